@@ -1,0 +1,82 @@
+#!/bin/sh
+# The official image's start-up contract on Debian's packages: an empty data directory is initialised from POSTGRES_USER,
+# POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE, POSTGRES_DB, POSTGRES_INITDB_ARGS and POSTGRES_HOST_AUTH_METHOD, then
+# /docker-entrypoint-initdb.d is run (.sh, .sql, .sql.gz, in order of name) against a server that listens on its socket only.
+set -eu
+
+fail() {
+	echo "docker-entrypoint: $*" >&2
+	exit 1
+}
+
+# from_file NAME: a variable's value, or the content of the file that NAME_FILE names.
+from_file() {
+	eval "value=\${$1:-} file=\${$1_FILE:-}"
+	if [ -n "$value" ] && [ -n "$file" ]; then fail "both $1 and $1_FILE are set; set one"; fi
+	if [ -n "$file" ]; then value=$(cat "$file"); fi
+	printf '%s' "$value"
+}
+
+run_init_files() {
+	for file in /docker-entrypoint-initdb.d/*; do
+		[ -e "$file" ] || continue
+		echo "docker-entrypoint: running $file"
+		case $file in
+		*.sh) if [ -x "$file" ]; then "$file"; else . "$file"; fi ;;
+		*.sql) psql_init -f "$file" ;;
+		*.sql.gz) gunzip -c "$file" | psql_init ;;
+		*) echo "docker-entrypoint: ignoring $file" ;;
+		esac
+	done
+}
+
+psql_init() {
+	PGHOST='' PGPASSWORD="$password" psql -v ON_ERROR_STOP=1 --no-psqlrc --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" "$@"
+}
+
+initialise() {
+	password=$(from_file POSTGRES_PASSWORD)
+	POSTGRES_USER=$(from_file POSTGRES_USER)
+	POSTGRES_USER=${POSTGRES_USER:-postgres}
+	POSTGRES_DB=$(from_file POSTGRES_DB)
+	POSTGRES_DB=${POSTGRES_DB:-$POSTGRES_USER}
+	export POSTGRES_USER POSTGRES_DB
+	method=${POSTGRES_HOST_AUTH_METHOD:-scram-sha-256}
+	if [ -z "$password" ] && [ "$method" != trust ]; then
+		fail "the superuser has no password: set POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE"
+	fi
+
+	# The password goes through a file that only this user reads: an argument would show in ps.
+	pwfile=$(mktemp)
+	printf '%s\n' "$password" >"$pwfile"
+	set -- --username="$POSTGRES_USER"
+	if [ -n "$password" ]; then set -- "$@" --pwfile="$pwfile"; fi
+	# Word splitting and quotes in POSTGRES_INITDB_ARGS are part of the contract.
+	eval 'initdb -D "$PGDATA" "$@" '"${POSTGRES_INITDB_ARGS:-}" || { rm -f "$pwfile"; fail "initdb failed"; }
+	rm -f "$pwfile"
+	printf '\nhost all all all %s\n' "$method" >>"$PGDATA/pg_hba.conf"
+
+	PGUSER=$POSTGRES_USER pg_ctl -D "$PGDATA" -o "-c listen_addresses='' -p 5432" -w start
+	if [ "$POSTGRES_DB" != postgres ]; then
+		PGHOST='' PGPASSWORD="$password" psql -v ON_ERROR_STOP=1 --no-psqlrc --username "$POSTGRES_USER" --dbname postgres \
+			--set db="$POSTGRES_DB" <<-'SQL'
+				CREATE DATABASE :"db";
+			SQL
+	fi
+	run_init_files
+	PGUSER=$POSTGRES_USER pg_ctl -D "$PGDATA" -m fast -w stop
+	unset password
+	echo "docker-entrypoint: initialised, starting"
+}
+
+if [ "${1:-}" = "" ] || [ "${1#-}" != "$1" ]; then set -- postgres "$@"; fi
+if [ "$1" = postgres ]; then
+	if [ "$(id -u)" = 0 ]; then
+		mkdir -p "$PGDATA" /var/run/postgresql
+		chmod 0700 "$PGDATA"
+		find "$PGDATA" \! -user postgres -exec chown postgres {} +
+		exec gosu postgres "$0" "$@"
+	fi
+	if [ ! -s "$PGDATA/PG_VERSION" ]; then initialise "$@"; fi
+fi
+exec "$@"

@@ -1,0 +1,104 @@
+/** The Docker command line, for what is done beside Pulumi's resources: short-lived containers, logs, health. */
+import { type ChildProcess, spawn } from "node:child_process";
+
+/** A docker command that failed: its arguments (never its input, which may hold a password) and what it said. */
+export class DockerError extends Error {
+  readonly stderr: string;
+
+  constructor(args: readonly string[], stderr: string) {
+    super(`docker ${args.slice(0, 3).join(" ")} failed: ${stderr.trim() || "no output"}`);
+    this.name = "DockerError";
+    this.stderr = stderr;
+  }
+}
+
+export interface DockerOptions {
+  /** Docker engine, as DOCKER_HOST names it; the environment's, or the local one, if left out. */
+  host?: string;
+  /** Text for the command's standard input. Secrets go this way: arguments show in ps, variables in docker inspect. */
+  input?: string;
+  /** Milliseconds after which the command is killed and fails. */
+  timeoutMs?: number;
+  /** Sees the child process, so that the caller may kill it. */
+  onStart?: (child: ChildProcess) => void;
+}
+
+/**
+ * Runs one docker command and returns its standard output.
+ * @throws {DockerError} when it exits with another code than 0, runs out of time, or when there is no docker command.
+ */
+export async function docker(args: readonly string[], options: DockerOptions = {}): Promise<string> {
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  const env = options.host ? { ...process.env, DOCKER_HOST: options.host } : process.env;
+  const child = spawn("docker", args, { env, stdio: ["pipe", "pipe", "pipe"] });
+  options.onStart?.(child);
+  const timer = options.timeoutMs
+    ? setTimeout(() => {
+        child.kill("SIGKILL");
+        reject(new DockerError(args, `no end within ${options.timeoutMs} ms`));
+      }, options.timeoutMs)
+    : undefined;
+  const stdout: Buffer[] = [];
+  const stderr: Buffer[] = [];
+  child.stdout.on("data", (chunk: Buffer) => stdout.push(chunk));
+  child.stderr.on("data", (chunk: Buffer) => stderr.push(chunk));
+  child.on("error", (cause) => {
+    reject(new DockerError(args, `the docker command cannot be run (${cause.message}); install Docker's command line`));
+  });
+  child.on("close", (code) => {
+    const said = Buffer.concat(stderr).toString();
+    if (code === 0) resolve(Buffer.concat(stdout).toString());
+    else reject(new DockerError(args, said));
+  });
+  // A command that ends before it has read its input breaks the pipe; its exit code says what happened.
+  child.stdin.on("error", () => {});
+  child.stdin.end(options.input ?? "");
+  return promise.finally(() => clearTimeout(timer));
+}
+
+/** What a container is doing. */
+export interface ContainerState {
+  status: string;
+  health?: string;
+  exitCode: number;
+  restarts: number;
+  oomKilled: boolean;
+}
+
+/** A container's state, or undefined when there is no container of that name. */
+export async function containerState(container: string, options: DockerOptions = {}): Promise<ContainerState | undefined> {
+  try {
+    const [found] = JSON.parse(await docker(["container", "inspect", container], options));
+    return {
+      status: found.State.Status,
+      health: found.State.Health?.Status,
+      exitCode: found.State.ExitCode,
+      restarts: found.RestartCount,
+      oomKilled: found.State.OOMKilled,
+    };
+  } catch (error) {
+    if (error instanceof DockerError && /no such container/i.test(error.stderr)) return undefined;
+    throw error;
+  }
+}
+
+/** The last lines that a container wrote, both streams, in order of time. */
+export async function containerLog(container: string, lines: number, options: DockerOptions = {}): Promise<string> {
+  const { host } = options;
+  const env = host ? { ...process.env, DOCKER_HOST: host } : process.env;
+  const { promise, resolve } = Promise.withResolvers<string>();
+  // Standard error joins standard output, or the order of the lines would be lost.
+  const child = spawn("sh", ["-c", 'exec docker logs --tail "$0" "$1" 2>&1', String(lines), container], { env });
+  const said: Buffer[] = [];
+  child.stdout.on("data", (chunk: Buffer) => said.push(chunk));
+  child.on("close", () => resolve(Buffer.concat(said).toString().trimEnd()));
+  child.on("error", () => resolve(""));
+  return promise;
+}
+
+/** Removes every container that carries the label, running or not; returns how many there were. */
+export async function removeContainers(label: string, options: DockerOptions = {}): Promise<number> {
+  const ids = (await docker(["ps", "-aq", "--filter", `label=${label}`], options)).split("\n").filter(Boolean);
+  if (ids.length > 0) await docker(["rm", "-f", "-v", ...ids], options);
+  return ids.length;
+}
