@@ -66,7 +66,10 @@ export interface ContainerState {
 }
 
 /** A container's state, or undefined when there is no container of that name. */
-export async function containerState(container: string, options: DockerOptions = {}): Promise<ContainerState | undefined> {
+export async function containerState(
+  container: string,
+  options: DockerOptions = {},
+): Promise<ContainerState | undefined> {
   try {
     const [found] = JSON.parse(await docker(["container", "inspect", container], options));
     return {

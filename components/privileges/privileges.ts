@@ -1,0 +1,66 @@
+/** Extensions and privileges of the database, kept as sql/ says. */
+import * as pulumi from "@pulumi/pulumi";
+import { providerOnDisk } from "../../lib/dynamic.ts";
+import { preparationScript } from "./scripts.ts";
+
+export interface PrivilegesArgs {
+  host: string;
+  port: number;
+  superuser: string;
+  superuserPassword: pulumi.Input<string>;
+  database: string;
+  /** Tables that readonly must not read; * stands for any characters. */
+  denyList: readonly string[];
+  /** What must be done before: the data, whose owner and grants this keeps right. */
+  after: pulumi.Resource[];
+  volume: pulumi.Resource;
+}
+
+/**
+ * Runs sql/extensions.sql and sql/privileges.sql in the database, again whenever they or the roles' names change, or when a
+ * refresh finds that somebody changed the grants by hand. Inside a database the declarations are SQL, not the provider's
+ * resources: the import needs the very same ones in a database that has no resources yet.
+ */
+export class Privileges extends pulumi.ComponentResource {
+  readonly ready: pulumi.Resource;
+
+  constructor(name: string, args: PrivilegesArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("sectorwars:privileges:Privileges", name, {}, opts);
+    this.ready = new Prepared(
+      "prepared",
+      {
+        host: args.host,
+        port: args.port,
+        user: args.superuser,
+        password: args.superuserPassword,
+        database: args.database,
+        script: preparationScript(args.database, args.denyList),
+      },
+      { parent: this, dependsOn: args.after, deletedWith: args.volume },
+    );
+    this.registerOutputs({ database: args.database });
+  }
+}
+
+/** Inputs of {@link Prepared}. */
+export interface PreparedInputs {
+  host: string;
+  port: number;
+  user: string;
+  password: string;
+  database: string;
+  script: string;
+}
+
+class Prepared extends pulumi.dynamic.Resource {
+  constructor(name: string, args: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
+    super(
+      providerOnDisk("components/privileges/prepared-provider.ts"),
+      name,
+      { ...args, grants: undefined, fingerprint: undefined },
+      opts,
+      "privileges",
+      "Prepared",
+    );
+  }
+}

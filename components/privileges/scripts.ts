@@ -1,0 +1,24 @@
+/** The SQL that prepares a database, filled in for one stack. The import runs it in the database it loads aside. */
+import { readFileSync } from "node:fs";
+import { fillIn } from "../../lib/postgres.ts";
+import { ROLE_NAMES } from "../roles/names.ts";
+
+/** A LIKE pattern for a name in which * stands for any characters; `_` and `%` stand for themselves. */
+export function likePattern(name: string): string {
+  return name.replaceAll(/[\\%_]/g, (sign) => `\\${sign}`).replaceAll("*", "%");
+}
+
+/** A PostgreSQL array literal of texts. */
+const arrayLiteral = (texts: readonly string[]) =>
+  `{${texts.map((text) => `"${text.replaceAll(/["\\]/g, (sign) => `\\${sign}`)}"`).join(",")}}`;
+
+/**
+ * Extensions, then privileges, as one script for the superuser.
+ * @param denyList tables that readonly must not read, with * for any characters.
+ */
+export function preparationScript(database: string, denyList: readonly string[]): string {
+  const variables = { database, ...ROLE_NAMES, denied: arrayLiteral(denyList.map(likePattern)) };
+  return ["sql/extensions.sql", "sql/privileges.sql"]
+    .map((file) => fillIn(readFileSync(file, "utf8"), variables))
+    .join("\n");
+}

@@ -1,0 +1,15 @@
+/** Ends what readiness.ts began for roles of a kept volume. Runs inside Pulumi's dynamic provider. */
+import type { dynamic } from "@pulumi/pulumi";
+import { takeBack } from "./kept-roles.ts";
+import type { KeptRolesInputs } from "./roles.ts";
+
+export const provider: dynamic.ResourceProvider = {
+  async diff() {
+    return { changes: false };
+  },
+
+  async create(inputs: KeptRolesInputs) {
+    const taken = await takeBack({ ...inputs, database: "postgres" });
+    return { id: "kept-roles", outs: { ...inputs, taken } };
+  },
+};

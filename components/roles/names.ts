@@ -1,0 +1,13 @@
+/** The roles of every stack. The application's migrations and files know these names. */
+export const ROLE_NAMES = {
+  /** Owns the database and its schema; runs migrations. */
+  owner: "sectorwars_owner",
+  /** Reads and writes rows. */
+  app: "sectorwars_app",
+  /** Reads, but for the tables on the deny list. */
+  readonly: "sectorwars_readonly",
+  /** Reads statistics. */
+  monitor: "sectorwars_monitor",
+} as const;
+
+export type RoleKey = keyof typeof ROLE_NAMES;

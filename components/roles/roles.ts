@@ -1,0 +1,102 @@
+/** The cluster's roles and their passwords. */
+import * as postgresql from "@pulumi/postgresql";
+import * as pulumi from "@pulumi/pulumi";
+import { RandomPassword } from "@pulumi/random";
+import { providerOnDisk } from "../../lib/dynamic.ts";
+import { ROLE_NAMES, type RoleKey } from "./names.ts";
+
+/** Alphanumeric: a `%` breaks Alembic's configuration, other signs break URLs. 32 of them are 190 bits. */
+const PASSWORD = { length: 32, special: false };
+
+export interface RolesArgs {
+  host: string;
+  port: number;
+  superuser: string;
+  superuserPassword: pulumi.Input<string>;
+  /** Every role gets a new password when this number is raised; nothing else about it changes. */
+  passwordVersion: number;
+  /** What must be there before a role can be made. */
+  ready: pulumi.Resource;
+  /** The roles live and die with this volume: destroying it, nobody need drop them one by one. */
+  volume: pulumi.Resource;
+}
+
+/** One role as others use it. */
+export interface RoleAccess {
+  name: string;
+  password: pulumi.Output<string>;
+}
+
+/** Owner, app, readonly and monitor, each with a generated password. */
+export class Roles extends pulumi.ComponentResource {
+  readonly access: Readonly<Record<RoleKey, RoleAccess>>;
+  /** Whoever depends on this finds all roles there, with their passwords set. */
+  readonly ready: pulumi.Resource;
+
+  constructor(name: string, args: RolesArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("sectorwars:roles:Roles", name, {}, opts);
+    const provider = new postgresql.Provider(
+      "superuser",
+      {
+        host: args.host,
+        port: args.port,
+        username: args.superuser,
+        password: args.superuserPassword,
+        sslmode: "disable",
+        connectTimeout: 60,
+      },
+      { parent: this, dependsOn: args.ready },
+    );
+
+    let last: pulumi.Resource = args.ready;
+    const createRole = (key: RoleKey, more: Partial<postgresql.RoleArgs> = {}): RoleAccess => {
+      const role = ROLE_NAMES[key];
+      const password = new RandomPassword(
+        `${key}-password`,
+        { ...PASSWORD, keepers: { version: String(args.passwordVersion) } },
+        { parent: this },
+      ).result;
+      // One after the other: roles are rows of one shared catalogue, and writers to it get in each other's way.
+      last = new postgresql.Role(
+        key,
+        { name: role, login: true, password, ...more },
+        { parent: this, provider, dependsOn: last, deletedWith: args.volume },
+      );
+      return { name: role, password };
+    };
+
+    this.access = {
+      owner: createRole("owner"),
+      app: createRole("app"),
+      readonly: createRole("readonly"),
+      monitor: createRole("monitor", { roles: ["pg_monitor"] }),
+    };
+    this.ready = new KeptRoles(
+      "kept-roles",
+      { host: args.host, port: args.port, user: args.superuser, password: args.superuserPassword },
+      { parent: this, dependsOn: last, deletedWith: args.volume },
+    );
+    this.registerOutputs({ names: Object.values(ROLE_NAMES) });
+  }
+}
+
+/** Inputs of {@link KeptRoles}. */
+export interface KeptRolesInputs {
+  host: string;
+  port: number;
+  user: string;
+  password: string;
+}
+
+class KeptRoles extends pulumi.dynamic.Resource {
+  constructor(name: string, args: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
+    super(
+      providerOnDisk("components/roles/kept-roles-provider.ts"),
+      name,
+      { ...args, taken: undefined },
+      opts,
+      "roles",
+      "KeptRoles",
+    );
+  }
+}

@@ -1,0 +1,278 @@
+/** The PostgreSQL server in Docker: network, data volume, image, container, and the moment it can be used. */
+import { createHash } from "node:crypto";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import * as docker from "@pulumi/docker";
+import * as pulumi from "@pulumi/pulumi";
+import { RandomPassword } from "@pulumi/random";
+import { providerOnDisk } from "../../lib/dynamic.ts";
+import { namesFor } from "./naming.ts";
+import { asArguments, tune } from "./tuning.ts";
+
+/** The port inside the container and the network. */
+const SERVER_PORT = 5432;
+const IMAGE_FOLDER = "images/database";
+/** Where the server is reached from this machine. Nothing is published on other interfaces. */
+const LOCAL = "127.0.0.1";
+/** Seconds that a stopping server gets to write its last checkpoint before Docker kills it. */
+const STOP_SECONDS = 120;
+/** Length of the scheduler's period, microseconds; a quota of twice as many is two CPUs. */
+const CPU_PERIOD = 100_000;
+/** A server that recovers after a crash may take its time; one that fails six times in a row is ill. */
+const HEALTH_PACE = { timeout: "5s", retries: 6, startPeriod: "1m0s" };
+
+export interface DatabaseServerArgs {
+  /** The stack's name; the Docker objects' names follow from it. */
+  stack: string;
+  /** PostgreSQL 15 image to build on. */
+  baseImage: string;
+  /** Name of the database that is made with the cluster. */
+  database: string;
+  /** Port on 127.0.0.1. */
+  port: number;
+  /** Memory limit, MiB. */
+  memoryMiB: number;
+  cpus: number;
+  maxConnections: number;
+  /** The superuser gets a new password when this number is raised. */
+  passwordVersion: number;
+  /** Whether destroying the stack leaves the volume with the data. */
+  keepData: boolean;
+  /** Docker engine, where it is not the environment's. */
+  dockerHost: string | undefined;
+}
+
+/** A PostgreSQL server that can be used: whoever depends on `ready` finds it answering over TCP. */
+export class DatabaseServer extends pulumi.ComponentResource {
+  readonly host = LOCAL;
+  readonly port: number;
+  readonly containerName: string;
+  readonly networkName: pulumi.Output<string>;
+  /** The built image; it has pg_dump and psql of the server's version. */
+  readonly imageId: pulumi.Output<string>;
+  readonly superuser = "postgres";
+  readonly superuserPassword: pulumi.Output<string>;
+  /** The server's version, for instance 15.14. */
+  readonly version: pulumi.Output<string>;
+  readonly volume: docker.Volume;
+  readonly ready: pulumi.Resource;
+
+  constructor(name: string, args: DatabaseServerArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("sectorwars:server:DatabaseServer", name, {}, opts);
+    const names = namesFor(args.stack);
+    const labels = [{ label: "sectorwars.stack", value: args.stack }];
+    const own = { parent: this };
+    const tuning = tune(args);
+
+    const host = checkHost();
+    const network = new docker.Network("network", { name: names.network, labels }, { ...own, dependsOn: host });
+    const volume = createVolume();
+    const image = buildImage();
+    const { initialPassword, password } = createPasswords();
+    const container = createContainer();
+    const ready = waitUntilReady();
+
+    this.port = args.port;
+    this.containerName = names.container;
+    this.networkName = network.name;
+    this.imageId = image.imageId;
+    this.superuserPassword = password.result;
+    this.version = ready.version;
+    this.volume = volume;
+    this.ready = ready;
+    this.registerOutputs({
+      host: this.host,
+      port: this.port,
+      containerName: this.containerName,
+      networkName: this.networkName,
+      version: this.version,
+    });
+
+    /** What would make Docker fail half-way, found out first and said in full. */
+    function checkHost() {
+      return new HostCheck(
+        "host",
+        { container: names.container, volume: names.volume, port: args.port, dockerHost: args.dockerHost },
+        own,
+      );
+    }
+
+    function createVolume() {
+      return new docker.Volume(
+        "data",
+        { name: names.volume, labels },
+        {
+          ...own,
+          dependsOn: host,
+          retainOnDelete: args.keepData,
+          // Losing this resource is losing the data: a change of labels is not worth it.
+          ignoreChanges: ["labels", "driverOpts"],
+        },
+      );
+    }
+
+    function buildImage() {
+      return new docker.RemoteImage(
+        "image",
+        {
+          name: `${names.image}:15`,
+          build: { context: IMAGE_FOLDER, buildArgs: { BASE: args.baseImage }, dockerfile: "Dockerfile" },
+          triggers: { base: args.baseImage, files: folderHash(IMAGE_FOLDER) },
+          keepLocally: true,
+        },
+        { ...own, dependsOn: host },
+      );
+    }
+
+    /**
+     * The server is born with one password, from a file, which never changes (a container's files cannot change without
+     * replacing it). The one in use is set when the server is ready, and may change as often as wanted.
+     */
+    function createPasswords() {
+      const alphanumeric = { length: 32, special: false };
+      return {
+        initialPassword: new RandomPassword("initial-password", alphanumeric, own),
+        password: new RandomPassword(
+          "superuser-password",
+          { ...alphanumeric, keepers: { version: String(args.passwordVersion) } },
+          own,
+        ),
+      };
+    }
+
+    function createContainer() {
+      return new docker.Container(
+        "server",
+        {
+          name: names.container,
+          image: image.imageId,
+          command: [
+            "postgres",
+            ...asArguments({
+              config_file: "/etc/postgresql/postgresql.conf",
+              hba_file: "/etc/postgresql/pg_hba.conf",
+              ...tuning.settings,
+            }),
+          ],
+          envs: [
+            `POSTGRES_DB=${args.database}`,
+            "POSTGRES_PASSWORD_FILE=/run/initial-password",
+            "POSTGRES_INITDB_ARGS=--encoding=UTF8 --locale-provider=icu --icu-locale=en-US --locale=C.UTF-8 " +
+              "--data-checksums --auth-host=scram-sha-256 --auth-local=peer",
+          ],
+          uploads: [{ file: "/run/initial-password", content: initialPassword.result }],
+          volumes: [{ volumeName: volume.name, containerPath: "/var/lib/postgresql/data" }],
+          networkMode: "bridge",
+          networksAdvanced: [{ name: network.name, aliases: [names.alias] }],
+          ports: [{ internal: SERVER_PORT, external: args.port, ip: LOCAL, protocol: "tcp" }],
+          labels,
+          memory: args.memoryMiB,
+          // Swapping would only hide that the limit is too small.
+          memorySwap: args.memoryMiB,
+          // As a quota: `cpus` is a text that reads back in another spelling and would differ for ever.
+          cpuPeriod: CPU_PERIOD,
+          cpuQuota: args.cpus * CPU_PERIOD,
+          shmSize: tuning.shmMiB,
+          restart: "unless-stopped",
+          stopSignal: "SIGINT",
+          stopTimeout: STOP_SECONDS,
+          destroyGraceSeconds: STOP_SECONDS,
+          // Over TCP: while the cluster is being made, the server listens on its socket only, and is not to be used yet.
+          healthcheck: {
+            tests: ["CMD-SHELL", `pg_isready -q -h 127.0.0.1 -U postgres -d ${args.database}`],
+            ...HEALTH_PACE,
+            // Engines before 25 (API 1.44) know one pace only; a middling one serves start and life.
+            interval: host.knowsStartInterval.apply((knows) => (knows ? "15s" : "3s")),
+            startInterval: host.knowsStartInterval.apply((knows) => (knows ? "1s" : undefined)),
+          },
+          mustRun: true,
+          wait: false,
+        },
+        { ...own, deleteBeforeReplace: true, replaceOnChanges: ["healthcheck"] },
+      );
+    }
+
+    function waitUntilReady() {
+      return new ServerReady(
+        "ready",
+        {
+          container: names.container,
+          containerId: container.id,
+          volume: names.volume,
+          host: LOCAL,
+          port: args.port,
+          database: args.database,
+          password: password.result,
+          passwordVersion: args.passwordVersion,
+          dockerHost: args.dockerHost,
+        },
+        { ...own, dependsOn: container, deletedWith: volume },
+      );
+    }
+  }
+}
+
+/** Inputs of {@link HostCheck}. */
+export interface HostCheckInputs {
+  container: string;
+  volume: string;
+  port: number;
+  dockerHost: string | undefined;
+}
+
+class HostCheck extends pulumi.dynamic.Resource {
+  /** Whether the engine can check a starting container's health at another pace than a running one's. */
+  declare readonly knowsStartInterval: pulumi.Output<boolean>;
+
+  constructor(name: string, args: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
+    super(
+      providerOnDisk("components/server/host-check.ts"),
+      name,
+      { ...args, knowsStartInterval: undefined, fingerprint: undefined },
+      opts,
+      "server",
+      "HostCheck",
+    );
+  }
+}
+
+/** Inputs of {@link ServerReady}. */
+export interface ServerReadyInputs {
+  container: string;
+  containerId: string;
+  volume: string;
+  host: string;
+  port: number;
+  database: string;
+  password: string;
+  passwordVersion: number;
+  dockerHost: string | undefined;
+}
+
+class ServerReady extends pulumi.dynamic.Resource {
+  declare readonly version: pulumi.Output<string>;
+
+  constructor(name: string, args: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
+    super(
+      providerOnDisk("components/server/readiness.ts"),
+      name,
+      { ...args, version: undefined, fingerprint: undefined },
+      opts,
+      "server",
+      "ServerReady",
+    );
+  }
+}
+
+/** One value for the content of a folder's files, their names included. */
+export function folderHash(folder: string): string {
+  const hash = createHash("sha256");
+  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true }).sort((a, b) =>
+    join(a.parentPath, a.name) < join(b.parentPath, b.name) ? -1 : 1,
+  )) {
+    if (!entry.isFile()) continue;
+    const path = join(entry.parentPath, entry.name);
+    hash.update(`${path}\0`).update(readFileSync(path));
+  }
+  return hash.digest("hex").slice(0, 16);
+}

@@ -1,0 +1,86 @@
+/** Looks, before anything is made, for what would make Docker fail half-way. Runs inside Pulumi's dynamic provider. */
+import { connect } from "node:net";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { dynamic } from "@pulumi/pulumi";
+import { containerState, DockerError, docker } from "../../lib/docker.ts";
+import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
+import type { HostCheckInputs } from "./database-server.ts";
+
+/** Whether somebody listens on a port of this machine. */
+async function isTaken(port: number): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const socket = connect({ host: "127.0.0.1", port });
+  socket.once("connect", () => resolve(true));
+  socket.once("error", () => resolve(false));
+  const taken = await Promise.race([promise, sleep(1000, false)]);
+  socket.destroy();
+  return taken;
+}
+
+/** The container that publishes a port, if it is one. */
+async function publisherOf(port: number, host: string | undefined): Promise<string> {
+  return (await docker(["ps", "--filter", `publish=${port}`, "--format", "{{.Names}}"], { host })).trim();
+}
+
+/** Whether the engine runs elsewhere, so that ports of this machine say nothing about it. */
+const isRemote = (host: string | undefined) => /^(ssh|tcp|https?):/.test(host ?? process.env.DOCKER_HOST ?? "");
+
+async function checkPort({ port, dockerHost, container }: HostCheckInputs): Promise<void> {
+  if (isRemote(dockerHost) || !(await isTaken(port))) return;
+  const publisher = await publisherOf(port, dockerHost);
+  // The stack's own server, when only other things about it changed.
+  if (publisher === container) return;
+  throw new Error(
+    `Port ${port} on 127.0.0.1 is in use${publisher ? ` by the container ${publisher}` : " by another program"}. ` +
+      `Stop it, or choose another port: pulumi config set port ${port + 1}`,
+  );
+}
+
+/** The engine's API version, for instance 1.44. */
+async function checkEngine(host: string | undefined): Promise<string> {
+  try {
+    return (await docker(["version", "--format", "{{.Server.APIVersion}}"], { host, timeoutMs: 20_000 })).trim();
+  } catch (error) {
+    const said = error instanceof DockerError ? error.stderr.trim() || error.message : String(error);
+    throw new Error(`No Docker engine answers (${said}). Start Docker, or run script/bootstrap, then try again.`);
+  }
+}
+
+async function checkName({ container, dockerHost }: HostCheckInputs): Promise<void> {
+  const state = await containerState(container, { host: dockerHost });
+  if (state === undefined) return;
+  throw new Error(
+    `A container named ${container} is there already (${state.status}), and this stack did not make it: perhaps another ` +
+      `checkout of this project did, or the state was lost. Destroy that stack there, or remove the container ` +
+      `(docker rm -f ${container}; its data volume stays), or use a stack of another name.`,
+  );
+}
+
+/** Health checks at a pace of their own while a container starts: Docker Engine 25, API 1.44. */
+export function knowsStartInterval(apiVersion: string): boolean {
+  const [major = 0, minor = 0] = apiVersion.split(".").map(Number);
+  return major > 1 || minor >= 44;
+}
+
+export const provider: dynamic.ResourceProvider = {
+  diff: diffByFingerprint,
+
+  async create(inputs: HostCheckInputs) {
+    const apiVersion = await checkEngine(inputs.dockerHost);
+    await checkName(inputs);
+    await checkPort(inputs);
+    return { id: inputs.container, outs: outsOf(inputs, apiVersion) };
+  },
+
+  async update(_id, _olds, inputs: HostCheckInputs) {
+    const apiVersion = await checkEngine(inputs.dockerHost);
+    await checkPort(inputs);
+    return { outs: outsOf(inputs, apiVersion) };
+  },
+};
+
+const outsOf = (inputs: HostCheckInputs, apiVersion: string) => ({
+  ...inputs,
+  knowsStartInterval: knowsStartInterval(apiVersion),
+  fingerprint: inputsFingerprint({ ...inputs }),
+});

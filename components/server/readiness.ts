@@ -1,0 +1,131 @@
+/**
+ * Waits until the server can be used, and makes its superuser's password the wanted one. Runs inside Pulumi's dynamic
+ * provider. Docker's own health check is too slow a messenger here, and says nothing of causes.
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { dynamic } from "@pulumi/pulumi";
+import type pg from "pg";
+import { type ContainerState, containerLog, containerState, docker } from "../../lib/docker.ts";
+import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
+import { type Address, connect, ident, isPassing, literal } from "../../lib/postgres.ts";
+import { setAside } from "../roles/kept-roles.ts";
+import type { ServerReadyInputs } from "./database-server.ts";
+import { likelyCause } from "./likely-cause.ts";
+
+const PATIENCE_MS = 180_000;
+/** A container that restarts this often will not come up by waiting. */
+const RESTARTS_TOO_MANY = 2;
+const LOG_LINES = 30;
+const INVALID_PASSWORD = "28P01";
+
+/** Whether the container has failed for good, so that waiting longer is pointless. */
+const hasFailed = (state: ContainerState | undefined) =>
+  state === undefined || state.restarts > RESTARTS_TOO_MANY || ["exited", "dead", "removing"].includes(state.status);
+
+/** The error for a server that did not come up: what the container does, a likely cause, its last lines. */
+async function notReady({ container, dockerHost: host }: ServerReadyInputs, why: string): Promise<Error> {
+  const state = await containerState(container, { host });
+  const log = await containerLog(container, LOG_LINES, { host });
+  const does = state
+    ? `is ${state.status}${state.restarts ? `, restarted ${state.restarts} times` : ""}, last exit code ${state.exitCode}`
+    : "does not exist";
+  return new Error(
+    [
+      `The database server in ${container} did not become ready: ${why}. The container ${does}.`,
+      `Likely cause: ${likelyCause(log, state)}`,
+      `Its last lines:`,
+      ...log.split("\n").map((line) => `  | ${line}`),
+    ].join("\n"),
+  );
+}
+
+/** Runs SQL as the superuser over the container's socket, where the operating system's user is proof enough. */
+async function throughSocket({ container, dockerHost: host }: ServerReadyInputs, sql: string): Promise<void> {
+  await docker(
+    ["exec", "-i", "-u", "postgres", container, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres"],
+    {
+      host,
+      input: sql,
+    },
+  );
+}
+
+/** The password as the server keeps it: with this, the clear text reaches neither the server's log nor its statistics. */
+function setPassword(inputs: ServerReadyInputs): Promise<void> {
+  return throughSocket(
+    inputs,
+    `SET log_min_error_statement = panic; SET log_min_duration_statement = -1;
+     ALTER ROLE postgres PASSWORD ${literal(inputs.password)};`,
+  );
+}
+
+/** Waits for the first TCP connection that succeeds, mending on the way what a former life of the volume left. */
+async function firstConnection(inputs: ServerReadyInputs): Promise<pg.Client> {
+  const { host, port, database, password, container, dockerHost } = inputs;
+  const address: Address = { host, port, database: "postgres", user: "postgres", password };
+  const deadline = Date.now() + PATIENCE_MS;
+  let lastLook = 0;
+  let passwordSet = false;
+  for (;;) {
+    try {
+      const client = await connect(address, { attemptMs: 3000 });
+      await makeDatabase(client, database);
+      return client;
+    } catch (error) {
+      const { code } = error as { code?: string };
+      if (code === INVALID_PASSWORD && !passwordSet) {
+        await setPassword(inputs);
+        passwordSet = true;
+        continue;
+      }
+      if (!isPassing(error)) throw await notReady(inputs, (error as Error).message);
+      if (Date.now() > deadline) throw await notReady(inputs, `no connection within ${PATIENCE_MS / 1000} s`);
+    }
+    if (Date.now() - lastLook > 1000) {
+      lastLook = Date.now();
+      if (hasFailed(await containerState(container, { host: dockerHost }))) throw await notReady(inputs, "it ended");
+    }
+    await sleep(100);
+  }
+}
+
+/** Killed between initdb and the making of the database, a cluster has none; nobody would make it later. */
+async function makeDatabase(client: pg.Client, database: string): Promise<void> {
+  const { rowCount } = await client.query("SELECT FROM pg_database WHERE datname = $1", [database]);
+  if (rowCount === 0) await client.query(`CREATE DATABASE ${ident(database)} TEMPLATE template0`);
+}
+
+async function makeReady(inputs: ServerReadyInputs): Promise<{ version: string; fingerprint: string }> {
+  const client = await firstConnection(inputs);
+  try {
+    // Statements that set passwords would be logged as they are when they are slow or fail; only the superuser sends them.
+    await client.query(`
+      ALTER ROLE postgres SET log_min_error_statement = 'panic';
+      ALTER ROLE postgres SET log_min_duration_statement = '-1'`);
+    const { rows } = await client.query<{ server_version: string }>("SHOW server_version");
+    const version = rows[0]?.server_version.split(" ")[0] ?? "unknown";
+    return { version, fingerprint: inputsFingerprint({ ...inputs }) };
+  } finally {
+    await client.end();
+  }
+}
+
+export const provider: dynamic.ResourceProvider = {
+  diff: diffByFingerprint,
+
+  async create(inputs: ServerReadyInputs) {
+    const outs = await makeReady(inputs);
+    await setAside({
+      host: inputs.host,
+      port: inputs.port,
+      database: "postgres",
+      user: "postgres",
+      password: inputs.password,
+    });
+    return { id: inputs.container, outs: { ...inputs, ...outs } };
+  },
+
+  async update(_id, _olds, inputs: ServerReadyInputs) {
+    return { outs: { ...inputs, ...(await makeReady(inputs)) } };
+  },
+};

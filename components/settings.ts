@@ -1,0 +1,204 @@
+/** The only reader of configuration: checks the settings against each other and freezes them. */
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import * as pulumi from "@pulumi/pulumi";
+
+/** Where the data of a new stack comes from. */
+export type Bootstrap = "sample" | "neon" | "empty";
+
+/** What a stack is asked to be. */
+export interface Settings {
+  readonly stack: string;
+  readonly bootstrap: Bootstrap;
+  /** Whether somebody chose `bootstrap`, or it follows from the environment of the moment. */
+  readonly bootstrapChosen: boolean;
+  readonly database: string;
+  /** Port on 127.0.0.1. */
+  readonly port: number;
+  /** Memory limit of the database container, MiB. */
+  readonly memoryMiB: number;
+  readonly cpus: number;
+  readonly maxConnections: number;
+  readonly passwordVersion: number;
+  readonly readonlyDenyList: readonly string[];
+  readonly keepDataOnDestroy: boolean;
+  readonly importJobs: number;
+  /** PostgreSQL 15 image that the database image is built on. */
+  readonly baseImage: string;
+  /** Image with a newer pg_dump, for sources newer than 15. */
+  readonly newerPostgres: string;
+  /** Docker engine; undefined is the environment's, or the local one. */
+  readonly dockerHost: string | undefined;
+}
+
+/** The settings as they are written: the keys of Pulumi.yaml's `config`, with its defaults filled in. */
+export interface RawSettings {
+  bootstrap: string;
+  database: string;
+  port: number;
+  memory: number;
+  cpus: number;
+  maxConnections: number;
+  passwordVersion: number;
+  readonlyDenyList: string[];
+  keepDataOnDestroy: boolean;
+  importJobs: number;
+  baseImage: string;
+  dockerHost: string;
+}
+
+/** What the settings depend on besides the configuration. */
+export interface Surroundings {
+  stack: string;
+  /** Whether NEON_DATABASE_URL is set. Its value is nobody's business here: only the import reads it. */
+  neonUrlIsSet: boolean;
+  /** Images that script/bootstrap found or built. */
+  images: { databaseBase?: string; newerPostgres?: string };
+}
+
+const KEYS: ReadonlyArray<keyof RawSettings> = [
+  "bootstrap",
+  "database",
+  "port",
+  "memory",
+  "cpus",
+  "maxConnections",
+  "passwordVersion",
+  "readonlyDenyList",
+  "keepDataOnDestroy",
+  "importJobs",
+  "baseImage",
+  "dockerHost",
+];
+
+const OFFICIAL_BASE = "postgres:15-alpine";
+const OFFICIAL_NEWER = "postgres:18-alpine";
+/** The stack that has the names and the port that the application's own files know. */
+const MAIN_STACK = "dev";
+const MAIN_PORT = 5433;
+
+/**
+ * A port for a stack that was given none: 5433 for `dev`; for others one of 15433 to 19432 that follows from the name, so
+ * that a stack keeps its port and two rarely want the same. Below Linux's and macOS's ephemeral ports (32768, 49152).
+ */
+export function defaultPort(stack: string): number {
+  if (stack === MAIN_STACK) return MAIN_PORT;
+  return 15433 + (createHash("sha256").update(stack).digest().readUInt32BE() % 4000);
+}
+
+/**
+ * Checks and completes the settings.
+ * @throws {pulumi.RunError} that names every wrong setting, its value and what it may be.
+ */
+export function resolveSettings(raw: RawSettings, { stack, neonUrlIsSet, images }: Surroundings): Settings {
+  const wrong: string[] = [];
+  const check = (fine: boolean, key: keyof RawSettings, rule: string) => {
+    if (!fine) wrong.push(`${key} is ${JSON.stringify(raw[key])}: ${rule}`);
+  };
+  const whole = (value: number, min: number, max: number) => Number.isInteger(value) && value >= min && value <= max;
+
+  const chosen = raw.bootstrap !== "auto";
+  const bootstrap = chosen ? raw.bootstrap : neonUrlIsSet ? "neon" : "sample";
+  if (bootstrap === "backup") {
+    wrong.push('bootstrap is "backup": restoring a stack from a backup is not there yet. Use sample, neon or empty');
+  } else {
+    check(["sample", "neon", "empty"].includes(bootstrap), "bootstrap", "choose sample, neon, empty or auto");
+  }
+  check(
+    /^[a-z][a-z0-9_]{0,40}$/.test(raw.database),
+    "database",
+    "use up to 41 small letters, digits and _, a letter first",
+  );
+  check(
+    raw.database !== "postgres" && !raw.database.startsWith("template"),
+    "database",
+    "that name is PostgreSQL's own",
+  );
+  check(raw.port === 0 || whole(raw.port, 1024, 65535), "port", "choose 1024 to 65535, or 0 for the default");
+  check(whole(raw.memory, 256, 4_194_304), "memory", "give MiB, at least 256");
+  check(whole(raw.cpus, 1, 1024), "cpus", "give a whole number, at least 1");
+  check(whole(raw.maxConnections, 10, 10_000), "maxConnections", "choose 10 to 10000");
+  check(whole(raw.passwordVersion, 1, 1e9), "passwordVersion", "give a whole number, at least 1");
+  check(whole(raw.importJobs, 1, 16), "importJobs", "choose 1 to 16");
+  check(
+    raw.readonlyDenyList.every((name) => /^[\w*]+$/.test(name)),
+    "readonlyDenyList",
+    "give names of tables, with * for any characters",
+  );
+  if (wrong.length > 0) throw new pulumi.RunError(`Settings of the stack "${stack}":\n  ${wrong.join("\n  ")}`);
+
+  return Object.freeze({
+    stack,
+    bootstrap: bootstrap as Bootstrap,
+    bootstrapChosen: chosen,
+    database: raw.database,
+    port: raw.port || defaultPort(stack),
+    memoryMiB: raw.memory,
+    cpus: raw.cpus,
+    maxConnections: raw.maxConnections,
+    passwordVersion: raw.passwordVersion,
+    readonlyDenyList: Object.freeze([...raw.readonlyDenyList]),
+    keepDataOnDestroy: raw.keepDataOnDestroy,
+    importJobs: raw.importJobs,
+    baseImage: raw.baseImage === "auto" ? (images.databaseBase ?? OFFICIAL_BASE) : raw.baseImage,
+    newerPostgres: images.newerPostgres ?? OFFICIAL_NEWER,
+    dockerHost: raw.dockerHost === "auto" ? undefined : raw.dockerHost,
+  });
+}
+
+/**
+ * Says which keys of the configuration nobody knows, so that a slip of the pen is not a setting silently ignored.
+ * @param given full keys, `project:key`; other projects' and providers' keys are theirs.
+ */
+export function unknownKeys(project: string, given: readonly string[]): string[] {
+  return given
+    .filter((key) => key.startsWith(`${project}:`))
+    .map((key) => key.slice(project.length + 1))
+    .filter((key) => !(KEYS as readonly string[]).includes(key));
+}
+
+/** Reads the images that script/bootstrap wrote down; a machine that pulls the official ones has no such file. */
+function readImages(): Surroundings["images"] {
+  try {
+    return JSON.parse(readFileSync(".local/images.json", "utf8"));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return {};
+    throw new pulumi.RunError(
+      `.local/images.json cannot be read (${(error as Error).message}); run script/bootstrap again`,
+    );
+  }
+}
+
+/**
+ * The settings of the stack at hand.
+ * @throws {pulumi.RunError} for unknown keys and for values that do not fit.
+ */
+export function readSettings(): Settings {
+  const config = new pulumi.Config();
+  const unknown = unknownKeys(config.name, Object.keys(pulumi.runtime.allConfig()));
+  if (unknown.length > 0) {
+    throw new pulumi.RunError(
+      `Unknown setting${unknown.length > 1 ? "s" : ""}: ${unknown.join(", ")}. Known: ${KEYS.join(", ")}. ` +
+        `Remove one with: pulumi config rm ${unknown[0]}`,
+    );
+  }
+  const raw: RawSettings = {
+    bootstrap: config.require("bootstrap"),
+    database: config.require("database"),
+    port: config.requireNumber("port"),
+    memory: config.requireNumber("memory"),
+    cpus: config.requireNumber("cpus"),
+    maxConnections: config.requireNumber("maxConnections"),
+    passwordVersion: config.requireNumber("passwordVersion"),
+    readonlyDenyList: config.requireObject<string[]>("readonlyDenyList"),
+    keepDataOnDestroy: config.requireBoolean("keepDataOnDestroy"),
+    importJobs: config.requireNumber("importJobs"),
+    baseImage: config.require("baseImage"),
+    dockerHost: config.require("dockerHost"),
+  };
+  return resolveSettings(raw, {
+    stack: pulumi.getStack(),
+    neonUrlIsSet: Boolean(process.env.NEON_DATABASE_URL),
+    images: readImages(),
+  });
+}
