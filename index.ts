@@ -1,25 +1,51 @@
 /** The stack, in the order in which it comes to be. */
 import * as pulumi from "@pulumi/pulumi";
+import { NeonImport } from "./components/import/neon-import.ts";
 import { Privileges } from "./components/privileges/privileges.ts";
+import { ROLE_NAMES } from "./components/roles/names.ts";
 import { Roles } from "./components/roles/roles.ts";
 import { DatabaseServer } from "./components/server/database-server.ts";
 import { readSettings } from "./components/settings.ts";
 
 const settings = readSettings();
-const { stack, database } = settings;
+const { stack, bootstrap, database, passwordVersion, readonlyDenyList: denyList } = settings;
 
 const server = new DatabaseServer("database", { ...settings, keepData: settings.keepDataOnDestroy });
-const { host, port, superuser, superuserPassword, ready, volume } = server;
+const { host, port, superuser, superuserPassword, volume } = server;
 const access = { host, port, superuser, superuserPassword, volume };
 
-const roles = new Roles("roles", { ...access, passwordVersion: settings.passwordVersion, ready });
+const roles = new Roles("roles", { ...access, passwordVersion, ready: server.ready });
 
-const privileges = new Privileges("privileges", {
-  ...access,
-  database,
-  denyList: settings.readonlyDenyList,
-  after: [roles.ready],
-});
-void privileges;
-void stack;
-void pulumi;
+const data =
+  bootstrap === "empty"
+    ? undefined
+    : new NeonImport("import", {
+        ...access,
+        stack,
+        database,
+        denyList,
+        bootstrap,
+        bootstrapChosen: settings.bootstrapChosen,
+        owner: ROLE_NAMES.owner,
+        network: server.networkName,
+        alias: server.alias,
+        image: server.imageId,
+        newerImage: settings.newerPostgres,
+        jobs: settings.importJobs,
+        dockerHost: settings.dockerHost,
+        after: [roles.ready],
+      });
+
+new Privileges("privileges", { ...access, database, denyList, after: [data?.ready ?? roles.ready] });
+
+const url = (role: string, password: pulumi.Output<string>) =>
+  pulumi.secret(pulumi.interpolate`postgresql://${role}:${password}@${host}:${port}/${database}`);
+
+export const container = server.containerName;
+export const postgresVersion = server.version;
+export const address = `${host}:${port}/${database}`;
+export const imported = data?.summary;
+export const urls = {
+  superuser: url(superuser, superuserPassword),
+  ...Object.fromEntries(Object.entries(roles.access).map(([key, role]) => [key, url(role.name, role.password)])),
+};

@@ -50,6 +50,8 @@ export class DatabaseServer extends pulumi.ComponentResource {
   readonly networkName: pulumi.Output<string>;
   /** The built image; it has pg_dump and psql of the server's version. */
   readonly imageId: pulumi.Output<string>;
+  /** The server's name inside the network. */
+  readonly alias: string;
   readonly superuser = "postgres";
   readonly superuserPassword: pulumi.Output<string>;
   /** The server's version, for instance 15.14. */
@@ -74,6 +76,7 @@ export class DatabaseServer extends pulumi.ComponentResource {
 
     this.port = args.port;
     this.containerName = names.container;
+    this.alias = names.alias;
     this.networkName = network.name;
     this.imageId = image.imageId;
     this.superuserPassword = password.result;

@@ -1,0 +1,180 @@
+/** What a source holds, read from its catalog. */
+import type pg from "pg";
+import { ident, qualified } from "../../lib/postgres.ts";
+import type { Catalog, SequenceState, Skipped, Table } from "./types.ts";
+
+/** Schemas and extensions that Neon keeps for itself; they mean nothing on another server. */
+export const NEON_SCHEMAS = ["neon", "neon_migration", "neon_auth", "neon_control_plane"];
+export const NEON_EXTENSIONS = ["neon", "neon_utils", "neon_test_utils", "pg_session_jwt", "neon_rmgr"];
+
+/** The stack's own schema: it describes this copy, not the data. */
+export const STACK_SCHEMA = "sectorwars_stack";
+
+const isUsers = (namespace: string) =>
+  `${namespace} NOT LIKE 'pg\\_%' AND ${namespace} NOT IN ('information_schema', '${STACK_SCHEMA}', ${NEON_SCHEMAS.map((name) => `'${name}'`).join(", ")})`;
+
+/**
+ * Types that COPY must carry as text. Binary is what a type's send function writes, and that is an OID, a number of this
+ * server alone, for reg* types and inside arrays and composites of a user's types; a few types have no such function.
+ * Of a user's own types only a plain enum is safe: it is sent as its label.
+ */
+const NEEDS_TEXT = `
+  t.typsend = 0 OR t.typreceive = 0
+  OR (t.typnamespace = 'pg_catalog'::regnamespace AND t.typname ~ '^_?reg')
+  OR (t.typnamespace <> 'pg_catalog'::regnamespace AND t.typtype <> 'e')
+  OR (e.oid IS NOT NULL AND (e.typsend = 0 OR e.typreceive = 0 OR e.typnamespace <> 'pg_catalog'::regnamespace))`;
+
+const TABLES = `
+  SELECT n.nspname AS schema, c.relname AS name, pg_table_size(c.oid)::float8 AS bytes,
+    coalesce((
+      SELECT json_agg(json_build_object('name', a.attname, 'generated', a.attgenerated <> '') ORDER BY a.attnum)
+      FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    ), '[]') AS columns,
+    EXISTS (
+      SELECT FROM pg_attribute a
+      JOIN pg_type t ON t.oid = a.atttypid
+      LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND (${NEEDS_TEXT})
+    ) AS text,
+    coalesce((
+      SELECT json_agg(a.attname ORDER BY k.position)
+      FROM (
+        SELECT i.indkey FROM pg_index i
+        WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+          AND NOT EXISTS (
+            SELECT FROM pg_attribute x WHERE x.attrelid = c.oid AND x.attnum = ANY (i.indkey) AND NOT x.attnotnull)
+        ORDER BY i.indisprimary DESC, i.indnatts, i.indexrelid LIMIT 1
+      ) i, unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, position)
+      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
+    ), '[]') AS key
+  FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND ${isUsers("n.nspname")}
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+  ORDER BY pg_table_size(c.oid) DESC, n.nspname, c.relname`;
+
+const SEQUENCES = `
+  SELECT n.nspname AS schema, c.relname AS name
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind = 'S' AND ${isUsers("n.nspname")}
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+  ORDER BY 1, 2`;
+
+const EXTENSIONS = `
+  SELECT e.extname AS name, n.nspname AS schema, e.extversion AS version
+  FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+  WHERE e.extname <> 'plpgsql' ORDER BY 1`;
+
+/** What is there but does not come along, each with its reason. */
+const LEFT_OUT = `
+  SELECT 'schema ' || nspname AS what, 'Neon''s own' AS why FROM pg_namespace WHERE nspname = ANY ($1)
+  UNION ALL
+  SELECT 'foreign table ' || n.nspname || '.' || c.relname, 'its rows live on another server; only its definition is copied'
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'f' AND ${isUsers("n.nspname")}
+  UNION ALL
+  SELECT 'publication ' || pubname, 'replication is set up per server' FROM pg_publication
+  UNION ALL
+  SELECT 'event trigger ' || evtname, 'it would act on the whole database''s DDL' FROM pg_event_trigger
+  UNION ALL
+  SELECT count(*) || ' large objects', 'they are not copied' FROM pg_largeobject_metadata HAVING count(*) > 0`;
+
+/** A database that has any of these is not empty. */
+const ANY_RELATION = `
+  SELECT n.nspname || '.' || c.relname AS relation
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND ${isUsers("n.nspname")}
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+  ORDER BY 1 LIMIT 5`;
+
+/** Reads what the database of a session holds. */
+export async function readCatalog(client: pg.Client): Promise<Catalog> {
+  const about = await client.query(`
+    SELECT current_setting('server_version') AS version, current_setting('server_version_num')::int / 10000 AS major,
+      pg_encoding_to_char(encoding) AS encoding, to_jsonb(d) AS db
+    FROM pg_database d WHERE datname = current_database()`);
+  const { version, major, encoding, db } = about.rows[0];
+  const tables = await client.query(TABLES);
+  const sequences = await client.query(SEQUENCES);
+  const extensions = await client.query(EXTENSIONS);
+  const skipped = await client.query<Skipped>(LEFT_OUT, [NEON_SCHEMAS]);
+  return {
+    version: version.split(" ")[0],
+    majorVersion: major,
+    encoding,
+    collation: describeCollation(db),
+    tables: tables.rows.map(asTable),
+    sequences: sequences.rows.map((row) => qualified(row.schema, row.name)),
+    extensions: extensions.rows.filter((row) => !NEON_EXTENSIONS.includes(row.name)),
+    skipped: [
+      ...skipped.rows,
+      ...extensions.rows
+        .filter((row) => NEON_EXTENSIONS.includes(row.name))
+        .map((row) => ({ what: `extension ${row.name}`, why: "Neon's own" })),
+    ],
+    alembicRevision: await readAlembicRevision(client, tables.rows),
+  };
+}
+
+function asTable(row: {
+  schema: string;
+  name: string;
+  columns: Table["columns"];
+  text: boolean;
+  key: string[];
+  bytes: number;
+}): Table {
+  return {
+    schema: row.schema,
+    name: row.name,
+    sql: qualified(row.schema, row.name),
+    columns: row.columns,
+    format: row.text ? "text" : "binary",
+    key: row.key,
+    bytes: row.bytes,
+  };
+}
+
+/** Provider and locale, whatever the version calls the columns (15 knows daticulocale, 17 datlocale). */
+function describeCollation(db: Record<string, string | null>): string {
+  const locale = db.datlocale ?? db.daticulocale;
+  switch (db.datlocprovider) {
+    case "i":
+      return `ICU ${locale}`;
+    case "b":
+      return `builtin ${locale}`;
+    default:
+      return `libc ${db.datcollate}`;
+  }
+}
+
+async function readAlembicRevision(client: pg.Client, tables: { schema: string; name: string }[]) {
+  const table = tables.find(({ name }) => name === "alembic_version");
+  if (table === undefined) return undefined;
+  const { rows } = await client.query(`SELECT version_num FROM ${qualified(table.schema, table.name)} ORDER BY 1`);
+  return rows.map((row) => row.version_num).join(", ") || undefined;
+}
+
+/** Up to five relations of a database that is not empty; none for one that is. */
+export async function findRelations(client: pg.Client): Promise<string[]> {
+  const { rows } = await client.query<{ relation: string }>(ANY_RELATION);
+  return rows.map((row) => row.relation);
+}
+
+/** The state of the sequences, in one round trip. Sequences stand outside of snapshots: this is what they are now. */
+export async function readSequences(client: pg.Client, sequences: string[]): Promise<SequenceState[]> {
+  if (sequences.length === 0) return [];
+  const { rows } = await client.query(
+    sequences
+      .map((name, index) => `SELECT ${index} AS i, last_value::text AS last, is_called FROM ${name}`)
+      .join(" UNION ALL "),
+  );
+  return rows
+    .sort((a, b) => a.i - b.i)
+    .map((row) => ({ name: sequences[row.i] ?? "", lastValue: row.last, isCalled: row.is_called }));
+}
+
+/** The columns of a table that COPY carries, as SQL; nothing for a table without any. */
+export function columnList(table: Table): string {
+  const copied = table.columns.filter((column) => !column.generated).map((column) => ident(column.name));
+  return copied.length === 0 ? "" : ` (${copied.join(", ")})`;
+}

@@ -1,0 +1,121 @@
+/** The import as a resource: it happens once, and never touches a database that has data. Runs in Pulumi's dynamic provider. */
+import { readFile } from "node:fs/promises";
+import type { dynamic } from "@pulumi/pulumi";
+import { removeContainers } from "../../lib/docker.ts";
+import { withConnection } from "../../lib/postgres.ts";
+import { preparationScript } from "../privileges/scripts.ts";
+import type { NeonImportInputs } from "./neon-import.ts";
+import { startSample } from "./sample.ts";
+import { helperLabel } from "./schema.ts";
+import { parseSourceUrl } from "./source-url.ts";
+import { readMarker } from "./swap.ts";
+import type { ImportSummary, Source, Target } from "./types.ts";
+import { runImport } from "./worker.ts";
+
+/** Shown by Pulumi while the update runs. */
+const say = (line: string) => console.log(line);
+
+const addressOf = ({ host, port, user, password, database }: NeonImportInputs) => ({
+  host,
+  port,
+  user,
+  password,
+  database,
+});
+
+const targetOf = (inputs: NeonImportInputs): Target => ({
+  address: addressOf(inputs),
+  owner: inputs.owner,
+  preparation: (database) => preparationScript(database, inputs.denyList),
+  fromContainer: { host: inputs.alias, port: 5432, network: inputs.network },
+});
+
+/** What the target says of a former import: then no source need be there at all. */
+const formerImport = (inputs: NeonImportInputs): Promise<ImportSummary | undefined> =>
+  withConnection(addressOf(inputs), readMarker, { patienceMs: 30_000 });
+
+async function openSourceOf(inputs: NeonImportInputs): Promise<Source> {
+  if (inputs.bootstrap === "sample") {
+    say("import: starting the sample source");
+    return startSample({
+      stack: inputs.stack,
+      image: inputs.image,
+      network: inputs.network,
+      dockerHost: inputs.dockerHost,
+    });
+  }
+  const url = process.env.NEON_DATABASE_URL;
+  if (!url) {
+    throw new Error(
+      "bootstrap is neon, but NEON_DATABASE_URL is not set. Copy the connection string from the Neon console: " +
+        "export NEON_DATABASE_URL='postgresql://user:password@host/database'",
+    );
+  }
+  return parseSourceUrl(url, await extraRoots());
+}
+
+/** For a source whose certificate is signed by an authority of one's own, as libpq's PGSSLROOTCERT. */
+async function extraRoots(): Promise<string | undefined> {
+  const file = process.env.NEON_ROOT_CERTIFICATES;
+  if (!file) return undefined;
+  try {
+    return await readFile(file, "utf8");
+  } catch (error) {
+    throw new Error(`NEON_ROOT_CERTIFICATES names ${file}, which cannot be read: ${(error as Error).message}`);
+  }
+}
+
+async function importOnce(inputs: NeonImportInputs): Promise<ImportSummary> {
+  const former = await formerImport(inputs);
+  if (former) return former;
+  const clear = () => removeContainers(helperLabel(inputs.stack), { host: inputs.dockerHost });
+  await clear();
+  try {
+    return await runImport(
+      {
+        source: await openSourceOf(inputs),
+        target: targetOf(inputs),
+        stack: inputs.stack,
+        image: inputs.image,
+        newerImage: inputs.newerImage,
+        dockerHost: inputs.dockerHost,
+        jobs: inputs.jobs,
+        reportFolder: inputs.reportFolder,
+      },
+      { say },
+    );
+  } finally {
+    await clear();
+  }
+}
+
+export const provider: dynamic.ResourceProvider = {
+  /** Nothing that changes later is a reason to import again; a changed mind about where the data comes from is an error. */
+  async diff(_id, olds: NeonImportInputs, news: NeonImportInputs) {
+    if (news.bootstrapChosen && news.bootstrap !== olds.bootstrap) {
+      throw new Error(
+        `This stack's data came from "${olds.bootstrap}"; bootstrap is now "${news.bootstrap}", but data that is there is never ` +
+          `replaced. Set it back (pulumi config set bootstrap ${olds.bootstrap}), reset the stack (pulumi destroy, then ` +
+          `pulumi up), or make a new one (pulumi stack init NAME).`,
+      );
+    }
+    return { changes: false };
+  },
+
+  async create(inputs: NeonImportInputs) {
+    const summary = await importOnce(inputs);
+    return { id: `${inputs.database} from ${inputs.bootstrap}`, outs: { ...inputs, summary } };
+  },
+
+  /** A volume that was lost or made anew has no marker: then the resource is gone, and the next update imports again. */
+  async read(id, props) {
+    if (props === undefined) throw new Error("an import cannot be taken over from elsewhere; run pulumi up");
+    const summary = await formerImport(props as NeonImportInputs);
+    return summary ? { id, props } : {};
+  },
+
+  /** The data goes with its volume. Only what a run that was killed may have left is cleared. */
+  async delete(_id, props: NeonImportInputs) {
+    await removeContainers(helperLabel(props.stack), { host: props.dockerHost }).catch(() => {});
+  },
+};

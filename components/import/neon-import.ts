@@ -1,0 +1,100 @@
+/** The one-time import, declared. The work is done in import-provider.ts, when Pulumi creates the resource. */
+import * as pulumi from "@pulumi/pulumi";
+import { providerOnDisk } from "../../lib/dynamic.ts";
+import type { Bootstrap } from "../settings.ts";
+import type { ImportSummary } from "./types.ts";
+
+export interface NeonImportArgs {
+  stack: string;
+  /** Where the data comes from: `neon` (NEON_DATABASE_URL) or `sample`. */
+  bootstrap: Exclude<Bootstrap, "empty">;
+  /** Whether somebody chose it: a default that changes with the environment is no change of mind. */
+  bootstrapChosen: boolean;
+  database: string;
+  host: string;
+  port: number;
+  superuser: string;
+  superuserPassword: pulumi.Input<string>;
+  /** Role that owns all that is imported. */
+  owner: string;
+  /** Tables that readonly must not read. */
+  denyList: readonly string[];
+  /** The stack's network, and the server's name in it. */
+  network: pulumi.Input<string>;
+  alias: string;
+  /** Image with pg_dump of the server's version. */
+  image: pulumi.Input<string>;
+  /** Image with a newer pg_dump. */
+  newerImage: string;
+  /** Tables copied at the same time. */
+  jobs: number;
+  dockerHost: string | undefined;
+  /** Roles must be there: the import's tables are born with their grants. */
+  after: pulumi.Resource[];
+  volume: pulumi.Resource;
+}
+
+/** Fills the database once, with proof. Later updates open no connection to the source. */
+export class NeonImport extends pulumi.ComponentResource {
+  /** What was imported: counts and fingerprints, no address. */
+  readonly summary: pulumi.Output<ImportSummary>;
+  readonly ready: pulumi.Resource;
+
+  constructor(name: string, args: NeonImportArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("sectorwars:import:NeonImport", name, {}, opts);
+    const { after, volume, superuser, superuserPassword, denyList, ...rest } = args;
+    const once = new ImportOnce(
+      "once",
+      {
+        ...rest,
+        user: superuser,
+        password: superuserPassword,
+        denyList: [...denyList],
+        reportFolder: reportFolder(args.stack),
+      },
+      { parent: this, dependsOn: after, deletedWith: volume, customTimeouts: { create: "24h" } },
+    );
+    this.summary = once.summary;
+    this.ready = once;
+    this.registerOutputs({ summary: this.summary });
+  }
+}
+
+/** Where a stack's reports are written, from the project's folder. */
+export const reportFolder = (stack: string): string => (stack === "dev" ? "reports" : `reports/${stack}`);
+
+/** Inputs of the resource, as its provider gets them. */
+export interface NeonImportInputs {
+  stack: string;
+  bootstrap: "neon" | "sample";
+  bootstrapChosen: boolean;
+  database: string;
+  host: string;
+  port: number;
+  user: string;
+  password: string;
+  owner: string;
+  denyList: string[];
+  network: string;
+  alias: string;
+  image: string;
+  newerImage: string;
+  jobs: number;
+  dockerHost: string | undefined;
+  reportFolder: string;
+}
+
+class ImportOnce extends pulumi.dynamic.Resource {
+  declare readonly summary: pulumi.Output<ImportSummary>;
+
+  constructor(name: string, args: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
+    super(
+      providerOnDisk("components/import/import-provider.ts"),
+      name,
+      { ...args, summary: undefined },
+      opts,
+      "import",
+      "ImportOnce",
+    );
+  }
+}

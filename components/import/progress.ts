@@ -1,0 +1,82 @@
+/** Tells people how far the import is, without flooding them; remembers spans for the report's time line. */
+import type { Span, Table } from "./types.ts";
+
+/** Milliseconds between two lines. */
+const PACE_MS = 2000;
+const MIB = 1024 * 1024;
+
+/** Bytes as people read them. */
+export function humanBytes(bytes: number): string {
+  if (bytes < 1024) return `${bytes} B`;
+  const units = ["kB", "MB", "GB", "TB"];
+  const power = Math.min(Math.floor(Math.log(bytes) / Math.log(1024)), units.length);
+  return `${(bytes / 1024 ** power).toFixed(1)} ${units[power - 1]}`;
+}
+
+/** The journal of one import. */
+export class Progress {
+  readonly spans: Span[] = [];
+  private readonly start = Date.now();
+  private readonly say: (line: string) => void;
+  private expected = 0;
+  private done = 0;
+  private rows = 0;
+  private tables = 0;
+  private tablesExpected = 0;
+  private copyingSince = 0;
+  private lastLine = 0;
+
+  constructor(say: (line: string) => void) {
+    this.say = say;
+  }
+
+  /** Announces a phase. */
+  phase(name: string): void {
+    this.say(`import: ${name}`);
+  }
+
+  /** Announces how much is to be copied. */
+  expect(tables: readonly Table[]): void {
+    this.tablesExpected = tables.length;
+    this.expected = tables.reduce((sum, table) => sum + table.bytes, 0);
+    this.copyingSince = Date.now();
+    this.lastLine = Date.now();
+  }
+
+  /** Begins a span; the function that it returns ends it, and returns its seconds. */
+  begin(name: string): () => number {
+    const from = Date.now() - this.start;
+    return () => {
+      const to = Date.now() - this.start;
+      this.spans.push({ name, from, to });
+      return (to - from) / 1000;
+    };
+  }
+
+  /** Counts bytes of a table on their way. */
+  count(table: Table, bytes: number): void {
+    this.done += bytes;
+    const now = Date.now();
+    if (now - this.lastLine < PACE_MS) return;
+    this.lastLine = now;
+    const seconds = (now - this.copyingSince) / 1000;
+    const perSecond = this.done / seconds;
+    // The wire carries somewhat less than the disk holds, so what remains is an upper bound.
+    const left = Math.max(this.expected - this.done, 0);
+    this.say(
+      `import: ${this.tables} of ${this.tablesExpected} tables, ${this.rows.toLocaleString("en")} rows, ${humanBytes(this.done)} ` +
+        `at ${(perSecond / MIB).toFixed(1)} MB/s, about ${Math.ceil(left / perSecond)} s left; now ${table.schema}.${table.name}`,
+    );
+  }
+
+  /** Notes that a table's rows are in. */
+  loaded(_table: Table, rows: number): void {
+    this.tables += 1;
+    this.rows += rows;
+  }
+
+  /** Seconds since the import began. */
+  get seconds(): number {
+    return (Date.now() - this.start) / 1000;
+  }
+}

@@ -1,0 +1,1 @@
+export const reportPage = (report: unknown): string => `<pre>${JSON.stringify(report)}</pre>`;

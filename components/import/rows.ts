@@ -1,0 +1,77 @@
+/** The rows of one table, from the source straight into the target, hashed on the way. */
+import { createHash, type Hash } from "node:crypto";
+import { Transform } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import type pg from "pg";
+import { from as copyFrom, to as copyTo } from "pg-copy-streams";
+import { columnList } from "./catalog.ts";
+import type { Table } from "./types.ts";
+
+/** Bytes that wait between two ends of a pipe. Larger ones only cost memory. */
+const BUFFER_BYTES = 256 * 1024;
+
+/** What went over the wire for one table. */
+export interface Transfer {
+  rows: number;
+  bytes: number;
+  /** SHA-256 of COPY's data, from its first to its last byte. */
+  sha256: string;
+}
+
+export const copyOutSql = (table: Table): string =>
+  `COPY ${table.sql}${columnList(table)} TO STDOUT (FORMAT ${table.format})`;
+
+export const copyInSql = (table: Table): string =>
+  `COPY ${table.sql}${columnList(table)} FROM STDIN (FORMAT ${table.format}, FREEZE)`;
+
+/** Passes everything on, and tells a hash and a counter about it. */
+function tap(hash: Hash, count: (bytes: number) => void): Transform {
+  return new Transform({
+    highWaterMark: BUFFER_BYTES,
+    transform(chunk: Buffer, _encoding, done) {
+      hash.update(chunk);
+      count(chunk.length);
+      done(null, chunk);
+    },
+  });
+}
+
+/**
+ * Copies one table. It is emptied in the same transaction: FREEZE, which spares the rows a second writing later, demands it,
+ * and a table that was left half full by anything can do no harm.
+ * @param onBytes is told of every chunk.
+ */
+export async function copyTable(
+  table: Table,
+  source: pg.Client,
+  target: pg.Client,
+  onBytes: (bytes: number) => void,
+): Promise<Transfer> {
+  const hash = createHash("sha256");
+  let bytes = 0;
+  const count = (more: number) => {
+    bytes += more;
+    onBytes(more);
+  };
+  await target.query(`BEGIN; TRUNCATE ONLY ${table.sql}`);
+  const out = source.query(copyTo(copyOutSql(table), { highWaterMark: BUFFER_BYTES }));
+  const into = target.query(copyFrom(copyInSql(table), { highWaterMark: BUFFER_BYTES }));
+  await pipeline(out, tap(hash, count), into);
+  await target.query("COMMIT");
+  if (out.rowCount !== into.rowCount) {
+    throw new Error(`${table.sql}: the source sent ${out.rowCount} rows, the target took ${into.rowCount}`);
+  }
+  return { rows: into.rowCount ?? 0, bytes, sha256: hash.digest("hex") };
+}
+
+/** Reads one table back, the same way as it was read from the source. */
+export async function readBack(table: Table, target: pg.Client): Promise<Transfer> {
+  const hash = createHash("sha256");
+  let bytes = 0;
+  const out = target.query(copyTo(copyOutSql(table), { highWaterMark: BUFFER_BYTES }));
+  for await (const chunk of out) {
+    hash.update(chunk);
+    bytes += chunk.length;
+  }
+  return { rows: out.rowCount, bytes, sha256: hash.digest("hex") };
+}

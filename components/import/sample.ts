@@ -1,0 +1,117 @@
+/** A source for those who have none at hand: a PostgreSQL with TLS and game-like data, alive for the time of one import. */
+import { randomBytes } from "node:crypto";
+import { cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { makeServerCertificate, type ServerCertificate } from "../../lib/certificates.ts";
+import { containerLog, docker } from "../../lib/docker.ts";
+import { connect } from "../../lib/postgres.ts";
+import { helperLabel } from "./schema.ts";
+import { translationsSql } from "./translations.ts";
+import type { Source } from "./types.ts";
+
+const DATABASE = "sectorwars_sample";
+const USER = "sample_owner";
+const STARTS_WITHIN_MS = 90_000;
+
+/** Runs inside the container as the server's user, before anybody connects. What is lost with the sample is made again. */
+const TLS_SCRIPT = `
+cp /sample/server.crt /sample/server.key "$PGDATA/"
+chmod 600 "$PGDATA/server.key"
+sed -i 's/^host all all all/hostssl all all all/' "$PGDATA/pg_hba.conf"
+cat >>"$PGDATA/postgresql.conf" <<-CONF
+	ssl = on
+	listen_addresses = '*'
+	fsync = off
+	full_page_writes = off
+	max_wal_size = 4GB
+CONF
+`;
+
+export interface SampleOptions {
+  stack: string;
+  /** PostgreSQL image, with the official image's entry point. */
+  image: string;
+  /** Network on which pg_dump's container finds the sample. */
+  network: string;
+  dockerHost: string | undefined;
+}
+
+/** Puts together what the container is started with, as files: neither arguments nor variables show a secret. */
+async function writeFiles(folder: string, certificate: ServerCertificate, password: string): Promise<void> {
+  const readable = { mode: 0o644 };
+  const init = join(folder, "init");
+  const own = join(folder, "sample");
+  await mkdir(init, { mode: 0o755 });
+  await mkdir(own, { mode: 0o755 });
+  await cp("sql/sample", init, { recursive: true });
+  await writeFile(join(init, "00-tls.sh"), TLS_SCRIPT, readable);
+  await writeFile(join(init, "30-translations.sql"), translationsSql(), readable);
+  await writeFile(join(own, "password"), password, readable);
+  await writeFile(join(own, "server.crt"), certificate.certificate, readable);
+  await writeFile(join(own, "server.key"), certificate.key, readable);
+}
+
+/**
+ * Starts the sample and waits until it answers over TLS.
+ * @throws {Error} with the container's last lines when it does not come up.
+ */
+export async function startSample({ stack, image, network, dockerHost: host }: SampleOptions): Promise<Source> {
+  const name = `sectorwars-${stack}-sample-source`;
+  const password = randomBytes(24).toString("hex");
+  const certificate = await makeServerCertificate([name, "localhost"]);
+  const folder = await mkdtemp(join(tmpdir(), "sectorwars-sample-"));
+  try {
+    await writeFiles(folder, certificate, password);
+    const publish = ["-p", "127.0.0.1::5432", "--network", network, "--network-alias", name];
+    const environment = { POSTGRES_USER: USER, POSTGRES_DB: DATABASE, POSTGRES_PASSWORD_FILE: "/sample/password" };
+    await docker(
+      [
+        "create",
+        "--name",
+        name,
+        "--label",
+        helperLabel(stack),
+        ...publish,
+        ...Object.entries({ ...environment, PGDATA: "/tmp/pgdata" }).flatMap(([key, value]) => [
+          "-e",
+          `${key}=${value}`,
+        ]),
+        "--entrypoint",
+        "docker-entrypoint.sh",
+        image,
+        "postgres",
+      ],
+      { host },
+    );
+    await docker(["cp", `${folder}/init/.`, `${name}:/docker-entrypoint-initdb.d/`], { host });
+    await docker(["cp", `${folder}/sample`, `${name}:/sample`], { host });
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+  await docker(["start", name], { host });
+  const published = await docker(["port", name, "5432/tcp"], { host });
+  const source: Source = {
+    label: `the sample (${name}/${DATABASE})`,
+    address: {
+      host: "127.0.0.1",
+      port: Number(published.trim().split(":").pop()),
+      database: DATABASE,
+      user: USER,
+      password,
+      tls: { ca: certificate.authority, servername: "localhost", rejectUnauthorized: true },
+    },
+    fromContainer: { host: name, port: 5432, network },
+    rootCertificates: certificate.authority,
+    remarks: ["the source is the sample that this project makes itself"],
+  };
+  try {
+    const client = await connect(source.address, { patienceMs: STARTS_WITHIN_MS, attemptMs: 3000 });
+    await client.end();
+  } catch (error) {
+    throw new Error(
+      `The sample source did not come up: ${(error as Error).message}. Its last lines:\n${await containerLog(name, 20, { host })}`,
+    );
+  }
+  return source;
+}

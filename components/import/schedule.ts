@@ -1,0 +1,65 @@
+/** Runs tasks that depend on each other, a few at a time. */
+
+/** One piece of work. */
+export interface Task<Slot> {
+  name: string;
+  /** Names of tasks that must have ended. */
+  after: string[];
+  /** How much work it is, in any unit: of those that may start, the largest does. */
+  cost: number;
+  run(slot: Slot): Promise<void>;
+}
+
+/**
+ * Runs all tasks, each in one of the slots (a slot is what a task needs for itself alone, such as a pair of connections).
+ * The first failure keeps further tasks from starting; those that run are waited for, then the failure is thrown.
+ * @throws {Error} for a dependency that does not exist or a cycle, before anything runs.
+ */
+export async function runTasks<Slot>(tasks: readonly Task<Slot>[], slots: readonly Slot[]): Promise<void> {
+  checkOrder(tasks);
+  const waiting = new Set([...tasks].sort((a, b) => b.cost - a.cost));
+  const ended = new Set<string>();
+  const failures: unknown[] = [];
+  const free = [...slots];
+  const running = new Set<Promise<void>>();
+
+  const startWhatCan = () => {
+    for (const task of waiting) {
+      if (failures.length > 0 || free.length === 0) return;
+      if (!task.after.every((name) => ended.has(name))) continue;
+      waiting.delete(task);
+      const slot = free.pop() as Slot;
+      const work = task
+        .run(slot)
+        .then(() => void ended.add(task.name))
+        .catch((error) => void failures.push(error))
+        .finally(() => {
+          free.push(slot);
+          running.delete(work);
+        });
+      running.add(work);
+    }
+  };
+
+  startWhatCan();
+  while (running.size > 0) {
+    await Promise.race(running);
+    startWhatCan();
+  }
+  if (failures.length > 0) throw failures[0];
+}
+
+function checkOrder(tasks: readonly Task<never>[] | readonly Task<unknown>[]): void {
+  const byName = new Map(tasks.map((task) => [task.name, task]));
+  const state = new Map<string, "open" | "closed">();
+  const visit = (name: string, asker: string) => {
+    const task = byName.get(name);
+    if (task === undefined) throw new Error(`the task ${asker} waits for ${name}, which does not exist`);
+    if (state.get(name) === "closed") return;
+    if (state.get(name) === "open") throw new Error(`the task ${name} waits for itself`);
+    state.set(name, "open");
+    for (const before of task.after) visit(before, name);
+    state.set(name, "closed");
+  };
+  for (const { name } of tasks) visit(name, name);
+}

@@ -1,0 +1,182 @@
+/** The source's schema, read by the real pg_dump and made again on the target. */
+import type { ChildProcess } from "node:child_process";
+import type pg from "pg";
+import { DockerError, docker } from "../../lib/docker.ts";
+import { type Address, ident, literal } from "../../lib/postgres.ts";
+import { NEON_EXTENSIONS, NEON_SCHEMAS, STACK_SCHEMA } from "./catalog.ts";
+import { describeEntry, type Entry, isCopied, splitDump } from "./dump-entries.ts";
+import type { Catalog, ImportSpec } from "./types.ts";
+
+/** The schema in two parts: what rows need to be loaded, and what is better made after they are. */
+export interface Schema {
+  before: Entry[];
+  after: Entry[];
+}
+
+/** Where and as whom pg_dump connects, from inside a container. */
+export interface DumpAccess {
+  host: string;
+  port: number;
+  network?: string;
+  database: string;
+  user: string;
+  password: string;
+  rootCertificates: string | undefined;
+}
+
+/** Between the two parts, on a line of its own. */
+const DIVIDER = "-- sectorwars: after the rows";
+
+/** Understood by pg_dump and pg_restore alike; from an archive, owners and grants are left out only by the latter. */
+const LEFT_OUT = "--no-owner --no-privileges --no-publications --no-subscriptions --no-security-labels --no-tablespaces";
+
+/**
+ * Runs in the container. Password and certificates come by standard input: an argument would show in ps, a variable in
+ * docker inspect. The archive tells the two sections apart for certain; plain output would have to be guessed at.
+ */
+const DUMP_SCRIPT = `
+  set -eu
+  umask 077
+  read -r PGPASSWORD
+  export PGPASSWORD
+  cat >/tmp/roots.pem
+  pg_dump --format=custom --schema-only ${LEFT_OUT} --file=/tmp/schema "$@"
+  pg_restore ${LEFT_OUT} --section=pre-data --file=- /tmp/schema
+  echo "${DIVIDER}"
+  pg_restore ${LEFT_OUT} --section=post-data --file=- /tmp/schema
+`;
+
+/** Label of the short-lived containers of a stack's import; a dead run's are found by it. */
+export const helperLabel = (stack: string): string => `sectorwars.import=${stack}`;
+
+/**
+ * Reads a schema with pg_dump.
+ * @param snapshot the exported snapshot to read in, or undefined for the present.
+ * @throws {Error} with pg_dump's own words.
+ */
+export async function dumpSchema(
+  access: DumpAccess,
+  options: {
+    image: string;
+    stack: string;
+    dockerHost: string | undefined;
+    snapshot?: string;
+    onStart?: (child: ChildProcess) => void;
+  },
+): Promise<Schema> {
+  const { host, port, network, database, user, password, rootCertificates } = access;
+  const environment = {
+    PGHOST: host,
+    PGPORT: String(port),
+    PGDATABASE: database,
+    PGUSER: user,
+    PGSSLMODE: rootCertificates === undefined ? "disable" : "verify-full",
+    ...(rootCertificates === undefined ? {} : { PGSSLROOTCERT: "/tmp/roots.pem" }),
+    PGOPTIONS: "-c default_transaction_read_only=on -c idle_in_transaction_session_timeout=0 -c statement_timeout=0",
+    PGCONNECT_TIMEOUT: "30",
+  };
+  const excluded = [...NEON_SCHEMAS, STACK_SCHEMA].map((schema) => `--exclude-schema=${schema}`);
+  try {
+    const dump = await docker(
+      [
+        "run",
+        "--rm",
+        "-i",
+        "--label",
+        helperLabel(options.stack),
+        ...(network ? ["--network", network] : []),
+        ...Object.entries(environment).flatMap(([name, value]) => ["-e", `${name}=${value}`]),
+        "--entrypoint",
+        "sh",
+        options.image,
+        "-c",
+        DUMP_SCRIPT,
+        "pg_dump",
+        ...excluded,
+        ...(options.snapshot ? [`--snapshot=${options.snapshot}`] : []),
+      ],
+      { host: options.dockerHost, input: `${password}\n${rootCertificates ?? ""}`, onStart: options.onStart },
+    );
+    const [before = "", after = ""] = dump.split(`\n${DIVIDER}\n`);
+    return { before: splitDump(before).filter(isCopied), after: splitDump(after).filter(isCopied) };
+  } catch (error) {
+    if (!(error instanceof DockerError)) throw error;
+    throw new Error(`The schema of ${host}/${database} could not be read: ${error.stderr.trim()}`);
+  }
+}
+
+/** The source's schema, inside the snapshot. */
+export function dumpSource(
+  spec: ImportSpec,
+  catalog: Catalog,
+  snapshot: string,
+  onStart: (child: ChildProcess) => void,
+): Promise<Schema> {
+  const { source, image, newerImage, stack, dockerHost } = spec;
+  const { database, user, password } = source.address;
+  return dumpSchema(
+    { ...source.fromContainer, database, user, password, rootCertificates: source.rootCertificates },
+    { image: dumpImage(catalog.majorVersion, image, newerImage), stack, dockerHost, snapshot, onStart },
+  );
+}
+
+/** The schema of the database that was loaded aside, written by the same pg_dump. */
+export function dumpAside(
+  spec: ImportSpec,
+  catalog: Catalog,
+  aside: Address,
+  onStart: (child: ChildProcess) => void,
+): Promise<Schema> {
+  const { target, image, newerImage, stack, dockerHost } = spec;
+  const { database, user, password } = aside;
+  return dumpSchema(
+    { ...target.fromContainer, database, user, password, rootCertificates: undefined },
+    { image: dumpImage(catalog.majorVersion, image, newerImage), stack, dockerHost, onStart },
+  );
+}
+
+const TARGET_MAJOR = 15;
+
+/** pg_dump reads servers of its own version and older ones, never newer ones. */
+export const dumpImage = (sourceMajor: number, image: string, newerImage: string): string =>
+  sourceMajor > TARGET_MAJOR ? newerImage : image;
+
+/** Runs one entry; its failure names the object. */
+export async function makeEntry(client: pg.Client, entry: Entry): Promise<void> {
+  try {
+    await client.query(entry.sql);
+  } catch (error) {
+    const { message, hint } = error as { message: string; hint?: string };
+    throw new Error(`${describeEntry(entry)} cannot be made on the target: ${message}${hint ? ` (${hint})` : ""}`);
+  }
+}
+
+/** Extensions as the source has them. They are the superuser's work, and come before all that uses them. */
+function extensionsSql(catalog: Catalog, owner: string): string {
+  return catalog.extensions
+    .filter(({ name }) => !NEON_EXTENSIONS.includes(name))
+    .map(({ name, schema }) =>
+      [
+        `DO $$ BEGIN IF to_regnamespace(${literal(ident(schema))}) IS NULL THEN`,
+        `CREATE SCHEMA ${ident(schema)} AUTHORIZATION ${ident(owner)}; END IF; END $$;`,
+        `CREATE EXTENSION IF NOT EXISTS ${ident(name)} SCHEMA ${ident(schema)};`,
+      ].join(" "),
+    )
+    .join("\n");
+}
+
+/**
+ * Makes everything that rows need: schemas, types, functions, tables, views. In one transaction, as the owner, so that all
+ * belongs to it and its default privileges apply from the first moment.
+ */
+export async function makeBefore(client: pg.Client, schema: Schema, catalog: Catalog, owner: string): Promise<void> {
+  await client.query("BEGIN");
+  const isSchema = (entry: Entry) => entry.type === "SCHEMA";
+  await client.query(`SET LOCAL ROLE ${ident(owner)}`);
+  for (const entry of schema.before.filter(isSchema)) await makeEntry(client, entry);
+  await client.query("RESET ROLE");
+  await client.query(extensionsSql(catalog, owner));
+  await client.query(`SET LOCAL ROLE ${ident(owner)}`);
+  for (const entry of schema.before) if (!isSchema(entry)) await makeEntry(client, entry);
+  await client.query("COMMIT");
+}

@@ -1,0 +1,63 @@
+/** Sessions on both ends that spell every value the same way. */
+import type pg from "pg";
+import { type Address, type ConnectOptions, connect } from "../../lib/postgres.ts";
+
+/** How long a suspended source may take to wake, ms. */
+const SOURCE_PATIENCE_MS = 60_000;
+
+/**
+ * Settings that decide how a value is written as text, in which order rows come, and whether a session is cut off. The same
+ * on both ends, or equal rows would have different fingerprints (pg_dump pins most of them for the same reason).
+ */
+const PINNED = {
+  statement_timeout: "0",
+  lock_timeout: "0",
+  idle_in_transaction_session_timeout: "0",
+  extra_float_digits: "3",
+  datestyle: "ISO, YMD",
+  intervalstyle: "postgres",
+  timezone: "UTC",
+  bytea_output: "hex",
+  xmloption: "content",
+  lc_monetary: "C",
+  search_path: "",
+  client_encoding: "UTF8",
+  synchronize_seqscans: "off",
+  jit: "off",
+  row_security: "off",
+};
+
+/** Settings of the target alone: the load's own speed, and an end to work whose client is gone. */
+const TARGET_ONLY = {
+  synchronous_commit: "off",
+  check_function_bodies: "off",
+  client_min_messages: "warning",
+  client_connection_check_interval: "1s",
+  // The superuser's statements hold the application's data; they have no place in the server's log.
+  log_min_duration_statement: "-1",
+};
+
+const asSql = (settings: Record<string, string>) =>
+  Object.entries(settings)
+    .map(([name, value]) => `SET ${name} = '${value}';`)
+    .join(" ");
+
+/** Opens a session on the source. It cannot write: the server refuses. */
+export function openSource(address: Address, patienceMs = SOURCE_PATIENCE_MS): Promise<pg.Client> {
+  return connect(address, {
+    patienceMs,
+    attemptMs: 20_000,
+    applicationName: "sectorwars-import",
+    setup: `${asSql(PINNED)} SET default_transaction_read_only = on;`,
+  });
+}
+
+/** Opens a session on a database of the target's server. */
+export function openTarget(address: Address, options: ConnectOptions = {}): Promise<pg.Client> {
+  return connect(address, {
+    patienceMs: 10_000,
+    applicationName: "sectorwars-import",
+    setup: asSql({ ...PINNED, ...TARGET_ONLY }),
+    ...options,
+  });
+}

@@ -1,0 +1,83 @@
+/** The database that is loaded aside, and the moment in which it takes the target's place. */
+import type pg from "pg";
+import { type Address, ident, withConnection } from "../../lib/postgres.ts";
+import { findRelations, STACK_SCHEMA } from "./catalog.ts";
+import type { ImportSpec, ImportSummary } from "./types.ts";
+
+/** Key of the advisory lock that an import holds on the server: the letters "sectorwa" as a 64-bit number. */
+const LOCK_KEY = "8315161638746617697";
+
+/** The database that an import fills while nobody sees it. */
+export const asideName = (database: string): string => `${database}_import`;
+/** The empty one that it replaces, for the moment until it is dropped. */
+const formerName = (database: string) => `${database}_before_import`;
+
+/** The server's own database, for work on the others. */
+export const maintenance = (address: Address): Address => ({ ...address, database: "postgres" });
+
+/**
+ * Makes sure that no other import works on the server, for as long as the session lives.
+ * @throws {Error} when one does.
+ */
+export async function lockServer(client: pg.Client): Promise<void> {
+  const { rows } = await client.query(`SELECT pg_try_advisory_lock(${LOCK_KEY}) AS mine`);
+  if (!rows[0].mine)
+    throw new Error("Another import into this server is running. Wait for it, or stop it, then try again.");
+}
+
+/** Removes what a run that died has left behind. */
+export async function clearAside(client: pg.Client, database: string): Promise<void> {
+  for (const name of [asideName(database), formerName(database)]) {
+    await client.query(`DROP DATABASE IF EXISTS ${ident(name)} WITH (FORCE)`);
+  }
+}
+
+/** Makes the database that is loaded aside, with the cluster's encoding and collation, extensions and privileges. */
+export async function makeAside(client: pg.Client, { target }: ImportSpec): Promise<Address> {
+  const aside = { ...target.address, database: asideName(target.address.database) };
+  await client.query(`CREATE DATABASE ${ident(aside.database)} TEMPLATE template0 OWNER ${ident(target.owner)}`);
+  return aside;
+}
+
+/** Writes into the loaded database what it is a copy of. It becomes visible together with the data, or not at all. */
+export async function writeMarker(client: pg.Client, summary: ImportSummary): Promise<void> {
+  await client.query(`
+    CREATE TABLE ${STACK_SCHEMA}.import (summary jsonb NOT NULL);
+    COMMENT ON TABLE ${STACK_SCHEMA}.import IS 'What this database was imported from. While it is here, nothing is imported again.'`);
+  await client.query(`INSERT INTO ${STACK_SCHEMA}.import VALUES ($1)`, [JSON.stringify(summary)]);
+}
+
+/** What a database says it was imported from, or undefined. */
+export async function readMarker(client: pg.Client): Promise<ImportSummary | undefined> {
+  const { rows } = await client.query(`SELECT to_regclass('${STACK_SCHEMA}.import') IS NOT NULL AS there`);
+  if (!rows[0].there) return undefined;
+  const found = await client.query<{ summary: ImportSummary }>(`SELECT summary FROM ${STACK_SCHEMA}.import`);
+  return found.rows[0]?.summary;
+}
+
+/**
+ * Puts the loaded database in the target's place: two renames in one transaction, so that at every moment there is one
+ * database of that name, the old or the new.
+ * @throws {Error} when something was put into the target meanwhile; then it stays as it is.
+ */
+export async function swapIn(client: pg.Client, target: Address): Promise<void> {
+  const { database } = target;
+  const relations = await withConnection(target, findRelations);
+  if (relations.length > 0) {
+    throw new Error(
+      `While the import ran, something was put into ${database} (${relations.join(", ")}), so it was not replaced. ` +
+        `Stop what uses it, empty or reset it, then run pulumi up again.`,
+    );
+  }
+  // The target is empty: a session that idles in it has nothing to lose, but would forbid the renaming.
+  await client.query(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ANY ($1) AND pid <> pg_backend_pid()",
+    [[database, asideName(database)]],
+  );
+  await client.query(`
+    BEGIN;
+    ALTER DATABASE ${ident(database)} RENAME TO ${ident(formerName(database))};
+    ALTER DATABASE ${ident(asideName(database))} RENAME TO ${ident(database)};
+    COMMIT`);
+  await client.query(`DROP DATABASE ${ident(formerName(database))} WITH (FORCE)`);
+}

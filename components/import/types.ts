@@ -1,0 +1,153 @@
+/** What passes between the phases of an import. */
+import type { Address } from "../../lib/postgres.ts";
+
+/** A source to read from: where this process reaches it, and where a container does. */
+export interface Source {
+  /** How the source is spoken of in messages and reports: host and database, never a user's secret. */
+  label: string;
+  address: Address;
+  /** The same server as a container sees it: for a local source that is another host and port. */
+  fromContainer: { host: string; port: number; network?: string };
+  /** Certificates, PEM, that the server's is checked against; undefined leaves the connection unencrypted. */
+  rootCertificates: string | undefined;
+  /** What was changed about the URL that was given, for people. */
+  remarks: string[];
+}
+
+/** Where the rows go. */
+export interface Target {
+  /** The server, by its superuser; its `database` is the one to be filled. */
+  address: Address;
+  /** Owner of the database and of everything in it. */
+  owner: string;
+  /** SQL that gives a database of this name its extensions and privileges. */
+  preparation: (database: string) => string;
+  /** The same server as a container sees it. */
+  fromContainer: { host: string; port: number; network?: string };
+}
+
+/** All that an import needs to know. */
+export interface ImportSpec {
+  source: Source;
+  target: Target;
+  /** Label of this stack's helpers in Docker. */
+  stack: string;
+  /** Image whose pg_dump reads sources up to the target's version. */
+  image: string;
+  /** Image whose pg_dump reads newer sources. */
+  newerImage: string;
+  dockerHost: string | undefined;
+  /** Tables copied at the same time. */
+  jobs: number;
+  /** Folder of the report, from the project's folder. */
+  reportFolder: string;
+}
+
+/** A column that is copied. */
+export interface Column {
+  name: string;
+  /** Computed by the server from others, so it is not copied. */
+  generated: boolean;
+}
+
+/** An ordinary table, or a partition that holds rows. */
+export interface Table {
+  schema: string;
+  name: string;
+  /** Quoted, for SQL. */
+  sql: string;
+  columns: Column[];
+  /** COPY's format. Text where binary would carry a number that means something else on the other server. */
+  format: "binary" | "text";
+  /** Columns of the primary key, or of another key without NULLs; empty where there is none. */
+  key: string[];
+  /** Size on the source's disk, bytes. */
+  bytes: number;
+}
+
+/** What was left out, and why. */
+export interface Skipped {
+  what: string;
+  why: string;
+}
+
+/** What the catalog of a database says. */
+export interface Catalog {
+  /** For instance 15.14. */
+  version: string;
+  majorVersion: number;
+  encoding: string;
+  collation: string;
+  tables: Table[];
+  sequences: string[];
+  /** Names of extensions with their schema and version. */
+  extensions: { name: string; schema: string; version: string }[];
+  skipped: Skipped[];
+  /** Revision that Alembic wrote down, if it did. */
+  alembicRevision: string | undefined;
+}
+
+/** A sequence's state. */
+export interface SequenceState {
+  name: string;
+  lastValue: string;
+  isCalled: boolean;
+}
+
+/** The proof of one table. */
+export interface TableProof {
+  table: string;
+  rows: number;
+  /** Bytes that crossed the wire. */
+  bytes: number;
+  seconds: number;
+  format: "binary" | "text";
+  /** Fingerprint of what the source sent inside the snapshot: SHA-256, or two 64-bit sums for a set of rows. */
+  source: string;
+  /** Fingerprint of what the target holds. */
+  target: string;
+  verdict: "equal" | "equal as a set" | "different";
+  /** For a table that differs: keys of rows that do, or the number of rows where there is no key. */
+  differences?: string[];
+}
+
+/** A span of the import, for the time line. */
+export interface Span {
+  name: string;
+  /** Milliseconds since the start. */
+  from: number;
+  to: number;
+}
+
+/** All that an import learned. It holds no secret: it is written to disk and kept in the state. */
+export interface Report {
+  verdict: "identical" | "different" | "failed";
+  error?: string;
+  source: string;
+  sourceVersion: string;
+  targetVersion: string;
+  collations: { source: string; target: string };
+  alembicRevision?: string;
+  startedAt: string;
+  seconds: number;
+  rows: number;
+  bytes: number;
+  tables: TableProof[];
+  sequences: { name: string; source: string; target: string }[];
+  schema: { compared: number; differences: string[] };
+  skipped: Skipped[];
+  remarks: string[];
+  spans: Span[];
+}
+
+/** What the stack keeps of an import. */
+export interface ImportSummary {
+  source: string;
+  finishedAt: string;
+  tables: number;
+  rows: number;
+  bytes: number;
+  seconds: number;
+  /** One fingerprint over all tables' fingerprints, SHA-256. */
+  fingerprint: string;
+}

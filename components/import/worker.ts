@@ -1,0 +1,272 @@
+/** The import, from its first look at the source to the report. Each phase is a module of its own. */
+import type { ChildProcess } from "node:child_process";
+import { createHash } from "node:crypto";
+import type pg from "pg";
+import { removeContainers } from "../../lib/docker.ts";
+import { withConnection } from "../../lib/postgres.ts";
+import { ROLE_NAMES } from "../roles/names.ts";
+import { compareSchemas } from "./dump-entries.ts";
+import { type Ends, loadTables, makeRest, planTables, readBelonging } from "./load.ts";
+import { preflight } from "./preflight.ts";
+import { humanBytes, Progress } from "./progress.ts";
+import { writeReport } from "./report.ts";
+import { copyRestrictions } from "./restrictions.ts";
+import { dumpAside, dumpSource, helperLabel, makeBefore } from "./schema.ts";
+import { copySequences } from "./sequences.ts";
+import { openTarget } from "./session.ts";
+import { exportSnapshot, joinSnapshot } from "./snapshot.ts";
+import { clearAside, lockServer, maintenance, makeAside, swapIn, writeMarker } from "./swap.ts";
+import type { Catalog, ImportSpec, ImportSummary, Report, Table, TableProof } from "./types.ts";
+
+/** Phases in order; a test may end the process in any of them. */
+export const PHASES = [
+  "preflight",
+  "snapshot",
+  "schema",
+  "rows",
+  "constraints",
+  "sequences",
+  "compare",
+  "swap",
+] as const;
+export type Phase = (typeof PHASES)[number];
+
+export interface ImportHooks {
+  /** Shows a line to whoever waits. */
+  say: (line: string) => void;
+  /** Told when a phase begins. */
+  onPhase?: (phase: Phase) => Promise<void>;
+  /** Told when a table's rows are in, before they are proven. */
+  onLoaded?: (table: Table) => Promise<void>;
+}
+
+/** Ends a session at once, whatever it is doing: a polite end would wait behind a copy that nobody reads. */
+function drop(client: pg.Client): void {
+  (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
+}
+
+/** What an import has open; all of it is closed, however the import ends. */
+class Holdings {
+  private readonly clients: pg.Client[] = [];
+  private readonly children = new Set<ChildProcess>();
+
+  readonly watch = (child: ChildProcess): void => {
+    this.children.add(child);
+    child.once("close", () => this.children.delete(child));
+  };
+
+  async keep(client: Promise<pg.Client>): Promise<pg.Client> {
+    this.clients.push(await client);
+    return client;
+  }
+
+  close(): void {
+    for (const child of this.children) child.kill("SIGKILL");
+    for (const client of this.clients) drop(client);
+  }
+}
+
+/**
+ * Imports the source into the target's database, or says what the target was imported from before. On any failure the target
+ * is as it was.
+ * @throws {Error} that says what went wrong and what to do; after a comparison that failed, what differs.
+ */
+export async function runImport(spec: ImportSpec, hooks: ImportHooks): Promise<ImportSummary> {
+  const progress = new Progress(hooks.say);
+  const startedAt = new Date().toISOString();
+  const enter = async (phase: Phase, line: string) => {
+    progress.phase(line);
+    await hooks.onPhase?.(phase);
+    return progress.begin(phase);
+  };
+
+  return withConnection(maintenance(spec.target.address), async (keeper) => {
+    await lockServer(keeper);
+    const endPreflight = await enter("preflight", `looking at ${spec.source.label} and at the target`);
+    const seen = await preflight(spec);
+    endPreflight();
+    if (seen.done) {
+      hooks.say(
+        `import: ${spec.target.address.database} was imported before, at ${seen.done.finishedAt}; nothing to do`,
+      );
+      return seen.done;
+    }
+    const report: Report = {
+      verdict: "failed",
+      source: spec.source.label,
+      sourceVersion: seen.catalog.version,
+      targetVersion: seen.targetVersion,
+      collations: { source: seen.catalog.collation, target: seen.targetCollation },
+      alembicRevision: seen.catalog.alembicRevision,
+      startedAt,
+      seconds: 0,
+      rows: 0,
+      bytes: 0,
+      tables: [],
+      sequences: [],
+      schema: { compared: 0, differences: [] },
+      skipped: seen.catalog.skipped,
+      remarks: seen.remarks,
+      spans: progress.spans,
+    };
+    const holdings = new Holdings();
+    try {
+      const summary = await copyAndProve(spec, seen.catalog, { enter, progress, report, holdings, keeper, hooks });
+      report.verdict = "identical";
+      return summary;
+    } catch (error) {
+      report.error = (error as Error).message;
+      throw error;
+    } finally {
+      holdings.close();
+      if (report.verdict !== "identical") {
+        // A server that is gone cannot be cleared now; the next run begins by clearing.
+        await clearAside(keeper, spec.target.address.database).catch(() => {});
+        await removeContainers(helperLabel(spec.stack), { host: spec.dockerHost }).catch(() => {});
+      }
+      report.seconds = progress.seconds;
+      const page = await writeReport(spec.reportFolder, report);
+      hooks.say(`import: ${report.verdict}; the report is ${page}`);
+    }
+  });
+}
+
+interface Work {
+  enter: (phase: Phase, line: string) => Promise<() => number>;
+  progress: Progress;
+  report: Report;
+  holdings: Holdings;
+  keeper: pg.Client;
+  hooks: ImportHooks;
+}
+
+async function copyAndProve(spec: ImportSpec, catalog: Catalog, work: Work): Promise<ImportSummary> {
+  const { enter, progress, report, holdings, keeper, hooks } = work;
+  const { source, target } = spec;
+  await clearAside(keeper, target.address.database);
+
+  const endSnapshot = await enter("snapshot", `one snapshot of ${catalog.tables.length} tables`);
+  const snapshot = await exportSnapshot(source);
+  await holdings.keep(Promise.resolve(snapshot.holder));
+  endSnapshot();
+
+  const endSchema = await enter("schema", "the schema, as pg_dump writes it");
+  const schema = await dumpSource(spec, catalog, snapshot.id, holdings.watch);
+  const belonging = await readBelonging(snapshot.holder);
+  const aside = await makeAside(keeper, spec);
+  const main = await holdings.keep(openTarget(aside));
+  await main.query(target.preparation(aside.database));
+  await makeBefore(main, schema, catalog, target.owner);
+  endSchema();
+
+  const endRows = await enter("rows", `the rows of ${catalog.tables.length} tables, ${spec.jobs} at a time`);
+  const { plans, rest } = planTables(catalog.tables, schema.after, belonging);
+  const ends = await openEnds();
+  progress.expect(catalog.tables);
+  report.tables = await loadTables(plans, ends, { owner: target.owner, progress, onLoaded: hooks.onLoaded });
+  report.rows = report.tables.reduce((sum, proof) => sum + proof.rows, 0);
+  report.bytes = report.tables.reduce((sum, proof) => sum + proof.bytes, 0);
+  endRows();
+  refuseDifferences(report.tables);
+
+  const endConstraints = await enter("constraints", `${rest.length} foreign keys, triggers, policies and others`);
+  await makeRest(main, rest, target.owner);
+  report.remarks.push(...(await copyRestrictions(Object.values(ROLE_NAMES), snapshot.holder, main)));
+  endConstraints();
+
+  const endSequences = await enter(
+    "sequences",
+    `${catalog.sequences.length} sequences, and statistics for the planner`,
+  );
+  report.sequences = await copySequences(catalog.sequences, snapshot.holder, main);
+  const [aSchema] = await Promise.all([dumpAside(spec, catalog, aside, holdings.watch), main.query("ANALYZE")]);
+  endSequences();
+
+  const endCompare = await enter("compare", "both schemas and sequences, in both directions");
+  const entries = [...schema.before, ...schema.after];
+  const differences = compareSchemas(entries, [...aSchema.before, ...aSchema.after]);
+  report.schema = {
+    compared: entries.length,
+    differences: differences.map(({ object, how }) => `${object}: ${how}`),
+  };
+  refuseSchemaDifferences(catalog, report, differences);
+  endCompare();
+
+  const endSwap = await enter("swap", "settling to disk, then taking the target's place");
+  const summary = summarise(source.label, report, progress);
+  await writeMarker(main, summary);
+  // The load did not wait for its commits to reach the disk. From here on everything has.
+  await keeper.query("CHECKPOINT");
+  holdings.close();
+  await swapIn(keeper, target.address);
+  endSwap();
+  hooks.say(
+    `import: ${report.tables.length} tables, ${report.rows.toLocaleString("en")} rows, ${humanBytes(report.bytes)} proven ` +
+      `equal in ${progress.seconds.toFixed(1)} s`,
+  );
+  return summary;
+
+  function openEnds(): Promise<Ends[]> {
+    return Promise.all(
+      Array.from({ length: spec.jobs }, async () => ({
+        source: await holdings.keep(joinSnapshot(source, snapshot)),
+        target: await holdings.keep(openTarget(aside)),
+      })),
+    );
+  }
+}
+
+function refuseDifferences(proofs: readonly TableProof[]): void {
+  const different = proofs.filter((proof) => proof.verdict === "different");
+  if (different.length === 0) return;
+  throw new Error(
+    [
+      `The copy differs from the source, so it was thrown away; the target is as it was:`,
+      ...different.map(({ table, differences }) => `  - ${table}: ${differences?.join("; ")}`),
+    ].join("\n"),
+  );
+}
+
+/**
+ * What is missing or too much always ends the import. Another wording ends it only where both servers are of one version:
+ * a newer one writes some definitions differently that mean the same.
+ */
+function refuseSchemaDifferences(
+  catalog: Catalog,
+  report: Report,
+  differences: ReturnType<typeof compareSchemas>,
+): void {
+  const sameVersion = report.targetVersion.split(".")[0] === String(catalog.majorVersion);
+  const fatal = differences.filter(({ how }) => sameVersion || how !== "different");
+  const sequences = report.sequences.filter((sequence) => sequence.source !== sequence.target);
+  const lines = [
+    ...fatal.map(({ object, how }) => `  - ${object}: ${how}`),
+    ...sequences.map((s) => `  - sequence ${s.name}: ${s.source} on the source, ${s.target} on the target`),
+  ];
+  if (lines.length > 0) {
+    throw new Error(
+      `The copy's schema differs from the source's, so it was thrown away; the target is as it was:\n${lines.join("\n")}`,
+    );
+  }
+  for (const { object } of differences) {
+    report.remarks.push(
+      `${object} is worded differently by PostgreSQL ${catalog.majorVersion}; both definitions are in place`,
+    );
+  }
+}
+
+function summarise(source: string, report: Report, progress: Progress): ImportSummary {
+  const hash = createHash("sha256");
+  for (const { table, rows, target } of [...report.tables].sort((a, b) => (a.table < b.table ? -1 : 1))) {
+    hash.update(`${table} ${rows} ${target}\n`);
+  }
+  return {
+    source,
+    finishedAt: new Date().toISOString(),
+    tables: report.tables.length,
+    rows: report.rows,
+    bytes: report.bytes,
+    seconds: Math.round(progress.seconds * 10) / 10,
+    fingerprint: hash.digest("hex"),
+  };
+}
