@@ -28,7 +28,8 @@ export interface DumpAccess {
 const DIVIDER = "-- sectorwars: after the rows";
 
 /** Understood by pg_dump and pg_restore alike; from an archive, owners and grants are left out only by the latter. */
-const LEFT_OUT = "--no-owner --no-privileges --no-publications --no-subscriptions --no-security-labels --no-tablespaces";
+const LEFT_OUT =
+  "--no-owner --no-privileges --no-publications --no-subscriptions --no-security-labels --no-tablespaces";
 
 /**
  * Runs in the container. Password and certificates come by standard input: an argument would show in ps, a variable in
