@@ -1,0 +1,47 @@
+/** What all commands have in common: their options, their help, and how they end. */
+import { type ParseArgsConfig, parseArgs } from "node:util";
+import { selectedStack } from "../lib/stack.ts";
+
+type Options = NonNullable<ParseArgsConfig["options"]>;
+type Values = Record<string, string | boolean | undefined>;
+
+/** What a command is given. */
+export interface Invocation {
+  stack: string;
+  values: Values;
+  /** What stands behind `--`, or where a command takes words, those words. */
+  rest: string[];
+}
+
+export interface Command {
+  /** Shown by --help. */
+  help: string;
+  options?: Options;
+  /** Whether words that are no options are welcome. */
+  takesWords?: boolean;
+  /** Returns the exit code. */
+  run(invocation: Invocation): Promise<number>;
+}
+
+const COMMON = `
+      --stack NAME  the stack; the one that Pulumi has selected, if left out
+      --help        this text`;
+
+/** Runs a command and ends the process. An error is one line with its remedy, not a stack trace. */
+export async function main({ help, options = {}, takesWords = false, run }: Command): Promise<never> {
+  try {
+    const { values, positionals } = parseArgs({
+      options: { ...options, stack: { type: "string" }, help: { type: "boolean", short: "h" } },
+      allowPositionals: takesWords,
+    });
+    if (values.help) {
+      console.log(help.trim() + COMMON);
+      process.exit(0);
+    }
+    const stack = typeof values.stack === "string" ? values.stack : await selectedStack();
+    process.exit(await run({ stack, values: values as Values, rest: positionals }));
+  } catch (error) {
+    console.error(`error: ${(error as Error).message}`);
+    process.exit(1);
+  }
+}

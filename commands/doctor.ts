@@ -1,0 +1,177 @@
+/** `npm run doctor`: looks for what is wrong, and says what to do about it. */
+import { execFile } from "node:child_process";
+import { readFile, statfs } from "node:fs/promises";
+import { promisify } from "node:util";
+import { reportFolder } from "../components/import/neon-import.ts";
+import { humanBytes } from "../components/import/progress.ts";
+import type { Report } from "../components/import/types.ts";
+import { likelyCause } from "../components/server/likely-cause.ts";
+import { containerLog, containerState, docker } from "../lib/docker.ts";
+import { withConnection } from "../lib/postgres.ts";
+import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
+import { main } from "./cli.ts";
+
+const run = promisify(execFile);
+const GIB = 1024 ** 3;
+const ROOM_WANTED = 5 * GIB;
+const OLDEST_NODE = [22, 18] as const;
+const OLDEST_ENGINE = 20;
+
+/** One thing that was looked at. */
+export interface Finding {
+  what: string;
+  fine: boolean;
+  /** What was seen. */
+  seen: string;
+  /** What to do, where it is not fine. */
+  remedy?: string;
+}
+
+const fine = (what: string, seen: string): Finding => ({ what, fine: true, seen });
+const wrong = (what: string, seen: string, remedy: string): Finding => ({ what, fine: false, seen, remedy });
+
+/** Whether a version is at least another, both in parts. */
+const atLeast = (version: string, [major, minor]: readonly [number, number]) => {
+  const [a = 0, b = 0] = version.split(".").map(Number);
+  return a > major || (a === major && b >= minor);
+};
+
+function checkNode(): Finding {
+  const { node } = process.versions;
+  if (atLeast(node, OLDEST_NODE)) return fine("Node", node);
+  return wrong("Node", node, "The project brings its own: . script/env (after script/bootstrap)");
+}
+
+async function checkPulumi(): Promise<Finding> {
+  try {
+    const { stdout } = await run("pulumi", ["version"]);
+    return fine("Pulumi CLI", stdout.trim());
+  } catch {
+    return wrong("Pulumi CLI", "not on PATH", "Run script/bootstrap, then: . script/env");
+  }
+}
+
+async function checkDocker(): Promise<Finding[]> {
+  try {
+    const said = await docker(["info", "--format", "{{.ServerVersion}} {{.OperatingSystem}}|{{.DockerRootDir}}"], {
+      timeoutMs: 15_000,
+    });
+    const [version = "", root = ""] = said.trim().split("|");
+    const engine =
+      Number(version.split(".")[0]) >= OLDEST_ENGINE
+        ? fine("Docker engine", version)
+        : wrong("Docker engine", version, `Versions before ${OLDEST_ENGINE}.10 are not supported; update Docker.`);
+    return [engine, await checkDisk(root)];
+  } catch (error) {
+    return [wrong("Docker engine", (error as Error).message, "Start Docker (script/bootstrap does it where it may).")];
+  }
+}
+
+/** Room where Docker keeps volumes; where that is another machine's folder, Docker's own figures must do. */
+async function checkDisk(root: string): Promise<Finding> {
+  try {
+    const { bavail, bsize } = await statfs(root);
+    const room = bavail * bsize;
+    const seen = `${humanBytes(room)} free in ${root}`;
+    if (room >= ROOM_WANTED) return fine("Disk", seen);
+    return wrong(
+      "Disk",
+      seen,
+      "Free some: docker system df shows what Docker holds, docker system prune removes what is unused.",
+    );
+  } catch {
+    return fine("Disk", "on the Docker engine's own machine, which cannot be looked at from here");
+  }
+}
+
+async function checkServer(outputs: StackOutputs): Promise<Finding[]> {
+  const state = await containerState(outputs.container).catch(() => undefined);
+  if (state?.status !== "running") {
+    const log = state ? await containerLog(outputs.container, 30) : "";
+    const seen = state ? `${state.status}, exit code ${state.exitCode}; ${likelyCause(log, state)}` : "it is not there";
+    const remedy = state
+      ? `docker start ${outputs.container}, or pulumi up`
+      : "Run pulumi refresh, then pulumi up; the volume keeps the data.";
+    return [wrong(`Container ${outputs.container}`, seen, remedy)];
+  }
+  const container = fine(`Container ${outputs.container}`, [state.status, state.health].filter(Boolean).join(", "));
+  return [container, await checkPort(outputs)];
+}
+
+async function checkPort(outputs: StackOutputs): Promise<Finding> {
+  const address = addressOf(outputs.urls.superuser ?? "");
+  const what = `Port ${address.port} on ${address.host}`;
+  try {
+    const version = await withConnection(
+      address,
+      async (client) => (await client.query("SHOW server_version")).rows[0].server_version,
+      { attemptMs: 5000 },
+    );
+    return fine(what, `PostgreSQL ${version} answers`);
+  } catch (error) {
+    const { code, message } = error as { code?: string; message: string };
+    const remedy =
+      code === "28P01"
+        ? "The superuser's password was changed by hand. Raise its version: pulumi config set passwordVersion 2, then pulumi up"
+        : "With Docker on another machine, forward the port: ssh -L 5433:127.0.0.1:5433 HOST. Else: pulumi up";
+    return wrong(what, message, remedy);
+  }
+}
+
+async function checkImport(stack: string, outputs: StackOutputs): Promise<Finding> {
+  const file = `${reportFolder(stack)}/import.json`;
+  try {
+    const report: Report = JSON.parse(await readFile(file, "utf8"));
+    const seen = `${report.verdict}, ${report.startedAt}, ${report.tables.length} tables`;
+    if (report.verdict === "identical") return fine("Last import", seen);
+    return wrong(
+      "Last import",
+      `${seen}: ${report.error?.split("\n")[0]}`,
+      `Read ${file.replace(".json", ".html")}, mend the cause, then pulumi up`,
+    );
+  } catch {
+    if (outputs.imported)
+      return fine("Last import", `${outputs.imported.finishedAt}; its report is not on this machine`);
+    return fine("Last import", "none; the stack was made without one");
+  }
+}
+
+async function examine(stack: string): Promise<Finding[]> {
+  const findings = [checkNode(), await checkPulumi(), ...(await checkDocker())];
+  try {
+    const outputs = await readStack(stack);
+    findings.push(
+      fine(`Stack ${stack}`, outputs.address),
+      ...(await checkServer(outputs)),
+      await checkImport(stack, outputs),
+    );
+  } catch (error) {
+    findings.push(wrong(`Stack ${stack}`, (error as Error).message, `script/up --stack ${stack}`));
+  }
+  return findings;
+}
+
+/** A finding in words. */
+const describe = ({ what, fine, seen, remedy }: Finding) =>
+  `${fine ? "  ok   " : "  WRONG"}  ${what}: ${seen}${remedy ? `\n           ${remedy}` : ""}`;
+
+await main({
+  help: `
+usage: npm run doctor [-- --json] [--stack NAME]
+
+Looks at the machine and at the stack: tools, Docker, disk, container, port, the last import. Says what to do about each
+thing that is wrong, and exits with 1 when there is one.
+
+      --json        the findings, for machines`,
+  options: { json: { type: "boolean" } },
+  async run({ stack, values }) {
+    const findings = await examine(stack);
+    const problems = findings.filter((finding) => !finding.fine).length;
+    if (values.json) console.log(JSON.stringify(findings, null, 2));
+    else {
+      for (const finding of findings) console.log(describe(finding));
+      console.log(problems === 0 ? "\nAll is well." : `\n${problems} problem${problems > 1 ? "s" : ""}.`);
+    }
+    return problems === 0 ? 0 : 1;
+  },
+});

@@ -1,0 +1,132 @@
+/** `npm run status`: how the database is. */
+import { humanBytes } from "../components/import/progress.ts";
+import type { ImportSummary } from "../components/import/types.ts";
+import { containerState } from "../lib/docker.ts";
+import { withConnection } from "../lib/postgres.ts";
+import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
+import { main } from "./cli.ts";
+
+/** What is told; also the form of --json. */
+interface Status {
+  stack: string;
+  container: string;
+  /** Docker's word for the container's state, with its health where it has one. */
+  state: string;
+  healthy: boolean;
+  address: string;
+  version?: string;
+  /** Bytes of the database on disk. */
+  size?: number;
+  connections?: { used: number; max: number };
+  /** What was imported, and whether its mark is still in the database. */
+  import?: ImportSummary & { markPresent: boolean };
+  roles: Record<string, string>;
+}
+
+/** Logs in as a role, as an application would, and looks whether it is what it should be. */
+async function checkRole(role: string, url: string): Promise<string> {
+  try {
+    return await withConnection(
+      addressOf(url),
+      async (client) => {
+        const { rows } = await client.query("SELECT rolsuper FROM pg_roles WHERE rolname = current_user");
+        const mayRule = role === "superuser";
+        if (rows[0].rolsuper === mayRule) return "ok";
+        return mayRule ? "is no superuser" : "is a superuser, and must not be";
+      },
+      { attemptMs: 5000 },
+    );
+  } catch (error) {
+    return `cannot log in: ${(error as Error).message}`;
+  }
+}
+
+async function askServer(outputs: StackOutputs): Promise<Partial<Status>> {
+  return withConnection(
+    addressOf(outputs.urls.superuser ?? ""),
+    async (client) => {
+      const { rows } = await client.query(`
+        SELECT split_part(current_setting('server_version'), ' ', 1) AS version,
+          pg_database_size(current_database())::float8 AS size,
+          (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend') - 1 AS used,
+          current_setting('max_connections')::int AS max,
+          to_regclass('sectorwars_stack.import') IS NOT NULL AS mark`);
+      const { version, size, used, max, mark } = rows[0];
+      return {
+        version,
+        size,
+        connections: { used, max },
+        ...(outputs.imported ? { import: { ...outputs.imported, markPresent: mark } } : {}),
+      };
+    },
+    { attemptMs: 5000 },
+  );
+}
+
+async function readStatus(stack: string): Promise<Status> {
+  const outputs = await readStack(stack);
+  const container = await containerState(outputs.container);
+  const state = container ? [container.status, container.health].filter(Boolean).join(", ") : "not there";
+  const running = container?.status === "running";
+  const status: Status = {
+    stack,
+    container: outputs.container,
+    state,
+    healthy: running && container.health !== "unhealthy",
+    address: outputs.address,
+    roles: {},
+  };
+  if (!running) return status;
+  try {
+    Object.assign(status, await askServer(outputs));
+  } catch (error) {
+    return { ...status, healthy: false, state: `${state}, but it does not answer: ${(error as Error).message}` };
+  }
+  for (const [role, url] of Object.entries(outputs.urls)) status.roles[role] = await checkRole(role, url);
+  status.healthy &&= Object.values(status.roles).every((verdict) => verdict === "ok");
+  return status;
+}
+
+/** The status in words, a line each. */
+export function describe(status: Status): string {
+  const { import: imported } = status;
+  const roles = Object.entries(status.roles).map(([role, verdict]) => `${role} ${verdict}`);
+  const lines: [string, string | undefined][] = [
+    ["state", `${status.state} (container ${status.container})`],
+    ["version", status.version && `PostgreSQL ${status.version}`],
+    ["address", status.address],
+    ["size", status.size === undefined ? undefined : humanBytes(status.size)],
+    ["connections", status.connections && `${status.connections.used} of ${status.connections.max}`],
+    [
+      "import",
+      imported &&
+        `${imported.tables} tables, ${imported.rows.toLocaleString("en")} rows proven equal to ${imported.source} at ` +
+          `${imported.finishedAt}${imported.markPresent ? "" : "; ITS MARK IS GONE: the database was replaced since"}`,
+    ],
+    ["roles", roles.length > 0 ? roles.join(", ") : undefined],
+  ];
+  const shown = lines.filter(([, value]) => value !== undefined);
+  return [
+    `Sectorwars database, stack ${status.stack}`,
+    ...shown.map(([name, value]) => `  ${name.padEnd(12)}${value}`),
+  ].join("\n");
+}
+
+if (import.meta.main) {
+  await main({
+    help: `
+usage: npm run status [-- --json] [--stack NAME]
+
+Tells how the database is: state, version, size, connections, what was imported, and whether each role can log in.
+Exits with 1 when it is not healthy.
+
+      --json        the same for machines`,
+    options: { json: { type: "boolean" } },
+    async run({ stack, values }) {
+      const status = await readStatus(stack);
+      console.log(values.json ? JSON.stringify(status, null, 2) : describe(status));
+      if (!status.healthy && !values.json) console.log("\nSomething is wrong; npm run doctor looks for the cause.");
+      return status.healthy ? 0 : 1;
+    },
+  });
+}

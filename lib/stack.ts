@@ -1,0 +1,74 @@
+/** What the commands know of a stack: its outputs, read through the Pulumi CLI. */
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import type { ImportSummary } from "../components/import/types.ts";
+import { namesFor } from "../components/server/naming.ts";
+import type { Address } from "./postgres.ts";
+
+const run = promisify(execFile);
+
+/** A stack's outputs. The URLs hold passwords: they are for connecting, not for showing. */
+export interface StackOutputs {
+  stack: string;
+  container: string;
+  network: string;
+  postgresVersion: string;
+  address: string;
+  imported?: ImportSummary;
+  urls: Record<string, string>;
+}
+
+/** A stack that cannot be read, with the remedy. */
+export class StackError extends Error {
+  override readonly name = "StackError";
+}
+
+/** Runs the Pulumi CLI with the project's own settings; whoever has a passphrase has it in the environment. */
+async function pulumi(args: string[]): Promise<string> {
+  const env = { PULUMI_CONFIG_PASSPHRASE: "", PULUMI_SKIP_UPDATE_CHECK: "true", ...process.env };
+  try {
+    return (await run("pulumi", [...args, "--non-interactive"], { env, maxBuffer: 64 * 1024 * 1024 })).stdout;
+  } catch (error) {
+    const { code, stderr, message } = error as { code?: string; stderr?: string; message: string };
+    if (code === "ENOENT")
+      throw new StackError("There is no pulumi on PATH. Run: . script/env (after script/bootstrap)");
+    throw new StackError((stderr || message).trim().replace(/^error: /, ""));
+  }
+}
+
+/** The stack that Pulumi has selected, or `dev`. */
+export async function selectedStack(): Promise<string> {
+  try {
+    return (await pulumi(["stack", "--show-name"])).trim();
+  } catch {
+    return "dev";
+  }
+}
+
+/**
+ * Reads a stack's outputs.
+ * @throws {StackError} when there is no such stack, or it has not come up yet.
+ */
+export async function readStack(stack: string): Promise<StackOutputs> {
+  const text = await pulumi(["stack", "output", "--json", "--show-secrets", "--stack", stack]).catch((error: Error) => {
+    if (/no stack named/.test(error.message)) {
+      throw new StackError(`There is no stack ${stack}. Make it with: script/up --stack ${stack}`);
+    }
+    throw error;
+  });
+  const outputs = JSON.parse(text);
+  if (!outputs.urls) throw new StackError(`The stack ${stack} is not up. Run: script/up --stack ${stack}`);
+  return { stack, network: namesFor(stack).network, ...outputs };
+}
+
+/** A URL's parts, as connections want them. */
+export function addressOf(url: string): Address {
+  const { hostname, port, pathname, username, password } = new URL(url);
+  return {
+    host: hostname,
+    port: Number(port),
+    database: decodeURIComponent(pathname.slice(1)),
+    user: decodeURIComponent(username),
+    password: decodeURIComponent(password),
+  };
+}
