@@ -12,9 +12,9 @@ const { stack, bootstrap, database, passwordVersion, readonlyDenyList: denyList 
 
 const server = new DatabaseServer("database", { ...settings, keepData: settings.keepDataOnDestroy });
 const { host, port, superuser, superuserPassword, volume } = server;
-const access = { host, port, superuser, superuserPassword, volume };
+const access = { host, port, superuser, superuserPassword, passwordVersion, volume };
 
-const roles = new Roles("roles", { ...access, passwordVersion, ready: server.ready });
+const roles = new Roles("roles", { ...access, ready: server.ready });
 
 const data =
   bootstrap === "empty"

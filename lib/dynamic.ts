@@ -33,7 +33,7 @@ const NOT_COMPARED = new Set(["password", "__provider", "fingerprint"]);
  */
 export function inputsFingerprint(inputs: Record<string, unknown>): string {
   const wanted = Object.entries(inputs)
-    .filter(([key]) => !NOT_COMPARED.has(key))
+    .filter(([key, value]) => value !== undefined && !NOT_COMPARED.has(key))
     .sort(([a], [b]) => (a < b ? -1 : 1));
   return createHash("sha256").update(JSON.stringify(wanted)).digest("hex").slice(0, 16);
 }

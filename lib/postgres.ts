@@ -98,7 +98,7 @@ export const qualified = (schema: string, name: string): string => `${ident(sche
  */
 export function fillIn(script: string, variables: Record<string, string>): string {
   return script.replaceAll(/(?<!:):(["'])(\w+)\1/g, (_all, quote: string, name: string) => {
-    const value = variables[name];
+    const value = Object.hasOwn(variables, name) ? variables[name] : undefined;
     if (value === undefined) throw new Error(`the SQL script uses the variable "${name}", which has no value`);
     return quote === '"' ? ident(value) : literal(value);
   });

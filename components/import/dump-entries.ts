@@ -12,10 +12,10 @@ export interface Entry {
 const HEADER = /^--\n-- (?:Data for )?Name: (.*); Type: ([A-Z ]+); Schema: (.*); Owner: .*\n--\n/gm;
 
 /**
- * psql's own commands (\restrict and \unrestrict guard a dump from a hostile server, CVE-2025-8714) and settings that an
- * older server does not know.
+ * What ends a dump: a remark, and psql's own command that lifts the guard against a hostile server (CVE-2025-8714). Its
+ * counterpart, and settings that an older server does not know, stand before the first entry and are not read at all.
  */
-const NOT_SQL = /^(\\(un)?restrict .*|SET transaction_timeout = .*;)$/gm;
+const DUMP_END = /\n--\n-- PostgreSQL database dump complete\n--\s*(\\unrestrict .*\s*)?$/;
 
 /**
  * The entries in pg_dump's order, which respects dependencies. What stands before the first one are session settings, which
@@ -29,8 +29,7 @@ export function splitDump(dump: string): Entry[] {
       const from = header.index + header[0].length;
       const [, name = "", type = "", schema = ""] = header;
       const text = dump.slice(from, headers[index + 1]?.index ?? dump.length);
-      const sql = text.replaceAll(NOT_SQL, "").replace(/\n--\n-- PostgreSQL database dump complete\n--\s*$/, "");
-      return { name, type, schema, sql: sql.trim() };
+      return { name, type, schema, sql: text.replace(DUMP_END, "").trim() };
     })
     .filter((entry) => entry.sql.split("\n").some((line) => line !== "" && !line.startsWith("--")));
 }

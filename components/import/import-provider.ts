@@ -99,7 +99,12 @@ export const provider: dynamic.ResourceProvider = {
           `pulumi up), or make a new one (pulumi stack init NAME).`,
       );
     }
-    return { changes: false };
+    return { changes: news.passwordVersion !== olds.passwordVersion, replaces: [], deleteBeforeReplace: false };
+  },
+
+  /** A new password is only noted, for the next look at the database. */
+  async update(_id, olds: NeonImportInputs & { summary: ImportSummary }, news: NeonImportInputs) {
+    return { outs: { ...news, bootstrap: olds.bootstrap, summary: olds.summary } };
   },
 
   async create(inputs: NeonImportInputs) {

@@ -1,6 +1,6 @@
 /** The middle of the import: rows, keys and indexes of all tables, each table proven as soon as it is in. */
 import type pg from "pg";
-import { ident } from "../../lib/postgres.ts";
+import { ident, qualified } from "../../lib/postgres.ts";
 import type { Entry } from "./dump-entries.ts";
 import type { Progress } from "./progress.ts";
 import { proveTable } from "./proof.ts";
@@ -17,14 +17,13 @@ export interface Ends {
 
 /** Which table an index or a key belongs to: dumps name the one by its own name, the other by both. */
 export interface Belonging {
-  /** `schema.index` or `schema.table constraint`, as the dump's entries spell it, to the table's SQL name. */
+  /** Schema and index, or schema and `table constraint`, as the dump's entries spell them, to the table's SQL name. */
   indexes: Map<string, string>;
   constraints: Map<string, string>;
 }
 
 const BELONGING = `
-  SELECT n.nspname || '.' || i.relname AS index, n.nspname || '.' || t.relname || ' ' || c.conname AS constraint,
-    n.nspname AS schema, t.relname AS table
+  SELECT n.nspname AS schema, t.relname AS table, i.relname AS index, c.conname AS constraint
   FROM pg_index x
   JOIN pg_class i ON i.oid = x.indexrelid
   JOIN pg_class t ON t.oid = x.indrelid
@@ -32,14 +31,17 @@ const BELONGING = `
   LEFT JOIN pg_constraint c ON c.conindid = i.oid AND c.contype IN ('p', 'u', 'x')
   WHERE t.relkind = 'r'`;
 
+/** A schema and a name as one key. Any sign may stand in a name, so they are not simply strung together. */
+export const entryKey = (schema: string, name: string): string => JSON.stringify([schema, name]);
+
 /** Reads from the source's catalog which table each index serves. */
 export async function readBelonging(client: pg.Client): Promise<Belonging> {
   const { rows } = await client.query(BELONGING);
   const belonging: Belonging = { indexes: new Map(), constraints: new Map() };
   for (const row of rows) {
-    const table = `${row.schema}.${row.table}`;
-    if (row.constraint === null) belonging.indexes.set(row.index, table);
-    else belonging.constraints.set(row.constraint, table);
+    const table = qualified(row.schema, row.table);
+    if (row.constraint === null) belonging.indexes.set(entryKey(row.schema, row.index), table);
+    else belonging.constraints.set(entryKey(row.schema, `${row.table} ${row.constraint}`), table);
   }
   return belonging;
 }
@@ -56,12 +58,10 @@ interface TablePlan {
  * dump's order.
  */
 export function planTables(tables: Table[], entries: Entry[], { indexes, constraints }: Belonging) {
-  const plans = new Map<string, TablePlan>(
-    tables.map((table) => [`${table.schema}.${table.name}`, { table, keys: [], indexes: [] }]),
-  );
+  const plans = new Map<string, TablePlan>(tables.map((table) => [table.sql, { table, keys: [], indexes: [] }]));
   const rest: Entry[] = [];
   for (const entry of entries) {
-    const own = `${entry.schema}.${entry.name}`;
+    const own = entryKey(entry.schema, entry.name);
     if (entry.type === "INDEX") plans.get(indexes.get(own) ?? "")?.indexes.push(entry) ?? rest.push(entry);
     else if (entry.type === "CONSTRAINT") plans.get(constraints.get(own) ?? "")?.keys.push(entry) ?? rest.push(entry);
     else rest.push(entry);
@@ -143,7 +143,11 @@ export async function loadTables(plans: TablePlan[], ends: Ends[], context: Load
     ];
   });
   await runTasks(tasks, ends);
-  return plans.map(({ table }) => proofs.get(table.sql) as TableProof);
+  return plans.map(({ table }) => {
+    const proof = proofs.get(table.sql);
+    if (proof === undefined) throw new Error(`${table.sql} was not proven; this is an error of this program`);
+    return proof;
+  });
 }
 
 /** Everything else in the dump's order: foreign keys, triggers, rules, policies, comments, materialised views. */

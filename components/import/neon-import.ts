@@ -15,6 +15,8 @@ export interface NeonImportArgs {
   port: number;
   superuser: string;
   superuserPassword: pulumi.Input<string>;
+  /** Counts up with every new password, so that the state never keeps an old one. */
+  passwordVersion: number;
   /** Role that owns all that is imported. */
   owner: string;
   /** Tables that readonly must not read. */
@@ -73,6 +75,7 @@ export interface NeonImportInputs {
   port: number;
   user: string;
   password: string;
+  passwordVersion: number;
   owner: string;
   denyList: string[];
   network: string;

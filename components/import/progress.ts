@@ -9,7 +9,8 @@ const MIB = 1024 * 1024;
 export function humanBytes(bytes: number): string {
   if (bytes < 1024) return `${bytes} B`;
   const units = ["kB", "MB", "GB", "TB"];
-  const power = Math.min(Math.floor(Math.log(bytes) / Math.log(1024)), units.length);
+  // Half a tenth below the next unit already rounds up to it.
+  const power = Math.min(Math.floor(Math.log(bytes * (1 + 0.05 / 1024)) / Math.log(1024)), units.length);
   return `${(bytes / 1024 ** power).toFixed(1)} ${units[power - 1]}`;
 }
 
@@ -61,7 +62,7 @@ export class Progress {
     this.lastLine = now;
     const seconds = (now - this.copyingSince) / 1000;
     const perSecond = this.done / seconds;
-    // The wire carries somewhat less than the disk holds, so what remains is an upper bound.
+    // The wire carries about what the disk holds; more, where the disk compresses.
     const left = Math.max(this.expected - this.done, 0);
     this.say(
       `import: ${this.tables} of ${this.tablesExpected} tables, ${this.rows.toLocaleString("en")} rows, ${humanBytes(this.done)} ` +

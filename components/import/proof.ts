@@ -6,6 +6,8 @@ import type { Table, TableProof } from "./types.ts";
 
 /** Groups of rows that are compared before single rows are: few enough to send, many enough to narrow down. */
 const BUCKETS = 1024;
+/** Groups whose rows are looked at one by one. */
+const BUCKETS_EXAMINED = 50;
 /** Keys named in a message. More than these help nobody. */
 const KEYS_NAMED = 10;
 /** The second of two independent 64-bit hashes. */
@@ -80,7 +82,10 @@ async function findDifferences(table: Table, source: pg.Client, target: pg.Clien
     FROM (SELECT ${key} AS k, hashtextextended(t::text, 0) AS h FROM ONLY ${table.sql} t OFFSET 0) x GROUP BY 1`;
   const theirs = await asMap(source, bucketsOf, "bucket", "sums");
   const ours = await asMap(target, bucketsOf, "bucket", "sums");
-  const suspects = differing(theirs, ours).slice(0, 50).map(Number);
+  const differingBuckets = differing(theirs, ours);
+  const suspects = differingBuckets.slice(0, BUCKETS_EXAMINED).map(Number);
+  // Where nearly all differs, naming some is enough; the number is then a lower bound.
+  const atLeast = differingBuckets.length > suspects.length ? "at least " : "";
 
   const rowsOf = `
     SELECT k, count(*) || ' ' || sum(h::numeric) AS sums
@@ -89,11 +94,11 @@ async function findDifferences(table: Table, source: pg.Client, target: pg.Clien
   const theirRows = await asMap(source, rowsOf, "k", "sums", [suspects]);
   const ourRows = await asMap(target, rowsOf, "k", "sums", [suspects]);
   const keys = differing(theirRows, ourRows);
-  if (!hasKey) return [`${keys.length} rows; the table has no key to name them by`];
+  if (!hasKey) return [`${atLeast}${keys.length} rows; the table has no key to name them by`];
   const named = keys
     .slice(0, KEYS_NAMED)
     .map((k) => `(${table.key.join(", ")}) = ${k}${whereOnly(k, theirRows, ourRows)}`);
-  return keys.length > KEYS_NAMED ? [...named, `and ${keys.length - KEYS_NAMED} more`] : named;
+  return keys.length > KEYS_NAMED ? [...named, `and ${atLeast}${keys.length - KEYS_NAMED} more`] : named;
 }
 
 function whereOnly(key: string, theirs: Map<string, string>, ours: Map<string, string>): string {

@@ -1,1 +1,235 @@
-export const reportPage = (report: unknown): string => `<pre>${JSON.stringify(report)}</pre>`;
+/** The report of an import as one page for people. It needs nothing but itself: no network, no script. */
+import { humanBytes } from "./progress.ts";
+import { type Content, duration, type Html, html, raw, table } from "./report-html.ts";
+import { STYLE } from "./report-style.ts";
+import { timeline } from "./report-timeline.ts";
+import type { Report, TableProof } from "./types.ts";
+
+/** Characters of a fingerprint that are shown at first: enough to tell two apart by eye. */
+const SHORT = 10;
+
+const count = (value: number) => value.toLocaleString("en");
+const plural = (value: number, one: string, many = `${one}s`) => `${count(value)} ${value === 1 ? one : many}`;
+const rate = (rows: number, bytes: number, seconds: number) =>
+  rows > 0 && seconds > 0
+    ? `${count(Math.round(rows / seconds))} rows/s, ${humanBytes(Math.round(bytes / seconds))}/s`
+    : "not measured";
+
+/** A name without the quotes that PostgreSQL does not need either. */
+const plainName = (name: string) => name.replace(/^"([a-z_][a-z0-9_]*)"\."([a-z_][a-z0-9_]*)"$/, "$1.$2");
+
+const differingTables = (report: Report) => report.tables.filter(({ verdict }) => verdict === "different");
+const differingSequences = (report: Report) => report.sequences.filter(({ source, target }) => source !== target);
+
+const section = (id: string, title: string, content: Content): Html =>
+  html`<section aria-labelledby="${id}">\n<h2 id="${id}">${title}</h2>\n${content}\n</section>\n`;
+
+const list = (items: readonly Content[], nothing: string): Html =>
+  items.length === 0
+    ? html`<p class="muted">${nothing}</p>`
+    : html`<ul>${items.map((item) => html`<li>${item}</li>\n`)}</ul>`;
+
+/** The word of the verdict, and what follows it in the headline. */
+export function headline(report: Report): { word: string; rest: string } {
+  switch (report.verdict) {
+    case "identical": {
+      const { tables, rows, bytes, seconds } = report;
+      const what = `${plural(tables.length, "table")}, ${plural(rows, "row")}, ${humanBytes(bytes)}`;
+      return { word: "Identical", rest: `${what} proven equal in ${duration(seconds * 1000)}` };
+    }
+    case "different": {
+      const found = [
+        [differingTables(report).length, "table"] as const,
+        [differingSequences(report).length, "sequence"] as const,
+        [report.schema.differences.length, "schema object"] as const,
+      ].filter(([number]) => number > 0);
+      const what = found.map(([number, name]) => plural(number, name)).join(", ") || "the copy";
+      return { word: "Different", rest: `${what} not as on the source; nothing was changed` };
+    }
+    case "failed":
+      return { word: "Failed", rest: `stopped after ${duration(report.seconds * 1000)}; nothing was changed` };
+  }
+}
+
+const MEANING: Record<Report["verdict"], string> = {
+  identical:
+    "Every row, sequence and definition that was copied was compared with the source before the copy took the target’s " +
+    "place. The source was only read.",
+  different:
+    "The copy was not what the source holds, so it was thrown away. The target is as it was before, and the source was only " +
+    "read: nothing was changed.",
+  failed:
+    "The import ended before its copy could take the target’s place, and what it had loaded aside was thrown away. The target " +
+    "is as it was before, and the source was only read: nothing was changed.",
+};
+
+const MARK: Record<Report["verdict"], string> = {
+  identical: '<path d="m6.5 12.5 3.8 3.8 7.4-8"/>',
+  different: '<path d="M7 9.5h10M7 14.5h10M14.5 6l-5 12"/>',
+  failed: '<path d="m8 8 8 8m0-8-8 8"/>',
+};
+
+function verdict(report: Report): Html {
+  const { word, rest } = headline(report);
+  return html`<header class="verdict ${report.verdict}">
+<p class="kind">Database import</p>
+<h1><svg viewBox="0 0 24 24" aria-hidden="true"><circle cx="12" cy="12" r="11"/>${raw(MARK[report.verdict])}</svg><span><strong>${word}:</strong> ${rest}</span></h1>
+<p class="meaning">${MEANING[report.verdict]}</p>
+${report.error !== undefined && html`<pre class="error" role="region" aria-label="Error" tabindex="0">${report.error}</pre>`}
+</header>\n`;
+}
+
+function facts(report: Report): Html {
+  const { source, collations, seconds, rows, bytes } = report;
+  const copying = report.spans.find(({ name }) => name === "rows");
+  const when = report.startedAt.replace("T", " ").replace(/(\.\d+)?Z$/, " UTC");
+  const pairs: [string, Content, Content?][] = [
+    ["Source", source],
+    ["PostgreSQL", `${report.sourceVersion} → ${report.targetVersion}`, "source → copy"],
+    ["Collation", `${collations.source} → ${collations.target}`, "source → copy"],
+    ["Alembic revision", report.alembicRevision ? html`<code>${report.alembicRevision}</code>` : "none"],
+    ["Started", html`<time datetime="${report.startedAt}">${when}</time>`],
+    ["Duration", duration(seconds * 1000)],
+    [
+      "Throughput",
+      html`${rate(rows, bytes, seconds)}${copying && html`<br><small>${rate(rows, bytes, (copying.to - copying.from) / 1000)} copying</small>`}`,
+    ],
+  ];
+  return html`<section aria-labelledby="facts"><h2 id="facts" class="hidden">Key facts</h2>
+<dl class="facts">${pairs.map(([name, value, note]) => html`<div><dt>${name}${note && html` <small>${note}</small>`}</dt><dd>${value}</dd></div>\n`)}</dl></section>\n`;
+}
+
+/** Links to the sections, each with how much is in it. */
+const contents = (report: Report): Html =>
+  html`<nav aria-label="Contents"><ul>${[
+    ["timeline", "Time line", undefined] as const,
+    ["tables", "Tables", report.tables.length] as const,
+    ["sequences", "Sequences", report.sequences.length] as const,
+    ["schema", "Schema", report.schema.compared] as const,
+    ["skipped", "Left out", report.skipped.length] as const,
+    ["remarks", "Remarks", report.remarks.length] as const,
+    ["proof", "What the proof means", undefined] as const,
+  ].map(
+    ([id, title, number]) =>
+      html`<li><a href="#${id}">${title}${number !== undefined && html` <small>${count(number)}</small>`}</a></li>\n`,
+  )}</ul></nav>\n`;
+
+const badge = (text: string, good: boolean): Html =>
+  html`<span class="badge ${good ? "good" : "bad"}">${good ? "✓" : "≠"} ${text}</span>`;
+
+const shorten = (fingerprint: string) =>
+  fingerprint.length > SHORT ? `${fingerprint.slice(0, SHORT)}…` : fingerprint || "none";
+
+/** Both fingerprints: their beginnings side by side, and whole when opened. One click selects a whole one. */
+const fingerprints = ({ source, target }: TableProof): Html =>
+  html`<details class="prints"><summary><code title="source: ${source}">${shorten(source)}</code> ${source === target ? "=" : "≠"} <code title="copy: ${target}">${shorten(target)}</code></summary>
+<dl><dt>Source</dt><dd><code>${source}</code></dd><dt>Copy</dt><dd><code>${target}</code></dd></dl></details>`;
+
+function tables(report: Report): Html {
+  if (report.tables.length === 0) return html`<p class="muted">The import ended before all tables were compared.</p>`;
+  return table(
+    `${plural(report.tables.length, "table")}, largest first`,
+    [
+      { text: "Table" },
+      { text: "Rows", numeric: true },
+      { text: "Bytes", numeric: true },
+      { text: "Seconds", numeric: true },
+      { text: "Format" },
+      { text: "Verdict" },
+      { text: "Fingerprints of source and copy" },
+    ],
+    [...report.tables]
+      .sort((a, b) => b.bytes - a.bytes)
+      .map((proof) => [
+        html`<code>${proof.table}</code>`,
+        count(proof.rows),
+        count(proof.bytes),
+        proof.seconds.toFixed(3),
+        proof.format,
+        badge(proof.verdict, proof.verdict !== "different"),
+        fingerprints(proof),
+      ]),
+  );
+}
+
+/** The rows that differ, table by table; left out where there are none. */
+function differences(report: Report): Html | undefined {
+  const found = differingTables(report);
+  if (found.length === 0) return undefined;
+  return section(
+    "differences",
+    "Differences",
+    found.map(
+      (proof) =>
+        html`<h3><code>${proof.table}</code></h3>\n${list(
+          (proof.differences ?? []).map((line) => html`<code>${line}</code>`),
+          "No single rows were named.",
+        )}\n`,
+    ),
+  );
+}
+
+function sequences(report: Report): Html {
+  if (report.sequences.length === 0) return html`<p class="muted">No sequence was compared.</p>`;
+  return table(
+    `${plural(report.sequences.length, "sequence")}: the last value of each`,
+    [{ text: "Sequence" }, { text: "Source", numeric: true }, { text: "Copy", numeric: true }, { text: "Verdict" }],
+    report.sequences.map(({ name, source, target }) => [
+      html`<code>${plainName(name)}</code>`,
+      source,
+      target,
+      source === target ? badge("equal", true) : badge("different", false),
+    ]),
+  );
+}
+
+function schema({ verdict, schema: { compared, differences } }: Report): Html {
+  if (compared === 0) return html`<p class="muted">The schema was not compared.</p>`;
+  if (differences.length === 0)
+    return html`<p>${plural(compared, "object")} compared, each defined as on the source. ${badge("equal", true)}</p>`;
+  return html`<p>${plural(compared, "object")} compared, of which not as on the source:</p>
+${list(
+  differences.map((line) => html`<code>${line}</code>`),
+  "",
+)}
+${verdict === "identical" && html`<p>Nothing is missing or too much: these are worded differently by servers of different versions.</p>`}`;
+}
+
+const PROOF = html`<p>Each comparison is between what the source sent and what the finished copy holds, not between two counts.</p>
+<dl class="explained">
+<dt>Rows</dt><dd>All tables are read inside <em>one exported snapshot</em> of the source, so they belong to the same moment whatever is written there meanwhile. While a table crosses the wire, a <em>SHA-256</em> is taken of its <code>COPY</code> stream, from the first byte to the last. Then the copy is read back the same way and hashed again: equal hashes mean equal bytes, in the same order.</dd>
+<dt>Sets of rows</dt><dd>Where the order of rows came out otherwise, or columns are computed by the server and do not travel, all rows are compared as a set: two independent sums of 64-bit hashes, <em>128 bits</em>, taken on both sides, which change with any value and with any row that is lost or doubled.</dd>
+<dt>Sequences</dt><dd>They stand outside of snapshots. Each is set to what the source said, then read back.</dd>
+<dt>Schema</dt><dd>The same <code>pg_dump</code> writes down both databases, and the two are compared object by object, in both directions. Owners and privileges are not part of it; the target has its own.</dd>
+</dl>`;
+
+/**
+ * The whole page, as HTML that stands alone.
+ * Everything that comes from a database or a server is escaped; a content security policy forbids the rest.
+ */
+export function reportPage(report: Report): string {
+  const { word, rest } = headline(report);
+  return html`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>${word}: ${rest}</title>
+<style>${raw(STYLE)}</style>
+</head>
+<body>
+<main>
+${verdict(report)}${facts(report)}${contents(report)}${section("timeline", "Time line", timeline(report.spans, report.seconds))}${section("tables", "Tables", tables(report))}${differences(report)}${section("sequences", "Sequences", sequences(report))}${section("schema", "Schema", schema(report))}${section(
+  "skipped",
+  "Left out",
+  list(
+    report.skipped.map(({ what, why }) => html`<b>${what}</b>: ${why}`),
+    "Nothing was left out.",
+  ),
+)}${section("remarks", "Remarks", list(report.remarks, "None."))}${section("proof", "What the proof means", PROOF)}</main>
+</body>
+</html>
+`.markup;
+}

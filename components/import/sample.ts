@@ -12,6 +12,8 @@ import type { Source } from "./types.ts";
 
 const DATABASE = "sectorwars_sample";
 const USER = "sample_owner";
+/** Its name inside the stack's own network. */
+const ALIAS = "sample-source";
 const STARTS_WITHIN_MS = 90_000;
 
 /** Runs inside the container as the server's user, before anybody connects. What is lost with the sample is made again. */
@@ -59,11 +61,11 @@ async function writeFiles(folder: string, certificate: ServerCertificate, passwo
 export async function startSample({ stack, image, network, dockerHost: host }: SampleOptions): Promise<Source> {
   const name = `sectorwars-${stack}-sample-source`;
   const password = randomBytes(24).toString("hex");
-  const certificate = await makeServerCertificate([name, "localhost"]);
+  const certificate = await makeServerCertificate([ALIAS, "localhost"]);
   const folder = await mkdtemp(join(tmpdir(), "sectorwars-sample-"));
   try {
     await writeFiles(folder, certificate, password);
-    const publish = ["-p", "127.0.0.1::5432", "--network", network, "--network-alias", name];
+    const publish = ["-p", "127.0.0.1::5432", "--network", network, "--network-alias", ALIAS];
     const environment = { POSTGRES_USER: USER, POSTGRES_DB: DATABASE, POSTGRES_PASSWORD_FILE: "/sample/password" };
     await docker(
       [
@@ -101,7 +103,7 @@ export async function startSample({ stack, image, network, dockerHost: host }: S
       password,
       tls: { ca: certificate.authority, servername: "localhost", rejectUnauthorized: true },
     },
-    fromContainer: { host: name, port: 5432, network },
+    fromContainer: { host: ALIAS, port: 5432, network },
     rootCertificates: certificate.authority,
     remarks: ["the source is the sample that this project makes itself"],
   };

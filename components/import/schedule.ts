@@ -13,10 +13,11 @@ export interface Task<Slot> {
 /**
  * Runs all tasks, each in one of the slots (a slot is what a task needs for itself alone, such as a pair of connections).
  * The first failure keeps further tasks from starting; those that run are waited for, then the failure is thrown.
- * @throws {Error} for a dependency that does not exist or a cycle, before anything runs.
+ * @throws {Error} for a dependency that does not exist, a cycle, or no slot to work in, before anything runs.
  */
 export async function runTasks<Slot>(tasks: readonly Task<Slot>[], slots: readonly Slot[]): Promise<void> {
   checkOrder(tasks);
+  if (slots.length === 0 && tasks.length > 0) throw new Error("there is no slot to run the tasks in");
   const waiting = new Set([...tasks].sort((a, b) => b.cost - a.cost));
   const ended = new Set<string>();
   const failures: unknown[] = [];
@@ -29,8 +30,7 @@ export async function runTasks<Slot>(tasks: readonly Task<Slot>[], slots: readon
       if (!task.after.every((name) => ended.has(name))) continue;
       waiting.delete(task);
       const slot = free.pop() as Slot;
-      const work = task
-        .run(slot)
+      const work = Promise.try(() => task.run(slot))
         .then(() => void ended.add(task.name))
         .catch((error) => void failures.push(error))
         .finally(() => {

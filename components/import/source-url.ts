@@ -1,4 +1,5 @@
 /** Reads a connection URL as Neon hands it out. Pure: it opens nothing. */
+import { isIP } from "node:net";
 import tls from "node:tls";
 import type { Source } from "./types.ts";
 
@@ -29,19 +30,30 @@ export function parseSourceUrl(url: string, rootCertificates?: string): Source {
   if (!/^postgres(ql)?:$/.test(parsed.protocol)) {
     throw new Error(`NEON_DATABASE_URL begins with ${parsed.protocol}//, but must begin with postgresql://`);
   }
-  const database = decodeURIComponent(parsed.pathname.slice(1));
+  const [database, user, password] = [parsed.pathname.slice(1), parsed.username, parsed.password].map(decode) as [
+    string,
+    string,
+    string,
+  ];
+  // A sign of the password that is not encoded moves part of it into what follows, which would be shown.
+  if (`${database}${parsed.search}`.includes("@")) {
+    throw new Error(
+      "NEON_DATABASE_URL has a second @; one that belongs to the password is written %40, and a / is %2F",
+    );
+  }
   const missing = [
     [parsed.hostname, "a host"],
-    [parsed.username, "a user"],
-    [parsed.password, "a password"],
+    [user, "a user"],
+    [password, "a password"],
     [database, "a database"],
   ].flatMap(([value, what]) => (value ? [] : [what]));
   if (missing.length > 0)
     throw new Error(`NEON_DATABASE_URL lacks ${missing.join(" and ")}: postgresql://user:password@host/database`);
 
   const remarks: string[] = [];
-  const host = directHost(parsed.hostname);
-  if (host !== parsed.hostname) remarks.push(`pooled host ${parsed.hostname} replaced by the direct one, ${host}`);
+  const given = parsed.hostname.replace(/^\[(.*)\]$/, "$1");
+  const host = directHost(given);
+  if (host !== given) remarks.push(`pooled host ${given} replaced by the direct one, ${host}`);
   const mode = sslMode(parsed, host, remarks);
   for (const key of parsed.searchParams.keys()) {
     if (key === "options" && /endpoint/.test(parsed.searchParams.get(key) ?? "")) {
@@ -58,15 +70,30 @@ export function parseSourceUrl(url: string, rootCertificates?: string): Source {
       host,
       port,
       database,
-      user: decodeURIComponent(parsed.username),
-      password: decodeURIComponent(parsed.password),
-      tls: mode === "none" ? undefined : { ca: trusted, servername: host, rejectUnauthorized: true },
+      user,
+      password,
+      // An address is no server name (RFC 6066); it is compared with the certificate all the same.
+      tls:
+        mode === "none"
+          ? undefined
+          : { ca: trusted, rejectUnauthorized: true, ...(isIP(host) ? {} : { servername: host }) },
     },
     // A container does not share this machine's loopback, unless it joins its network.
     fromContainer: { host, port, ...(isLoopback(host) ? { network: "host" } : {}) },
     rootCertificates: mode === "none" ? undefined : trusted,
     remarks,
   };
+}
+
+/** A part of the URL as it is meant. */
+function decode(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    throw new Error(
+      "NEON_DATABASE_URL has a % that is not followed by two hexadecimal digits; a % itself is written %25",
+    );
+  }
 }
 
 /** Certificate and host name are verified wherever the data leaves this machine: `require` alone trusts anybody. */

@@ -79,5 +79,6 @@ export async function swapIn(client: pg.Client, target: Address): Promise<void> 
     ALTER DATABASE ${ident(database)} RENAME TO ${ident(formerName(database))};
     ALTER DATABASE ${ident(asideName(database))} RENAME TO ${ident(database)};
     COMMIT`);
-  await client.query(`DROP DATABASE ${ident(formerName(database))} WITH (FORCE)`);
+  // The data is in place. The empty database that is left over is cleared by the next run, should that fail here.
+  await client.query(`DROP DATABASE ${ident(formerName(database))} WITH (FORCE)`).catch(() => {});
 }

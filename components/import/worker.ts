@@ -16,7 +16,7 @@ import { copySequences } from "./sequences.ts";
 import { openTarget } from "./session.ts";
 import { exportSnapshot, joinSnapshot } from "./snapshot.ts";
 import { clearAside, lockServer, maintenance, makeAside, swapIn, writeMarker } from "./swap.ts";
-import type { Catalog, ImportSpec, ImportSummary, Report, Table, TableProof } from "./types.ts";
+import type { Catalog, ImportSpec, ImportSummary, Report, Table } from "./types.ts";
 
 /** Phases in order; a test may end the process in any of them. */
 export const PHASES = [
@@ -167,7 +167,7 @@ async function copyAndProve(spec: ImportSpec, catalog: Catalog, work: Work): Pro
   report.rows = report.tables.reduce((sum, proof) => sum + proof.rows, 0);
   report.bytes = report.tables.reduce((sum, proof) => sum + proof.bytes, 0);
   endRows();
-  refuseDifferences(report.tables);
+  refuseDifferences(report);
 
   const endConstraints = await enter("constraints", `${rest.length} foreign keys, triggers, policies and others`);
   await makeRest(main, rest, target.owner);
@@ -216,9 +216,10 @@ async function copyAndProve(spec: ImportSpec, catalog: Catalog, work: Work): Pro
   }
 }
 
-function refuseDifferences(proofs: readonly TableProof[]): void {
-  const different = proofs.filter((proof) => proof.verdict === "different");
+function refuseDifferences(report: Report): void {
+  const different = report.tables.filter((proof) => proof.verdict === "different");
   if (different.length === 0) return;
+  report.verdict = "different";
   throw new Error(
     [
       `The copy differs from the source, so it was thrown away; the target is as it was:`,
@@ -244,6 +245,7 @@ function refuseSchemaDifferences(
     ...sequences.map((s) => `  - sequence ${s.name}: ${s.source} on the source, ${s.target} on the target`),
   ];
   if (lines.length > 0) {
+    report.verdict = "different";
     throw new Error(
       `The copy's schema differs from the source's, so it was thrown away; the target is as it was:\n${lines.join("\n")}`,
     );

@@ -30,7 +30,7 @@ async function grantsDigest(client: pg.Client): Promise<string> {
 }
 
 async function prepare(inputs: PreparedInputs) {
-  const { script, ...address } = inputs;
+  const { script, passwordVersion: _, ...address } = inputs;
   return withConnection(
     address,
     async (client) => {

@@ -8,6 +8,8 @@ export interface PrivilegesArgs {
   port: number;
   superuser: string;
   superuserPassword: pulumi.Input<string>;
+  /** Counts up with every new password, so that the state never keeps an old one. */
+  passwordVersion: number;
   database: string;
   /** Tables that readonly must not read; * stands for any characters. */
   denyList: readonly string[];
@@ -33,6 +35,7 @@ export class Privileges extends pulumi.ComponentResource {
         port: args.port,
         user: args.superuser,
         password: args.superuserPassword,
+        passwordVersion: args.passwordVersion,
         database: args.database,
         script: preparationScript(args.database, args.denyList),
       },
@@ -48,6 +51,7 @@ export interface PreparedInputs {
   port: number;
   user: string;
   password: string;
+  passwordVersion: number;
   database: string;
   script: string;
 }

@@ -275,7 +275,8 @@ export function folderHash(folder: string): string {
   )) {
     if (!entry.isFile()) continue;
     const path = join(entry.parentPath, entry.name);
-    hash.update(`${path}\0`).update(readFileSync(path));
+    const content = readFileSync(path);
+    hash.update(`${path}\0${content.length}\0`).update(content);
   }
   return hash.digest("hex").slice(0, 16);
 }

@@ -3,6 +3,10 @@ import type { ContainerState } from "../../lib/docker.ts";
 
 /** What the log says, and what it means with the way out. The first that fits is told. */
 const CAUSES: ReadonlyArray<readonly [RegExp, string]> = [
+  [
+    /shared memory.*no space left on device/i,
+    "/dev/shm is too small for parallel work; it follows the memory limit. Raise it: pulumi config set memory 4096",
+  ],
   [/no space left on device/i, "the disk is full. Free some space (docker system df), then run pulumi up again"],
   [/made on .* this image is/i, "the data was made on another operating system than this image. See baseImage"],
   [
@@ -17,7 +21,10 @@ const CAUSES: ReadonlyArray<readonly [RegExp, string]> = [
     /unrecognized configuration parameter|invalid value for parameter|syntax error in file/i,
     "the configuration has an error. Look at images/database/config and the last change to it",
   ],
-  [/permission denied/i, "the data volume belongs to another user than the server runs as"],
+  [
+    /(FATAL|could not open|cannot|can't).*permission denied|has wrong ownership/i,
+    "the data volume belongs to another user than the server runs as",
+  ],
   [/pg_hba\.conf.*(error|failed)|could not load .*pg_hba/i, "images/database/config/pg_hba.conf has an error"],
   [
     /lock file "postmaster\.pid" already exists|is another postmaster/i,

@@ -1,4 +1,5 @@
 /** Names of a stack's Docker objects. */
+import { createHash } from "node:crypto";
 
 export interface Names {
   container: string;
@@ -19,7 +20,13 @@ export function namesFor(stack: string): Names {
     container: `${prefix}-database`,
     network: `${prefix}-network`,
     volume: `${prefix}-data`,
-    image: `${prefix}-database`,
+    image: imageName(`${prefix}-database`),
     alias: "database",
   };
+}
+
+/** Docker takes fewer names for images than Pulumi does for stacks: small letters and single separators. */
+function imageName(name: string): string {
+  const fit = name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-");
+  return fit === name ? name : `${fit}-${createHash("sha256").update(name).digest("hex").slice(0, 6)}`;
 }

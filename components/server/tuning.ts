@@ -28,7 +28,8 @@ export function tune({ memoryMiB, cpus, maxConnections }: Limits): Tuning {
   const workers = cpus >= PARALLEL_FROM_CPUS ? cpus : DEFAULT_WORKERS;
   // A session may hold a few sorts or hashes at once: three is PGTune's reckoning.
   const workMem = Math.max(Math.floor((memoryMiB - sharedBuffers) / ((maxConnections + workers) * 3)), 4);
-  const walBuffers = Math.min(Math.max(Math.floor(sharedBuffers * 0.03), 1), 16);
+  // Close to 16 MB, the size of a WAL segment, PGTune takes the whole of it.
+  const walBuffers = sharedBuffers * 0.03 > 14 ? 16 : Math.max(Math.floor(sharedBuffers * 0.03), 1);
   const settings: Record<string, string> = {
     max_connections: String(maxConnections),
     shared_buffers: `${sharedBuffers}MB`,

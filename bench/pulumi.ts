@@ -1,0 +1,38 @@
+/** A stack of the benchmark's own, with a state of its own. */
+import { execFile } from "node:child_process";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { promisify } from "node:util";
+
+const run = promisify(execFile);
+
+/** A throw-away stack: its name also names its containers, and decides its port. */
+export interface BenchStack {
+  name: string;
+  pulumi: (...args: string[]) => Promise<string>;
+  end: () => Promise<void>;
+}
+
+/** Makes an empty stack whose database holds nothing but roles and extensions. */
+export async function makeStack(name: string): Promise<BenchStack> {
+  await mkdir(".local", { recursive: true });
+  const state = await mkdtemp(".local/bench-state-");
+  const env = {
+    ...process.env,
+    PULUMI_BACKEND_URL: `file://./${state}`,
+    PULUMI_CONFIG_PASSPHRASE: "",
+    PULUMI_SKIP_UPDATE_CHECK: "true",
+  };
+  const pulumi = async (...args: string[]) =>
+    (await run("pulumi", [...args, "--non-interactive"], { env, maxBuffer: 64 * 1024 * 1024 })).stdout;
+  await pulumi("stack", "init", name);
+  await pulumi("config", "set", "bootstrap", "empty", "--stack", name);
+  return {
+    name,
+    pulumi,
+    end: async () => {
+      await pulumi("destroy", "--yes", "--skip-preview", "--stack", name);
+      await rm(state, { recursive: true, force: true });
+      await rm(`Pulumi.${name}.yaml`, { force: true });
+    },
+  };
+}

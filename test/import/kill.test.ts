@@ -1,0 +1,71 @@
+/** Whatever ends an import, the target is untouched or complete, and the next run needs nobody's help. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { PHASES, type Phase } from "../../components/import/worker.ts";
+import {
+  attempt,
+  expectComplete,
+  expectNothingLeft,
+  expectUntouchedOrComplete,
+  importInChild,
+} from "../support/attempt.ts";
+import { DENY_LIST, images, Lab, type Server, type SourceServer } from "../support/lab.ts";
+import { LARGE, SMALL } from "../support/small.ts";
+
+let lab: Lab;
+let source: SourceServer;
+let target: Server;
+
+beforeAll(async () => {
+  lab = await Lab.open();
+  [source, target] = await Promise.all([lab.startSource({ image: images().databaseBase }), lab.startTarget()]);
+  await source.makeDatabase("small", SMALL);
+  await source.makeDatabase("large", LARGE);
+});
+afterAll(() => lab?.close());
+
+/** Milliseconds into a phase in which something of it is under way. */
+const INTO: Record<Phase, number> = {
+  preflight: 30,
+  snapshot: 20,
+  schema: 400,
+  rows: 60,
+  constraints: 10,
+  sequences: 250,
+  compare: 1,
+  swap: 25,
+};
+
+describe("a worker that is killed", () => {
+  test.each(PHASES)("in the phase %s leaves all or nothing, and the next run converges", async (phase) => {
+    const spec = await lab.newImport(source.source("small"), target);
+    const early = await importInChild(spec, DENY_LIST, { phase, afterMs: 0 });
+    expect(early.end, early.output).toBe("SIGKILL");
+    expect(early.phases.at(-1)).toBe(phase);
+    expect(await expectUntouchedOrComplete(spec)).toBe("untouched");
+
+    // What the dead one has left must not be in the way of the next, which dies a little later.
+    const late = await importInChild(spec, DENY_LIST, { phase, afterMs: INTO[phase] });
+    expect(late.error, late.output).toBe("");
+    await expectUntouchedOrComplete(spec);
+
+    await expectComplete(lab, target, spec);
+  });
+
+  test("while a large table is on its way", async () => {
+    const spec = await lab.newImport(source.source("large"), target);
+    const { end } = await importInChild(spec, DENY_LIST, { phase: "rows", afterMs: 250 });
+    expect(end).toBe("SIGKILL");
+    expect(await expectUntouchedOrComplete(spec)).toBe("untouched");
+    await expectComplete(lab, target, spec);
+  });
+
+  test("between the two names' change and the removal of the former database: the next run removes it", async () => {
+    const spec = await lab.newImport(source.source("small"), target);
+    await expectComplete(lab, target, spec);
+    // The very state that such a death leaves: the copy in place, the empty database beside it.
+    await target.sql("postgres", `CREATE DATABASE ${spec.target.address.database}_before_import`);
+    const { error } = await attempt(spec);
+    expect(error).toBe("");
+    await expectNothingLeft(lab, target, spec);
+  });
+});

@@ -1,0 +1,44 @@
+/** The worker passes values on as they come: how large one is does not matter to it. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { importInChild } from "../support/attempt.ts";
+import { DENY_LIST, images, Lab, readReport, type Server, type SourceServer } from "../support/lab.ts";
+
+const MEBIBYTES = 100;
+
+let lab: Lab;
+let source: SourceServer;
+let target: Server;
+
+beforeAll(async () => {
+  lab = await Lab.open();
+  [source, target] = await Promise.all([lab.startSource({ image: images().databaseBase }), lab.startTarget()]);
+  await source.makeDatabase(
+    "heavy",
+    `CREATE TABLE blobs (id integer PRIMARY KEY, content bytea NOT NULL);
+     ALTER TABLE blobs ALTER content SET STORAGE EXTERNAL;
+     INSERT INTO blobs SELECT 1, convert_to(repeat(md5('b'), ${MEBIBYTES} * 32768), 'UTF8');
+     CREATE TABLE texts (id integer PRIMARY KEY, content text NOT NULL, kind regtype);
+     ALTER TABLE texts ALTER content SET STORAGE EXTERNAL;
+     INSERT INTO texts SELECT 1, repeat(md5('t'), ${MEBIBYTES} * 32768), 'text'`,
+  );
+});
+afterAll(() => lab?.close());
+
+test("one value of 100 MB in each of COPY's formats costs the worker less than 300 MB", async () => {
+  const spec = await lab.newImport(source.source("heavy"), target);
+  const { end, memory, output } = await importInChild(spec, DENY_LIST);
+  expect(end, output).toBe("0");
+  const report = await readReport(spec);
+  expect(report.tables.map(({ table, format }) => `${table} ${format}`).sort()).toEqual([
+    "public.blobs binary",
+    "public.texts text",
+  ]);
+  expect(report.bytes).toBeGreaterThan(2 * MEBIBYTES * 1024 * 1024);
+  expect((memory?.peak ?? Number.POSITIVE_INFINITY) - (memory?.before ?? 0)).toBeLessThan(300);
+  const digest = "SELECT md5(b.content) || md5(t.content) FROM blobs b, texts t";
+  const [copied, original] = await Promise.all([
+    target.value(spec.target.address.database, digest),
+    source.value("heavy", digest),
+  ]);
+  expect(copied).toBe(original);
+});

@@ -1,0 +1,382 @@
+/** An import happens once, at one moment of the source, which is only read, into a target that is empty. */
+import { execFile } from "node:child_process";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { provider } from "../../components/import/import-provider.ts";
+import { helperLabel } from "../../components/import/schema.ts";
+import type { ImportSpec } from "../../components/import/types.ts";
+import { docker } from "../../lib/docker.ts";
+import { connect, withConnection } from "../../lib/postgres.ts";
+import {
+  aside,
+  atPhase,
+  attempt,
+  expectComplete,
+  expectNothingLeft,
+  expectSameRows,
+  expectUntouched,
+  importInChild,
+  relationsOf,
+  reportText,
+} from "../support/attempt.ts";
+import { catalogDigest, physicalDigest, tableDigests } from "../support/compare.ts";
+import { DENY_LIST, images, Lab, readReport, type Server, type SourceServer } from "../support/lab.ts";
+import { SMALL } from "../support/small.ts";
+
+let lab: Lab;
+let source: SourceServer;
+let target: Server;
+
+beforeAll(async () => {
+  lab = await Lab.open();
+  [source, target] = await Promise.all([lab.startSource({ image: images().databaseBase }), lab.startTarget()]);
+  await source.makeDatabase("small", SMALL);
+});
+afterAll(() => lab?.close());
+
+describe("one snapshot", () => {
+  const BUSY = `${SMALL}
+    CREATE TABLE accounts (id integer PRIMARY KEY, credits bigint NOT NULL);
+    CREATE TABLE transfers (id bigserial PRIMARY KEY, giver integer NOT NULL, taker integer NOT NULL, amount bigint NOT NULL);
+    INSERT INTO accounts SELECT i, 1000000 FROM generate_series(1, 500) i;`;
+
+  /** Moves credits about, and adds and changes rows of other tables, until it is told to stop. */
+  function startWriter(spec: ImportSpec) {
+    let stopped = false;
+    const result = { written: 0, slowestMs: 0 };
+    const work = withConnection(spec.source.address, async (client) => {
+      for (let i = 0; !stopped; i += 1) {
+        const [giver, taker] = [1 + (i % 500), 1 + ((i * 7 + 3) % 500)];
+        const begun = Date.now();
+        await client.query(`BEGIN;
+          UPDATE accounts SET credits = credits - 5 WHERE id = ${giver};
+          UPDATE accounts SET credits = credits + 5 WHERE id = ${taker};
+          INSERT INTO transfers (giver, taker, amount) VALUES (${giver}, ${taker}, 5);
+          UPDATE pilots SET note = 'written meanwhile ${i}' WHERE id = ${1 + (i % 2000)};
+          INSERT INTO tunnels VALUES (${-i}, 0, 0);
+          DELETE FROM visits WHERE ctid = (SELECT ctid FROM visits LIMIT 1);
+          COMMIT`);
+        result.written += 1;
+        result.slowestMs = Math.max(result.slowestMs, Date.now() - begun);
+      }
+    });
+    return async () => {
+      stopped = true;
+      await work;
+      return result;
+    };
+  }
+
+  test("what is written after it never appears in the copy, and whoever writes is not held up", async () => {
+    await source.makeDatabase("busy_after", BUSY);
+    const spec = await lab.newImport(source.source("busy_after"), target);
+    const digests = () => withConnection(spec.source.address, (client) => tableDigests(client));
+    let atSnapshot: Record<string, string> = {};
+    let stop: ReturnType<typeof startWriter> | undefined;
+    const { error } = await attempt(
+      spec,
+      // The snapshot has been taken when the schema's turn comes, and nobody has written yet.
+      atPhase("schema", async () => {
+        atSnapshot = await digests();
+        stop = startWriter(spec);
+      }),
+    );
+    const writer = await stop?.();
+    expect(error).toBe("");
+    expect(writer?.written).toBeGreaterThan(50);
+    expect(writer?.slowestMs).toBeLessThan(5000);
+    const copied = await withConnection(spec.target.address, (client) => tableDigests(client));
+    expect(copied).toEqual(atSnapshot);
+    expect(await digests()).not.toEqual(atSnapshot);
+  });
+
+  test("tables agree with each other while somebody writes to all of them from before to after", async () => {
+    await source.makeDatabase("busy", BUSY);
+    const spec = await lab.newImport(source.source("busy"), target);
+    let stop: ReturnType<typeof startWriter> | undefined;
+    const { error } = await attempt(
+      spec,
+      atPhase("preflight", async () => {
+        stop = startWriter(spec);
+        await sleep(200);
+      }),
+    );
+    const writer = await stop?.();
+    expect(error).toBe("");
+    expect(writer?.written).toBeGreaterThan(50);
+    const [sums] = await target.sql(
+      spec.target.address.database,
+      `SELECT (SELECT count(*)::int FROM transfers) AS transfers,
+        (SELECT count(*)::int FROM tunnels WHERE b = 0) AS tunnels,
+        (SELECT 502 - count(*)::int FROM visits) AS deleted,
+        (SELECT count(*)::int FROM accounts a WHERE credits <> 1000000
+          + coalesce((SELECT sum(amount) FROM transfers WHERE taker = a.id), 0)
+          - coalesce((SELECT sum(amount) FROM transfers WHERE giver = a.id), 0)) AS "wrong accounts",
+        (SELECT last_value >= (SELECT max(id) FROM transfers) FROM transfers_id_seq) AS "next id is free"`,
+    );
+    const transfers = Number(sums?.transfers);
+    expect(transfers).toBeGreaterThan(0);
+    expect(transfers).toBeLessThan(writer?.written ?? 0);
+    expect(sums).toEqual({
+      transfers,
+      tunnels: transfers,
+      deleted: Math.min(transfers, 502),
+      "wrong accounts": 0,
+      "next id is free": true,
+    });
+  });
+});
+
+describe("the target", () => {
+  test("is never overwritten: with a table in it the import refuses, and never asks the source", async () => {
+    const spec = await lab.newImport(source.source("small"), target);
+    const { database } = spec.target.address;
+    await target.sql(database, "CREATE TABLE mine (id integer); INSERT INTO mine VALUES (1)");
+    const before = await physicalDigest(spec.target.address);
+    const connections = await source.connectionsTo("small");
+    const { error } = await attempt(spec);
+    expect(error).toContain(`the database ${database} is not empty (public.mine)`);
+    expect(error).toMatch(/nothing was changed/);
+    expect(error).toMatch(/nothing is ever overwritten/);
+    expect(await physicalDigest(spec.target.address)).toEqual(before);
+    await expectNothingLeft(lab, target, spec);
+    expect(await source.connectionsTo("small")).toBe(connections);
+  });
+
+  test.each([
+    ["a view", "CREATE VIEW mine AS SELECT 1 AS one"],
+    ["a sequence", "CREATE SEQUENCE mine"],
+    ["a table in a schema of its own", "CREATE SCHEMA other; CREATE TABLE other.mine ()"],
+  ])("with %s in it counts as not empty", async (_what, sql) => {
+    const spec = await lab.newImport(source.source("small"), target);
+    await target.sql(spec.target.address.database, sql);
+    const { error } = await attempt(spec);
+    expect(error).toMatch(/is not empty \(\w+\.mine\)/);
+  });
+
+  test("keeps a table that somebody made in it while the import ran", async () => {
+    const spec = await lab.newImport(source.source("small"), target);
+    const { database } = spec.target.address;
+    const { error } = await attempt(
+      spec,
+      atPhase("compare", () => target.sql(database, "CREATE TABLE mine (id integer); INSERT INTO mine VALUES (42)")),
+    );
+    expect(error).toContain(`something was put into ${database} (public.mine)`);
+    expect(await target.value(database, "SELECT id FROM mine")).toBe(42);
+    await expectNothingLeft(lab, target, spec);
+  });
+
+  test("is swapped although somebody idles in it, and whoever connects next sees the copy", async () => {
+    const spec = await lab.newImport(source.source("small"), target);
+    const idler = await connect(spec.target.address);
+    const { error } = await attempt(spec);
+    await idler.end().catch(() => {});
+    expect(error).toBe("");
+    await expectSameRows(spec);
+  });
+
+  test("belongs to one import at a time: the second says so and changes nothing, the first ends well", async () => {
+    const first = await lab.newImport(source.source("small"), target);
+    const second = await lab.newImport(source.source("small"), target);
+    let refusal = "";
+    const { error } = await attempt(
+      first,
+      atPhase("rows", async () => {
+        refusal = (await attempt(second)).error;
+      }),
+    );
+    expect(refusal).toBe("Another import into this server is running. Wait for it, or stop it, then try again.");
+    expect(error).toBe("");
+    await expectSameRows(first);
+    await expectUntouched(lab, target, second);
+  });
+});
+
+describe("one time", () => {
+  test("a second run asks the source nothing and writes nothing", async () => {
+    const spec = await lab.newImport(source.source("small"), target);
+    const { summary } = await attempt(spec);
+    const { database } = spec.target.address;
+    const identity = () =>
+      target.value(database, "SELECT oid::int FROM pg_database WHERE datname = current_database()");
+    const before = {
+      connections: await source.connectionsTo("small"),
+      rows: await physicalDigest(spec.target.address),
+      catalog: await catalogDigest(spec.target.address),
+      identity: await identity(),
+      report: await reportText(spec),
+    };
+    const again = await attempt(spec);
+    expect(again.error).toBe("");
+    expect(again.summary).toEqual(summary);
+    expect(again.lines.join("\n")).toContain("nothing to do");
+    expect({
+      connections: await source.connectionsTo("small"),
+      rows: await physicalDigest(spec.target.address),
+      catalog: await catalogDigest(spec.target.address),
+      identity: await identity(),
+      report: await reportText(spec),
+    }).toEqual(before);
+  });
+
+  test("not even a source that is gone, or rows that the application has changed since, are a reason to look", async () => {
+    const spec = await lab.newImport(source.source("small"), target);
+    const { summary } = await attempt(spec);
+    await target.sql(spec.target.address.database, "DELETE FROM drones; DROP TABLE tunnels");
+    const gone = { ...spec.source, address: { ...spec.source.address, port: 1 } };
+    const again = await attempt({ ...spec, source: gone });
+    expect(again.error).toBe("");
+    expect(again.summary).toEqual(summary);
+    expect(await relationsOf(spec)).not.toContain("public.tunnels");
+  });
+
+  test("the resource imports when it is created, and a second creation finds it done", async () => {
+    const spec = await lab.newImport(source.source("small"), target);
+    const { address } = spec.target;
+    // The resource takes its source from a URL, in which a container and this process see the same host.
+    const inputs = {
+      ...{ stack: lab.id, bootstrap: "neon", bootstrapChosen: true, owner: spec.target.owner, denyList: DENY_LIST },
+      ...{ database: address.database, host: address.host, port: address.port, user: address.user },
+      ...{ password: address.password, network: lab.id, alias: target.alias, image: spec.image },
+      ...{ newerImage: spec.newerImage, jobs: 1, dockerHost: undefined, reportFolder: spec.reportFolder },
+    };
+    const { user, password, port } = spec.source.address;
+    const roots = join(lab.folder, "roots.pem");
+    const saved = { url: process.env.NEON_DATABASE_URL, roots: process.env.NEON_ROOT_CERTIFICATES };
+    await writeFile(roots, spec.source.rootCertificates ?? "");
+    process.env.NEON_ROOT_CERTIFICATES = roots;
+    try {
+      process.env.NEON_DATABASE_URL = `postgresql://${user}:${password}@localhost:${port}/small?sslmode=require`;
+      const created = await provider.create(inputs);
+      expect(created.outs.summary.rows).toBeGreaterThan(4000);
+      expect(JSON.stringify(created.outs.summary)).not.toContain(password);
+      await expectSameRows(spec);
+      await expectNothingLeft(lab, target, spec);
+      delete process.env.NEON_DATABASE_URL;
+      const again = await provider.create(inputs);
+      expect(again.outs.summary).toEqual(created.outs.summary);
+    } finally {
+      process.env.NEON_DATABASE_URL = saved.url ?? "";
+      if (saved.url === undefined) delete process.env.NEON_DATABASE_URL;
+      process.env.NEON_ROOT_CERTIFICATES = saved.roots ?? "";
+      if (saved.roots === undefined) delete process.env.NEON_ROOT_CERTIFICATES;
+    }
+  });
+});
+
+/** What a reader may say, by its first words. */
+const READING =
+  /^(SET|SELECT|BEGIN|COMMIT|ROLLBACK|SHOW|COPY .* TO STDOUT|LOCK TABLE .* IN ACCESS SHARE MODE|PREPARE|EXECUTE|DECLARE|FETCH|CLOSE|WITH|DISCARD|RESET|START TRANSACTION)\b/is;
+/** What it may not, wherever it stands. */
+const WRITING =
+  /\b(INSERT INTO|UPDATE \S+ SET|DELETE FROM|TRUNCATE|CREATE|ALTER|DROP|GRANT|REVOKE|COMMENT ON|VACUUM|ANALYZE|REINDEX|CLUSTER|setval|nextval|lo_\w+|pg_terminate_backend|pg_advisory\w*|FROM STDIN)\b/i;
+
+describe("the source", () => {
+  test("is only read: its catalog, its rows and its counters stay as they are, and its log shows no writing", async () => {
+    await source.makeDatabase("readonly", SMALL);
+    const spec = await lab.newImport(source.source("readonly"), target);
+    const address = source.in("readonly");
+    const state = async () => ({
+      catalog: await catalogDigest(address),
+      rows: await physicalDigest(address),
+      files: await source.value(
+        "readonly",
+        "SELECT json_build_array(tup_inserted, tup_updated, tup_deleted, temp_files) FROM pg_stat_database WHERE datname = current_database()",
+      ),
+    });
+    await state();
+    const before = await state();
+    const logBefore = (await source.log()).length;
+    await expectComplete(lab, target, { ...spec });
+    const log = (await source.log()).slice(logBefore);
+    expect(await state()).toEqual(before);
+
+    // The log's lines by session; a statement of several lines goes on indented.
+    const statements = new Map<string, string[]>();
+    const entry =
+      /^\S+ \S+ UTC \[(\d+)\] (\S+)@readonly (\S+) LOG: {2}(?:statement|execute [^:]*): ([\s\S]*?)(?=^\S+ \S+ UTC \[\d+\]|$(?![\s\S]))/gm;
+    for (const [, pid = "", user, application = "", statement = ""] of log.matchAll(entry)) {
+      if (user !== source.user || !/^(sectorwars-import|pg_dump)$/.test(application)) continue;
+      statements.set(`${application} ${pid}`, [...(statements.get(`${application} ${pid}`) ?? []), statement.trim()]);
+    }
+    const sessions = [...statements.keys()];
+    expect(sessions.filter((name) => name.startsWith("pg_dump"))).toHaveLength(1);
+    // One look ahead, one that holds the snapshot, two that read.
+    expect(sessions.filter((name) => name.startsWith("sectorwars-import"))).toHaveLength(4);
+    for (const [session, said] of statements) {
+      for (const statement of said) {
+        expect(statement).toMatch(READING);
+        expect(statement).not.toMatch(WRITING);
+      }
+      if (session.startsWith("sectorwars-import")) {
+        expect(said[0]).toContain("SET default_transaction_read_only = on");
+      } else {
+        expect(said.join("\n")).toMatch(/SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY/);
+      }
+    }
+  });
+});
+
+describe("no secret", () => {
+  test("is in what is said, in the report, in the process list, or in what Docker shows", async () => {
+    const spec = await lab.newImport(source.source("small"), target);
+    const secrets = [spec.source.address.password, spec.target.address.password];
+    const seen: string[] = [];
+    let helpers = 0;
+    let done = false;
+    const run = promisify(execFile);
+    const watch = (async () => {
+      while (!done) {
+        seen.push((await run("ps", ["-eww", "-o", "args"])).stdout);
+        // Variables of processes of the same user are as good as arguments.
+        const ids = await docker(["ps", "-aq", "--filter", `label=${helperLabel(lab.id)}`]);
+        for (const id of ids.split("\n").filter(Boolean)) {
+          const inspected = await docker(["inspect", id]).catch(() => "");
+          if (inspected.includes('"Cmd"')) helpers += 1;
+          seen.push(inspected, await docker(["logs", id]).catch(() => ""));
+        }
+      }
+    })();
+    // In a process of its own: the tests' own connections must not get into the picture.
+    const good = await importInChild(spec, DENY_LIST);
+    done = true;
+    await watch;
+    expect(good.end, good.output).toBe("0");
+    expect(helpers).toBeGreaterThan(0);
+    expect(seen.join("\n")).toMatch(/pg_dump/);
+
+    const bad = await lab.newImport(source.source("small"), target);
+    const failed = await attempt(
+      bad,
+      atPhase("rows", () => target.sql("postgres", `DROP DATABASE ${aside(bad)} WITH (FORCE)`)),
+    );
+    expect(failed.error).not.toBe("");
+    const everything = [
+      ...seen,
+      good.output,
+      await reportText(spec),
+      await reportText(bad),
+      failed.error,
+      ...failed.lines,
+      JSON.stringify(await readReport(spec)),
+      JSON.stringify(await target.sql(spec.target.address.database, "SELECT summary FROM sectorwars_stack.import")),
+    ].join("\n");
+    for (const password of secrets) expect(everything.includes(password)).toBe(false);
+  });
+
+  test("and the report is for its owner's eyes only", async () => {
+    const spec = await lab.newImport(source.source("small"), target);
+    await attempt(spec);
+    const { stdout } = await promisify(execFile)("stat", [
+      "-c",
+      "%a",
+      spec.reportFolder,
+      join(spec.reportFolder, "import.json"),
+    ]);
+    expect(stdout.trim().split("\n")).toEqual(["700", "600"]);
+    expect(await readFile(join(spec.reportFolder, "import.html"), "utf8")).toContain("pilots");
+  });
+});

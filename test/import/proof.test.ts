@@ -1,0 +1,240 @@
+/** The proof is worth what it can find: each way of spoiling a copy must end the import. */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { ImportSpec } from "../../components/import/types.ts";
+import type { ImportHooks } from "../../components/import/worker.ts";
+import {
+  aside,
+  atPhase,
+  atTable,
+  attempt,
+  expectBadReport,
+  expectComplete,
+  expectUntouched,
+} from "../support/attempt.ts";
+import { images, Lab, readReport, type Server, type SourceServer } from "../support/lab.ts";
+import { SMALL } from "../support/small.ts";
+
+let lab: Lab;
+let source: SourceServer;
+let target: Server;
+
+beforeAll(async () => {
+  lab = await Lab.open();
+  [source, target] = await Promise.all([lab.startSource({ image: images().databaseBase }), lab.startTarget()]);
+  await source.makeDatabase("small", SMALL);
+});
+afterAll(() => lab?.close());
+
+type SpoilHooks = (spoil: (spec: ImportSpec) => Promise<unknown>, spec: ImportSpec) => Partial<ImportHooks>;
+
+const whenLoaded =
+  (table: string): SpoilHooks =>
+  (spoil, spec) =>
+    atTable(table, () => spoil(spec));
+const whenBegins =
+  (phase: Parameters<typeof atPhase>[0]): SpoilHooks =>
+  (spoil, spec) =>
+    atPhase(phase, () => spoil(spec));
+
+interface Case {
+  what: string;
+  hooks: SpoilHooks;
+  /** Run as the superuser in the database that is loaded aside. */
+  sql: string;
+  message: RegExp[];
+}
+
+const ROWS: Case[] = [
+  {
+    what: "one cell changed",
+    hooks: whenLoaded("pilots"),
+    sql: "UPDATE pilots SET credits = credits + 1 WHERE id = 1234",
+    message: [/public\.pilots/, /\(id\) = \(1234\)/],
+  },
+  {
+    what: "a row deleted",
+    hooks: whenLoaded("pilots"),
+    sql: "DELETE FROM pilots WHERE id = 77",
+    message: [/public\.pilots/, /\(id\) = \(77\), missing on the target/],
+  },
+  {
+    what: "a row added",
+    hooks: whenLoaded("tunnels"),
+    sql: "INSERT INTO tunnels VALUES (-1, -2, 0)",
+    message: [/public\.tunnels/, /\(a, b\) = \(-1,-2\), not on the source/],
+  },
+  {
+    what: "the last digit of a float changed",
+    hooks: whenLoaded("tunnels"),
+    sql: "UPDATE tunnels SET stability = stability * (1 + 2.3e-16) WHERE a = 3",
+    message: [/public\.tunnels/, /\(a, b\) = \(3,4\)/],
+  },
+  {
+    what: "two values swapped between rows",
+    hooks: whenLoaded("pilots"),
+    sql: "UPDATE pilots SET name = CASE id WHEN 5 THEN 'Pilot 6' ELSE 'Pilot 5' END WHERE id IN (5, 6)",
+    message: [/public\.pilots/, /\(id\) = \(5\)/, /\(id\) = \(6\)/],
+  },
+  {
+    what: "a row doubled and another deleted, in a table without a key",
+    hooks: whenLoaded("visits"),
+    sql: `INSERT INTO visits SELECT * FROM visits WHERE at = '2026-01-01 00:01+00';
+      DELETE FROM visits WHERE at = '2026-01-01 00:02+00'`,
+    message: [/public\.visits: 2 rows; the table has no key/],
+  },
+  {
+    what: "a pair of equal rows turned into another pair",
+    hooks: whenLoaded("visits"),
+    sql: "UPDATE visits SET ok = false WHERE address = '10.0.0.2'",
+    message: [/public\.visits/],
+  },
+  {
+    what: "NULL in place of an empty text",
+    hooks: whenLoaded("pilots"),
+    sql: "UPDATE pilots SET note = NULL WHERE id = 3",
+    message: [/public\.pilots/, /\(id\) = \(3\)/],
+  },
+  {
+    what: "white space inside json",
+    hooks: whenLoaded("drones"),
+    sql: `UPDATE drones SET orders = '{"b": 1, "a": [1, 2]}' WHERE id = 9`,
+    message: [/public\.drones/, /\(id\) = \(9\)/],
+  },
+  {
+    what: "another scale of a number inside jsonb",
+    hooks: whenLoaded("drones"),
+    sql: `UPDATE drones SET cargo = '{"ore": 1.5}' WHERE id = 10`,
+    message: [/public\.drones/, /\(id\) = \(10\)/],
+  },
+  {
+    what: "a value inside a composite",
+    hooks: whenLoaded("homes"),
+    sql: "UPDATE homes SET place.orbit = 1 WHERE name = 'Home 7'",
+    message: [/public\.homes/, /\(name\) = \("Home 7"\)/],
+  },
+  {
+    what: "a generated column that no longer says what it should",
+    hooks: whenLoaded("pilots"),
+    sql: "ALTER TABLE pilots ALTER half DROP EXPRESSION; UPDATE pilots SET half = -1 WHERE id = 50",
+    message: [/public\.pilots/, /\(id\) = \(50\)/],
+  },
+];
+
+const SCHEMA: Case[] = [
+  {
+    what: "an index dropped",
+    hooks: whenBegins("sequences"),
+    sql: "DROP INDEX visits_at_idx",
+    message: [/index public\.visits_at_idx: missing on the target/],
+  },
+  {
+    what: "an index too many",
+    hooks: whenBegins("sequences"),
+    sql: "CREATE INDEX surplus ON visits (ok)",
+    message: [/index public\.surplus: not on the source/],
+  },
+  {
+    what: "a default changed",
+    hooks: whenBegins("sequences"),
+    sql: "ALTER TABLE pilots ALTER credits SET DEFAULT 1",
+    message: [/public\.pilots.*: different/],
+  },
+  {
+    what: "a foreign key dropped",
+    hooks: whenBegins("sequences"),
+    sql: "ALTER TABLE drones DROP CONSTRAINT drones_pilot_fkey",
+    message: [/fk constraint public\.drones drones_pilot_fkey: missing on the target/],
+  },
+  {
+    what: "a view that says something else",
+    hooks: whenBegins("sequences"),
+    sql: "CREATE OR REPLACE VIEW captains AS SELECT id, name FROM pilots WHERE rank = 'pilot'",
+    message: [/view public\.captains: different/],
+  },
+  {
+    what: "a default changed when the comparison begins",
+    hooks: whenBegins("compare"),
+    sql: "ALTER TABLE pilots ALTER credits SET DEFAULT 1",
+    message: [/public\.pilots.*: different/],
+  },
+  {
+    what: "an index dropped when the comparison begins",
+    hooks: whenBegins("compare"),
+    sql: "DROP INDEX visits_at_idx",
+    message: [/index public\.visits_at_idx: missing on the target/],
+  },
+  {
+    what: "a sequence off by one when the comparison begins",
+    hooks: whenBegins("compare"),
+    sql: "SELECT setval('tickets', 105)",
+    message: [/sequence .*tickets.*: 104 on the source, 105 on the target/],
+  },
+  {
+    what: "a sequence that counts as used when the comparison begins",
+    hooks: whenBegins("compare"),
+    sql: "SELECT setval('untouched', 1, true)",
+    message: [/sequence .*untouched.*: 1 \(not used yet\) on the source, 1 on the target/],
+  },
+];
+
+describe.each([
+  { kind: "rows", cases: ROWS },
+  { kind: "schema and sequences", cases: SCHEMA },
+])("spoilt $kind", ({ cases }) => {
+  test.each(cases)("$what is found; the target stays as it was", async ({ hooks, sql, message }) => {
+    const spec = await lab.newImport(source.source("small"), target);
+    let spoilt = 0;
+    const { error } = await attempt(
+      spec,
+      hooks(async () => {
+        await target.sql(aside(spec), sql);
+        spoilt += 1;
+      }, spec),
+    );
+    expect(spoilt).toBe(1);
+    for (const part of message) expect(error).toMatch(part);
+    expect(error).toContain("the target is as it was");
+    await expectUntouched(lab, target, spec);
+    await expectBadReport(spec, message[0] as RegExp);
+  });
+});
+
+test("more than ten rows that differ are named by the first ten and a number", async () => {
+  const spec = await lab.newImport(source.source("small"), target);
+  const { error } = await attempt(
+    spec,
+    atTable("pilots", () => target.sql(aside(spec), "UPDATE pilots SET note = 'x' WHERE id BETWEEN 1 AND 25")),
+  );
+  expect(error.match(/\(id\) = /g)).toHaveLength(10);
+  expect(error).toContain("and 15 more");
+});
+
+test("rows in another order are no difference", async () => {
+  const spec = await lab.newImport(source.source("small"), target);
+  const { error } = await attempt(
+    spec,
+    atTable("visits", () =>
+      target.sql(
+        aside(spec),
+        `CREATE TEMP TABLE kept AS SELECT * FROM visits; TRUNCATE visits; INSERT INTO visits SELECT * FROM kept ORDER BY at DESC`,
+      ),
+    ),
+  );
+  expect(error).toBe("");
+  const report = await readReport(spec);
+  expect(report.verdict).toBe("identical");
+  expect(report.tables.find(({ table }) => table === "public.visits")?.verdict).toBe("equal as a set");
+});
+
+test("after a copy that was thrown away the next run succeeds", async () => {
+  const spec = await lab.newImport(source.source("small"), target);
+  for (const { sql } of [ROWS[0], ROWS[1]] as Case[]) {
+    const { error } = await attempt(
+      spec,
+      atTable("pilots", () => target.sql(aside(spec), sql)),
+    );
+    expect(error).toContain("public.pilots");
+  }
+  await expectComplete(lab, target, spec);
+  expect((await readReport(spec)).verdict).toBe("identical");
+});

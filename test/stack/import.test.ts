@@ -1,0 +1,225 @@
+/** The import as part of an update: once, with proof, and none of it when anything is wrong. */
+import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { makeServerCertificate } from "../../lib/certificates.ts";
+import { docker } from "../../lib/docker.ts";
+import { withConnection } from "../../lib/postgres.ts";
+import { run, TestStack } from "./test-stack.ts";
+
+const baseImage = async () => JSON.parse(await readFile(".local/images.json", "utf8")).databaseBase as string;
+const markCount = "SELECT count(*)::int AS n FROM sectorwars_stack.import";
+
+describe("from the sample", () => {
+  let stack: TestStack;
+  let firstUp: string;
+  beforeAll(async () => {
+    stack = await TestStack.make({ memory: "512" });
+    firstUp = (await stack.up()).text;
+  });
+  afterAll(() => stack.end());
+
+  test("shows what it does, and proves every table", async () => {
+    expect(firstUp).toMatch(/import: one snapshot of 41 tables/);
+    expect(firstUp).toMatch(/import: 41 tables, [\d,]+ rows, .* proven equal/);
+    const report = JSON.parse(await readFile(`reports/${stack.name}/import.json`, "utf8"));
+    expect(report.verdict).toBe("identical");
+    expect(report.rows).toBeGreaterThan(200_000);
+    expect(report.tables.every((t: { source: string; target: string }) => t.source === t.target)).toBe(true);
+    expect((await stack.outputs()).imported).toMatchObject({ tables: 41, rows: report.rows });
+  });
+
+  test("the sample is gone, and the application's role reads and writes what came", async () => {
+    expect(await stack.leftovers()).toEqual([
+      `container ${stack.names.container}`,
+      `volume ${stack.names.volume}`,
+      `network ${stack.names.network}`,
+    ]);
+    await stack.as("app", async (client) => {
+      const { rows } = await client.query(
+        "SELECT count(DISTINCT language)::int AS n FROM translations WHERE text ~ '[^[:ascii:]]'",
+      );
+      expect(rows[0].n).toBeGreaterThan(10);
+      await client.query("UPDATE players SET credits = credits + 1");
+      await expect(client.query("DELETE FROM admin_action_logs")).rejects.toMatchObject({ code: "42501" });
+    });
+    await expect(stack.as("readonly", (client) => client.query("SELECT * FROM mfa_secrets"))).rejects.toThrow("denied");
+  });
+
+  test("a second up imports nothing, a refresh finds no drift, and rows written since stay", async () => {
+    await stack.as("app", (client) =>
+      client.query("INSERT INTO achievements VALUES ('mine', 1) ON CONFLICT DO NOTHING"),
+    );
+    const { text } = await stack.up("--expect-no-changes");
+    expect(text).not.toContain("import:");
+    await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
+    await stack.as("app", async (client) => {
+      expect((await client.query("SELECT FROM achievements WHERE code = 'mine'")).rowCount).toBe(1);
+    });
+  });
+
+  test("another bootstrap is refused, by preview too, with the way out", async () => {
+    await stack.set("bootstrap", "neon");
+    try {
+      const said = await stack.pulumi("preview", "--stack", stack.name);
+      expect(said.code).not.toBe(0);
+      expect(said.text).toContain(
+        'This stack\'s data came from "sample"; bootstrap is now "neon", but data that is there is never',
+      );
+    } finally {
+      await stack.unset("bootstrap");
+    }
+    await stack.up("--expect-no-changes");
+  });
+
+  test("a rotated password reaches the import's own record, and imports nothing again", async () => {
+    await stack.set("passwordVersion", "2");
+    expect((await stack.up()).text).not.toContain("import: ");
+    await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
+  });
+});
+
+describe("killed in the middle", () => {
+  test.each(["one snapshot", "the rows of", "both schemas"])(
+    "while it says %s: the next up converges",
+    async (moment) => {
+      const stack = await TestStack.make({ memory: "512" });
+      try {
+        const child = spawn("pulumi", ["up", "--yes", "--skip-preview", "--non-interactive", "--stack", stack.name], {
+          env: { ...process.env, ...stack.env } as NodeJS.ProcessEnv,
+          detached: true,
+        });
+        const { promise, resolve } = Promise.withResolvers<void>();
+        child.stdout.on("data", (chunk: Buffer) => {
+          if (chunk.toString().includes(`import: ${moment}`)) resolve();
+        });
+        child.once("close", () => resolve());
+        await promise;
+        process.kill(-(child.pid ?? 0), "SIGKILL");
+        // The engine's children have groups of their own.
+        await run("pkill", ["-KILL", "-f", `PULUMI_STACK=${stack.name}`]);
+        await run("sh", [
+          "-c",
+          `for p in /proc/[0-9]*; do tr '\\0' '\\n' <$p/environ 2>/dev/null | grep -q '^PULUMI_BACKEND_URL=${stack.env.PULUMI_BACKEND_URL}$' && kill -9 \${p#/proc/}; done; true`,
+        ]);
+
+        await stack.pulumi("cancel", "--yes", "--stack", stack.name);
+        await stack.up();
+        await stack.as("superuser", async (client) => {
+          expect((await client.query(markCount)).rows[0].n).toBe(1);
+          const { rows } = await client.query("SELECT datname FROM pg_database WHERE datname ~ '_import$'");
+          expect(rows).toEqual([]);
+        });
+        expect((await stack.leftovers()).filter((thing) => thing.includes("sample"))).toEqual([]);
+      } finally {
+        await stack.end();
+      }
+    },
+  );
+});
+
+describe("from a server with TLS, as Neon is", () => {
+  const name = `sectorwars-test-neon-${randomBytes(4).toString("hex")}`;
+  const password = `neon${randomBytes(16).toString("hex")}`;
+  let folder: string;
+  let url: string;
+  let env: Record<string, string>;
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), "sectorwars-test-"));
+    const { authority, certificate, key } = await makeServerCertificate(["localhost"]);
+    await writeFile(join(folder, "authority.pem"), authority);
+    await writeFile(join(folder, "server.crt"), certificate);
+    await writeFile(join(folder, "server.key"), key, { mode: 0o644 });
+    await docker([
+      "create",
+      "--name",
+      name,
+      "-p",
+      "127.0.0.1::5432",
+      "-e",
+      `POSTGRES_PASSWORD=${password}`,
+      "-e",
+      "PGDATA=/tmp/pgdata",
+      "-e",
+      "POSTGRES_DB=neondb",
+      "--entrypoint",
+      "sh",
+      await baseImage(),
+      "-c",
+      "cp /tls/server.* /tmp/ && chmod 600 /tmp/server.key && chown postgres /tmp/server.* && exec docker-entrypoint.sh postgres -c ssl=on -c ssl_cert_file=/tmp/server.crt -c ssl_key_file=/tmp/server.key -c log_connections=on -c log_statement=all -c listen_addresses='*'",
+    ]);
+    await docker(["cp", folder, `${name}:/tls`]);
+    await docker(["start", name]);
+    const port = (await docker(["port", name, "5432/tcp"])).trim().split(":").pop();
+    url = `postgresql://postgres:${password}@localhost:${port}/neondb?sslmode=verify-full&channel_binding=require`;
+    env = { NEON_DATABASE_URL: url, NEON_ROOT_CERTIFICATES: join(folder, "authority.pem") };
+    await withConnection(
+      { host: "127.0.0.1", port: Number(port), user: "postgres", password, database: "neondb" },
+      (client) =>
+        client.query(
+          "CREATE TABLE players AS SELECT i AS id, 'player ' || i AS name FROM generate_series(1, 1000) i; ALTER TABLE players ADD PRIMARY KEY (id)",
+        ),
+      { patienceMs: 60_000 },
+    );
+  });
+  afterAll(async () => {
+    await docker(["rm", "-f", "-v", name]).catch(() => {});
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  const connections = async () => {
+    const { text } = await run("docker", ["logs", name]);
+    return (text.match(/connection authorized/g) ?? []).length;
+  };
+
+  test("preview never connects, up imports once, and no secret of the source stays anywhere", async () => {
+    const before = await connections();
+    const stack = await TestStack.make({ memory: "512" }, env);
+    try {
+      await stack.succeed("preview", "--stack", stack.name);
+      expect(await connections()).toBe(before);
+
+      const first = await stack.up();
+      expect(first.text).toContain("1 tables, 1,000 rows");
+      const after = await connections();
+      expect(after).toBeGreaterThan(before);
+
+      const second = await stack.up("--expect-no-changes");
+      await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
+      expect(await connections()).toBe(after);
+
+      const report = await readFile(`reports/${stack.name}/import.json`, "utf8");
+      const page = await readFile(`reports/${stack.name}/import.html`, "utf8");
+      const shown = [
+        first.text,
+        second.text,
+        report,
+        page,
+        await stack.stateText(),
+        await docker(["logs", stack.names.container]),
+      ];
+      expect(shown.join("\n")).not.toContain(password);
+      // The stack's own passwords are in the state, but never in clear.
+      const { urls } = await stack.outputs();
+      for (const own of Object.values(urls)) expect(shown.join("\n")).not.toContain(new URL(own).password);
+    } finally {
+      await stack.end();
+    }
+  });
+
+  test("a wrong password is told with its remedy and without the password; nothing is left half done", async () => {
+    const wrong = url.replace(password, "not-the-password");
+    const stack = await TestStack.make({ memory: "512" }, { ...env, NEON_DATABASE_URL: wrong });
+    try {
+      const text = await stack.upFails();
+      expect(text).toContain("The password is wrong. Copy NEON_DATABASE_URL anew from the Neon console");
+      expect(text).not.toContain("not-the-password");
+    } finally {
+      await stack.end();
+    }
+  });
+});

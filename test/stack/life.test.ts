@@ -1,0 +1,209 @@
+/** A stack's life: up, up again, changes that keep every row, drift, and an end that leaves nothing. */
+import { readFile } from "node:fs/promises";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { docker } from "../../lib/docker.ts";
+import { withConnection } from "../../lib/postgres.ts";
+import { TestStack, urlAddress } from "./test-stack.ts";
+
+let stack: TestStack;
+/** The only value of a query. */
+const value = (sql: string): Promise<unknown> =>
+  stack.as(
+    "superuser",
+    async (client) => (await client.query<unknown[]>({ text: sql, rowMode: "array" })).rows[0]?.[0],
+  );
+const containerId = async () => (await docker(["inspect", "-f", "{{.Id}}", stack.names.container])).trim();
+
+beforeAll(async () => {
+  stack = await TestStack.make({ bootstrap: "empty", memory: "1024" });
+  await stack.up();
+});
+afterAll(() => stack.end());
+
+/** A row that every change must keep. */
+beforeEach(async () => {
+  await stack.as("owner", (client) =>
+    client.query(
+      "CREATE TABLE IF NOT EXISTS kept (note text PRIMARY KEY); INSERT INTO kept VALUES ('still here') ON CONFLICT DO NOTHING",
+    ),
+  );
+});
+const rowsAreKept = async () => expect(await value("SELECT note FROM kept")).toBe("still here");
+
+describe("the server", () => {
+  test.each([
+    ["SHOW config_file", "/etc/postgresql/postgresql.conf"],
+    ["SHOW hba_file", "/etc/postgresql/pg_hba.conf"],
+    ["SHOW shared_buffers", "256MB"],
+    ["SHOW maintenance_work_mem", "64MB"],
+    ["SHOW timezone", "UTC"],
+    ["SHOW data_checksums", "on"],
+    ["SHOW password_encryption", "scram-sha-256"],
+    ["SHOW wal_compression", "lz4"],
+    ["SHOW shared_preload_libraries", "pg_stat_statements"],
+    ["SELECT current_setting('server_version_num')::int / 10000", 15],
+    ["SELECT daticulocale FROM pg_database WHERE datname = current_database()", "en-US"],
+    ["SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()", "UTF8"],
+    // Bytes would put Z before a, and ä behind everything.
+    ["SELECT string_agg(w, '' ORDER BY w) FROM unnest(ARRAY['Z', 'a', 'ä', 'b']) w", "aäbZ"],
+    ["SELECT count(*)::int FROM pg_hba_file_rules WHERE auth_method = 'trust' OR error IS NOT NULL", 0],
+    ["SELECT count(*)::int FROM pg_authid WHERE rolcanlogin AND rolpassword NOT LIKE 'SCRAM-SHA-256$%'", 0],
+    [
+      "SELECT string_agg(extname, ' ' ORDER BY extname) FROM pg_extension",
+      "pg_stat_statements pgcrypto plpgsql uuid-ossp",
+    ],
+  ])("%s is %s", async (sql, expected) => {
+    expect(await value(sql)).toBe(expected);
+  });
+
+  test("is published on 127.0.0.1 only, and inside the network as `database`", async () => {
+    const [found] = JSON.parse(await docker(["inspect", stack.names.container]));
+    const { port } = urlAddress((await stack.outputs()).urls.owner);
+    expect(found.NetworkSettings.Ports).toEqual({ "5432/tcp": [{ HostIp: "127.0.0.1", HostPort: String(port) }] });
+    expect(found.NetworkSettings.Networks[stack.names.network].Aliases).toContain("database");
+    expect(found.HostConfig.RestartPolicy.Name).toBe("unless-stopped");
+    expect(found.HostConfig.ShmSize).toBeGreaterThan(64 * 1024 * 1024);
+  });
+
+  test("shows no password to docker inspect, ps or its own log", async () => {
+    const { urls } = await stack.outputs();
+    const passwords = Object.values(urls).map((url) => urlAddress(url).password);
+    const shown = await Promise.all([
+      docker(["inspect", stack.names.container]),
+      docker(["exec", stack.names.container, "sh", "-c", "cat /proc/*/cmdline | tr '\\0' ' '"]),
+      docker(["logs", stack.names.container]),
+      docker(["history", "--no-trunc", `${stack.names.image}:15`]),
+    ]);
+    const statements = await value("SELECT string_agg(query, ' ') FROM pg_stat_statements");
+    for (const password of passwords) expect(`${shown.join("\n")}${statements}`).not.toContain(password);
+  });
+
+  test("stops cleanly, and comes back with its rows", async () => {
+    await docker(["stop", stack.names.container]);
+    expect(await docker(["logs", "--tail", "3", stack.names.container]).then(() => true)).toBe(true);
+    const exit = await docker(["inspect", "-f", "{{.State.ExitCode}}", stack.names.container]);
+    expect(exit.trim()).toBe("0");
+    await docker(["start", stack.names.container]);
+    await rowsAreKept();
+  });
+});
+
+describe("again", () => {
+  test("a second up changes nothing", async () => {
+    expect((await stack.up("--expect-no-changes")).text).toContain("unchanged");
+  });
+
+  test("a refresh finds no drift", async () => {
+    await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
+  });
+});
+
+describe("changes", () => {
+  test("raising passwordVersion: the new password works, the old one fails, nothing is recreated", async () => {
+    const before = (await stack.outputs()).urls;
+    const id = await containerId();
+    await stack.set("passwordVersion", String(Date.now() % 1e9));
+    await stack.up();
+    const after = (await stack.outputs()).urls;
+    for (const role of ["superuser", "owner", "app", "readonly", "monitor"] as const) {
+      expect(after[role]).not.toBe(before[role]);
+      expect(urlAddress(after[role]).password).toMatch(/^[A-Za-z0-9]{32}$/);
+      await withConnection(urlAddress(after[role]), (client) => client.query("SELECT 1"));
+      await expect(
+        withConnection(urlAddress(before[role]), (client) => client.query("SELECT 1")),
+      ).rejects.toMatchObject({
+        code: "28P01",
+      });
+    }
+    expect(await containerId()).toBe(id);
+    await rowsAreKept();
+    await stack.up("--expect-no-changes");
+  });
+
+  test("another memory limit: PostgreSQL follows, the rows stay", async () => {
+    await stack.set("memory", "1536");
+    await stack.up();
+    expect(await value("SHOW shared_buffers")).toBe("384MB");
+    await rowsAreKept();
+    await stack.set("memory", "1024");
+    await stack.up();
+    await rowsAreKept();
+  });
+
+  test("another image: the rows stay", async () => {
+    const images = JSON.parse(await readFile(".local/images.json", "utf8"));
+    await docker(["tag", images.databaseBase, `${stack.name}-base:1`]);
+    try {
+      await stack.set("baseImage", `${stack.name}-base:1`);
+      await stack.up();
+      await rowsAreKept();
+    } finally {
+      await stack.unset("baseImage");
+      await stack.up();
+      await docker(["image", "rm", `${stack.name}-base:1`]);
+    }
+  });
+
+  test("privileges changed by hand are found by a refresh and mended by the next up", async () => {
+    await stack.as("superuser", (client) => client.query("GRANT CREATE ON SCHEMA public TO PUBLIC"));
+    await stack.succeed("refresh", "--yes", "--stack", stack.name);
+    await stack.up();
+    expect(await value("SELECT has_schema_privilege('sectorwars_app', 'public', 'CREATE')")).toBe(false);
+    await stack.up("--expect-no-changes");
+  });
+});
+
+describe("a server that cannot start", () => {
+  test("the error shows its last lines and the likely cause, and the way back works", async () => {
+    const note = (text: string) =>
+      docker(["exec", stack.names.container, "sh", "-c", `printf '%s' '${text}' >/var/lib/postgresql/data/made-on`]);
+    const right = (await docker(["exec", stack.names.container, "cat", "/var/lib/postgresql/data/made-on"])).trim();
+    await note("plan9 4");
+    await stack.set("memory", "1280");
+    const text = await stack.upFails();
+    expect(text).toContain("did not become ready");
+    expect(text).toContain("Likely cause: the data was made on another operating system than this image");
+    expect(text).toContain("| FATAL: the data in this volume was made on plan9 4");
+    await docker([
+      "run",
+      "--rm",
+      "-v",
+      `${stack.names.volume}:/v`,
+      "--entrypoint",
+      "sh",
+      `${stack.names.image}:15`,
+      "-c",
+      `echo '${right}' >/v/made-on`,
+    ]);
+    await stack.up();
+    await rowsAreKept();
+    await stack.set("memory", "1024");
+    await stack.up();
+  });
+});
+
+describe("the end", () => {
+  test("destroy leaves nothing; with keepDataOnDestroy it leaves the volume, and the next up takes it over", async () => {
+    await stack.as("owner", (client) => client.query("CREATE TABLE IF NOT EXISTS audit_log (x int)"));
+    await stack.as("owner", (client) => client.query("REVOKE UPDATE ON audit_log FROM sectorwars_app"));
+    await stack.set("keepDataOnDestroy", "true");
+    await stack.up();
+    await stack.succeed("destroy", "--yes", "--skip-preview", "--stack", stack.name);
+    expect(await stack.leftovers()).toEqual([`volume ${stack.names.volume}`]);
+
+    await stack.up();
+    await rowsAreKept();
+    // The same roles as before: they own what they owned, and what was revoked stays revoked.
+    expect(await value("SELECT tableowner FROM pg_tables WHERE tablename = 'kept'")).toBe("sectorwars_owner");
+    expect(await value("SELECT has_table_privilege('sectorwars_app', 'audit_log', 'UPDATE')")).toBe(false);
+    expect(await value("SELECT count(*)::int FROM pg_roles WHERE rolname LIKE '%kept%'")).toBe(0);
+    await stack.as("app", (client) => client.query("SELECT * FROM kept"));
+    await stack.up("--expect-no-changes");
+
+    await stack.set("keepDataOnDestroy", "false");
+    await stack.up();
+    await stack.succeed("destroy", "--yes", "--skip-preview", "--stack", stack.name);
+    expect(await stack.leftovers()).toEqual([]);
+    await stack.up();
+  });
+});

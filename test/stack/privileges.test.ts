@@ -1,0 +1,129 @@
+/** Each role tries, over TCP, what it may and what it must not. */
+import type pg from "pg";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { withConnection } from "../../lib/postgres.ts";
+import { type StackUrls, TestStack, urlAddress } from "./test-stack.ts";
+
+const DENIED = "42501";
+let stack: TestStack;
+let urls: StackUrls;
+const as = <T>(role: keyof StackUrls, work: (client: pg.Client) => Promise<T>) =>
+  withConnection(urlAddress(urls[role]), work);
+const tries = (role: keyof StackUrls, sql: string) => as(role, (client) => client.query(sql));
+
+beforeAll(async () => {
+  stack = await TestStack.make({ bootstrap: "empty", memory: "512" });
+  await stack.up();
+  ({ urls } = await stack.outputs());
+  await tries(
+    "owner",
+    `CREATE TABLE ships (id serial PRIMARY KEY, name text);
+     INSERT INTO ships (name) VALUES ('first');
+     CREATE TABLE admin_action_logs (id serial PRIMARY KEY, what text);
+     REVOKE UPDATE, DELETE ON admin_action_logs FROM sectorwars_app;
+     CREATE TABLE mfa_secrets (secret text);
+     CREATE SCHEMA side; CREATE TABLE side.things (id int);
+     CREATE FUNCTION doubled(int) RETURNS int LANGUAGE sql AS 'SELECT $1 * 2';`,
+  );
+});
+afterAll(() => stack.end());
+
+describe("owner", () => {
+  test.each([
+    "CREATE TABLE made_by_owner (id int); DROP TABLE made_by_owner",
+    "CREATE SCHEMA s; DROP SCHEMA s",
+    "TRUNCATE side.things",
+  ])("may: %s", (sql) => expect(tries("owner", sql)).resolves.toBeDefined());
+  test.each([
+    "CREATE DATABASE more",
+    "CREATE ROLE somebody",
+    "SELECT * FROM sectorwars_stack.import",
+    "ALTER SYSTEM SET jit = on",
+  ])("must not: %s", (sql) => expect(tries("owner", sql)).rejects.toMatchObject({ code: DENIED }));
+});
+
+describe("app", () => {
+  test.each([
+    "INSERT INTO ships (name) VALUES ('by app')",
+    "UPDATE ships SET name = 'renamed' WHERE name = 'by app'",
+    "DELETE FROM ships WHERE name = 'renamed'",
+    "SELECT * FROM ships, side.things",
+    "SELECT nextval('ships_id_seq'), gen_random_uuid(), uuid_generate_v4(), doubled(2)",
+    "INSERT INTO admin_action_logs (what) VALUES ('seen')",
+    "CREATE TEMP TABLE t (id int)",
+  ])("may: %s", (sql) => expect(tries("app", sql)).resolves.toBeDefined());
+  test.each([
+    "CREATE TABLE mine (id int)",
+    "CREATE SCHEMA mine",
+    "TRUNCATE ships",
+    "UPDATE admin_action_logs SET what = 'nothing'",
+    "DELETE FROM admin_action_logs",
+    "CREATE EXTENSION hstore",
+    "SELECT * FROM pg_authid",
+    "SET session_replication_role = replica",
+  ])("must not: %s", (sql) => expect(tries("app", sql)).rejects.toMatchObject({ code: DENIED }));
+  test.each(["DROP TABLE ships", "ALTER TABLE ships ADD x int"])("must not, as it is no owner: %s", (sql) =>
+    expect(tries("app", sql)).rejects.toThrow("must be owner"),
+  );
+});
+
+describe("readonly", () => {
+  test.each(["SELECT * FROM ships", "SELECT * FROM side.things", "SELECT last_value FROM ships_id_seq"])(
+    "may: %s",
+    (sql) => expect(tries("readonly", sql)).resolves.toBeDefined(),
+  );
+  test.each([
+    "INSERT INTO ships (name) VALUES ('x')",
+    "UPDATE ships SET name = 'x'",
+    "DELETE FROM ships",
+    "SELECT nextval('ships_id_seq')",
+    "SELECT * FROM mfa_secrets",
+    "CREATE TABLE mine (id int)",
+    "CREATE TEMP TABLE t (id int)",
+  ])("must not: %s", (sql) => expect(tries("readonly", sql)).rejects.toMatchObject({ code: DENIED }));
+
+  test("reads tables that are made later, but not those on the deny list, however they come to that name", async () => {
+    await tries(
+      "owner",
+      "CREATE TABLE later (id int); CREATE TABLE game_secrets (id int); CREATE TABLE plain (id int)",
+    );
+    await tries("owner", "ALTER TABLE plain RENAME TO refresh_tokens; CREATE TABLE oauth_accounts AS SELECT 1 AS id");
+    await expect(tries("readonly", "SELECT * FROM later")).resolves.toBeDefined();
+    for (const table of ["game_secrets", "refresh_tokens", "oauth_accounts"]) {
+      await expect(tries("readonly", `SELECT * FROM ${table}`)).rejects.toMatchObject({ code: DENIED });
+    }
+  });
+});
+
+describe("monitor", () => {
+  test("reads statistics", () =>
+    expect(
+      tries(
+        "monitor",
+        "SELECT query FROM pg_stat_activity; SELECT pg_database_size(current_database()); SHOW data_directory",
+      ),
+    ).resolves.toBeDefined());
+  test("must not read rows", () =>
+    expect(tries("monitor", "SELECT * FROM public.ships")).rejects.toMatchObject({ code: DENIED }));
+});
+
+test("somebody without grants cannot even connect", async () => {
+  await tries("superuser", "CREATE ROLE nobody LOGIN PASSWORD 'nobody'");
+  const { host, port, database } = urlAddress(urls.app);
+  await expect(
+    withConnection({ host, port, database, user: "nobody", password: "nobody" }, (client) => client.query("SELECT 1")),
+  ).rejects.toMatchObject({ code: DENIED });
+  await tries("superuser", "DROP ROLE nobody");
+});
+
+test("a shorter deny list gives the table back, a longer one takes it, and a migration's REVOKE outlives both", async () => {
+  await stack.succeed("config", "set", "--path", "readonlyDenyList[0]", "ships", "--stack", stack.name);
+  await stack.up();
+  await expect(tries("readonly", "SELECT * FROM ships")).rejects.toMatchObject({ code: DENIED });
+  await expect(tries("readonly", "SELECT * FROM mfa_secrets")).resolves.toBeDefined();
+  await stack.unset("readonlyDenyList");
+  await stack.up();
+  await expect(tries("readonly", "SELECT * FROM ships")).resolves.toBeDefined();
+  await expect(tries("readonly", "SELECT * FROM mfa_secrets")).rejects.toMatchObject({ code: DENIED });
+  await expect(tries("app", "DELETE FROM admin_action_logs")).rejects.toMatchObject({ code: DENIED });
+});

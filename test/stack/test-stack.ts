@@ -1,0 +1,151 @@
+/** A stack of a test's own: its own name, state, port and Docker objects, all gone at the end. */
+import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type pg from "pg";
+import { namesFor } from "../../components/server/naming.ts";
+import { docker } from "../../lib/docker.ts";
+import { type Address, withConnection } from "../../lib/postgres.ts";
+
+/** What a command said, and how it ended. */
+export interface Said {
+  code: number;
+  /** Both streams. */
+  text: string;
+  stdout: string;
+}
+
+export interface StackUrls {
+  superuser: string;
+  owner: string;
+  app: string;
+  readonly: string;
+  monitor: string;
+}
+
+/** Runs a program to its end, whatever that is. */
+export function run(program: string, args: string[], env: Record<string, string | undefined> = {}): Promise<Said> {
+  const { promise, resolve } = Promise.withResolvers<Said>();
+  const options = { env: { ...process.env, ...env }, maxBuffer: 256 * 1024 * 1024 };
+  execFile(program, args, options, (error, stdout, stderr) => {
+    const code = error === null ? 0 : typeof error.code === "number" ? error.code : 1;
+    resolve({ code, text: stdout + stderr, stdout });
+  });
+  return promise;
+}
+
+export type Outputs = Record<string, unknown> & { urls: StackUrls; container: string };
+
+export const urlAddress = (url: string): Address => {
+  const { hostname, port, username, password, pathname } = new URL(url);
+  return { host: hostname, port: Number(port), user: username, password, database: pathname.slice(1) };
+};
+
+export class TestStack {
+  readonly name = `t${randomBytes(4).toString("hex")}`;
+  readonly names = namesFor(this.name);
+  readonly env: Record<string, string | undefined>;
+  private readonly state: string;
+  /** Outputs since the last update: asking Pulumi takes a second each time. */
+  private known: Promise<Outputs> | undefined;
+
+  private constructor(state: string, env: Record<string, string | undefined>) {
+    this.state = state;
+    this.env = {
+      NEON_DATABASE_URL: undefined,
+      PULUMI_BACKEND_URL: `file://./${state}`,
+      PULUMI_CONFIG_PASSPHRASE: "",
+      PULUMI_SKIP_UPDATE_CHECK: "true",
+      ...env,
+    };
+  }
+
+  /** Makes the stack with the settings given; nothing comes up yet. */
+  static async make(
+    settings: Record<string, string> = {},
+    env: Record<string, string | undefined> = {},
+  ): Promise<TestStack> {
+    await mkdir(".local", { recursive: true });
+    const stack = new TestStack(await mkdtemp(".local/test-state-"), env);
+    await stack.succeed("stack", "init", stack.name);
+    for (const [key, value] of Object.entries(settings)) await stack.set(key, value);
+    return stack;
+  }
+
+  pulumi(...args: string[]): Promise<Said> {
+    if (args[0] === "up") this.known = undefined;
+    return run("pulumi", [...args, "--non-interactive", "--color", "never"], this.env);
+  }
+
+  async succeed(...args: string[]): Promise<Said> {
+    const said = await this.pulumi(...args);
+    if (said.code !== 0) throw new Error(`pulumi ${args.join(" ")} failed:\n${said.text}`);
+    return said;
+  }
+
+  set(key: string, value: string): Promise<Said> {
+    return this.succeed("config", "set", key, value, "--stack", this.name);
+  }
+
+  unset(key: string): Promise<Said> {
+    return this.succeed("config", "rm", key, "--stack", this.name);
+  }
+
+  up(...flags: string[]): Promise<Said> {
+    return this.succeed("up", "--yes", "--skip-preview", "--stack", this.name, ...flags);
+  }
+
+  /** An update that is expected to fail; returns what it said. */
+  async upFails(...flags: string[]): Promise<string> {
+    const said = await this.pulumi("up", "--yes", "--skip-preview", "--stack", this.name, ...flags);
+    if (said.code === 0) throw new Error(`the update should have failed:\n${said.text}`);
+    return said.text;
+  }
+
+  outputs(): Promise<Outputs> {
+    this.known ??= this.succeed("stack", "output", "--json", "--show-secrets", "--stack", this.name).then((said) =>
+      JSON.parse(said.stdout),
+    );
+    return this.known;
+  }
+
+  /** Works as one of the roles, over TCP, as an application does. */
+  async as<T>(role: keyof StackUrls, work: (client: pg.Client) => Promise<T>): Promise<T> {
+    const { urls } = await this.outputs();
+    return withConnection(urlAddress(urls[role]), work, { patienceMs: 10_000 });
+  }
+
+  /** The state's files, as anybody who copies the folder would read them. */
+  async stateText(): Promise<string> {
+    const files = await readdir(this.state, { recursive: true, withFileTypes: true });
+    const texts = files
+      .filter((file) => file.isFile())
+      .map((file) => readFile(join(file.parentPath, file.name), "utf8"));
+    return (await Promise.all(texts)).join("\n");
+  }
+
+  /** Everything of this stack that Docker holds. */
+  async leftovers(): Promise<string[]> {
+    const filters = ["--filter", `name=${this.names.container.replace(/-database$/, "")}`];
+    const lists = await Promise.all([
+      docker(["ps", "-a", ...filters, "--format", "container {{.Names}}"]),
+      docker(["volume", "ls", ...filters, "--format", "volume {{.Name}}"]),
+      docker(["network", "ls", ...filters, "--format", "network {{.Name}}"]),
+    ]);
+    return lists.join("").split("\n").filter(Boolean);
+  }
+
+  /** Takes the stack away; what a failed test left goes too. */
+  async end(): Promise<void> {
+    await this.pulumi("destroy", "--yes", "--skip-preview", "--stack", this.name);
+    for (const thing of await this.leftovers()) {
+      const [kind = "", name = ""] = thing.split(" ");
+      await docker(kind === "container" ? ["rm", "-f", "-v", name] : [kind, "rm", name]).catch(() => {});
+    }
+    await rm(this.state, { recursive: true, force: true });
+    await rm(`Pulumi.${this.name}.yaml`, { force: true });
+    await rm(`reports/${this.name}`, { recursive: true, force: true });
+    await docker(["image", "rm", `${this.names.image}:15`]).catch(() => {});
+  }
+}

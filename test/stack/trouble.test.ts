@@ -1,0 +1,171 @@
+/** What goes wrong on people's machines: each ends with a clear error, and nothing half done. */
+
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { defaultPort } from "../../components/settings.ts";
+import { docker } from "../../lib/docker.ts";
+import { run, TestStack } from "./test-stack.ts";
+
+describe("before anything is made", () => {
+  let stack: TestStack;
+  beforeAll(async () => {
+    stack = await TestStack.make({ bootstrap: "empty", memory: "512" });
+  });
+  afterAll(() => stack.end());
+
+  test("a port that is in use is named, with another to take", async () => {
+    const port = defaultPort(stack.name);
+    const server = createServer().listen(port, "127.0.0.1");
+    try {
+      const text = await stack.upFails();
+      expect(text).toContain(
+        `Port ${port} on 127.0.0.1 is in use by another program. Stop it, or choose another port: pulumi config set port ${port + 1}`,
+      );
+      expect(await stack.leftovers()).toEqual([]);
+    } finally {
+      server.close();
+    }
+  });
+
+  test("a container of the same name that is somebody else's is left alone", async () => {
+    const { databaseBase } = JSON.parse(await readFile(".local/images.json", "utf8"));
+    await docker(["create", "--name", stack.names.container, databaseBase]);
+    try {
+      expect(await stack.upFails()).toContain(
+        `A container named ${stack.names.container} is there already (created), and this stack did not make it`,
+      );
+      expect(await stack.leftovers()).toEqual([`container ${stack.names.container}`]);
+    } finally {
+      await docker(["rm", stack.names.container]);
+    }
+  });
+
+  test("no Docker engine", async () => {
+    const away = await TestStack.make({ bootstrap: "empty" }, { DOCKER_HOST: "unix:///nowhere/docker.sock" });
+    try {
+      expect(await away.upFails()).toMatch(
+        /No Docker engine answers \(.*nowhere.*\)\. Start Docker, or run script\/bootstrap/,
+      );
+    } finally {
+      await away.end();
+    }
+  });
+
+  test("wrong settings are all named at once", async () => {
+    const wrong = await TestStack.make({ bootstrap: "oracle", port: "80", memory: "100", database: "My DB" });
+    try {
+      const text = await wrong.upFails();
+      expect(text).toContain('bootstrap is "oracle": choose sample, neon, empty or auto');
+      expect(text).toContain("port is 80: choose 1024 to 65535, or 0 for the default");
+      expect(text).toContain("memory is 100: give MiB, at least 256");
+      expect(text).toContain('database is "My DB": use up to 41 small letters');
+    } finally {
+      await wrong.end();
+    }
+  });
+
+  test("an unknown setting is an error that lists the known ones", async () => {
+    const wrong = await TestStack.make({ memroy: "1024" });
+    try {
+      expect(await wrong.upFails()).toContain("Unknown setting: memroy. Known: bootstrap, database, port, memory");
+    } finally {
+      await wrong.end();
+    }
+  });
+
+  test("bootstrap from a backup says that it is not there yet", async () => {
+    const wrong = await TestStack.make({ bootstrap: "backup" });
+    try {
+      expect(await wrong.upFails()).toContain(
+        'bootstrap is "backup": restoring a stack from a backup is not there yet',
+      );
+    } finally {
+      await wrong.end();
+    }
+  });
+});
+
+describe("two stacks side by side, and the commands on them", () => {
+  const stacks: TestStack[] = [];
+  beforeAll(async () => {
+    for (let i = 0; i < 2; i += 1) {
+      const stack = await TestStack.make({ bootstrap: "empty", memory: "512" });
+      stacks.push(stack);
+      await stack.up();
+    }
+  });
+  afterAll(() => Promise.all(stacks.map((stack) => stack.end())));
+  const command = (name: string, stack: TestStack | undefined, ...args: string[]) =>
+    run("node", [`commands/${name}.ts`, "--stack", stack?.name ?? "", ...args], stack?.env);
+
+  test("share nothing", async () => {
+    const [one, two] = stacks as [TestStack, TestStack];
+    await one.as("owner", (client) => client.query("CREATE TABLE only_here (id int)"));
+    await two.as("owner", async (client) => {
+      await expect(client.query("SELECT * FROM only_here")).rejects.toThrow("does not exist");
+    });
+    const [a, b] = [(await one.outputs()).urls, (await two.outputs()).urls];
+    for (const role of Object.keys(a) as (keyof typeof a)[])
+      expect(new URL(a[role]).password).not.toBe(new URL(b[role]).password);
+    expect(await one.leftovers()).toHaveLength(3);
+    expect(await two.leftovers()).toHaveLength(3);
+  });
+
+  test("status tells people and machines how it is, and never a password", async () => {
+    const words = await command("status", stacks[0]);
+    expect(words.code).toBe(0);
+    expect(words.text).toMatch(/state {7}running, healthy/);
+    expect(words.text).toContain("roles       app ok, monitor ok, owner ok, readonly ok, superuser ok");
+    const machine = JSON.parse((await command("status", stacks[0], "--json")).stdout);
+    expect(machine).toMatchObject({ healthy: true, connections: { max: 100 }, roles: { app: "ok" } });
+    for (const url of Object.values((await stacks[0]?.outputs())?.urls ?? {})) {
+      expect(words.text + JSON.stringify(machine)).not.toContain(new URL(url).password);
+    }
+  });
+
+  test("psql runs as the role that is asked for", async () => {
+    const said = await command("psql", stacks[0], "--role", "readonly", "--", "-Atc", "SELECT current_user");
+    expect(said.text.trim()).toBe("sectorwars_readonly");
+    const wrong = await command("psql", stacks[0], "--role", "king");
+    expect(wrong).toMatchObject({ code: 1 });
+    expect(wrong.text).toContain("There is no role king. Choose app, monitor, owner, readonly, superuser.");
+  });
+
+  test("report says where it would come from when there is none", async () => {
+    const said = await command("report", stacks[0]);
+    expect(said.code).toBe(1);
+    expect(said.text).toContain("There is no report in");
+  });
+
+  test("doctor is content, and when the server is stopped says what to do and exits with 1", async () => {
+    const [, stack] = stacks as [TestStack, TestStack];
+    const well = await command("doctor", stack);
+    expect(well.text).toContain("All is well.");
+    expect(well.code).toBe(0);
+    await docker(["stop", stack.names.container]);
+    try {
+      const ill = await command("doctor", stack);
+      expect(ill.code).toBe(1);
+      expect(ill.text).toMatch(/WRONG {2}Container .*: exited/);
+      expect(ill.text).toContain(`docker start ${stack.names.container}, or pulumi up`);
+      expect((await command("status", stack)).code).toBe(1);
+    } finally {
+      await stack.up();
+    }
+    expect((await command("status", stack)).code).toBe(0);
+  });
+
+  test("a command for a stack that does not exist says how to make it", async () => {
+    const said = await run("node", ["commands/status.ts", "--stack", "nosuch"], stacks[0]?.env);
+    expect(said.code).toBe(1);
+    expect(said.text).toContain("There is no stack nosuch. Make it with: script/up --stack nosuch");
+  });
+
+  test.each(["status", "doctor", "psql", "report"])("%s --help explains itself", async (name) => {
+    const said = await run("node", [`commands/${name}.ts`, "--help"]);
+    expect(said.code).toBe(0);
+    expect(said.text).toContain(`usage: npm run ${name}`);
+    expect((await run("node", [`commands/${name}.ts`, "--nonsense"])).code).toBe(1);
+  });
+});

@@ -1,0 +1,35 @@
+/** An import in a process of its own, which can be killed and whose memory can be told. Its order comes by standard input. */
+import { text } from "node:stream/consumers";
+import { setTimeout as sleep } from "node:timers/promises";
+import { runImport } from "../../components/import/worker.ts";
+import { preparationScript } from "../../components/privileges/scripts.ts";
+import type { ChildOrder } from "./attempt.ts";
+
+const tell = (message: object) => console.log(JSON.stringify(message));
+const die = () => process.kill(process.pid, "SIGKILL");
+const mebibytes = (kibibytes: number) => Math.round(kibibytes / 1024);
+
+const { spec, denyList, kill }: ChildOrder = JSON.parse(await text(process.stdin));
+const before = mebibytes(process.resourceUsage().maxRSS);
+try {
+  await runImport(
+    { ...spec, target: { ...spec.target, preparation: (database) => preparationScript(database, denyList) } },
+    {
+      say: (line) => console.log(line),
+      onPhase: async (phase) => {
+        tell({ phase });
+        if (phase !== kill?.phase) return;
+        if (kill.afterMs > 0) {
+          setTimeout(die, kill.afterMs);
+        } else {
+          die();
+          await sleep(60_000);
+        }
+      },
+    },
+  );
+} catch (error) {
+  tell({ error: (error as Error).message });
+  process.exitCode = 1;
+}
+tell({ memory: { before, peak: mebibytes(process.resourceUsage().maxRSS) } });

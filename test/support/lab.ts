@@ -1,0 +1,410 @@
+/** Throw-away PostgreSQL servers in Docker: an import is tried on the real thing or not at all. */
+import { randomBytes } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type pg from "pg";
+import { helperLabel } from "../../components/import/schema.ts";
+import type { ImportSpec, Report, Source, Target } from "../../components/import/types.ts";
+import { preparationScript } from "../../components/privileges/scripts.ts";
+import { ROLE_NAMES } from "../../components/roles/names.ts";
+import { makeServerCertificate, type ServerCertificate } from "../../lib/certificates.ts";
+import { containerLog, docker, removeContainers } from "../../lib/docker.ts";
+import { type Address, connect, ident, literal, withConnection } from "../../lib/postgres.ts";
+
+/** On every container and network of a test: whatever is left carries it. */
+const TEST_LABEL = "sectorwars.test=1";
+const STARTS_WITHIN_MS = 120_000;
+const TARGET_IMAGE = "sectorwars-test-database:15";
+/** What Pulumi.yaml gives the stack. */
+export const DENY_LIST = [
+  "admin_credentials",
+  "refresh_tokens",
+  "mfa_*",
+  "*_secrets",
+  "oauth_accounts",
+  "password_reset_tokens",
+];
+
+interface Images {
+  databaseBase: string;
+  newerPostgres: string;
+}
+
+/** The images that script/bootstrap found or built. */
+export function images(): Images {
+  const known: Images = { databaseBase: "postgres:15-alpine", newerPostgres: "postgres:18-alpine" };
+  return existsSync(".local/images.json")
+    ? { ...known, ...JSON.parse(readFileSync(".local/images.json", "utf8")) }
+    : known;
+}
+
+/** Whether Docker has an image without asking a registry. */
+export const haveImage = (image: string): Promise<boolean> =>
+  docker(["image", "inspect", image]).then(
+    () => true,
+    () => false,
+  );
+
+/** A port that nobody listens on. Fixed, unlike one that Docker chooses, it survives a container's restart. */
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+export const secret = (): string => randomBytes(16).toString("hex");
+
+/** One server of a lab. */
+export class Server {
+  readonly container: string;
+  /** The superuser's way in, to the server's own database. */
+  readonly admin: Address;
+  /** The server's name inside the lab's network. */
+  readonly alias: string;
+
+  constructor(container: string, alias: string, admin: Address) {
+    this.container = container;
+    this.alias = alias;
+    this.admin = admin;
+  }
+
+  in(database: string): Address {
+    return { ...this.admin, database };
+  }
+
+  /** Runs a script in a database as the superuser. Returns the rows of its only, or last, query. */
+  async sql<Row extends pg.QueryResultRow = Record<string, unknown>>(database: string, script: string): Promise<Row[]> {
+    return withConnection(this.in(database), async (client) => {
+      const result = await client.query<Row>(script);
+      const last = Array.isArray(result) ? result.at(-1) : result;
+      return last.rows;
+    });
+  }
+
+  /** One value. */
+  async value<T = unknown>(database: string, query: string): Promise<T> {
+    const [row] = await this.sql(database, query);
+    return Object.values(row ?? {})[0] as T;
+  }
+
+  async databases(): Promise<string[]> {
+    const rows = await this.sql<{ datname: string }>(
+      "postgres",
+      "SELECT datname FROM pg_database WHERE NOT datistemplate ORDER BY 1",
+    );
+    return rows.map((row) => row.datname);
+  }
+
+  /** All that the server has logged so far. */
+  log(): Promise<string> {
+    return containerLog(this.container, 10_000_000);
+  }
+
+  /** As a crash: nothing is said to anybody. */
+  async kill(): Promise<void> {
+    await docker(["kill", this.container]);
+  }
+
+  async start(): Promise<void> {
+    await docker(["start", this.container]);
+    await this.awake();
+  }
+
+  async restart(): Promise<void> {
+    await docker(["restart", this.container]);
+    await this.awake();
+  }
+
+  async awake(): Promise<void> {
+    try {
+      const client = await connect(this.admin, { patienceMs: STARTS_WITHIN_MS, attemptMs: 3000 });
+      await client.end();
+    } catch (error) {
+      throw new Error(`${this.container}: ${(error as Error).message}\n${await containerLog(this.container, 40)}`);
+    }
+  }
+}
+
+/** A server with TLS that is imported from. It logs every connection and every statement. */
+export class SourceServer extends Server {
+  readonly certificate: ServerCertificate;
+  readonly network: string;
+  /** A role that owns databases without being superuser, as a customer of Neon has. */
+  readonly user = "game_owner";
+  readonly userPassword = secret();
+
+  constructor(container: string, alias: string, admin: Address, certificate: ServerCertificate, network: string) {
+    super(container, alias, admin);
+    this.certificate = certificate;
+    this.network = network;
+  }
+
+  /** A database of this server as an import is told of it. */
+  source(database: string, user: "owner" | "superuser" = "owner"): Source {
+    const login =
+      user === "owner"
+        ? { user: this.user, password: this.userPassword }
+        : { user: this.admin.user, password: this.admin.password };
+    return {
+      label: `${this.alias}/${database}`,
+      address: { ...this.in(database), ...login },
+      fromContainer: { host: this.alias, port: 5432, network: this.network },
+      rootCertificates: this.certificate.authority,
+      remarks: [],
+    };
+  }
+
+  /** Makes a database that the plain role owns, and runs a script in it as that role. */
+  async makeDatabase(database: string, script: string): Promise<void> {
+    await this.sql("postgres", `CREATE DATABASE ${ident(database)} OWNER ${ident(this.user)}`);
+    await withConnection(this.source(database).address, (client) => client.query(script));
+  }
+
+  /** Lines of the log about connections to a database by anybody but the superuser's own sessions of the tests. */
+  async connectionsTo(database: string): Promise<number> {
+    const log = await this.log();
+    return log
+      .split("\n")
+      .filter((line) => /connection authorized: /.test(line) && line.includes(`database=${database} `)).length;
+  }
+}
+
+/** Servers, network and files of one test file; all of it goes with {@link Lab.close}. */
+export class Lab {
+  readonly id = `swtest-${randomBytes(4).toString("hex")}`;
+  readonly folder: string;
+  private readonly runLabel: string;
+  private databasesMade = 0;
+
+  private constructor(folder: string) {
+    this.folder = folder;
+    this.runLabel = `sectorwars.test.run=${this.id}`;
+  }
+
+  static async open(): Promise<Lab> {
+    const lab = new Lab(await mkdtemp(join(tmpdir(), "sectorwars-test-")));
+    await removeOfTheDead();
+    await docker(["network", "create", ...lab.labels(), lab.id]);
+    return lab;
+  }
+
+  /** The process is written on everything, so that the next run finds what a killed one has left. */
+  private labels(): string[] {
+    return [TEST_LABEL, this.runLabel, `sectorwars.test.pid=${process.pid}`].flatMap((label) => ["--label", label]);
+  }
+
+  async close(): Promise<void> {
+    await removeContainers(this.runLabel);
+    await removeContainers(helperLabel(this.id));
+    await docker(["network", "rm", this.id]).catch(() => {});
+    await rm(this.folder, { recursive: true, force: true });
+  }
+
+  /** Starts a source with TLS. `init` are files for the image's first start. */
+  async startSource(options: { image: string; init?: Record<string, string> }): Promise<SourceServer> {
+    const alias = `${this.id}-source-${randomBytes(2).toString("hex")}`;
+    const certificate = await makeServerCertificate([alias, "localhost"]);
+    const password = secret();
+    const port = await freePort();
+    const folder = await this.filesFor(alias, {
+      "lab/password": password,
+      "lab/server.crt": certificate.certificate,
+      "lab/server.key": certificate.key,
+      "init/00-tls.sh": TLS_SCRIPT,
+      ...Object.fromEntries(Object.entries(options.init ?? {}).map(([name, text]) => [`init/${name}`, text])),
+    });
+    const settings = [
+      "ssl=on",
+      "listen_addresses=*",
+      "fsync=off",
+      "full_page_writes=off",
+      "max_wal_size=4GB",
+      // What the server does by itself must not look like something that the import did.
+      "autovacuum=off",
+      "log_connections=on",
+      "log_statement=all",
+      "log_line_prefix=%m [%p] %q%u@%d %a ",
+      "log_min_messages=warning",
+    ];
+    await this.run(alias, options.image, port, folder, { POSTGRES_USER: "lab_admin", PGDATA: "/tmp/pgdata" }, [
+      "--entrypoint",
+      "docker-entrypoint.sh",
+    ])(["postgres", ...settings.flatMap((setting) => ["-c", setting])]);
+    const tls = { ca: certificate.authority, servername: "localhost", rejectUnauthorized: true };
+    const admin = { host: "127.0.0.1", port, database: "postgres", user: "lab_admin", password, tls };
+    const server = new SourceServer(alias, alias, admin, certificate, this.id);
+    await server.awake();
+    await server.sql("postgres", `CREATE ROLE ${server.user} LOGIN PASSWORD ${literal(server.userPassword)}`);
+    return server;
+  }
+
+  /** Starts a target as a stack has it: the database image, the stack's collation, its roles. */
+  async startTarget(): Promise<Server> {
+    await docker(
+      ["build", "-q", "-t", TARGET_IMAGE, "--build-arg", `BASE=${images().databaseBase}`, "images/database"],
+      { timeoutMs: 120_000 },
+    );
+    const alias = `${this.id}-target-${randomBytes(2).toString("hex")}`;
+    const password = secret();
+    const port = await freePort();
+    const folder = await this.filesFor(alias, { "lab/password": password });
+    const environment = {
+      POSTGRES_INITDB_ARGS:
+        "--encoding=UTF8 --locale-provider=icu --icu-locale=en-US --locale=C.UTF-8 --auth-host=scram-sha-256 --auth-local=peer",
+    };
+    await this.run(
+      alias,
+      TARGET_IMAGE,
+      port,
+      folder,
+      environment,
+      [],
+    )([
+      "postgres",
+      "-c",
+      "config_file=/etc/postgresql/postgresql.conf",
+      "-c",
+      "hba_file=/etc/postgresql/pg_hba.conf",
+      "-c",
+      "fsync=off",
+    ]);
+    const server = new Server(alias, alias, {
+      host: "127.0.0.1",
+      port,
+      database: "postgres",
+      user: "postgres",
+      password,
+    });
+    await server.awake();
+    await server.sql(
+      "postgres",
+      Object.values(ROLE_NAMES)
+        .map((role) => `CREATE ROLE ${ident(role)} LOGIN PASSWORD ${literal(secret())}`)
+        .join(";"),
+    );
+    return server;
+  }
+
+  /** Writes files for a container. Readable by its user; the folder above is not. */
+  private async filesFor(name: string, files: Record<string, string>): Promise<string> {
+    const folder = join(this.folder, name);
+    for (const [path, text] of Object.entries(files)) {
+      await mkdir(join(folder, path, ".."), { recursive: true });
+      await writeFile(join(folder, path), text, { mode: 0o644 });
+    }
+    return folder;
+  }
+
+  private run(
+    name: string,
+    image: string,
+    port: number,
+    folder: string,
+    environment: Record<string, string>,
+    more: string[],
+  ) {
+    return async (command: string[]): Promise<void> => {
+      const variables = Object.entries({ POSTGRES_PASSWORD_FILE: "/lab/password", ...environment });
+      await docker([
+        "create",
+        "--name",
+        name,
+        ...this.labels(),
+        "--network",
+        this.id,
+        "-p",
+        `127.0.0.1:${port}:5432`,
+        ...variables.flatMap(([key, value]) => ["-e", `${key}=${value}`]),
+        ...more,
+        image,
+        ...command,
+      ]);
+      await docker(["cp", `${folder}/lab`, `${name}:/lab`]);
+      if (existsSync(`${folder}/init`))
+        await docker(["cp", `${folder}/init/.`, `${name}:/docker-entrypoint-initdb.d/`]);
+      await docker(["start", name]);
+    };
+  }
+
+  /** Makes an empty database on a target and says how it is to be filled from a source. */
+  async newImport(source: Source, server: Server, name = "game"): Promise<ImportSpec> {
+    this.databasesMade += 1;
+    const database = `${name}_${this.databasesMade}`;
+    await server.sql("postgres", `CREATE DATABASE ${ident(database)}`);
+    return {
+      source,
+      target: targetOf(server, database, this.id),
+      stack: this.id,
+      image: TARGET_IMAGE,
+      newerImage: images().newerPostgres,
+      dockerHost: undefined,
+      jobs: 2,
+      reportFolder: join(this.folder, "reports", database),
+    };
+  }
+
+  /** Containers of imports that are still there. One that ends by itself gets a moment to be removed. */
+  async leftContainers(): Promise<string[]> {
+    for (let tries = 0; ; tries += 1) {
+      const left = await docker(["ps", "-aq", "--filter", `label=${helperLabel(this.id)}`]);
+      const ids = left.split("\n").filter(Boolean);
+      if (ids.length === 0 || tries === 50) return ids;
+      await sleep(200);
+    }
+  }
+}
+
+export function targetOf(server: Server, database: string, network: string): Target {
+  return {
+    address: server.in(database),
+    owner: ROLE_NAMES.owner,
+    preparation: (name) => preparationScript(name, DENY_LIST),
+    fromContainer: { host: server.alias, port: 5432, network },
+  };
+}
+
+/** Like the sample's: in place before anybody can connect. */
+const TLS_SCRIPT = `
+cp /lab/server.crt /lab/server.key "$PGDATA/"
+chmod 600 "$PGDATA/server.key"
+sed -i 's/^host all all all/hostssl all all all/' "$PGDATA/pg_hba.conf"
+`;
+
+/** Removes what test processes that no longer run have left. */
+async function removeOfTheDead(): Promise<void> {
+  const found = await docker([
+    "ps",
+    "-a",
+    "--filter",
+    `label=${TEST_LABEL}`,
+    "--format",
+    '{{.Label "sectorwars.test.pid"}} {{.Label "sectorwars.test.run"}}',
+  ]);
+  for (const line of new Set(found.split("\n").filter(Boolean))) {
+    const [pid = "", run = ""] = line.split(" ");
+    if (run === "" || existsSync(`/proc/${pid}`)) continue;
+    await removeContainers(`sectorwars.test.run=${run}`);
+    await removeContainers(helperLabel(run));
+    await docker(["network", "rm", run]).catch(() => {});
+  }
+}
+
+/** The sample's files, for a source that makes its rows while it starts. */
+export async function sampleFiles(): Promise<Record<string, string>> {
+  const { translationsSql } = await import("../../components/import/translations.ts");
+  return {
+    "10-schema.sql": await readFile("sql/sample/10-schema.sql", "utf8"),
+    "20-rows.sql": await readFile("sql/sample/20-rows.sql", "utf8"),
+    "30-translations.sql": translationsSql(),
+  };
+}
+
+export async function readReport(spec: ImportSpec): Promise<Report> {
+  return JSON.parse(await readFile(join(spec.reportFolder, "import.json"), "utf8"));
+}

@@ -1,0 +1,21 @@
+import { Readable } from "node:stream";
+import type pg from "pg";
+
+/** A row as pg gives it. */
+export type Row = Record<string, unknown>;
+
+/**
+ * What stands for a connection where no server is: it answers each statement with rows, and a COPY with its data.
+ * @param answer rows for a statement's text and values.
+ * @param copy data for COPY ... TO STDOUT, with the number of rows that it holds.
+ */
+export function fakeClient(
+  answer: (sql: string, values: unknown[]) => Row[],
+  copy: { data: string; rows: number } = { data: "", rows: 0 },
+): pg.Client {
+  const query = (statement: unknown, values: unknown[] = []) => {
+    if (typeof statement === "string") return Promise.resolve({ rows: answer(statement, values) });
+    return Object.assign(Readable.from(copy.data === "" ? [] : [Buffer.from(copy.data)]), { rowCount: copy.rows });
+  };
+  return { query } as unknown as pg.Client;
+}

@@ -1,0 +1,274 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import {
+  compareSchemas,
+  describeEntry,
+  type Entry,
+  isCopied,
+  splitDump,
+} from "../../components/import/dump-entries.ts";
+
+/** As pg_restore 15 writes it, with what may surprise a reader: own commands, settings between entries, dashes in bodies. */
+const DUMP = String.raw`--
+-- PostgreSQL database dump
+--
+
+\restrict 5kZ3eBqfQm8vGhYw2cLxTn
+
+-- Dumped from database version 15.14
+-- Dumped by pg_dump version 15.14
+
+SET statement_timeout = 0;
+SET transaction_timeout = 0;
+SELECT pg_catalog.set_config('search_path', '', false);
+
+--
+-- Name: game; Type: SCHEMA; Schema: -; Owner: -
+--
+
+CREATE SCHEMA game;
+
+
+--
+-- Name: EXTENSION pgcrypto; Type: COMMENT; Schema: -; Owner: -
+--
+
+COMMENT ON EXTENSION pgcrypto IS 'cryptographic functions';
+
+
+--
+-- Name: area(integer, integer); Type: FUNCTION; Schema: game; Owner: -
+--
+
+CREATE FUNCTION game.area(a integer, b integer) RETURNS integer
+    LANGUAGE plpgsql
+    AS $$
+--
+-- Not a header: nothing here names a type
+--
+BEGIN
+  -- a * b; Type: guess; Schema: none
+  RETURN a * b; -- done
+END
+$$;
+
+
+SET default_tablespace = '';
+
+SET default_table_access_method = heap;
+
+--
+-- Name: ships; Type: TABLE; Schema: game; Owner: -; Tablespace: fast
+--
+
+CREATE TABLE game.ships (
+    id integer NOT NULL,
+    name text DEFAULT '--
+-- PostgreSQL'::text
+);
+
+
+--
+-- Name: odd; Type: TYPE; Name"; Type: TABLE; Schema: game; Owner: -
+--
+
+CREATE TABLE game."odd; Type: TYPE; Name""" (
+);
+
+
+--
+-- Name: ships ships_owner_fkey; Type: FK CONSTRAINT; Schema: game; Owner: -
+--
+
+ALTER TABLE ONLY game.ships
+    ADD CONSTRAINT ships_owner_fkey FOREIGN KEY (id) REFERENCES game.owners(id);
+
+
+--
+-- PostgreSQL database dump complete
+--
+
+\unrestrict 5kZ3eBqfQm8vGhYw2cLxTn
+
+`;
+
+const header = (name: string, type = "FUNCTION") =>
+  `--\n-- Name: ${name}; Type: ${type}; Schema: public; Owner: -\n--\n\n`;
+
+describe("a dump is taken apart", () => {
+  const entries = splitDump(DUMP);
+
+  test("into its entries, in its order", () => {
+    expect(entries.map(({ type, schema, name }) => [type, schema, name])).toEqual([
+      ["SCHEMA", "-", "game"],
+      ["COMMENT", "-", "EXTENSION pgcrypto"],
+      ["FUNCTION", "game", "area(integer, integer)"],
+      ["TABLE", "game", "ships"],
+      ["TABLE", "game", 'odd; Type: TYPE; Name"'],
+      ["FK CONSTRAINT", "game", "ships ships_owner_fkey"],
+    ]);
+  });
+
+  test("with bodies kept whole, whatever dashes they hold", () => {
+    expect(entries[2]?.sql).toContain("AS $$\n--\n-- Not a header: nothing here names a type\n--\nBEGIN\n");
+    expect(entries[3]?.sql).toContain("DEFAULT '--\n-- PostgreSQL'::text\n);");
+  });
+
+  test("with a setting kept beside the entry that it follows", () => {
+    expect(entries[2]?.sql).toMatch(/\$\$;\n+SET default_tablespace = '';\n\nSET default_table_access_method = heap;$/);
+  });
+
+  test("without psql's commands, the preamble and the last words", () => {
+    const all = entries.map(({ sql }) => sql).join("\n");
+    expect(all).not.toContain("restrict");
+    expect(all).not.toContain("set_config");
+    expect(all).not.toContain("transaction_timeout");
+    expect(entries.at(-1)?.sql).toMatchInlineSnapshot(`
+      "ALTER TABLE ONLY game.ships
+          ADD CONSTRAINT ships_owner_fkey FOREIGN KEY (id) REFERENCES game.owners(id);"
+    `);
+  });
+
+  test("without entries that do nothing", () => {
+    const dump = `${header("public", "SCHEMA")}-- *not* creating schema, since initdb creates it\n\n\n${header("x")}SELECT 1;\n`;
+    expect(splitDump(dump).map(({ name }) => name)).toEqual(["x"]);
+  });
+
+  test("into nothing when it holds nothing", () => {
+    expect(splitDump("")).toEqual([]);
+    expect(splitDump("--\n-- PostgreSQL database dump\n--\n\nSET x = 1;\n")).toEqual([]);
+  });
+
+  test("with a carriage return in a body left where it is", () => {
+    const body = "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT 1;\r\n-- two\r\nSELECT 2';";
+    expect(splitDump(`${header("f()")}${body}\n\n\n`)[0]?.sql).toBe(body);
+  });
+
+  test("and put together again, is the same", () => {
+    const sql = fc
+      .array(fc.constantFrom("SELECT 1;", "-- a remark", "--", "", "  x := '--';", "END $$;", "a;b"), { minLength: 1 })
+      .map((lines) => `SELECT 0;\n${lines.join("\n")}\nSELECT 9;`);
+    const names = fc.stringMatching(/^[a-z_(), ;:"-]{1,20}$/).map((name) => name.trim() || "n");
+    fc.assert(
+      fc.property(fc.array(fc.tuple(names, sql)), (made) => {
+        const dump = `SET x = 1;\n\n${made.map(([name, text]) => `${header(name)}${text}\n\n\n`).join("")}`;
+        const found = splitDump(`${dump}--\n-- PostgreSQL database dump complete\n--\n\n\\unrestrict x\n\n`);
+        expect(found.map(({ name, sql: text }) => [name, text])).toEqual(made);
+      }),
+    );
+  });
+
+  // Taken out of both dumps alike, a line that a function lost would not show in the comparison either.
+  test.each(["SET transaction_timeout = 5000;", "\\restrict as pg_dump does"])(
+    "with a line of a function's body kept: %s",
+    (line) => {
+      const body = `CREATE PROCEDURE p() LANGUAGE plpgsql AS $$\nBEGIN\n${line}\nEND $$;`;
+      expect(splitDump(`${header("p()", "PROCEDURE")}${body}\n\n\n${header("q()")}SELECT 1;\n`)[0]?.sql).toBe(body);
+    },
+  );
+});
+
+const entry = (name: string, sql: string, more: Partial<Entry> = {}): Entry => ({
+  name,
+  sql,
+  type: "TABLE",
+  schema: "public",
+  ...more,
+});
+
+describe("two schemas are compared", () => {
+  const both = [entry("a", "CREATE TABLE a ();"), entry("b", "CREATE TABLE b ();")];
+
+  test("and are equal in any order", () => {
+    expect(compareSchemas(both, [...both].reverse())).toEqual([]);
+    expect(compareSchemas([], [])).toEqual([]);
+  });
+
+  test("in both directions", () => {
+    expect(compareSchemas(both, both.slice(0, 1))).toEqual([
+      { object: "table public.b", how: "missing on the target" },
+    ]);
+    expect(compareSchemas(both.slice(1), both)).toEqual([{ object: "table public.a", how: "not on the source" }]);
+    expect(compareSchemas(both, [entry("a", "CREATE TABLE a (x int);"), entry("c", "")])).toEqual([
+      { object: "table public.a", how: "different" },
+      { object: "table public.b", how: "missing on the target" },
+      { object: "table public.c", how: "not on the source" },
+    ]);
+  });
+
+  test("with the same name in two schemas, or of two types, told apart", () => {
+    const one = [entry("a", "1"), entry("a", "2", { schema: "game" }), entry("a", "3", { type: "VIEW" })];
+    const other = [entry("a", "1"), entry("a", "3", { schema: "game" }), entry("a", "2", { type: "VIEW" })];
+    expect(compareSchemas(one, other)).toEqual([
+      { object: "table game.a", how: "different" },
+      { object: "view public.a", how: "different" },
+    ]);
+  });
+
+  test("with overloads told apart, and entries of one name taken together", () => {
+    const overload = (args: string, body: string) => entry(`f(${args})`, body, { type: "FUNCTION" });
+    const one = [overload("integer", "i"), overload("text", "t")];
+    expect(compareSchemas(one, [overload("text", "t"), overload("integer", "i")])).toEqual([]);
+    expect(compareSchemas(one, [overload("integer", "t"), overload("text", "i")])).toEqual([
+      { object: "function public.f(integer)", how: "different" },
+      { object: "function public.f(text)", how: "different" },
+    ]);
+    const comments = [entry("c", "x", { type: "COMMENT" }), entry("c", "y", { type: "COMMENT" })];
+    expect(compareSchemas(comments, [...comments].reverse())).toEqual([]);
+    expect(compareSchemas(comments, comments.slice(1))).toEqual([{ object: "comment public.c", how: "different" }]);
+  });
+
+  test("and what one lacks, the other has too much", () => {
+    const entries = fc.array(
+      fc.record({
+        name: fc.constantFrom("a", "b", "c"),
+        type: fc.constantFrom("TABLE", "VIEW"),
+        schema: fc.constantFrom("public", "-"),
+        sql: fc.constantFrom("1", "2"),
+      }),
+      { maxLength: 8 },
+    );
+    const turned = {
+      "missing on the target": "not on the source",
+      "not on the source": "missing on the target",
+      different: "different",
+    };
+    fc.assert(
+      fc.property(entries, entries, (one, other) => {
+        expect(compareSchemas(one, one)).toEqual([]);
+        const there = compareSchemas(one, other);
+        expect(compareSchemas(other, one)).toEqual(there.map(({ object, how }) => ({ object, how: turned[how] })));
+        const texts = (of: Entry[]) => of.map((e) => `${describeEntry(e)} ${e.sql}`).sort();
+        expect(there.length === 0).toBe(JSON.stringify(texts(one)) === JSON.stringify(texts(other)));
+      }),
+    );
+  });
+});
+
+describe("what is copied", () => {
+  test.each(["TABLE", "INDEX", "FK CONSTRAINT", "TRIGGER", "POLICY", "ROW SECURITY", "SEQUENCE", "SCHEMA", "RULE"])(
+    "%s",
+    (type) => expect(isCopied(entry("x", "1", { type }))).toBe(true),
+  );
+
+  test.each(["EXTENSION", "PUBLICATION", "PUBLICATION TABLES IN SCHEMA", "SUBSCRIPTION", "EVENT TRIGGER", "ACL"])(
+    "%s is not",
+    (type) => expect(isCopied(entry("x", "1", { type }))).toBe(false),
+  );
+
+  test("comments are, but for those on what is not", () => {
+    const comment = (name: string) => isCopied(entry(name, "1", { type: "COMMENT" }));
+    expect(comment("TABLE ships")).toBe(true);
+    expect(comment("COLUMN ships.extension")).toBe(true);
+    expect(comment("EXTENSION pgcrypto")).toBe(false);
+    expect(comment("EVENT TRIGGER t")).toBe(false);
+    expect(comment("PUBLICATION p")).toBe(false);
+  });
+});
+
+test("an entry is described in one line", () => {
+  expect(describeEntry(entry("ships ships_pkey", "", { type: "CONSTRAINT", schema: "game" }))).toBe(
+    "constraint game.ships ships_pkey",
+  );
+  expect(describeEntry(entry("game", "", { type: "SCHEMA", schema: "-" }))).toBe("schema game");
+});

@@ -1,0 +1,164 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, relative } from "node:path";
+import * as pulumi from "@pulumi/pulumi";
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { diffByFingerprint, inputsFingerprint, providerOnDisk } from "../../lib/dynamic.ts";
+
+const INPUTS = { host: "127.0.0.1", port: 5433, password: "secret", passwordVersion: 1, list: ["a", "b"] };
+
+const values = fc.dictionary(
+  fc.string().filter((key) => key !== "__proto__"),
+  fc.oneof(fc.string(), fc.integer(), fc.boolean(), fc.array(fc.string())),
+);
+
+describe("the fingerprint of inputs", () => {
+  test("is short, and fit for showing", () => {
+    expect(inputsFingerprint(INPUTS)).toMatch(/^[0-9a-f]{16}$/);
+  });
+
+  test("ignores what is about reaching the server", () => {
+    fc.assert(
+      fc.property(values, fc.string(), fc.string(), (inputs, password, other) => {
+        const before = inputsFingerprint({ ...inputs, password });
+        expect(inputsFingerprint({ ...inputs, password: other, __provider: "x", fingerprint: "y" })).toBe(before);
+      }),
+    );
+  });
+
+  test("changes with a password's version, and with anything else", () => {
+    const before = inputsFingerprint(INPUTS);
+    for (const changed of [
+      { ...INPUTS, passwordVersion: 2 },
+      { ...INPUTS, port: 5434 },
+      { ...INPUTS, port: "5433" },
+      { ...INPUTS, list: ["b", "a"] },
+      { ...INPUTS, more: "x" },
+    ]) {
+      expect(inputsFingerprint(changed)).not.toBe(before);
+    }
+    const { host: _, ...less } = INPUTS;
+    expect(inputsFingerprint(less)).not.toBe(before);
+  });
+
+  test("is the same in any order of the keys", () => {
+    fc.assert(
+      fc.property(
+        values.chain((inputs) =>
+          fc.tuple(
+            fc.constant(inputs),
+            fc.shuffledSubarray(Object.entries(inputs), { minLength: Object.keys(inputs).length }),
+          ),
+        ),
+        ([inputs, shuffled]) => {
+          expect(inputsFingerprint(Object.fromEntries(shuffled))).toBe(inputsFingerprint(inputs));
+        },
+      ),
+    );
+  });
+
+  test("tells keys from values", () => {
+    expect(inputsFingerprint({ a: "b", c: "d" })).not.toBe(inputsFingerprint({ a: "b,c:d" }));
+    expect(inputsFingerprint({ a: "1" })).not.toBe(inputsFingerprint({ "1": "a" }));
+  });
+
+  // The engine leaves out what has no value, so a resource could differ from itself for ever.
+  test("is the same for an input without a value and for one that is left out", () => {
+    expect(inputsFingerprint({ ...INPUTS, dockerHost: undefined })).toBe(inputsFingerprint(INPUTS));
+  });
+});
+
+describe("a diff by fingerprint", () => {
+  test("sees no change where nothing is wanted otherwise", async () => {
+    const olds = { fingerprint: inputsFingerprint(INPUTS) };
+    expect(await diffByFingerprint("id", olds, { ...INPUTS, password: "new one" })).toEqual({
+      changes: false,
+      replaces: [],
+      deleteBeforeReplace: false,
+    });
+  });
+
+  test("sees a change, which replaces nothing", async () => {
+    const olds = { fingerprint: inputsFingerprint(INPUTS) };
+    expect(await diffByFingerprint("id", olds, { ...INPUTS, passwordVersion: 2 })).toEqual({
+      changes: true,
+      replaces: [],
+      deleteBeforeReplace: false,
+    });
+  });
+
+  test("sees a change in a resource that never finished", async () => {
+    expect((await diffByFingerprint("id", {}, INPUTS)).changes).toBe(true);
+  });
+});
+
+describe("a provider on disk", () => {
+  let folder: string;
+  const write = (name: string, code: string): string => {
+    const path = join(folder, name);
+    writeFileSync(path, code);
+    return relative(process.cwd(), path);
+  };
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), "provider-on-disk-"));
+  });
+  afterAll(() => {
+    rmSync(folder, { recursive: true });
+  });
+
+  test("forwards everything to the module's provider", async () => {
+    const provider = providerOnDisk(
+      write(
+        "whole.mjs",
+        `const tell = (what) => async (...given) => ({ what, given });
+         export const provider = {
+           diff: tell("diff"), create: tell("create"), read: tell("read"), update: tell("update"), delete: tell("delete"),
+         };`,
+      ),
+    );
+    expect(await provider.diff?.("id", { a: 1 }, { a: 2 })).toEqual({
+      what: "diff",
+      given: ["id", { a: 1 }, { a: 2 }],
+    });
+    expect(await provider.create({ a: 1 })).toEqual({ what: "create", given: [{ a: 1 }] });
+    expect(await provider.read?.("id", { a: 1 })).toEqual({ what: "read", given: ["id", { a: 1 }] });
+    expect(await provider.update?.("id", { a: 1 }, { a: 2 })).toEqual({
+      what: "update",
+      given: ["id", { a: 1 }, { a: 2 }],
+    });
+    expect(await provider.delete?.("id", { a: 1 })).toEqual({ what: "delete", given: ["id", { a: 1 }] });
+  });
+
+  test("changes nothing where the module says nothing", async () => {
+    const provider = providerOnDisk(
+      write("least.mjs", "export const provider = { create: async (outs) => ({ id: 'made', outs }) };"),
+    );
+    expect(await provider.create({ a: 1 })).toEqual({ id: "made", outs: { a: 1 } });
+    expect(await provider.diff?.("id", { a: 1 }, { a: 2 })).toEqual({ changes: false });
+    expect(await provider.read?.("id", { a: 1 })).toEqual({ id: "id", props: { a: 1 } });
+    expect(await provider.update?.("id", { a: 1 }, { a: 2 })).toEqual({ outs: { a: 1 } });
+    expect(await provider.delete?.("id", { a: 1 })).toBeUndefined();
+  });
+
+  test("passes the module's failure on", async () => {
+    const provider = providerOnDisk(
+      write("failing.mjs", "export const provider = { create: async () => { throw new Error('no server'); } };"),
+    );
+    await expect(provider.create({})).rejects.toThrow(new Error("no server"));
+    await expect(providerOnDisk("components/nowhere.ts").create({})).rejects.toThrow(/nowhere\.ts/);
+  });
+
+  test("is only loaded when it is needed", () => {
+    expect(() => providerOnDisk("components/nowhere.ts")).not.toThrow();
+  });
+
+  test("keeps in the state no code but the shell, and no path of this machine", async () => {
+    const provider = providerOnDisk("components/import/import-provider.ts");
+    const { text } = await pulumi.runtime.serializeFunction(() => provider);
+    expect(text).toContain("components/import/import-provider.ts");
+    expect(text).not.toContain(process.cwd());
+    expect(text).not.toContain("NEON_DATABASE_URL");
+    expect(text.length).toBeLessThan(10_000);
+  });
+});

@@ -1,0 +1,76 @@
+import * as pulumi from "@pulumi/pulumi";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import { awaited } from "./pulumi.ts";
+
+const DEFAULTS = {
+  bootstrap: "auto",
+  database: "sectorwars_dev",
+  port: "0",
+  memory: "2048",
+  cpus: "2",
+  maxConnections: "100",
+  passwordVersion: "1",
+  readonlyDenyList: '["mfa_*"]',
+  keepDataOnDestroy: "false",
+  importJobs: "2",
+  baseImage: "auto",
+  dockerHost: "auto",
+};
+
+/** The whole program for one stack: the types of what it asks for, and what it exports. */
+async function run(stack: string, settings: Partial<typeof DEFAULTS> = {}) {
+  const types: string[] = [];
+  await pulumi.runtime.setMocks(
+    {
+      newResource: ({ type, name, inputs }) => {
+        types.push(type);
+        return { id: name, state: { ...inputs, result: pulumi.secret(`value-of-${name}`), version: "15.14" } };
+      },
+      call: ({ inputs }) => inputs,
+    },
+    "sectorwars-database",
+    stack,
+  );
+  pulumi.runtime.setAllConfig(
+    Object.fromEntries(
+      Object.entries({ ...DEFAULTS, ...settings }).map(([key, value]) => [`sectorwars-database:${key}`, value]),
+    ),
+  );
+  vi.stubEnv("NEON_DATABASE_URL", "");
+  vi.resetModules();
+  const program = await import("../../index.ts");
+  // All that the program asked for has been answered then, also what nobody waits for.
+  await pulumi.runtime.disconnect();
+  return { types, program };
+}
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+});
+
+describe("the program", () => {
+  test("exports the URLs as secrets, one for each role", async () => {
+    const { program } = await run("dev");
+    const urls: Record<string, pulumi.Output<string>> = program.urls;
+    expect(Object.keys(urls)).toEqual(["superuser", "owner", "app", "readonly", "monitor"]);
+    for (const [key, url] of Object.entries(urls)) {
+      const user = key === "superuser" ? "postgres" : `sectorwars_${key}`;
+      expect(await awaited(url)).toBe(`postgresql://${user}:value-of-${key}-password@127.0.0.1:5433/sectorwars_dev`);
+      expect(await pulumi.isSecret(url)).toBe(true);
+    }
+    expect(program.address).toBe("127.0.0.1:5433/sectorwars_dev");
+    expect(program.container).toBe("sectorwars-database");
+  });
+
+  test("imports once, unless the stack is to be empty", async () => {
+    const isImport = (type: string) => type.endsWith(":ImportOnce");
+    expect((await run("dev")).types.filter(isImport)).toHaveLength(1);
+    const empty = await run("dev", { bootstrap: "empty" });
+    expect(empty.types.filter(isImport)).toEqual([]);
+    expect(empty.program.imported).toBeUndefined();
+  });
+
+  test("does nothing with settings that do not fit", async () => {
+    await expect(run("dev", { memory: "1" })).rejects.toThrow("memory is 1: give MiB, at least 256");
+  });
+});

@@ -1,0 +1,104 @@
+import { describe, expect, test } from "vitest";
+import { likelyCause } from "../../components/server/likely-cause.ts";
+import type { ContainerState } from "../../lib/docker.ts";
+
+const exited = (more: Partial<ContainerState> = {}): ContainerState => ({
+  status: "exited",
+  exitCode: 1,
+  restarts: 0,
+  oomKilled: false,
+  ...more,
+});
+
+const DISK = "the disk is full. Free some space (docker system df), then run pulumi up again";
+const MEMORY = "there is too little memory for the settings. Raise it: pulumi config set memory 4096";
+const CONFIGURATION = "the configuration has an error. Look at images/database/config and the last change to it";
+const KILLED = "it was killed, most often for lack of memory. Raise the limit: pulumi config set memory 4096";
+const HBA = "images/database/config/pg_hba.conf has an error";
+const UNKNOWN = "not known; the container's lines below may tell";
+
+describe("what a server's last lines mean", () => {
+  test.each([
+    [
+      'FATAL:  could not write lock file "postmaster.pid": No space left on device\nLOG:  database system is shut down',
+      DISK,
+    ],
+    [
+      "FATAL: the data in this volume was made on debian 12, this image is alpine: text would be sorted by other\n" +
+        "rules than its indexes were. Set baseImage to an image on debian 12, or reset the stack.",
+      "the data was made on another operating system than this image. See baseImage",
+    ],
+    [
+      "FATAL:  database files are incompatible with server\n" +
+        "DETAIL:  The data directory was initialized by PostgreSQL version 14, which is not compatible with this version 15.14.",
+      "the data volume was made by another major version of PostgreSQL. Go back to that version, or reset the stack",
+    ],
+    [
+      "FATAL:  could not map anonymous shared memory: Cannot allocate memory\n" +
+        "HINT:  This error usually means that PostgreSQL's request for a shared memory segment exceeded available memory",
+      MEMORY,
+    ],
+    ["ERROR:  out of memory\nDETAIL:  Failed on request of size 1048576 in memory context", MEMORY],
+    [
+      'LOG:  unrecognized configuration parameter "shared_bufers" in file "/etc/postgresql/postgresql.conf" line 4\n' +
+        'FATAL:  configuration file "/etc/postgresql/postgresql.conf" contains errors',
+      CONFIGURATION,
+    ],
+    ['FATAL:  invalid value for parameter "wal_level": "lots"', CONFIGURATION],
+    [
+      'LOG:  syntax error in file "/etc/postgresql/postgresql.conf" line 12, near token "MB"\n' +
+        'FATAL:  configuration file "/etc/postgresql/postgresql.conf" contains errors',
+      CONFIGURATION,
+    ],
+    [
+      'FATAL:  could not open file "/var/lib/postgresql/data/global/pg_control": Permission denied',
+      "the data volume belongs to another user than the server runs as",
+    ],
+    [
+      'LOG:  invalid authentication method "scram"\n' +
+        'CONTEXT:  line 5 of configuration file "/etc/postgresql/pg_hba.conf"\nFATAL:  could not load pg_hba.conf',
+      HBA,
+    ],
+    ["FATAL:  could not load /etc/postgresql/pg_hba.conf", HBA],
+    [
+      'FATAL:  lock file "postmaster.pid" already exists\n' +
+        'HINT:  Is another postmaster (PID 1) running in data directory "/var/lib/postgresql/data"?',
+      "another server uses the same data volume. Stop it (docker ps --filter volume=...)",
+    ],
+    [
+      "LOG:  invalid primary checkpoint record\nPANIC:  could not locate a valid checkpoint record",
+      "the data is damaged. Restore a copy, or reset the stack",
+    ],
+    ["LOG:  database system is ready to accept connections", UNKNOWN],
+    ["", UNKNOWN],
+  ])("%s", (log, cause) => {
+    expect(likelyCause(log, exited())).toBe(cause);
+    expect(likelyCause(log)).toBe(cause);
+  });
+
+  test("a server that was killed had too little memory, whatever its last words", () => {
+    expect(likelyCause("No space left on device", exited({ oomKilled: true }))).toBe(KILLED);
+    expect(likelyCause("", exited({ exitCode: 137 }))).toBe(KILLED);
+  });
+
+  // PostgreSQL's own words when the volume's owner is another one; it does not say "permission denied".
+  test("a data folder of another user", () => {
+    const log =
+      'FATAL:  data directory "/var/lib/postgresql/data" has wrong ownership\n' +
+      "HINT:  The server must be started by the user that owns the data directory.";
+    expect(likelyCause(log, exited())).toBe("the data volume belongs to another user than the server runs as");
+  });
+
+  // /dev/shm is full here, and no free space on the disk would help.
+  test("too little shared memory is not a full disk", () => {
+    const log =
+      'FATAL:  could not resize shared memory segment "/PostgreSQL.1804289383" to 8388608 bytes: No space left on device';
+    expect(likelyCause(log, exited())).not.toBe(DISK);
+  });
+
+  // What a session was refused is in the log of every server with roles, and says nothing about the volume.
+  test("a statement that was refused is no trouble of the volume", () => {
+    const log = "ERROR:  permission denied for table admin_credentials\nLOG:  received fast shutdown request";
+    expect(likelyCause(log, exited())).toBe(UNKNOWN);
+  });
+});

@@ -1,0 +1,66 @@
+import { describe, expect, test } from "vitest";
+import type { Entry } from "../../components/import/dump-entries.ts";
+import { type Belonging, entryKey, planTables, readBelonging } from "../../components/import/load.ts";
+import { fakeClient } from "./client.ts";
+import { makeTable } from "./table.ts";
+
+const entry = (type: string, name: string, schema = "public"): Entry => ({ type, name, schema, sql: `-- ${name}` });
+
+const belonging: Belonging = {
+  indexes: new Map([
+    [entryKey("public", "ships_name"), '"public"."ships"'],
+    [entryKey("game", "ships_name"), '"game"."ships"'],
+    [entryKey("public", "view_index"), '"public"."some_view"'],
+  ]),
+  constraints: new Map([
+    [entryKey("public", "ships ships_pkey"), '"public"."ships"'],
+    [entryKey("game", "ships ships_pkey"), '"game"."ships"'],
+  ]),
+};
+
+describe("entries are dealt out", () => {
+  const ships = makeTable("ships");
+  const others = makeTable("ships", { schema: "game" });
+
+  test("to the tables of their schema; what belongs to none, or to several, is the rest in the dump's order", () => {
+    const entries = [
+      entry("CONSTRAINT", "ships ships_pkey"),
+      entry("INDEX", "ships_name", "game"),
+      entry("FK CONSTRAINT", "ships ships_pkey"),
+      entry("INDEX", "view_index"),
+      entry("INDEX", "ships_name"),
+      entry("TRIGGER", "ships ships_pkey"),
+      entry("CONSTRAINT", "unknown unknown_pkey"),
+      entry("INDEX ATTACH", "ships_name"),
+      entry("CONSTRAINT", "ships ships_pkey", "game"),
+      entry("INDEX", "never_heard_of"),
+    ];
+    const { plans, rest } = planTables([ships, others], entries, belonging);
+    expect(plans).toEqual([
+      { table: ships, keys: [entries[0]], indexes: [entries[4]] },
+      { table: others, keys: [entries[8]], indexes: [entries[1]] },
+    ]);
+    expect(rest).toEqual([2, 3, 5, 6, 7, 9].map((index) => entries[index]));
+  });
+
+  test("and every table has a plan, also one with nothing behind its rows", () => {
+    expect(planTables([ships, others], [], belonging).plans.map(({ table }) => table)).toEqual([ships, others]);
+  });
+
+  // Two names that only look alike when they are put together with a dot: one of the tables would not be copied.
+  test("and no table is lost for a dot in its name", () => {
+    const tables = [makeTable("b.c", { schema: "a" }), makeTable("c", { schema: "a.b" })];
+    expect(planTables(tables, [], belonging).plans.map(({ table }) => table)).toEqual(tables);
+  });
+});
+
+test("indexes and keys are known by the names that the dump gives them", async () => {
+  const client = fakeClient(() => [
+    { index: "ships_name", constraint: null, schema: "public", table: "ships" },
+    { index: "ships_pkey", constraint: "ships_pkey", schema: "public", table: "ships" },
+  ]);
+  expect(await readBelonging(client)).toEqual({
+    indexes: new Map([[entryKey("public", "ships_name"), '"public"."ships"']]),
+    constraints: new Map([[entryKey("public", "ships ships_pkey"), '"public"."ships"']]),
+  });
+});

@@ -1,0 +1,52 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { namesFor } from "../../components/server/naming.ts";
+
+/** Names that Pulumi accepts for a stack. */
+const stackName = fc.stringMatching(/^[a-zA-Z0-9_.-]{1,40}$/);
+
+test("dev has the names that the application's Compose file uses", () => {
+  expect(namesFor("dev")).toEqual({
+    container: "sectorwars-database",
+    network: "sectorwars-network",
+    volume: "sectorwars-data",
+    image: "sectorwars-database",
+    alias: "database",
+  });
+});
+
+test("another stack carries its own name, but is reached by the same one", () => {
+  expect(namesFor("ci")).toEqual({
+    container: "sectorwars-ci-database",
+    network: "sectorwars-ci-network",
+    volume: "sectorwars-ci-data",
+    image: "sectorwars-ci-database",
+    alias: "database",
+  });
+});
+
+test("two stacks share nothing but the alias", () => {
+  fc.assert(
+    fc.property(stackName, stackName, (one, other) => {
+      fc.pre(one !== other);
+      const a = namesFor(one);
+      const b = namesFor(other);
+      for (const kind of ["container", "network", "volume", "image"] as const) expect(a[kind]).not.toBe(b[kind]);
+      expect(a.alias).toBe(b.alias);
+    }),
+  );
+});
+
+test("names of containers, networks and volumes are ones that Docker takes", () => {
+  fc.assert(
+    fc.property(stackName, (stack) => {
+      const { container, network, volume } = namesFor(stack);
+      for (const name of [container, network, volume]) expect(name).toMatch(/^[a-zA-Z0-9][a-zA-Z0-9_.-]+$/);
+    }),
+  );
+});
+
+// The name of an image knows small letters only, and no two separators of different kinds in a row.
+test.each(["Test", "a.-b", "x."])("the image of the stack %s has a name that Docker takes", (stack) => {
+  expect(namesFor(stack).image).toMatch(/^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$/);
+});

@@ -1,0 +1,143 @@
+import * as pulumi from "@pulumi/pulumi";
+import { beforeAll, describe, expect, test, vi } from "vitest";
+import { provider } from "../../components/import/import-provider.ts";
+import type { NeonImport, NeonImportArgs } from "../../components/import/neon-import.ts";
+import { type Asked, awaited, namesIn, record, secretly } from "./pulumi.ts";
+
+const URL_OF_NEON = "postgresql://owner:npg_never_in_the_state@ep-x.neon.tech/neondb";
+
+async function make(args: Partial<NeonImportArgs> = {}) {
+  vi.stubEnv("NEON_DATABASE_URL", URL_OF_NEON);
+  let made: NeonImport | undefined;
+  let volume: pulumi.Resource | undefined;
+  const get = await record(async (opts) => {
+    const { NeonImport } = await import("../../components/import/neon-import.ts");
+    volume = new pulumi.ComponentResource("test:Volume", "volume");
+    const roles = new pulumi.ComponentResource("test:Roles", "roles");
+    made = new NeonImport(
+      "import",
+      {
+        stack: "test",
+        bootstrap: "neon",
+        bootstrapChosen: true,
+        database: "sectorwars_test",
+        host: "127.0.0.1",
+        port: 15500,
+        superuser: "postgres",
+        superuserPassword: pulumi.secret("superuser's"),
+        passwordVersion: 1,
+        owner: "sectorwars_owner",
+        denyList: ["mfa_*"],
+        network: "sectorwars-test-network",
+        alias: "database",
+        image: "sha256:1234",
+        newerImage: "postgres:18-alpine",
+        jobs: 2,
+        dockerHost: undefined,
+        after: [roles],
+        volume,
+        ...args,
+      },
+      opts,
+    );
+    return [made.ready.urn, made.summary];
+  });
+  vi.unstubAllEnvs();
+  return { get, made: made as NeonImport, volume };
+}
+
+let get: (name: string) => Asked;
+let made: NeonImport;
+let volume: pulumi.Resource | undefined;
+beforeAll(async () => {
+  ({ get, made, volume } = await make());
+});
+
+describe("the import", () => {
+  test("is told the password as a secret, and everything that its provider reads", () => {
+    const { __provider: _, ...inputs } = get("once").inputs;
+    expect(inputs).toEqual({
+      stack: "test",
+      bootstrap: "neon",
+      bootstrapChosen: true,
+      database: "sectorwars_test",
+      host: "127.0.0.1",
+      port: 15500,
+      user: "postgres",
+      password: secretly("superuser's"),
+      passwordVersion: 1,
+      owner: "sectorwars_owner",
+      denyList: ["mfa_*"],
+      network: "sectorwars-test-network",
+      alias: "database",
+      image: "sha256:1234",
+      newerImage: "postgres:18-alpine",
+      jobs: 2,
+      reportFolder: "reports/test",
+    });
+  });
+
+  test("leaves nothing of the source's URL in the state", () => {
+    const state = JSON.stringify(get("once").inputs);
+    expect(state).not.toContain("npg_never_in_the_state");
+    expect(state).not.toContain("ep-x.neon.tech");
+  });
+
+  test("begins when the roles are there, may take its time, and goes with the volume", () => {
+    const { dependsOn, deletedWith, customTimeouts } = get("once").options;
+    expect(namesIn(dependsOn)).toEqual(["roles"]);
+    expect(deletedWith).toBe(volume);
+    expect(customTimeouts).toEqual({ create: "24h" });
+  });
+
+  test("tells what it did", async () => {
+    expect(await awaited(made.summary)).toEqual({ tables: 3 });
+    expect(namesIn(made.ready)).toEqual(["once"]);
+  });
+
+  test("writes a stack's report beside others', dev's where people look", async () => {
+    const { reportFolder } = await import("../../components/import/neon-import.ts");
+    expect(reportFolder("dev")).toBe("reports");
+    expect(reportFolder("ci")).toBe("reports/ci");
+  });
+});
+
+describe("the import's provider", () => {
+  const olds = { bootstrap: "sample", bootstrapChosen: true, jobs: 2, passwordVersion: 1 };
+
+  test("sees no reason to import again, whatever is changed", async () => {
+    const news = { ...olds, jobs: 4, image: "sha256:5678", newerImage: "x", port: 1, denyList: ["*"] };
+    expect(await provider.diff?.("id", olds, news)).toMatchObject({ changes: false });
+  });
+
+  test("takes a default that follows the environment for no change of mind", async () => {
+    expect(await provider.diff?.("id", olds, { ...olds, bootstrap: "neon", bootstrapChosen: false })).toMatchObject({
+      changes: false,
+    });
+  });
+
+  test("notes a new password, and nothing else: the data stays, and where it came from", async () => {
+    const news = { ...olds, bootstrap: "neon", bootstrapChosen: false, passwordVersion: 2, password: "new" };
+    expect(await provider.diff?.("id", olds, news)).toMatchObject({ changes: true, replaces: [] });
+    const summary = { tables: 3 };
+    expect(await provider.update?.("id", { ...olds, summary }, news)).toEqual({
+      outs: { ...news, bootstrap: "sample", summary },
+    });
+  });
+
+  test("refuses another choice, with three ways on", async () => {
+    await expect(provider.diff?.("id", olds, { ...olds, bootstrap: "neon" })).rejects.toThrow(
+      new Error(
+        'This stack\'s data came from "sample"; bootstrap is now "neon", but data that is there is never replaced. ' +
+          "Set it back (pulumi config set bootstrap sample), reset the stack (pulumi destroy, then pulumi up), " +
+          "or make a new one (pulumi stack init NAME).",
+      ),
+    );
+  });
+
+  test("takes nothing over that it did not make", async () => {
+    await expect(provider.read?.("id")).rejects.toThrow(
+      new Error("an import cannot be taken over from elsewhere; run pulumi up"),
+    );
+  });
+});

@@ -1,0 +1,87 @@
+import * as pulumi from "@pulumi/pulumi";
+
+type Properties = Record<string, unknown>;
+
+/** A resource that a program asked for: what the engine would be told of it. */
+export interface Asked {
+  type: string;
+  name: string;
+  /** Inputs as they would be sent; secrets are wrapped, as the engine gets them. */
+  inputs: Properties;
+  /** Inputs and options as the program wrote them. */
+  written: Properties;
+  options: pulumi.CustomResourceOptions;
+}
+
+/** The mark that Pulumi sends along with a secret. */
+const SECRET = { "4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270" };
+
+/** A value as the engine gets it when it is secret. */
+export const secretly = (value: unknown): Properties => ({ ...SECRET, value });
+
+/** An output's value; unlike `apply`, it fails when the output does. */
+export const awaited = <T>(output: pulumi.Output<T>): Promise<T> =>
+  (output as unknown as { promise(): Promise<T> }).promise();
+
+/** Names of the resources that an option names: one, several or none. */
+export const namesIn = (option: unknown): string[] =>
+  [option]
+    .flat()
+    .filter((resource) => resource !== undefined)
+    .map((resource) => (resource as { __name: string }).__name);
+
+/** What the providers would answer, by the resource's type. Passwords name their resource, so that they can be looked for. */
+function stateOf(type: string, name: string, inputs: Properties): Properties {
+  switch (type) {
+    case "random:index/randomPassword:RandomPassword":
+      return { ...inputs, result: pulumi.secret(`value-of-${name}`) };
+    case "docker:index/remoteImage:RemoteImage":
+      return { ...inputs, imageId: "sha256:1234" };
+    case "pulumi-nodejs:dynamic/server:HostCheck":
+      return { ...inputs, knowsStartInterval: true };
+    case "pulumi-nodejs:dynamic/server:ServerReady":
+      return { ...inputs, version: "15.14" };
+    case "pulumi-nodejs:dynamic/import:ImportOnce":
+      return { ...inputs, summary: { tables: 3 } };
+    default:
+      return inputs;
+  }
+}
+
+/**
+ * Runs a part of a program where no engine is, and tells what it asked for.
+ * @param answers by a resource's name, what its provider answers otherwise than usual.
+ */
+export async function record(
+  program: (opts: pulumi.ComponentResourceOptions) => Promise<pulumi.Output<unknown>[]>,
+  answers: Record<string, Properties> = {},
+): Promise<(name: string) => Asked> {
+  const asked = new Map<string, Asked>();
+  const get = (name: string): Asked => {
+    const found = asked.get(name);
+    if (found === undefined) throw new Error(`no resource ${name}; there are ${[...asked.keys()].join(", ")}`);
+    return found;
+  };
+  await pulumi.runtime.setMocks(
+    {
+      newResource: ({ type, name, inputs }) => {
+        // What a test makes itself, to be depended on, is none of the component's.
+        const mine = asked.get(name);
+        if (mine !== undefined) mine.inputs = inputs;
+        return { id: `id-of-${name}`, state: { ...stateOf(type, name, inputs), ...answers[name] } };
+      },
+      call: ({ inputs }) => inputs,
+    },
+    "sectorwars-database",
+    "test",
+  );
+  const note: pulumi.ResourceTransformation = ({ type, name, props, opts }) => {
+    asked.set(name, { type, name, inputs: {}, written: props, options: opts });
+    return undefined;
+  };
+  const outputs = await program({ transformations: [note] });
+  await Promise.all(outputs.map(awaited));
+  // Components tell their outputs last; the next test has other mocks, which would not know them.
+  await pulumi.runtime.disconnect();
+  return get;
+}

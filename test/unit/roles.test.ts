@@ -1,0 +1,98 @@
+import * as pulumi from "@pulumi/pulumi";
+import { beforeAll, describe, expect, test } from "vitest";
+import { ROLE_NAMES, type RoleKey } from "../../components/roles/names.ts";
+import type { Roles } from "../../components/roles/roles.ts";
+import { type Asked, awaited, namesIn, record, secretly } from "./pulumi.ts";
+
+const KEYS = Object.keys(ROLE_NAMES) as RoleKey[];
+
+async function make(passwordVersion = 1) {
+  let roles: Roles | undefined;
+  let volume: pulumi.Resource | undefined;
+  const get = await record(async (opts) => {
+    const { Roles } = await import("../../components/roles/roles.ts");
+    volume = new pulumi.ComponentResource("test:Volume", "volume");
+    const ready = new pulumi.ComponentResource("test:Ready", "server-ready");
+    roles = new Roles(
+      "roles",
+      {
+        host: "127.0.0.1",
+        port: 15500,
+        superuser: "postgres",
+        superuserPassword: pulumi.secret("superuser's"),
+        passwordVersion,
+        ready,
+        volume,
+      },
+      opts,
+    );
+    return [roles.ready.urn, ...Object.values(roles.access).map(({ password }) => password)];
+  });
+  return { get, roles: roles as Roles, volume };
+}
+
+let get: (name: string) => Asked;
+let roles: Roles;
+let volume: pulumi.Resource | undefined;
+beforeAll(async () => {
+  ({ get, roles, volume } = await make());
+});
+
+describe("roles", () => {
+  test("are four, by the names that the application knows", () => {
+    expect(KEYS).toEqual(["owner", "app", "readonly", "monitor"]);
+    for (const key of KEYS) {
+      expect(get(key).type).toBe("postgresql:index/role:Role");
+      expect(get(key).inputs).toMatchObject({ name: `sectorwars_${key}`, login: true });
+      expect(roles.access[key].name).toBe(`sectorwars_${key}`);
+    }
+  });
+
+  test("have alphanumeric passwords of 32 signs, secret, each its own", async () => {
+    for (const key of KEYS) {
+      expect(get(`${key}-password`).inputs).toMatchObject({ length: 32, special: false, keepers: { version: "1" } });
+      expect(get(key).inputs.password).toEqual(secretly(`value-of-${key}-password`));
+      expect(await awaited(roles.access[key].password)).toBe(`value-of-${key}-password`);
+      expect(await pulumi.isSecret(roles.access[key].password)).toBe(true);
+    }
+  });
+
+  test("get new passwords with a new version, and nothing else", async () => {
+    const second = await make(2);
+    for (const key of KEYS) {
+      expect(second.get(`${key}-password`).inputs.keepers).toEqual({ version: "2" });
+      expect(second.get(key).inputs).toEqual(get(key).inputs);
+    }
+  });
+
+  test("live and die with the volume", () => {
+    for (const key of [...KEYS, "kept-roles"]) expect(get(key).options.deletedWith).toBe(volume);
+  });
+
+  test("are no superusers, and only the monitor is a member of another role", () => {
+    for (const key of KEYS) {
+      const { superuser, createRole, createDatabase, bypassRowLevelSecurity, replication, roles: of } = get(key).inputs;
+      expect([superuser, createRole, createDatabase, bypassRowLevelSecurity, replication]).toEqual(
+        Array.from({ length: 5 }),
+      );
+      expect(of).toEqual(key === "monitor" ? ["pg_monitor"] : undefined);
+    }
+  });
+
+  test("are made one after the other", () => {
+    const waitsFor = (name: string) => namesIn(get(name).options.dependsOn);
+    expect([...KEYS, "kept-roles"].flatMap(waitsFor)).toEqual(["server-ready", ...KEYS]);
+  });
+});
+
+test("the provider is told the password as a secret", () => {
+  const { inputs, options } = get("superuser");
+  expect(inputs).toMatchObject({ host: "127.0.0.1", sslmode: "disable", username: "postgres" });
+  expect(JSON.stringify(inputs.password)).toContain("superuser's");
+  expect(inputs.password).toEqual(secretly("superuser's"));
+  expect(namesIn(options.dependsOn)).toEqual(["server-ready"]);
+});
+
+test("those who look after kept roles get the password as a secret", () => {
+  expect(get("kept-roles").inputs).toMatchObject({ user: "postgres", password: secretly("superuser's") });
+});

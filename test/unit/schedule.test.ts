@@ -1,0 +1,241 @@
+import { setImmediate as turn } from "node:timers/promises";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { runTasks, type Task } from "../../components/import/schedule.ts";
+
+interface Plan {
+  name: string;
+  after: string[];
+  cost: number;
+  /** Turns of the event loop that it takes. */
+  turns?: number;
+  fails?: boolean;
+}
+
+/** What happened, in order, and what must not have. */
+async function run(plans: readonly Plan[], slotCount: number) {
+  const slots = Array.from({ length: slotCount }, (_, index) => ({ index }));
+  const events: string[] = [];
+  const busy = new Set<object>();
+  let most = 0;
+  const tasks = plans.map(
+    ({ name, after, cost, turns = 1, fails = false }): Task<object> => ({
+      name,
+      after,
+      cost,
+      run: async (slot) => {
+        expect(busy.has(slot), "a slot is one task's alone").toBe(false);
+        busy.add(slot);
+        most = Math.max(most, busy.size);
+        events.push(`+${name}`);
+        for (let n = 0; n < turns; n += 1) await turn();
+        busy.delete(slot);
+        events.push(`-${name}`);
+        if (fails) throw new Error(`${name} failed`);
+      },
+    }),
+  );
+  const failure = await runTasks(tasks, slots).then(
+    () => undefined,
+    (error: Error) => error.message,
+  );
+  return { events, most, failure, running: busy.size };
+}
+
+const starts = (events: string[]) => events.filter((event) => event.startsWith("+")).map((event) => event.slice(1));
+
+/** Plans without a cycle: each may wait for ones before it; then they are shuffled. */
+const acyclic = fc
+  .array(
+    fc.record({
+      waits: fc.array(fc.nat(100), { maxLength: 3 }),
+      cost: fc.nat(10),
+      turns: fc.integer({ min: 0, max: 4 }),
+    }),
+    { maxLength: 14 },
+  )
+  .map((made) =>
+    made.map(
+      ({ waits, cost, turns }, index): Plan => ({
+        name: `t${index}`,
+        after: index === 0 ? [] : [...new Set(waits.map((wait) => `t${wait % index}`))],
+        cost,
+        turns,
+      }),
+    ),
+  )
+  .chain((plans) => fc.shuffledSubarray(plans, { minLength: plans.length }));
+
+describe("tasks", () => {
+  test("start with the largest of those that may", async () => {
+    const { events } = await run(
+      [
+        { name: "small", after: [], cost: 1 },
+        { name: "large", after: [], cost: 9 },
+        { name: "middle", after: [], cost: 5 },
+        { name: "largest", after: ["small"], cost: 99 },
+      ],
+      1,
+    );
+    expect(starts(events)).toEqual(["large", "middle", "small", "largest"]);
+  });
+
+  test("of one size keep their order", async () => {
+    const { events } = await run(
+      ["a", "b", "c"].map((name) => ({ name, after: [], cost: 1 })),
+      1,
+    );
+    expect(starts(events)).toEqual(["a", "b", "c"]);
+  });
+
+  test("start as soon as a slot is free, without waiting for a slower one beside it", async () => {
+    const { events, most } = await run(
+      [
+        { name: "slow", after: [], cost: 9, turns: 30 },
+        { name: "quick", after: [], cost: 8 },
+        { name: "next", after: ["quick"], cost: 1 },
+      ],
+      2,
+    );
+    expect(most).toBe(2);
+    expect(events).toEqual(["+slow", "+quick", "-quick", "+next", "-next", "-slow"]);
+  });
+
+  test("are run, each once, after those that they wait for, and never more than there are slots", async () => {
+    await fc.assert(
+      fc.asyncProperty(acyclic, fc.integer({ min: 1, max: 4 }), async (plans, slots) => {
+        const { events, most, failure } = await run(plans, slots);
+        expect(failure).toBeUndefined();
+        expect(starts(events).sort()).toEqual(plans.map(({ name }) => name).sort());
+        expect(most).toBeLessThanOrEqual(slots);
+        for (const { name, after } of plans) {
+          for (const before of after) expect(events.indexOf(`-${before}`)).toBeLessThan(events.indexOf(`+${name}`));
+        }
+      }),
+    );
+  });
+
+  test("are all there are: none is fine", async () => {
+    expect(await run([], 2)).toMatchObject({ events: [], failure: undefined });
+  });
+
+  // Nothing would be copied, and nobody told.
+  test("without a slot are not silently left out", async () => {
+    const { events, failure } = await run([{ name: "a", after: [], cost: 1 }], 0);
+    expect(events.length > 0 || failure !== undefined).toBe(true);
+  });
+});
+
+describe("a failure", () => {
+  test("is thrown, after those that run have ended, and nothing more is started", async () => {
+    const { events, failure, running } = await run(
+      [
+        { name: "bad", after: [], cost: 9, turns: 2, fails: true },
+        { name: "long", after: [], cost: 8, turns: 20 },
+        { name: "next", after: [], cost: 7 },
+        { name: "behind", after: ["bad"], cost: 6 },
+      ],
+      2,
+    );
+    expect(failure).toBe("bad failed");
+    expect(events).toEqual(["+bad", "+long", "-bad", "-long"]);
+    expect(running).toBe(0);
+  });
+
+  test("that comes first is the one that is thrown", async () => {
+    const { failure } = await run(
+      [
+        { name: "later", after: [], cost: 9, turns: 9, fails: true },
+        { name: "sooner", after: [], cost: 8, turns: 2, fails: true },
+      ],
+      2,
+    );
+    expect(failure).toBe("sooner failed");
+  });
+
+  test("anywhere never starts what waits for it, and leaves nothing running", async () => {
+    await fc.assert(
+      fc.asyncProperty(acyclic, fc.integer({ min: 1, max: 4 }), fc.nat(13), async (plans, slots, which) => {
+        fc.pre(plans.length > 0);
+        const bad = plans[which % plans.length] as Plan;
+        const { events, failure, running } = await run(
+          // At least a turn: until then nobody can know that it fails.
+          plans.map((plan) => ({ ...plan, turns: Math.max(plan.turns ?? 1, 1), fails: plan === bad })),
+          slots,
+        );
+        expect(failure).toBe(`${bad.name} failed`);
+        expect(running).toBe(0);
+        const end = events.indexOf(`-${bad.name}`);
+        expect(events.slice(end + 1).filter((event) => event.startsWith("+"))).toEqual([]);
+      }),
+    );
+  });
+
+  // An error that is thrown rather than rejected must not leave the others without anybody who waits for them.
+  test("that is thrown at once is waited for like any other", async () => {
+    let ended = false;
+    const tasks: Task<number>[] = [
+      {
+        name: "long",
+        after: [],
+        cost: 9,
+        run: async () => {
+          await turn();
+          ended = true;
+        },
+      },
+      {
+        name: "bad",
+        after: [],
+        cost: 8,
+        run: () => {
+          throw new Error("at once");
+        },
+      },
+    ];
+    await expect(runTasks(tasks, [1, 2])).rejects.toThrow("at once");
+    expect(ended).toBe(true);
+  });
+});
+
+describe("before anything runs", () => {
+  test("a dependency that does not exist is refused", async () => {
+    const { events, failure } = await run(
+      [
+        { name: "a", after: [], cost: 1 },
+        { name: "b", after: ["a", "c"], cost: 1 },
+      ],
+      1,
+    );
+    expect(failure).toBe("the task b waits for c, which does not exist");
+    expect(events).toEqual([]);
+  });
+
+  test.each<[string, Plan[], string]>([
+    ["of one", [{ name: "a", after: ["a"], cost: 1 }], "the task a waits for itself"],
+    [
+      "of three, behind one that could start",
+      [
+        { name: "free", after: [], cost: 9 },
+        { name: "a", after: ["b"], cost: 1 },
+        { name: "b", after: ["c"], cost: 1 },
+        { name: "c", after: ["free", "a"], cost: 1 },
+      ],
+      "the task a waits for itself",
+    ],
+  ])("a cycle %s is refused", async (_what, plans, message) => {
+    const { events, failure } = await run(plans, 2);
+    expect(failure).toBe(message);
+    expect(events).toEqual([]);
+  });
+
+  test("what is waited for twice is no cycle", async () => {
+    const plans = [
+      { name: "d", after: ["b", "c"], cost: 1 },
+      { name: "b", after: ["a"], cost: 1 },
+      { name: "c", after: ["a"], cost: 1 },
+      { name: "a", after: [], cost: 1 },
+    ];
+    expect((await run(plans, 2)).failure).toBeUndefined();
+  });
+});

@@ -1,0 +1,263 @@
+import * as pulumi from "@pulumi/pulumi";
+import fc from "fast-check";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import {
+  defaultPort,
+  type RawSettings,
+  readSettings,
+  resolveSettings,
+  type Surroundings,
+  unknownKeys,
+} from "../../components/settings.ts";
+
+const RAW: RawSettings = {
+  bootstrap: "auto",
+  database: "sectorwars_dev",
+  port: 0,
+  memory: 2048,
+  cpus: 2,
+  maxConnections: 100,
+  passwordVersion: 1,
+  readonlyDenyList: ["admin_credentials", "mfa_*"],
+  keepDataOnDestroy: false,
+  importJobs: 2,
+  baseImage: "auto",
+  dockerHost: "auto",
+};
+const AROUND: Surroundings = { stack: "dev", neonUrlIsSet: false, images: {} };
+
+const resolve = (raw: Partial<RawSettings> = {}, around: Partial<Surroundings> = {}) =>
+  resolveSettings({ ...RAW, ...raw }, { ...AROUND, ...around });
+
+/** The message without its first line, which is the same for all. */
+function complaint(raw: Partial<RawSettings>): string {
+  try {
+    resolve(raw);
+  } catch (error) {
+    expect(pulumi.RunError.isInstance(error)).toBe(true);
+    const [first, ...rest] = (error as Error).message.split("\n");
+    expect(first).toBe('Settings of the stack "dev":');
+    return rest.map((line) => line.trim()).join("\n");
+  }
+  throw new Error("nothing was wrong");
+}
+
+describe("the settings that nobody changed", () => {
+  test("are completed for the stack dev", () => {
+    expect(resolve()).toEqual({
+      stack: "dev",
+      bootstrap: "sample",
+      bootstrapChosen: false,
+      database: "sectorwars_dev",
+      port: 5433,
+      memoryMiB: 2048,
+      cpus: 2,
+      maxConnections: 100,
+      passwordVersion: 1,
+      readonlyDenyList: ["admin_credentials", "mfa_*"],
+      keepDataOnDestroy: false,
+      importJobs: 2,
+      baseImage: "postgres:15-alpine",
+      newerPostgres: "postgres:18-alpine",
+      dockerHost: undefined,
+    });
+  });
+
+  test("take the images that were found or built", () => {
+    const images = { databaseBase: "base:15", newerPostgres: "newer:18" };
+    expect(resolve({}, { images })).toMatchObject({ baseImage: "base:15", newerPostgres: "newer:18" });
+    expect(resolve({ baseImage: "mine:15" }, { images })).toMatchObject({ baseImage: "mine:15" });
+  });
+
+  test("take an engine and a port that were given", () => {
+    expect(resolve({ dockerHost: "ssh://me@box", port: 6000 })).toMatchObject({
+      dockerHost: "ssh://me@box",
+      port: 6000,
+    });
+  });
+});
+
+describe("bootstrap", () => {
+  test.each([
+    ["auto", false, "sample", false],
+    ["auto", true, "neon", false],
+    ["sample", true, "sample", true],
+    ["neon", false, "neon", true],
+    ["empty", true, "empty", true],
+  ])("%s, with a URL in the environment: %s, is %s", (given, neonUrlIsSet, bootstrap, bootstrapChosen) => {
+    expect(resolve({ bootstrap: given }, { neonUrlIsSet })).toMatchObject({ bootstrap, bootstrapChosen });
+  });
+});
+
+const NAME_RULE = "use up to 41 small letters, digits and _, a letter first";
+
+describe("a wrong value is named with what it may be", () => {
+  test.each<[Partial<RawSettings>, string]>([
+    [{ bootstrap: "neno" }, 'bootstrap is "neno": choose sample, neon, empty or auto'],
+    [{ bootstrap: "" }, 'bootstrap is "": choose sample, neon, empty or auto'],
+    [
+      { bootstrap: "backup" },
+      'bootstrap is "backup": restoring a stack from a backup is not there yet. Use sample, neon or empty',
+    ],
+    [{ database: "Sector" }, `database is "Sector": ${NAME_RULE}`],
+    [{ database: "" }, `database is "": ${NAME_RULE}`],
+    [{ database: "1st" }, `database is "1st": ${NAME_RULE}`],
+    [{ database: "a\n" }, `database is "a\\n": ${NAME_RULE}`],
+    [{ database: `a${"b".repeat(41)}` }, `database is "a${"b".repeat(41)}": ${NAME_RULE}`],
+    [{ database: "postgres" }, `database is "postgres": that name is PostgreSQL's own`],
+    [{ database: "template0" }, `database is "template0": that name is PostgreSQL's own`],
+    [{ port: 80 }, "port is 80: choose 1024 to 65535, or 0 for the default"],
+    [{ port: 65536 }, "port is 65536: choose 1024 to 65535, or 0 for the default"],
+    [{ port: 5433.5 }, "port is 5433.5: choose 1024 to 65535, or 0 for the default"],
+    [{ port: -1 }, "port is -1: choose 1024 to 65535, or 0 for the default"],
+    [{ memory: 255 }, "memory is 255: give MiB, at least 256"],
+    [{ memory: 512.5 }, "memory is 512.5: give MiB, at least 256"],
+    [{ cpus: 0 }, "cpus is 0: give a whole number, at least 1"],
+    [{ cpus: 1.5 }, "cpus is 1.5: give a whole number, at least 1"],
+    [{ maxConnections: 9 }, "maxConnections is 9: choose 10 to 10000"],
+    [{ maxConnections: 10_001 }, "maxConnections is 10001: choose 10 to 10000"],
+    [{ passwordVersion: 0 }, "passwordVersion is 0: give a whole number, at least 1"],
+    [{ importJobs: 0 }, "importJobs is 0: choose 1 to 16"],
+    [{ importJobs: 17 }, "importJobs is 17: choose 1 to 16"],
+    [
+      { readonlyDenyList: ["fine_*", "public.users"] },
+      'readonlyDenyList is ["fine_*","public.users"]: give names of tables, with * for any characters',
+    ],
+    [
+      { readonlyDenyList: ["a'; DROP TABLE x"] },
+      'readonlyDenyList is ["a\'; DROP TABLE x"]: give names of tables, with * for any characters',
+    ],
+  ])("%j", (raw, message) => {
+    expect(complaint(raw)).toBe(message);
+  });
+
+  test("all of them at once, in the order of the settings", () => {
+    expect(complaint({ bootstrap: "x", port: 1, memory: 1, cpus: 0, importJobs: 99 })).toMatchInlineSnapshot(`
+      "bootstrap is "x": choose sample, neon, empty or auto
+      port is 1: choose 1024 to 65535, or 0 for the default
+      memory is 1: give MiB, at least 256
+      cpus is 0: give a whole number, at least 1
+      importJobs is 99: choose 1 to 16"
+    `);
+  });
+
+  test("the limits themselves are fine", () => {
+    for (const raw of [
+      { port: 1024 },
+      { port: 65535 },
+      { memory: 256 },
+      { cpus: 1 },
+      { maxConnections: 10 },
+      { maxConnections: 10_000 },
+      { importJobs: 1 },
+      { importJobs: 16 },
+      { database: `a${"b".repeat(40)}` },
+      { readonlyDenyList: [] },
+    ]) {
+      expect(() => resolve(raw)).not.toThrow();
+    }
+  });
+});
+
+describe("the default port", () => {
+  test("is the application's own for dev", () => expect(defaultPort("dev")).toBe(5433));
+
+  test("is a port of its own for any other stack, always the same", () => {
+    fc.assert(
+      fc.property(
+        fc.string().filter((stack) => stack !== "dev"),
+        (stack) => {
+          const port = defaultPort(stack);
+          expect(port).toBeGreaterThanOrEqual(15433);
+          expect(port).toBeLessThanOrEqual(19432);
+          expect(defaultPort(stack)).toBe(port);
+          expect(resolve({}, { stack }).port).toBe(port);
+        },
+      ),
+    );
+    // Ports that stacks already have must survive a change of this code.
+    expect([defaultPort("ci"), defaultPort("test"), defaultPort("staging")]).toMatchInlineSnapshot(`
+      [
+        19394,
+        15978,
+        15996,
+      ]
+    `);
+  });
+});
+
+test("settings cannot be changed by whoever gets them", () => {
+  const given = ["a"];
+  const settings = resolve({ readonlyDenyList: given });
+  expect(Object.isFrozen(settings)).toBe(true);
+  expect(Object.isFrozen(settings.readonlyDenyList)).toBe(true);
+  given.push("b");
+  expect(settings.readonlyDenyList).toEqual(["a"]);
+});
+
+test("unknown keys are those of this project that no setting has", () => {
+  expect(
+    unknownKeys("sectorwars-database", [
+      "sectorwars-database:port",
+      "sectorwars-database:prot",
+      "docker:host",
+      "sectorwars-database-two:whatever",
+      "sectorwars-database:Memory",
+      "sectorwars-database:toString",
+    ]),
+  ).toEqual(["prot", "Memory", "toString"]);
+});
+
+describe("the settings as Pulumi has them", () => {
+  const asConfig = (values: Record<string, unknown>) =>
+    Object.fromEntries(
+      Object.entries(values).map(([key, value]) => [
+        `sectorwars-database:${key}`,
+        typeof value === "string" ? value : JSON.stringify(value),
+      ]),
+    );
+
+  const configure = async (values: Record<string, unknown>) => {
+    await pulumi.runtime.setMocks(
+      { newResource: () => ({ id: "", state: {} }), call: ({ inputs }) => inputs },
+      "sectorwars-database",
+      "elsewhere",
+    );
+    pulumi.runtime.setAllConfig(asConfig(values));
+  };
+
+  afterEach(() => {
+    vi.unstubAllEnvs();
+  });
+
+  test("are read, each of them", async () => {
+    await configure({ ...RAW, baseImage: "base:15", bootstrap: "auto" });
+    vi.stubEnv("NEON_DATABASE_URL", "postgresql://u:p@h/d");
+    expect(readSettings()).toMatchObject({
+      stack: "elsewhere",
+      bootstrap: "neon",
+      bootstrapChosen: false,
+      database: "sectorwars_dev",
+      port: defaultPort("elsewhere"),
+      readonlyDenyList: ["admin_credentials", "mfa_*"],
+      keepDataOnDestroy: false,
+      baseImage: "base:15",
+    });
+    vi.stubEnv("NEON_DATABASE_URL", "");
+    expect(readSettings().bootstrap).toBe("sample");
+  });
+
+  test("are refused when one of them is unknown", async () => {
+    const known =
+      "bootstrap, database, port, memory, cpus, maxConnections, passwordVersion, readonlyDenyList, keepDataOnDestroy, " +
+      "importJobs, baseImage, dockerHost";
+    await configure({ ...RAW, prot: 5434 });
+    expect(() => readSettings()).toThrow(
+      new pulumi.RunError(`Unknown setting: prot. Known: ${known}. Remove one with: pulumi config rm prot`),
+    );
+    await configure({ ...RAW, prot: 5434, memroy: 1 });
+    expect(() => readSettings()).toThrow(
+      new pulumi.RunError(`Unknown settings: prot, memroy. Known: ${known}. Remove one with: pulumi config rm prot`),
+    );
+  });
+});

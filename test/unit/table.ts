@@ -1,0 +1,17 @@
+import type { Table } from "../../components/import/types.ts";
+import { qualified } from "../../lib/postgres.ts";
+
+/** A table as the catalog describes it; only what a test is about need be said. */
+export function makeTable(name: string, more: Partial<Table> = {}): Table {
+  const schema = more.schema ?? "public";
+  return {
+    schema,
+    name,
+    sql: qualified(schema, name),
+    columns: [{ name: "id", generated: false }],
+    format: "binary",
+    key: ["id"],
+    bytes: 8192,
+    ...more,
+  };
+}
