@@ -44,7 +44,7 @@ const url = (role: string, password: pulumi.Output<string>) =>
 export const container = server.containerName;
 export const postgresVersion = server.version;
 export const address = `${host}:${port}/${database}`;
-export const imported = data?.summary;
+export const imported = data?.summary ?? null;
 export const urls = {
   superuser: url(superuser, superuserPassword),
   ...Object.fromEntries(Object.entries(roles.access).map(([key, role]) => [key, url(role.name, role.password)])),

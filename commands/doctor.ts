@@ -90,7 +90,7 @@ async function checkServer(outputs: StackOutputs): Promise<Finding[]> {
     const log = state ? await containerLog(outputs.container, 30) : "";
     const seen = state ? `${state.status}, exit code ${state.exitCode}; ${likelyCause(log, state)}` : "it is not there";
     const remedy = state
-      ? `docker start ${outputs.container}, or pulumi up`
+      ? `docker start ${outputs.container}`
       : "Run pulumi refresh, then pulumi up; the volume keeps the data.";
     return [wrong(`Container ${outputs.container}`, seen, remedy)];
   }

@@ -14,7 +14,7 @@ export interface StackOutputs {
   network: string;
   postgresVersion: string;
   address: string;
-  imported?: ImportSummary;
+  imported: ImportSummary | null;
   urls: Record<string, string>;
 }
 
