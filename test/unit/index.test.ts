@@ -67,7 +67,7 @@ describe("the program", () => {
     expect((await run("dev")).types.filter(isImport)).toHaveLength(1);
     const empty = await run("dev", { bootstrap: "empty" });
     expect(empty.types.filter(isImport)).toEqual([]);
-    expect(empty.program.imported).toBeUndefined();
+    expect(empty.program.imported).toBeNull();
   });
 
   test("does nothing with settings that do not fit", async () => {
