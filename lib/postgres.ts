@@ -27,8 +27,8 @@ export interface ConnectOptions {
 
 /** SQLSTATEs of a server that is there but not ready yet: starting up, shutting down, out of connections. */
 const NOT_READY = new Set(["57P03", "57P01", "53300"]);
-/** Network errors that pass: nobody listens yet, the name is being set up, a suspended endpoint is waking. */
-const PASSING = new Set(["ECONNREFUSED", "ECONNRESET", "ENOTFOUND", "EAI_AGAIN", "ETIMEDOUT", "EHOSTUNREACH", "EPIPE"]);
+/** Network errors that pass: nobody listens yet, a suspended endpoint is waking. A name that is not known stays so. */
+const PASSING = new Set(["ECONNREFUSED", "ECONNRESET", "EAI_AGAIN", "ETIMEDOUT", "EHOSTUNREACH", "EPIPE"]);
 
 /** Whether another attempt may help. A wrong password or a missing database never gets better by waiting. */
 export function isPassing(error: unknown): boolean {

@@ -8,7 +8,7 @@ import type { NeonImportInputs } from "./neon-import.ts";
 import { startSample } from "./sample.ts";
 import { helperLabel } from "./schema.ts";
 import { parseSourceUrl } from "./source-url.ts";
-import { readMarker } from "./swap.ts";
+import { clearAside, maintenance, readMarker } from "./swap.ts";
 import type { ImportSummary, Source, Target } from "./types.ts";
 import { runImport } from "./worker.ts";
 
@@ -67,7 +67,10 @@ async function extraRoots(): Promise<string | undefined> {
 
 async function importOnce(inputs: NeonImportInputs): Promise<ImportSummary> {
   const former = await formerImport(inputs);
-  if (former) return former;
+  if (former) {
+    await withConnection(maintenance(addressOf(inputs)), (client) => clearAside(client, inputs.database));
+    return former;
+  }
   const clear = () => removeContainers(helperLabel(inputs.stack), { host: inputs.dockerHost });
   await clear();
   try {

@@ -21,6 +21,8 @@ export function describeSourceError(label: string, error: unknown): Error {
     "28P01": "The password is wrong. Copy NEON_DATABASE_URL anew from the Neon console",
     "28000": "The server refuses this user. Check the user in NEON_DATABASE_URL",
     "3D000": "There is no such database. Check the name at the end of NEON_DATABASE_URL",
+    EAI_AGAIN: "The host's name cannot be looked up now. Check the network",
+    CERT_SIGNATURE_FAILURE: "Its certificate is signed by nobody this machine trusts",
     ENOTFOUND: "The host's name is not known. Check it in NEON_DATABASE_URL, and the network",
     ECONNREFUSED: "Nobody listens there. Check host and port in NEON_DATABASE_URL",
     ETIMEDOUT: "There is no answer. Check the network, and whether the project is suspended in the Neon console",

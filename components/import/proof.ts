@@ -20,17 +20,20 @@ export interface SetFingerprint {
   sums: string;
 }
 
-/** The row as text; written once, it feeds both hashes. OFFSET 0 keeps the planner from writing it twice. */
-const rowsAsText = (table: Table) => `SELECT t::text AS r FROM ONLY ${table.sql} t OFFSET 0`;
+/** Anything with rows, by its name in SQL. */
+type Relation = Pick<Table, "sql">;
 
-export const setFingerprintSql = (table: Table): string => `
+/** The row as text; written once, it feeds both hashes. OFFSET 0 keeps the planner from writing it twice. */
+const rowsAsText = (table: Relation) => `SELECT t::text AS r FROM ONLY ${table.sql} t OFFSET 0`;
+
+export const setFingerprintSql = (table: Relation): string => `
   SELECT count(*)::float8 AS rows,
     coalesce(sum(hashtextextended(r, 0)::numeric), 0) || ' ' ||
     coalesce(sum(hashtextextended(r, ${OTHER_SEED})::numeric), 0) AS sums
   FROM (${rowsAsText(table)}) x`;
 
 /** Fingerprint of a table's rows as a set. A sum, not an exclusive or, which two equal rows would leave unchanged. */
-export async function setFingerprint(table: Table, client: pg.Client): Promise<SetFingerprint> {
+export async function setFingerprint(table: Relation, client: pg.Client): Promise<SetFingerprint> {
   const { rows } = await client.query<SetFingerprint>(setFingerprintSql(table));
   return rows[0] ?? { rows: 0, sums: "" };
 }

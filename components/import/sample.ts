@@ -14,7 +14,7 @@ const DATABASE = "sectorwars_sample";
 const USER = "sample_owner";
 /** Its name inside the stack's own network. */
 const ALIAS = "sample-source";
-const STARTS_WITHIN_MS = 90_000;
+const STARTS_WITHIN_MS = 180_000;
 
 /** Runs inside the container as the server's user, before anybody connects. What is lost with the sample is made again. */
 const TLS_SCRIPT = `

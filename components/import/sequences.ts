@@ -8,8 +8,8 @@ import type { SequenceState } from "./types.ts";
 export const describeState = ({ lastValue, isCalled }: SequenceState): string =>
   `${lastValue}${isCalled ? "" : " (not used yet)"}`;
 
-/** Sets the target's sequences to where the source's stand, and reads them back. */
-export async function copySequences(names: string[], source: pg.Client, target: pg.Client) {
+/** Sets the target's sequences to where the source's stand; returns where that is. */
+export async function copySequences(names: string[], source: pg.Client, target: pg.Client): Promise<SequenceState[]> {
   const theirs = await readSequences(source, names);
   if (theirs.length > 0) {
     await target.query(
@@ -18,7 +18,15 @@ export async function copySequences(names: string[], source: pg.Client, target: 
         .join(";"),
     );
   }
-  const ours = await readSequences(target, names);
+  return theirs;
+}
+
+/** The sequences' states as they were set, beside what the target says they are. */
+export async function compareSequences(theirs: readonly SequenceState[], target: pg.Client) {
+  const ours = await readSequences(
+    target,
+    theirs.map(({ name }) => name),
+  );
   return theirs.map((state, index) => ({
     name: state.name,
     source: describeState(state),

@@ -62,6 +62,35 @@ export async function readMarker(client: pg.Client): Promise<ImportSummary | und
  */
 export async function swapIn(client: pg.Client, target: Address): Promise<void> {
   const { database } = target;
+  // From here on only superusers get in: what is found empty stays empty until it is replaced.
+  await client.query(`ALTER DATABASE ${ident(database)} CONNECTION LIMIT 0`);
+  try {
+    await endSessions(client, [database, asideName(database)]);
+    await refuseFilled(target);
+    await client.query(`
+      BEGIN;
+      ALTER DATABASE ${ident(database)} RENAME TO ${ident(formerName(database))};
+      ALTER DATABASE ${ident(asideName(database))} RENAME TO ${ident(database)};
+      COMMIT`);
+  } catch (error) {
+    await client.query("ROLLBACK");
+    await client.query(`ALTER DATABASE ${ident(database)} CONNECTION LIMIT -1`);
+    throw error;
+  }
+  // The data is in place. The empty database that is left over is cleared by the next run, should that fail here.
+  await client.query(`DROP DATABASE ${ident(formerName(database))} WITH (FORCE)`).catch(() => {});
+}
+
+/** Ends sessions that would forbid the renaming. The target is empty: one that idles in it has nothing to lose. */
+async function endSessions(client: pg.Client, databases: string[]): Promise<void> {
+  await client.query(
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = ANY ($1) AND pid <> pg_backend_pid()",
+    [databases],
+  );
+}
+
+async function refuseFilled(target: Address): Promise<void> {
+  const { database } = target;
   const relations = await withConnection(target, findRelations);
   if (relations.length > 0) {
     throw new Error(
@@ -69,16 +98,4 @@ export async function swapIn(client: pg.Client, target: Address): Promise<void> 
         `Stop what uses it, empty or reset it, then run pulumi up again.`,
     );
   }
-  // The target is empty: a session that idles in it has nothing to lose, but would forbid the renaming.
-  await client.query(
-    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ANY ($1) AND pid <> pg_backend_pid()",
-    [[database, asideName(database)]],
-  );
-  await client.query(`
-    BEGIN;
-    ALTER DATABASE ${ident(database)} RENAME TO ${ident(formerName(database))};
-    ALTER DATABASE ${ident(asideName(database))} RENAME TO ${ident(database)};
-    COMMIT`);
-  // The data is in place. The empty database that is left over is cleared by the next run, should that fail here.
-  await client.query(`DROP DATABASE ${ident(formerName(database))} WITH (FORCE)`).catch(() => {});
 }

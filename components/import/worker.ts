@@ -1,9 +1,10 @@
 /** The import, from its first look at the source to the report. Each phase is a module of its own. */
 import type { ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { removeContainers } from "../../lib/docker.ts";
-import { withConnection } from "../../lib/postgres.ts";
+import { isPassing, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../roles/names.ts";
 import { compareSchemas } from "./dump-entries.ts";
 import { type Ends, loadTables, makeRest, planTables, readBelonging } from "./load.ts";
@@ -12,11 +13,12 @@ import { humanBytes, Progress } from "./progress.ts";
 import { writeReport } from "./report.ts";
 import { copyRestrictions } from "./restrictions.ts";
 import { dumpAside, dumpSource, helperLabel, makeBefore } from "./schema.ts";
-import { copySequences } from "./sequences.ts";
+import { compareSequences, copySequences } from "./sequences.ts";
 import { openTarget } from "./session.ts";
 import { exportSnapshot, joinSnapshot } from "./snapshot.ts";
 import { clearAside, lockServer, maintenance, makeAside, swapIn, writeMarker } from "./swap.ts";
 import type { Catalog, ImportSpec, ImportSummary, Report, Table } from "./types.ts";
+import { refreshViews } from "./views.ts";
 
 /** Phases in order; a test may end the process in any of them. */
 export const PHASES = [
@@ -40,6 +42,24 @@ export interface ImportHooks {
   onLoaded?: (table: Table) => Promise<void>;
 }
 
+type End = "source" | "target";
+
+/** Milliseconds in which a connection that broke is noticed at all its ends. */
+const NOTICING_MS = 300;
+
+/** A server that went away is told as such, not as what some socket made of it. */
+async function explain(error: unknown, holdings: Holdings, spec: ImportSpec): Promise<unknown> {
+  const { code, message } = error as { code?: string; message?: string };
+  if (!isPassing(error) && code !== "ERR_STREAM_PREMATURE_CLOSE") return error;
+  await sleep(NOTICING_MS);
+  if (holdings.lost === undefined) return error;
+  const who = holdings.lost === "source" ? `The source ${spec.source.label}` : "The target's server";
+  return new Error(
+    `${who} went away while the import ran (${message}); the target's database is as it was. When it is back, run pulumi up again.`,
+    { cause: error },
+  );
+}
+
 /** Ends a session at once, whatever it is doing: a polite end would wait behind a copy that nobody reads. */
 function drop(client: pg.Client): void {
   (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
@@ -49,14 +69,20 @@ function drop(client: pg.Client): void {
 class Holdings {
   private readonly clients: pg.Client[] = [];
   private readonly children = new Set<ChildProcess>();
+  /** The end whose connection was the first to be lost. */
+  lost: End | undefined;
 
   readonly watch = (child: ChildProcess): void => {
     this.children.add(child);
     child.once("close", () => this.children.delete(child));
   };
 
-  async keep(client: Promise<pg.Client>): Promise<pg.Client> {
-    this.clients.push(await client);
+  async keep(end: End, opening: Promise<pg.Client>): Promise<pg.Client> {
+    const client = await opening;
+    this.clients.push(client);
+    client.once("end", () => {
+      this.lost ??= end;
+    });
     return client;
   }
 
@@ -86,6 +112,8 @@ export async function runImport(spec: ImportSpec, hooks: ImportHooks): Promise<I
     const seen = await preflight(spec);
     endPreflight();
     if (seen.done) {
+      // A run that died right behind the swap has left the database that was replaced.
+      await clearAside(keeper, spec.target.address.database);
       hooks.say(
         `import: ${spec.target.address.database} was imported before, at ${seen.done.finishedAt}; nothing to do`,
       );
@@ -115,8 +143,9 @@ export async function runImport(spec: ImportSpec, hooks: ImportHooks): Promise<I
       report.verdict = "identical";
       return summary;
     } catch (error) {
-      report.error = (error as Error).message;
-      throw error;
+      const explained = await explain(error, holdings, spec);
+      report.error = (explained as Error).message;
+      throw explained;
     } finally {
       holdings.close();
       if (report.verdict !== "identical") {
@@ -147,14 +176,14 @@ async function copyAndProve(spec: ImportSpec, catalog: Catalog, work: Work): Pro
 
   const endSnapshot = await enter("snapshot", `one snapshot of ${catalog.tables.length} tables`);
   const snapshot = await exportSnapshot(source);
-  await holdings.keep(Promise.resolve(snapshot.holder));
+  await holdings.keep("source", Promise.resolve(snapshot.holder));
   endSnapshot();
 
   const endSchema = await enter("schema", "the schema, as pg_dump writes it");
   const schema = await dumpSource(spec, catalog, snapshot.id, holdings.watch);
   const belonging = await readBelonging(snapshot.holder);
   const aside = await makeAside(keeper, spec);
-  const main = await holdings.keep(openTarget(aside));
+  const main = await holdings.keep("target", openTarget(aside));
   await main.query(target.preparation(aside.database));
   await makeBefore(main, schema, catalog, target.owner);
   endSchema();
@@ -172,17 +201,20 @@ async function copyAndProve(spec: ImportSpec, catalog: Catalog, work: Work): Pro
   const endConstraints = await enter("constraints", `${rest.length} foreign keys, triggers, policies and others`);
   await makeRest(main, rest, target.owner);
   report.remarks.push(...(await copyRestrictions(Object.values(ROLE_NAMES), snapshot.holder, main)));
+  report.remarks.push(...(await refreshViews(schema.before, snapshot.holder, main, target.owner)));
   endConstraints();
 
   const endSequences = await enter(
     "sequences",
     `${catalog.sequences.length} sequences, and statistics for the planner`,
   );
-  report.sequences = await copySequences(catalog.sequences, snapshot.holder, main);
-  const [aSchema] = await Promise.all([dumpAside(spec, catalog, aside, holdings.watch), main.query("ANALYZE")]);
+  const sequences = await copySequences(catalog.sequences, snapshot.holder, main);
+  await main.query("ANALYZE");
   endSequences();
 
   const endCompare = await enter("compare", "both schemas and sequences, in both directions");
+  report.sequences = await compareSequences(sequences, main);
+  const aSchema = await dumpAside(spec, catalog, aside, holdings.watch);
   const entries = [...schema.before, ...schema.after];
   const differences = compareSchemas(entries, [...aSchema.before, ...aSchema.after]);
   report.schema = {
@@ -209,8 +241,8 @@ async function copyAndProve(spec: ImportSpec, catalog: Catalog, work: Work): Pro
   function openEnds(): Promise<Ends[]> {
     return Promise.all(
       Array.from({ length: spec.jobs }, async () => ({
-        source: await holdings.keep(joinSnapshot(source, snapshot)),
-        target: await holdings.keep(openTarget(aside)),
+        source: await holdings.keep("source", joinSnapshot(source, snapshot)),
+        target: await holdings.keep("target", openTarget(aside)),
       })),
     );
   }

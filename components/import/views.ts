@@ -1,0 +1,34 @@
+/** Materialised views: their definitions came with the schema, their rows are computed anew. */
+import type pg from "pg";
+import { ident, qualified } from "../../lib/postgres.ts";
+import type { Entry } from "./dump-entries.ts";
+import { entryKey } from "./load.ts";
+import { setFingerprint } from "./proof.ts";
+
+const POPULATED = `
+  SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind = 'm' AND c.relispopulated`;
+
+/**
+ * Fills those views that are filled on the source, in the dump's order, which has each behind those that it reads. Their rows
+ * are compared, too; but a query may give other rows on another day, so a difference is a remark and no failure.
+ */
+export async function refreshViews(entries: readonly Entry[], source: pg.Client, target: pg.Client, owner: string) {
+  const { rows } = await source.query<{ schema: string; name: string }>(POPULATED);
+  const populated = new Set(rows.map(({ schema, name }) => entryKey(schema, name)));
+  const remarks: string[] = [];
+  for (const { type, schema, name } of entries) {
+    if (type !== "MATERIALIZED VIEW" || !populated.has(entryKey(schema, name))) continue;
+    const sql = qualified(schema, name);
+    await target.query(`SET ROLE ${ident(owner)}; REFRESH MATERIALIZED VIEW ${sql}; RESET ROLE`);
+    const [theirs, ours] = await Promise.all([setFingerprint({ sql }, source), setFingerprint({ sql }, target)]);
+    const same = theirs.rows === ours.rows && theirs.sums === ours.sums;
+    remarks.push(
+      same
+        ? `the materialised view ${schema}.${name} was computed anew: the same ${ours.rows} rows`
+        : `the materialised view ${schema}.${name} was computed anew and holds other rows than on the source (${ours.rows}, there ` +
+            `${theirs.rows}): its query depends on more than the tables, or it was not up to date there`,
+    );
+  }
+  return remarks;
+}

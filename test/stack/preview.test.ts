@@ -1,0 +1,69 @@
+/** Previews for pull requests, on a clone with a change in it. */
+import { appendFile, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { docker } from "../../lib/docker.ts";
+import { run } from "./test-stack.ts";
+
+let clone: string;
+const git = (...args: string[]) =>
+  run("git", ["-C", clone, "-c", "user.name=test", "-c", "user.email=test@example.org", ...args]);
+const preview = (base: string) =>
+  run(join(clone, "script/preview"), [base], { NEON_DATABASE_URL: undefined, SECTORWARS_ROOT: undefined });
+const allOf = async (kind: string[]) => (await docker([...kind, "--filter", "name=sectorwars-preview"])).trim();
+
+beforeAll(async () => {
+  clone = await mkdtemp(join(tmpdir(), "sectorwars-preview-"));
+  await run("git", ["clone", "--quiet", "--shared", ".", clone]);
+  // What is not committed yet is part of what is tested.
+  const changed = await run("sh", [
+    "-c",
+    'git ls-files --modified --others --exclude-standard -z | xargs -0 -r tar -c 2>/dev/null | tar -x -C "$0"',
+    clone,
+  ]);
+  expect(changed.code).toBe(0);
+  await symlink(resolve("node_modules"), join(clone, "node_modules"));
+  await appendFile(
+    join(clone, "Pulumi.dev.yaml"),
+    "config:\n  sectorwars-database:bootstrap: empty\n  sectorwars-database:memory: 512\n",
+  );
+  await git("add", "-A");
+  await git("commit", "--quiet", "--message", "base");
+});
+afterAll(() => rm(clone, { recursive: true, force: true }));
+
+describe("script/preview", () => {
+  test("shows a change of settings as what it does to the base's stack, marks what loses data, and leaves nothing", async () => {
+    const settings = join(clone, "Pulumi.dev.yaml");
+    await writeFile(settings, (await readFile(settings, "utf8")).replace("memory: 512", "memory: 640"));
+    const naming = join(clone, "components/server/naming.ts");
+    // The volume gets another name, which means another volume.
+    await writeFile(naming, (await readFile(naming, "utf8")).replace("-data`", "-files`"));
+
+    const said = await preview("HEAD");
+    expect(said.text).toContain("### Preview against `HEAD`");
+    expect(said.code).toBe(0);
+    expect(said.stdout).toContain("> **This loses data:** `data` is replaced.");
+    expect(said.stdout).toMatch(/\| \*\*replaced, loses data\*\* \| `data` \| docker:index\/volume:Volume \| name \|/);
+    expect(said.stdout).toMatch(/\| replaced \| `server` \| docker:index\/container:Container \| .*command.* \|/);
+    expect(said.stdout).toContain("memory");
+    expect(said.stdout).not.toMatch(/encryptionsalt|AQAAA/);
+    expect(await allOf(["ps", "-a", "-q"])).toBe("");
+    expect(await allOf(["volume", "ls", "-q"])).toBe("");
+    expect(await allOf(["network", "ls", "-q"])).toBe("");
+    expect((await git("worktree", "list", "--porcelain")).stdout.match(/^worktree /gm)).toHaveLength(1);
+    expect(
+      (await git("status", "--porcelain")).stdout
+        .trim()
+        .split("\n")
+        .map((line) => line.trim()),
+    ).toEqual(["M Pulumi.dev.yaml", "M components/server/naming.ts"]);
+  });
+
+  test("a base that does not exist is an error before anything is made", async () => {
+    const said = await preview("no-such-branch");
+    expect(said.code).toBe(1);
+    expect(said.text).toContain("there is no commit 'no-such-branch'. Fetch it first: git fetch origin");
+  });
+});
