@@ -2,8 +2,8 @@
 import { execFile } from "node:child_process";
 import { readFile, statfs } from "node:fs/promises";
 import { promisify } from "node:util";
-import { reportFolder } from "../components/import/neon-import.ts";
 import { humanBytes } from "../components/import/progress.ts";
+import { reportFolder } from "../components/import/report-folder.ts";
 import type { Report } from "../components/import/types.ts";
 import { likelyCause } from "../components/server/likely-cause.ts";
 import { containerLog, containerState, docker } from "../lib/docker.ts";

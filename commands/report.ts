@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { readFile, stat } from "node:fs/promises";
 import { resolve } from "node:path";
-import { reportFolder } from "../components/import/neon-import.ts";
+import { reportFolder } from "../components/import/report-folder.ts";
 import { main } from "./cli.ts";
 
 /** Opens a file in the browser where there is a screen; says nothing where there is none. */

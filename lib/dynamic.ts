@@ -1,6 +1,6 @@
 /** Dynamic resources whose code stays on disk: what Pulumi serialises into the state is only this shell. */
 import { createHash } from "node:crypto";
-import type * as pulumi from "@pulumi/pulumi";
+import * as pulumi from "@pulumi/pulumi";
 
 type Provider = pulumi.dynamic.ResourceProvider;
 
@@ -22,6 +22,28 @@ export function providerOnDisk(module: string): Provider {
     update: async (id, olds, news) => (await load()).update?.(id, olds, news) ?? { outs: olds },
     delete: async (id, props) => (await load()).delete?.(id, props),
   };
+}
+
+/** A dynamic resource by {@link providerOnDisk}. */
+export abstract class ResourceOnDisk extends pulumi.dynamic.Resource {
+  /**
+   * @param type the resource's kind, for instance `import:ImportOnce`; Pulumi shows it.
+   * @param module path of the provider's module from the project's folder.
+   * @param outputs names of the properties that the provider adds to the inputs.
+   */
+  protected constructor(
+    type: `${string}:${string}`,
+    module: string,
+    name: string,
+    inputs: pulumi.Inputs,
+    outputs: readonly string[],
+    opts: pulumi.CustomResourceOptions,
+  ) {
+    // A property that Pulumi is to fill in must be named, without a value.
+    const unfilled = Object.fromEntries(outputs.map((output) => [output, undefined]));
+    const [group, kind] = type.split(":");
+    super(providerOnDisk(module), name, { ...inputs, ...unfilled }, opts, group, kind);
+  }
 }
 
 /** Inputs that are about how to reach a server, not about what is wanted of it. */

@@ -1,7 +1,8 @@
 /** The one-time import, declared. The work is done in import-provider.ts, when Pulumi creates the resource. */
 import * as pulumi from "@pulumi/pulumi";
-import { providerOnDisk } from "../../lib/dynamic.ts";
+import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import type { Bootstrap } from "../settings.ts";
+import { reportFolder } from "./report-folder.ts";
 import type { ImportSummary } from "./types.ts";
 
 export interface NeonImportArgs {
@@ -62,9 +63,6 @@ export class NeonImport extends pulumi.ComponentResource {
   }
 }
 
-/** Where a stack's reports are written, from the project's folder. */
-export const reportFolder = (stack: string): string => (stack === "dev" ? "reports" : `reports/${stack}`);
-
 /** Inputs of the resource, as its provider gets them. */
 export interface NeonImportInputs {
   stack: string;
@@ -87,17 +85,10 @@ export interface NeonImportInputs {
   reportFolder: string;
 }
 
-class ImportOnce extends pulumi.dynamic.Resource {
+class ImportOnce extends ResourceOnDisk {
   declare readonly summary: pulumi.Output<ImportSummary>;
 
-  constructor(name: string, args: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
-    super(
-      providerOnDisk("components/import/import-provider.ts"),
-      name,
-      { ...args, summary: undefined },
-      opts,
-      "import",
-      "ImportOnce",
-    );
+  constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
+    super("import:ImportOnce", "components/import/import-provider.ts", name, inputs, ["summary"], opts);
   }
 }

@@ -1,6 +1,6 @@
 /** Extensions and privileges of the database, kept as sql/ says. */
 import * as pulumi from "@pulumi/pulumi";
-import { providerOnDisk } from "../../lib/dynamic.ts";
+import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { preparationScript } from "./scripts.ts";
 
 export interface PrivilegesArgs {
@@ -56,15 +56,15 @@ export interface PreparedInputs {
   script: string;
 }
 
-class Prepared extends pulumi.dynamic.Resource {
-  constructor(name: string, args: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
+class Prepared extends ResourceOnDisk {
+  constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
     super(
-      providerOnDisk("components/privileges/prepared-provider.ts"),
+      "privileges:Prepared",
+      "components/privileges/prepared-provider.ts",
       name,
-      { ...args, grants: undefined, fingerprint: undefined },
+      inputs,
+      ["grants", "fingerprint"],
       opts,
-      "privileges",
-      "Prepared",
     );
   }
 }

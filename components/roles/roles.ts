@@ -2,7 +2,7 @@
 import * as postgresql from "@pulumi/postgresql";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomPassword } from "@pulumi/random";
-import { providerOnDisk } from "../../lib/dynamic.ts";
+import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { ROLE_NAMES, type RoleKey } from "./names.ts";
 
 /** Alphanumeric: a `%` breaks Alembic's configuration, other signs break URLs. 32 of them are 190 bits. */
@@ -88,15 +88,8 @@ export interface KeptRolesInputs {
   password: string;
 }
 
-class KeptRoles extends pulumi.dynamic.Resource {
-  constructor(name: string, args: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
-    super(
-      providerOnDisk("components/roles/kept-roles-provider.ts"),
-      name,
-      { ...args, taken: undefined },
-      opts,
-      "roles",
-      "KeptRoles",
-    );
+class KeptRoles extends ResourceOnDisk {
+  constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
+    super("roles:KeptRoles", "components/roles/kept-roles-provider.ts", name, inputs, ["taken"], opts);
   }
 }

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomPassword } from "@pulumi/random";
-import { providerOnDisk } from "../../lib/dynamic.ts";
+import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { namesFor } from "./naming.ts";
 import { asArguments, tune } from "./tuning.ts";
 
@@ -223,18 +223,18 @@ export interface HostCheckInputs {
   dockerHost: string | undefined;
 }
 
-class HostCheck extends pulumi.dynamic.Resource {
+class HostCheck extends ResourceOnDisk {
   /** Whether the engine can check a starting container's health at another pace than a running one's. */
   declare readonly knowsStartInterval: pulumi.Output<boolean>;
 
-  constructor(name: string, args: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
+  constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
     super(
-      providerOnDisk("components/server/host-check.ts"),
+      "server:HostCheck",
+      "components/server/host-check.ts",
       name,
-      { ...args, knowsStartInterval: undefined, fingerprint: undefined },
+      inputs,
+      ["knowsStartInterval", "fingerprint"],
       opts,
-      "server",
-      "HostCheck",
     );
   }
 }
@@ -252,18 +252,11 @@ export interface ServerReadyInputs {
   dockerHost: string | undefined;
 }
 
-class ServerReady extends pulumi.dynamic.Resource {
+class ServerReady extends ResourceOnDisk {
   declare readonly version: pulumi.Output<string>;
 
-  constructor(name: string, args: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
-    super(
-      providerOnDisk("components/server/readiness.ts"),
-      name,
-      { ...args, version: undefined, fingerprint: undefined },
-      opts,
-      "server",
-      "ServerReady",
-    );
+  constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
+    super("server:ServerReady", "components/server/readiness.ts", name, inputs, ["version", "fingerprint"], opts);
   }
 }
 
