@@ -11,7 +11,7 @@ export async function expectSameContents(spec: ImportSpec, spelling = (object: s
   const [theirs, ours] = await Promise.all([contentsOf(spec.source.address), contentsOf(spec.target.address)]);
   expect(Object.keys(theirs.tables).length).toBeGreaterThan(40);
   expect(ours.tables).toEqual(theirs.tables);
-  expect(Object.keys(theirs.sequences).length).toBeGreaterThan(20);
+  expect(Object.keys(theirs.sequences).length).toBeGreaterThan(15);
   expect(ours.sequences).toEqual(theirs.sequences);
   for (const kind of [
     "index",
