@@ -44,12 +44,21 @@ export interface ImportHooks {
 
 type End = "source" | "target";
 
+/** SQLSTATE of a server that has no room left. */
+const DISK_FULL = "53100";
 /** Milliseconds in which a connection that broke is noticed at all its ends. */
 const NOTICING_MS = 300;
 
 /** A server that went away is told as such, not as what some socket made of it. */
 async function explain(error: unknown, holdings: Holdings, spec: ImportSpec): Promise<unknown> {
   const { code, message } = error as { code?: string; message?: string };
+  if (code === DISK_FULL) {
+    return new Error(
+      `The target's disk is full (${message}); its database is as it was. Free some space (docker system df shows what ` +
+        `Docker holds), then run pulumi up again.`,
+      { cause: error },
+    );
+  }
   if (!isPassing(error) && code !== "ERR_STREAM_PREMATURE_CLOSE") return error;
   await sleep(NOTICING_MS);
   if (holdings.lost === undefined) return error;
