@@ -16,27 +16,24 @@ const access = { host, port, superuser, superuserPassword, passwordVersion, volu
 
 const roles = new Roles("roles", { ...access, ready: server.ready });
 
-const data =
-  bootstrap === "empty"
-    ? undefined
-    : new NeonImport("import", {
-        ...access,
-        stack,
-        database,
-        denyList,
-        bootstrap,
-        bootstrapChosen: settings.bootstrapChosen,
-        owner: ROLE_NAMES.owner,
-        network: server.networkName,
-        alias: server.alias,
-        image: server.imageId,
-        newerImage: settings.newerPostgres,
-        jobs: settings.importJobs,
-        dockerHost: settings.dockerHost,
-        after: [roles.ready],
-      });
+const data = new NeonImport("import", {
+  ...access,
+  stack,
+  database,
+  denyList,
+  bootstrap,
+  bootstrapChosen: settings.bootstrapChosen,
+  owner: ROLE_NAMES.owner,
+  network: server.networkName,
+  alias: server.alias,
+  image: server.imageId,
+  newerImage: settings.newerPostgres,
+  jobs: settings.importJobs,
+  dockerHost: settings.dockerHost,
+  after: [roles.ready],
+});
 
-new Privileges("privileges", { ...access, database, denyList, after: [data?.ready ?? roles.ready] });
+new Privileges("privileges", { ...access, database, denyList, after: [data.ready] });
 
 const url = (role: string, password: pulumi.Output<string>) =>
   pulumi.secret(pulumi.interpolate`postgresql://${role}:${password}@${host}:${port}/${database}`);
@@ -44,7 +41,7 @@ const url = (role: string, password: pulumi.Output<string>) =>
 export const container = server.containerName;
 export const postgresVersion = server.version;
 export const address = `${host}:${port}/${database}`;
-export const imported = data?.summary ?? null;
+export const imported = data.summary;
 export const urls = {
   superuser: url(superuser, superuserPassword),
   ...Object.fromEntries(Object.entries(roles.access).map(([key, role]) => [key, url(role.name, role.password)])),

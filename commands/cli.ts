@@ -13,6 +13,7 @@ export interface Invocation {
   rest: string[];
 }
 
+/** A command: what it is for, what it takes, what it does. */
 export interface Command {
   /** Shown by --help. */
   help: string;

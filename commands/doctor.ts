@@ -14,7 +14,8 @@ import { main } from "./cli.ts";
 const run = promisify(execFile);
 const GIB = 1024 ** 3;
 const ROOM_WANTED = 5 * GIB;
-const OLDEST_NODE = [22, 18] as const;
+const OLDEST_NODE = [24, 2] as const;
+const OLDEST_PULUMI = [3, 200] as const;
 const OLDEST_ENGINE = 20;
 
 /** One thing that was looked at. */
@@ -45,7 +46,13 @@ function checkNode(): Finding {
 async function checkPulumi(): Promise<Finding> {
   try {
     const { stdout } = await run("pulumi", ["version"]);
-    return fine("Pulumi CLI", stdout.trim());
+    const version = stdout.trim().replace(/^v/, "");
+    if (atLeast(version, OLDEST_PULUMI)) return fine("Pulumi CLI", version);
+    return wrong(
+      "Pulumi CLI",
+      version,
+      `It must be ${OLDEST_PULUMI.join(".")} or newer: script/bootstrap, then: . script/env`,
+    );
   } catch {
     return wrong("Pulumi CLI", "not on PATH", "Run script/bootstrap, then: . script/env");
   }
@@ -118,37 +125,45 @@ async function checkPort(outputs: StackOutputs): Promise<Finding> {
   }
 }
 
-async function checkImport(stack: string, outputs: StackOutputs): Promise<Finding> {
+/** The report of the last attempt: also of one that failed, and left the stack without outputs. */
+async function checkImport(stack: string): Promise<Finding> {
   const file = `${reportFolder(stack)}/import.json`;
+  const text = await readFile(file, "utf8").catch(() => undefined);
+  if (text === undefined) return fine("Last import", `no report of one in ${reportFolder(stack)}`);
+  const report: Report = JSON.parse(text);
+  const seen = `${report.verdict}, ${report.startedAt}, ${report.tables.length} tables`;
+  if (report.verdict === "identical") return fine("Last import", seen);
+  const remedy = `Read ${file.replace(".json", ".html")}, mend the cause, then pulumi up`;
+  return wrong("Last import", `${seen}: ${report.error?.split("\n")[0]}`, remedy);
+}
+
+/** A stack that is not up yet needs its port, or the update will say so. */
+async function checkStack(stack: string): Promise<Finding[]> {
   try {
-    const report: Report = JSON.parse(await readFile(file, "utf8"));
-    const seen = `${report.verdict}, ${report.startedAt}, ${report.tables.length} tables`;
-    if (report.verdict === "identical") return fine("Last import", seen);
-    return wrong(
-      "Last import",
-      `${seen}: ${report.error?.split("\n")[0]}`,
-      `Read ${file.replace(".json", ".html")}, mend the cause, then pulumi up`,
-    );
-  } catch {
-    if (outputs.imported)
-      return fine("Last import", `${outputs.imported.finishedAt}; its report is not on this machine`);
-    return fine("Last import", "none; the stack was made without one");
+    const outputs = await readStack(stack);
+    return [fine(`Stack ${stack}`, outputs.address), ...(await checkServer(outputs))];
+  } catch (error) {
+    return [wrong(`Stack ${stack}`, (error as Error).message, `Run: script/up --stack ${stack}`)];
   }
 }
 
+/** The images that were found or built must still be there: docker image prune may have taken them. */
+async function checkImages(): Promise<Finding[]> {
+  const text = await readFile(".local/images.json", "utf8").catch(() => undefined);
+  if (text === undefined) return [];
+  const { databaseBase } = JSON.parse(text);
+  const found = await docker(["image", "inspect", databaseBase]).then(
+    () => true,
+    () => false,
+  );
+  return [
+    found ? fine("Base image", databaseBase) : wrong("Base image", `${databaseBase} is gone`, "Run: script/bootstrap"),
+  ];
+}
+
 async function examine(stack: string): Promise<Finding[]> {
-  const findings = [checkNode(), await checkPulumi(), ...(await checkDocker())];
-  try {
-    const outputs = await readStack(stack);
-    findings.push(
-      fine(`Stack ${stack}`, outputs.address),
-      ...(await checkServer(outputs)),
-      await checkImport(stack, outputs),
-    );
-  } catch (error) {
-    findings.push(wrong(`Stack ${stack}`, (error as Error).message, `script/up --stack ${stack}`));
-  }
-  return findings;
+  const machine = [checkNode(), await checkPulumi(), ...(await checkDocker())];
+  return [...machine, ...(await checkImages()), ...(await checkStack(stack)), await checkImport(stack)];
 }
 
 /** A finding in words. */

@@ -71,6 +71,8 @@ const KEYS: ReadonlyArray<keyof RawSettings> = [
   "dockerHost",
 ];
 
+/** Major version of Node from which on all that the program uses is there. */
+const OLDEST_NODE = 24;
 const OFFICIAL_BASE = "postgres:15-alpine";
 const OFFICIAL_NEWER = "postgres:18-alpine";
 /** The stack that has the names and the port that the application's own files know. */
@@ -174,6 +176,13 @@ function readImages(): Surroundings["images"] {
  * @throws {pulumi.RunError} for unknown keys and for values that do not fit.
  */
 export function readSettings(): Settings {
+  const [major = 0] = process.versions.node.split(".").map(Number);
+  if (major < OLDEST_NODE) {
+    throw new pulumi.RunError(
+      `Node ${process.versions.node} runs this program, which needs ${OLDEST_NODE} or newer. The project brings one: . script/env ` +
+        `puts it first on PATH`,
+    );
+  }
   const config = new pulumi.Config();
   const unknown = unknownKeys(config.name, Object.keys(pulumi.runtime.allConfig()));
   if (unknown.length > 0) {

@@ -12,6 +12,7 @@ export class DockerError extends Error {
   }
 }
 
+/** How a docker command is run. */
 export interface DockerOptions {
   /** Docker engine, as DOCKER_HOST names it; the environment's, or the local one, if left out. */
   host?: string;

@@ -14,6 +14,7 @@ export interface Address {
   tls?: ConnectionOptions;
 }
 
+/** How patiently to connect, and what to do first. */
 export interface ConnectOptions {
   /** Milliseconds to keep trying while the server cannot be reached or is starting. 0 tries once. */
   patienceMs?: number;
@@ -55,6 +56,8 @@ export async function connect(address: Address, options: ConnectOptions = {}): P
       connectionTimeoutMillis: attemptMs,
       application_name: options.applicationName ?? "sectorwars-database",
       keepAlive: true,
+      // Without a delay of ours the kernel asks after two hours: a connection that a sleeping laptop lost would hang.
+      keepAliveInitialDelayMillis: 10_000,
     });
     // Without a listener, a server that goes away while the connection is idle would end the whole process.
     client.on("error", () => {});

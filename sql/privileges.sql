@@ -36,7 +36,8 @@ BEGIN
 		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
 		  AND c.relname LIKE ANY (:'denied'::text[])
 		  AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
-		  AND has_table_privilege(:'readonly', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+		  AND (has_table_privilege(:'readonly', c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')
+		    OR has_any_column_privilege(:'readonly', c.oid, 'SELECT, INSERT, UPDATE, REFERENCES'))
 	LOOP
 		EXECUTE format('REVOKE ALL ON %s FROM %I', denied.relation, :'readonly');
 	END LOOP;
@@ -50,7 +51,9 @@ CREATE EVENT TRIGGER sectorwars_deny_readonly ON ddl_command_end
 		'CREATE FOREIGN TABLE', 'ALTER TABLE', 'ALTER VIEW', 'ALTER MATERIALIZED VIEW', 'ALTER FOREIGN TABLE', 'GRANT')
 	EXECUTE FUNCTION sectorwars_stack.deny_readonly();
 
--- The list may have grown since the tables were made; a table that has left it gets its grant back.
+-- The list may have grown since the tables were made; a table that has left it gets its grant back. No other table does:
+-- where readonly has no grant, a migration took it.
+CREATE TABLE IF NOT EXISTS sectorwars_stack.readonly_denied (pattern text PRIMARY KEY);
 DO $body$
 DECLARE
 	found record;
@@ -60,6 +63,8 @@ BEGIN
 		FROM pg_class c
 		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relowner = :'owner'::regrole
 		  AND c.relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema', 'sectorwars_stack')
+		  AND (c.relname LIKE ANY (:'denied'::text[])
+		    OR EXISTS (SELECT FROM sectorwars_stack.readonly_denied d WHERE c.relname LIKE d.pattern))
 	LOOP
 		IF found.is_denied THEN
 			EXECUTE format('REVOKE ALL ON %s FROM %I', found.relation, :'readonly');
@@ -69,3 +74,5 @@ BEGIN
 	END LOOP;
 END
 $body$;
+DELETE FROM sectorwars_stack.readonly_denied;
+INSERT INTO sectorwars_stack.readonly_denied SELECT DISTINCT unnest(:'denied'::text[]);

@@ -106,18 +106,19 @@ export const provider: dynamic.ResourceProvider = {
   },
 
   /** A new password is only noted, for the next look at the database. */
-  async update(_id, olds: NeonImportInputs & { summary: ImportSummary }, news: NeonImportInputs) {
+  async update(_id, olds: NeonImportInputs & { summary: ImportSummary | null }, news: NeonImportInputs) {
     return { outs: { ...news, bootstrap: olds.bootstrap, summary: olds.summary } };
   },
 
   async create(inputs: NeonImportInputs) {
-    const summary = await importOnce(inputs);
+    const summary = inputs.bootstrap === "empty" ? null : await importOnce(inputs);
     return { id: `${inputs.database} from ${inputs.bootstrap}`, outs: { ...inputs, summary } };
   },
 
   /** A volume that was lost or made anew has no marker: then the resource is gone, and the next update imports again. */
   async read(id, props) {
     if (props === undefined) throw new Error("an import cannot be taken over from elsewhere; run pulumi up");
+    if ((props as NeonImportInputs).bootstrap === "empty") return { id, props };
     const summary = await formerImport(props as NeonImportInputs);
     return summary ? { id, props } : {};
   },

@@ -69,6 +69,14 @@ export function planTables(tables: Table[], entries: Entry[], { indexes, constra
   return { plans: [...plans.values()], rest };
 }
 
+/**
+ * How long a byte of a table takes in one task or another, roughly: what takes longest starts first, or the last worker would
+ * be left with it alone. Indexes that take rows apart (GIN above all) take longer than all else, a b-tree less than the proof.
+ */
+const ROWS_COST = 2;
+const PROOF_COST = 2;
+const indexCost = ({ sql }: Entry): number => (/ USING (gin|gist|spgist) /.test(sql) ? 4 : 1);
+
 /** What the tasks of a load share. */
 export interface LoadContext {
   owner: string;
@@ -98,18 +106,18 @@ export async function loadTables(plans: TablePlan[], ends: Ends[], context: Load
       {
         name: loaded,
         after: [],
-        cost: 2 * table.bytes,
+        cost: ROWS_COST * table.bytes,
         run: async ({ source, target }) => {
           const end = progress.begin(`rows ${table.schema}.${table.name}`);
           const transfer = await copyTable(table, source, target, (bytes) => progress.count(table, bytes));
           sent.set(table.sql, { ...transfer, seconds: end() });
-          progress.loaded(table, transfer.rows);
+          progress.loaded(transfer.rows);
         },
       },
       {
         name: keyed,
         after: [loaded],
-        cost: 2 * table.bytes,
+        cost: PROOF_COST * table.bytes,
         run: async ({ target }) => {
           await onLoaded?.(table);
           const end = progress.begin(`keys ${table.schema}.${table.name}`);
@@ -120,7 +128,7 @@ export async function loadTables(plans: TablePlan[], ends: Ends[], context: Load
       {
         name: `proof of ${table.sql}`,
         after: [keyed],
-        cost: table.bytes,
+        cost: PROOF_COST * table.bytes,
         run: async ({ source, target }) => {
           const { seconds, ...transfer } = sent.get(table.sql) as Transfer & { seconds: number };
           const end = progress.begin(`proof ${table.schema}.${table.name}`);
@@ -132,8 +140,7 @@ export async function loadTables(plans: TablePlan[], ends: Ends[], context: Load
       ...indexes.map((entry) => ({
         name: `index ${entry.schema}.${entry.name}`,
         after: [keyed],
-        // Building a large index takes longer than anything else: it starts as soon as it may.
-        cost: 4 * table.bytes,
+        cost: indexCost(entry) * table.bytes,
         run: async ({ target }: Ends) => {
           const end = progress.begin(`index ${entry.schema}.${entry.name}`);
           await asOwner(target, entry);

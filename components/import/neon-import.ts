@@ -5,10 +5,11 @@ import type { Bootstrap } from "../settings.ts";
 import { reportFolder } from "./report-folder.ts";
 import type { ImportSummary } from "./types.ts";
 
+/** What to import, and into what. */
 export interface NeonImportArgs {
   stack: string;
-  /** Where the data comes from: `neon` (NEON_DATABASE_URL) or `sample`. */
-  bootstrap: Exclude<Bootstrap, "empty">;
+  /** Where the data comes from: `neon` (NEON_DATABASE_URL), `sample`, or nowhere: `empty`. */
+  bootstrap: Bootstrap;
   /** Whether somebody chose it: a default that changes with the environment is no change of mind. */
   bootstrapChosen: boolean;
   database: string;
@@ -37,10 +38,10 @@ export interface NeonImportArgs {
   volume: pulumi.Resource;
 }
 
-/** Fills the database once, with proof. Later updates open no connection to the source. */
+/** Fills the database once, with proof, or notes that it began empty. Later updates open no connection to the source. */
 export class NeonImport extends pulumi.ComponentResource {
-  /** What was imported: counts and fingerprints, no address. */
-  readonly summary: pulumi.Output<ImportSummary>;
+  /** What was imported: counts and fingerprints, no address. Null where the stack began empty. */
+  readonly summary: pulumi.Output<ImportSummary | null>;
   readonly ready: pulumi.Resource;
 
   constructor(name: string, args: NeonImportArgs, opts?: pulumi.ComponentResourceOptions) {
@@ -55,7 +56,7 @@ export class NeonImport extends pulumi.ComponentResource {
         denyList: [...denyList],
         reportFolder: reportFolder(args.stack),
       },
-      { parent: this, dependsOn: after, deletedWith: volume, customTimeouts: { create: "24h" } },
+      { parent: this, dependsOn: after, deletedWith: volume },
     );
     this.summary = once.summary;
     this.ready = once;
@@ -66,7 +67,7 @@ export class NeonImport extends pulumi.ComponentResource {
 /** Inputs of the resource, as its provider gets them. */
 export interface NeonImportInputs {
   stack: string;
-  bootstrap: "neon" | "sample";
+  bootstrap: Bootstrap;
   bootstrapChosen: boolean;
   database: string;
   host: string;
@@ -86,7 +87,7 @@ export interface NeonImportInputs {
 }
 
 class ImportOnce extends ResourceOnDisk {
-  declare readonly summary: pulumi.Output<ImportSummary>;
+  declare readonly summary: pulumi.Output<ImportSummary | null>;
 
   constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
     super("import:ImportOnce", "components/import/import-provider.ts", name, inputs, ["summary"], opts);

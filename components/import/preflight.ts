@@ -1,13 +1,16 @@
 /** What must hold before anything is written, found out in one pass. */
 import type pg from "pg";
+import { type DockerError, docker } from "../../lib/docker.ts";
 import { withConnection } from "../../lib/postgres.ts";
 import { findRelations, readCatalog } from "./catalog.ts";
+import { TARGET_MAJOR } from "./schema.ts";
 import { openSource } from "./session.ts";
 import { readMarker } from "./swap.ts";
 import type { Catalog, ImportSpec, ImportSummary } from "./types.ts";
 
 const NEWEST_SOURCE = 18;
-const OLDEST_SOURCE = 10;
+/** Generated columns, which the catalog is asked about, came with 12. */
+const OLDEST_SOURCE = 12;
 
 /** The import's answer to a target that has been filled before, or to a source that may be copied. */
 export type Preflight =
@@ -82,6 +85,7 @@ export async function preflight(spec: ImportSpec): Promise<Preflight> {
   try {
     const client = await openSource(source.address);
     try {
+      await refuseOld(client);
       catalog = await readCatalog(client);
     } finally {
       await client.end().catch(() => {});
@@ -89,7 +93,7 @@ export async function preflight(spec: ImportSpec): Promise<Preflight> {
   } catch (error) {
     throw describeSourceError(source.label, error);
   }
-  blockers.push(...findBlockers(catalog, side));
+  blockers.push(...findBlockers(catalog, side), ...(await findDumpBlockers(spec, catalog)));
   if (blockers.length > 0) {
     throw new Error(`The import cannot start, and nothing was changed:\n${blockers.map((b) => `  - ${b}`).join("\n")}`);
   }
@@ -100,6 +104,30 @@ export async function preflight(spec: ImportSpec): Promise<Preflight> {
     );
   }
   return { catalog, targetVersion: side.version, targetCollation: side.collation, remarks };
+}
+
+/** A version whose catalog has not what is asked for is refused before it is asked. */
+async function refuseOld(client: pg.Client): Promise<void> {
+  const { rows } = await client.query("SHOW server_version_num");
+  const major = Math.floor(Number(rows[0].server_version_num) / 10000);
+  if (major < OLDEST_SOURCE) {
+    throw new Error(`it runs PostgreSQL ${major}; versions ${OLDEST_SOURCE} to ${NEWEST_SOURCE} can be imported`);
+  }
+}
+
+/** A source newer than the target needs a pg_dump of its own version or a newer one. */
+async function findDumpBlockers({ newerImage, dockerHost }: ImportSpec, catalog: Catalog): Promise<string[]> {
+  if (catalog.majorVersion <= TARGET_MAJOR || catalog.majorVersion > NEWEST_SOURCE) return [];
+  const said = await docker(["run", "--rm", "--entrypoint", "pg_dump", newerImage, "--version"], {
+    host: dockerHost,
+  }).catch((error: DockerError) => error.stderr);
+  const major = Number(/\(PostgreSQL\) (\d+)/.exec(said)?.[1] ?? 0);
+  if (major >= catalog.majorVersion) return [];
+  const have =
+    major > 0 ? `${newerImage} has that of ${major}` : `the image ${newerImage} is not here: script/bootstrap newer`;
+  return [
+    `the source runs PostgreSQL ${catalog.version}, which only a pg_dump of that version or newer reads, and ${have}`,
+  ];
 }
 
 const withTarget = <T>(spec: ImportSpec, work: (client: pg.Client) => Promise<T>) =>

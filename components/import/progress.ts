@@ -71,7 +71,7 @@ export class Progress {
   }
 
   /** Notes that a table's rows are in. */
-  loaded(_table: Table, rows: number): void {
+  loaded(rows: number): void {
     this.tables += 1;
     this.rows += rows;
   }

@@ -26,6 +26,7 @@ type Relation = Pick<Table, "sql">;
 /** The row as text; written once, it feeds both hashes. OFFSET 0 keeps the planner from writing it twice. */
 const rowsAsText = (table: Relation) => `SELECT t::text AS r FROM ONLY ${table.sql} t OFFSET 0`;
 
+/** The query behind {@link setFingerprint}. */
 export const setFingerprintSql = (table: Relation): string => `
   SELECT count(*)::float8 AS rows,
     coalesce(sum(hashtextextended(r, 0)::numeric), 0) || ' ' ||

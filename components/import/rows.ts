@@ -18,9 +18,11 @@ export interface Transfer {
   sha256: string;
 }
 
+/** Reads a table, in the format that means the same on both servers. */
 export const copyOutSql = (table: Table): string =>
   `COPY ${table.sql}${columnList(table)} TO STDOUT (FORMAT ${table.format})`;
 
+/** Fills a table that was emptied in the same transaction. */
 export const copyInSql = (table: Table): string =>
   `COPY ${table.sql}${columnList(table)} FROM STDIN (FORMAT ${table.format}, FREEZE)`;
 

@@ -1,6 +1,6 @@
 /** A source for those who have none at hand: a PostgreSQL with TLS and game-like data, alive for the time of one import. */
 import { randomBytes } from "node:crypto";
-import { cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { chmod, cp, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { makeServerCertificate, type ServerCertificate } from "../../lib/certificates.ts";
@@ -30,6 +30,7 @@ cat >>"$PGDATA/postgresql.conf" <<-CONF
 CONF
 `;
 
+/** Whose sample it is, and where it runs. */
 export interface SampleOptions {
   stack: string;
   /** PostgreSQL image, with the official image's entry point. */
@@ -52,6 +53,11 @@ async function writeFiles(folder: string, certificate: ServerCertificate, passwo
   await writeFile(join(own, "password"), password, readable);
   await writeFile(join(own, "server.crt"), certificate.certificate, readable);
   await writeFile(join(own, "server.key"), certificate.key, readable);
+  // A strict umask cuts the modes above; in the container the server's own user must read all of it.
+  for (const part of [init, own]) {
+    await chmod(part, 0o755);
+    for (const name of await readdir(part)) await chmod(join(part, name), 0o644);
+  }
 }
 
 /**

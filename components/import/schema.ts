@@ -136,7 +136,8 @@ export function dumpAside(
   );
 }
 
-const TARGET_MAJOR = 15;
+/** Major version of the database that is filled. */
+export const TARGET_MAJOR = 15;
 
 /** pg_dump reads servers of its own version and older ones, never newer ones. */
 export const dumpImage = (sourceMajor: number, image: string, newerImage: string): string =>

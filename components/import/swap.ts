@@ -1,6 +1,6 @@
 /** The database that is loaded aside, and the moment in which it takes the target's place. */
 import type pg from "pg";
-import { type Address, ident, withConnection } from "../../lib/postgres.ts";
+import { type Address, ident, literal, withConnection } from "../../lib/postgres.ts";
 import { findRelations, STACK_SCHEMA } from "./catalog.ts";
 import type { ImportSpec, ImportSummary } from "./types.ts";
 
@@ -25,17 +25,33 @@ export async function lockServer(client: pg.Client): Promise<void> {
     throw new Error("Another import into this server is running. Wait for it, or stop it, then try again.");
 }
 
-/** Removes what a run that died has left behind. */
+/** Written on the databases that an import makes or puts away, so that no other of such a name is ever dropped. */
+const ITS_OWN = "made by the import, and dropped by it";
+
+/**
+ * Removes what a run that died has left behind.
+ * @throws {Error} for a database of such a name that no import made.
+ */
 export async function clearAside(client: pg.Client, database: string): Promise<void> {
-  for (const name of [asideName(database), formerName(database)]) {
-    await client.query(`DROP DATABASE IF EXISTS ${ident(name)} WITH (FORCE)`);
+  const { rows } = await client.query<{ name: string; comment: string | null }>(
+    "SELECT datname AS name, shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = ANY ($1)",
+    [[asideName(database), formerName(database)]],
+  );
+  for (const { name, comment } of rows) {
+    if (comment !== ITS_OWN) {
+      throw new Error(
+        `There is a database ${name}, which no import made; its name is needed. Rename it: ALTER DATABASE ... RENAME TO ...`,
+      );
+    }
+    await client.query(`DROP DATABASE ${ident(name)} WITH (FORCE)`);
   }
 }
 
-/** Makes the database that is loaded aside, with the cluster's encoding and collation, extensions and privileges. */
+/** Makes the database that is loaded aside, with the cluster's encoding and collation; empty, but for its mark. */
 export async function makeAside(client: pg.Client, { target }: ImportSpec): Promise<Address> {
   const aside = { ...target.address, database: asideName(target.address.database) };
   await client.query(`CREATE DATABASE ${ident(aside.database)} TEMPLATE template0 OWNER ${ident(target.owner)}`);
+  await client.query(`COMMENT ON DATABASE ${ident(aside.database)} IS ${literal(ITS_OWN)}`);
   return aside;
 }
 
@@ -69,12 +85,15 @@ export async function swapIn(client: pg.Client, target: Address): Promise<void> 
     await refuseFilled(target);
     await client.query(`
       BEGIN;
+      COMMENT ON DATABASE ${ident(database)} IS ${literal(ITS_OWN)};
+      COMMENT ON DATABASE ${ident(asideName(database))} IS NULL;
       ALTER DATABASE ${ident(database)} RENAME TO ${ident(formerName(database))};
       ALTER DATABASE ${ident(asideName(database))} RENAME TO ${ident(database)};
       COMMIT`);
   } catch (error) {
-    await client.query("ROLLBACK");
-    await client.query(`ALTER DATABASE ${ident(database)} CONNECTION LIMIT -1`);
+    // Should the server be gone, the limit is lifted when it is made ready the next time.
+    await client.query("ROLLBACK").catch(() => {});
+    await client.query(`ALTER DATABASE ${ident(database)} CONNECTION LIMIT -1`).catch(() => {});
     throw error;
   }
   // The data is in place. The empty database that is left over is cleared by the next run, should that fail here.

@@ -6,6 +6,7 @@ import type pg from "pg";
 import { removeContainers } from "../../lib/docker.ts";
 import { isPassing, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../roles/names.ts";
+import { readCatalog } from "./catalog.ts";
 import { compareSchemas } from "./dump-entries.ts";
 import { type Ends, loadTables, makeRest, planTables, readBelonging } from "./load.ts";
 import { preflight } from "./preflight.ts";
@@ -15,7 +16,7 @@ import { copyRestrictions } from "./restrictions.ts";
 import { dumpAside, dumpSource, helperLabel, makeBefore } from "./schema.ts";
 import { compareSequences, copySequences } from "./sequences.ts";
 import { openTarget } from "./session.ts";
-import { exportSnapshot, joinSnapshot } from "./snapshot.ts";
+import { exportSnapshot, joinSnapshot, lockTables } from "./snapshot.ts";
 import { clearAside, lockServer, maintenance, makeAside, swapIn, writeMarker } from "./swap.ts";
 import type { Catalog, ImportSpec, ImportSummary, Report, Table } from "./types.ts";
 import { refreshViews } from "./views.ts";
@@ -31,8 +32,10 @@ export const PHASES = [
   "compare",
   "swap",
 ] as const;
+/** One of {@link PHASES}. */
 export type Phase = (typeof PHASES)[number];
 
+/** What an import tells others while it runs. */
 export interface ImportHooks {
   /** Shows a line to whoever waits. */
   say: (line: string) => void;
@@ -80,6 +83,7 @@ class Holdings {
   private readonly children = new Set<ChildProcess>();
   /** The end whose connection was the first to be lost. */
   lost: End | undefined;
+  private closing = false;
 
   readonly watch = (child: ChildProcess): void => {
     this.children.add(child);
@@ -90,12 +94,13 @@ class Holdings {
     const client = await opening;
     this.clients.push(client);
     client.once("end", () => {
-      this.lost ??= end;
+      if (!this.closing) this.lost ??= end;
     });
     return client;
   }
 
   close(): void {
+    this.closing = true;
     for (const child of this.children) child.kill("SIGKILL");
     for (const client of this.clients) drop(client);
   }
@@ -148,7 +153,7 @@ export async function runImport(spec: ImportSpec, hooks: ImportHooks): Promise<I
     };
     const holdings = new Holdings();
     try {
-      const summary = await copyAndProve(spec, seen.catalog, { enter, progress, report, holdings, keeper, hooks });
+      const summary = await copyAndProve(spec, { enter, progress, report, holdings, keeper, hooks });
       report.verdict = "identical";
       return summary;
     } catch (error) {
@@ -178,14 +183,18 @@ interface Work {
   hooks: ImportHooks;
 }
 
-async function copyAndProve(spec: ImportSpec, catalog: Catalog, work: Work): Promise<ImportSummary> {
+async function copyAndProve(spec: ImportSpec, work: Work): Promise<ImportSummary> {
   const { enter, progress, report, holdings, keeper, hooks } = work;
   const { source, target } = spec;
   await clearAside(keeper, target.address.database);
 
-  const endSnapshot = await enter("snapshot", `one snapshot of ${catalog.tables.length} tables`);
+  const endSnapshot = await enter("snapshot", "one snapshot for all that is read");
   const snapshot = await exportSnapshot(source);
   await holdings.keep("source", Promise.resolve(snapshot.holder));
+  // What was looked at before may have changed since; from here on everybody sees the same.
+  const catalog = await readCatalog(snapshot.holder);
+  await lockTables(snapshot.holder, catalog.tables);
+  report.skipped = catalog.skipped;
   endSnapshot();
 
   const endSchema = await enter("schema", "the schema, as pg_dump writes it");

@@ -41,6 +41,7 @@ async function prepare(inputs: PreparedInputs) {
   );
 }
 
+/** Keeps extensions and privileges as the script says. */
 export const provider: dynamic.ResourceProvider = {
   diff: diffByFingerprint,
 

@@ -3,6 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { preparationScript } from "./scripts.ts";
 
+/** Which database, and who must not read what. */
 export interface PrivilegesArgs {
   host: string;
   port: number;

@@ -3,6 +3,7 @@ import type { dynamic } from "@pulumi/pulumi";
 import { takeBack } from "./kept-roles.ts";
 import type { KeptRolesInputs } from "./roles.ts";
 
+/** Acts once, when the roles have been made. */
 export const provider: dynamic.ResourceProvider = {
   async diff() {
     return { changes: false };

@@ -10,4 +10,5 @@ export const ROLE_NAMES = {
   monitor: "sectorwars_monitor",
 } as const;
 
+/** What a role is for; its name follows from it. */
 export type RoleKey = keyof typeof ROLE_NAMES;

@@ -8,6 +8,7 @@ import { ROLE_NAMES, type RoleKey } from "./names.ts";
 /** Alphanumeric: a `%` breaks Alembic's configuration, other signs break URLs. 32 of them are 190 bits. */
 const PASSWORD = { length: 32, special: false };
 
+/** The server whose roles these are. */
 export interface RolesArgs {
   host: string;
   port: number;

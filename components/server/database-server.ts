@@ -21,6 +21,7 @@ const CPU_PERIOD = 100_000;
 /** A server that recovers after a crash may take its time; one that fails six times in a row is ill. */
 const HEALTH_PACE = { timeout: "5s", retries: 6, startPeriod: "1m0s" };
 
+/** What the server is to be. */
 export interface DatabaseServerArgs {
   /** The stack's name; the Docker objects' names follow from it. */
   stack: string;
@@ -64,10 +65,13 @@ export class DatabaseServer extends pulumi.ComponentResource {
     const names = namesFor(args.stack);
     const labels = [{ label: "sectorwars.stack", value: args.stack }];
     const own = { parent: this };
+    // Everything of this server lives on one engine, wherever the environment's is.
+    const engine = args.dockerHost ? new docker.Provider("engine", { host: args.dockerHost }, own) : undefined;
+    const onEngine = { ...own, provider: engine };
     const tuning = tune(args);
 
     const host = checkHost();
-    const network = new docker.Network("network", { name: names.network, labels }, { ...own, dependsOn: host });
+    const network = new docker.Network("network", { name: names.network, labels }, { ...onEngine, dependsOn: host });
     const volume = createVolume();
     const image = buildImage();
     const { initialPassword, password } = createPasswords();
@@ -95,7 +99,13 @@ export class DatabaseServer extends pulumi.ComponentResource {
     function checkHost() {
       return new HostCheck(
         "host",
-        { container: names.container, volume: names.volume, port: args.port, dockerHost: args.dockerHost },
+        {
+          stack: args.stack,
+          container: names.container,
+          volume: names.volume,
+          port: args.port,
+          dockerHost: args.dockerHost,
+        },
         own,
       );
     }
@@ -105,7 +115,7 @@ export class DatabaseServer extends pulumi.ComponentResource {
         "data",
         { name: names.volume, labels },
         {
-          ...own,
+          ...onEngine,
           dependsOn: host,
           retainOnDelete: args.keepData,
           // Losing this resource is losing the data: a change of labels is not worth it.
@@ -123,7 +133,7 @@ export class DatabaseServer extends pulumi.ComponentResource {
           triggers: { base: args.baseImage, files: folderHash(IMAGE_FOLDER) },
           keepLocally: true,
         },
-        { ...own, dependsOn: host },
+        { ...onEngine, dependsOn: host },
       );
     }
 
@@ -191,7 +201,7 @@ export class DatabaseServer extends pulumi.ComponentResource {
           mustRun: true,
           wait: false,
         },
-        { ...own, deleteBeforeReplace: true, replaceOnChanges: ["healthcheck"] },
+        { ...onEngine, deleteBeforeReplace: true, replaceOnChanges: ["healthcheck"] },
       );
     }
 
@@ -201,7 +211,6 @@ export class DatabaseServer extends pulumi.ComponentResource {
         {
           container: names.container,
           containerId: container.id,
-          volume: names.volume,
           host: LOCAL,
           port: args.port,
           database: args.database,
@@ -217,6 +226,7 @@ export class DatabaseServer extends pulumi.ComponentResource {
 
 /** Inputs of {@link HostCheck}. */
 export interface HostCheckInputs {
+  stack: string;
   container: string;
   volume: string;
   port: number;
@@ -243,7 +253,6 @@ class HostCheck extends ResourceOnDisk {
 export interface ServerReadyInputs {
   container: string;
   containerId: string;
-  volume: string;
   host: string;
   port: number;
   database: string;

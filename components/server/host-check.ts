@@ -56,18 +56,36 @@ async function checkName({ container, dockerHost }: HostCheckInputs): Promise<vo
   );
 }
 
+/** A volume of that name that no stack of this name made, Compose's for one, is never adopted in silence. */
+async function checkVolume({ stack, volume, dockerHost }: HostCheckInputs): Promise<void> {
+  const format = '{{index .Labels "sectorwars.stack"}}';
+  const owner = await docker(["volume", "inspect", "--format", format, volume], { host: dockerHost }).catch(
+    (error: DockerError) => {
+      if (/no such volume/i.test(error.stderr)) return undefined;
+      throw error;
+    },
+  );
+  if (owner === undefined || owner.trim() === stack) return;
+  throw new Error(
+    `A volume named ${volume} is there already, and this stack did not make it. Keep its data elsewhere and remove it ` +
+      `(docker volume rm ${volume}), or use a stack of another name.`,
+  );
+}
+
 /** Health checks at a pace of their own while a container starts: Docker Engine 25, API 1.44. */
 export function knowsStartInterval(apiVersion: string): boolean {
   const [major = 0, minor = 0] = apiVersion.split(".").map(Number);
   return major > 1 || minor >= 44;
 }
 
+/** Answers for {@link HostCheckInputs}: fails before Docker would. */
 export const provider: dynamic.ResourceProvider = {
   diff: diffByFingerprint,
 
   async create(inputs: HostCheckInputs) {
     const apiVersion = await checkEngine(inputs.dockerHost);
     await checkName(inputs);
+    await checkVolume(inputs);
     await checkPort(inputs);
     return { id: inputs.container, outs: outsOf(inputs, apiVersion) };
   },

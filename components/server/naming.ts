@@ -1,6 +1,7 @@
 /** Names of a stack's Docker objects. */
 import { createHash } from "node:crypto";
 
+/** What a stack calls its Docker objects. */
 export interface Names {
   container: string;
   network: string;

@@ -93,6 +93,8 @@ async function firstConnection(inputs: ServerReadyInputs): Promise<pg.Client> {
 async function makeDatabase(client: pg.Client, database: string): Promise<void> {
   const { rowCount } = await client.query("SELECT FROM pg_database WHERE datname = $1", [database]);
   if (rowCount === 0) await client.query(`CREATE DATABASE ${ident(database)} TEMPLATE template0`);
+  // An import that died in the moment of its swap has left the door shut.
+  else await client.query(`ALTER DATABASE ${ident(database)} CONNECTION LIMIT -1`);
 }
 
 async function makeReady(inputs: ServerReadyInputs): Promise<{ version: string; fingerprint: string }> {
@@ -110,6 +112,7 @@ async function makeReady(inputs: ServerReadyInputs): Promise<{ version: string; 
   }
 }
 
+/** Waits for the server whenever its container or its password is another. */
 export const provider: dynamic.ResourceProvider = {
   diff: diffByFingerprint,
 

@@ -8,6 +8,7 @@ export interface Limits {
   maxConnections: number;
 }
 
+/** What follows from the limits. */
 export interface Tuning {
   /** Settings for the command line, name to value, in PostgreSQL's own units. */
   settings: Record<string, string>;

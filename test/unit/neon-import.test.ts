@@ -83,11 +83,10 @@ describe("the import", () => {
     expect(state).not.toContain("ep-x.neon.tech");
   });
 
-  test("begins when the roles are there, may take its time, and goes with the volume", () => {
-    const { dependsOn, deletedWith, customTimeouts } = get("once").options;
+  test("begins when the roles are there, and goes with the volume", () => {
+    const { dependsOn, deletedWith } = get("once").options;
     expect(namesIn(dependsOn)).toEqual(["roles"]);
     expect(deletedWith).toBe(volume);
-    expect(customTimeouts).toEqual({ create: "24h" });
   });
 
   test("tells what it did", async () => {

@@ -19,7 +19,7 @@ describe("what forbids an import", () => {
   const blockers = (more: Partial<Catalog>) => findBlockers({ ...CATALOG, ...more }, TARGET);
 
   test("is nothing for a source of another version in UTF8", () => {
-    for (const majorVersion of [10, 15, 18]) expect(blockers({ majorVersion })).toEqual([]);
+    for (const majorVersion of [12, 15, 18]) expect(blockers({ majorVersion })).toEqual([]);
   });
 
   test.each([
@@ -27,7 +27,7 @@ describe("what forbids an import", () => {
     ["19.1", 19],
   ])("is version %s", (version, majorVersion) => {
     expect(blockers({ version, majorVersion })).toEqual([
-      `the source runs PostgreSQL ${version}; versions 10 to 18 can be imported`,
+      `the source runs PostgreSQL ${version}; versions 12 to 18 can be imported`,
     ]);
   });
 

@@ -64,7 +64,7 @@ describe("lines about an import", () => {
     progress.expect([small, large]);
     vi.advanceTimersByTime(1000);
     progress.count(small, 10 * MIB);
-    progress.loaded(small, 1_234_567);
+    progress.loaded(1_234_567);
     vi.advanceTimersByTime(1000);
     progress.count(large, 10 * MIB);
     expect(lines).toEqual([

@@ -77,7 +77,7 @@ describe("the script that prepares a database", () => {
 
   test("denies what the list says, read back as patterns", () => {
     const lists = [...script.matchAll(/ANY \( ?E?'((?:[^']|'')*)'::text\[\]\)/g)];
-    expect(lists).toHaveLength(2);
+    expect(lists.length).toBeGreaterThanOrEqual(2);
     for (const [, text = ""] of lists) {
       // Behind E, two backslashes are one.
       expect(readArray(text.replaceAll("\\\\", "\\"))).toEqual(["admin\\_credentials", "mfa\\_%"]);

@@ -10,7 +10,7 @@ import (
 	"github.com/terraform-providers/terraform-provider-random/shim"
 )
 
-// version is set when the plugin is linked, from versions.env.
+// version is set when the plugin is linked: the one that the npm package asks for.
 var version = "0.0.0"
 
 func main() {
