@@ -24,6 +24,7 @@ const data = new NeonImport("import", {
   bootstrap,
   bootstrapChosen: settings.bootstrapChosen,
   owner: ROLE_NAMES.owner,
+  container: server.containerName,
   network: server.networkName,
   alias: server.alias,
   image: server.imageId,

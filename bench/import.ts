@@ -1,6 +1,7 @@
 /** The import with its proof, against pg_dump and pg_restore without any. */
 import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { directAddress } from "../components/import/direct.ts";
 import type { ImportSpec } from "../components/import/types.ts";
 import { runImport } from "../components/import/worker.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
@@ -68,6 +69,11 @@ async function startServer(name: string): Promise<Address> {
   return { host: "127.0.0.1", port, database: "postgres", user: "postgres", password };
 }
 
+async function direct(container: string, published: Address): Promise<Address> {
+  await withConnection(published, (client) => client.query("SELECT 1"), { patienceMs: 60_000 });
+  return directAddress(container, published, undefined);
+}
+
 async function fillSource(address: Address, gigabytes: number): Promise<number> {
   const patience = { patienceMs: 60_000 };
   await withConnection(address, (client) => client.query("CREATE DATABASE source TEMPLATE template0"), patience);
@@ -123,8 +129,9 @@ export async function benchImport({ rounds, gigabytes }: { rounds: number; gigab
   try {
     await docker(["build", "-q", "-t", IMAGE, "--build-arg", `BASE=${databaseBase}`, "images/database"]);
     await docker(["network", "create", "--label", LABEL, NETWORK]);
-    const source = await startServer(sourceName);
-    const target = await startServer(targetName);
+    // Neither side goes through Docker's proxy: pg_dump runs inside the network, the import finds the short way by itself.
+    const source = await direct(sourceName, await startServer(sourceName));
+    const target = await direct(targetName, await startServer(targetName));
     const bytes = await fillSource(source, gigabytes);
     const onServer = (sql: string) => withConnection(target, (client) => client.query(sql), { patienceMs: 60_000 });
     for (const role of Object.values(ROLE_NAMES)) await onServer(`CREATE ROLE ${ident(role)}`);

@@ -4,6 +4,7 @@ import type { dynamic } from "@pulumi/pulumi";
 import { removeContainers } from "../../lib/docker.ts";
 import { withConnection } from "../../lib/postgres.ts";
 import { preparationScript } from "../privileges/scripts.ts";
+import { directAddress } from "./direct.ts";
 import type { NeonImportInputs } from "./neon-import.ts";
 import { startSample } from "./sample.ts";
 import { helperLabel } from "./schema.ts";
@@ -23,8 +24,8 @@ const addressOf = ({ host, port, user, password, database }: NeonImportInputs) =
   database,
 });
 
-const targetOf = (inputs: NeonImportInputs): Target => ({
-  address: addressOf(inputs),
+const targetOf = async (inputs: NeonImportInputs): Promise<Target> => ({
+  address: await directAddress(inputs.container, addressOf(inputs), inputs.dockerHost),
   owner: inputs.owner,
   preparation: (database) => preparationScript(database, inputs.denyList),
   fromContainer: { host: inputs.alias, port: 5432, network: inputs.network },
@@ -77,7 +78,7 @@ async function importOnce(inputs: NeonImportInputs): Promise<ImportSummary> {
     return await runImport(
       {
         source: await openSourceOf(inputs),
-        target: targetOf(inputs),
+        target: await targetOf(inputs),
         stack: inputs.stack,
         image: inputs.image,
         newerImage: inputs.newerImage,

@@ -13,6 +13,8 @@ export interface NeonImportArgs {
   /** Whether somebody chose it: a default that changes with the environment is no change of mind. */
   bootstrapChosen: boolean;
   database: string;
+  /** The server's container, and where its port is published. */
+  container: string;
   host: string;
   port: number;
   superuser: string;
@@ -70,6 +72,7 @@ export interface NeonImportInputs {
   bootstrap: Bootstrap;
   bootstrapChosen: boolean;
   database: string;
+  container: string;
   host: string;
   port: number;
   user: string;

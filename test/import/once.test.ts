@@ -238,7 +238,13 @@ describe("one time", () => {
     const inputs = {
       ...{ stack: lab.id, bootstrap: "neon", bootstrapChosen: true, owner: spec.target.owner, denyList: DENY_LIST },
       ...{ database: address.database, host: address.host, port: address.port, user: address.user },
-      ...{ password: address.password, network: lab.id, alias: target.alias, image: spec.image },
+      ...{
+        password: address.password,
+        network: lab.id,
+        alias: target.alias,
+        container: target.container,
+        image: spec.image,
+      },
       ...{ newerImage: spec.newerImage, jobs: 1, dockerHost: undefined, reportFolder: spec.reportFolder },
     };
     const { user, password, port } = spec.source.address;
