@@ -21,7 +21,9 @@ step() {
 	mkdir -p "$LOCAL/log"
 	printf '  %-58s' "$step_name" >&2
 	step_start=$(date +%s)
-	if "$@" >"$step_log" 2>&1 </dev/null; then
+	# In a job of its own: a condition would switch `set -e` off inside the command, and a half done step would count as done.
+	"$@" >"$step_log" 2>&1 </dev/null &
+	if wait $!; then
 		printf ' %4ss\n' "$(($(date +%s) - step_start))" >&2
 	else
 		printf ' failed\n' >&2
