@@ -98,11 +98,35 @@ async function checkServer(outputs: StackOutputs): Promise<Finding[]> {
     const seen = state ? `${state.status}, exit code ${state.exitCode}; ${likelyCause(log, state)}` : "it is not there";
     const remedy = state
       ? `docker start ${outputs.container}`
-      : "Run pulumi refresh, then pulumi up; the volume keeps the data.";
+      : "pulumi refresh --yes --target '**Container::server', then pulumi up; the volume keeps the data";
     return [wrong(`Container ${outputs.container}`, seen, remedy)];
   }
   const container = fine(`Container ${outputs.container}`, [state.status, state.health].filter(Boolean).join(", "));
-  return [container, await checkPort(outputs)];
+  const port = await checkPort(outputs);
+  return port.fine ? [container, port, await checkSorting(outputs)] : [container, port];
+}
+
+/** An index that was built by other sorting rules than the image's answers wrongly, and PostgreSQL only warns. */
+async function checkSorting(outputs: StackOutputs): Promise<Finding> {
+  const address = addressOf(outputs.urls.superuser ?? "");
+  const { made, now } = await withConnection(
+    address,
+    async (client) => {
+      const { rows } = await client.query<{ made: string | null; now: string | null }>(
+        `SELECT datcollversion AS made, pg_database_collation_actual_version(oid) AS now
+         FROM pg_database WHERE datname = current_database()`,
+      );
+      return rows[0] ?? { made: null, now: null };
+    },
+    { attemptMs: 5000 },
+  );
+  if (made === now) return fine("Sorting rules", `ICU ${now}, as the indexes were built by`);
+  const database = `"${address.database}"`;
+  return wrong(
+    "Sorting rules",
+    `the indexes were built by ICU ${made}, the image has ${now}`,
+    `npm run psql -- --role superuser, then: REINDEX DATABASE ${database}; ALTER DATABASE ${database} REFRESH COLLATION VERSION;`,
+  );
 }
 
 async function checkPort(outputs: StackOutputs): Promise<Finding> {

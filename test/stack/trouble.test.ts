@@ -158,6 +158,20 @@ describe("two stacks side by side, and the commands on them", () => {
     await stack.up("--expect-no-changes");
   });
 
+  test("a container that was removed by hand is made anew by what doctor says, with its rows", async () => {
+    const [, stack] = stacks as [TestStack, TestStack];
+    await stack.as("owner", (client) => client.query("CREATE TABLE IF NOT EXISTS kept (id int)"));
+    await docker(["rm", "-f", stack.names.container]);
+    const ill = await command("doctor", stack);
+    expect(ill.text).toContain(
+      "pulumi refresh --yes --target '**Container::server', then pulumi up; the volume keeps the data",
+    );
+    await stack.succeed("refresh", "--yes", "--target", "**Container::server", "--stack", stack.name);
+    await stack.up();
+    await stack.as("owner", (client) => client.query("SELECT * FROM kept"));
+    await stack.up("--expect-no-changes");
+  });
+
   test("a command for a stack that does not exist says how to make it", async () => {
     const said = await run("node", ["commands/status.ts", "--stack", "nosuch"], stacks[0]?.env);
     expect(said.code).toBe(1);
