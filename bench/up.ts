@@ -13,7 +13,7 @@ const run = promisify(execFile);
 const STACK = "bench";
 const PORT = 15430;
 
-/** The same image with the same health check, as one would write it by hand. */
+/** The same image with the same health check, at the pace of a second, as one would write it by hand. */
 const composeFile = (image: string) => `
 name: sectorwars-bench
 services:

@@ -56,10 +56,23 @@ describe("a worker that is killed", () => {
   test("between the two names' change and the removal of the former database: the next run removes it", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     await expectComplete(lab, target, spec);
-    // The very state that such a death leaves: the copy in place, the empty database beside it.
-    await target.sql("postgres", `CREATE DATABASE ${spec.target.address.database}_before_import`);
+    const former = `${spec.target.address.database}_before_import`;
+    // The very state that such a death leaves: the copy in place, the empty database beside it, with the import's mark.
+    await target.sql("postgres", `CREATE DATABASE ${former}`);
+    await target.sql("postgres", `COMMENT ON DATABASE ${former} IS 'made by the import, and dropped by it'`);
     const { error } = await attempt(spec);
     expect(error).toBe("");
     await expectNothingLeft(lab, target, spec);
+  });
+
+  test("a database of such a name that is somebody else's is never dropped", async () => {
+    const spec = await lab.newImport(source.source("small"), target);
+    const theirs = `${spec.target.address.database}_import`;
+    await target.sql("postgres", `CREATE DATABASE ${theirs}`);
+    const { error } = await attempt(spec);
+    expect(error).toContain(`There is a database ${theirs}, which no import made; its name is needed. Rename it`);
+    expect(await target.databases()).toContain(theirs);
+    await target.sql("postgres", `DROP DATABASE ${theirs}`);
+    await expectComplete(lab, target, spec);
   });
 });
