@@ -23,7 +23,7 @@ describe("from the sample", () => {
   afterAll(() => stack.end());
 
   test("shows what it does, and proves every table", async () => {
-    expect(firstUp).toMatch(/import: one snapshot of 41 tables/);
+    expect(firstUp).toMatch(/import: the rows of 41 tables, 2 at a time/);
     expect(firstUp).toMatch(/import: 41 tables, [\d,]+ rows, .* proven equal/);
     const report = JSON.parse(await readFile(`reports/${stack.name}/import.json`, "utf8"));
     expect(report.verdict).toBe("identical");
