@@ -17,11 +17,8 @@ beforeAll(async () => {
   clone = await mkdtemp(join(tmpdir(), "sectorwars-preview-"));
   await run("git", ["clone", "--quiet", "--shared", ".", clone]);
   // What is not committed yet is part of what is tested.
-  const changed = await run("sh", [
-    "-c",
-    'git ls-files --modified --others --exclude-standard -z | xargs -0 -r tar -c 2>/dev/null | tar -x -C "$0"',
-    clone,
-  ]);
+  const list = "git ls-files -z --modified --others --exclude-standard";
+  const changed = await run("sh", ["-c", `${list} | tar -c --ignore-failed-read --null -T - | tar -x -C "$0"`, clone]);
   expect(changed.code).toBe(0);
   await symlink(resolve("node_modules"), join(clone, "node_modules"));
   await appendFile(
