@@ -5,8 +5,10 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { readCatalog } from "../../components/import/catalog.ts";
 import { provider } from "../../components/import/import-provider.ts";
 import { helperLabel } from "../../components/import/schema.ts";
+import { exportSnapshot, lockTables } from "../../components/import/snapshot.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { docker } from "../../lib/docker.ts";
 import { connect, withConnection } from "../../lib/postgres.ts";
@@ -127,6 +129,40 @@ describe("one snapshot", () => {
       "wrong accounts": 0,
       "next id is free": true,
     });
+  });
+});
+
+describe("between the snapshot and the lock", () => {
+  // Neither respects the snapshot: its readers would see no rows, the copy would have none, and both would be equal.
+  test.each(["TRUNCATE hollow", "ALTER TABLE hollow ALTER id TYPE bigint"])(
+    "a table that is rewritten (%s) ends the import by its name",
+    async (statement) => {
+      const database = `moment_${Math.random().toString(36).slice(2, 8)}`;
+      await source.makeDatabase(database, "CREATE TABLE hollow (id integer); INSERT INTO hollow VALUES (1), (2)");
+      const snapshot = await exportSnapshot(source.source(database));
+      try {
+        const { tables } = await readCatalog(snapshot.holder);
+        await source.sql(database, statement);
+        await expect(lockTables(snapshot.holder, tables)).rejects.toThrow(
+          /hollow was emptied or rewritten on the source/,
+        );
+      } finally {
+        await snapshot.holder.end();
+      }
+    },
+  );
+
+  test("what was locked can be read and written by others, and no longer be emptied", async () => {
+    await source.makeDatabase("locked", "CREATE TABLE hollow (id integer); INSERT INTO hollow VALUES (1)");
+    const snapshot = await exportSnapshot(source.source("locked"));
+    try {
+      const { tables } = await readCatalog(snapshot.holder);
+      await lockTables(snapshot.holder, tables);
+      await source.sql("locked", "INSERT INTO hollow VALUES (2)");
+      await expect(source.sql("locked", "SET lock_timeout = '200ms'; TRUNCATE hollow")).rejects.toThrow(/lock timeout/);
+    } finally {
+      await snapshot.holder.end();
+    }
   });
 });
 

@@ -21,6 +21,7 @@ beforeAll(async () => {
      INSERT INTO ships (name) VALUES ('first');
      CREATE TABLE admin_action_logs (id serial PRIMARY KEY, what text);
      REVOKE UPDATE, DELETE ON admin_action_logs FROM sectorwars_app;
+     CREATE TABLE withheld (id int); REVOKE SELECT ON withheld FROM sectorwars_readonly;
      CREATE TABLE mfa_secrets (secret text);
      CREATE SCHEMA side; CREATE TABLE side.things (id int);
      CREATE FUNCTION doubled(int) RETURNS int LANGUAGE sql AS 'SELECT $1 * 2';`,
@@ -125,5 +126,6 @@ test("a shorter deny list gives the table back, a longer one takes it, and a mig
   await stack.up();
   await expect(tries("readonly", "SELECT * FROM ships")).resolves.toBeDefined();
   await expect(tries("readonly", "SELECT * FROM mfa_secrets")).rejects.toMatchObject({ code: DENIED });
+  await expect(tries("readonly", "SELECT * FROM withheld")).rejects.toMatchObject({ code: DENIED });
   await expect(tries("app", "DELETE FROM admin_action_logs")).rejects.toMatchObject({ code: DENIED });
 });
