@@ -6,7 +6,8 @@ import { join } from "node:path";
 import type pg from "pg";
 import { namesFor } from "../../components/server/naming.ts";
 import { docker } from "../../lib/docker.ts";
-import { type Address, withConnection } from "../../lib/postgres.ts";
+import { withConnection } from "../../lib/postgres.ts";
+import { addressOf } from "../../lib/stack.ts";
 
 /** What a command said, and how it ended. */
 export interface Said {
@@ -37,10 +38,8 @@ export function run(program: string, args: string[], env: Record<string, string 
 
 export type Outputs = Record<string, unknown> & { urls: StackUrls; container: string };
 
-export const urlAddress = (url: string): Address => {
-  const { hostname, port, username, password, pathname } = new URL(url);
-  return { host: hostname, port: Number(port), user: username, password, database: pathname.slice(1) };
-};
+/** A URL of the stack's as an address, read as the commands read it. */
+export const urlAddress = addressOf;
 
 export class TestStack {
   readonly name = `t${randomBytes(4).toString("hex")}`;
