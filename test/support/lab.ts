@@ -1,5 +1,5 @@
 /** Throw-away PostgreSQL servers in Docker: an import is tried on the real thing or not at all. */
-import { randomBytes } from "node:crypto";
+import { createHash, randomBytes } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
@@ -18,7 +18,8 @@ import { type Address, connect, ident, literal, withConnection } from "../../lib
 /** On every container and network of a test: whatever is left carries it. */
 const TEST_LABEL = "sectorwars.test=1";
 const STARTS_WITHIN_MS = 120_000;
-const TARGET_IMAGE = "sectorwars-test-database:15";
+/** Of this clone alone: two that are tested side by side may have different images. */
+const TARGET_IMAGE = `sectorwars-test-database:${createHash("sha256").update(process.cwd()).digest("hex").slice(0, 8)}`;
 /** What Pulumi.yaml gives the stack. */
 export const DENY_LIST = [
   "admin_credentials",
