@@ -4,7 +4,7 @@ import { ident, qualified } from "../../lib/postgres.ts";
 import type { Entry } from "./dump-entries.ts";
 import type { Progress } from "./progress.ts";
 import { proveTable } from "./proof.ts";
-import { copyTable, type Transfer } from "./rows.ts";
+import { copyTable, type RowsObserver, type Transfer } from "./rows.ts";
 import { runTasks, type Task } from "./schedule.ts";
 import { makeEntry } from "./schema.ts";
 import type { Table, TableProof } from "./types.ts";
@@ -83,6 +83,8 @@ export interface LoadContext {
   progress: Progress;
   /** Told of each table when its rows are in, before they are proven. A test may look, or spoil. */
   onLoaded?: (table: Table) => Promise<void>;
+  /** Looks at a table's rows on their way. Asked when its turn comes. */
+  observe?: (table: Table) => RowsObserver;
 }
 
 /**
@@ -90,7 +92,7 @@ export interface LoadContext {
  * side by side: both only read. Largest tables first, or the last worker would sit with the largest alone.
  */
 export async function loadTables(plans: TablePlan[], ends: Ends[], context: LoadContext): Promise<TableProof[]> {
-  const { owner, progress, onLoaded } = context;
+  const { owner, progress, onLoaded, observe } = context;
   const proofs = new Map<string, TableProof>();
   const sent = new Map<string, Transfer & { seconds: number }>();
   const asOwner = async (target: pg.Client, entry: Entry) => {
@@ -109,7 +111,13 @@ export async function loadTables(plans: TablePlan[], ends: Ends[], context: Load
         cost: ROWS_COST * table.bytes,
         run: async ({ source, target }) => {
           const end = progress.begin(`rows ${table.schema}.${table.name}`);
-          const transfer = await copyTable(table, source, target, (bytes) => progress.count(table, bytes));
+          const transfer = await copyTable(
+            table,
+            source,
+            target,
+            (bytes) => progress.count(table, bytes),
+            observe?.(table),
+          );
           sent.set(table.sql, { ...transfer, seconds: end() });
           progress.loaded(transfer.rows);
         },

@@ -1,7 +1,8 @@
 /** Whether a table on the target is the one on the source, and if not, which rows are not. */
 import type pg from "pg";
 import { ident } from "../../lib/postgres.ts";
-import { readBack, type Transfer } from "./rows.ts";
+import { columnList } from "./catalog.ts";
+import { readBack, rowsOnSource, type Transfer } from "./rows.ts";
 import type { Table, TableProof } from "./types.ts";
 
 /** Groups of rows that are compared before single rows are: few enough to send, many enough to narrow down. */
@@ -20,23 +21,29 @@ export interface SetFingerprint {
   sums: string;
 }
 
-/** Anything with rows, by its name in SQL. */
-type Relation = Pick<Table, "sql">;
+/** Anything with rows, as it stands behind FROM. */
+type Rows = string;
 
 /** The row as text; written once, it feeds both hashes. OFFSET 0 keeps the planner from writing it twice. */
-const rowsAsText = (table: Relation) => `SELECT t::text AS r FROM ONLY ${table.sql} t OFFSET 0`;
+const rowsAsText = (rows: Rows) => `SELECT t::text AS r FROM ${rows} t OFFSET 0`;
+
+/** A table's rows on the target. Of a selection only what was sent is compared: columns computed from it may differ by right. */
+const rowsOnTarget = (table: Table): Rows =>
+  table.selected === undefined
+    ? `ONLY ${table.sql}`
+    : `(SELECT ${columnList(table).slice(2, -1)} FROM ONLY ${table.sql})`;
 
 /** The query behind {@link setFingerprint}. */
-export const setFingerprintSql = (table: Relation): string => `
+export const setFingerprintSql = (rows: Rows): string => `
   SELECT count(*)::float8 AS rows,
     coalesce(sum(hashtextextended(r, 0)::numeric), 0) || ' ' ||
     coalesce(sum(hashtextextended(r, ${OTHER_SEED})::numeric), 0) AS sums
-  FROM (${rowsAsText(table)}) x`;
+  FROM (${rowsAsText(rows)}) x`;
 
-/** Fingerprint of a table's rows as a set. A sum, not an exclusive or, which two equal rows would leave unchanged. */
-export async function setFingerprint(table: Relation, client: pg.Client): Promise<SetFingerprint> {
-  const { rows } = await client.query<SetFingerprint>(setFingerprintSql(table));
-  return rows[0] ?? { rows: 0, sums: "" };
+/** Fingerprint of rows as a set. A sum, not an exclusive or, which two equal rows would leave unchanged. */
+export async function setFingerprint(rows: Rows, client: pg.Client): Promise<SetFingerprint> {
+  const result = await client.query<SetFingerprint>(setFingerprintSql(rows));
+  return result.rows[0] ?? { rows: 0, sums: "" };
 }
 
 /**
@@ -59,17 +66,18 @@ export async function proveTable(
     format: table.format,
     source: sent.sha256,
     target: back.sha256,
-    verdict: "equal",
+    verdict: table.selected?.verdict ?? "equal",
+    ...(table.selected && { selected: table.selected.what }),
   };
   // What the server computes does not travel; it is compared where it stands.
-  const isComputed = table.columns.some((column) => column.generated);
+  const isComputed = table.selected === undefined && table.columns.some((column) => column.generated);
   if (back.sha256 === sent.sha256 && back.rows === sent.rows && !isComputed) return proof;
 
-  const theirs = await setFingerprint(table, source);
-  const ours = await setFingerprint(table, target);
+  const theirs = await setFingerprint(rowsOnSource(table), source);
+  const ours = await setFingerprint(rowsOnTarget(table), target);
   if (theirs.rows === ours.rows && theirs.sums === ours.sums) {
     if (back.sha256 === sent.sha256) return proof;
-    return { ...proof, source: theirs.sums, target: ours.sums, verdict: "equal as a set" };
+    return { ...proof, source: theirs.sums, target: ours.sums, verdict: table.selected?.verdict ?? "equal as a set" };
   }
   const differences = await findDifferences(table, source, target);
   return { ...proof, source: theirs.sums, target: ours.sums, verdict: "different", differences };
@@ -79,24 +87,25 @@ const keyText = (table: Table) => `(ROW(${table.key.map((name) => `t.${ident(nam
 
 /** Names rows that differ: by their keys, or, where a table has no key, by their number on each side. */
 async function findDifferences(table: Table, source: pg.Client, target: pg.Client): Promise<string[]> {
-  const hasKey = table.key.length > 0;
+  const isSent = (name: string) => table.columns.some((column) => column.name === name && !column.generated);
+  const hasKey = table.key.length > 0 && (table.selected === undefined || table.key.every(isSent));
   const key = hasKey ? keyText(table) : "t::text";
-  const bucketsOf = `
+  const bucketsOf = (from: Rows) => `
     SELECT (hashtextextended(k, 0) & ${BUCKETS - 1})::int AS bucket, count(*) || ' ' || sum(h::numeric) AS sums
-    FROM (SELECT ${key} AS k, hashtextextended(t::text, 0) AS h FROM ONLY ${table.sql} t OFFSET 0) x GROUP BY 1`;
-  const theirs = await asMap(source, bucketsOf, "bucket", "sums");
-  const ours = await asMap(target, bucketsOf, "bucket", "sums");
+    FROM (SELECT ${key} AS k, hashtextextended(t::text, 0) AS h FROM ${from} t OFFSET 0) x GROUP BY 1`;
+  const theirs = await asMap(source, bucketsOf(rowsOnSource(table)), "bucket", "sums");
+  const ours = await asMap(target, bucketsOf(rowsOnTarget(table)), "bucket", "sums");
   const differingBuckets = differing(theirs, ours);
   const suspects = differingBuckets.slice(0, BUCKETS_EXAMINED).map(Number);
   // Where nearly all differs, naming some is enough; the number is then a lower bound.
   const atLeast = differingBuckets.length > suspects.length ? "at least " : "";
 
-  const rowsOf = `
+  const rowsOf = (from: Rows) => `
     SELECT k, count(*) || ' ' || sum(h::numeric) AS sums
-    FROM (SELECT ${key} AS k, hashtextextended(t::text, 0) AS h FROM ONLY ${table.sql} t OFFSET 0) x
+    FROM (SELECT ${key} AS k, hashtextextended(t::text, 0) AS h FROM ${from} t OFFSET 0) x
     WHERE (hashtextextended(k, 0) & ${BUCKETS - 1})::int = ANY ($1) GROUP BY 1`;
-  const theirRows = await asMap(source, rowsOf, "k", "sums", [suspects]);
-  const ourRows = await asMap(target, rowsOf, "k", "sums", [suspects]);
+  const theirRows = await asMap(source, rowsOf(rowsOnSource(table)), "k", "sums", [suspects]);
+  const ourRows = await asMap(target, rowsOf(rowsOnTarget(table)), "k", "sums", [suspects]);
   const keys = differing(theirRows, ourRows);
   if (!hasKey) return [`${atLeast}${keys.length} rows; the table has no key to name them by`];
   const named = keys

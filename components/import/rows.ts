@@ -18,22 +18,44 @@ export interface Transfer {
   sha256: string;
 }
 
-/** Reads a table, in the format that means the same on both servers. */
+/**
+ * Sees a table's COPY data while it crosses the wire. The wire waits for whoever looks, so that what is seen need not be kept.
+ */
+export interface RowsObserver {
+  /** Takes the next bytes, which belong to it from now on. The wire stands still until a promise that it returns is kept. */
+  chunk(bytes: Buffer): Promise<void> | undefined;
+  /** Told once, when all bytes have passed and the target has taken them. A rejection is the table's failure. */
+  end(transfer: Transfer): Promise<void>;
+}
+
+/** The rows of a table that come along, as they stand behind FROM on the source: all of them, or what a selection leaves. */
+export const rowsOnSource = (table: Table): string =>
+  table.selected === undefined ? `ONLY ${table.sql}` : `(${table.selected.query})`;
+
+/** Reads a table's rows from the source, in the format that means the same on both servers. */
 export const copyOutSql = (table: Table): string =>
+  table.selected === undefined
+    ? readBackSql(table)
+    : `COPY (${table.selected.query}) TO STDOUT (FORMAT ${table.format})`;
+
+/** Reads a table's rows from the target: whatever is in it, whether the source sent all of its own or a selection. */
+export const readBackSql = (table: Table): string =>
   `COPY ${table.sql}${columnList(table)} TO STDOUT (FORMAT ${table.format})`;
 
 /** Fills a table that was emptied in the same transaction. */
 export const copyInSql = (table: Table): string =>
   `COPY ${table.sql}${columnList(table)} FROM STDIN (FORMAT ${table.format}, FREEZE)`;
 
-/** Passes everything on, and tells a hash and a counter about it. */
-function tap(hash: Hash, count: (bytes: number) => void): Transform {
+/** Passes everything on, and tells a hash, a counter and whoever looks about it. */
+function tap(hash: Hash, count: (bytes: number) => void, observer: RowsObserver | undefined): Transform {
   return new Transform({
     highWaterMark: BUFFER_BYTES,
     transform(chunk: Buffer, _encoding, done) {
       hash.update(chunk);
       count(chunk.length);
-      done(null, chunk);
+      const seen = observer?.chunk(chunk);
+      if (seen === undefined) done(null, chunk);
+      else seen.then(() => done(null, chunk), done);
     },
   });
 }
@@ -42,12 +64,14 @@ function tap(hash: Hash, count: (bytes: number) => void): Transform {
  * Copies one table. It is emptied in the same transaction: FREEZE, which spares the rows a second writing later, demands it,
  * and a table that was left half full by anything can do no harm.
  * @param onBytes is told of every chunk.
+ * @param observer sees the bytes themselves.
  */
 export async function copyTable(
   table: Table,
   source: pg.Client,
   target: pg.Client,
   onBytes: (bytes: number) => void,
+  observer?: RowsObserver,
 ): Promise<Transfer> {
   const hash = createHash("sha256");
   let bytes = 0;
@@ -58,19 +82,21 @@ export async function copyTable(
   await target.query(`BEGIN; TRUNCATE ONLY ${table.sql}`);
   const out = source.query(copyTo(copyOutSql(table), { highWaterMark: BUFFER_BYTES }));
   const into = target.query(copyFrom(copyInSql(table), { highWaterMark: BUFFER_BYTES }));
-  await pipeline(out, tap(hash, count), into);
+  await pipeline(out, tap(hash, count, observer), into);
   await target.query("COMMIT");
   if (out.rowCount !== into.rowCount) {
     throw new Error(`${table.sql}: the source sent ${out.rowCount} rows, the target took ${into.rowCount}`);
   }
-  return { rows: into.rowCount ?? 0, bytes, sha256: hash.digest("hex") };
+  const transfer = { rows: into.rowCount ?? 0, bytes, sha256: hash.digest("hex") };
+  await observer?.end(transfer);
+  return transfer;
 }
 
-/** Reads one table back, the same way as it was read from the source. */
+/** Reads one table back, in the columns and the format in which it was sent. */
 export async function readBack(table: Table, target: pg.Client): Promise<Transfer> {
   const hash = createHash("sha256");
   let bytes = 0;
-  const out = target.query(copyTo(copyOutSql(table), { highWaterMark: BUFFER_BYTES }));
+  const out = target.query(copyTo(readBackSql(table), { highWaterMark: BUFFER_BYTES }));
   for await (const chunk of out) {
     hash.update(chunk);
     bytes += chunk.length;

@@ -63,7 +63,21 @@ export interface Table {
   key: string[];
   /** Size on the source's disk, bytes. */
   bytes: number;
+  /** Where not every row comes along as it is: what does. */
+  selected?: SelectedRows;
 }
+
+/** What a selection leaves of a table. Nothing of it is ever called equal to the source. */
+export interface SelectedRows {
+  /** SELECT of the copied columns, run on the source; what it leaves out or masks never crosses the wire. */
+  query: string;
+  verdict: SelectedVerdict;
+  /** For people: which rows, which columns masked how. */
+  what: string;
+}
+
+/** What is said of a table instead of "equal". That its rows are those that the source sent is proven all the same. */
+export type SelectedVerdict = "masked" | "subset" | "masked subset" | "excluded" | "schema only";
 
 /** What was left out, and why. */
 export interface Skipped {
@@ -106,7 +120,9 @@ export interface TableProof {
   source: string;
   /** Fingerprint of what the target holds. */
   target: string;
-  verdict: "equal" | "equal as a set" | "different";
+  verdict: "equal" | "equal as a set" | "different" | SelectedVerdict;
+  /** What came of a table that was selected from. */
+  selected?: string;
   /** For a table that differs: keys of rows that do, or the number of rows where there is no key. */
   differences?: string[];
 }

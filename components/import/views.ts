@@ -21,7 +21,10 @@ export async function refreshViews(entries: readonly Entry[], source: pg.Client,
     if (type !== "MATERIALIZED VIEW" || !populated.has(entryKey(schema, name))) continue;
     const sql = qualified(schema, name);
     await target.query(`SET ROLE ${ident(owner)}; REFRESH MATERIALIZED VIEW ${sql}; RESET ROLE`);
-    const [theirs, ours] = await Promise.all([setFingerprint({ sql }, source), setFingerprint({ sql }, target)]);
+    const [theirs, ours] = await Promise.all([
+      setFingerprint(`ONLY ${sql}`, source),
+      setFingerprint(`ONLY ${sql}`, target),
+    ]);
     const same = theirs.rows === ours.rows && theirs.sums === ours.sums;
     remarks.push(
       same

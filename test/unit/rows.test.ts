@@ -1,6 +1,9 @@
 import { createHash } from "node:crypto";
-import { expect, test } from "vitest";
-import { copyInSql, copyOutSql, readBack } from "../../components/import/rows.ts";
+import { Readable, Writable } from "node:stream";
+import { setImmediate } from "node:timers/promises";
+import type pg from "pg";
+import { describe, expect, test } from "vitest";
+import { copyInSql, copyOutSql, copyTable, readBack, readBackSql, rowsOnSource } from "../../components/import/rows.ts";
 import { fakeClient } from "./client.ts";
 import { makeTable } from "./table.ts";
 
@@ -23,6 +26,67 @@ test("rows are read and written with the same columns and format", () => {
 
 test("a table without columns is copied too: its rows count", () => {
   expect(copyOutSql(makeTable("bare", { columns: [] }))).toBe('COPY "public"."bare" TO STDOUT (FORMAT binary)');
+});
+
+test("of a selection, the source runs its query; the target takes and gives all that is there", () => {
+  const query = 'SELECT "id", NULL AS "Name" FROM ONLY "game"."ships"';
+  const selected = { ...computed, selected: { query, verdict: "masked" as const, what: "Name: null" } };
+  expect(copyOutSql(selected)).toBe(`COPY (${query}) TO STDOUT (FORMAT binary)`);
+  expect(rowsOnSource(selected)).toBe(`(${query})`);
+  expect(readBackSql(selected)).toBe(copyOutSql(computed));
+  expect(copyInSql(selected)).toBe(copyInSql(computed));
+  expect(rowsOnSource(computed)).toBe('ONLY "game"."ships"');
+});
+
+describe("whoever looks at the rows on their way", () => {
+  const chunks = ["one", "two", "three"].map((text) => Buffer.from(text));
+  /** Two ends of a pipe: one that gives the chunks, one that keeps what it is given. */
+  function ends() {
+    const taken: string[] = [];
+    const client = (copy: () => unknown) =>
+      ({
+        query: (statement: unknown) => (typeof statement === "string" ? Promise.resolve() : copy()),
+      }) as unknown as pg.Client;
+    return {
+      taken,
+      source: client(() => Object.assign(Readable.from(chunks), { rowCount: 3 })),
+      target: client(() =>
+        Object.assign(
+          new Writable({
+            write(chunk, _encoding, done) {
+              taken.push(String(chunk));
+              done();
+            },
+          }),
+          { rowCount: 3 },
+        ),
+      ),
+    };
+  }
+
+  test("gets every chunk in order before the target does, and the end with what was counted", async () => {
+    const { taken, source, target } = ends();
+    const seen: string[] = [];
+    const transfer = await copyTable(computed, source, target, () => {}, {
+      async chunk(bytes) {
+        await setImmediate();
+        expect(taken).toEqual(seen);
+        seen.push(String(bytes));
+      },
+      async end({ rows, bytes }) {
+        seen.push(`${rows} rows, ${bytes} bytes`);
+      },
+    });
+    expect(seen).toEqual(["one", "two", "three", "3 rows, 11 bytes"]);
+    expect(transfer.sha256).toBe(createHash("sha256").update("onetwothree").digest("hex"));
+  });
+
+  test.each(["chunk", "end"])("fails the table when it cannot take a %s", async (what) => {
+    const { source, target } = ends();
+    const fail = () => Promise.reject(new Error("no room"));
+    const observer = { chunk: () => undefined, end: () => Promise.resolve(), [what]: fail };
+    await expect(copyTable(computed, source, target, () => {}, observer)).rejects.toThrow("no room");
+  });
 });
 
 test("what is read back is hashed from its first to its last byte", async () => {
