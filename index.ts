@@ -31,6 +31,7 @@ const data = new NeonImport("import", {
   newerImage: settings.newerPostgres,
   jobs: settings.importJobs,
   dockerHost: settings.dockerHost,
+  safetyCopy: settings.safetyCopy,
   after: [roles.ready],
 });
 

@@ -2,6 +2,8 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import * as pulumi from "@pulumi/pulumi";
+import { defaultIdentityFile } from "./import/identity-file.ts";
+import type { SafetyCopySettings } from "./import/types.ts";
 
 /** Where the data of a new stack comes from. */
 export type Bootstrap = "sample" | "neon" | "empty";
@@ -23,6 +25,8 @@ export interface Settings {
   readonly readonlyDenyList: readonly string[];
   readonly keepDataOnDestroy: boolean;
   readonly importJobs: number;
+  /** Where an encrypted copy of the source is kept; undefined for none. */
+  readonly safetyCopy: SafetyCopySettings | undefined;
   /** PostgreSQL 15 image that the database image is built on. */
   readonly baseImage: string;
   /** Image with a newer pg_dump, for sources newer than 15. */
@@ -43,6 +47,10 @@ export interface RawSettings {
   readonlyDenyList: string[];
   keepDataOnDestroy: boolean;
   importJobs: number;
+  safetyCopy: string;
+  safetyCopyFolder: string;
+  safetyRecipient: string;
+  safetyIdentity: string;
   baseImage: string;
   dockerHost: string;
 }
@@ -67,6 +75,10 @@ const KEYS: ReadonlyArray<keyof RawSettings> = [
   "readonlyDenyList",
   "keepDataOnDestroy",
   "importJobs",
+  "safetyCopy",
+  "safetyCopyFolder",
+  "safetyRecipient",
+  "safetyIdentity",
   "baseImage",
   "dockerHost",
 ];
@@ -122,6 +134,14 @@ export function resolveSettings(raw: RawSettings, { stack, neonUrlIsSet, images 
   check(whole(raw.maxConnections, 10, 10_000), "maxConnections", "choose 10 to 10000");
   check(whole(raw.passwordVersion, 1, 1e9), "passwordVersion", "give a whole number, at least 1");
   check(whole(raw.importJobs, 1, 16), "importJobs", "choose 1 to 16");
+  check(["auto", "true", "false"].includes(raw.safetyCopy), "safetyCopy", "choose auto, true or false");
+  check(raw.safetyCopyFolder.trim() !== "", "safetyCopyFolder", "give a folder");
+  check(
+    raw.safetyRecipient === "auto" || /^age1[02-9ac-hj-np-z]{58}$/.test(raw.safetyRecipient),
+    "safetyRecipient",
+    "give a public key of age's (age1 and 58 more characters; age-keygen prints one), or auto",
+  );
+  check(raw.safetyIdentity.trim() !== "", "safetyIdentity", "give the path of a file, or auto");
   check(
     raw.readonlyDenyList.every((name) => /^[\w*]+$/.test(name)),
     "readonlyDenyList",
@@ -142,9 +162,21 @@ export function resolveSettings(raw: RawSettings, { stack, neonUrlIsSet, images 
     readonlyDenyList: Object.freeze([...raw.readonlyDenyList]),
     keepDataOnDestroy: raw.keepDataOnDestroy,
     importJobs: raw.importJobs,
+    safetyCopy: safetyCopyOf(raw, bootstrap),
     baseImage: raw.baseImage === "auto" ? (images.databaseBase ?? OFFICIAL_BASE) : raw.baseImage,
     newerPostgres: images.newerPostgres ?? OFFICIAL_NEWER,
     dockerHost: raw.dockerHost === "auto" ? undefined : raw.dockerHost,
+  });
+}
+
+/** Data that exists nowhere else gets a copy, unless somebody says otherwise; the sample can be made again. */
+function safetyCopyOf(raw: RawSettings, bootstrap: string): SafetyCopySettings | undefined {
+  const wanted = raw.safetyCopy === "auto" ? bootstrap === "neon" : raw.safetyCopy === "true";
+  if (!wanted || bootstrap === "empty") return undefined;
+  return Object.freeze({
+    folder: raw.safetyCopyFolder,
+    identityFile: raw.safetyIdentity === "auto" ? defaultIdentityFile() : raw.safetyIdentity,
+    recipient: raw.safetyRecipient === "auto" ? undefined : raw.safetyRecipient,
   });
 }
 
@@ -202,6 +234,10 @@ export function readSettings(): Settings {
     readonlyDenyList: config.requireObject<string[]>("readonlyDenyList"),
     keepDataOnDestroy: config.requireBoolean("keepDataOnDestroy"),
     importJobs: config.requireNumber("importJobs"),
+    safetyCopy: config.require("safetyCopy"),
+    safetyCopyFolder: config.require("safetyCopyFolder"),
+    safetyRecipient: config.require("safetyRecipient"),
+    safetyIdentity: config.require("safetyIdentity"),
     baseImage: config.require("baseImage"),
     dockerHost: config.require("dockerHost"),
   };

@@ -174,7 +174,7 @@ export async function readSequences(client: pg.Client, sequences: string[]): Pro
 }
 
 /** The columns of a table that COPY carries, as SQL; nothing for a table without any. */
-export function columnList(table: Table): string {
+export function columnList(table: Pick<Table, "columns">): string {
   const copied = table.columns.filter((column) => !column.generated).map((column) => ident(column.name));
   return copied.length === 0 ? "" : ` (${copied.join(", ")})`;
 }

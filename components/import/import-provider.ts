@@ -85,6 +85,7 @@ async function importOnce(inputs: NeonImportInputs): Promise<ImportSummary> {
         dockerHost: inputs.dockerHost,
         jobs: inputs.jobs,
         reportFolder: inputs.reportFolder,
+        safetyCopy: inputs.safetyCopy,
       },
       { say },
     );

@@ -3,7 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import type { Bootstrap } from "../settings.ts";
 import { reportFolder } from "./report-folder.ts";
-import type { ImportSummary } from "./types.ts";
+import type { ImportSummary, SafetyCopySettings } from "./types.ts";
 
 /** What to import, and into what. */
 export interface NeonImportArgs {
@@ -35,6 +35,8 @@ export interface NeonImportArgs {
   /** Tables copied at the same time. */
   jobs: number;
   dockerHost: string | undefined;
+  /** Where an encrypted copy of the source is kept; none is made without. */
+  safetyCopy: SafetyCopySettings | undefined;
   /** Roles must be there: the import's tables are born with their grants. */
   after: pulumi.Resource[];
   volume: pulumi.Resource;
@@ -87,6 +89,7 @@ export interface NeonImportInputs {
   jobs: number;
   dockerHost: string | undefined;
   reportFolder: string;
+  safetyCopy?: SafetyCopySettings;
 }
 
 class ImportOnce extends ResourceOnDisk {

@@ -3,7 +3,7 @@ import { humanBytes } from "./progress.ts";
 import { type Content, duration, type Html, html, raw, table } from "./report-html.ts";
 import { STYLE } from "./report-style.ts";
 import { timeline } from "./report-timeline.ts";
-import type { Report, TableProof } from "./types.ts";
+import type { Report, SafetyCopyFacts, TableProof } from "./types.ts";
 
 /** Characters of a fingerprint that are shown at first: enough to tell two apart by eye. */
 const SHORT = 10;
@@ -95,8 +95,17 @@ function facts(report: Report): Html {
       html`${rate(rows, bytes, seconds)}${copying && html`<br><small>${rate(rows, bytes, (copying.to - copying.from) / 1000)} copying</small>`}`,
     ],
   ];
+  if (report.safetyCopy) pairs.push(["Safety copy", safetyCopy(report.safetyCopy), "encrypted"]);
   return html`<section aria-labelledby="facts"><h2 id="facts" class="hidden">Key facts</h2>
 <dl class="facts">${pairs.map(([name, value, note]) => html`<div><dt>${name}${note && html` <small>${note}</small>`}</dt><dd>${value}</dd></div>\n`)}</dl></section>\n`;
+}
+
+function safetyCopy({ name, path, bytes, sha256, verified, partial }: SafetyCopyFacts): Html {
+  const proof =
+    verified === "decrypted"
+      ? "decrypted again, and found to hold what the source sent"
+      : "written as intended; not opened here";
+  return html`<code title="${path}">${name}</code><br><small>${humanBytes(bytes)}, ${proof}${partial && "; of the selection, not of the whole source"}</small><br><small>SHA-256 <code>${sha256}</code></small>`;
 }
 
 /** Links to the sections, each with how much is in it. */

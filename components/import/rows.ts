@@ -10,6 +10,9 @@ import type { Table } from "./types.ts";
 /** Bytes that wait between two ends of a pipe. Larger ones only cost memory. */
 const BUFFER_BYTES = 256 * 1024;
 
+/** As much of a table's description as reading it takes. */
+export type Readable = Pick<Table, "sql" | "columns" | "format">;
+
 /** What went over the wire for one table. */
 export interface Transfer {
   rows: number;
@@ -39,7 +42,7 @@ export const copyOutSql = (table: Table): string =>
     : `COPY (${table.selected.query}) TO STDOUT (FORMAT ${table.format})`;
 
 /** Reads a table's rows from the target: whatever is in it, whether the source sent all of its own or a selection. */
-export const readBackSql = (table: Table): string =>
+export const readBackSql = (table: Readable): string =>
   `COPY ${table.sql}${columnList(table)} TO STDOUT (FORMAT ${table.format})`;
 
 /** Fills a table that was emptied in the same transaction. */
@@ -93,7 +96,7 @@ export async function copyTable(
 }
 
 /** Reads one table back, in the columns and the format in which it was sent. */
-export async function readBack(table: Table, target: pg.Client): Promise<Transfer> {
+export async function readBack(table: Readable, target: pg.Client): Promise<Transfer> {
   const hash = createHash("sha256");
   let bytes = 0;
   const out = target.query(copyTo(readBackSql(table), { highWaterMark: BUFFER_BYTES }));

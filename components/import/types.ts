@@ -26,6 +26,15 @@ export interface Target {
   fromContainer: { host: string; port: number; network?: string };
 }
 
+/** Where the safety copy goes, and for whom it is encrypted. */
+export interface SafetyCopySettings {
+  folder: string;
+  /** File of age's private key. It is made where there is none, unless a recipient is given. */
+  identityFile: string;
+  /** age's public key, `age1...`; undefined is the identity's own. */
+  recipient: string | undefined;
+}
+
 /** All that an import needs to know. */
 export interface ImportSpec {
   source: Source;
@@ -41,6 +50,8 @@ export interface ImportSpec {
   jobs: number;
   /** Folder of the report, from the project's folder. */
   reportFolder: string;
+  /** Where an encrypted copy of the source is kept; none is made without. */
+  safetyCopy?: SafetyCopySettings;
 }
 
 /** A column that is copied. */
@@ -127,6 +138,23 @@ export interface TableProof {
   differences?: string[];
 }
 
+/** What a finished copy is, for reports. */
+export interface SafetyCopyFacts {
+  name: string;
+  path: string;
+  /** Of all files. */
+  bytes: number;
+  files: number;
+  /** SHA-256 of checksums.txt, which has the SHA-256 of every file. */
+  sha256: string;
+  /** age's public key. */
+  recipient: string;
+  /** By decrypting all of it; or, where no identity was at hand, only that the disk gives back what was written. */
+  verified: "decrypted" | "as written";
+  /** Whether a selection kept something of the source out of it. */
+  partial: boolean;
+}
+
 /** A span of the import, for the time line. */
 export interface Span {
   name: string;
@@ -154,6 +182,8 @@ export interface Report {
   skipped: Skipped[];
   remarks: string[];
   spans: Span[];
+  /** The encrypted copy of the source that was made on the way. */
+  safetyCopy?: SafetyCopyFacts;
 }
 
 /** What the stack keeps of an import. */
@@ -166,4 +196,6 @@ export interface ImportSummary {
   seconds: number;
   /** One fingerprint over all tables' fingerprints, SHA-256. */
   fingerprint: string;
+  /** The encrypted copy of the source: its name, and SHA-256 of its checksums. */
+  safetyCopy?: { name: string; sha256: string };
 }

@@ -9,6 +9,15 @@ const POPULATED = `
   SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind = 'm' AND c.relispopulated`;
 
+/** The views that are filled on the source, by their names in SQL, in the dump's order: each behind those that it reads. */
+export async function populatedViews(entries: readonly Entry[], source: pg.Client): Promise<string[]> {
+  const { rows } = await source.query<{ schema: string; name: string }>(POPULATED);
+  const populated = new Set(rows.map(({ schema, name }) => entryKey(schema, name)));
+  return entries
+    .filter(({ type, schema, name }) => type === "MATERIALIZED VIEW" && populated.has(entryKey(schema, name)))
+    .map(({ schema, name }) => qualified(schema, name));
+}
+
 /**
  * Fills those views that are filled on the source, in the dump's order, which has each behind those that it reads. Their rows
  * are compared, too; but a query may give other rows on another day, so a difference is a remark and no failure.

@@ -13,13 +13,14 @@ import { preflight } from "./preflight.ts";
 import { humanBytes, Progress } from "./progress.ts";
 import { writeReport } from "./report.ts";
 import { copyRestrictions } from "./restrictions.ts";
+import { SafetyCopy } from "./safety-copy.ts";
 import { dumpAside, dumpSource, helperLabel, makeBefore } from "./schema.ts";
 import { compareSequences, copySequences } from "./sequences.ts";
 import { openTarget } from "./session.ts";
 import { exportSnapshot, joinSnapshot, lockTables } from "./snapshot.ts";
 import { clearAside, lockServer, maintenance, makeAside, swapIn, writeMarker } from "./swap.ts";
-import type { Catalog, ImportSpec, ImportSummary, Report, Table } from "./types.ts";
-import { refreshViews } from "./views.ts";
+import type { Catalog, ImportSpec, ImportSummary, Report, SafetyCopyFacts, Table } from "./types.ts";
+import { populatedViews, refreshViews } from "./views.ts";
 
 /** Phases in order; a test may end the process in any of them. */
 export const PHASES = [
@@ -152,8 +153,11 @@ export async function runImport(spec: ImportSpec, hooks: ImportHooks): Promise<I
       spans: progress.spans,
     };
     const holdings = new Holdings();
+    let safetyCopy: SafetyCopy | undefined;
     try {
-      const summary = await copyAndProve(spec, { enter, progress, report, holdings, keeper, hooks });
+      // Before anything is read or written: a folder that cannot be used is no reason to have copied for an hour.
+      safetyCopy = spec.safetyCopy && (await SafetyCopy.begin(spec.safetyCopy, spec.stack, hooks.say));
+      const summary = await copyAndProve(spec, safetyCopy, { enter, progress, report, holdings, keeper, hooks });
       report.verdict = "identical";
       return summary;
     } catch (error) {
@@ -166,6 +170,8 @@ export async function runImport(spec: ImportSpec, hooks: ImportHooks): Promise<I
         // A server that is gone cannot be cleared now; the next run begins by clearing.
         await clearAside(keeper, spec.target.address.database).catch(() => {});
         await removeContainers(helperLabel(spec.stack), { host: spec.dockerHost }).catch(() => {});
+        await safetyCopy?.discard().catch(() => {});
+        delete report.safetyCopy;
       }
       report.seconds = progress.seconds;
       const page = await writeReport(spec.reportFolder, report);
@@ -183,13 +189,14 @@ interface Work {
   hooks: ImportHooks;
 }
 
-async function copyAndProve(spec: ImportSpec, work: Work): Promise<ImportSummary> {
+async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined, work: Work): Promise<ImportSummary> {
   const { enter, progress, report, holdings, keeper, hooks } = work;
   const { source, target } = spec;
   await clearAside(keeper, target.address.database);
 
   const endSnapshot = await enter("snapshot", "one snapshot for all that is read");
   const snapshot = await exportSnapshot(source);
+  const takenAt = new Date().toISOString();
   await holdings.keep("source", Promise.resolve(snapshot.holder));
   // What was looked at before may have changed since; from here on everybody sees the same.
   const catalog = await readCatalog(snapshot.holder);
@@ -210,7 +217,12 @@ async function copyAndProve(spec: ImportSpec, work: Work): Promise<ImportSummary
   const { plans, rest } = planTables(catalog.tables, schema.after, belonging);
   const ends = await openEnds();
   progress.expect(catalog.tables);
-  report.tables = await loadTables(plans, ends, { owner: target.owner, progress, onLoaded: hooks.onLoaded });
+  report.tables = await loadTables(plans, ends, {
+    owner: target.owner,
+    progress,
+    onLoaded: hooks.onLoaded,
+    observe: safetyCopy?.observe,
+  });
   report.rows = report.tables.reduce((sum, proof) => sum + proof.rows, 0);
   report.bytes = report.tables.reduce((sum, proof) => sum + proof.bytes, 0);
   endRows();
@@ -241,6 +253,15 @@ async function copyAndProve(spec: ImportSpec, work: Work): Promise<ImportSummary
   };
   refuseSchemaDifferences(catalog, report, differences);
   endCompare();
+
+  if (safetyCopy) {
+    progress.phase("the safety copy: reading it again to its end");
+    const endCopy = progress.begin("safety copy");
+    const views = await populatedViews(schema.before, snapshot.holder);
+    report.safetyCopy = await safetyCopy.finish({ source: source.label, catalog, schema, sequences, views, takenAt });
+    endCopy();
+    hooks.say(describeCopy(report.safetyCopy));
+  }
 
   const endSwap = await enter("swap", "settling to disk, then taking the target's place");
   const summary = summarise(source.label, report, progress);
@@ -320,5 +341,16 @@ function summarise(source: string, report: Report, progress: Progress): ImportSu
     bytes: report.bytes,
     seconds: Math.round(progress.seconds * 10) / 10,
     fingerprint: hash.digest("hex"),
+    ...(report.safetyCopy && {
+      safetyCopy: { name: report.safetyCopy.name, sha256: report.safetyCopy.sha256 },
+    }),
   };
+}
+
+function describeCopy({ path, bytes, sha256, verified }: SafetyCopyFacts): string {
+  const proof =
+    verified === "decrypted"
+      ? "decrypted again and found to hold what the source sent"
+      : "written as intended; whether it opens was not tried, for its identity is not on this machine";
+  return `import: safety copy ${path}, ${humanBytes(bytes)}, SHA-256 ${sha256}, ${proof}`;
 }

@@ -13,6 +13,10 @@ const DEFAULTS = {
   readonlyDenyList: '["mfa_*"]',
   keepDataOnDestroy: "false",
   importJobs: "2",
+  safetyCopy: "auto",
+  safetyCopyFolder: "backups/safety",
+  safetyRecipient: "auto",
+  safetyIdentity: "auto",
   baseImage: "auto",
   dockerHost: "auto",
 };

@@ -35,6 +35,7 @@ async function make(args: Partial<NeonImportArgs> = {}) {
         newerImage: "postgres:18-alpine",
         jobs: 2,
         dockerHost: undefined,
+        safetyCopy: undefined,
         after: [roles],
         volume,
         ...args,

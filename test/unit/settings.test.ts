@@ -21,6 +21,10 @@ const RAW: RawSettings = {
   readonlyDenyList: ["admin_credentials", "mfa_*"],
   keepDataOnDestroy: false,
   importJobs: 2,
+  safetyCopy: "auto",
+  safetyCopyFolder: "backups/safety",
+  safetyRecipient: "auto",
+  safetyIdentity: "auto",
   baseImage: "auto",
   dockerHost: "auto",
 };
@@ -57,6 +61,7 @@ describe("the settings that nobody changed", () => {
       readonlyDenyList: ["admin_credentials", "mfa_*"],
       keepDataOnDestroy: false,
       importJobs: 2,
+      safetyCopy: undefined,
       baseImage: "postgres:15-alpine",
       newerPostgres: "postgres:18-alpine",
       dockerHost: undefined,
@@ -67,6 +72,26 @@ describe("the settings that nobody changed", () => {
     const images = { databaseBase: "base:15", newerPostgres: "newer:18" };
     expect(resolve({}, { images })).toMatchObject({ baseImage: "base:15", newerPostgres: "newer:18" });
     expect(resolve({ baseImage: "mine:15" }, { images })).toMatchObject({ baseImage: "mine:15" });
+  });
+
+  test("keep a copy of what comes from Neon, unless told otherwise", () => {
+    vi.stubEnv("XDG_CONFIG_HOME", "/home/me/settings");
+    const copy = {
+      folder: "backups/safety",
+      identityFile: "/home/me/settings/sectorwars/age-identity.txt",
+      recipient: undefined,
+    };
+    expect(resolve({ bootstrap: "neon" }).safetyCopy).toEqual(copy);
+    expect(resolve({}, { neonUrlIsSet: true }).safetyCopy).toEqual(copy);
+    expect(resolve({ bootstrap: "sample" }).safetyCopy).toBeUndefined();
+    expect(resolve({ bootstrap: "sample", safetyCopy: "true" }).safetyCopy).toEqual(copy);
+    expect(resolve({ bootstrap: "neon", safetyCopy: "false" }).safetyCopy).toBeUndefined();
+    expect(resolve({ bootstrap: "empty", safetyCopy: "true" }).safetyCopy).toBeUndefined();
+    const recipient = `age1${"q".repeat(58)}`;
+    expect(
+      resolve({ bootstrap: "neon", safetyCopyFolder: "/vault", safetyRecipient: recipient, safetyIdentity: "/key" })
+        .safetyCopy,
+    ).toEqual({ folder: "/vault", identityFile: "/key", recipient });
   });
 
   test("take an engine and a port that were given", () => {
@@ -119,6 +144,13 @@ describe("a wrong value is named with what it may be", () => {
     [{ passwordVersion: 0 }, "passwordVersion is 0: give a whole number, at least 1"],
     [{ importJobs: 0 }, "importJobs is 0: choose 1 to 16"],
     [{ importJobs: 17 }, "importJobs is 17: choose 1 to 16"],
+    [{ safetyCopy: "yes" }, 'safetyCopy is "yes": choose auto, true or false'],
+    [{ safetyCopyFolder: " " }, 'safetyCopyFolder is " ": give a folder'],
+    [
+      { safetyRecipient: "ssh-ed25519 AAAA" },
+      'safetyRecipient is "ssh-ed25519 AAAA": give a public key of age\'s (age1 and 58 more characters; age-keygen prints one), or auto',
+    ],
+    [{ safetyIdentity: "" }, 'safetyIdentity is "": give the path of a file, or auto'],
     [
       { readonlyDenyList: ["fine_*", "public.users"] },
       'readonlyDenyList is ["fine_*","public.users"]: give names of tables, with * for any characters',
@@ -250,7 +282,7 @@ describe("the settings as Pulumi has them", () => {
   test("are refused when one of them is unknown", async () => {
     const known =
       "bootstrap, database, port, memory, cpus, maxConnections, passwordVersion, readonlyDenyList, keepDataOnDestroy, " +
-      "importJobs, baseImage, dockerHost";
+      "importJobs, safetyCopy, safetyCopyFolder, safetyRecipient, safetyIdentity, baseImage, dockerHost";
     await configure({ ...RAW, prot: 5434 });
     expect(() => readSettings()).toThrow(
       new pulumi.RunError(`Unknown setting: prot. Known: ${known}. Remove one with: pulumi config rm prot`),

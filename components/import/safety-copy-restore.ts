@@ -1,0 +1,129 @@
+/** A safety copy as a database again, on a server beside what is there. */
+import { createHash } from "node:crypto";
+import { basename, join } from "node:path";
+import { pipeline } from "node:stream/promises";
+import type pg from "pg";
+import { from as copyFrom } from "pg-copy-streams";
+import { type Address, ident, withConnection } from "../../lib/postgres.ts";
+import { readBack } from "./rows.ts";
+import {
+  type CopiedTable,
+  loadSql,
+  type Manifest,
+  readManifest,
+  readSealed,
+  readSealedText,
+  SCRIPTS,
+} from "./safety-copy-files.ts";
+import { openTarget } from "./session.ts";
+import { maintenance, writeMarker } from "./swap.ts";
+import type { ImportSummary } from "./types.ts";
+
+/** What to restore, and where. */
+export interface RestoreOrder {
+  /** The copy's folder. */
+  copy: string;
+  /** age's private key. */
+  secret: string;
+  /** The server, by its superuser. */
+  server: Address;
+  /** Name of the database that is made. */
+  database: string;
+  /** Owner of all that is restored. */
+  owner: string;
+  /** SQL that gives a database of this name its extensions and privileges. */
+  preparation: (database: string) => string;
+  /** Shows a line to whoever waits. */
+  say: (line: string) => void;
+}
+
+/**
+ * Restores a copy into a new database, and proves that it holds what the source sent: every table is read back and compared
+ * with the SHA-256 that was taken when it crossed the wire.
+ * @throws {Error} when the database exists, or anything is not as it was; then the new database is dropped again.
+ */
+export async function restoreCopy(order: RestoreOrder): Promise<ImportSummary> {
+  const { copy, secret, server, database, say } = order;
+  const manifest = await readManifest(copy, secret);
+  return withConnection(maintenance(server), async (keeper) => {
+    const { rows } = await keeper.query("SELECT FROM pg_database WHERE datname = $1", [database]);
+    if (rows.length > 0) {
+      throw new Error(
+        `There is a database ${database}, and nothing is ever overwritten. Choose another name for --into.`,
+      );
+    }
+    await keeper.query(`CREATE DATABASE ${ident(database)} TEMPLATE template0 OWNER ${ident(order.owner)}`);
+    try {
+      const client = await openTarget({ ...server, database });
+      try {
+        await fill(client, manifest, order);
+        const summary = summaryOf(manifest, basename(copy));
+        await writeMarker(client, summary);
+        await keeper.query("CHECKPOINT");
+        say(
+          `${database}: ${summary.tables} tables, ${summary.rows.toLocaleString("en")} rows, as the source sent them`,
+        );
+        return summary;
+      } finally {
+        await client.end().catch(() => {});
+      }
+    } catch (error) {
+      await keeper.query(`DROP DATABASE IF EXISTS ${ident(database)} WITH (FORCE)`).catch(() => {});
+      throw error;
+    }
+  });
+}
+
+async function fill(client: pg.Client, manifest: Manifest, order: RestoreOrder): Promise<void> {
+  const { copy, secret, database, owner, preparation, say } = order;
+  const script = async (file: string, role?: string) => {
+    const text = await readSealedText(join(copy, file), secret);
+    await client.query(`BEGIN; ${role ? `SET LOCAL ROLE ${ident(role)};` : ""} ${text}\nCOMMIT`);
+  };
+  await client.query(preparation(database));
+  await script(SCRIPTS.schemas, owner);
+  await script(SCRIPTS.extensions);
+  await script(SCRIPTS.before, owner);
+  for (const table of manifest.tables) {
+    say(`${table.table}: ${table.rows.toLocaleString("en")} rows`);
+    await load(client, table, join(copy, table.file), secret);
+  }
+  await script(SCRIPTS.after, owner);
+  await script(SCRIPTS.finish, owner);
+  await client.query("ANALYZE");
+}
+
+async function load(client: pg.Client, table: CopiedTable, path: string, secret: string): Promise<void> {
+  const into = client.query(copyFrom(loadSql(table)));
+  await readSealed(path, secret, (chunks) => pipeline(chunks, into));
+  if (into.rowCount !== table.rows) {
+    throw new Error(`${table.table}: the copy holds ${table.rows} rows, the server took ${into.rowCount}`);
+  }
+  const back = await readBack(asTable(table), client);
+  if (back.sha256 !== table.sha256) {
+    throw new Error(`${table.table}: what was restored differs from what the source sent`);
+  }
+}
+
+/** As much of a table's description as reading it takes. */
+const asTable = ({ sql, columns, format }: CopiedTable) => ({
+  sql,
+  columns: columns.map((name) => ({ name, generated: false })),
+  format,
+});
+
+function summaryOf(manifest: Manifest, name: string): ImportSummary {
+  const hash = createHash("sha256");
+  for (const { table, rows, sha256 } of manifest.tables.toSorted((a, b) => (a.table < b.table ? -1 : 1))) {
+    hash.update(`${table} ${rows} ${sha256}\n`);
+  }
+  return {
+    source: `the safety copy ${name} of ${manifest.source}`,
+    finishedAt: new Date().toISOString(),
+    tables: manifest.tables.length,
+    rows: manifest.tables.reduce((sum, { rows }) => sum + rows, 0),
+    bytes: manifest.tables.reduce((sum, { bytes }) => sum + bytes, 0),
+    seconds: 0,
+    fingerprint: hash.digest("hex"),
+  };
+}

@@ -1,0 +1,404 @@
+/** The encrypted copy of the source: made beside the import, whole, secret, and restored by this program and without it. */
+import { execFile } from "node:child_process";
+import { chmod, cp, mkdir, readdir, readFile, rm, stat, symlink, truncate, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { promisify } from "node:util";
+import { generateX25519Identity, identityToRecipient } from "age-encryption";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { readIdentity } from "../../components/import/identity.ts";
+import { checkCopy } from "../../components/import/safety-copy-check.ts";
+import { listCopies, readManifest } from "../../components/import/safety-copy-files.ts";
+import { restoreCopy } from "../../components/import/safety-copy-restore.ts";
+import type { ImportSpec, SafetyCopyFacts } from "../../components/import/types.ts";
+import { preparationScript } from "../../components/privileges/scripts.ts";
+import { ROLE_NAMES } from "../../components/roles/names.ts";
+import { docker } from "../../lib/docker.ts";
+import { atPhase, atTable, attempt, expectComplete, expectUntouched, reportText } from "../support/attempt.ts";
+import { contentsOf } from "../support/compare.ts";
+import { images, Lab, readReport, type Server, type SourceServer } from "../support/lab.ts";
+import { LARGE, SMALL } from "../support/small.ts";
+
+/** What a copy must carry beyond plain tables. */
+const MORE = `${SMALL}
+CREATE EXTENSION citext;
+CREATE SCHEMA audit;
+CREATE TABLE audit.changes (at date NOT NULL, who citext, "odd name" text) PARTITION BY RANGE (at);
+CREATE TABLE audit.changes_2026 PARTITION OF audit.changes FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
+INSERT INTO audit.changes SELECT '2026-03-03', 'Someone', E'tab\\there, \\\\ and "quotes"' FROM generate_series(1, 20);
+CREATE TABLE nothing ();
+INSERT INTO nothing DEFAULT VALUES;
+CREATE MATERIALIZED VIEW ranks AS SELECT rank, count(*) AS pilots FROM pilots GROUP BY rank;
+CREATE MATERIALIZED VIEW never AS SELECT 1 AS one WITH NO DATA;
+CREATE FUNCTION promote() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+SET LOCAL application_name = 'promoting';
+RETURN NEW;
+END $$;
+CREATE TRIGGER promotion BEFORE UPDATE ON pilots FOR EACH ROW EXECUTE FUNCTION promote();
+COMMENT ON TABLE pilots IS 'who flies';
+`;
+/** In the source's rows or names; must not be seen outside. */
+const CLEAR = ["Pilot 1", "銀河", "drones", "visits_at_idx"];
+
+let lab: Lab;
+let source: SourceServer;
+let target: Server;
+let spec: ImportSpec;
+let facts: SafetyCopyFacts;
+let secret: string;
+let lines: string[];
+
+const settingsOf = (name: string, more: Partial<ImportSpec["safetyCopy"]> = {}) => ({
+  folder: join(lab.folder, name),
+  identityFile: join(lab.folder, "settings", "identity.txt"),
+  recipient: undefined,
+  ...more,
+});
+
+beforeAll(async () => {
+  lab = await Lab.open();
+  [source, target] = await Promise.all([lab.startSource({ image: images().databaseBase }), lab.startTarget()]);
+  await source.makeDatabase("more", MORE);
+  await source.makeDatabase("small", SMALL);
+  spec = { ...(await lab.newImport(source.source("more"), target)), safetyCopy: settingsOf("safety") };
+  const done = await attempt(spec);
+  expect(done.error).toBe("");
+  lines = done.lines;
+  facts = (await readReport(spec)).safetyCopy as SafetyCopyFacts;
+  secret = (await readIdentity(settingsOf("safety").identityFile))?.secret ?? "";
+});
+afterAll(() => lab?.close());
+
+const filesOf = async (folder: string) =>
+  (await readdir(folder, { recursive: true, withFileTypes: true }))
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name));
+
+describe("an import with a safety copy", () => {
+  test("ends with a whole copy, which report, page, summary and output name", async () => {
+    expect(await readdir(settingsOf("safety").folder)).toEqual([facts.name]);
+    expect(facts.verified).toBe("decrypted");
+    const files = await filesOf(facts.path);
+    const sizes = await Promise.all(files.map(async (file) => (await stat(file)).size));
+    expect([files.length, sizes.reduce((sum, size) => sum + size, 0)]).toEqual([facts.files, facts.bytes]);
+    const [found] = await listCopies(settingsOf("safety").folder);
+    expect(found).toMatchObject({ name: facts.name, bytes: facts.bytes, files: facts.files, sha256: facts.sha256 });
+    const checked = await checkCopy(facts.path, secret);
+    const report = await readReport(spec);
+    expect(checked).toMatchObject({ rows: report.rows, bytes: report.bytes });
+    expect(Object.fromEntries(checked.manifest.tables.map(({ table, sha256 }) => [table, sha256]))).toEqual(
+      Object.fromEntries(report.tables.map(({ table, source: sent }) => [table, sent])),
+    );
+    const page = await readFile(join(spec.reportFolder, "import.html"), "utf8");
+    for (const part of [facts.name, facts.sha256]) expect(page).toContain(part);
+    expect(lines.join("\n")).toContain(`safety copy ${facts.path}`);
+    const [mark] = await target.sql(
+      spec.target.address.database,
+      "SELECT summary->'safetyCopy' AS copy FROM sectorwars_stack.import",
+    );
+    expect(mark?.copy).toEqual({ name: facts.name, sha256: facts.sha256 });
+  });
+
+  test("tells once what the loss of the key means, and never the key", async () => {
+    const told = lines.filter((line) => line.includes("a key for safety copies was made"));
+    expect(told).toHaveLength(1);
+    expect(told[0]).toContain("Without that file no copy can ever be opened again");
+    const everything = `${lines.join("\n")}${await reportText(spec)}${JSON.stringify(facts)}`;
+    expect(everything).not.toContain("AGE-SECRET-KEY");
+  });
+
+  test("shows nobody anything: every file is its owner's, and nothing of the source is in clear", async () => {
+    expect((await stat(facts.path)).mode & 0o777).toBe(0o700);
+    for (const file of await filesOf(facts.path)) {
+      expect((await stat(file)).mode & 0o077, file).toBe(0);
+      const text = await readFile(file, "latin1");
+      for (const clear of [...CLEAR, source.userPassword, target.admin.password, "AGE-SECRET-KEY", "game_owner"]) {
+        expect(text.includes(Buffer.from(clear).toString("latin1")), `${clear} in ${file}`).toBe(false);
+      }
+    }
+  });
+
+  test("is restored by this program into a new database that equals the source; an existing one is refused", async () => {
+    const order = {
+      copy: facts.path,
+      secret,
+      server: target.admin,
+      database: "rescued",
+      owner: ROLE_NAMES.owner,
+      preparation: (name: string) => preparationScript(name, ["*"]),
+      say: () => {},
+    };
+    const summary = await restoreCopy(order);
+    expect(summary.rows).toBe((await readReport(spec)).rows);
+    const [theirs, ours] = await Promise.all([contentsOf(source.in("more")), contentsOf(target.in("rescued"))]);
+    expect(Object.keys(theirs.tables).length).toBeGreaterThan(8);
+    expect(ours).toEqual(theirs);
+    expect(
+      await target.value(
+        "rescued",
+        "SELECT string_agg(DISTINCT tableowner, ',') FROM pg_tables WHERE schemaname IN ('public', 'audit')",
+      ),
+    ).toBe(ROLE_NAMES.owner);
+    await expect(restoreCopy(order)).rejects.toThrow("There is a database rescued, and nothing is ever overwritten");
+    // A copy that breaks off half-way leaves no half database.
+    const broken = await damagedCopy("half", (copy) => truncate(join(copy, "tables/0003.copy.zst.age"), 300));
+    await expect(restoreCopy({ ...order, copy: broken, database: "halved" })).rejects.toThrow(
+      /0003.*cannot be read: it was changed or cut short/,
+    );
+    expect(await target.databases()).not.toContain("halved");
+  });
+
+  test("is restored by hand, with age, zstd and psql alone", async () => {
+    const image = await handToolsImage();
+    await target.sql("postgres", "CREATE DATABASE by_hand");
+    const container = `${lab.id}-hands`;
+    const variables = { PGHOST: target.alias, PGUSER: "postgres", PGDATABASE: "by_hand", PGPASSFILE: "/hands/pgpass" };
+    const hands = join(lab.folder, "hands");
+    await cp(facts.path, join(hands, "copy"), { recursive: true });
+    await cp(settingsOf("safety").identityFile, join(hands, "identity.txt"));
+    await writeFile(join(hands, "pgpass"), `*:*:*:*:${target.admin.password}\n`, { mode: 0o600 });
+    await docker([
+      ...[
+        "create",
+        "--name",
+        container,
+        "--label",
+        `sectorwars.test.run=${lab.id}`,
+        "--network",
+        lab.id,
+        "--user",
+        "root",
+      ],
+      ...Object.entries(variables).flatMap(([key, value]) => ["-e", `${key}=${value}`]),
+      ...["--entrypoint", "sleep", image, "600"],
+    ]);
+    await docker(["cp", `${hands}/.`, `${container}:/hands`]);
+    await docker(["start", container]);
+    await docker(["exec", container, "chown", "-R", "root:root", "/hands"]);
+    const restore = () => docker(["exec", container, "/hands/copy/restore.sh", "/hands/identity.txt"]);
+    expect(await restore()).toMatch(/restored\n$/);
+    expect(await contentsOf(target.in("by_hand"))).toEqual(await contentsOf(source.in("more")));
+    // What was changed is found before anything is written, what was cut short although a pipe hides it.
+    await target.sql("postgres", "DROP DATABASE by_hand; ");
+    await target.sql("postgres", "CREATE DATABASE by_hand");
+    await docker(["exec", container, "truncate", "-s", "400", "/hands/copy/tables/0002.copy.zst.age"]);
+    await expect(restore()).rejects.toThrow(/0002|checksum/);
+    await docker([
+      "exec",
+      container,
+      "sh",
+      "-c",
+      "cd /hands/copy && sha256sum tables/* *.age README.txt restore.sh >checksums.txt",
+    ]);
+    await expect(restore()).rejects.toThrow(/0002\.copy\.zst\.age cannot be read|expected|COPY/);
+  });
+});
+
+/** Tools that have nothing of this project's. */
+async function handToolsImage(): Promise<string> {
+  const folder = join(lab.folder, "hand-tools");
+  await mkdir(folder);
+  await writeFile(
+    join(folder, "Dockerfile"),
+    `ARG BASE
+FROM \${BASE}
+RUN if command -v apk; then apk add --no-cache age zstd; else apt-get update -q && apt-get install -qy --no-install-recommends age zstd; fi
+`,
+  );
+  const image = "sectorwars-test-hand-tools";
+  await docker(["build", "-q", "-t", image, "--build-arg", `BASE=${images().databaseBase}`, folder], {
+    timeoutMs: 120_000,
+  });
+  return image;
+}
+
+/** A copy of the copy that something has happened to. */
+async function damagedCopy(name: string, damage: (copy: string) => Promise<unknown>): Promise<string> {
+  const copy = join(lab.folder, "damaged", name);
+  await cp(facts.path, copy, { recursive: true });
+  await damage(copy);
+  return copy;
+}
+
+const flip = async (file: string) => {
+  const bytes = await readFile(file);
+  const at = bytes.length - 40;
+  bytes[at] = (bytes[at] ?? 0) ^ 1;
+  await writeFile(file, bytes);
+};
+/** As somebody would who means it. */
+const withNewSums = async (copy: string) => {
+  const sum = promisify(execFile);
+  const { stdout } = await sum("sh", ["-c", "sha256sum tables/* *.age README.txt restore.sh"], { cwd: copy });
+  await writeFile(join(copy, "checksums.txt"), stdout);
+};
+
+describe("a check finds", () => {
+  const table = "tables/0002.copy.zst.age";
+  test.each<[string, (copy: string) => Promise<unknown>, RegExp]>([
+    ["one bit that changed", (copy) => flip(join(copy, table)), /0002\.copy\.zst\.age cannot be read: its SHA-256 is/],
+    [
+      "one bit that changed, with its checksum",
+      (copy) => flip(join(copy, table)).then(() => withNewSums(copy)),
+      /0002\.copy\.zst\.age cannot be read: it was changed or cut short/,
+    ],
+    [
+      "a file cut short, with its checksum",
+      (copy) => truncate(join(copy, table), 500).then(() => withNewSums(copy)),
+      /0002\.copy\.zst\.age cannot be read: it was changed or cut short/,
+    ],
+    [
+      "two tables in each other's place",
+      async (copy) => {
+        await cp(join(facts.path, table), join(copy, "tables/0001.copy.zst.age"));
+        await cp(join(facts.path, "tables/0001.copy.zst.age"), join(copy, table));
+        await withNewSums(copy);
+      },
+      /0001\.copy\.zst\.age does not hold what the source sent for/,
+    ],
+    ["a file that is gone", (copy) => rm(join(copy, table)), /is not whole: tables\/0002\.copy\.zst\.age is missing/],
+    ["a file too many", (copy) => writeFile(join(copy, "tables/x"), ""), /holds what does not belong to it: tables\/x/],
+    ["a manifest that was cut", (copy) => truncate(join(copy, "manifest.json.zst.age"), 200), /manifest\.json/],
+    ["a folder that is none", (copy) => rm(join(copy, "checksums.txt")), /is no safety copy/],
+  ])("%s", async (what, damage, message) => {
+    const copy = await damagedCopy(what, damage);
+    await expect(checkCopy(copy, secret)).rejects.toThrow(message);
+  });
+
+  test("that it is for another identity", async () => {
+    await expect(checkCopy(facts.path, await generateX25519Identity())).rejects.toThrow(
+      "it was encrypted for another identity than the one at hand",
+    );
+  });
+});
+
+describe("the command", () => {
+  const run = async (...words: string[]) => {
+    const { folder, identityFile } = settingsOf("safety");
+    const args = [
+      "commands/safety-copy.ts",
+      "--folder",
+      folder,
+      "--identity",
+      identityFile,
+      "--stack",
+      "none",
+      ...words,
+    ];
+    return promisify(execFile)(process.execPath, args).then(
+      ({ stdout }) => stdout,
+      (error: { stderr: string }) => error.stderr,
+    );
+  };
+
+  test("lists and verifies, also when the stack is gone", async () => {
+    expect(await run("list")).toContain(`${facts.name}  `);
+    expect(JSON.parse(await run("list", "--json"))[0].sha256).toBe(facts.sha256);
+    expect(await run("verify", facts.name)).toMatch(
+      /is whole: \d+ tables, [\d,]+ rows, .* decrypted and found to be what/,
+    );
+    expect(JSON.parse(await run("verify", facts.name, "--json"))).toMatchObject({ name: facts.name, selected: 0 });
+  });
+
+  test("says what is wrong, and what there is", async () => {
+    expect(await run("verify", "dev-1")).toBe(`error: There is no safety copy dev-1. There are: ${facts.name}\n`);
+    expect(await run("verify", facts.name, "--identity", "/nowhere")).toMatch(/There is no identity in \/nowhere/);
+    expect(await run("restore", facts.name, "--into", "Bad name")).toMatch(/Say the new database's name with --into/);
+    expect(await run("forget")).toMatch(/There is no "forget": list, verify or restore/);
+  });
+});
+
+describe("an import whose copy", () => {
+  const withCopy = async (safetyCopy: ImportSpec["safetyCopy"], database = "small") => ({
+    ...(await lab.newImport(source.source(database), target)),
+    safetyCopy,
+  });
+
+  test("cannot be begun fails before the source is read, and says what to do", async () => {
+    const settings = settingsOf("occupied");
+    await writeFile(settings.folder, "a file");
+    const order = await withCopy(settings);
+    const { error } = await attempt(order);
+    expect(error).toMatch(
+      /The safety copy cannot be made in .*occupied: a part of its path is a file\. Make room there, name another/,
+    );
+    expect(error).toContain("pulumi config set safetyCopy false");
+    await expectUntouched(lab, target, order);
+    // Without it the same import ends well.
+    await expectComplete(lab, target, { ...order, safetyCopy: undefined });
+  });
+
+  test("finds no room on the disk half-way fails before the swap; the next one clears and succeeds", async () => {
+    await source.makeDatabase("large", LARGE);
+    const settings = settingsOf("full");
+    const order = await withCopy(settings, "large");
+    const partial = async () => join(settings.folder, (await readdir(settings.folder))[0] ?? "");
+    const { error } = await attempt(
+      order,
+      atPhase("rows", async () => symlink("/dev/full", join(await partial(), "tables/0001.copy.zst.age"))),
+    );
+    expect(error).toMatch(/The safety copy cannot be made in .*full: its disk is full/);
+    await expectUntouched(lab, target, order);
+    expect(await readdir(settings.folder)).toEqual([]);
+    // A run that was killed leaves its half copy; another stack's is not ours to remove.
+    const dead = [`${lab.id}-20260101T000000Z.partial`, `${lab.id}-two-20260101T000000Z.partial`];
+    for (const name of dead) await mkdir(join(settings.folder, name));
+    await expectComplete(lab, target, order);
+    const left = await readdir(settings.folder);
+    expect(left).toHaveLength(2);
+    expect(left).toContain(dead[1]);
+  });
+
+  test("was spoilt on the disk fails before the swap", async () => {
+    const settings = settingsOf("spoilt");
+    const order = await withCopy(settings);
+    const { error } = await attempt(
+      order,
+      atPhase("constraints", async () => {
+        const [partial = ""] = await readdir(settings.folder);
+        await truncate(join(settings.folder, partial, "manifest.json.zst.age"), 0).catch(() => {});
+        await rm(join(settings.folder, partial, "tables"), { recursive: true });
+      }),
+    );
+    expect(error).toMatch(/The safety copy cannot be made in/);
+    await expectUntouched(lab, target, order);
+  });
+
+  test("would be of a source that cannot be copied is removed with the failure", async () => {
+    const settings = settingsOf("removed");
+    const order = await withCopy(settings);
+    const { error } = await attempt(
+      order,
+      atTable("pilots", () => target.sql(`${order.target.address.database}_import`, "DELETE FROM pilots WHERE id = 7")),
+    );
+    expect(error).toContain("The copy differs from the source");
+    expect(await readdir(settings.folder)).toEqual([]);
+    expect((await readReport(order)).safetyCopy).toBeUndefined();
+  });
+
+  test("is for a key that is elsewhere says that it was not opened; that key opens it", async () => {
+    const key = await generateX25519Identity();
+    const recipient = await identityToRecipient(key);
+    const settings = settingsOf("elsewhere", { recipient, identityFile: join(lab.folder, "no-such-identity.txt") });
+    const order = await withCopy(settings);
+    const { error, lines: said } = await attempt(order);
+    expect(error).toBe("");
+    expect(said.join("\n")).toContain("whether it opens was not tried");
+    const copy = (await readReport(order)).safetyCopy;
+    expect(copy).toMatchObject({ verified: "as written", recipient });
+    expect((await readManifest(copy?.path ?? "", key)).tables).toHaveLength(5);
+    await expect(stat(settings.identityFile)).rejects.toThrow("ENOENT");
+  });
+
+  test("would use an identity that others may read fails at once", async () => {
+    const identityFile = join(lab.folder, "open.txt");
+    await writeFile(identityFile, await generateX25519Identity());
+    await chmod(identityFile, 0o644);
+    const order = await withCopy(settingsOf("open", { identityFile }));
+    expect((await attempt(order)).error).toContain(`The identity file ${identityFile} is open to others`);
+  });
+});
+
+test("a copy's name begins with the stack's", () => {
+  expect(basename(facts.path)).toMatch(new RegExp(`^${lab.id}-\\d{8}T\\d{6}Z$`));
+});
