@@ -1,4 +1,5 @@
 /** Connections to PostgreSQL with bounded patience, and SQL text put together safely. */
+import type { EventEmitter } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ConnectionOptions } from "node:tls";
 import pg from "pg";
@@ -12,7 +13,12 @@ export interface Address {
   password: string;
   /** TLS options; without them the connection is in clear text, which only a local server may have. */
   tls?: ConnectionOptions;
+  /** Whether the password's proof is tied to the server's certificate, as libpq's channel_binding; `prefer` if left out. */
+  channelBinding?: ChannelBinding;
 }
+
+/** libpq's words: never, where the server offers it, or not without it. */
+export type ChannelBinding = "disable" | "prefer" | "require";
 
 /** How patiently to connect, and what to do first. */
 export interface ConnectOptions {
@@ -26,14 +32,17 @@ export interface ConnectOptions {
   setup?: string;
 }
 
-/** SQLSTATEs of a server that is there but not ready yet: starting up, shutting down, out of connections. */
-const NOT_READY = new Set(["57P03", "57P01", "53300"]);
+/** SQLSTATEs of a server that is there but not ready yet: starting up, shutting down, out of connections, not reached. */
+const NOT_READY = new Set(["57P03", "57P01", "53300", "08000", "08001", "08003", "08006"]);
+/** What Neon's proxy says, as an internal error, while it wakes an endpoint or has too much to do. */
+const WAKING = /couldn't connect to compute node|control plane request failed|failed to acquire permit/i;
 /** Network errors that pass: nobody listens yet, a suspended endpoint is waking. A name that is not known stays so. */
 const PASSING = new Set(["ECONNREFUSED", "ECONNRESET", "EAI_AGAIN", "ETIMEDOUT", "EHOSTUNREACH", "EPIPE"]);
 
 /** Whether another attempt may help. A wrong password or a missing database never gets better by waiting. */
 export function isPassing(error: unknown): boolean {
   const { code, message } = error as { code?: string; message?: string };
+  if (code === "XX000") return WAKING.test(message ?? "");
   if (code !== undefined) return NOT_READY.has(code) || PASSING.has(code);
   return /timeout expired|terminated unexpectedly|Connection terminated/i.test(message ?? "");
 }
@@ -53,6 +62,7 @@ export async function connect(address: Address, options: ConnectOptions = {}): P
       user: address.user,
       password: address.password,
       ssl: address.tls ?? false,
+      enableChannelBinding: address.tls !== undefined && address.channelBinding !== "disable",
       connectionTimeoutMillis: attemptMs,
       application_name: options.applicationName ?? "sectorwars-database",
       keepAlive: true,
@@ -61,8 +71,10 @@ export async function connect(address: Address, options: ConnectOptions = {}): P
     });
     // Without a listener, a server that goes away while the connection is idle would end the whole process.
     client.on("error", () => {});
+    const demand = address.channelBinding === "require" ? demandChannelBinding(client, address.password) : undefined;
     try {
       await client.connect();
+      demand?.();
       if (options.setup) await client.query(options.setup);
       return client;
     } catch (error) {
@@ -71,6 +83,33 @@ export async function connect(address: Address, options: ConnectOptions = {}): P
       await sleep(pause);
     }
   }
+}
+
+const BINDING = "SCRAM-SHA-256-PLUS";
+const UNBOUND = `the server does not offer channel binding (${BINDING}), which channel_binding=require demands`;
+
+/**
+ * Holds a client, before it connects, to channel binding: pg itself falls back to whatever the server asks for, a password in
+ * clear text included. The password is given to nothing else.
+ * @returns what to call behind the connecting: it throws should the server have let us in without proving itself.
+ */
+function demandChannelBinding(client: pg.Client, password: string): () => void {
+  let offered = false;
+  let proven = false;
+  const { connection } = client as unknown as { connection: EventEmitter };
+  connection.on("authenticationSASL", ({ mechanisms }: { mechanisms: string[] }) => {
+    offered = mechanisms.includes(BINDING);
+  });
+  connection.on("authenticationSASLFinal", () => {
+    proven = offered;
+  });
+  (client as { password?: unknown }).password = async () => {
+    if (!offered) throw new Error(`${UNBOUND}; the password was not sent`);
+    return password;
+  };
+  return () => {
+    if (!proven) throw new Error(UNBOUND);
+  };
 }
 
 /** Opens a connection for the time of one piece of work. */

@@ -17,12 +17,20 @@ export type Preflight =
   | { done: ImportSummary }
   | { done?: undefined; catalog: Catalog; targetVersion: string; targetCollation: string; remarks: string[] };
 
+/** What to do about Neon's own refusals, by their words: the proxy calls all of them internal errors. */
+const NEON_REFUSALS: [RegExp, string][] = [
+  [/endpoint could not be found/i, "Copy NEON_DATABASE_URL anew from the Neon console"],
+  [/exceeded the .*quota/i, "Look at the project's usage in the Neon console"],
+  [/IP address .* is not allowed/i, "Add this machine to the project's IP Allow list in the Neon console"],
+];
+
 /** The error for a source that cannot be reached, by what the server or the network said. */
 export function describeSourceError(label: string, error: unknown): Error {
   const { code, message } = error as { code?: string; message?: string };
   const remedies: Record<string, string> = {
     "28P01": "The password is wrong. Copy NEON_DATABASE_URL anew from the Neon console",
     "28000": "The server refuses this user. Check the user in NEON_DATABASE_URL",
+    "55P03": "Somebody is changing a table there. Run pulumi up again when that is done",
     "3D000": "There is no such database. Check the name at the end of NEON_DATABASE_URL",
     EAI_AGAIN: "The host's name cannot be looked up now. Check the network",
     CERT_SIGNATURE_FAILURE: "Its certificate is signed by nobody this machine trusts",
@@ -36,7 +44,8 @@ export function describeSourceError(label: string, error: unknown): Error {
     ERR_TLS_CERT_ALTNAME_INVALID: "Its certificate is for another host: this may not be the server you mean",
     CERT_HAS_EXPIRED: "Its certificate has expired",
   };
-  const remedy = remedies[code ?? ""] ?? "Check NEON_DATABASE_URL and the network";
+  const refusal = NEON_REFUSALS.find(([words]) => words.test(message ?? ""))?.[1];
+  const remedy = refusal ?? remedies[code ?? ""] ?? "Check NEON_DATABASE_URL and the network";
   return new Error(`The source ${label} cannot be read: ${message ?? code}. ${remedy}.`, { cause: error });
 }
 

@@ -2,7 +2,7 @@
 import type { ChildProcess } from "node:child_process";
 import type pg from "pg";
 import { DockerError, docker } from "../../lib/docker.ts";
-import { type Address, ident, literal } from "../../lib/postgres.ts";
+import { type Address, type ChannelBinding, ident, literal } from "../../lib/postgres.ts";
 import { NEON_EXTENSIONS, NEON_SCHEMAS, STACK_SCHEMA } from "./catalog.ts";
 import { describeEntry, type Entry, isCopied, splitDump } from "./dump-entries.ts";
 import type { Catalog, ImportSpec } from "./types.ts";
@@ -22,6 +22,7 @@ export interface DumpAccess {
   user: string;
   password: string;
   rootCertificates: string | undefined;
+  channelBinding?: ChannelBinding;
 }
 
 /** Between the two parts, on a line of its own. */
@@ -41,11 +42,14 @@ const DUMP_SCRIPT = `
   read -r PGPASSWORD
   export PGPASSWORD
   cat >/tmp/roots.pem
-  pg_dump --format=custom --schema-only ${LEFT_OUT} --file=/tmp/schema "$@"
+  pg_dump --format=custom --schema-only --lock-wait-timeout=5s ${LEFT_OUT} --file=/tmp/schema "$@"
   pg_restore ${LEFT_OUT} --section=pre-data --file=- /tmp/schema
   echo "${DIVIDER}"
   pg_restore ${LEFT_OUT} --section=post-data --file=- /tmp/schema
 `;
+
+/** SQLSTATE of a lock that was not to be had in the time that was given. */
+export const LOCK_NOT_AVAILABLE = "55P03";
 
 /** Label of the short-lived containers of a stack's import; a dead run's are found by it. */
 export const helperLabel = (stack: string): string => `sectorwars.import=${stack}`;
@@ -65,7 +69,7 @@ export async function dumpSchema(
     onStart?: (child: ChildProcess) => void;
   },
 ): Promise<Schema> {
-  const { host, port, network, database, user, password, rootCertificates } = access;
+  const { host, port, network, database, user, password, rootCertificates, channelBinding } = access;
   const environment = {
     PGHOST: host,
     PGPORT: String(port),
@@ -73,6 +77,7 @@ export async function dumpSchema(
     PGUSER: user,
     PGSSLMODE: rootCertificates === undefined ? "disable" : "verify-full",
     ...(rootCertificates === undefined ? {} : { PGSSLROOTCERT: "/tmp/roots.pem" }),
+    ...(channelBinding === undefined ? {} : { PGCHANNELBINDING: channelBinding }),
     PGOPTIONS: "-c default_transaction_read_only=on -c idle_in_transaction_session_timeout=0 -c statement_timeout=0",
     PGCONNECT_TIMEOUT: "30",
   };
@@ -102,6 +107,9 @@ export async function dumpSchema(
     return { before: splitDump(before).filter(isCopied), after: splitDump(after).filter(isCopied) };
   } catch (error) {
     if (!(error instanceof DockerError)) throw error;
+    if (/canceling statement due to (statement|lock) timeout/.test(error.stderr)) {
+      throw Object.assign(new Error(error.stderr.trim()), { code: LOCK_NOT_AVAILABLE });
+    }
     throw new Error(`The schema of ${host}/${database} could not be read: ${error.stderr.trim()}`);
   }
 }
@@ -114,9 +122,9 @@ export function dumpSource(
   onStart: (child: ChildProcess) => void,
 ): Promise<Schema> {
   const { source, image, newerImage, stack, dockerHost } = spec;
-  const { database, user, password } = source.address;
+  const { database, user, password, channelBinding } = source.address;
   return dumpSchema(
-    { ...source.fromContainer, database, user, password, rootCertificates: source.rootCertificates },
+    { ...source.fromContainer, database, user, password, channelBinding, rootCertificates: source.rootCertificates },
     { image: dumpImage(catalog.majorVersion, image, newerImage), stack, dockerHost, snapshot, onStart },
   );
 }

@@ -42,13 +42,21 @@ const asSql = (settings: Record<string, string>) =>
     .map(([name, value]) => `SET ${name} = '${value}';`)
     .join(" ");
 
+/**
+ * Settings of the source alone. Somebody else's lock on a table may last a minute. A time-out that not every version knows is
+ * lifted where it is known.
+ */
+const SOURCE_ONLY = `
+  SET default_transaction_read_only = on; SET lock_timeout = '60s';
+  SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout');`;
+
 /** Opens a session on the source. It cannot write: the server refuses. */
 export function openSource(address: Address, patienceMs = SOURCE_PATIENCE_MS): Promise<pg.Client> {
   return connect(address, {
     patienceMs,
     attemptMs: 20_000,
     applicationName: "sectorwars-import",
-    setup: `${asSql(PINNED)} SET default_transaction_read_only = on;`,
+    setup: `${asSql(PINNED)} ${SOURCE_ONLY}`,
   });
 }
 

@@ -11,25 +11,64 @@ export interface Snapshot {
   holder: pg.Client;
 }
 
+/** A session that has done its first work; one that could not is closed. */
+async function begin(source: Source, work: (client: pg.Client) => Promise<unknown>): Promise<pg.Client> {
+  const client = await openSource(source.address);
+  try {
+    await work(client);
+    return client;
+  } catch (error) {
+    await client.end().catch(() => {});
+    throw error;
+  }
+}
+
 /** Takes the snapshot. Whoever gets it must end the holder's session. */
 export async function exportSnapshot(source: Source): Promise<Snapshot> {
-  const holder = await openSource(source.address);
-  await holder.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-  const { rows } = await holder.query<{ id: string }>("SELECT pg_export_snapshot() AS id");
-  return { id: rows[0]?.id ?? "", holder };
+  let id = "";
+  const holder = await begin(source, async (client) => {
+    await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+    const { rows } = await client.query<{ id: string }>("SELECT pg_export_snapshot() AS id");
+    id = rows[0]?.id ?? "";
+  });
+  return { id, holder };
 }
 
-/** Opens one more session that sees exactly what the snapshot sees. */
-export async function joinSnapshot(source: Source, snapshot: Snapshot): Promise<pg.Client> {
-  const reader = await openSource(source.address);
-  await reader.query(
-    `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT ${literal(snapshot.id)}`,
-  );
-  return reader;
+/**
+ * Opens one more session that sees exactly what the snapshot sees, and locks tables as its holder has. A TRUNCATE or ALTER
+ * TABLE that waits for the holder's lock stands in line before all who ask later: a reader that came to the table only then
+ * would wait for it, it for the holder and the holder for the reader, which no server can see is for ever.
+ */
+export function joinSnapshot(source: Source, snapshot: Snapshot, tables: readonly Table[] = []): Promise<pg.Client> {
+  return begin(source, async (reader) => {
+    await reader.query(
+      `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT ${literal(snapshot.id)};
+       SET LOCAL lock_timeout = '${BEHIND_THE_HOLDER}'`,
+    );
+    if (tables.length > 0) await reader.query(lockSql(tables));
+  });
 }
 
-/** How long somebody else's lock on a table may last. */
-const LOCK_PATIENCE = "60s";
+/** Who has to wait for a lock that the holder has already, stands behind somebody who waits for the import. */
+const BEHIND_THE_HOLDER = "5s";
+
+/** The share of the server's lock table that the readers may fill: others need it, too. */
+const LOCK_SHARE = 0.5;
+
+/**
+ * The tables that each of so many readers locks from the start: all, unless they would fill the server's lock table
+ * (PostgreSQL manual, "max_locks_per_transaction"). Then a reader takes each lock when it comes to the table, and gives up
+ * where it has to wait.
+ */
+export async function tablesToLock(holder: pg.Client, tables: readonly Table[], readers: number) {
+  const { rows } = await holder.query<{ room: number }>(`
+    SELECT current_setting('max_locks_per_transaction')::int
+      * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int) AS room`);
+  return tables.length * readers <= (rows[0]?.room ?? 0) * LOCK_SHARE ? tables : [];
+}
+
+const lockSql = (tables: readonly Table[]): string =>
+  `LOCK TABLE ${tables.map((table) => `ONLY ${table.sql}`).join(", ")} IN ACCESS SHARE MODE`;
 
 /**
  * Holds the tables as they are until the snapshot's session ends, as pg_dump does for itself: TRUNCATE and rewriting ALTER
@@ -38,8 +77,7 @@ const LOCK_PATIENCE = "60s";
  */
 export async function lockTables(holder: pg.Client, tables: readonly Table[]): Promise<void> {
   if (tables.length === 0) return;
-  await holder.query(`SET LOCAL lock_timeout = '${LOCK_PATIENCE}'`);
-  await holder.query(`LOCK TABLE ${tables.map((table) => `ONLY ${table.sql}`).join(", ")} IN ACCESS SHARE MODE`);
+  await holder.query(lockSql(tables));
   // The row is as the snapshot sees it, the function tells the file of today.
   const { rows } = await holder.query<{ name: string }>(`
     SELECT oid::regclass::text AS name FROM pg_class

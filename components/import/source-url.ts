@@ -1,11 +1,13 @@
 /** Reads a connection URL as Neon hands it out. Pure: it opens nothing. */
 import { isIP } from "node:net";
 import tls from "node:tls";
+import type { ChannelBinding } from "../../lib/postgres.ts";
 import type { Source } from "./types.ts";
 
 const DEFAULT_PORT = 5432;
 const WITHOUT_TLS = new Set(["disable", "allow", "prefer"]);
 const SSL_MODES = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+const CHANNEL_BINDINGS: readonly ChannelBinding[] = ["disable", "prefer", "require"];
 
 /** Whether a host is this machine. */
 export const isLoopback = (host: string): boolean => /^(localhost|127\.\d+\.\d+\.\d+|\[?::1\]?)$/.test(host);
@@ -55,6 +57,7 @@ export function parseSourceUrl(url: string, rootCertificates?: string): Source {
   const host = directHost(given);
   if (host !== given) remarks.push(`pooled host ${given} replaced by the direct one, ${host}`);
   const mode = sslMode(parsed, host, remarks);
+  const channelBinding = channelBindingOf(parsed, mode);
   for (const key of parsed.searchParams.keys()) {
     if (key === "options" && /endpoint/.test(parsed.searchParams.get(key) ?? "")) {
       remarks.push("options=endpoint left out: the host's name says it to the server (SNI)");
@@ -77,6 +80,7 @@ export function parseSourceUrl(url: string, rootCertificates?: string): Source {
         mode === "none"
           ? undefined
           : { ca: trusted, rejectUnauthorized: true, ...(isIP(host) ? {} : { servername: host }) },
+      ...(channelBinding === undefined ? {} : { channelBinding }),
     },
     // A container does not share this machine's loopback, unless it joins its network.
     fromContainer: { host, port, ...(isLoopback(host) ? { network: "host" } : {}) },
@@ -94,6 +98,23 @@ function decode(part: string): string {
       "NEON_DATABASE_URL has a % that is not followed by two hexadecimal digits; a % itself is written %25",
     );
   }
+}
+
+/**
+ * Channel binding ties the password's proof to the certificate, so that nobody in between can pass it on. It is used wherever
+ * the server offers it, as libpq does; the URL may demand it.
+ */
+function channelBindingOf(url: URL, mode: "none" | "verify"): ChannelBinding | undefined {
+  const asked = url.searchParams.get("channel_binding");
+  if (asked === null) return undefined;
+  const known = CHANNEL_BINDINGS.find((value) => value === asked);
+  if (known === undefined) {
+    throw new Error(`NEON_DATABASE_URL has channel_binding=${asked}; it may be ${CHANNEL_BINDINGS.join(", ")}`);
+  }
+  if (known === "require" && mode === "none") {
+    throw new Error("NEON_DATABASE_URL has channel_binding=require, which needs TLS: add sslmode=require");
+  }
+  return known;
 }
 
 /** Certificate and host name are verified wherever the data leaves this machine: `require` alone trusts anybody. */

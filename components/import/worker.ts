@@ -14,10 +14,10 @@ import { humanBytes, Progress } from "./progress.ts";
 import { writeReport } from "./report.ts";
 import { copyRestrictions } from "./restrictions.ts";
 import { SafetyCopy } from "./safety-copy.ts";
-import { dumpAside, dumpSource, helperLabel, makeBefore } from "./schema.ts";
+import { dumpAside, dumpSource, helperLabel, LOCK_NOT_AVAILABLE, makeBefore } from "./schema.ts";
 import { compareSequences, copySequences } from "./sequences.ts";
 import { openTarget } from "./session.ts";
-import { exportSnapshot, joinSnapshot, lockTables } from "./snapshot.ts";
+import { exportSnapshot, joinSnapshot, lockTables, tablesToLock } from "./snapshot.ts";
 import { clearAside, lockServer, maintenance, makeAside, swapIn, writeMarker } from "./swap.ts";
 import type { Catalog, ImportSpec, ImportSummary, Report, SafetyCopyFacts, Table } from "./types.ts";
 import { populatedViews, refreshViews } from "./views.ts";
@@ -63,6 +63,14 @@ async function explain(error: unknown, holdings: Holdings, spec: ImportSpec): Pr
       { cause: error },
     );
   }
+  // Only on the source is there a limit to waiting.
+  if (code === LOCK_NOT_AVAILABLE) {
+    return new Error(
+      `Somebody is changing a table of the source, or waits to (TRUNCATE, ALTER TABLE, VACUUM FULL, a migration): ${message}. ` +
+        `Nothing was changed here; run pulumi up again when that is done.`,
+      { cause: error },
+    );
+  }
   if (!isPassing(error) && code !== "ERR_STREAM_PREMATURE_CLOSE") return error;
   await sleep(NOTICING_MS);
   if (holdings.lost === undefined) return error;
@@ -91,8 +99,10 @@ class Holdings {
     child.once("close", () => this.children.delete(child));
   };
 
-  async keep(end: End, opening: Promise<pg.Client>): Promise<pg.Client> {
+  async keep(end: End, opening: pg.Client | Promise<pg.Client>): Promise<pg.Client> {
     const client = await opening;
+    // One that was opened beside another that failed comes too late.
+    if (this.closing) drop(client);
     this.clients.push(client);
     client.once("end", () => {
       if (!this.closing) this.lost ??= end;
@@ -197,10 +207,14 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   const endSnapshot = await enter("snapshot", "one snapshot for all that is read");
   const snapshot = await exportSnapshot(source);
   const takenAt = new Date().toISOString();
-  await holdings.keep("source", Promise.resolve(snapshot.holder));
+  await holdings.keep("source", snapshot.holder);
   // What was looked at before may have changed since; from here on everybody sees the same.
   const catalog = await readCatalog(snapshot.holder);
   await lockTables(snapshot.holder, catalog.tables);
+  const locked = await tablesToLock(snapshot.holder, catalog.tables, spec.jobs);
+  const readers = await Promise.all(
+    Array.from({ length: spec.jobs }, () => holdings.keep("source", joinSnapshot(source, snapshot, locked))),
+  );
   report.skipped = catalog.skipped;
   endSnapshot();
 
@@ -279,8 +293,8 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
 
   function openEnds(): Promise<Ends[]> {
     return Promise.all(
-      Array.from({ length: spec.jobs }, async () => ({
-        source: await holdings.keep("source", joinSnapshot(source, snapshot)),
+      readers.map(async (reader) => ({
+        source: reader,
         target: await holdings.keep("target", openTarget(aside)),
       })),
     );

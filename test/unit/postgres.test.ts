@@ -101,12 +101,12 @@ describe("a script's variables", () => {
 describe("another attempt", () => {
   const withCode = (code: string) => Object.assign(new Error("no"), { code });
 
-  test.each(["57P03", "57P01", "53300", "ECONNREFUSED", "ECONNRESET", "EAI_AGAIN", "ETIMEDOUT"])(
+  test.each(["57P03", "57P01", "53300", "08006", "ECONNREFUSED", "ECONNRESET", "EAI_AGAIN", "ETIMEDOUT"])(
     "may help after %s",
     (code) => expect(isPassing(withCode(code))).toBe(true),
   );
 
-  test.each(["28P01", "28000", "3D000", "42601", "ERR_TLS_CERT_ALTNAME_INVALID", "CERT_HAS_EXPIRED"])(
+  test.each(["28P01", "28000", "3D000", "42601", "08P01", "XX000", "ERR_TLS_CERT_ALTNAME_INVALID", "CERT_HAS_EXPIRED"])(
     "cannot help after %s",
     (code) => expect(isPassing(withCode(code))).toBe(false),
   );
@@ -121,6 +121,14 @@ describe("another attempt", () => {
   test.each(["The server does not support SSL connections", "SASL: SCRAM-SERVER-FIRST-MESSAGE: bad", ""])(
     "cannot help after: %s",
     (message) => expect(isPassing(new Error(message))).toBe(false),
+  );
+
+  test.each([
+    "Couldn't connect to compute node",
+    "Control plane request failed",
+    "Failed to acquire permit to connect to the database. Too many database connection attempts are currently ongoing.",
+  ])("may help after what Neon's proxy calls an internal error while it wakes an endpoint: %s", (message) =>
+    expect(isPassing(Object.assign(new Error(message), { code: "XX000" }))).toBe(true),
   );
 
   test("a code counts for more than the words beside it", () => {

@@ -99,8 +99,26 @@ describe("sslmode", () => {
 });
 
 describe("other parameters", () => {
-  test("channel_binding is nothing to speak of", () => {
-    expect(parseSourceUrl(url("?sslmode=verify-full&channel_binding=require"), "R").remarks).toEqual([]);
+  test.each(["disable", "prefer", "require"])("channel_binding=%s is kept, and nothing to speak of", (asked) => {
+    const source = parseSourceUrl(url(`?sslmode=verify-full&channel_binding=${asked}`), "R");
+    expect(source.address.channelBinding).toBe(asked);
+    expect(source.remarks).toEqual([]);
+  });
+
+  test("channel_binding that is not given is the connection's own choice", () => {
+    expect(parseSourceUrl(url("?sslmode=verify-full"), "R").address).not.toHaveProperty("channelBinding");
+  });
+
+  test.each(["", "yes", "REQUIRE"])("channel_binding=%j is none", (asked) => {
+    expect(() => parseSourceUrl(url(`?channel_binding=${asked}`))).toThrow(
+      new Error(`NEON_DATABASE_URL has channel_binding=${asked}; it may be disable, prefer, require`),
+    );
+  });
+
+  test("channel_binding=require without TLS is a contradiction", () => {
+    expect(() => parseSourceUrl(url("?channel_binding=require", "localhost"))).toThrow(
+      new Error("NEON_DATABASE_URL has channel_binding=require, which needs TLS: add sslmode=require"),
+    );
   });
 
   test("options=endpoint is what the host's name says already", () => {
