@@ -1,6 +1,6 @@
 /** The rows of one table, from the source straight into the target, hashed on the way. */
 import { createHash, type Hash } from "node:crypto";
-import { Transform } from "node:stream";
+import stream, { Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type pg from "pg";
 import { from as copyFrom, to as copyTo } from "pg-copy-streams";
@@ -63,15 +63,35 @@ function tap(hash: Hash, count: (bytes: number) => void, observer: RowsObserver 
   });
 }
 
+/** A table's rows on their way from the source. */
+interface SentRows extends stream.Readable {
+  /** Known when all have been sent. */
+  rowCount: number;
+}
+
 /**
- * Copies one table. It is emptied in the same transaction: FREEZE, which spares the rows a second writing later, demands it,
- * and a table that was left half full by anything can do no harm.
+ * Copies one table.
  * @param onBytes is told of every chunk.
  * @param observer sees the bytes themselves.
  */
-export async function copyTable(
+export function copyTable(
   table: Table,
   source: pg.Client,
+  target: pg.Client,
+  onBytes: (bytes: number) => void,
+  observer?: RowsObserver,
+): Promise<Transfer> {
+  const sent = source.query(copyTo(copyOutSql(table), { highWaterMark: BUFFER_BYTES }));
+  return fillTable(table, sent, target, onBytes, observer);
+}
+
+/**
+ * Fills a table. It is emptied in the same transaction: FREEZE, which spares the rows a second writing later, demands it, and a
+ * table that was left half full by anything can do no harm.
+ */
+export async function fillTable(
+  table: Table,
+  sent: SentRows,
   target: pg.Client,
   onBytes: (bytes: number) => void,
   observer?: RowsObserver,
@@ -82,17 +102,64 @@ export async function copyTable(
     bytes += more;
     onBytes(more);
   };
-  await target.query(`BEGIN; TRUNCATE ONLY ${table.sql}`);
-  const out = source.query(copyTo(copyOutSql(table), { highWaterMark: BUFFER_BYTES }));
+  // Without waiting in between: the session takes one after the other, and whoever fails first ends the pipe.
+  const emptied = target.query(`BEGIN; TRUNCATE ONLY ${table.sql}`);
   const into = target.query(copyFrom(copyInSql(table), { highWaterMark: BUFFER_BYTES }));
-  await pipeline(out, tap(hash, count, observer), into);
+  await Promise.all([emptied, pipeline(sent, tap(hash, count, observer), into)]);
   await target.query("COMMIT");
-  if (out.rowCount !== into.rowCount) {
-    throw new Error(`${table.sql}: the source sent ${out.rowCount} rows, the target took ${into.rowCount}`);
+  if (sent.rowCount !== into.rowCount) {
+    throw new Error(`${table.sql}: the source sent ${sent.rowCount} rows, the target took ${into.rowCount}`);
   }
   const transfer = { rows: into.rowCount ?? 0, bytes, sha256: hash.digest("hex") };
   await observer?.end(transfer);
   return transfer;
+}
+
+/** Reads several small tables whole, in one round trip: from a source that is far away, each costs more time than its rows. */
+export async function readSmallTables(tables: readonly Table[], source: pg.Client): Promise<SentRows[]> {
+  const query = new CopyOutMany(tables.map(copyOutSql));
+  source.query(query as unknown as pg.Submittable);
+  const read = await query.done;
+  return read.map(({ data, rowCount }) => Object.assign(stream.Readable.from(data), { rowCount }));
+}
+
+/** A query of several COPY ... TO STDOUT at once. Each of its members named handle... is called by pg. */
+class CopyOutMany {
+  private readonly statements: readonly string[];
+  private readonly read: { data: Buffer[]; rowCount: number }[] = [];
+  private data: Buffer[] = [];
+  private readonly end = Promise.withResolvers<typeof this.read>();
+  readonly done = this.end.promise;
+
+  constructor(statements: readonly string[]) {
+    this.statements = statements;
+  }
+
+  submit(connection: { query(text: string): void }): void {
+    connection.query(this.statements.join(";"));
+  }
+
+  /** The driver uses the chunk's memory again. */
+  handleCopyData({ chunk }: { chunk: Buffer }): void {
+    this.data.push(Buffer.from(chunk));
+  }
+
+  handleCommandComplete({ text }: { text: string }): void {
+    // As few pieces as there are tables: the pipe's work is by the piece.
+    this.read.push({
+      data: this.data.length > 0 ? [Buffer.concat(this.data)] : [],
+      rowCount: Number(text.split(" ")[1]),
+    });
+    this.data = [];
+  }
+
+  handleError(error: Error): void {
+    this.end.reject(error);
+  }
+
+  handleReadyForQuery(): void {
+    this.end.resolve(this.read);
+  }
 }
 
 /** Reads one table back, in the columns and the format in which it was sent. */

@@ -5,20 +5,25 @@ export interface Task<Slot> {
   name: string;
   /** Names of tasks that must have ended. */
   after: string[];
-  /** How much work it is, in any unit: of those that may start, the largest does. */
+  /** How much work it is, in any unit. */
   cost: number;
+  /** Of the tasks that share a lane, one runs at a time. */
+  lane?: string;
   run(slot: Slot): Promise<void>;
 }
 
 /**
- * Runs all tasks, each in one of the slots (a slot is what a task needs for itself alone, such as a pair of connections).
+ * Runs all tasks, each in one of the slots (a slot is what a task needs for itself alone, such as a pair of connections). Of those
+ * that may start, the one does behind which most work waits: the longest chain decides when all is done.
  * The first failure keeps further tasks from starting; those that run are waited for, then the failure is thrown.
  * @throws {Error} for a dependency that does not exist, a cycle, or no slot to work in, before anything runs.
  */
 export async function runTasks<Slot>(tasks: readonly Task<Slot>[], slots: readonly Slot[]): Promise<void> {
-  checkOrder(tasks);
+  const order = checkOrder(tasks);
   if (slots.length === 0 && tasks.length > 0) throw new Error("there is no slot to run the tasks in");
-  const waiting = new Set([...tasks].sort((a, b) => b.cost - a.cost));
+  const weight = chainWeights(order);
+  const waiting = new Set([...tasks].sort((a, b) => (weight.get(b.name) ?? 0) - (weight.get(a.name) ?? 0)));
+  const busyLanes = new Set<string | undefined>();
   const ended = new Set<string>();
   const failures: unknown[] = [];
   const free = [...slots];
@@ -27,14 +32,16 @@ export async function runTasks<Slot>(tasks: readonly Task<Slot>[], slots: readon
   const startWhatCan = () => {
     for (const task of waiting) {
       if (failures.length > 0 || free.length === 0) return;
-      if (!task.after.every((name) => ended.has(name))) continue;
+      if (busyLanes.has(task.lane) || !task.after.every((name) => ended.has(name))) continue;
       waiting.delete(task);
+      if (task.lane !== undefined) busyLanes.add(task.lane);
       const slot = free.pop() as Slot;
       const work = Promise.try(() => task.run(slot))
         .then(() => void ended.add(task.name))
         .catch((error) => void failures.push(error))
         .finally(() => {
           free.push(slot);
+          busyLanes.delete(task.lane);
           running.delete(work);
         });
       running.add(work);
@@ -49,9 +56,11 @@ export async function runTasks<Slot>(tasks: readonly Task<Slot>[], slots: readon
   if (failures.length > 0) throw failures[0];
 }
 
-function checkOrder(tasks: readonly Task<never>[] | readonly Task<unknown>[]): void {
+/** The tasks, each behind those that it waits for. */
+function checkOrder<T extends Pick<Task<never>, "name" | "after" | "cost">>(tasks: readonly T[]): T[] {
   const byName = new Map(tasks.map((task) => [task.name, task]));
   const state = new Map<string, "open" | "closed">();
+  const order: T[] = [];
   const visit = (name: string, asker: string) => {
     const task = byName.get(name);
     if (task === undefined) throw new Error(`the task ${asker} waits for ${name}, which does not exist`);
@@ -60,6 +69,20 @@ function checkOrder(tasks: readonly Task<never>[] | readonly Task<unknown>[]): v
     state.set(name, "open");
     for (const before of task.after) visit(before, name);
     state.set(name, "closed");
+    order.push(task);
   };
   for (const { name } of tasks) visit(name, name);
+  return order;
+}
+
+/** For each task its own cost and that of the costliest chain behind it. */
+function chainWeights(order: readonly Pick<Task<never>, "name" | "after" | "cost">[]): Map<string, number> {
+  const behind = new Map<string, number>();
+  const weight = new Map<string, number>();
+  for (const { name, after, cost } of order.toReversed()) {
+    const own = cost + (behind.get(name) ?? 0);
+    weight.set(name, own);
+    for (const before of after) behind.set(before, Math.max(behind.get(before) ?? 0, own));
+  }
+  return weight;
 }

@@ -27,9 +27,20 @@ const PINNED = {
   row_security: "off",
 };
 
+/**
+ * Settings of the load's own sessions that make it faster. Nobody else's work is touched, no restart is needed, and none of them can
+ * outlive the sessions. Commits do not wait for the disk: a crash loses the database that is loaded aside, and nothing else; before it
+ * takes its place a checkpoint has brought all of it to disk. Whole pages of new indexes go to the WAL as they are: compressing them
+ * takes longer than writing them.
+ */
+export const RELAXED = {
+  synchronous_commit: "off",
+  wal_compression: "off",
+};
+
 /** Settings of the target alone: the load's own speed, and an end to work whose client is gone. */
 const TARGET_ONLY = {
-  synchronous_commit: "off",
+  ...RELAXED,
   check_function_bodies: "off",
   client_min_messages: "warning",
   client_connection_check_interval: "1s",

@@ -8,7 +8,7 @@ import { isPassing, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../roles/names.ts";
 import { readCatalog } from "./catalog.ts";
 import { compareSchemas } from "./dump-entries.ts";
-import { type Ends, loadTables, makeRest, planTables, readBelonging } from "./load.ts";
+import { analyzeOthers, type Ends, loadTables, makeRest, planTables, readBelonging } from "./load.ts";
 import { preflight } from "./preflight.ts";
 import { humanBytes, Progress } from "./progress.ts";
 import { writeReport } from "./report.ts";
@@ -219,19 +219,22 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   endSnapshot();
 
   const endSchema = await enter("schema", "the schema, as pg_dump writes it");
-  const schema = await dumpSource(spec, catalog, snapshot.id, holdings.watch);
+  // pg_dump takes the longest; what it does not have to wait for is made beside it.
+  const dumping = dumpSource(spec, catalog, snapshot.id, holdings.watch);
+  dumping.catch(() => {});
   const belonging = await readBelonging(snapshot.holder);
   const aside = await makeAside(keeper, spec);
   const main = await holdings.keep("target", openTarget(aside));
   await main.query(target.preparation(aside.database));
+  const schema = await dumping;
   await makeBefore(main, schema, catalog, target.owner);
   endSchema();
 
   const endRows = await enter("rows", `the rows of ${catalog.tables.length} tables, ${spec.jobs} at a time`);
-  const { plans, rest } = planTables(catalog.tables, schema.after, belonging);
+  const { plans, foreignKeys, rest } = planTables(catalog.tables, schema.after, belonging);
   const ends = await openEnds();
   progress.expect(catalog.tables);
-  report.tables = await loadTables(plans, ends, {
+  report.tables = await loadTables({ plans, foreignKeys }, ends, {
     owner: target.owner,
     progress,
     onLoaded: hooks.onLoaded,
@@ -242,23 +245,26 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   endRows();
   refuseDifferences(report);
 
-  const endConstraints = await enter("constraints", `${rest.length} foreign keys, triggers, policies and others`);
+  const endConstraints = await enter("constraints", `${rest.length} triggers, policies and others`);
   await makeRest(main, rest, target.owner);
   report.remarks.push(...(await copyRestrictions(Object.values(ROLE_NAMES), snapshot.holder, main)));
   report.remarks.push(...(await refreshViews(schema.before, snapshot.holder, main, target.owner)));
   endConstraints();
 
+  // All definitions are in place: while pg_dump reads them, the rest is done, and what was loaded settles to disk.
+  const dumpingAside = dumpAside(spec, catalog, aside, holdings.watch);
+  dumpingAside.catch(() => {});
   const endSequences = await enter(
     "sequences",
     `${catalog.sequences.length} sequences, and statistics for the planner`,
   );
   const sequences = await copySequences(catalog.sequences, snapshot.holder, main);
-  await main.query("ANALYZE");
+  await analyzeOthers(main);
   endSequences();
 
   const endCompare = await enter("compare", "both schemas and sequences, in both directions");
   report.sequences = await compareSequences(sequences, main);
-  const aSchema = await dumpAside(spec, catalog, aside, holdings.watch);
+  const [aSchema] = await Promise.all([dumpingAside, keeper.query("CHECKPOINT")]);
   const entries = [...schema.before, ...schema.after];
   const differences = compareSchemas(entries, [...aSchema.before, ...aSchema.after]);
   report.schema = {
@@ -280,7 +286,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   const endSwap = await enter("swap", "settling to disk, then taking the target's place");
   const summary = summarise(source.label, report, progress);
   await writeMarker(main, summary);
-  // The load did not wait for its commits to reach the disk. From here on everything has.
+  // The load did not wait for its commits to reach the disk. From here on everything has; little is left since the last time.
   await keeper.query("CHECKPOINT");
   holdings.close();
   await swapIn(keeper, target.address);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { Entry } from "../../components/import/dump-entries.ts";
-import { type Belonging, entryKey, planTables, readBelonging } from "../../components/import/load.ts";
+import { type Belonging, batchesOf, entryKey, planTables, readBelonging } from "../../components/import/load.ts";
 import { fakeClient } from "./client.ts";
 import { makeTable } from "./table.ts";
 
@@ -15,6 +15,10 @@ const belonging: Belonging = {
   constraints: new Map([
     [entryKey("public", "ships ships_pkey"), '"public"."ships"'],
     [entryKey("game", "ships ships_pkey"), '"game"."ships"'],
+  ]),
+  references: new Map([
+    [entryKey("public", "ships ships_home"), ['"public"."ships"', '"game"."ships"']],
+    [entryKey("public", "ships ships_view"), ['"public"."ships"', '"public"."some_view"']],
   ]),
 };
 
@@ -34,13 +38,16 @@ describe("entries are dealt out", () => {
       entry("INDEX ATTACH", "ships_name"),
       entry("CONSTRAINT", "ships ships_pkey", "game"),
       entry("INDEX", "never_heard_of"),
+      entry("FK CONSTRAINT", "ships ships_home"),
+      entry("FK CONSTRAINT", "ships ships_view"),
     ];
-    const { plans, rest } = planTables([ships, others], entries, belonging);
+    const { plans, foreignKeys, rest } = planTables([ships, others], entries, belonging);
     expect(plans).toEqual([
       { table: ships, keys: [entries[0]], indexes: [entries[4]] },
       { table: others, keys: [entries[8]], indexes: [entries[1]] },
     ]);
-    expect(rest).toEqual([2, 3, 5, 6, 7, 9].map((index) => entries[index]));
+    expect(foreignKeys).toEqual([{ entry: entries[10], tables: ['"public"."ships"', '"game"."ships"'] }]);
+    expect(rest).toEqual([2, 3, 5, 6, 7, 9, 11].map((index) => entries[index]));
   });
 
   test("and every table has a plan, also one with nothing behind its rows", () => {
@@ -54,13 +61,27 @@ describe("entries are dealt out", () => {
   });
 });
 
-test("indexes and keys are known by the names that the dump gives them", async () => {
-  const client = fakeClient(() => [
-    { index: "ships_name", constraint: null, schema: "public", table: "ships" },
-    { index: "ships_pkey", constraint: "ships_pkey", schema: "public", table: "ships" },
-  ]);
+test("indexes, keys and references are known by the names that the dump gives them", async () => {
+  const client = fakeClient((sql) =>
+    sql.includes("confrelid")
+      ? [{ constraint: "ships_home", schema: "public", table: "ships", other_schema: "game", other: "ports" }]
+      : [
+          { index: "ships_name", constraint: null, schema: "public", table: "ships" },
+          { index: "ships_pkey", constraint: "ships_pkey", schema: "public", table: "ships" },
+        ],
+  );
   expect(await readBelonging(client)).toEqual({
     indexes: new Map([[entryKey("public", "ships_name"), '"public"."ships"']]),
     constraints: new Map([[entryKey("public", "ships ships_pkey"), '"public"."ships"']]),
+    references: new Map([[entryKey("public", "ships ships_home"), ['"public"."ships"', '"game"."ports"']]]),
   });
+});
+
+test("small tables are read by the batch, large ones alone; none is lost", () => {
+  const plan = (name: string, bytes: number) => ({ table: makeTable(name, { bytes }), keys: [], indexes: [] });
+  const plans = [plan("large", 1e9), ...Array.from({ length: 50 }, (_, n) => plan(`small_${n}`, 8192 * (n % 3)))];
+  const batches = batchesOf(plans);
+  expect(batches.map((batch) => batch.length)).toEqual([1, 24, 24, 2]);
+  expect(batches.flat()).toEqual(plans);
+  expect(batchesOf([])).toEqual([]);
 });

@@ -10,6 +10,7 @@ interface Plan {
   /** Turns of the event loop that it takes. */
   turns?: number;
   fails?: boolean;
+  lane?: string;
 }
 
 /** What happened, in order, and what must not have. */
@@ -19,10 +20,11 @@ async function run(plans: readonly Plan[], slotCount: number) {
   const busy = new Set<object>();
   let most = 0;
   const tasks = plans.map(
-    ({ name, after, cost, turns = 1, fails = false }): Task<object> => ({
+    ({ name, after, cost, turns = 1, fails = false, lane }): Task<object> => ({
       name,
       after,
       cost,
+      lane,
       run: async (slot) => {
         expect(busy.has(slot), "a slot is one task's alone").toBe(false);
         busy.add(slot);
@@ -67,17 +69,31 @@ const acyclic = fc
   .chain((plans) => fc.shuffledSubarray(plans, { minLength: plans.length }));
 
 describe("tasks", () => {
-  test("start with the largest of those that may", async () => {
+  test("start with the one behind which most work waits, in one chain", async () => {
     const { events } = await run(
       [
-        { name: "small", after: [], cost: 1 },
         { name: "large", after: [], cost: 9 },
         { name: "middle", after: [], cost: 5 },
-        { name: "largest", after: ["small"], cost: 99 },
+        { name: "small", after: [], cost: 1 },
+        { name: "first of a chain", after: [], cost: 2 },
+        { name: "second", after: ["first of a chain"], cost: 3 },
+        { name: "third", after: ["second"], cost: 6 },
       ],
       1,
     );
-    expect(starts(events)).toEqual(["large", "middle", "small", "largest"]);
+    expect(starts(events)).toEqual(["first of a chain", "large", "second", "third", "middle", "small"]);
+  });
+
+  test("of one lane run one after the other, while others pass them", async () => {
+    const { events } = await run(
+      [
+        { name: "a", after: [], cost: 9, turns: 5, lane: "keys" },
+        { name: "b", after: [], cost: 8, lane: "keys" },
+        { name: "c", after: [], cost: 1 },
+      ],
+      3,
+    );
+    expect(events).toEqual(["+a", "+c", "-c", "-a", "+b", "-b"]);
   });
 
   test("of one size keep their order", async () => {
