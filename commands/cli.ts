@@ -20,6 +20,8 @@ export interface Command {
   options?: Options;
   /** Whether words that are no options are welcome. */
   takesWords?: boolean;
+  /** Exit code for an error; 1, if left out. */
+  errorCode?: number;
   /** Returns the exit code. */
   run(invocation: Invocation): Promise<number>;
 }
@@ -29,7 +31,7 @@ const COMMON = `
       --help        this text`;
 
 /** Runs a command and ends the process. An error is one line with its remedy, not a stack trace. */
-export async function main({ help, options = {}, takesWords = false, run }: Command): Promise<never> {
+export async function main({ help, options = {}, takesWords = false, errorCode = 1, run }: Command): Promise<never> {
   try {
     const { values, positionals } = parseArgs({
       options: { ...options, stack: { type: "string" }, help: { type: "boolean", short: "h" } },
@@ -43,6 +45,6 @@ export async function main({ help, options = {}, takesWords = false, run }: Comm
     process.exit(await run({ stack, values: values as Values, rest: positionals }));
   } catch (error) {
     console.error(`error: ${(error as Error).message}`);
-    process.exit(1);
+    process.exit(errorCode);
   }
 }

@@ -10,7 +10,8 @@ export const NEON_EXTENSIONS = ["neon", "neon_utils", "neon_test_utils", "pg_ses
 /** The stack's own schema: it describes this copy, not the data. */
 export const STACK_SCHEMA = "sectorwars_stack";
 
-const isUsers = (namespace: string) =>
+/** A condition on the name of a schema: it is a user's, not PostgreSQL's, Neon's or this stack's own. */
+export const isUsers = (namespace: string) =>
   `${namespace} NOT LIKE 'pg\\_%' AND ${namespace} NOT IN ('information_schema', '${STACK_SCHEMA}', ${NEON_SCHEMAS.map((name) => `'${name}'`).join(", ")})`;
 
 /**
@@ -135,7 +136,7 @@ function asTable(row: {
 }
 
 /** Provider and locale, whatever the version calls the columns (15 knows daticulocale, 17 datlocale). */
-function describeCollation(db: Record<string, string | null>): string {
+export function describeCollation(db: Record<string, string | null>): string {
   const locale = db.datlocale ?? db.daticulocale;
   switch (db.datlocprovider) {
     case "i":

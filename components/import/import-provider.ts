@@ -1,5 +1,4 @@
 /** The import as a resource: it happens once, and never touches a database that has data. Runs in Pulumi's dynamic provider. */
-import { readFile } from "node:fs/promises";
 import type { dynamic } from "@pulumi/pulumi";
 import { removeContainers } from "../../lib/docker.ts";
 import { withConnection } from "../../lib/postgres.ts";
@@ -8,7 +7,7 @@ import { directAddress } from "./direct.ts";
 import type { NeonImportInputs } from "./neon-import.ts";
 import { startSample } from "./sample.ts";
 import { helperLabel } from "./schema.ts";
-import { parseSourceUrl } from "./source-url.ts";
+import { sourceFromEnvironment } from "./source-environment.ts";
 import { clearAside, maintenance, readMarker } from "./swap.ts";
 import type { ImportSummary, Source, Target } from "./types.ts";
 import { runImport } from "./worker.ts";
@@ -29,6 +28,7 @@ const targetOf = async (inputs: NeonImportInputs): Promise<Target> => ({
   owner: inputs.owner,
   preparation: (database) => preparationScript(database, inputs.denyList),
   fromContainer: { host: inputs.alias, port: 5432, network: inputs.network },
+  container: inputs.container,
 });
 
 /** What the target says of a former import: then no source need be there at all. */
@@ -45,25 +45,7 @@ async function openSourceOf(inputs: NeonImportInputs): Promise<Source> {
       dockerHost: inputs.dockerHost,
     });
   }
-  const url = process.env.NEON_DATABASE_URL;
-  if (!url) {
-    throw new Error(
-      "bootstrap is neon, but NEON_DATABASE_URL is not set. Copy the connection string from the Neon console: " +
-        "export NEON_DATABASE_URL='postgresql://user:password@host/database'",
-    );
-  }
-  return parseSourceUrl(url, await extraRoots());
-}
-
-/** For a source whose certificate is signed by an authority of one's own, as libpq's PGSSLROOTCERT. */
-async function extraRoots(): Promise<string | undefined> {
-  const file = process.env.NEON_ROOT_CERTIFICATES;
-  if (!file) return undefined;
-  try {
-    return await readFile(file, "utf8");
-  } catch (error) {
-    throw new Error(`NEON_ROOT_CERTIFICATES names ${file}, which cannot be read: ${(error as Error).message}`);
-  }
+  return sourceFromEnvironment("bootstrap is neon");
 }
 
 async function importOnce(inputs: NeonImportInputs): Promise<ImportSummary> {

@@ -1,151 +1,206 @@
-/** What must hold before anything is written, found out in one pass. */
+/** What must hold before anything is written, found out in one pass over both ends. Both are only read. */
+import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
-import { type DockerError, docker } from "../../lib/docker.ts";
-import { withConnection } from "../../lib/postgres.ts";
-import { findRelations, readCatalog } from "./catalog.ts";
+import { connect } from "../../lib/postgres.ts";
+import { readCatalog } from "./catalog.ts";
+import { checkCollations } from "./preflight/collations.ts";
+import { protection, unreadable } from "./preflight/connection.ts";
+import { estimate, takeSample } from "./preflight/estimates.ts";
+import { checkFeatures } from "./preflight/features.ts";
+import { type Finding, finding, isBlocked, PreflightError, remarksOf } from "./preflight/findings.ts";
+import { checkAbout, checkContents, checkPrivileges, checkVersion } from "./preflight/source-checks.ts";
+import { type About, lookAround, lookInto } from "./preflight/source-look.ts";
+import { checkExtensions, checkObjects, checkRoom, checkTarget } from "./preflight/target-checks.ts";
+import { dumpVersion, freeBytes, lookAtTarget, readFunctions, type TargetLook } from "./preflight/target-look.ts";
 import { TARGET_MAJOR } from "./schema.ts";
 import { openSource } from "./session.ts";
-import { readMarker } from "./swap.ts";
-import type { Catalog, ImportSpec, ImportSummary } from "./types.ts";
-
-const NEWEST_SOURCE = 18;
-/** Generated columns, which the catalog is asked about, came with 12. */
-const OLDEST_SOURCE = 12;
+import type { Catalog, ImportSpec, ImportSummary, Source, Target } from "./types.ts";
 
 /** The import's answer to a target that has been filled before, or to a source that may be copied. */
 export type Preflight =
   | { done: ImportSummary }
-  | { done?: undefined; catalog: Catalog; targetVersion: string; targetCollation: string; remarks: string[] };
+  | {
+      done?: undefined;
+      catalog: Catalog;
+      targetVersion: string;
+      targetCollation: string;
+      remarks: string[];
+      findings: Finding[];
+    };
 
-/** What to do about Neon's own refusals, by their words: the proxy calls all of them internal errors. */
-const NEON_REFUSALS: [RegExp, string][] = [
-  [/endpoint could not be found/i, "Copy NEON_DATABASE_URL anew from the Neon console"],
-  [/exceeded the .*quota/i, "Look at the project's usage in the Neon console"],
-  [/IP address .* is not allowed/i, "Add this machine to the project's IP Allow list in the Neon console"],
-];
-
-/** The error for a source that cannot be reached, by what the server or the network said. */
-export function describeSourceError(label: string, error: unknown): Error {
-  const { code, message } = error as { code?: string; message?: string };
-  const remedies: Record<string, string> = {
-    "28P01": "The password is wrong. Copy NEON_DATABASE_URL anew from the Neon console",
-    "28000": "The server refuses this user. Check the user in NEON_DATABASE_URL",
-    "55P03": "Somebody is changing a table there. Run pulumi up again when that is done",
-    "3D000": "There is no such database. Check the name at the end of NEON_DATABASE_URL",
-    EAI_AGAIN: "The host's name cannot be looked up now. Check the network",
-    CERT_SIGNATURE_FAILURE: "Its certificate is signed by nobody this machine trusts",
-    ENOTFOUND: "The host's name is not known. Check it in NEON_DATABASE_URL, and the network",
-    ECONNREFUSED: "Nobody listens there. Check host and port in NEON_DATABASE_URL",
-    ETIMEDOUT: "There is no answer. Check the network, and whether the project is suspended in the Neon console",
-    SELF_SIGNED_CERT_IN_CHAIN: "Its certificate is signed by nobody this machine trusts",
-    DEPTH_ZERO_SELF_SIGNED_CERT: "Its certificate is signed by nobody this machine trusts",
-    UNABLE_TO_VERIFY_LEAF_SIGNATURE: "Its certificate is signed by nobody this machine trusts",
-    UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "Its certificate is signed by nobody this machine trusts",
-    ERR_TLS_CERT_ALTNAME_INVALID: "Its certificate is for another host: this may not be the server you mean",
-    CERT_HAS_EXPIRED: "Its certificate has expired",
-  };
-  const refusal = NEON_REFUSALS.find(([words]) => words.test(message ?? ""))?.[1];
-  const remedy = refusal ?? remedies[code ?? ""] ?? "Check NEON_DATABASE_URL and the network";
-  return new Error(`The source ${label} cannot be read: ${message ?? code}. ${remedy}.`, { cause: error });
+/** What a preflight looks at. */
+export interface Examined {
+  /** Left out where nobody knows it: then the target is looked at alone. */
+  source?: Source;
+  /** Left out where there is no target yet: then the source is looked at alone. */
+  target?: Pick<Target, "address" | "container">;
+  newerImage: string;
+  dockerHost: string | undefined;
+  jobs: number;
+  /** Milliseconds to wait for a source that sleeps. */
+  patienceMs?: number;
+  /** Whether the import's lock on the target's server is the caller's own. */
+  holdsLock?: boolean;
+  /** Whether to go on though the target was filled before, and to read a little for the estimates. */
+  thorough?: boolean;
 }
 
-/** Problems of the source for this target, each with its remedy. */
-export function findBlockers(
-  catalog: Catalog,
-  target: { majorVersion: number; available: ReadonlySet<string> },
-): string[] {
-  const blockers: string[] = [];
-  if (catalog.majorVersion < OLDEST_SOURCE || catalog.majorVersion > NEWEST_SOURCE) {
-    blockers.push(
-      `the source runs PostgreSQL ${catalog.version}; versions ${OLDEST_SOURCE} to ${NEWEST_SOURCE} can be imported`,
+/** All that was found. */
+export interface Examination {
+  findings: Finding[];
+  /** What could not be read is left out; then there is a blocker that says why. */
+  catalog?: Catalog;
+  targetLook?: TargetLook;
+  /** What ended the look at the source early. */
+  cause?: unknown;
+}
+
+/** Milliseconds that a lock on the source may last before it counts: a migration's step passes. */
+const LOCK_PATIENCE_MS = 3000;
+/** Nothing that a preflight asks takes long; what waits longer waits for somebody else. */
+const LIMITS = "SET lock_timeout = '3s'; SET statement_timeout = '60s'";
+const TARGET_PATIENCE_MS = 10_000;
+
+/** One look at both ends: its connections, and what it has found so far. */
+interface Pass extends Examined {
+  keep: (opening: Promise<pg.Client>) => Promise<pg.Client>;
+  found: Finding[];
+}
+
+/** A target that answers. */
+interface OpenTarget {
+  client: pg.Client;
+  look: TargetLook;
+}
+
+/** Looks at both ends and tells everything at once: what ends the look at one end does not end it at the other. */
+export async function examine(what: Examined): Promise<Examination> {
+  const opened: pg.Client[] = [];
+  const found: Finding[] = [];
+  const keep = async (opening: Promise<pg.Client>) => {
+    const client = await opening;
+    opened.push(client);
+    return client;
+  };
+  const pass: Pass = { ...what, found, keep };
+  try {
+    const target = await examineTarget(pass);
+    if (target?.look.marker && !what.thorough) return { findings: found, targetLook: target.look };
+    // The container is asked while the source is.
+    const free = freeBytes(what.target?.container, what.dockerHost);
+    const { about, ...seen } = await examineSource(pass, target);
+    if (about && target) found.push(...checkRoom(await free, about.bytes, target.look.walBytes));
+    return { findings: found, targetLook: target?.look, ...seen };
+  } finally {
+    await Promise.all(opened.map((client) => client.end().catch(() => {})));
+  }
+}
+
+async function examineTarget({ target, jobs, holdsLock, keep, found }: Pass): Promise<OpenTarget | undefined> {
+  if (target === undefined) return undefined;
+  const { address } = target;
+  try {
+    const client = await keep(
+      connect(address, { patienceMs: TARGET_PATIENCE_MS, applicationName: "sectorwars-preflight" }),
     );
+    await client.query("SET default_transaction_read_only = on; SET search_path = ''");
+    const look = await lookAtTarget(client, address.database);
+    found.push(...checkTarget({ ...look, lockHeld: look.lockHeld && !holdsLock }, address.database, jobs));
+    return { client, look };
+  } catch (error) {
+    const what = `cannot be read: ${(error as Error).message}`;
+    found.push(finding("target-unreachable", "the target's server", what, "npm run doctor looks for the cause"));
+    return undefined;
   }
-  if (catalog.encoding !== "UTF8") {
-    blockers.push(`the source's encoding is ${catalog.encoding}; only UTF8 can be imported. Convert it there first`);
+}
+
+async function examineSource(
+  pass: Pass,
+  target: OpenTarget | undefined,
+): Promise<{ about?: About; catalog?: Catalog; cause?: unknown }> {
+  const { source, jobs, found, keep } = pass;
+  if (source === undefined) return {};
+  let about: About | undefined;
+  try {
+    const client = await keep(openSource(source.address, pass.patienceMs));
+    found.push(...protection(source, client));
+    const major = await readMajor(client, found);
+    if (major === undefined) return {};
+
+    const around = await lookAroundPatiently(client, major);
+    about = around.about;
+    found.push(...checkAbout(about, around.locks, jobs));
+    const dump = major > TARGET_MAJOR ? checkDump(pass, about) : [];
+    const functions = target && major > TARGET_MAJOR ? await readFunctions(target.client) : undefined;
+    const look = await lookInto(client, major, functions && namesOf(functions));
+    found.push(...checkPrivileges(look, about.role));
+    if (target) found.push(...checkExtensions(look, target.look), ...checkObjects(look, target.look));
+    found.push(...checkFeatures(look, functions && { functions }));
+    found.push(...checkCollations(look, about.collation, target?.look), ...(await dump));
+
+    // A table that somebody holds would keep the catalog waiting, and one that may not be read would end it.
+    const catalog = isBlocked(found) ? await readCatalog(client).catch(() => undefined) : await readCatalog(client);
+    found.push(...checkContents(look, catalog));
+    const sample = pass.thorough && catalog && !isBlocked(found) ? await takeSample(client, catalog.tables) : undefined;
+    found.push(...estimate(catalog, about.bytes, jobs, sample));
+    return { about, catalog };
+  } catch (cause) {
+    found.push(unreadable(source.label, cause));
+    return { about, cause };
   }
-  for (const { name, version } of catalog.extensions) {
-    if (!target.available.has(name)) {
-      blockers.push(
-        `the source uses the extension ${name} ${version}, which the database image does not have. Add it in ` +
-          `images/database/Dockerfile, or drop it on the source`,
-      );
-    }
+}
+
+/** The source's major version, where it is one that can be asked on. */
+async function readMajor(client: pg.Client, found: Finding[]): Promise<number | undefined> {
+  await client.query(LIMITS);
+  const { rows } = await client.query(
+    "SELECT current_setting('server_version') AS name, current_setting('server_version_num')::int AS number",
+  );
+  const major = Math.floor(rows[0].number / 10000);
+  const wrong = checkVersion(major, rows[0].name.split(" ")[0]);
+  if (wrong === undefined) return major;
+  found.push(wrong);
+  return undefined;
+}
+
+/** A lock that passes within moments is not worth a word. */
+async function lookAroundPatiently(client: pg.Client, major: number) {
+  const deadline = Date.now() + LOCK_PATIENCE_MS;
+  for (;;) {
+    const around = await lookAround(client, major);
+    if (around.locks.length === 0 || Date.now() > deadline) return around;
+    await sleep(LOCK_PATIENCE_MS / 10);
   }
-  return blockers;
+}
+
+/** Functions' names without their arguments. */
+const namesOf = (functions: ReadonlySet<string>) => [
+  ...new Set([...functions].map((signature) => signature.replace(/\(.*/s, ""))),
+];
+
+/** A source newer than the target needs a pg_dump of its own version or a newer one. */
+async function checkDump({ newerImage, dockerHost }: Pass, { major, version }: About): Promise<Finding[]> {
+  const dumps = await dumpVersion(newerImage, dockerHost);
+  if (dumps >= major) return [];
+  const have = dumps > 0 ? `${newerImage} has that of ${dumps}` : `the image ${newerImage} is not here`;
+  const what = `only a pg_dump of that version or newer reads it, and ${have}`;
+  return [finding("dump-missing", `PostgreSQL ${version}`, what, "script/bootstrap newer obtains one")];
 }
 
 /**
- * Looks at both ends. Opens one read-only connection to the source, unless the target has been filled before.
- * @throws {Error} that lists every blocker with its remedy.
+ * Looks at both ends before an import. A target that has been filled before is answered for without a connection to the source.
+ * @throws {PreflightError} that lists every blocker with its remedy.
  */
 export async function preflight(spec: ImportSpec): Promise<Preflight> {
-  const { source, target } = spec;
-  const side = await withTarget(spec, inspectTarget);
-  if (side.marker) return { done: side.marker };
-  const blockers: string[] = [];
-  if (side.relations.length > 0) {
-    blockers.push(
-      `the database ${target.address.database} is not empty (${side.relations.join(", ")}${side.relations.length === 5 ? ", ..." : ""}) ` +
-        `and nothing is ever overwritten. Reset the stack (pulumi destroy, then pulumi up), or use a new one (pulumi stack init NAME)`,
-    );
-  }
-
-  let catalog: Catalog;
-  try {
-    const client = await openSource(source.address);
-    try {
-      await refuseOld(client);
-      catalog = await readCatalog(client);
-    } finally {
-      await client.end().catch(() => {});
-    }
-  } catch (error) {
-    throw describeSourceError(source.label, error);
-  }
-  blockers.push(...findBlockers(catalog, side), ...(await findDumpBlockers(spec, catalog)));
-  if (blockers.length > 0) {
-    throw new Error(`The import cannot start, and nothing was changed:\n${blockers.map((b) => `  - ${b}`).join("\n")}`);
-  }
-  const remarks = [...source.remarks];
-  if (catalog.collation !== side.collation) {
-    remarks.push(
-      `text sorts by ${side.collation} here and by ${catalog.collation} on the source; indexes are built anew`,
-    );
-  }
-  return { catalog, targetVersion: side.version, targetCollation: side.collation, remarks };
-}
-
-/** A version whose catalog has not what is asked for is refused before it is asked. */
-async function refuseOld(client: pg.Client): Promise<void> {
-  const { rows } = await client.query("SHOW server_version_num");
-  const major = Math.floor(Number(rows[0].server_version_num) / 10000);
-  if (major < OLDEST_SOURCE) {
-    throw new Error(`it runs PostgreSQL ${major}; versions ${OLDEST_SOURCE} to ${NEWEST_SOURCE} can be imported`);
-  }
-}
-
-/** A source newer than the target needs a pg_dump of its own version or a newer one. */
-async function findDumpBlockers({ newerImage, dockerHost }: ImportSpec, catalog: Catalog): Promise<string[]> {
-  if (catalog.majorVersion <= TARGET_MAJOR || catalog.majorVersion > NEWEST_SOURCE) return [];
-  const said = await docker(["run", "--rm", "--entrypoint", "pg_dump", newerImage, "--version"], {
-    host: dockerHost,
-  }).catch((error: DockerError) => error.stderr);
-  const major = Number(/\(PostgreSQL\) (\d+)/.exec(said)?.[1] ?? 0);
-  if (major >= catalog.majorVersion) return [];
-  const have =
-    major > 0 ? `${newerImage} has that of ${major}` : `the image ${newerImage} is not here: script/bootstrap newer`;
-  return [
-    `the source runs PostgreSQL ${catalog.version}, which only a pg_dump of that version or newer reads, and ${have}`,
-  ];
-}
-
-const withTarget = <T>(spec: ImportSpec, work: (client: pg.Client) => Promise<T>) =>
-  withConnection(spec.target.address, work, { patienceMs: 10_000 });
-
-async function inspectTarget(client: pg.Client) {
-  const marker = await readMarker(client);
-  const relations = await findRelations(client);
-  const { version, majorVersion, collation } = await readCatalog(client);
-  const { rows } = await client.query<{ name: string }>("SELECT name FROM pg_available_extensions");
-  return { marker, relations, version, majorVersion, collation, available: new Set(rows.map((row) => row.name)) };
+  const { findings, catalog, targetLook, cause } = await examine({ ...spec, holdsLock: true });
+  if (targetLook?.marker) return { done: targetLook.marker };
+  if (isBlocked(findings) || catalog === undefined || targetLook === undefined)
+    throw new PreflightError(findings, cause);
+  return {
+    catalog,
+    targetVersion: targetLook.version,
+    targetCollation: targetLook.collation,
+    remarks: remarksOf(findings),
+    findings,
+  };
 }

@@ -162,7 +162,7 @@ export async function makeEntry(client: pg.Client, entry: Entry): Promise<void> 
 }
 
 /** Extensions as the source has them. They are the superuser's work, and come before all that uses them. */
-function extensionsSql(catalog: Catalog, owner: string): string {
+export function extensionsSql(catalog: Catalog, owner: string): string {
   return catalog.extensions
     .filter(({ name }) => !NEON_EXTENSIONS.includes(name))
     .map(({ name, schema }) =>

@@ -5,12 +5,12 @@ import { findRelations, STACK_SCHEMA } from "./catalog.ts";
 import type { ImportSpec, ImportSummary } from "./types.ts";
 
 /** Key of the advisory lock that an import holds on the server: the letters "sectorwa" as a 64-bit number. */
-const LOCK_KEY = "8315161638746617697";
+export const LOCK_KEY = "8315161638746617697";
 
 /** The database that an import fills while nobody sees it. */
 export const asideName = (database: string): string => `${database}_import`;
 /** The empty one that it replaces, for the moment until it is dropped. */
-const formerName = (database: string) => `${database}_before_import`;
+export const formerName = (database: string) => `${database}_before_import`;
 
 /** The server's own database, for work on the others. */
 export const maintenance = (address: Address): Address => ({ ...address, database: "postgres" });
@@ -26,7 +26,7 @@ export async function lockServer(client: pg.Client): Promise<void> {
 }
 
 /** Written on the databases that an import makes or puts away, so that no other of such a name is ever dropped. */
-const ITS_OWN = "made by the import, and dropped by it";
+export const ITS_OWN = "made by the import, and dropped by it";
 
 /**
  * Removes what a run that died has left behind.

@@ -24,6 +24,8 @@ export interface Target {
   preparation: (database: string) => string;
   /** The same server as a container sees it. */
   fromContainer: { host: string; port: number; network?: string };
+  /** The container that it runs in, where that is known: its disk can be looked at. */
+  container?: string;
 }
 
 /** Where the safety copy goes, and for whom it is encrypted. */

@@ -9,6 +9,7 @@ import { ROLE_NAMES } from "../roles/names.ts";
 import { readCatalog } from "./catalog.ts";
 import { compareSchemas } from "./dump-entries.ts";
 import { analyzeOthers, type Ends, loadTables, makeRest, planTables, readBelonging } from "./load.ts";
+import { warningLines } from "./preflight/findings.ts";
 import { preflight } from "./preflight.ts";
 import { humanBytes, Progress } from "./progress.ts";
 import { writeReport } from "./report.ts";
@@ -144,6 +145,7 @@ export async function runImport(spec: ImportSpec, hooks: ImportHooks): Promise<I
       );
       return seen.done;
     }
+    for (const line of warningLines(seen.findings)) hooks.say(`import: ${line}`);
     const report: Report = {
       verdict: "failed",
       source: spec.source.label,

@@ -173,7 +173,7 @@ describe("the target", () => {
     await target.sql(database, "CREATE TABLE mine (id integer); INSERT INTO mine VALUES (1)");
     const before = await physicalDigest(spec.target.address);
     const { error } = await attempt(spec);
-    expect(error).toContain(`the database ${database} is not empty (public.mine)`);
+    expect(error).toContain(`the database ${database}: is not empty (public.mine)`);
     expect(error).toMatch(/nothing was changed/);
     expect(error).toMatch(/nothing is ever overwritten/);
     expect(await physicalDigest(spec.target.address)).toEqual(before);

@@ -367,6 +367,7 @@ export function targetOf(server: Server, database: string, network: string): Tar
     owner: ROLE_NAMES.owner,
     preparation: (name) => preparationScript(name, DENY_LIST),
     fromContainer: { host: server.alias, port: 5432, network },
+    container: server.container,
   };
 }
 

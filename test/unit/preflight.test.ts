@@ -1,63 +1,538 @@
+import { readFileSync } from "node:fs";
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { describeSourceError, findBlockers } from "../../components/import/preflight.ts";
+import { checkCollations } from "../../components/import/preflight/collations.ts";
+import { unreadable } from "../../components/import/preflight/connection.ts";
+import { estimate, humanSeconds } from "../../components/import/preflight/estimates.ts";
+import { checkFeatures } from "../../components/import/preflight/features.ts";
+import {
+  CODES,
+  type Code,
+  finding,
+  findings,
+  grouped,
+  inOneLine,
+  layOut,
+  PreflightError,
+  remarksOf,
+  someOf,
+  verdictOf,
+  warningLines,
+} from "../../components/import/preflight/findings.ts";
+import {
+  checkAbout,
+  checkContents,
+  checkPrivileges,
+  checkVersion,
+} from "../../components/import/preflight/source-checks.ts";
+import type { About, Relation, SourceLook } from "../../components/import/preflight/source-look.ts";
+import {
+  checkExtensions,
+  checkObjects,
+  checkRoom,
+  checkTarget,
+  compareVersions,
+} from "../../components/import/preflight/target-checks.ts";
+import { parseDf, type TargetLook } from "../../components/import/preflight/target-look.ts";
 import type { Catalog } from "../../components/import/types.ts";
+import { makeTable } from "./table.ts";
+
+const GIB = 1024 ** 3;
+
+const ABOUT: About = {
+  major: 15,
+  version: "15.14",
+  encoding: "UTF8",
+  collation: "libc C.UTF-8",
+  role: "game_owner",
+  isReplica: false,
+  bytes: GIB,
+  connectionsLeft: 90,
+  prepared: [],
+};
+
+const LOOK: SourceLook = {
+  extensions: [],
+  relations: [],
+  schemas: [],
+  policyRoles: [],
+  superuserOnly: [],
+  extensionTables: [],
+  invalidIndexes: [],
+  textIndexes: [],
+  textBounds: [],
+  textComputed: [],
+  collations: [],
+  databaseCollation: [{ made: "2.36", now: "2.36" }],
+  largeObjects: [],
+  features: [],
+  calls: [],
+  bodies: [],
+};
+
+const TARGET: TargetLook = {
+  marker: undefined,
+  relations: [],
+  version: "15.14",
+  collation: "ICU en-US",
+  collations: new Set(["C", "en-x-icu"]),
+  locales: new Set(["c", "c.utf8"]),
+  extensions: new Map([["pgcrypto", ["1.3", "1.2"]]]),
+  roles: new Set(["postgres", "sectorwars_owner"]),
+  connectionsLeft: 90,
+  walBytes: GIB,
+  sideDatabases: [],
+  lockHeld: false,
+};
+
+const RELATION: Relation = {
+  name: "public.ships",
+  kind: "r",
+  unlogged: false,
+  isPartition: false,
+  inherits: false,
+  keyed: true,
+  hidden: false,
+  forced: false,
+  readable: true,
+  generated: 0,
+  identity: 0,
+};
 
 const CATALOG: Catalog = {
-  version: "16.4",
-  majorVersion: 16,
+  version: "15.14",
+  majorVersion: 15,
   encoding: "UTF8",
   collation: "libc C.UTF-8",
   tables: [],
   sequences: [],
-  extensions: [{ name: "pgcrypto", schema: "public", version: "1.3" }],
+  extensions: [],
   skipped: [],
   alembicRevision: undefined,
 };
-const TARGET = { majorVersion: 15, available: new Set(["pgcrypto", "plpgsql"]) };
 
-describe("what forbids an import", () => {
-  const blockers = (more: Partial<Catalog>) => findBlockers({ ...CATALOG, ...more }, TARGET);
+const codes = (found: readonly { code: Code }[]) => found.map(({ code }) => code);
 
-  test("is nothing for a source of another version in UTF8", () => {
-    for (const majorVersion of [12, 15, 18]) expect(blockers({ majorVersion })).toEqual([]);
+describe("findings", () => {
+  test("have a level that follows from the code", () => {
+    expect(finding("table-locked", "t", "w").level).toBe("blocker");
+    expect(finding("large-objects", "t", "w").level).toBe("warning");
+    expect(finding("alembic-revision", "t", "w").level).toBe("fact");
+  });
+
+  test("are each explained in docs/import.md, and nothing else is", () => {
+    const documented = [
+      ...readFileSync("docs/import.md", "utf8").matchAll(/^\| `([a-z-]+)` +\| (blocker|warning|fact) /gm),
+    ];
+    expect(Object.fromEntries(documented.map(([, code, level]) => [code, level]))).toEqual(CODES);
+  });
+
+  test("that say the same are one line, however many there are", () => {
+    const many = findings(
+      "no-primary-key",
+      Array.from({ length: 40 }, (_, i) => `t${i}`),
+      "has none",
+    );
+    expect(grouped(many).map(inOneLine)).toEqual(["t0, t1, t2, t3, t4 and 35 more: has none [no-primary-key]"]);
+  });
+
+  test("that say another thing of the same code stay apart", () => {
+    const two = [finding("role-missing", "a", "on x", "r"), finding("role-missing", "b", "on y", "r")];
+    expect(grouped(two)).toHaveLength(2);
+  });
+
+  test("none is lost or made up by grouping, and blockers come first", () => {
+    const codesOf = Object.keys(CODES) as Code[];
+    const one = fc.record({ code: fc.constantFrom(...codesOf), subject: fc.string(), what: fc.constantFrom("a", "b") });
+    fc.assert(
+      fc.property(fc.array(one), (list) => {
+        const found = list.map(({ code, subject, what }) => finding(code, subject, what));
+        const groups = grouped(found);
+        const back = groups.flatMap(({ subjects, ...rest }) => subjects.map((subject) => ({ ...rest, subject })));
+        const key = (value: object) => JSON.stringify(Object.entries(value).sort());
+        expect(back.map(key).sort()).toEqual(found.map(key).sort());
+        const levels = groups.map(({ level }) => ["blocker", "warning", "fact"].indexOf(level));
+        expect(levels).toEqual([...levels].sort((a, b) => a - b));
+      }),
+    );
   });
 
   test.each([
-    ["9.6", 9],
-    ["19.1", 19],
-  ])("is version %s", (version, majorVersion) => {
-    expect(blockers({ version, majorVersion })).toEqual([
-      `the source runs PostgreSQL ${version}; versions 12 to 18 can be imported`,
+    [["a", "b"], "a, b"],
+    [["a", "b", "c", "d", "e", "f"], "a, b, c, d, e, f"],
+    [["a", "b", "c", "d", "e", "f", "g"], "a, b, c, d, e and 2 more"],
+  ])("%j is told as %j", (names, told) => expect(someOf(names)).toBe(told));
+
+  test("are laid out blockers first, with a verdict", () => {
+    const text = layOut([
+      finding("disk-room", "the disk", "has room"),
+      finding("role-missing", "role x", "is not there", "make it"),
+      finding("alembic-empty", "t", "is empty", "stamp it"),
     ]);
+    expect(text).toBe(
+      [
+        "In the way",
+        "  role-missing   role x: is not there",
+        "                 → make it",
+        "",
+        "Worth a thought",
+        "  alembic-empty  t: is empty",
+        "                 → stamp it",
+        "",
+        "Good to know",
+        "  disk-room      the disk: has room",
+        "",
+        "The import cannot start: 1 thing is in the way. 1 warning.",
+      ].join("\n"),
+    );
   });
 
-  test("is told all at once", () => {
-    const extensions = [...CATALOG.extensions, { name: "postgis", schema: "gis", version: "3.5.0" }];
-    expect(blockers({ encoding: "LATIN1", extensions })).toEqual([
-      "the source's encoding is LATIN1; only UTF8 can be imported. Convert it there first",
-      "the source uses the extension postgis 3.5.0, which the database image does not have. Add it in " +
-        "images/database/Dockerfile, or drop it on the source",
+  test("without a blocker say so", () => {
+    expect(verdictOf([])).toBe("The import can start.");
+    expect(verdictOf(findings("large-objects", ["a", "b"], "w"))).toBe("The import can start. 2 warnings.");
+  });
+
+  test("reach the report: warnings, and what was made of the URL, but no facts", () => {
+    const found = [
+      finding("connection-changed", "h/d", "pooled host replaced"),
+      finding("disk-room", "disk", "has room"),
+      finding("large-objects", "3 large objects", "are not copied", "Move them"),
+    ];
+    expect(remarksOf(found)).toEqual([
+      "pooled host replaced",
+      "3 large objects: are not copied. Move them. [large-objects]",
     ]);
+    expect(warningLines(found)).toEqual(["warning, 3 large objects: are not copied [large-objects]"]);
+  });
+
+  test("that forbid an import are one error that names all of them", () => {
+    const found = [
+      ...findings("extension-missing", ["extension a 1", "extension b 2"], "is missing", "Add it"),
+      finding("disk-room", "disk", "has room"),
+      finding("table-locked", "t", "is locked", "Wait"),
+    ];
+    const error = new PreflightError(found);
+    expect(error.message).toBe(
+      "The import cannot start, and nothing was changed:\n" +
+        "  - extension a 1, extension b 2: is missing. Add it. [extension-missing]\n" +
+        "  - t: is locked. Wait. [table-locked]",
+    );
+    expect(error.findings).toBe(found);
   });
 });
 
 describe("a source that cannot be read", () => {
   test.each([
-    ["28P01", "The password is wrong. Copy NEON_DATABASE_URL anew from the Neon console."],
-    ["3D000", "There is no such database. Check the name at the end of NEON_DATABASE_URL."],
-    ["ENOTFOUND", "The host's name is not known. Check it in NEON_DATABASE_URL, and the network."],
-    ["ERR_TLS_CERT_ALTNAME_INVALID", "Its certificate is for another host: this may not be the server you mean."],
-    ["XX000", "Check NEON_DATABASE_URL and the network."],
-  ])("for %s has a remedy", (code, remedy) => {
+    ["28P01", "password-wrong", "The password is wrong. Copy NEON_DATABASE_URL anew from the Neon console."],
+    ["3D000", "database-missing", "There is no such database. Check the name at the end of NEON_DATABASE_URL."],
+    ["ENOTFOUND", "host-unknown", "The host's name is not known. Check it in NEON_DATABASE_URL, and the network."],
+    ["ECONNREFUSED", "port-closed", "Nobody listens there. Check host and port in NEON_DATABASE_URL."],
+    [
+      "ERR_TLS_CERT_ALTNAME_INVALID",
+      "certificate-other-host",
+      "Its certificate is for another host: this may not be the server you mean.",
+    ],
+    ["XX000", "source-unreadable", "Check NEON_DATABASE_URL and the network."],
+  ])("for %s is %s", (code, expected, remedy) => {
     const cause = Object.assign(new Error("what it said"), { code });
-    const error = describeSourceError("ep-x.neon.tech/neondb", cause);
+    const found = unreadable("ep-x.neon.tech/neondb", cause);
+    expect(found.code).toBe(expected);
+    const error = new PreflightError([found], cause);
     expect(error.message).toBe(`The source ep-x.neon.tech/neondb cannot be read: what it said. ${remedy}`);
     expect(error.cause).toBe(cause);
   });
 
-  test("for no code has one too", () => {
-    expect(describeSourceError("h/d", new Error("timeout expired")).message).toBe(
-      "The source h/d cannot be read: timeout expired. Check NEON_DATABASE_URL and the network.",
+  test("by its words, where there is no code", () => {
+    expect(unreadable("h/d", new Error("timeout expired")).code).toBe("host-silent");
+    expect(unreadable("h/d", new Error("The server does not support SSL connections")).code).toBe("tls-missing");
+  });
+
+  test("is told beside what the target has in the way", () => {
+    const { message } = new PreflightError([
+      finding("target-not-empty", "the database x", "is not empty", "Reset it"),
+      unreadable("h/d", Object.assign(new Error("no"), { code: "28P01" })),
+    ]);
+    expect(message).toMatch(
+      /- the database x: is not empty.*\n {2}- h\/d: cannot be read: no\. The password is wrong\./,
     );
   });
+});
+
+describe("the source's server", () => {
+  test.each([
+    [11, false],
+    [12, true],
+    [18, true],
+    [19, false],
+  ])("of version %i may be imported: %s", (major, fine) => {
+    expect(checkVersion(major, `${major}.1`) === undefined).toBe(fine);
+  });
+
+  test("in order yields nothing", () => expect(checkAbout(ABOUT, [], 2)).toEqual([]));
+
+  test("tells all that is wrong at once", () => {
+    const about: About = {
+      ...ABOUT,
+      major: 17,
+      encoding: "LATIN1",
+      connectionsLeft: 2,
+      isReplica: true,
+      prepared: [{ gid: "g", age: "0 days 01:00:00" }],
+    };
+    const locks = [{ table: "public.ships", pid: 4711, age: "00:01:00", application: "psql" }];
+    expect(codes(checkAbout(about, locks, 2))).toEqual([
+      "version-newer",
+      "encoding-unsupported",
+      "connections-exhausted",
+      "table-locked",
+      "prepared-transactions",
+      "source-is-replica",
+    ]);
+  });
+
+  test("needs a connection for each table at a time, and one more", () => {
+    expect(codes(checkAbout({ ...ABOUT, connectionsLeft: 3 }, [], 2))).toEqual([]);
+    expect(codes(checkAbout({ ...ABOUT, connectionsLeft: 3 }, [], 3))).toEqual(["connections-exhausted"]);
+  });
+
+  test("names who holds a lock", () => {
+    const locks = [
+      { table: "t", pid: 7, age: null, application: null },
+      { table: "t", pid: null, age: null, application: null },
+    ];
+    expect(checkAbout(ABOUT, locks, 2).map(({ what }) => what)).toEqual([
+      "is locked against readers (ACCESS EXCLUSIVE) by process 7, a prepared transaction",
+    ]);
+  });
+});
+
+describe("what the role may not see", () => {
+  test("is nothing where all can be read", () => {
+    expect(checkPrivileges({ ...LOOK, relations: [RELATION] }, "me")).toEqual([]);
+  });
+
+  test("is named: schemas, tables, sequences, rows", () => {
+    const relations: Relation[] = [
+      { ...RELATION, name: "a", readable: false },
+      { ...RELATION, name: "s", kind: "S", readable: false },
+      { ...RELATION, name: "h", hidden: true },
+      { ...RELATION, name: "f", hidden: true, forced: true },
+      // Definitions are open to all.
+      { ...RELATION, name: "v", kind: "v", readable: false },
+      { ...RELATION, name: "x", kind: "f", readable: false },
+    ];
+    const found = checkPrivileges({ ...LOOK, schemas: ["closed"], relations }, "me");
+    expect(found.map(({ code, subject }) => `${code} ${subject}`)).toEqual([
+      "privilege-missing schema closed",
+      "privilege-missing a",
+      "privilege-missing sequence s",
+      "rows-hidden h",
+      "rows-hidden f",
+    ]);
+  });
+});
+
+describe("contents", () => {
+  test.each([
+    [undefined, "alembic-empty"],
+    ["a1, b2", "alembic-several"],
+    ["a1", "alembic-revision"],
+  ])("with Alembic's revision %s are %s", (alembicRevision, code) => {
+    const tables = [makeTable("alembic_version")];
+    expect(codes(checkContents(LOOK, { ...CATALOG, tables, alembicRevision }))).toEqual([code]);
+  });
+
+  test("without Alembic say nothing of it", () => expect(checkContents(LOOK, CATALOG)).toEqual([]));
+
+  test("tell a partitioned table once, not by each partition", () => {
+    const relations: Relation[] = [
+      { ...RELATION, name: "p", kind: "p" },
+      { ...RELATION, name: "p1", isPartition: true },
+      { ...RELATION, name: "p2", kind: "p", isPartition: true },
+    ];
+    expect(checkContents({ ...LOOK, relations }, undefined).map(({ subject }) => subject)).toEqual(["p"]);
+  });
+});
+
+describe("extensions", () => {
+  const check = (name: string, version: string) => codes(checkExtensions({ extensions: [{ name, version }] }, TARGET));
+
+  test("that the target lacks are in the way", () => expect(check("postgis", "3.5.0")).toEqual(["extension-missing"]));
+  test("of the same or a newer version are fine", () => {
+    expect(check("pgcrypto", "1.3")).toEqual([]);
+    expect(check("pgcrypto", "1.2")).toEqual([]);
+  });
+  test("that are older here are a warning", () => expect(check("pgcrypto", "1.10")).toEqual(["extension-older"]));
+
+  test.each([
+    ["1.9", "1.10", -1],
+    ["1.3", "1.3", 0],
+    ["1.3", "1.3.0", 0],
+    ["3.5.0", "3.4.9", 1],
+    ["2.0-beta", "2.0-rc", -1],
+  ])("%s against %s is %i", (one, other, order) => {
+    expect(Math.sign(compareVersions(one, other))).toBe(order);
+    expect(Math.sign(compareVersions(other, one))).toBe(-order || 0);
+  });
+});
+
+describe("features that the target lacks", () => {
+  test("are told by kind, and functions by what the target has", () => {
+    const look: SourceLook = {
+      ...LOOK,
+      features: [
+        { kind: "virtual-column", object: "public.v.b" },
+        { kind: "expression SQL/JSON", object: "view public.j" },
+      ],
+      calls: [
+        { name: "any_value(anyelement)", objects: ["view public.a"], count: 30 },
+        { name: "lower(text)", objects: ["view public.l"], count: 1 },
+      ],
+      bodies: [{ object: "function f()", uses: ["array_shuffle"] }],
+    };
+    const found = checkFeatures(look, { functions: new Set(["lower(text)"]) });
+    expect(found.map(({ code, subject }) => `${code} ${subject}`)).toEqual([
+      "feature-virtual-column public.v.b",
+      "feature-expression view public.j",
+      "feature-function view public.a",
+      "feature-function 29 others",
+      "feature-in-body function f()",
+    ]);
+    // Without a target nobody knows which functions it has.
+    expect(codes(checkFeatures(look, undefined))).not.toContain("feature-function");
+  });
+});
+
+describe("collations", () => {
+  const index = {
+    name: "public.i",
+    table: "public.t",
+    unique: true,
+    columns: ["public.t.a"],
+    usesDefault: true,
+    folds: true,
+    loose: false,
+  };
+  const look: SourceLook = {
+    ...LOOK,
+    textIndexes: [index],
+    textBounds: ["public.p"],
+    textComputed: ["check public.t.c"],
+  };
+  const rules = TARGET;
+
+  test("that are the same change nothing", () => {
+    expect(checkCollations(look, "ICU en-US", rules)).toEqual([]);
+    expect(checkCollations(look, "libc POSIX", { ...rules, collation: "libc C" })).toEqual([]);
+  });
+
+  test("that differ are told with what depends on them", () => {
+    expect(codes(checkCollations(look, "libc C.UTF-8", rules))).toEqual([
+      "collation-order",
+      "collation-uniqueness",
+      "collation-bounds",
+      "collation-computed",
+    ]);
+  });
+
+  test("of two versions make a source's unique indexes doubtful", () => {
+    const found = checkCollations({ ...LOOK, databaseCollation: [{ made: "2.31", now: "2.36" }] }, "ICU en-US", rules);
+    expect(codes(found)).toEqual(["collation-version"]);
+  });
+
+  const used = { schema: "public", name: "x", provider: "c", locale: "C.UTF-8", rules: null, made: null, now: null };
+  test.each([
+    [{ ...used }, []],
+    [{ ...used, locale: "en_US.utf8" }, ["collation-missing"]],
+    [{ ...used, provider: "b" }, ["collation-missing"]],
+    [{ ...used, provider: "i", locale: "en", rules: "&a < b" }, ["collation-missing"]],
+    [{ ...used, provider: "i", locale: "und-u-ks-level2" }, []],
+    [{ ...used, schema: "pg_catalog", name: "en-x-icu", provider: "i" }, []],
+    [{ ...used, schema: "pg_catalog", name: "pg_c_utf8", provider: "b" }, ["collation-missing"]],
+  ])("%j", (collation, expected) => {
+    expect(codes(checkCollations({ ...LOOK, collations: [collation] }, "ICU en-US", rules))).toEqual(expected);
+  });
+});
+
+describe("the target", () => {
+  test("in order yields nothing", () => {
+    expect(checkTarget(TARGET, "game", 2)).toEqual([]);
+    expect(checkObjects(LOOK, TARGET)).toEqual([]);
+  });
+
+  test("tells all that is wrong at once", () => {
+    const target: TargetLook = {
+      ...TARGET,
+      relations: ["public.mine"],
+      lockHeld: true,
+      connectionsLeft: 4,
+      sideDatabases: [
+        { name: "game_import", ours: false },
+        { name: "game_before_import", ours: true },
+      ],
+    };
+    expect(codes(checkTarget(target, "game", 2))).toEqual([
+      "target-not-empty",
+      "import-running",
+      "target-name-taken",
+      "side-database-left",
+      "target-connections",
+    ]);
+  });
+
+  test("has no roles but its own: policies for others are in the way, each once", () => {
+    const policyRoles = [
+      { role: "authenticated", table: "a" },
+      { role: "authenticated", table: "b" },
+      { role: "sectorwars_owner", table: "a" },
+    ];
+    const found = checkObjects({ ...LOOK, policyRoles, superuserOnly: ["function f() (c)"] }, TARGET);
+    expect(found.map(({ code, subject }) => `${code} ${subject}`)).toEqual([
+      "role-missing role authenticated",
+      "superuser-needed function f() (c)",
+    ]);
+  });
+
+  test.each([
+    [0.5 * GIB, "disk-too-small"],
+    [1.5 * GIB, "disk-tight"],
+    [10 * GIB, "disk-room"],
+    [undefined, "disk-unknown"],
+  ])("with %s bytes free for 1 GiB is %s", (free, code) => {
+    expect(codes(checkRoom(free, GIB, GIB))).toEqual([code]);
+  });
+
+  test.each([
+    [
+      "Filesystem     1024-blocks     Used Available Capacity Mounted on\n/dev/vda1 1000 400 600 40% /var/lib/postgresql/data\n",
+      614_400,
+    ],
+    ["Filesystem 1024-blocks Used Available Capacity Mounted on\noverlay with blank 9 4 5 45% /a path\n", 5120],
+    ["", undefined],
+  ])("df's %j has %s bytes", (said, bytes) => expect(parseDf(said)).toBe(bytes));
+});
+
+describe("estimates", () => {
+  test("say where they come from", () => {
+    const tables = [makeTable("ships", { bytes: GIB })];
+    const words = (sample?: { ratio: number; rate: number }) =>
+      estimate({ ...CATALOG, tables }, 2 * GIB, 2, sample).map(({ what }) => what);
+    expect(words()[1]).toBe("about 1.0 GB over the wire, each byte once (by their size on disk)");
+    expect(words({ ratio: 2, rate: 1024 ** 2 })[1]).toMatch(/^about 2\.0 GB .*by a sample/);
+    // A slow way decides, and a fast one does not.
+    expect(words({ ratio: 1, rate: 1024 ** 2 })[2]).toMatch(/^about 9 min /);
+    expect(words({ ratio: 1, rate: GIB })[2]).toBe(
+      words()[2]?.replace("(", "(the way carries 1.0 GB a second and connection, "),
+    );
+  });
+
+  test("without a catalog tell the size alone", () =>
+    expect(codes(estimate(undefined, GIB, 2, undefined))).toEqual(["source-size"]));
+
+  test.each([
+    [0.2, "1 s"],
+    [89, "89 s"],
+    [120, "2 min"],
+    [9000, "2.5 h"],
+  ])("%s seconds are %s", (seconds, told) => expect(humanSeconds(seconds)).toBe(told));
 });

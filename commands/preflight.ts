@@ -1,0 +1,119 @@
+/** `npm run preflight`: what an import would find in its way, at both ends, without importing anything. */
+import { readFile } from "node:fs/promises";
+import { type Finding, finding, isBlocked, layOut, verdictOf } from "../components/import/preflight/findings.ts";
+import { trySchema } from "../components/import/preflight/schema-trial.ts";
+import { type Examined, examine } from "../components/import/preflight.ts";
+import { sourceFromEnvironment } from "../components/import/source-environment.ts";
+import type { Source, Target } from "../components/import/types.ts";
+import { preparationScript } from "../components/privileges/scripts.ts";
+import { ROLE_NAMES } from "../components/roles/names.ts";
+import { namesFor } from "../components/server/naming.ts";
+import { addressOf, readStack, StackError, type StackOutputs } from "../lib/stack.ts";
+import { main } from "./cli.ts";
+
+/** What Pulumi.yaml gives `importJobs`. */
+const JOBS = 2;
+/** Milliseconds for a suspended endpoint to wake. */
+const PATIENCE_MS = 20_000;
+const OFFICIAL_NEWER = "postgres:18-alpine";
+/** The exit code of a preflight that could not look at anything. */
+const COULD_NOT_LOOK = 2;
+
+/** What is told; also the form of --json. */
+interface Told {
+  stack: string;
+  /** Host and database; null where the URL cannot be read. */
+  source: string | null;
+  /** Whether an import can start. */
+  ready: boolean;
+  verdict: string;
+  findings: Finding[];
+}
+
+/** The image with a newer pg_dump that script/bootstrap found or built. */
+async function newerImage(): Promise<string> {
+  const text = await readFile(".local/images.json", "utf8").catch(() => "{}");
+  return JSON.parse(text).newerPostgres ?? OFFICIAL_NEWER;
+}
+
+/** The stack, where it is up; a finding where it is not. */
+async function readTarget(stack: string): Promise<{ target?: Target; found: Finding[] }> {
+  try {
+    return { target: targetOf(await readStack(stack)), found: [] };
+  } catch (error) {
+    if (!(error instanceof StackError)) throw error;
+    const why = `only the source was looked at: ${error.message.split("\n")[0]}`;
+    return { found: [finding("target-not-seen", `stack ${stack}`, why)] };
+  }
+}
+
+const targetOf = ({ container, urls, network, stack }: StackOutputs): Target => ({
+  address: addressOf(urls.superuser ?? ""),
+  owner: ROLE_NAMES.owner,
+  preparation: (database) => preparationScript(database, []),
+  fromContainer: { host: namesFor(stack).alias, port: 5432, network },
+  container,
+});
+
+/** The source, or a finding that says what is wrong with its URL. */
+async function readSource(): Promise<{ source?: Source; found: Finding[] }> {
+  try {
+    return { source: await sourceFromEnvironment("npm run preflight looks at what it names"), found: [] };
+  } catch (error) {
+    const remedy = "Copy the connection string anew from the Neon console";
+    return { found: [finding("url-invalid", "the source's URL", (error as Error).message, remedy)] };
+  }
+}
+
+async function look(stack: string, tries: boolean): Promise<Told> {
+  const { source, found: ofSource } = await readSource();
+  const { target, found: ofTarget } = await readTarget(stack);
+  const ends: Examined = {
+    source,
+    target,
+    jobs: JOBS,
+    newerImage: await newerImage(),
+    dockerHost: undefined,
+    patienceMs: PATIENCE_MS,
+    thorough: true,
+  };
+  const seen = await examine(ends);
+  const findings = [...ofSource, ...seen.findings, ...ofTarget];
+  if (tries && source && target && seen.targetLook && seen.catalog) {
+    const image = `${namesFor(stack).image}:15`;
+    findings.push(...(await trySchema({ ...ends, source, target, stack, image, reportFolder: "" }, seen.catalog)));
+  }
+  return {
+    stack,
+    source: source?.label ?? null,
+    ready: !isBlocked(findings),
+    verdict: verdictOf(findings),
+    findings,
+  };
+}
+
+await main({
+  errorCode: COULD_NOT_LOOK,
+  help: `
+usage: npm run preflight [-- --json] [-- --try-schema] [--stack NAME]
+
+Looks at the source that NEON_DATABASE_URL names and at the stack's database, and tells everything that an import would find in
+its way, with what to do about it. Reads only. Where the stack is not up, the source is looked at alone.
+Exits with 0 when an import can start, with 1 when something is in the way, with 2 when it could not look.
+
+      --json        the findings, for machines
+      --try-schema  also makes the source's schema on the stack's server, in a database aside, and drops it again`,
+  options: { json: { type: "boolean" }, "try-schema": { type: "boolean" } },
+  async run({ stack, values }) {
+    if (!process.env.NEON_DATABASE_URL) {
+      throw new Error(
+        "NEON_DATABASE_URL is not set, so there is no source to look at. Copy the connection string from the Neon console: " +
+          "export NEON_DATABASE_URL='postgresql://user:password@host/database'",
+      );
+    }
+    const told = await look(stack, Boolean(values["try-schema"]));
+    if (values.json) console.log(JSON.stringify(told, null, 2));
+    else console.log(`Preflight of ${told.source ?? "the source"} for the stack ${stack}\n\n${layOut(told.findings)}`);
+    return told.ready ? 0 : 1;
+  },
+});

@@ -1,0 +1,73 @@
+/** Why a source cannot be reached, in words that help; and how the connection is protected. Pure. */
+import type { TLSSocket } from "node:tls";
+import type pg from "pg";
+import type { Source } from "../types.ts";
+import { type Code, type Finding, finding } from "./findings.ts";
+
+const UNTRUSTED: [Code, string] = [
+  "certificate-untrusted",
+  "Its certificate is signed by nobody this machine trusts. NEON_ROOT_CERTIFICATES names a PEM file of an authority of your own",
+];
+
+/** What SQLSTATEs, the network's and TLS's own codes mean here, and what helps. */
+const REASONS: Record<string, [Code, string]> = {
+  "28P01": ["password-wrong", "The password is wrong. Copy NEON_DATABASE_URL anew from the Neon console"],
+  "28000": ["login-refused", "The server refuses this user. Check the user in NEON_DATABASE_URL"],
+  "3D000": ["database-missing", "There is no such database. Check the name at the end of NEON_DATABASE_URL"],
+  "42501": ["login-refused", "The user may not connect to this database. On the source: GRANT CONNECT ON DATABASE"],
+  "53300": ["connections-exhausted", "It has no connection left. Close some there, or raise its limit"],
+  "57P03": ["host-silent", "It is starting or stopping. Try again in a minute"],
+  EAI_AGAIN: ["host-unknown", "The host's name cannot be looked up now. Check the network"],
+  ENOTFOUND: ["host-unknown", "The host's name is not known. Check it in NEON_DATABASE_URL, and the network"],
+  ECONNREFUSED: ["port-closed", "Nobody listens there. Check host and port in NEON_DATABASE_URL"],
+  ETIMEDOUT: [
+    "host-silent",
+    "There is no answer. Check the network, and whether the project is suspended in the Neon console",
+  ],
+  EHOSTUNREACH: ["host-silent", "No way leads there. Check the network"],
+  ENETUNREACH: ["host-silent", "No way leads there. Check the network"],
+  CERT_SIGNATURE_FAILURE: UNTRUSTED,
+  SELF_SIGNED_CERT_IN_CHAIN: UNTRUSTED,
+  DEPTH_ZERO_SELF_SIGNED_CERT: UNTRUSTED,
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: UNTRUSTED,
+  UNABLE_TO_GET_ISSUER_CERT: UNTRUSTED,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: UNTRUSTED,
+  ERR_TLS_CERT_ALTNAME_INVALID: [
+    "certificate-other-host",
+    "Its certificate is for another host: this may not be the server you mean",
+  ],
+  CERT_HAS_EXPIRED: ["certificate-expired", "Its certificate has expired. Whoever runs the server must renew it"],
+};
+
+const UNKNOWN: [Code, string] = ["source-unreadable", "Check NEON_DATABASE_URL and the network"];
+const TLS_MISSING: [Code, string] = [
+  "tls-missing",
+  "Data leaves this machine encrypted or not at all. Switch TLS on there, and check host and port in NEON_DATABASE_URL",
+];
+
+function reasonOf(error: unknown): [Code, string] {
+  const { code, message = "" } = error as { code?: string; message?: string };
+  const known = REASONS[code ?? ""];
+  if (known) return known;
+  if (/does not support SSL/.test(message)) return TLS_MISSING;
+  if (code === undefined && /timeout expired/.test(message)) return REASONS.ETIMEDOUT ?? UNKNOWN;
+  return UNKNOWN;
+}
+
+/** The finding for a source that cannot be reached or read, by what the server or the network said. */
+export function unreadable(label: string, error: unknown): Finding {
+  const { code, message } = error as { code?: string; message?: string };
+  const [reason, remedy] = reasonOf(error);
+  return finding(reason, label, `cannot be read: ${message || code}`, remedy);
+}
+
+/** How the connection is protected, and what was made of the URL. */
+export function protection(source: Source, client: pg.Client): Finding[] {
+  const socket = (client as unknown as { connection?: { stream?: Partial<TLSSocket> } }).connection?.stream;
+  const said = source.remarks.map((remark) => finding("connection-changed", source.label, remark));
+  if (source.address.tls === undefined) {
+    return [...said, finding("clear-text", source.label, "is on this machine; the connection to it is not encrypted")];
+  }
+  const how = socket?.getProtocol?.() ?? "TLS";
+  return [...said, finding("tls", source.label, `${how}; certificate and host name are verified (verify-full)`)];
+}

@@ -1,0 +1,86 @@
+/** What a newer source uses and the target's version does not know. Pure. */
+import { type Code, type Finding, finding, findings } from "./findings.ts";
+import type { SourceLook } from "./source-look.ts";
+
+/** What the target can make. */
+export interface Abilities {
+  /** Functions of its own, as regprocedure writes them. */
+  functions: ReadonlySet<string>;
+}
+
+const CHANGE_IT = "Change it on the source, or leave it out there until the copy is made";
+
+/** Kinds of the catalog's answers, with what is to be said of each. */
+const FEATURES: Record<string, [Code, string, string]> = {
+  "virtual-column": [
+    "feature-virtual-column",
+    "is a virtual generated column (PostgreSQL 18)",
+    "Make it STORED on the source",
+  ],
+  "temporal-constraint": [
+    "feature-temporal-constraint",
+    "is a temporal key, WITHOUT OVERLAPS or PERIOD (PostgreSQL 18)",
+    "Use an exclusion constraint instead",
+  ],
+  "not-enforced": [
+    "feature-not-enforced",
+    "is a constraint that is NOT ENFORCED (PostgreSQL 18)",
+    "Drop it on the source, or make it NOT VALID",
+  ],
+  "not-null": [
+    "feature-not-null",
+    "is a NOT NULL constraint that is NOT VALID or NO INHERIT (PostgreSQL 18)",
+    "Validate it, or drop NO INHERIT, on the source",
+  ],
+  "partitioned-exclusion": [
+    "feature-partitioned-exclusion",
+    "is an exclusion constraint on a partitioned table (PostgreSQL 17)",
+    "Put it on the partitions instead",
+  ],
+  "storage-parameter": [
+    "feature-storage-parameter",
+    "has a storage parameter of PostgreSQL 18",
+    "RESET it on the source",
+  ],
+  "partition-identity": [
+    "feature-partition-identity",
+    "is an identity column of a partition (PostgreSQL 17): here, numbers come only to rows inserted through the partitioned table",
+    "Insert through the partitioned table",
+  ],
+};
+
+const EXPRESSION = /^expression /;
+
+/** Features found in the catalog and in stored expressions; hints found in function bodies. */
+export function checkFeatures(look: SourceLook, target: Abilities | undefined): Finding[] {
+  return [
+    ...look.features.flatMap(({ kind, object }) => {
+      if (EXPRESSION.test(kind)) {
+        const syntax = kind.replace(EXPRESSION, "");
+        return finding("feature-expression", object, `uses ${syntax}, which came after PostgreSQL 15`, CHANGE_IT);
+      }
+      const known = FEATURES[kind];
+      return known ? finding(known[0], object, known[1], known[2]) : [];
+    }),
+    ...(target === undefined
+      ? []
+      : look.calls
+          .filter(({ name }) => !target.functions.has(name))
+          .flatMap(({ name, objects, count }) =>
+            findings(
+              "feature-function",
+              count > objects.length ? [...objects, `${count - objects.length} others`] : objects,
+              `calls ${name}, which the target does not have`,
+              CHANGE_IT,
+            ),
+          )),
+    ...look.bodies.map(({ object, uses }) =>
+      finding(
+        "feature-in-body",
+        object,
+        `its body seems to use ${uses.join(", ")}, which the target does not have; it would fail when it is called`,
+        "Look at it; npm run preflight -- --try-schema tries it",
+      ),
+    ),
+  ];
+}

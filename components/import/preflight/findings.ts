@@ -1,0 +1,242 @@
+/** What a preflight finds, and how it is told. Pure. */
+
+/** `blocker`: the import refuses. `warning`: it goes on, and its report says so. `fact`: worth knowing. */
+export type Level = "blocker" | "warning" | "fact";
+
+/** Every code that a finding may have, with its level. docs/import.md explains each; a code never changes its meaning. */
+export const CODES = {
+  // The way to the source.
+  "url-invalid": "blocker",
+  "host-unknown": "blocker",
+  "port-closed": "blocker",
+  "host-silent": "blocker",
+  "tls-missing": "blocker",
+  "certificate-untrusted": "blocker",
+  "certificate-other-host": "blocker",
+  "certificate-expired": "blocker",
+  "password-wrong": "blocker",
+  "login-refused": "blocker",
+  "database-missing": "blocker",
+  "source-unreadable": "blocker",
+  "connection-changed": "fact",
+  tls: "fact",
+  "clear-text": "fact",
+  // The source's server and database.
+  "version-unsupported": "blocker",
+  "version-newer": "fact",
+  "dump-missing": "blocker",
+  "encoding-unsupported": "blocker",
+  "connections-exhausted": "blocker",
+  "table-locked": "blocker",
+  "prepared-transactions": "warning",
+  "source-is-replica": "warning",
+  // What the role may not see.
+  "privilege-missing": "blocker",
+  "rows-hidden": "blocker",
+  // What the target cannot make.
+  "extension-missing": "blocker",
+  "extension-older": "warning",
+  "extension-rows": "warning",
+  "role-missing": "blocker",
+  "superuser-needed": "blocker",
+  "collation-missing": "blocker",
+  "feature-virtual-column": "blocker",
+  "feature-temporal-constraint": "blocker",
+  "feature-not-enforced": "blocker",
+  "feature-not-null": "blocker",
+  "feature-partitioned-exclusion": "blocker",
+  "feature-storage-parameter": "blocker",
+  "feature-expression": "blocker",
+  "feature-function": "blocker",
+  "feature-partition-identity": "warning",
+  "feature-in-body": "warning",
+  "object-not-made": "blocker",
+  "body-not-valid": "warning",
+  "schema-tried": "fact",
+  // How text is compared.
+  "collation-order": "warning",
+  "collation-uniqueness": "warning",
+  "collation-bounds": "warning",
+  "collation-computed": "warning",
+  "collation-version": "warning",
+  // What is there.
+  "large-objects": "warning",
+  "invalid-index": "warning",
+  "foreign-table": "warning",
+  "alembic-several": "warning",
+  "alembic-empty": "warning",
+  "alembic-revision": "fact",
+  "no-primary-key": "fact",
+  "unlogged-table": "fact",
+  "partitioned-table": "fact",
+  "inherited-table": "fact",
+  "generated-column": "fact",
+  "identity-column": "fact",
+  "left-out": "fact",
+  "source-size": "fact",
+  "wire-estimate": "fact",
+  "time-estimate": "fact",
+  // The target.
+  "target-unreachable": "blocker",
+  "target-not-empty": "blocker",
+  "target-connections": "blocker",
+  "target-name-taken": "blocker",
+  "import-running": "blocker",
+  "disk-too-small": "blocker",
+  "disk-tight": "warning",
+  "disk-unknown": "fact",
+  "disk-room": "fact",
+  "target-not-seen": "fact",
+  "imported-before": "fact",
+  "side-database-left": "fact",
+} as const satisfies Record<string, Level>;
+
+/** One of {@link CODES}. */
+export type Code = keyof typeof CODES;
+
+/** One thing that was found. */
+export interface Finding {
+  level: Level;
+  code: Code;
+  /** What it is about: a table, an extension, a host. */
+  subject: string;
+  /** What was found of it, as a sentence without its subject; the same for all findings of one kind, so that they go together. */
+  what: string;
+  /** What to do about it. */
+  remedy?: string;
+}
+
+/** A finding of a code; the level follows from it. */
+export const finding = (code: Code, subject: string, what: string, remedy?: string): Finding => ({
+  level: CODES[code],
+  code,
+  subject,
+  what,
+  ...(remedy ? { remedy } : {}),
+});
+
+/** The same finding for several subjects. */
+export const findings = (code: Code, subjects: readonly string[], what: string, remedy?: string): Finding[] =>
+  subjects.map((subject) => finding(code, subject, what, remedy));
+
+/** Findings that say the same of several subjects. */
+export interface Group extends Omit<Finding, "subject"> {
+  subjects: string[];
+}
+
+const ORDER: readonly Level[] = ["blocker", "warning", "fact"];
+
+/** Puts together what is said of several subjects: blockers first, otherwise in the order in which they were found. */
+export function grouped(found: readonly Finding[]): Group[] {
+  const groups = new Map<string, Group>();
+  for (const { subject, ...same } of found) {
+    const key = JSON.stringify([same.code, same.what, same.remedy]);
+    const group = groups.get(key) ?? { ...same, subjects: [] };
+    group.subjects.push(subject);
+    groups.set(key, group);
+  }
+  return [...groups.values()].sort((a, b) => ORDER.indexOf(a.level) - ORDER.indexOf(b.level));
+}
+
+/** Names told before the rest is counted. */
+const NAMED = 5;
+
+/** The first few names, and how many more there are. */
+export function someOf(names: readonly string[], named = NAMED): string {
+  const more = names.length - named;
+  // "and 1 more" is no shorter than the name.
+  return more > 1 ? `${names.slice(0, named).join(", ")} and ${more} more` : names.join(", ");
+}
+
+const sentence = (text: string) => (/[.!?]$/.test(text) ? text : `${text}.`);
+
+/** A group as one line. */
+export const inOneLine = ({ code, subjects, what, remedy }: Group): string =>
+  `${someOf(subjects)}: ${remedy ? `${sentence(what)} ${sentence(remedy)}` : what} [${code}]`;
+
+/** Whether anything among the findings forbids an import. */
+export const isBlocked = (found: readonly Finding[]): boolean => found.some(({ level }) => level === "blocker");
+
+/** What the import's report remarks: its warnings, and how the connection was changed. */
+export const remarksOf = (found: readonly Finding[]): string[] => [
+  ...found.filter(({ code }) => code === "connection-changed").map(({ what }) => what),
+  ...grouped(found.filter(({ level }) => level === "warning")).map(inOneLine),
+];
+
+/** What an import says while it starts: its warnings, each in one line of bearable length, and what it is about to do. */
+export const warningLines = (found: readonly Finding[]): string[] => [
+  ...grouped(found.filter(({ level }) => level === "warning")).map(
+    ({ code, subjects, what }) => `warning, ${someOf(subjects, 3)}: ${what} [${code}]`,
+  ),
+  ...found
+    .filter(({ code }) => code === "wire-estimate" || code === "time-estimate")
+    .map(({ subject, what }) => `${subject}: ${what.replace(/ \(.*/, "")}`),
+];
+
+/** What the way to the source, alone, may end on. */
+const ON_THE_WAY = new Set<Code>([
+  "host-unknown",
+  "port-closed",
+  "host-silent",
+  "tls-missing",
+  "certificate-untrusted",
+  "certificate-other-host",
+  "certificate-expired",
+  "password-wrong",
+  "login-refused",
+  "database-missing",
+  "source-unreadable",
+]);
+
+function messageOf(blockers: readonly Group[]): string {
+  const [only] = blockers;
+  if (blockers.length === 1 && only && ON_THE_WAY.has(only.code)) {
+    return `The source ${only.subjects[0]} ${sentence(only.what)} ${sentence(only.remedy ?? "")}`;
+  }
+  return `The import cannot start, and nothing was changed:\n${blockers.map((group) => `  - ${inOneLine(group)}`).join("\n")}`;
+}
+
+/** An import that cannot start: every blocker with its remedy, as one error. */
+export class PreflightError extends Error {
+  readonly findings: readonly Finding[];
+
+  constructor(found: readonly Finding[], cause?: unknown) {
+    super(messageOf(grouped(found.filter(({ level }) => level === "blocker"))), { cause });
+    this.name = "PreflightError";
+    this.findings = found;
+  }
+}
+
+const HEADINGS: Record<Level, string> = {
+  blocker: "In the way",
+  warning: "Worth a thought",
+  fact: "Good to know",
+};
+
+/** One line that sums it up. */
+export function verdictOf(found: readonly Finding[]): string {
+  const count = (level: Level) => found.filter((one) => one.level === level).length;
+  const [blockers, warnings] = [count("blocker"), count("warning")];
+  const warned = warnings === 0 ? "" : ` ${warnings} warning${warnings > 1 ? "s" : ""}.`;
+  if (blockers === 0) return `The import can start.${warned}`;
+  return `The import cannot start: ${blockers} ${blockers > 1 ? "things are" : "thing is"} in the way.${warned}`;
+}
+
+/** Everything that was found, laid out for a terminal: blockers first. */
+export function layOut(found: readonly Finding[]): string {
+  const groups = grouped(found);
+  const width = Math.max(0, ...groups.map(({ code }) => code.length)) + 2;
+  const indent = " ".repeat(width + 2);
+  const parts = ORDER.flatMap((level) => {
+    const own = groups.filter((group) => group.level === level);
+    if (own.length === 0) return [];
+    const lines = own.map(({ code, subjects, what, remedy }) =>
+      [
+        `  ${code.padEnd(width)}${someOf(subjects)}: ${what}`,
+        ...(remedy && level !== "fact" ? [`${indent}→ ${remedy}`] : []),
+      ].join("\n"),
+    );
+    return [`${HEADINGS[level]}\n${lines.join("\n")}`];
+  });
+  return [...parts, verdictOf(found)].join("\n\n");
+}

@@ -1,0 +1,376 @@
+/**
+ * What a preflight asks of the source. Two round trips, whatever the number of questions: several statements go as one simple
+ * query. None of them needs a lock on a user's table, so that a locked one does not keep the others from being told.
+ */
+import type pg from "pg";
+import { literal } from "../../../lib/postgres.ts";
+import { describeCollation, isUsers, NEON_EXTENSIONS } from "../catalog.ts";
+import { TARGET_MAJOR } from "../schema.ts";
+
+/** The server, the role, and who else is there. */
+export interface About {
+  major: number;
+  /** For instance 17.5. */
+  version: string;
+  encoding: string;
+  /** The database's own, as `libc C.UTF-8`. */
+  collation: string;
+  role: string;
+  isReplica: boolean;
+  /** Bytes of the whole database on the source's disk. */
+  bytes: number;
+  /** Connections that the role may still open; Infinity where only the superuser's reserve ends them. */
+  connectionsLeft: number;
+  /** Prepared transactions that nobody has ended. */
+  prepared: { gid: string; age: string }[];
+}
+
+/** A table that somebody holds, or waits for, in a way that keeps readers out. */
+export interface Lock {
+  table: string;
+  /** Process on the source, or undefined for a prepared transaction. */
+  pid: number | null;
+  age: string | null;
+  application: string | null;
+}
+
+/** A relation with all that may be of interest. */
+export interface Relation {
+  name: string;
+  /** pg_class.relkind. */
+  kind: "r" | "p" | "v" | "m" | "f" | "S";
+  unlogged: boolean;
+  isPartition: boolean;
+  inherits: boolean;
+  keyed: boolean;
+  /** Whether policies would hide rows from the role, be it the owner. */
+  hidden: boolean;
+  forced: boolean;
+  readable: boolean;
+  generated: number;
+  identity: number;
+}
+
+/** An index whose order or uniqueness depends on rules for text. */
+export interface TextIndex {
+  name: string;
+  table: string;
+  unique: boolean;
+  /** Columns sorted by the database's own collation. */
+  columns: string[];
+  usesDefault: boolean;
+  /** Whether capital and small letters are made the same (lower, upper, initcap, citext). */
+  folds: boolean;
+  /** Whether a collation holds different texts for equal. */
+  loose: boolean;
+}
+
+/** A collation that something was declared with. */
+export interface UsedCollation {
+  schema: string;
+  name: string;
+  provider: string;
+  locale: string | null;
+  rules: string | null;
+  /** The version that indexes were built by, and the one that is there. */
+  made: string | null;
+  now: string | null;
+}
+
+/** All that is asked about. */
+export interface SourceLook {
+  extensions: { name: string; version: string }[];
+  relations: Relation[];
+  schemas: string[];
+  policyRoles: { role: string; table: string }[];
+  superuserOnly: string[];
+  extensionTables: { extension: string; table: string }[];
+  invalidIndexes: string[];
+  textIndexes: TextIndex[];
+  textBounds: string[];
+  textComputed: string[];
+  collations: UsedCollation[];
+  databaseCollation: { made: string | null; now: string | null }[];
+  largeObjects: { count: number; bytes: number | null }[];
+  features: { kind: string; object: string }[];
+  calls: { name: string; objects: string[]; count: number }[];
+  bodies: { object: string; uses: string[] }[];
+}
+
+const NEONS = `${literal(`{${NEON_EXTENSIONS.join(",")}}`)}::name[]`;
+const notExtension = (catalog: string, oid: string) =>
+  `NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = '${catalog}'::regclass AND x.objid = ${oid} AND x.deptype = 'e')`;
+const RELATIONS = "pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace";
+const USERS = `${isUsers("n.nspname")} AND ${notExtension("pg_class", "c.oid")}`;
+
+const aboutSql = (major: number) => `
+  SELECT current_setting('server_version') AS version, pg_encoding_to_char(d.encoding) AS encoding, current_user AS role,
+    to_jsonb(d) AS database, pg_is_in_recovery() AS "isReplica", pg_database_size(d.oid)::float8 AS bytes, r.rolsuper AS superuser,
+    -- One of those that are counted is this session, which is gone when the import's come.
+    current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+      ${major >= 16 ? "- current_setting('reserved_connections')::int" : ""} - a.everybody + 1 AS "serverLeft",
+    CASE WHEN r.rolconnlimit >= 0 THEN r.rolconnlimit - a.own + 1 END AS "roleLeft",
+    CASE WHEN d.datconnlimit >= 0 THEN d.datconnlimit - a.here + 1 END AS "databaseLeft"
+  FROM pg_database d, pg_roles r, (
+    SELECT count(*) AS everybody, count(*) FILTER (WHERE usename = current_user) AS own,
+      count(*) FILTER (WHERE datname = current_database()) AS here
+    FROM pg_stat_activity WHERE backend_type = 'client backend') a
+  WHERE d.datname = current_database() AND r.rolname = current_user`;
+
+const PREPARED = `
+  SELECT gid, to_char(now() - prepared, 'FMDDD "days" HH24:MI:SS') AS age FROM pg_prepared_xacts
+  WHERE database = current_database() ORDER BY prepared`;
+
+/** Granted or waited for: a reader queues behind both. */
+const LOCKS = `
+  SELECT n.nspname || '.' || c.relname AS table, l.pid, to_char(now() - a.xact_start, 'HH24:MI:SS') AS age,
+    nullif(a.application_name, '') AS application
+  FROM pg_locks l JOIN ${RELATIONS} ON c.oid = l.relation LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+  WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.pid IS DISTINCT FROM pg_backend_pid()
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND c.relkind IN ('r', 'p', 'm', 'S') AND ${USERS}
+  ORDER BY 1`;
+
+/** Operators < <= > >= of text and of character, and lower, upper, initcap: their answers depend on the collation. */
+const BY_COLLATION = "(:opno (66[4-7]|1058|1059|1060|1061) |:funcid (870|871|872) )[^{]*:inputcollid 100\\y";
+const FOLDING = ":funcid (870|871|872) ";
+
+/** Collations that something was declared with, but the ones that every server has (default, C, POSIX). */
+const USED_COLLATIONS = `
+  SELECT a.attcollation AS oid FROM pg_attribute a JOIN ${RELATIONS} ON c.oid = a.attrelid WHERE ${USERS}
+  UNION SELECT unnest(i.indcollation::oid[]) FROM pg_index i JOIN ${RELATIONS} ON c.oid = i.indrelid WHERE ${USERS}
+  UNION SELECT unnest(p.partcollation::oid[]) FROM pg_partitioned_table p
+  UNION SELECT t.typcollation FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE ${isUsers("n.nspname")}
+  UNION SELECT d.refobjid FROM pg_depend d WHERE d.refclassid = 'pg_collation'::regclass AND d.deptype = 'n'`;
+
+/** Stored expressions in the parser's form, which names functions by number. A string body is no such expression. */
+const TREES = `
+  SELECT 'view ' || n.nspname || '.' || c.relname AS object, w.ev_action::text AS tree
+    FROM pg_rewrite w JOIN ${RELATIONS} ON c.oid = w.ev_class WHERE ${USERS}
+  UNION ALL SELECT 'function ' || p.oid::regprocedure, p.prosqlbody::text
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+    WHERE p.prosqlbody IS NOT NULL AND ${isUsers("n.nspname")} AND ${notExtension("pg_proc", "p.oid")}
+  UNION ALL SELECT 'default of ' || n.nspname || '.' || c.relname || '.' || a.attname, e.adbin::text
+    FROM pg_attrdef e JOIN pg_attribute a ON a.attrelid = e.adrelid AND a.attnum = e.adnum
+    JOIN ${RELATIONS} ON c.oid = e.adrelid WHERE ${USERS}
+  UNION ALL SELECT 'constraint ' || k.conname, k.conbin::text
+    FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
+    WHERE k.conbin IS NOT NULL AND ${isUsers("n.nspname")} AND ${notExtension("pg_constraint", "k.oid")}
+  UNION ALL SELECT 'index ' || n.nspname || '.' || c.relname, concat(i.indexprs::text, i.indpred::text)
+    FROM pg_index i JOIN ${RELATIONS} ON c.oid = i.indexrelid
+    WHERE (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND ${USERS}
+  UNION ALL SELECT 'policy ' || o.polname || ' on ' || n.nspname || '.' || c.relname, concat(o.polqual::text, o.polwithcheck::text)
+    FROM pg_policy o JOIN ${RELATIONS} ON c.oid = o.polrelid WHERE ${USERS}
+  UNION ALL SELECT 'trigger ' || g.tgname || ' on ' || n.nspname || '.' || c.relname, g.tgqual::text
+    FROM pg_trigger g JOIN ${RELATIONS} ON c.oid = g.tgrelid WHERE g.tgqual IS NOT NULL AND ${USERS}`;
+
+/** Marks that only a server newer than 15 leaves in such an expression. */
+const NEWER_SYNTAX: Record<string, string> = {
+  "SQL/JSON": "\\{(JSONEXPR|JSONCONSTRUCTOREXPR|JSONISPREDICATE)",
+  "MERGE ... RETURNING": ":mergeActionList \\((?:(?!:mergeActionList).)*:returningList \\(",
+  "MERGE ... WHEN NOT MATCHED BY SOURCE": "\\{MERGEACTION :matchKind 1",
+  "XMLSERIALIZE ... INDENT": ":indent true",
+  "RETURNING OLD or NEW": ":varreturningtype [12]",
+};
+
+/** Storage parameters that 15 refuses (PostgreSQL 18 release notes). */
+const NEWER_PARAMETERS = "^(toast\\.)?(autovacuum_vacuum_max_threshold|vacuum_max_eager_freeze_failure_rate)=";
+
+/** What the catalog of a newer server says of features that 15 lacks. */
+function featuresSql(major: number): string {
+  const constraints = `pg_constraint k JOIN ${RELATIONS} ON c.oid = k.conrelid`;
+  const named = "n.nspname || '.' || c.relname || '.' || k.conname";
+  const parts = [
+    `SELECT 'partitioned-exclusion' AS kind, ${named} AS object FROM ${constraints}
+     WHERE k.contype = 'x' AND c.relkind = 'p' AND k.conparentid = 0 AND ${USERS}`,
+    `SELECT 'partition-identity', n.nspname || '.' || c.relname || '.' || a.attname FROM pg_attribute a
+     JOIN ${RELATIONS} ON c.oid = a.attrelid WHERE a.attidentity <> '' AND c.relispartition AND NOT a.attisdropped AND ${USERS}`,
+    `SELECT 'storage-parameter', n.nspname || '.' || c.relname FROM ${RELATIONS}
+     WHERE EXISTS (SELECT FROM unnest(c.reloptions) o WHERE o ~ ${literal(NEWER_PARAMETERS)}) AND ${USERS}`,
+    `SELECT 'expression ' || s.name, t.object FROM (${TREES}) t,
+       (VALUES ${Object.entries(NEWER_SYNTAX)
+         .map(([name, pattern]) => `(${literal(name)}, ${literal(pattern)})`)
+         .join(", ")}) s(name, pattern)
+     WHERE t.tree ~ s.pattern`,
+  ];
+  if (major >= 18) {
+    parts.push(
+      `SELECT 'virtual-column', n.nspname || '.' || c.relname || '.' || a.attname FROM pg_attribute a
+       JOIN ${RELATIONS} ON c.oid = a.attrelid WHERE a.attgenerated = 'v' AND NOT a.attisdropped AND ${USERS}`,
+      `SELECT 'temporal-constraint', ${named} FROM ${constraints} WHERE k.conperiod AND k.conparentid = 0 AND ${USERS}`,
+      `SELECT 'not-enforced', ${named} FROM ${constraints} WHERE NOT k.conenforced AND k.conparentid = 0 AND ${USERS}`,
+      `SELECT 'not-null', ${named} FROM ${constraints}
+       WHERE k.contype = 'n' AND (NOT k.convalidated OR k.connoinherit) AND ${USERS}`,
+    );
+  }
+  return parts.join("\nUNION ALL\n");
+}
+
+/** Functions of PostgreSQL's own that expressions call. Which of them are new, the other server knows. */
+const CALLS = `
+  SELECT f.oid::regprocedure::text AS name, (array_agg(DISTINCT u.object))[1:20] AS objects, count(DISTINCT u.object)::int AS count
+  FROM (
+    SELECT t.object, (regexp_matches(t.tree, ':(?:funcid|aggfnoid|winfnoid|opfuncid) (\\d+)', 'g'))[1]::oid AS oid FROM (${TREES}) t
+  ) u JOIN pg_proc f ON f.oid = u.oid
+  WHERE f.pronamespace = 'pg_catalog'::regnamespace GROUP BY f.oid ORDER BY 1`;
+
+/** A string body is only text until it runs; a name in it is a hint and no proof. */
+function bodiesSql(known: readonly string[]): string {
+  return `
+  WITH newer AS (
+    SELECT '\\m(' || string_agg(DISTINCT proname::text, '|') || ')\\s*\\(' AS pattern FROM pg_proc
+    WHERE pronamespace = 'pg_catalog'::regnamespace AND proname ~ '^[a-z0-9_]+$'
+      AND proname <> ALL (${literal(`{${known.filter((name) => /^[a-z0-9_]+$/.test(name)).join(",")}}`)}::name[])
+  )
+  SELECT 'function ' || p.oid::regprocedure AS object, m.uses
+  FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language g ON g.oid = p.prolang, newer, LATERAL (
+    SELECT array_agg(DISTINCT lower(x[1])) AS uses
+    FROM regexp_matches(p.prosrc, newer.pattern || '|\\m(json_table|merge_action|json_exists|json_value|json_query)\\s*\\(', 'gi') x
+    WHERE x[1] IS NOT NULL) m
+  WHERE g.lanname IN ('sql', 'plpgsql') AND m.uses IS NOT NULL AND ${isUsers("n.nspname")} AND ${notExtension("pg_proc", "p.oid")}
+  ORDER BY 1`;
+}
+
+/** The big question, statement by statement, in the order of its answers. */
+function lookSql(major: number, knownFunctions: readonly string[] | undefined): Record<keyof SourceLook, string> {
+  const newer = major > TARGET_MAJOR;
+  const nothing = (columns: string) => `SELECT ${columns} WHERE false`;
+  return {
+    extensions: `
+      SELECT extname AS name, extversion AS version FROM pg_extension
+      WHERE extname <> 'plpgsql' AND extname <> ALL (${NEONS}) ORDER BY 1`,
+    relations: `
+      SELECT n.nspname || '.' || c.relname AS name, c.relkind::text AS kind, c.relpersistence = 'u' AS unlogged,
+        c.relispartition AS "isPartition",
+        NOT c.relispartition AND EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = c.oid) AS inherits,
+        EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS keyed,
+        c.relkind = 'r' AND row_security_active(c.oid) AS hidden, c.relforcerowsecurity AS forced,
+        has_table_privilege(c.oid, 'SELECT') AS readable,
+        (SELECT count(*)::int FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped AND a.attgenerated <> '') AS generated,
+        (SELECT count(*)::int FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped AND a.attidentity <> '') AS identity
+      FROM ${RELATIONS}
+      WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND c.relpersistence <> 't' AND ${USERS} ORDER BY 1`,
+    schemas: `
+      SELECT n.nspname AS value FROM pg_namespace n WHERE ${isUsers("n.nspname")} AND NOT has_schema_privilege(n.oid, 'USAGE')
+        AND EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'm', 'S')) ORDER BY 1`,
+    policyRoles: `
+      SELECT DISTINCT pg_get_userbyid(u.role) AS role, n.nspname || '.' || c.relname AS table
+      FROM pg_policy o JOIN ${RELATIONS} ON c.oid = o.polrelid, unnest(o.polroles) u(role)
+      WHERE u.role <> 0 AND ${USERS} ORDER BY 1, 2`,
+    superuserOnly: `
+      SELECT 'function ' || p.oid::regprocedure || ' (' || g.lanname || ')' AS value
+        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language g ON g.oid = p.prolang
+        WHERE NOT g.lanpltrusted AND ${isUsers("n.nspname")} AND ${notExtension("pg_proc", "p.oid")}
+      UNION ALL SELECT 'function ' || p.oid::regprocedure || ' (SET ' || s.name || ')'
+        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, unnest(p.proconfig) o
+        JOIN pg_settings s ON s.name = split_part(o, '=', 1)
+        WHERE s.context = 'superuser' AND ${isUsers("n.nspname")} AND ${notExtension("pg_proc", "p.oid")}
+      UNION ALL SELECT 'language ' || lanname FROM pg_language
+        WHERE oid >= 16384 AND ${notExtension("pg_language", "pg_language.oid")}
+      UNION ALL SELECT 'operator class ' || n.nspname || '.' || o.opcname
+        FROM pg_opclass o JOIN pg_namespace n ON n.oid = o.opcnamespace
+        WHERE ${isUsers("n.nspname")} AND ${notExtension("pg_opclass", "o.oid")}
+      UNION ALL SELECT 'base type ' || t.oid::regtype FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+        WHERE t.typtype = 'b' AND t.typcategory <> 'A' AND ${isUsers("n.nspname")} AND ${notExtension("pg_type", "t.oid")}
+      UNION ALL SELECT 'cast from ' || castsource::regtype || ' to ' || casttarget::regtype FROM pg_cast
+        WHERE oid >= 16384 AND castmethod = 'b' AND ${notExtension("pg_cast", "pg_cast.oid")}
+      UNION ALL SELECT 'foreign-data wrapper ' || fdwname FROM pg_foreign_data_wrapper
+        WHERE ${notExtension("pg_foreign_data_wrapper", "pg_foreign_data_wrapper.oid")}
+      UNION ALL SELECT 'access method ' || amname FROM pg_am WHERE oid >= 16384 AND ${notExtension("pg_am", "pg_am.oid")}`,
+    extensionTables: `
+      SELECT e.extname AS extension, c.oid::regclass::text AS table
+      FROM pg_extension e, unnest(e.extconfig) x(oid) JOIN pg_class c ON c.oid = x.oid
+      WHERE c.relkind = 'r' AND e.extname <> ALL (${NEONS}) ORDER BY 1, 2`,
+    invalidIndexes: `
+      SELECT n.nspname || '.' || c.relname AS value FROM pg_index i JOIN ${RELATIONS} ON c.oid = i.indexrelid
+      WHERE NOT i.indisvalid AND c.relkind = 'i' AND ${USERS} ORDER BY 1`,
+    textIndexes: `
+      SELECT n.nspname || '.' || c.relname AS name, n.nspname || '.' || t.relname AS table, i.indisunique AS unique,
+        100 = ANY (i.indcollation) AS "usesDefault",
+        coalesce(i.indexprs::text ~ '${FOLDING}', false) OR EXISTS (
+          SELECT FROM pg_attribute a JOIN pg_type y ON y.oid = a.atttypid
+          WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) AND y.typname = 'citext') AS folds,
+        EXISTS (SELECT FROM pg_collation k WHERE k.oid = ANY (i.indcollation) AND NOT k.collisdeterministic) AS loose,
+        coalesce((SELECT array_agg(n.nspname || '.' || t.relname || '.' || a.attname ORDER BY a.attnum) FROM pg_attribute a
+          WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) AND a.attcollation = 100), '{}') AS columns
+      FROM pg_index i JOIN ${RELATIONS} ON c.oid = i.indexrelid JOIN pg_class t ON t.oid = i.indrelid
+      WHERE t.relkind IN ('r', 'm') AND (100 = ANY (i.indcollation)
+        OR EXISTS (SELECT FROM pg_collation k WHERE k.oid = ANY (i.indcollation) AND NOT k.collisdeterministic)) AND ${USERS}
+      ORDER BY 1`,
+    textBounds: `
+      SELECT n.nspname || '.' || c.relname AS value FROM pg_partitioned_table p JOIN ${RELATIONS} ON c.oid = p.partrelid
+      WHERE p.partstrat = 'r' AND 100 = ANY (p.partcollation) AND ${USERS} ORDER BY 1`,
+    textComputed: `
+      SELECT 'check ' || n.nspname || '.' || c.relname || '.' || k.conname AS value
+        FROM pg_constraint k JOIN ${RELATIONS} ON c.oid = k.conrelid
+        WHERE k.contype = 'c' AND k.conbin::text ~ ${literal(BY_COLLATION)} AND ${USERS}
+      UNION ALL SELECT 'generated column ' || n.nspname || '.' || c.relname || '.' || a.attname
+        FROM pg_attrdef e JOIN pg_attribute a ON a.attrelid = e.adrelid AND a.attnum = e.adnum JOIN ${RELATIONS} ON c.oid = a.attrelid
+        WHERE a.attgenerated <> '' AND e.adbin::text ~ ${literal(BY_COLLATION)} AND ${USERS}`,
+    // Columns have other names from version to version: colliculocale became colllocale, collicurules came with 16.
+    collations: `
+      SELECT n.nspname AS schema, k.collname AS name, k.collprovider::text AS provider,
+        coalesce(to_jsonb(k) ->> 'colllocale', to_jsonb(k) ->> 'colliculocale', k.collcollate) AS locale,
+        to_jsonb(k) ->> 'collicurules' AS rules, k.collversion AS made, pg_collation_actual_version(k.oid) AS now
+      FROM pg_collation k JOIN pg_namespace n ON n.oid = k.collnamespace
+      WHERE k.oid NOT IN (0, 100, 950, 951) AND k.oid IN (${USED_COLLATIONS}) ORDER BY 1, 2`,
+    databaseCollation:
+      major >= 15
+        ? `SELECT datcollversion AS made, pg_database_collation_actual_version(oid) AS now FROM pg_database WHERE datname = current_database()`
+        : nothing("NULL::text AS made, NULL::text AS now"),
+    largeObjects:
+      "SELECT count(*)::int AS count, NULL::float8 AS bytes FROM pg_largeobject_metadata HAVING count(*) > 0",
+    features: newer ? featuresSql(major) : nothing("'' AS kind, '' AS object"),
+    calls: newer ? CALLS : nothing("'' AS name, '{}'::text[] AS objects, 0 AS count"),
+    bodies: newer && knownFunctions ? bodiesSql(knownFunctions) : nothing("'' AS object, '{}'::text[] AS uses"),
+  };
+}
+
+/** Runs several statements as one query; their rows, in the same order. */
+async function askAll(client: pg.Client, statements: readonly string[]): Promise<Record<string, unknown>[][]> {
+  const answer = (await client.query(statements.join(";\n"))) as unknown as pg.QueryResult | pg.QueryResult[];
+  return (Array.isArray(answer) ? answer : [answer]).map(({ rows }) => rows);
+}
+
+/** Who is asked, and what keeps readers out. One round trip. */
+export async function lookAround(client: pg.Client, major: number): Promise<{ about: About; locks: Lock[] }> {
+  const [about = [], prepared = [], locks = []] = await askAll(client, [aboutSql(major), PREPARED, LOCKS]);
+  const { version, database, superuser, serverLeft, roleLeft, databaseLeft, ...rest } = about[0] as Record<
+    string,
+    unknown
+  > & {
+    version: string;
+    database: Record<string, string | null>;
+  };
+  const left = [serverLeft, roleLeft, databaseLeft].filter((value) => value !== null).map(Number);
+  return {
+    about: {
+      ...(rest as unknown as About),
+      major,
+      version: version.split(" ")[0] ?? version,
+      collation: describeCollation(database),
+      connectionsLeft: superuser ? Number.POSITIVE_INFINITY : Math.min(...left),
+      prepared: prepared as unknown as About["prepared"],
+    },
+    locks: locks as unknown as Lock[],
+  };
+}
+
+/**
+ * Everything else that is asked of the source's catalog. One round trip.
+ * @param knownFunctions names of the functions that the target has of its own; unknown where there is no target.
+ */
+export async function lookInto(
+  client: pg.Client,
+  major: number,
+  knownFunctions: readonly string[] | undefined,
+): Promise<SourceLook> {
+  const statements = lookSql(major, knownFunctions);
+  const names = Object.keys(statements) as (keyof SourceLook)[];
+  const answers = await askAll(client, Object.values(statements));
+  const look = Object.fromEntries(names.map((name, index) => [name, answers[index] ?? []]));
+  // Statements with one column are lists of names.
+  return Object.fromEntries(
+    Object.entries(look).map(([name, rows]) => [name, rows.map((row) => ("value" in row ? row.value : row))]),
+  ) as unknown as SourceLook;
+}

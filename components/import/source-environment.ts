@@ -1,0 +1,31 @@
+/** The source that the environment names. Whoever calls this is about to connect to it. */
+import { readFile } from "node:fs/promises";
+import { parseSourceUrl } from "./source-url.ts";
+import type { Source } from "./types.ts";
+
+/**
+ * Reads NEON_DATABASE_URL and NEON_ROOT_CERTIFICATES.
+ * @param wanted why the URL is needed, for the message where it is not set.
+ * @throws {Error} that says what is missing or wrong, without quoting the URL.
+ */
+export async function sourceFromEnvironment(wanted: string): Promise<Source> {
+  const url = process.env.NEON_DATABASE_URL;
+  if (!url) {
+    throw new Error(
+      `${wanted}, but NEON_DATABASE_URL is not set. Copy the connection string from the Neon console: ` +
+        "export NEON_DATABASE_URL='postgresql://user:password@host/database'",
+    );
+  }
+  return parseSourceUrl(url, await extraRoots());
+}
+
+/** For a source whose certificate is signed by an authority of one's own, as libpq's PGSSLROOTCERT. */
+async function extraRoots(): Promise<string | undefined> {
+  const file = process.env.NEON_ROOT_CERTIFICATES;
+  if (!file) return undefined;
+  try {
+    return await readFile(file, "utf8");
+  } catch (error) {
+    throw new Error(`NEON_ROOT_CERTIFICATES names ${file}, which cannot be read: ${(error as Error).message}`);
+  }
+}

@@ -1,0 +1,380 @@
+/** Everything that is wrong is found in one pass, over real servers, and told at once; and the pass leaves no trace. */
+import { setTimeout as sleep } from "node:timers/promises";
+import type pg from "pg";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Code, type Finding, PreflightError } from "../../components/import/preflight/findings.ts";
+import { dumpVersion } from "../../components/import/preflight/target-look.ts";
+import { examine } from "../../components/import/preflight.ts";
+import { parseSourceUrl } from "../../components/import/source-url.ts";
+import { LOCK_KEY } from "../../components/import/swap.ts";
+import type { ImportSpec, Source } from "../../components/import/types.ts";
+import { docker } from "../../lib/docker.ts";
+import { connect, ident } from "../../lib/postgres.ts";
+import { attempt } from "../support/attempt.ts";
+import { catalogDigest } from "../support/compare.ts";
+import { images, Lab, type Server, type SourceServer } from "../support/lab.ts";
+
+/** An extension that only the source has, with a table of its own to which users add rows. */
+const SECTOR_MAP = `
+cd "$0/extension"
+echo "default_version = '1.2'" >sector_map.control
+cat >sector_map--1.2.sql <<'SQL'
+CREATE TABLE map_places (name text);
+SELECT pg_extension_config_dump('map_places', '');
+SQL
+# A version that the target's image does not know.
+touch pgcrypto--1.3--9.9.sql
+`;
+
+/** Run by the superuser in a database of another encoding: what one cannot see, what does not come along, what is locked. */
+const NASTY = `
+  CREATE EXTENSION sector_map;
+  CREATE EXTENSION pgcrypto; ALTER EXTENSION pgcrypto UPDATE TO '9.9';
+  CREATE ROLE authenticated;
+  CREATE SCHEMA closed; CREATE TABLE closed.inner (id int PRIMARY KEY);
+  CREATE TABLE unreadable (id int PRIMARY KEY);
+  CREATE SEQUENCE unreadable_seq;
+  CREATE TABLE hidden (id int PRIMARY KEY, who text); GRANT SELECT ON hidden TO game_owner;
+  ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; CREATE POLICY own ON hidden TO authenticated USING (id > 0);
+  CREATE TABLE forced (id int PRIMARY KEY); ALTER TABLE forced OWNER TO game_owner;
+  ALTER TABLE forced ENABLE ROW LEVEL SECURITY; ALTER TABLE forced FORCE ROW LEVEL SECURITY;
+  CREATE FUNCTION in_c() RETURNS language_handler LANGUAGE c AS '$libdir/plpgsql', 'plpgsql_call_handler';
+  CREATE FOREIGN DATA WRAPPER nowhere; CREATE SERVER nowhere FOREIGN DATA WRAPPER nowhere;
+  CREATE FOREIGN TABLE far_away (id int) SERVER nowhere;
+  SELECT lo_create(4711);
+  CREATE TABLE held (id int PRIMARY KEY); CREATE TABLE prepared (id int PRIMARY KEY);
+  CREATE TABLE alembic_version (version_num text PRIMARY KEY);
+  CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+  CREATE TABLE names (id int PRIMARY KEY, name text CHECK (name < 'zzz'), nick text COLLATE loose UNIQUE,
+    low text GENERATED ALWAYS AS (lower(name)) STORED);
+  CREATE UNIQUE INDEX names_folded ON names (lower(name));
+  CREATE TABLE ranges (name text) PARTITION BY RANGE (name);
+  CREATE TABLE ranges_a PARTITION OF ranges FOR VALUES FROM ('a') TO ('m');
+  CREATE UNLOGGED TABLE quick (id int);
+  CREATE TABLE child () INHERITS (quick);
+  CREATE TABLE numbered (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY);
+  CREATE TABLE twice (id int); INSERT INTO twice VALUES (1), (1);
+  GRANT SELECT ON far_away, held, prepared, alembic_version, names, ranges, ranges_a, quick, child, numbered, twice TO game_owner;
+  GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO game_owner; REVOKE SELECT ON unreadable_seq FROM game_owner;
+  GRANT SELECT ON map_places TO game_owner;
+  INSERT INTO alembic_version VALUES ('a1'), ('b2');
+  UPDATE pg_database SET datcollversion = '1' WHERE datname = current_database();
+`;
+
+/** Run by the plain owner on a source of version 17: what 15 does not know. */
+const NEWER = `
+  CREATE TABLE alembic_version (version_num text PRIMARY KEY);
+  CREATE TABLE rooms (id int PRIMARY KEY, kind text);
+  CREATE TABLE parts (id int GENERATED ALWAYS AS IDENTITY, k int) PARTITION BY RANGE (k);
+  CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
+  CREATE TABLE booked (k int, during int4range, EXCLUDE USING btree (k WITH =)) PARTITION BY RANGE (k);
+  CREATE VIEW json_rows AS SELECT * FROM json_table('[1]'::jsonb, '$[*]' COLUMNS (x int PATH '$')) j;
+  CREATE VIEW json_tests AS SELECT '{}'::text IS JSON AS a, json_object('a' : 1) AS b;
+  CREATE VIEW any_kind AS SELECT any_value(kind) AS kind FROM rooms;
+  CREATE FUNCTION dice() RETURNS int BEGIN ATOMIC SELECT random(1, 6); END;
+  CREATE FUNCTION merged() RETURNS SETOF int BEGIN ATOMIC
+    MERGE INTO rooms r USING (VALUES (1)) v (id) ON r.id = v.id WHEN MATCHED THEN DO NOTHING
+    WHEN NOT MATCHED THEN INSERT VALUES (v.id, 'x') RETURNING r.id; END;
+  CREATE FUNCTION shuffled() RETURNS int[] LANGUAGE sql AS 'SELECT array_shuffle(ARRAY[1, 2])';
+  CREATE FUNCTION plain() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN length(lower(''X'')); END';
+  CREATE TABLE indented (doc text DEFAULT xmlserialize(CONTENT '<a/>' AS text INDENT), PRIMARY KEY (doc));
+  CREATE TABLE sorted (name text COLLATE pg_c_utf8 PRIMARY KEY);
+  CREATE COLLATION own_rules (provider = icu, locale = 'en', rules = '&a < b');
+  CREATE TABLE ruled (name text COLLATE own_rules PRIMARY KEY);
+`;
+
+let lab: Lab;
+let old: SourceServer;
+let newer: SourceServer;
+let target: Server;
+/** Sessions that hold something open for the whole test. */
+const holders: pg.Client[] = [];
+
+beforeAll(async () => {
+  lab = await Lab.open();
+  const withPrepared = { "05-prepared.sh": `echo "max_prepared_transactions = 5" >>"$PGDATA/postgresql.conf"` };
+  [old, newer, target] = await Promise.all([
+    lab.startSource({ image: images().databaseBase, init: withPrepared }),
+    lab.startSource({ image: images().newerPostgres }),
+    lab.startTarget(),
+  ]);
+  const folder = await old.value<string>("postgres", "SELECT setting FROM pg_config WHERE name = 'SHAREDIR'");
+  await docker(["exec", old.container, "sh", "-c", SECTOR_MAP, folder]);
+  await newer.makeDatabase("newer", NEWER);
+  await old.sql("postgres", CLEAN_DATABASE);
+  await old.sql("clean", CLEAN);
+});
+afterAll(async () => {
+  for (const client of holders) await client.end().catch(() => {});
+  await lab?.close();
+});
+
+/** As the target sorts, and with nothing that needs a word. */
+const CLEAN_DATABASE =
+  "CREATE DATABASE clean OWNER game_owner TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'en-US'";
+const CLEAN = `
+  CREATE EXTENSION "uuid-ossp"; SET ROLE game_owner;
+  CREATE SCHEMA game AUTHORIZATION game_owner;
+  CREATE TABLE game.ships (id serial PRIMARY KEY, name text UNIQUE);
+  CREATE INDEX ON game.ships (lower(name));
+  CREATE TABLE alembic_version (version_num text PRIMARY KEY); INSERT INTO alembic_version VALUES ('a1b2');
+  INSERT INTO game.ships (name) SELECT 'ship ' || i FROM generate_series(1, 100) i; ANALYZE`;
+
+const codesOf = (found: readonly Finding[], ...levels: Finding["level"][]): Code[] =>
+  [...new Set(found.filter(({ level }) => levels.includes(level)).map(({ code }) => code))].sort();
+const subjectsOf = (found: readonly Finding[], code: Code) =>
+  found.filter((one) => one.code === code).map(({ subject }) => subject);
+
+/** The source by a URL that says less than what is done. */
+function byUrl(server: SourceServer, database: string): Source {
+  const { user, password, port } = server.source(database).address;
+  const url = `postgresql://${user}:${password}@localhost:${port}/${database}?sslmode=require&application_name=mine`;
+  return { ...parseSourceUrl(url, server.certificate.authority), fromContainer: server.source(database).fromContainer };
+}
+
+/** A session that holds a table against readers. */
+async function hold(server: Server, database: string, sql: string): Promise<pg.Client> {
+  const client = await connect(server.in(database), { applicationName: "a slow migration" });
+  holders.push(client);
+  await client.query(sql);
+  return client;
+}
+
+describe("a source that has everything against it", () => {
+  let spec: ImportSpec;
+  let found: Finding[];
+  let before: [string, string];
+  let after: [string, string];
+
+  beforeAll(async () => {
+    await old.sql(
+      "postgres",
+      "CREATE DATABASE nasty OWNER game_owner ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
+    );
+    await old.sql("nasty", NASTY);
+    // The way in which invalid indexes come to be.
+    await old.sql("nasty", "CREATE UNIQUE INDEX CONCURRENTLY twice_key ON twice (id)").catch(() => {});
+    await old.sql("postgres", "ALTER ROLE game_owner CONNECTION LIMIT 2");
+    await hold(old, "nasty", "BEGIN; LOCK TABLE held");
+    const twoPhase = await hold(old, "nasty", "BEGIN; LOCK TABLE prepared; PREPARE TRANSACTION 'forgotten'");
+    await twoPhase.end();
+
+    spec = await lab.newImport(byUrl(old, "nasty"), target);
+    const { database } = spec.target.address;
+    await target.sql(database, "CREATE TABLE mine (id int)");
+    await target.sql("postgres", `CREATE DATABASE ${ident(`${database}_import`)}`);
+    // A container with a disk of one megabyte stands for a machine that has no more.
+    const small = `${lab.id}-small`;
+    await docker([
+      ...["run", "-d", "--name", small, "--label", `sectorwars.test.run=${lab.id}`, "--label", "sectorwars.test=1"],
+      ...["--tmpfs", "/small:size=1m", "-e", "PGDATA=/small", "--entrypoint", "sleep", images().databaseBase, "600"],
+    ]);
+    spec = { ...spec, target: { ...spec.target, container: small } };
+    const elsewhere = await hold(target, "postgres", `SELECT pg_advisory_lock(${LOCK_KEY})`);
+
+    before = [await catalogDigest(old.in("nasty")), await catalogDigest(target.in(database))];
+    found = (await examine(spec)).findings;
+    after = [await catalogDigest(old.in("nasty")), await catalogDigest(target.in(database))];
+    await elsewhere.end();
+  });
+  afterAll(async () => {
+    await old.sql("nasty", "ROLLBACK PREPARED 'forgotten'");
+    await old.sql("postgres", "ALTER ROLE game_owner CONNECTION LIMIT -1");
+  });
+
+  test("is told all of it at once", () => {
+    expect(codesOf(found, "blocker")).toEqual([
+      "connections-exhausted",
+      "disk-too-small",
+      "encoding-unsupported",
+      "extension-missing",
+      "import-running",
+      "privilege-missing",
+      "role-missing",
+      "rows-hidden",
+      "superuser-needed",
+      "table-locked",
+      "target-name-taken",
+      "target-not-empty",
+    ]);
+    expect(codesOf(found, "warning")).toEqual([
+      "collation-bounds",
+      "collation-computed",
+      "collation-order",
+      "collation-uniqueness",
+      "collation-version",
+      "extension-older",
+      "extension-rows",
+      "foreign-table",
+      "invalid-index",
+      "large-objects",
+      "prepared-transactions",
+    ]);
+    expect(codesOf(found, "fact")).toEqual([
+      "connection-changed",
+      "generated-column",
+      "identity-column",
+      "inherited-table",
+      "no-primary-key",
+      "partitioned-table",
+      "source-size",
+      "tls",
+      "unlogged-table",
+    ]);
+  });
+
+  test.each<[Code, string[]]>([
+    ["connection-changed", ["localhost", "localhost"]],
+    ["privilege-missing", ["schema closed", "closed.inner", "public.unreadable", "sequence public.unreadable_seq"]],
+    ["rows-hidden", ["public.hidden", "public.forced"]],
+    ["table-locked", ["public.held", "public.prepared"]],
+    ["extension-missing", ["extension sector_map 1.2"]],
+    ["extension-older", ["extension pgcrypto 9.9"]],
+    ["role-missing", ["role authenticated"]],
+    ["superuser-needed", ["function public.in_c() (c)", "foreign-data wrapper nowhere"]],
+    ["collation-uniqueness", ["public.names_folded on public.names", "public.names_nick_key on public.names"]],
+    ["collation-bounds", ["public.ranges"]],
+    ["collation-computed", ["check public.names.names_name_check", "generated column public.names.low"]],
+    ["invalid-index", ["public.twice_key"]],
+    ["foreign-table", ["public.far_away"]],
+    ["unlogged-table", ["public.quick"]],
+    ["inherited-table", ["public.child"]],
+    ["partitioned-table", ["public.ranges"]],
+    ["generated-column", ["public.names"]],
+    ["identity-column", ["public.numbered"]],
+    ["no-primary-key", ["public.child", "public.quick", "public.ranges_a", "public.twice"]],
+  ])("%s names what it is about", (code, subjects) => {
+    expect(subjectsOf(found, code).map((subject) => subject.replace(/^localhost.*/, "localhost"))).toEqual(subjects);
+  });
+
+  test("each blocker and warning has its remedy", () => {
+    expect(found.filter(({ level, remedy }) => level !== "fact" && !remedy)).toEqual([]);
+  });
+
+  test("names who holds a lock", () => {
+    const locked = found.filter(({ code }) => code === "table-locked").map(({ what }) => what);
+    expect(locked[0]).toMatch(/by process \d+ \(a slow migration\), since 00:00/);
+    expect(locked[1]).toMatch(/by a prepared transaction$/);
+  });
+
+  test("and neither end is changed by looking", () => expect(after).toEqual(before));
+
+  test("an import refuses with one error that has all of it, and no password", async () => {
+    const { error } = await attempt(spec);
+    expect(error).toMatch(/^The import cannot start, and nothing was changed:\n {2}- /);
+    const wanted = codesOf(found, "blocker").filter((code) => code !== "import-running");
+    expect([...new Set([...error.matchAll(/\[([a-z-]+)\]$/gm)].map(([, code]) => code))].sort()).toEqual(wanted);
+    for (const password of [spec.source.address.password, target.admin.password]) {
+      expect(error + JSON.stringify(found)).not.toContain(password);
+    }
+    expect([await catalogDigest(old.in("nasty")), await catalogDigest(spec.target.address)]).toEqual(before);
+  });
+});
+
+describe("a source of a newer version", () => {
+  let found: Finding[];
+  beforeAll(async () => {
+    const spec = await lab.newImport(newer.source("newer"), target);
+    // An image whose pg_dump is too old stands for a machine that has no newer one.
+    found = (await examine({ ...spec, newerImage: spec.image })).findings;
+  });
+
+  test("is told what the target does not know", () => {
+    expect(codesOf(found, "blocker")).toEqual([
+      "collation-missing",
+      "dump-missing",
+      "feature-expression",
+      "feature-function",
+      "feature-partitioned-exclusion",
+    ]);
+    expect(codesOf(found, "warning")).toEqual([
+      "alembic-empty",
+      "collation-order",
+      "feature-in-body",
+      "feature-partition-identity",
+    ]);
+    expect(codesOf(found, "fact")).toContain("version-newer");
+  });
+
+  test("by name", () => {
+    expect(subjectsOf(found, "feature-expression").sort()).toEqual([
+      "default of public.indented.doc",
+      "function public.merged()",
+      "view public.json_rows",
+      "view public.json_tests",
+    ]);
+    expect(subjectsOf(found, "feature-function")).toEqual(["view public.any_kind", "function public.dice()"]);
+    expect(subjectsOf(found, "feature-in-body")).toEqual(["function public.shuffled()"]);
+    expect(subjectsOf(found, "feature-partitioned-exclusion")).toEqual(["public.booked.booked_k_excl"]);
+    expect(subjectsOf(found, "feature-partition-identity")).toEqual(["public.parts_1.id"]);
+    expect(subjectsOf(found, "collation-missing")).toEqual([
+      "collation pg_catalog.pg_c_utf8",
+      "collation public.own_rules",
+    ]);
+  });
+
+  test("the versions of pg_dump in the images are told without running them, and 0 for none", async () => {
+    expect(await dumpVersion(images().databaseBase, undefined)).toBe(15);
+    expect(await dumpVersion(images().newerPostgres, undefined)).toBeGreaterThanOrEqual(17);
+    expect(await dumpVersion("sectorwars-no-such-image:0", undefined)).toBe(0);
+  });
+});
+
+describe("a source with nothing against it", () => {
+  test("yields facts alone, in few round trips", async () => {
+    const spec = await lab.newImport(old.source("clean"), target);
+    const { findings, catalog } = await examine(spec);
+    expect(codesOf(findings, "blocker", "warning")).toEqual([]);
+    expect(codesOf(findings, "fact")).toEqual([
+      "alembic-revision",
+      "disk-room",
+      "source-size",
+      "time-estimate",
+      "tls",
+      "wire-estimate",
+    ]);
+    expect(subjectsOf(findings, "alembic-revision")).toEqual(["revision a1b2"]);
+    expect(catalog?.tables.map(({ name }) => name).sort()).toEqual(["alembic_version", "ships"]);
+    const asked = (await old.log())
+      .split("\n")
+      .filter((line) => line.includes("@clean sectorwars-import ") && /LOG: {2}(statement|execute \S+):/.test(line));
+    expect(asked.length).toBeGreaterThan(3);
+    expect(asked.length).toBeLessThanOrEqual(12);
+  });
+
+  test("is looked at alone where there is no target", async () => {
+    const { target: _, ...alone } = await lab.newImport(old.source("clean"), target);
+    expect(codesOf((await examine(alone)).findings, "blocker", "warning")).toEqual([]);
+  });
+
+  test("a lock that passes is waited for", async () => {
+    const spec = await lab.newImport(old.source("clean"), target);
+    const client = await hold(old, "clean", "BEGIN; LOCK TABLE game.ships");
+    const examined = examine(spec);
+    await sleep(800);
+    await client.query("COMMIT");
+    expect(codesOf((await examined).findings, "blocker")).toEqual([]);
+  });
+});
+
+describe("one end that cannot be read does not keep the other from being told", () => {
+  test("a wrong password, and a target that is not empty", async () => {
+    const known = old.source("clean");
+    const spec = await lab.newImport({ ...known, address: { ...known.address, password: "entirely-wrong" } }, target);
+    await target.sql(spec.target.address.database, "CREATE TABLE mine (id int)");
+    const { findings, cause } = await examine(spec);
+    expect(codesOf(findings, "blocker")).toEqual(["password-wrong", "target-not-empty"]);
+    const { message } = new PreflightError(findings, cause);
+    expect(message).toMatch(/\[target-not-empty\]\n {2}- .*cannot be read: password authentication failed/);
+  });
+
+  test("a target that is down, and a source that a role may not read", async () => {
+    const spec = await lab.newImport(old.source("clean"), target);
+    const { address } = spec.target;
+    const down = { ...spec, target: { ...spec.target, address: { ...address, password: "entirely-wrong" } } };
+    await old.sql("clean", "CREATE TABLE closed (id int)");
+    const { findings } = await examine(down);
+    await old.sql("clean", "DROP TABLE closed");
+    expect(codesOf(findings, "blocker")).toEqual(["privilege-missing", "target-unreachable"]);
+  });
+});
