@@ -1,6 +1,14 @@
 /** `npm run preflight`: what an import would find in its way, at both ends, without importing anything. */
 import { readFile } from "node:fs/promises";
-import { type Finding, finding, isBlocked, layOut, verdictOf } from "../components/import/preflight/findings.ts";
+import { styleText } from "node:util";
+import {
+  type Finding,
+  finding,
+  isBlocked,
+  type Level,
+  layOut,
+  verdictOf,
+} from "../components/import/preflight/findings.ts";
 import { trySchema } from "../components/import/preflight/schema-trial.ts";
 import { type Examined, examine } from "../components/import/preflight.ts";
 import { sourceFromEnvironment } from "../components/import/source-environment.ts";
@@ -18,6 +26,14 @@ const PATIENCE_MS = 20_000;
 const OFFICIAL_NEWER = "postgres:18-alpine";
 /** The exit code of a preflight that could not look at anything. */
 const COULD_NOT_LOOK = 2;
+
+/** Colours where the output is a terminal's, and NO_COLOR is not set. */
+const COLOURS: Record<Level, Parameters<typeof styleText>[0]> = {
+  blocker: ["bold", "red"],
+  warning: ["bold", "yellow"],
+  fact: "bold",
+};
+const paint = (level: Level, heading: string) => styleText(COLOURS[level], heading, { stream: process.stdout });
 
 /** What is told; also the form of --json. */
 interface Told {
@@ -113,7 +129,10 @@ Exits with 0 when an import can start, with 1 when something is in the way, with
     }
     const told = await look(stack, Boolean(values["try-schema"]));
     if (values.json) console.log(JSON.stringify(told, null, 2));
-    else console.log(`Preflight of ${told.source ?? "the source"} for the stack ${stack}\n\n${layOut(told.findings)}`);
+    else
+      console.log(
+        `Preflight of ${told.source ?? "the source"} for the stack ${stack}\n\n${layOut(told.findings, paint)}`,
+      );
     return told.ready ? 0 : 1;
   },
 });

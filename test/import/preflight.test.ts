@@ -253,7 +253,8 @@ describe("a source that has everything against it", () => {
 
   test("names who holds a lock", () => {
     const locked = found.filter(({ code }) => code === "table-locked").map(({ what }) => what);
-    expect(locked[0]).toMatch(/by process \d+ \(a slow migration\), since 00:00/);
+    // Since when, a server tells only of the role's own sessions.
+    expect(locked[0]).toMatch(/by process \d+ \(a slow migration\)$/);
     expect(locked[1]).toMatch(/by a prepared transaction$/);
   });
 

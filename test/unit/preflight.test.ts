@@ -172,15 +172,15 @@ describe("findings", () => {
     expect(text).toBe(
       [
         "In the way",
-        "  role-missing   role x: is not there",
-        "                 → make it",
+        "  • role x: is not there [role-missing]",
+        "    → make it.",
         "",
         "Worth a thought",
-        "  alembic-empty  t: is empty",
-        "                 → stamp it",
+        "  • t: is empty [alembic-empty]",
+        "    → stamp it.",
         "",
         "Good to know",
-        "  disk-room      the disk: has room",
+        "  • the disk: has room [disk-room]",
         "",
         "The import cannot start: 1 thing is in the way. 1 warning.",
       ].join("\n"),
@@ -343,6 +343,20 @@ describe("contents", () => {
   });
 
   test("without Alembic say nothing of it", () => expect(checkContents(LOOK, CATALOG)).toEqual([]));
+
+  test("tell what is left out, and nothing twice", () => {
+    const skipped = [
+      { what: "schema neon", why: "Neon's own" },
+      { what: "1 large objects", why: "they are not copied" },
+      { what: "foreign table public.far", why: "elsewhere" },
+    ];
+    const look: SourceLook = { ...LOOK, largeObjects: [{ count: 1 }] };
+    const found = checkContents(look, { ...CATALOG, skipped });
+    expect(found.map(({ code, subject }) => `${code} ${subject}`)).toEqual([
+      "large-objects 1 large object",
+      "left-out schema neon",
+    ]);
+  });
 
   test("tell a partitioned table once, not by each partition", () => {
     const relations: Relation[] = [

@@ -222,21 +222,19 @@ export function verdictOf(found: readonly Finding[]): string {
   return `The import cannot start: ${blockers} ${blockers > 1 ? "things are" : "thing is"} in the way.${warned}`;
 }
 
-/** Everything that was found, laid out for a terminal: blockers first. */
-export function layOut(found: readonly Finding[]): string {
+/** How a heading is shown; a terminal may have colours. */
+export type Paint = (level: Level, heading: string) => string;
+
+/** Everything that was found, laid out for people: blockers first. */
+export function layOut(found: readonly Finding[], paint: Paint = (_level, heading) => heading): string {
   const groups = grouped(found);
-  const width = Math.max(0, ...groups.map(({ code }) => code.length)) + 2;
-  const indent = " ".repeat(width + 2);
   const parts = ORDER.flatMap((level) => {
     const own = groups.filter((group) => group.level === level);
     if (own.length === 0) return [];
     const lines = own.map(({ code, subjects, what, remedy }) =>
-      [
-        `  ${code.padEnd(width)}${someOf(subjects)}: ${what}`,
-        ...(remedy && level !== "fact" ? [`${indent}→ ${remedy}`] : []),
-      ].join("\n"),
+      [`  • ${someOf(subjects)}: ${what} [${code}]`, ...(remedy ? [`    → ${sentence(remedy)}`] : [])].join("\n"),
     );
-    return [`${HEADINGS[level]}\n${lines.join("\n")}`];
+    return [`${paint(level, HEADINGS[level])}\n${lines.join("\n")}`];
   });
   return [...parts, verdictOf(found)].join("\n\n");
 }

@@ -147,8 +147,8 @@ export function checkContents(look: SourceLook, catalog: Catalog | undefined): F
     ...look.largeObjects.map(({ count }) =>
       finding(
         "large-objects",
-        `${count} large objects`,
-        "are not copied",
+        `${count} large object${count === 1 ? "" : "s"}`,
+        "not copied",
         "Move them into bytea columns, if they are needed",
       ),
     ),
@@ -201,7 +201,10 @@ export function checkContents(look: SourceLook, catalog: Catalog | undefined): F
       named(relations.filter(({ kind, identity }) => identity > 0 && "rp".includes(kind))),
       "has an identity column; its sequence goes on where the source's is",
     ),
-    ...(catalog?.skipped ?? []).map(({ what, why }) => finding("left-out", what, why)),
+    // These two are told above, with their names.
+    ...(catalog?.skipped ?? [])
+      .filter(({ what }) => !/^foreign table |large objects$/.test(what))
+      .map(({ what, why }) => finding("left-out", what, why)),
   ];
 }
 

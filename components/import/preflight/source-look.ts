@@ -91,7 +91,7 @@ export interface SourceLook {
   textComputed: string[];
   collations: UsedCollation[];
   databaseCollation: { made: string | null; now: string | null }[];
-  largeObjects: { count: number; bytes: number | null }[];
+  largeObjects: { count: number }[];
   features: { kind: string; object: string }[];
   calls: { name: string; objects: string[]; count: number }[];
   bodies: { object: string; uses: string[] }[];
@@ -318,8 +318,7 @@ function lookSql(major: number, knownFunctions: readonly string[] | undefined): 
       major >= 15
         ? `SELECT datcollversion AS made, pg_database_collation_actual_version(oid) AS now FROM pg_database WHERE datname = current_database()`
         : nothing("NULL::text AS made, NULL::text AS now"),
-    largeObjects:
-      "SELECT count(*)::int AS count, NULL::float8 AS bytes FROM pg_largeobject_metadata HAVING count(*) > 0",
+    largeObjects: "SELECT count(*)::int AS count FROM pg_largeobject_metadata HAVING count(*) > 0",
     features: newer ? featuresSql(major) : nothing("'' AS kind, '' AS object"),
     calls: newer ? CALLS : nothing("'' AS name, '{}'::text[] AS objects, 0 AS count"),
     bodies: newer && knownFunctions ? bodiesSql(knownFunctions) : nothing("'' AS object, '{}'::text[] AS uses"),
