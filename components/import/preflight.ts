@@ -108,10 +108,14 @@ async function examineTarget({ target, jobs, holdsLock, keep, found }: Pass): Pr
     found.push(...checkTarget({ ...look, lockHeld: look.lockHeld && !holdsLock }, address.database, jobs));
     return { client, look };
   } catch (error) {
-    const what = `cannot be read: ${(error as Error).message}`;
-    found.push(finding("target-unreachable", "the target's server", what, "npm run doctor looks for the cause"));
+    found.push(targetUnreachable(error));
     return undefined;
   }
+}
+
+function targetUnreachable(error: unknown): Finding {
+  const what = `cannot be read: ${(error as Error).message}`;
+  return finding("target-unreachable", "the target's server", what, "npm run doctor looks for the cause");
 }
 
 async function examineSource(
@@ -131,15 +135,14 @@ async function examineSource(
     about = around.about;
     found.push(...checkAbout(about, around.locks, jobs));
     const dump = major > TARGET_MAJOR ? checkDump(pass, about) : [];
-    const functions = target && major > TARGET_MAJOR ? await readFunctions(target.client) : undefined;
+    const functions = target && major > TARGET_MAJOR ? await functionsOf(target, found) : undefined;
     const look = await lookInto(client, major, functions && namesOf(functions));
     found.push(...checkPrivileges(look, about.role));
     if (target) found.push(...checkExtensions(look, target.look), ...checkObjects(look, target.look));
     found.push(...checkFeatures(look, functions && { functions }));
     found.push(...checkCollations(look, about.collation, target?.look), ...(await dump));
 
-    // A table that somebody holds would keep the catalog waiting, and one that may not be read would end it.
-    const catalog = isBlocked(found) ? await readCatalog(client).catch(() => undefined) : await readCatalog(client);
+    const catalog = await readCatalogIfPossible(client, around.locks.length > 0, isBlocked(found));
     found.push(...checkContents(look, catalog));
     const sample = pass.thorough && catalog && !isBlocked(found) ? await takeSample(client, catalog.tables) : undefined;
     found.push(...estimate(catalog, about.bytes, jobs, sample));
@@ -161,6 +164,22 @@ async function readMajor(client: pg.Client, found: Finding[]): Promise<number | 
   if (wrong === undefined) return major;
   found.push(wrong);
   return undefined;
+}
+
+/** A table that somebody holds would keep the catalog waiting, and one that may not be read may end it: both are told already. */
+function readCatalogIfPossible(client: pg.Client, locked: boolean, blocked: boolean): Promise<Catalog | undefined> {
+  if (locked) return Promise.resolve(undefined);
+  return blocked ? readCatalog(client).catch(() => undefined) : readCatalog(client);
+}
+
+/** What the target has of its own. Should it go away now, that is no error of the source's. */
+async function functionsOf({ client }: OpenTarget, found: Finding[]): Promise<Set<string> | undefined> {
+  try {
+    return await readFunctions(client);
+  } catch (error) {
+    found.push(targetUnreachable(error));
+    return undefined;
+  }
 }
 
 /** A lock that passes within moments is not worth a word. */
