@@ -192,11 +192,20 @@ describe("from a server with TLS, as Neon is", () => {
       await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
       expect(await connections()).toBe(after);
 
+      // Whoever asks may look all the same.
+      const looked = await run("node", ["commands/preflight.ts", "--stack", stack.name, "--try-schema"], stack.env);
+      expect(looked.text).toMatch(/: was imported at \S+ from localhost:.* \[imported-before\]/);
+      expect(looked.text).toMatch(/the target's disk: .* free, .* \[disk-room\]/);
+      expect(looked.text).toMatch(/(\d+) of \1 objects were made, and dropped again \[schema-tried\]/);
+      expect(looked.text.trimEnd()).toMatch(/\nNothing is in the way, but this database was imported before: [^\n]*$/);
+      expect(looked.code).toBe(0);
+
       const report = await readFile(`reports/${stack.name}/import.json`, "utf8");
       const page = await readFile(`reports/${stack.name}/import.html`, "utf8");
       const shown = [
         first.text,
         second.text,
+        looked.text,
         report,
         page,
         await stack.stateText(),

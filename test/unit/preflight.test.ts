@@ -190,6 +190,9 @@ describe("findings", () => {
   test("without a blocker say so", () => {
     expect(verdictOf([])).toBe("The import can start.");
     expect(verdictOf(findings("large-objects", ["a", "b"], "w"))).toBe("The import can start. 2 warnings.");
+    expect(verdictOf([finding("imported-before", "game", "w")])).toMatch(
+      /^Nothing is in the way, but .* imported before/,
+    );
   });
 
   test("reach the report: warnings, and what was made of the URL, but no facts", () => {

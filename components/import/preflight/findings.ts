@@ -218,6 +218,9 @@ export function verdictOf(found: readonly Finding[]): string {
   const count = (level: Level) => found.filter((one) => one.level === level).length;
   const [blockers, warnings] = [count("blocker"), count("warning")];
   const warned = warnings === 0 ? "" : ` ${warnings} warning${warnings > 1 ? "s" : ""}.`;
+  if (blockers === 0 && found.some(({ code }) => code === "imported-before")) {
+    return `Nothing is in the way, but this database was imported before: nothing is imported again.${warned}`;
+  }
   if (blockers === 0) return `The import can start.${warned}`;
   return `The import cannot start: ${blockers} ${blockers > 1 ? "things are" : "thing is"} in the way.${warned}`;
 }

@@ -245,7 +245,7 @@ function lookSql(major: number, knownFunctions: readonly string[] | undefined): 
         NOT c.relispartition AND EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = c.oid) AS inherits,
         EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS keyed,
         c.relkind = 'r' AND row_security_active(c.oid) AS hidden, c.relforcerowsecurity AS forced,
-        has_table_privilege(c.oid, 'SELECT') AS readable,
+        coalesce(has_table_privilege(c.oid, 'SELECT'), true) AS readable,
         (SELECT count(*)::int FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped AND a.attgenerated <> '') AS generated,
         (SELECT count(*)::int FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped AND a.attidentity <> '') AS identity
       FROM ${RELATIONS}
