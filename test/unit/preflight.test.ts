@@ -248,6 +248,13 @@ describe("a source that cannot be read", () => {
   test("by its words, where there is no code", () => {
     expect(unreadable("h/d", new Error("timeout expired")).code).toBe("host-silent");
     expect(unreadable("h/d", new Error("The server does not support SSL connections")).code).toBe("tls-missing");
+    expect(unreadable("h/d", new Error("the server does not offer channel binding (X)")).code).toBe(
+      "channel-binding-missing",
+    );
+    const proxy = (message: string) => unreadable("h/d", Object.assign(new Error(message), { code: "XX000" }));
+    expect(proxy("The requested endpoint could not be found").remedy).toMatch(/from the Neon console/);
+    expect(proxy("Your account or project has exceeded the compute time quota").code).toBe("login-refused");
+    expect(proxy("This IP address 1.2.3.4 is not allowed to connect").remedy).toMatch(/IP Allow list/);
   });
 
   test("is told beside what the target has in the way", () => {

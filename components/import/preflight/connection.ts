@@ -16,6 +16,7 @@ const REASONS: Record<string, [Code, string]> = {
   "3D000": ["database-missing", "There is no such database. Check the name at the end of NEON_DATABASE_URL"],
   "42501": ["login-refused", "The user may not connect to this database. On the source: GRANT CONNECT ON DATABASE"],
   "53300": ["connections-exhausted", "It has no connection left. Close some there, or raise its limit"],
+  "55P03": ["table-locked", "Somebody is changing a table there. Run it again when that is done"],
   "57P03": ["host-silent", "It is starting or stopping. Try again in a minute"],
   EAI_AGAIN: ["host-unknown", "The host's name cannot be looked up now. Check the network"],
   ENOTFOUND: ["host-unknown", "The host's name is not known. Check it in NEON_DATABASE_URL, and the network"],
@@ -40,16 +41,34 @@ const REASONS: Record<string, [Code, string]> = {
 };
 
 const UNKNOWN: [Code, string] = ["source-unreadable", "Check NEON_DATABASE_URL and the network"];
+const UNBOUND: [Code, string] = [
+  "channel-binding-missing",
+  "Check the host: this may not be the server you mean. Where it is, leave channel_binding=require out of the URL",
+];
 const TLS_MISSING: [Code, string] = [
   "tls-missing",
   "Data leaves this machine encrypted or not at all. Switch TLS on there, and check host and port in NEON_DATABASE_URL",
 ];
 
+/** Neon's own refusals, by their words: its proxy calls all of them internal errors. */
+const NEON_REFUSALS: [RegExp, Code, string][] = [
+  [/endpoint could not be found/i, "host-unknown", "Copy NEON_DATABASE_URL anew from the Neon console"],
+  [/exceeded the .*quota/i, "login-refused", "Look at the project's usage in the Neon console"],
+  [
+    /IP address .* is not allowed/i,
+    "login-refused",
+    "Add this machine to the project's IP Allow list in the Neon console",
+  ],
+];
+
 function reasonOf(error: unknown): [Code, string] {
   const { code, message = "" } = error as { code?: string; message?: string };
+  const refusal = NEON_REFUSALS.find(([words]) => words.test(message));
+  if (refusal) return [refusal[1], refusal[2]];
   const known = REASONS[code ?? ""];
   if (known) return known;
   if (/does not support SSL/.test(message)) return TLS_MISSING;
+  if (/does not offer channel binding/.test(message)) return UNBOUND;
   if (code === undefined && /timeout expired/.test(message)) return REASONS.ETIMEDOUT ?? UNKNOWN;
   return UNKNOWN;
 }

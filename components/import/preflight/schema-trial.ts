@@ -18,9 +18,9 @@ const CHANGE_IT = "Change it on the source, or drop it there";
  */
 export async function trySchema(spec: ImportSpec, catalog: Catalog): Promise<Finding[]> {
   const { source, target, image, newerImage, stack, dockerHost } = spec;
-  const { database, user, password } = source.address;
+  const { database, user, password, channelBinding } = source.address;
   const schema = await dumpSchema(
-    { ...source.fromContainer, database, user, password, rootCertificates: source.rootCertificates },
+    { ...source.fromContainer, database, user, password, channelBinding, rootCertificates: source.rootCertificates },
     { image: dumpImage(catalog.majorVersion, image, newerImage), stack, dockerHost },
   );
   return withConnection(maintenance(target.address), async (keeper) => {
