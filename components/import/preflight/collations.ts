@@ -70,7 +70,7 @@ function checkVersions(look: SourceLook): Finding[] {
 function checkDefault(look: SourceLook, source: string, target: string): Finding[] {
   const sorted = look.textIndexes.filter(({ usesDefault }) => usesDefault);
   const columns = new Set(sorted.flatMap((index) => index.columns));
-  const change = `text sorts by ${target} here, by ${source} on the source`;
+  const change = `text sorts by ${target} here and by ${source} on the source`;
   return [
     ...(sorted.length === 0
       ? [finding("collation-order", "all text", `${change}; no index depends on it`)]
