@@ -32,6 +32,7 @@ const data = new NeonImport("import", {
   jobs: settings.importJobs,
   dockerHost: settings.dockerHost,
   safetyCopy: settings.safetyCopy,
+  selection: settings.selection,
   after: [roles.ready],
 });
 

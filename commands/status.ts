@@ -100,7 +100,9 @@ export function describe(status: Status): string {
     [
       "import",
       imported &&
-        `${imported.tables} tables, ${imported.rows.toLocaleString("en")} rows proven equal to ${imported.source} at ` +
+        `${imported.tables} tables, ${imported.rows.toLocaleString("en")} rows ${
+          imported.butFor === undefined ? "proven equal to" : `identical but for ${imported.butFor}: from`
+        } ${imported.source} at ` +
           `${imported.finishedAt}${imported.markPresent ? "" : "; ITS MARK IS GONE: the database was replaced since"}`,
     ],
     ["roles", roles.length > 0 ? roles.join(", ") : undefined],

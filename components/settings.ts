@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import * as pulumi from "@pulumi/pulumi";
 import { defaultIdentityFile } from "./import/identity-file.ts";
+import { parseSelection, type RawSelection } from "./import/selection-settings.ts";
 import type { SafetyCopySettings } from "./import/types.ts";
 
 /** Where the data of a new stack comes from. */
@@ -27,6 +28,8 @@ export interface Settings {
   readonly importJobs: number;
   /** Where an encrypted copy of the source is kept; undefined for none. */
   readonly safetyCopy: SafetyCopySettings | undefined;
+  /** What of the source comes along, as it was written. */
+  readonly selection: RawSelection;
   /** PostgreSQL 15 image that the database image is built on. */
   readonly baseImage: string;
   /** Image with a newer pg_dump, for sources newer than 15. */
@@ -51,6 +54,10 @@ export interface RawSettings {
   safetyCopyFolder: string;
   safetyRecipient: string;
   safetyIdentity: string;
+  importExclude: string[];
+  importSchemaOnly: boolean;
+  importSubset: string[];
+  importMasks: string[];
   baseImage: string;
   dockerHost: string;
 }
@@ -79,6 +86,10 @@ const KEYS: ReadonlyArray<keyof RawSettings> = [
   "safetyCopyFolder",
   "safetyRecipient",
   "safetyIdentity",
+  "importExclude",
+  "importSchemaOnly",
+  "importSubset",
+  "importMasks",
   "baseImage",
   "dockerHost",
 ];
@@ -142,6 +153,9 @@ export function resolveSettings(raw: RawSettings, { stack, neonUrlIsSet, images 
     "give a public key of age's (age1 and 58 more characters; age-keygen prints one), or auto",
   );
   check(raw.safetyIdentity.trim() !== "", "safetyIdentity", "give the path of a file, or auto");
+  const { importExclude, importSchemaOnly, importSubset, importMasks } = raw;
+  const selection = { importExclude, importSchemaOnly, importSubset, importMasks };
+  wrong.push(...parseSelection(selection).problems.map(({ key, problem }) => `${key}: ${problem}`));
   check(
     raw.readonlyDenyList.every((name) => /^[\w*]+$/.test(name)),
     "readonlyDenyList",
@@ -163,6 +177,7 @@ export function resolveSettings(raw: RawSettings, { stack, neonUrlIsSet, images 
     keepDataOnDestroy: raw.keepDataOnDestroy,
     importJobs: raw.importJobs,
     safetyCopy: safetyCopyOf(raw, bootstrap),
+    selection,
     baseImage: raw.baseImage === "auto" ? (images.databaseBase ?? OFFICIAL_BASE) : raw.baseImage,
     newerPostgres: images.newerPostgres ?? OFFICIAL_NEWER,
     dockerHost: raw.dockerHost === "auto" ? undefined : raw.dockerHost,
@@ -238,6 +253,10 @@ export function readSettings(): Settings {
     safetyCopyFolder: config.require("safetyCopyFolder"),
     safetyRecipient: config.require("safetyRecipient"),
     safetyIdentity: config.require("safetyIdentity"),
+    importExclude: config.requireObject<string[]>("importExclude"),
+    importSchemaOnly: config.requireBoolean("importSchemaOnly"),
+    importSubset: config.requireObject<string[]>("importSubset"),
+    importMasks: config.requireObject<string[]>("importMasks"),
     baseImage: config.require("baseImage"),
     dockerHost: config.require("dockerHost"),
   };

@@ -7,6 +7,7 @@ import { directAddress } from "./direct.ts";
 import type { NeonImportInputs } from "./neon-import.ts";
 import { startSample } from "./sample.ts";
 import { helperLabel } from "./schema.ts";
+import { parseSelection, type RawSelection } from "./selection-settings.ts";
 import { sourceFromEnvironment } from "./source-environment.ts";
 import { clearAside, maintenance, readMarker } from "./swap.ts";
 import type { ImportSummary, Source, Target } from "./types.ts";
@@ -68,11 +69,33 @@ async function importOnce(inputs: NeonImportInputs): Promise<ImportSummary> {
         jobs: inputs.jobs,
         reportFolder: inputs.reportFolder,
         safetyCopy: inputs.safetyCopy,
+        selection: parseSelection({ ...WHOLE, ...inputs.selection }).selection,
+        maskSecret: process.env.SECTORWARS_MASK_SECRET || undefined,
       },
       { say },
     );
   } finally {
     await clear();
+  }
+}
+
+/** The selection of a state that knows none yet. */
+const WHOLE: RawSelection = { importExclude: [], importSchemaOnly: false, importSubset: [], importMasks: [] };
+
+/** Somebody who adds a mask must not believe that it covers what was imported before. */
+function refuseOtherSelection(olds: NeonImportInputs, news: NeonImportInputs): void {
+  if (olds.bootstrap === "empty") return;
+  const [before, now] = [olds, news].map(({ selection }) => ({ ...WHOLE, ...selection })) as [
+    RawSelection,
+    RawSelection,
+  ];
+  for (const key of Object.keys(WHOLE) as (keyof RawSelection)[]) {
+    if (JSON.stringify(before[key]) === JSON.stringify(now[key])) continue;
+    throw new Error(
+      `${key} is now ${JSON.stringify(now[key])}, but this stack's data was imported with ${JSON.stringify(before[key])}, and data ` +
+        `that is there is never changed. Set it back, reset the stack (pulumi destroy, then pulumi up), or make a new one ` +
+        `(pulumi stack init NAME).`,
+    );
   }
 }
 
@@ -86,12 +109,13 @@ export const provider: dynamic.ResourceProvider = {
           `pulumi up), or make a new one (pulumi stack init NAME).`,
       );
     }
+    refuseOtherSelection(olds, news);
     return { changes: news.passwordVersion !== olds.passwordVersion, replaces: [], deleteBeforeReplace: false };
   },
 
   /** A new password is only noted, for the next look at the database. */
   async update(_id, olds: NeonImportInputs & { summary: ImportSummary | null }, news: NeonImportInputs) {
-    return { outs: { ...news, bootstrap: olds.bootstrap, summary: olds.summary } };
+    return { outs: { ...news, bootstrap: olds.bootstrap, selection: olds.selection, summary: olds.summary } };
   },
 
   async create(inputs: NeonImportInputs) {

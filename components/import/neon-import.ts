@@ -3,6 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import type { Bootstrap } from "../settings.ts";
 import { reportFolder } from "./report-folder.ts";
+import type { RawSelection } from "./selection-settings.ts";
 import type { ImportSummary, SafetyCopySettings } from "./types.ts";
 
 /** What to import, and into what. */
@@ -37,6 +38,8 @@ export interface NeonImportArgs {
   dockerHost: string | undefined;
   /** Where an encrypted copy of the source is kept; none is made without. */
   safetyCopy: SafetyCopySettings | undefined;
+  /** What of the source comes along. */
+  selection: RawSelection;
   /** Roles must be there: the import's tables are born with their grants. */
   after: pulumi.Resource[];
   volume: pulumi.Resource;
@@ -90,6 +93,7 @@ export interface NeonImportInputs {
   dockerHost: string | undefined;
   reportFolder: string;
   safetyCopy?: SafetyCopySettings;
+  selection?: RawSelection;
 }
 
 class ImportOnce extends ResourceOnDisk {

@@ -3,6 +3,7 @@ import { humanBytes } from "./progress.ts";
 import { type Content, duration, type Html, html, raw, table } from "./report-html.ts";
 import { STYLE } from "./report-style.ts";
 import { timeline } from "./report-timeline.ts";
+import { describeSelection } from "./selection.ts";
 import type { Report, SafetyCopyFacts, TableProof } from "./types.ts";
 
 /** Characters of a fingerprint that are shown at first: enough to tell two apart by eye. */
@@ -37,6 +38,14 @@ export function headline(report: Report): { word: string; rest: string } {
       const what = `${plural(tables.length, "table")}, ${plural(rows, "row")}, ${humanBytes(bytes)}`;
       return { word: "Identical", rest: `${what} proven equal in ${duration(seconds * 1000)}` };
     }
+    case "selected": {
+      const { tables, rows, seconds } = report;
+      const what = `${plural(tables.length, "table")}, ${plural(rows, "row")}`;
+      return {
+        word: "Identical but for",
+        rest: `${describeSelection(tables)}; ${what} as the source sent them in ${duration(seconds * 1000)}`,
+      };
+    }
     case "different": {
       const found = [
         [differingTables(report).length, "table"] as const,
@@ -55,6 +64,9 @@ const MEANING: Record<Report["verdict"], string> = {
   identical:
     "Every row, sequence and definition that was copied was compared with the source before the copy took the target’s " +
     "place. The source was only read.",
+  selected:
+    "By choice, this is not the whole source: tables marked below were left out, made smaller or masked on the source, and are " +
+    "not equal to it. What the source sent was compared with what the copy holds, all else with the source itself.",
   different:
     "The copy was not what the source holds, so it was thrown away. The target is as it was before, and the source was only " +
     "read: nothing was changed.",
@@ -65,6 +77,7 @@ const MEANING: Record<Report["verdict"], string> = {
 
 const MARK: Record<Report["verdict"], string> = {
   identical: '<path d="m6.5 12.5 3.8 3.8 7.4-8"/>',
+  selected: '<path d="M6.5 12h11"/>',
   different: '<path d="M7 9.5h10M7 14.5h10M14.5 6l-5 12"/>',
   failed: '<path d="m8 8 8 8m0-8-8 8"/>',
 };
@@ -126,6 +139,12 @@ const contents = (report: Report): Html =>
 const badge = (text: string, good: boolean): Html =>
   html`<span class="badge ${good ? "good" : "bad"}">${good ? "✓" : "≠"} ${text}</span>`;
 
+/** A table's verdict. What was selected has a colour and a sign of its own: it is neither equal nor wrong. */
+const verdictBadge = ({ verdict, selected }: TableProof): Html =>
+  selected !== undefined && verdict !== "different"
+    ? html`<span class="badge chosen">− ${verdict}</span><br><small>${selected}</small>`
+    : badge(verdict, verdict !== "different");
+
 const shorten = (fingerprint: string) =>
   fingerprint.length > SHORT ? `${fingerprint.slice(0, SHORT)}…` : fingerprint || "none";
 
@@ -136,7 +155,10 @@ const fingerprints = ({ source, target }: TableProof): Html =>
 
 function tables(report: Report): Html {
   if (report.tables.length === 0) return html`<p class="muted">The import ended before all tables were compared.</p>`;
-  return table(
+  const legend =
+    report.tables.some(({ selected }) => selected !== undefined) &&
+    html`<p class="muted">${badge("equal", true)} the rows are the source’s. <span class="badge chosen">− masked, subset, excluded, schema only</span> by choice they are not: proven is that they are what the source sent, not that they equal it.</p>\n`;
+  return html`${legend}${table(
     `${plural(report.tables.length, "table")}, largest first`,
     [
       { text: "Table" },
@@ -155,10 +177,10 @@ function tables(report: Report): Html {
         count(proof.bytes),
         proof.seconds.toFixed(3),
         proof.format,
-        badge(proof.verdict, proof.verdict !== "different"),
+        verdictBadge(proof),
         fingerprints(proof),
       ]),
-  );
+  )}`;
 }
 
 /** The rows that differ, table by table; left out where there are none. */
@@ -201,7 +223,7 @@ ${list(
   differences.map((line) => html`<code>${line}</code>`),
   "",
 )}
-${verdict === "identical" && html`<p>Nothing is missing or too much: these are worded differently by servers of different versions.</p>`}`;
+${(verdict === "identical" || verdict === "selected") && html`<p>Nothing is missing or too much: these are worded differently by servers of different versions.</p>`}`;
 }
 
 const PROOF = html`<p>Each comparison is between what the source sent and what the finished copy holds, not between two counts.</p>

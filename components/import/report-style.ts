@@ -4,12 +4,14 @@ export const STYLE = `
   color-scheme: light dark;
   --page: #fbfbf9; --panel: #ffffff; --ink: #1a1d21; --muted: #5b636d; --line: #e3e4e0; --grid: #ecece8; --link: #234f9e;
   --good: #17663d; --good-tint: #e6f2ea; --bad: #a11f2c; --bad-tint: #fbe9e9;
+  --chosen: #7a4b00; --chosen-tint: #fbf0dc;
   --phase: #e6e9ee; --phase-edge: #858e99; --stretch: #f3f4f2; --other: #535c68; --rows: #3560b0; --keys: #735096; --index: #93560a; --proof: #24734a; --label: #ffffff;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --page: #121416; --panel: #181b1e; --ink: #e5e7e9; --muted: #9ba4ae; --line: #2b3035; --grid: #22262a; --link: #9dbdf5;
     --good: #7ccf9f; --good-tint: #1a2d23; --bad: #ff9a9a; --bad-tint: #351e20;
+    --chosen: #f0c274; --chosen-tint: #33290f;
     --phase: #2a3037; --phase-edge: #78818c; --stretch: #1f2327; --other: #a3adb9; --rows: #8fb1ee; --keys: #c2a6e2; --index: #dfae68; --proof: #83cda4; --label: #14171a;
   }
 }
@@ -44,7 +46,7 @@ h1 svg { flex: none; width: 36px; height: 36px; }
 h1 circle { fill: var(--tone); }
 h1 path { fill: none; stroke: var(--page); stroke-width: 2; stroke-linecap: round; stroke-linejoin: round; }
 .verdict { --tone: var(--bad); }
-.verdict.identical { --tone: var(--good); }
+.verdict.identical { --tone: var(--good); } .verdict.selected { --tone: var(--chosen); }
 .meaning { max-width: 46em; margin-top: 14px; color: var(--muted); }
 .error {
   margin: 22px 0 0; padding: 16px 18px; border: 1px solid var(--line); border-left: 3px solid var(--bad); border-radius: 4px;
@@ -91,6 +93,7 @@ tbody tr:hover > * { background: color-mix(in srgb, var(--grid) 45%, transparent
 .number { text-align: right; }
 .badge { display: inline-block; padding: 0 8px; border-radius: 9px; font-size: 12.5px; white-space: nowrap; }
 .good { color: var(--good); background: var(--good-tint); } .bad { color: var(--bad); background: var(--bad-tint); font-weight: 600; }
+.chosen { color: var(--chosen); background: var(--chosen-tint); }
 .prints summary { cursor: pointer; white-space: nowrap; color: var(--muted); }
 .prints summary code { color: var(--ink); }
 .prints dl { width: 34ch; margin: 6px 0 4px; padding-left: 14px; white-space: normal; }

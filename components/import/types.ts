@@ -1,5 +1,6 @@
 /** What passes between the phases of an import. */
 import type { Address } from "../../lib/postgres.ts";
+import type { SelectionSettings } from "./selection-settings.ts";
 
 /** A source to read from: where this process reaches it, and where a container does. */
 export interface Source {
@@ -54,6 +55,10 @@ export interface ImportSpec {
   reportFolder: string;
   /** Where an encrypted copy of the source is kept; none is made without. */
   safetyCopy?: SafetyCopySettings;
+  /** What of the source comes along; all of it without. */
+  selection?: SelectionSettings;
+  /** Secret that masks depend on, so that they are the same another time; each import has one of its own without. */
+  maskSecret?: string;
 }
 
 /** A column that is copied. */
@@ -167,7 +172,8 @@ export interface Span {
 
 /** All that an import learned. It holds no secret: it is written to disk and kept in the state. */
 export interface Report {
-  verdict: "identical" | "different" | "failed";
+  /** `selected` is identical but for what was left out or masked by choice. */
+  verdict: "identical" | "selected" | "different" | "failed";
   error?: string;
   source: string;
   sourceVersion: string;
@@ -198,6 +204,8 @@ export interface ImportSummary {
   seconds: number;
   /** One fingerprint over all tables' fingerprints, SHA-256. */
   fingerprint: string;
+  /** Where the copy is not the whole source by choice: how not, in words. Such a copy is never called equal. */
+  butFor?: string;
   /** The encrypted copy of the source: its name, and SHA-256 of its checksums. */
   safetyCopy?: { name: string; sha256: string };
 }

@@ -19,17 +19,25 @@ export async function populatedViews(entries: readonly Entry[], source: pg.Clien
 }
 
 /**
- * Fills those views that are filled on the source, in the dump's order, which has each behind those that it reads. Their rows
- * are compared, too; but a query may give other rows on another day, so a difference is a remark and no failure.
+ * Fills those views that are filled on the source. Their rows are compared, too; but a query may give other rows on another day,
+ * so a difference is a remark and no failure.
+ * @param isWhole whether the tables are the source's; a view of selected rows has no counterpart there.
  */
-export async function refreshViews(entries: readonly Entry[], source: pg.Client, target: pg.Client, owner: string) {
-  const { rows } = await source.query<{ schema: string; name: string }>(POPULATED);
-  const populated = new Set(rows.map(({ schema, name }) => entryKey(schema, name)));
+export async function refreshViews(
+  entries: readonly Entry[],
+  source: pg.Client,
+  target: pg.Client,
+  owner: string,
+  isWhole: boolean,
+) {
   const remarks: string[] = [];
-  for (const { type, schema, name } of entries) {
-    if (type !== "MATERIALIZED VIEW" || !populated.has(entryKey(schema, name))) continue;
-    const sql = qualified(schema, name);
+  for (const sql of await populatedViews(entries, source)) {
+    const name = sql.replaceAll('"', "");
     await target.query(`SET ROLE ${ident(owner)}; REFRESH MATERIALIZED VIEW ${sql}; RESET ROLE`);
+    if (!isWhole) {
+      remarks.push(`the materialised view ${name} was computed anew, from the rows that were selected`);
+      continue;
+    }
     const [theirs, ours] = await Promise.all([
       setFingerprint(`ONLY ${sql}`, source),
       setFingerprint(`ONLY ${sql}`, target),
@@ -37,8 +45,8 @@ export async function refreshViews(entries: readonly Entry[], source: pg.Client,
     const same = theirs.rows === ours.rows && theirs.sums === ours.sums;
     remarks.push(
       same
-        ? `the materialised view ${schema}.${name} was computed anew: the same ${ours.rows} rows`
-        : `the materialised view ${schema}.${name} was computed anew and holds other rows than on the source (${ours.rows}, there ` +
+        ? `the materialised view ${name} was computed anew: the same ${ours.rows} rows`
+        : `the materialised view ${name} was computed anew and holds other rows than on the source (${ours.rows}, there ` +
             `${theirs.rows}): its query depends on more than the tables, or it was not up to date there`,
     );
   }

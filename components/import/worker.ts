@@ -9,6 +9,7 @@ import { ROLE_NAMES } from "../roles/names.ts";
 import { readCatalog } from "./catalog.ts";
 import { compareSchemas } from "./dump-entries.ts";
 import { analyzeOthers, type Ends, loadTables, makeRest, planTables, readBelonging } from "./load.ts";
+import { maskKey, setMaskKey } from "./masks.ts";
 import { warningLines } from "./preflight/findings.ts";
 import { preflight } from "./preflight.ts";
 import { humanBytes, Progress } from "./progress.ts";
@@ -16,6 +17,7 @@ import { writeReport } from "./report.ts";
 import { copyRestrictions } from "./restrictions.ts";
 import { SafetyCopy } from "./safety-copy.ts";
 import { dumpAside, dumpSource, helperLabel, LOCK_NOT_AVAILABLE, makeBefore } from "./schema.ts";
+import { describeSelection, selectRows } from "./selection.ts";
 import { compareSequences, copySequences } from "./sequences.ts";
 import { openTarget } from "./session.ts";
 import { exportSnapshot, joinSnapshot, lockTables, tablesToLock } from "./snapshot.ts";
@@ -170,7 +172,7 @@ export async function runImport(spec: ImportSpec, hooks: ImportHooks): Promise<I
       // Before anything is read or written: a folder that cannot be used is no reason to have copied for an hour.
       safetyCopy = spec.safetyCopy && (await SafetyCopy.begin(spec.safetyCopy, spec.stack, hooks.say));
       const summary = await copyAndProve(spec, safetyCopy, { enter, progress, report, holdings, keeper, hooks });
-      report.verdict = "identical";
+      report.verdict = summary.butFor === undefined ? "identical" : "selected";
       return summary;
     } catch (error) {
       const explained = await explain(error, holdings, spec);
@@ -178,7 +180,7 @@ export async function runImport(spec: ImportSpec, hooks: ImportHooks): Promise<I
       throw explained;
     } finally {
       holdings.close();
-      if (report.verdict !== "identical") {
+      if (report.verdict !== "identical" && report.verdict !== "selected") {
         // A server that is gone cannot be cleared now; the next run begins by clearing.
         await clearAside(keeper, spec.target.address.database).catch(() => {});
         await removeContainers(helperLabel(spec.stack), { host: spec.dockerHost }).catch(() => {});
@@ -211,12 +213,19 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   const takenAt = new Date().toISOString();
   await holdings.keep("source", snapshot.holder);
   // What was looked at before may have changed since; from here on everybody sees the same.
-  const catalog = await readCatalog(snapshot.holder);
-  await lockTables(snapshot.holder, catalog.tables);
-  const locked = await tablesToLock(snapshot.holder, catalog.tables, spec.jobs);
+  const found = await readCatalog(snapshot.holder);
+  await lockTables(snapshot.holder, found.tables);
+  const locked = await tablesToLock(snapshot.holder, found.tables, spec.jobs);
   const readers = await Promise.all(
     Array.from({ length: spec.jobs }, () => holdings.keep("source", joinSnapshot(source, snapshot, locked))),
   );
+  const { selection } = spec;
+  const tables = selection ? await selectRows(found.tables, selection, snapshot.holder) : found.tables;
+  const catalog = { ...found, tables };
+  if (selection && selection.masks.length > 0) {
+    const key = maskKey(spec.maskSecret);
+    for (const reader of readers) await reader.query(setMaskKey(key));
+  }
   report.skipped = catalog.skipped;
   endSnapshot();
 
@@ -250,7 +259,9 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   const endConstraints = await enter("constraints", `${rest.length} triggers, policies and others`);
   await makeRest(main, rest, target.owner);
   report.remarks.push(...(await copyRestrictions(Object.values(ROLE_NAMES), snapshot.holder, main)));
-  report.remarks.push(...(await refreshViews(schema.before, snapshot.holder, main, target.owner)));
+  report.remarks.push(
+    ...(await refreshViews(schema.before, snapshot.holder, main, target.owner, selection === undefined)),
+  );
   endConstraints();
 
   // All definitions are in place: while pg_dump reads them, the rest is done, and what was loaded settles to disk.
@@ -295,7 +306,8 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   endSwap();
   hooks.say(
     `import: ${report.tables.length} tables, ${report.rows.toLocaleString("en")} rows, ${humanBytes(report.bytes)} proven ` +
-      `equal in ${progress.seconds.toFixed(1)} s`,
+      `${summary.butFor === undefined ? "equal" : `to be what the source sent, which is the source but for ${summary.butFor},`} ` +
+      `in ${progress.seconds.toFixed(1)} s`,
   );
   return summary;
 
@@ -355,6 +367,7 @@ function summarise(source: string, report: Report, progress: Progress): ImportSu
   for (const { table, rows, target } of [...report.tables].sort((a, b) => (a.table < b.table ? -1 : 1))) {
     hash.update(`${table} ${rows} ${target}\n`);
   }
+  const butFor = describeSelection(report.tables);
   return {
     source,
     finishedAt: new Date().toISOString(),
@@ -363,6 +376,7 @@ function summarise(source: string, report: Report, progress: Progress): ImportSu
     bytes: report.bytes,
     seconds: Math.round(progress.seconds * 10) / 10,
     fingerprint: hash.digest("hex"),
+    ...(butFor !== "" && { butFor }),
     ...(report.safetyCopy && {
       safetyCopy: { name: report.safetyCopy.name, sha256: report.safetyCopy.sha256 },
     }),

@@ -3,12 +3,12 @@ import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { makeServerCertificate } from "../../lib/certificates.ts";
 import { docker } from "../../lib/docker.ts";
 import { withConnection } from "../../lib/postgres.ts";
-import { run, TestStack } from "./test-stack.ts";
+import { run, TestStack, urlAddress } from "./test-stack.ts";
 
 const baseImage = async () => JSON.parse(await readFile(".local/images.json", "utf8")).databaseBase as string;
 const markCount = "SELECT count(*)::int AS n FROM sectorwars_stack.import";
@@ -215,6 +215,19 @@ describe("from a server with TLS, as Neon is", () => {
       // The stack's own passwords are in the state, but never in clear.
       const { urls } = await stack.outputs();
       for (const own of Object.values(urls)) expect(shown.join("\n")).not.toContain(new URL(own).password);
+
+      // What comes from Neon is kept in a safety copy, too, which comes back beside the stack's database.
+      const [copy = ""] = await stack.safetyCopies();
+      const command = (...words: string[]) =>
+        run(process.execPath, ["commands/safety-copy.ts", ...words, "--stack", stack.name], stack.env);
+      const restored = await command("restore", basename(copy), "--into", "rescued");
+      expect(restored.text).toContain("rescued: 1 tables, 1,000 rows, as the source sent them");
+      const rescued = { ...urlAddress(urls.superuser), database: "rescued" };
+      const count = await withConnection(rescued, (client) => client.query("SELECT count(*)::int AS n FROM players"));
+      expect(count.rows).toEqual([{ n: 1000 }]);
+      const again = await command("restore", basename(copy), "--into", "rescued");
+      expect(again).toMatchObject({ code: 1 });
+      expect(again.text).toContain("error: There is a database rescued, and nothing is ever overwritten");
     } finally {
       await stack.end();
     }

@@ -2,7 +2,7 @@
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import type pg from "pg";
 import { namesFor } from "../../components/server/naming.ts";
 import { docker } from "../../lib/docker.ts";
@@ -56,6 +56,8 @@ export class TestStack {
       PULUMI_BACKEND_URL: `file://./${state}`,
       PULUMI_CONFIG_PASSPHRASE: "",
       PULUMI_SKIP_UPDATE_CHECK: "true",
+      // A key for safety copies is made here, not among the settings of whoever runs the tests.
+      XDG_CONFIG_HOME: resolve(state, "settings"),
       ...env,
     };
   }
@@ -124,6 +126,12 @@ export class TestStack {
     return (await Promise.all(texts)).join("\n");
   }
 
+  /** Folders of the safety copies that its imports have made, whole or not. */
+  async safetyCopies(): Promise<string[]> {
+    const names = await readdir("backups/safety").catch(() => []);
+    return names.filter((name) => name.startsWith(`${this.name}-`)).map((name) => join("backups/safety", name));
+  }
+
   /** Everything of this stack that Docker holds. */
   async leftovers(): Promise<string[]> {
     const filters = ["--filter", `name=${this.names.container.replace(/-database$/, "")}`];
@@ -145,6 +153,7 @@ export class TestStack {
     await rm(this.state, { recursive: true, force: true });
     await rm(`Pulumi.${this.name}.yaml`, { force: true });
     await rm(`reports/${this.name}`, { recursive: true, force: true });
+    for (const copy of await this.safetyCopies()) await rm(copy, { recursive: true, force: true });
     await docker(["image", "rm", `${this.names.image}:15`]).catch(() => {});
   }
 }

@@ -17,6 +17,10 @@ const DEFAULTS = {
   safetyCopyFolder: "backups/safety",
   safetyRecipient: "auto",
   safetyIdentity: "auto",
+  importExclude: "[]",
+  importSchemaOnly: "false",
+  importSubset: "[]",
+  importMasks: "[]",
   baseImage: "auto",
   dockerHost: "auto",
 };

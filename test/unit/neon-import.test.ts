@@ -36,6 +36,7 @@ async function make(args: Partial<NeonImportArgs> = {}) {
         jobs: 2,
         dockerHost: undefined,
         safetyCopy: undefined,
+        selection: { importExclude: [], importSchemaOnly: false, importSubset: [], importMasks: [] },
         after: [roles],
         volume,
         ...args,
@@ -75,6 +76,7 @@ describe("the import", () => {
       container: "sectorwars-test-database",
       image: "sha256:1234",
       newerImage: "postgres:18-alpine",
+      selection: { importExclude: [], importSchemaOnly: false, importSubset: [], importMasks: [] },
       jobs: 2,
       reportFolder: "reports/test",
     });
@@ -135,6 +137,24 @@ describe("the import's provider", () => {
           "or make a new one (pulumi stack init NAME).",
       ),
     );
+  });
+
+  test("refuses another selection: a mask that is added later would cover nothing", async () => {
+    const whole = { importExclude: [], importSchemaOnly: false, importSubset: [], importMasks: [] };
+    const masked = { ...whole, importMasks: ["players.email = email"] };
+    await expect(provider.diff?.("id", olds, { ...olds, selection: masked })).rejects.toThrow(
+      new Error(
+        'importMasks is now ["players.email = email"], but this stack\'s data was imported with [], and data that is there is ' +
+          "never changed. Set it back, reset the stack (pulumi destroy, then pulumi up), or make a new one (pulumi stack init NAME).",
+      ),
+    );
+    await expect(provider.diff?.("id", { ...olds, selection: masked }, { ...olds, selection: whole })).rejects.toThrow(
+      "importMasks is now []",
+    );
+    // A state that was written before there was any choice knows of none; nor does one that began empty.
+    expect(await provider.diff?.("id", olds, { ...olds, selection: whole })).toMatchObject({ changes: false });
+    const empty = { ...olds, bootstrap: "empty" };
+    expect(await provider.diff?.("id", empty, { ...empty, selection: masked })).toMatchObject({ changes: false });
   });
 
   test("takes nothing over that it did not make", async () => {

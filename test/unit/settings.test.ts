@@ -25,6 +25,10 @@ const RAW: RawSettings = {
   safetyCopyFolder: "backups/safety",
   safetyRecipient: "auto",
   safetyIdentity: "auto",
+  importExclude: [],
+  importSchemaOnly: false,
+  importSubset: [],
+  importMasks: [],
   baseImage: "auto",
   dockerHost: "auto",
 };
@@ -62,6 +66,7 @@ describe("the settings that nobody changed", () => {
       keepDataOnDestroy: false,
       importJobs: 2,
       safetyCopy: undefined,
+      selection: { importExclude: [], importSchemaOnly: false, importSubset: [], importMasks: [] },
       baseImage: "postgres:15-alpine",
       newerPostgres: "postgres:18-alpine",
       dockerHost: undefined,
@@ -149,6 +154,10 @@ describe("a wrong value is named with what it may be", () => {
     [
       { safetyRecipient: "ssh-ed25519 AAAA" },
       'safetyRecipient is "ssh-ed25519 AAAA": give a public key of age\'s (age1 and 58 more characters; age-keygen prints one), or auto',
+    ],
+    [
+      { importMasks: ["players.email: email"] },
+      'importMasks: "players.email: email" is no mask: write [schema.]table.column = KIND, where KIND is email, name, text, hash, null or fixed VALUE',
     ],
     [{ safetyIdentity: "" }, 'safetyIdentity is "": give the path of a file, or auto'],
     [
@@ -282,7 +291,8 @@ describe("the settings as Pulumi has them", () => {
   test("are refused when one of them is unknown", async () => {
     const known =
       "bootstrap, database, port, memory, cpus, maxConnections, passwordVersion, readonlyDenyList, keepDataOnDestroy, " +
-      "importJobs, safetyCopy, safetyCopyFolder, safetyRecipient, safetyIdentity, baseImage, dockerHost";
+      "importJobs, safetyCopy, safetyCopyFolder, safetyRecipient, safetyIdentity, importExclude, importSchemaOnly, " +
+      "importSubset, importMasks, baseImage, dockerHost";
     await configure({ ...RAW, prot: 5434 });
     expect(() => readSettings()).toThrow(
       new pulumi.RunError(`Unknown setting: prot. Known: ${known}. Remove one with: pulumi config rm prot`),
