@@ -1,7 +1,7 @@
 /** The only reader of configuration: checks the settings against each other and freezes them. */
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
 import * as pulumi from "@pulumi/pulumi";
+import { baseImage, type KnownImages, newerImage, readImages } from "../lib/images.ts";
 import { defaultIdentityFile } from "./import/identity-file.ts";
 import { parseSelection, type RawSelection } from "./import/selection-settings.ts";
 import type { SafetyCopySettings } from "./import/types.ts";
@@ -68,7 +68,7 @@ export interface Surroundings {
   /** Whether NEON_DATABASE_URL is set. Its value is nobody's business here: only the import reads it. */
   neonUrlIsSet: boolean;
   /** Images that script/bootstrap found or built. */
-  images: { databaseBase?: string; newerPostgres?: string };
+  images: KnownImages;
 }
 
 const KEYS: ReadonlyArray<keyof RawSettings> = [
@@ -96,8 +96,6 @@ const KEYS: ReadonlyArray<keyof RawSettings> = [
 
 /** Major version of Node from which on all that the program uses is there. */
 const OLDEST_NODE = 24;
-const OFFICIAL_BASE = "postgres:15-alpine";
-const OFFICIAL_NEWER = "postgres:18-alpine";
 /** The stack that has the names and the port that the application's own files know. */
 const MAIN_STACK = "dev";
 const MAIN_PORT = 5433;
@@ -178,8 +176,8 @@ export function resolveSettings(raw: RawSettings, { stack, neonUrlIsSet, images 
     importJobs: raw.importJobs,
     safetyCopy: safetyCopyOf(raw, bootstrap),
     selection,
-    baseImage: raw.baseImage === "auto" ? (images.databaseBase ?? OFFICIAL_BASE) : raw.baseImage,
-    newerPostgres: images.newerPostgres ?? OFFICIAL_NEWER,
+    baseImage: raw.baseImage === "auto" ? baseImage(images) : raw.baseImage,
+    newerPostgres: newerImage(images),
     dockerHost: raw.dockerHost === "auto" ? undefined : raw.dockerHost,
   });
 }
@@ -206,15 +204,12 @@ export function unknownKeys(project: string, given: readonly string[]): string[]
     .filter((key) => !(KEYS as readonly string[]).includes(key));
 }
 
-/** Reads the images that script/bootstrap wrote down; a machine that pulls the official ones has no such file. */
-function readImages(): Surroundings["images"] {
+/** A file that cannot be read is told without a stack trace. */
+function knownImages(): KnownImages {
   try {
-    return JSON.parse(readFileSync(".local/images.json", "utf8"));
+    return readImages();
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return {};
-    throw new pulumi.RunError(
-      `.local/images.json cannot be read (${(error as Error).message}); run script/bootstrap again`,
-    );
+    throw new pulumi.RunError((error as Error).message);
   }
 }
 
@@ -263,6 +258,6 @@ export function readSettings(): Settings {
   return resolveSettings(raw, {
     stack: pulumi.getStack(),
     neonUrlIsSet: Boolean(process.env.NEON_DATABASE_URL),
-    images: readImages(),
+    images: knownImages(),
   });
 }

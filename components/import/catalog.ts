@@ -40,12 +40,13 @@ const TABLES = `
     coalesce((
       SELECT json_agg(a.attname ORDER BY k.position)
       FROM (
-        SELECT i.indkey FROM pg_index i
+        SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1] AS columns FROM pg_index i
         WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
           AND NOT EXISTS (
-            SELECT FROM pg_attribute x WHERE x.attrelid = c.oid AND x.attnum = ANY (i.indkey) AND NOT x.attnotnull)
+            SELECT FROM pg_attribute x WHERE x.attrelid = c.oid AND x.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
+              AND NOT x.attnotnull)
         ORDER BY i.indisprimary DESC, i.indnatts, i.indexrelid LIMIT 1
-      ) i, unnest(i.indkey::int2[]) WITH ORDINALITY k(attnum, position)
+      ) i, unnest(i.columns) WITH ORDINALITY k(attnum, position)
       JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
     ), '[]') AS key
   FROM pg_class c
@@ -64,7 +65,7 @@ const SEQUENCES = `
 const EXTENSIONS = `
   SELECT e.extname AS name, n.nspname AS schema, e.extversion AS version
   FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
-  WHERE e.extname <> 'plpgsql' ORDER BY 1`;
+  WHERE e.extname <> 'plpgsql' ORDER BY e.oid`;
 
 /** What is there but does not come along, each with its reason. */
 const LEFT_OUT = `
@@ -72,6 +73,10 @@ const LEFT_OUT = `
   UNION ALL
   SELECT 'foreign table ' || n.nspname || '.' || c.relname, 'its rows live on another server; only its definition is copied'
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'f' AND ${isUsers("n.nspname")}
+  UNION ALL
+  SELECT 'index ' || n.nspname || '.' || c.relname, 'it is not valid on the source: building it was broken off there'
+    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE NOT i.indisvalid AND c.relkind = 'i' AND ${isUsers("n.nspname")}
   UNION ALL
   SELECT 'publication ' || pubname, 'replication is set up per server' FROM pg_publication
   UNION ALL

@@ -1,4 +1,5 @@
 /** Takes pg_dump's plain output apart into its entries. Pure. */
+import type { States } from "./states.ts";
 
 /** One object's SQL, as pg_dump writes it. */
 export interface Entry {
@@ -9,7 +10,12 @@ export interface Entry {
   sql: string;
 }
 
-const HEADER = /^--\n-- (?:Data for )?Name: (.*); Type: ([A-Z ]+); Schema: (.*); Owner: .*\n--\n/gm;
+/**
+ * A header, or what may hold a text that looks like one: strings, quoted names, dollar-quoted bodies, other remarks. Whatever
+ * begins first is taken whole, so only a header that is none of these is found as one.
+ */
+const HEADER_OR_QUOTED =
+  /^--\n-- (?:Data for )?Name: (?<name>.*); Type: (?<type>[A-Z ]+); Schema: (?<schema>.*); Owner: .*\n--\n|'[^']*'|"[^"]*"|\$(?<tag>(?:[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?)\$[\s\S]*?\$\k<tag>\$|--.*/gm;
 
 /**
  * What ends a dump: a remark, and psql's own command that lifts the guard against a hostile server (CVE-2025-8714). Its
@@ -23,40 +29,29 @@ const DUMP_END = /\n--\n-- PostgreSQL database dump complete\n--\s*(\\unrestrict
  * stays with the entry it follows.
  */
 export function splitDump(dump: string): Entry[] {
-  const headers = [...dump.matchAll(HEADER)];
+  const headers = [...dump.matchAll(HEADER_OR_QUOTED)].filter(({ groups }) => groups?.type !== undefined);
   return headers
     .map((header, index) => {
       const from = header.index + header[0].length;
-      const [, name = "", type = "", schema = ""] = header;
+      const { name = "", type = "", schema = "" } = header.groups ?? {};
       const text = dump.slice(from, headers[index + 1]?.index ?? dump.length);
       return { name, type, schema, sql: text.replace(DUMP_END, "").trim() };
     })
     .filter((entry) => entry.sql.split("\n").some((line) => line !== "" && !line.startsWith("--")));
 }
 
-/** What differs between two schemas, by object. */
-export interface SchemaDifference {
-  object: string;
-  how: "missing on the target" | "not on the source" | "different";
-}
+/** Settings for the entries to come. They belong to none, least of all to the one that happens to stand before them. */
+const SETTINGS_BEHIND = /(\n+SET default_\w+ = .*;)+$/;
 
-/** Compares two schemas in both directions. Both must have been written by the same pg_dump, whose wording is its own. */
-export function compareSchemas(source: readonly Entry[], target: readonly Entry[]): SchemaDifference[] {
-  const theirs = bySql(source);
-  const ours = bySql(target);
-  return [...new Set([...theirs.keys(), ...ours.keys()])].sort().flatMap((object): SchemaDifference[] => {
-    if (!ours.has(object)) return [{ object, how: "missing on the target" }];
-    if (!theirs.has(object)) return [{ object, how: "not on the source" }];
-    return ours.get(object) === theirs.get(object) ? [] : [{ object, how: "different" }];
-  });
-}
-
-/** Entries by what they are called. A name may stand more than once (overloads, comments): their texts are put together. */
-function bySql(entries: readonly Entry[]): Map<string, string> {
+/**
+ * Entries by what they are called, to be compared with those that the same pg_dump wrote of another database: its wording is
+ * its own. A name may stand more than once (comments); their texts are put together.
+ */
+export function schemaStates(entries: readonly Entry[]): States {
   const found = new Map<string, string[]>();
   for (const entry of entries) {
     const key = describeEntry(entry);
-    found.set(key, [...(found.get(key) ?? []), entry.sql]);
+    found.set(key, [...(found.get(key) ?? []), entry.sql.replace(SETTINGS_BEHIND, "")]);
   }
   return new Map([...found].map(([key, texts]) => [key, texts.sort().join("\n")]));
 }

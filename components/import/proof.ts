@@ -9,6 +9,8 @@ import type { Table, TableProof } from "./types.ts";
 const BUCKETS = 1024;
 /** Groups whose rows are looked at one by one. */
 const BUCKETS_EXAMINED = 50;
+/** Rows that are looked at one by one, about: a hash and a key of each cross the wire, which some hosts count. */
+const ROWS_EXAMINED = 20_000;
 /** Keys named in a message. More than these help nobody. */
 const KEYS_NAMED = 10;
 /** The second of two independent 64-bit hashes. */
@@ -24,27 +26,41 @@ export interface SetFingerprint {
 /** Anything with rows, as it stands behind FROM. */
 type Rows = string;
 
-/** The row as text; written once, it feeds both hashes. OFFSET 0 keeps the planner from writing it twice. */
-const rowsAsText = (rows: Rows) => `SELECT t::text AS r FROM ${rows} t OFFSET 0`;
-
 /** A table's rows on the target. Of a selection only what was sent is compared: columns computed from it may differ by right. */
 const rowsOnTarget = (table: Table): Rows =>
   table.selected === undefined
     ? `ONLY ${table.sql}`
     : `(SELECT ${columnList(table).slice(2, -1)} FROM ONLY ${table.sql})`;
 
-/** The query behind {@link setFingerprint}. */
-export const setFingerprintSql = (rows: Rows): string => `
-  SELECT count(*)::float8 AS rows,
-    coalesce(sum(hashtextextended(r, 0)::numeric), 0) || ' ' ||
-    coalesce(sum(hashtextextended(r, ${OTHER_SEED})::numeric), 0) AS sums
-  FROM (${rowsAsText(rows)}) x`;
+/**
+ * A row as text: what its columns' output functions write, with NULL told from an empty text. All of its columns, or those
+ * that are named, in that order. (`t` alone would be a column of that name, where there is one.)
+ */
+const rowText = (columns?: readonly string[]) =>
+  columns === undefined ? "(t.*)::text" : `(ROW(${columns.map((name) => `t.${ident(name)}`).join(", ")}))::text`;
 
-/** Fingerprint of rows as a set. A sum, not an exclusive or, which two equal rows would leave unchanged. */
-export async function setFingerprint(rows: Rows, client: pg.Client): Promise<SetFingerprint> {
-  const result = await client.query<SetFingerprint>(setFingerprintSql(rows));
+/** The query behind {@link setFingerprint}. The text is written once, for both hashes: OFFSET 0 sees to that. */
+export const setFingerprintSql = (rows: Rows, columns?: readonly string[]): string => `
+  SELECT count(*)::float8 AS rows,
+    coalesce(sum(hashtextextended(r, 0)), 0) || ' ' ||
+    coalesce(sum(hashtextextended(r, ${OTHER_SEED})), 0) AS sums
+  FROM (SELECT ${rowText(columns)} AS r FROM ${rows} t OFFSET 0) x`;
+
+/**
+ * Fingerprint of rows as a set. A sum, not an exclusive or, which two equal rows would leave unchanged. The server computes
+ * it, so that two numbers cross the wire and no rows; all versions of PostgreSQL compute the same.
+ */
+export async function setFingerprint(
+  rows: Rows,
+  client: pg.Client,
+  columns?: readonly string[],
+): Promise<SetFingerprint> {
+  const result = await client.query<SetFingerprint>(setFingerprintSql(rows, columns));
   return result.rows[0] ?? { rows: 0, sums: "" };
 }
+
+/** A fingerprint in one word. Equal words are equal sets of rows. */
+export const describeSet = ({ rows, sums }: SetFingerprint): string => `${rows} rows, ${sums}`;
 
 /**
  * Proves one table. The target's rows, read back in the order in which they were written, must be byte for byte what the
@@ -75,43 +91,94 @@ export async function proveTable(
 
   const theirs = await setFingerprint(rowsOnSource(table), source);
   const ours = await setFingerprint(rowsOnTarget(table), target);
-  if (theirs.rows === ours.rows && theirs.sums === ours.sums) {
+  if (describeSet(theirs) === describeSet(ours)) {
     if (back.sha256 === sent.sha256) return proof;
     return { ...proof, source: theirs.sums, target: ours.sums, verdict: table.selected?.verdict ?? "equal as a set" };
   }
-  const differences = await findDifferences(table, source, target);
+  const differences = await findDifferences(table, theirs.rows, source, target);
   return { ...proof, source: theirs.sums, target: ours.sums, verdict: "different", differences };
 }
 
-const keyText = (table: Table) => `(ROW(${table.key.map((name) => `t.${ident(name)}`).join(", ")}))::text`;
+/** The columns of a table that are compared: of a selection those that were sent. */
+const comparedColumns = ({ columns, selected }: Table): string[] =>
+  columns.filter(({ generated }) => !generated || selected === undefined).map(({ name }) => name);
 
-/** Names rows that differ: by their keys, or, where a table has no key, by their number on each side. */
-async function findDifferences(table: Table, source: pg.Client, target: pg.Client): Promise<string[]> {
-  const isSent = (name: string) => table.columns.some((column) => column.name === name && !column.generated);
-  const hasKey = table.key.length > 0 && (table.selected === undefined || table.key.every(isSent));
-  const key = hasKey ? keyText(table) : "t::text";
+/**
+ * Names rows that differ: by their keys and the columns that do, or, where a table has no key, by their number. Only hashes
+ * cross the wire, those of groups of rows first.
+ * @param rows about how many rows there are.
+ * @param columns the columns that are compared.
+ */
+export async function findDifferences(
+  table: Table,
+  rows: number,
+  source: pg.Client,
+  target: pg.Client,
+  columns: readonly string[] = comparedColumns(table),
+): Promise<string[]> {
+  const hasKey = table.key.length > 0 && table.key.every((name) => columns.includes(name));
+  const row = rowText(columns);
+  const key = hasKey ? rowText(table.key) : row;
+  const ends: Ends = [
+    { client: source, rows: rowsOnSource(table) },
+    { client: target, rows: rowsOnTarget(table) },
+  ];
+  const hashed = (from: Rows) => `SELECT ${key} AS k, hashtextextended(${row}, 0) AS h FROM ${from} t OFFSET 0`;
+  const bucket = `(hashtextextended(k, 0) & ${BUCKETS - 1})::int`;
   const bucketsOf = (from: Rows) => `
-    SELECT (hashtextextended(k, 0) & ${BUCKETS - 1})::int AS bucket, count(*) || ' ' || sum(h::numeric) AS sums
-    FROM (SELECT ${key} AS k, hashtextextended(t::text, 0) AS h FROM ${from} t OFFSET 0) x GROUP BY 1`;
-  const theirs = await asMap(source, bucketsOf(rowsOnSource(table)), "bucket", "sums");
-  const ours = await asMap(target, bucketsOf(rowsOnTarget(table)), "bucket", "sums");
+    SELECT ${bucket} AS bucket, count(*) || ' ' || sum(h) AS sums FROM (${hashed(from)}) x GROUP BY 1`;
+  const [theirs, ours] = await both(ends, (end) => asMap(end.client, bucketsOf(end.rows), "bucket", "sums"));
   const differingBuckets = differing(theirs, ours);
-  const suspects = differingBuckets.slice(0, BUCKETS_EXAMINED).map(Number);
+  const suspects = differingBuckets.slice(0, bucketsToExamine(rows)).map(Number);
   // Where nearly all differs, naming some is enough; the number is then a lower bound.
   const atLeast = differingBuckets.length > suspects.length ? "at least " : "";
 
   const rowsOf = (from: Rows) => `
-    SELECT k, count(*) || ' ' || sum(h::numeric) AS sums
-    FROM (SELECT ${key} AS k, hashtextextended(t::text, 0) AS h FROM ${from} t OFFSET 0) x
-    WHERE (hashtextextended(k, 0) & ${BUCKETS - 1})::int = ANY ($1) GROUP BY 1`;
-  const theirRows = await asMap(source, rowsOf(rowsOnSource(table)), "k", "sums", [suspects]);
-  const ourRows = await asMap(target, rowsOf(rowsOnTarget(table)), "k", "sums", [suspects]);
+    SELECT k, count(*) || ' ' || sum(h) AS sums FROM (${hashed(from)}) x WHERE ${bucket} = ANY ($1) GROUP BY 1`;
+  const [theirRows, ourRows] = await both(ends, (end) => asMap(end.client, rowsOf(end.rows), "k", "sums", [suspects]));
   const keys = differing(theirRows, ourRows);
   if (!hasKey) return [`${atLeast}${keys.length} rows; the table has no key to name them by`];
-  const named = keys
-    .slice(0, KEYS_NAMED)
-    .map((k) => `(${table.key.join(", ")}) = ${k}${whereOnly(k, theirRows, ourRows)}`);
-  return keys.length > KEYS_NAMED ? [...named, `and ${atLeast}${keys.length - KEYS_NAMED} more`] : named;
+  const named = keys.slice(0, KEYS_NAMED);
+  const [theirColumns, ourColumns] = await both(ends, (end) => hashColumns(end, key, named, columns));
+  const lines = named.map((k) => {
+    const where = whereOnly(k, theirRows, ourRows) || whichColumns(columns, theirColumns.get(k), ourColumns.get(k));
+    return `(${table.key.join(", ")}) = ${k}${where}`;
+  });
+  return keys.length > KEYS_NAMED ? [...lines, `and ${atLeast}${keys.length - KEYS_NAMED} more`] : lines;
+}
+
+/** As many groups as hold about {@link ROWS_EXAMINED} rows, at least one. */
+const bucketsToExamine = (rows: number): number =>
+  Math.min(BUCKETS_EXAMINED, Math.max(1, Math.floor((ROWS_EXAMINED * BUCKETS) / rows)));
+
+/** A side of the comparison: its session, and the rows that are compared. */
+interface End {
+  client: pg.Client;
+  rows: Rows;
+}
+
+type Ends = [source: End, target: End];
+
+const both = <T>([source, target]: Ends, ask: (end: End) => Promise<T>): Promise<[T, T]> =>
+  Promise.all([ask(source), ask(target)]);
+
+/** A hash of each column of some rows, by the rows' keys. */
+async function hashColumns({ client, rows }: End, key: string, keys: string[], columns: readonly string[]) {
+  const hashes = columns.map((name) => `hashtextextended(${rowText([name])}, 0)`);
+  const found = await client.query<{ k: string; hashes: string[] }>(
+    `SELECT ${key} AS k, ARRAY[${hashes.join(", ")}]::text[] AS hashes FROM ${rows} t WHERE ${key} = ANY ($1)`,
+    [keys],
+  );
+  return new Map(found.rows.map(({ k, hashes }) => [k, hashes]));
+}
+
+function whichColumns(
+  columns: readonly string[],
+  theirs: readonly string[] = [],
+  ours: readonly string[] = [],
+): string {
+  const found = columns.filter((_, index) => theirs[index] !== ours[index]);
+  return found.length === 0 ? "" : `: ${found.join(", ")}`;
 }
 
 function whereOnly(key: string, theirs: Map<string, string>, ours: Map<string, string>): string {

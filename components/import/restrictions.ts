@@ -36,15 +36,23 @@ export function findRestrictions(source: readonly Privilege[], target: readonly 
   );
 }
 
+/** What the target's roles may do with a relation though somebody took it from the same roles on the source. */
+export async function readRestrictions(
+  roles: readonly string[],
+  source: pg.Client,
+  target: pg.Client,
+): Promise<Privilege[]> {
+  const [theirs, ours] = await Promise.all([source, target].map((end) => end.query<Privilege>(GRANTED, [roles])));
+  return findRestrictions(theirs?.rows ?? [], ours?.rows ?? []);
+}
+
 /** Revokes on the target what the source had revoked. Returns what it did, for the report. */
 export async function copyRestrictions(
   roles: readonly string[],
   source: pg.Client,
   target: pg.Client,
 ): Promise<string[]> {
-  const theirs = await source.query<Privilege>(GRANTED, [roles]);
-  const ours = await target.query<Privilege>(GRANTED, [roles]);
-  const restrictions = findRestrictions(theirs.rows, ours.rows);
+  const restrictions = await readRestrictions(roles, source, target);
   for (const { schema, name, grantee, privilege } of restrictions) {
     await target.query(`REVOKE ${privilege} ON ${qualified(schema, name)} FROM ${ident(grantee)}`);
   }

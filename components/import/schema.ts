@@ -1,5 +1,6 @@
 /** The source's schema, read by the real pg_dump and made again on the target. */
 import type { ChildProcess } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import { DockerError, docker } from "../../lib/docker.ts";
 import { type Address, type ChannelBinding, ident, literal } from "../../lib/postgres.ts";
@@ -25,8 +26,8 @@ export interface DumpAccess {
   channelBinding?: ChannelBinding;
 }
 
-/** Between the two parts, on a line of its own. */
-const DIVIDER = "-- sectorwars: after the rows";
+/** Between the two parts, on a line of its own, which no text of a schema can hold. */
+const DIVIDER = `-- after the rows ${randomUUID()}`;
 
 /** Understood by pg_dump and pg_restore alike; from an archive, owners and grants are left out only by the latter. */
 const LEFT_OUT =
@@ -161,16 +162,28 @@ export async function makeEntry(client: pg.Client, entry: Entry): Promise<void> 
   }
 }
 
-/** Extensions as the source has them. They are the superuser's work, and come before all that uses them. */
+/**
+ * Extensions as the source has them: in their schema, and in their version where the image has it. They are the superuser's
+ * work, and come before all that uses them. Some are there already: every database of the stack has them.
+ */
 export function extensionsSql(catalog: Catalog, owner: string): string {
   return catalog.extensions
     .filter(({ name }) => !NEON_EXTENSIONS.includes(name))
-    .map(({ name, schema }) =>
-      [
-        `DO $$ BEGIN IF to_regnamespace(${literal(ident(schema))}) IS NULL THEN`,
-        `CREATE SCHEMA ${ident(schema)} AUTHORIZATION ${ident(owner)}; END IF; END $$;`,
-        `CREATE EXTENSION IF NOT EXISTS ${ident(name)} SCHEMA ${ident(schema)};`,
-      ].join(" "),
+    .map(
+      ({ name, schema, version }) => `
+      DO $$ BEGIN
+        IF to_regnamespace(${literal(ident(schema))}) IS NULL THEN
+          CREATE SCHEMA ${ident(schema)} AUTHORIZATION ${ident(owner)};
+        END IF;
+        IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = ${literal(name)}) THEN
+          EXECUTE ${literal(`CREATE EXTENSION ${ident(name)} SCHEMA ${ident(schema)}`)} || coalesce((
+            SELECT format(' VERSION %L', version) FROM pg_available_extension_versions
+            WHERE name = ${literal(name)} AND version = ${literal(version)}), '');
+        ELSIF EXISTS (SELECT FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+            WHERE e.extname = ${literal(name)} AND n.nspname <> ${literal(schema)}) THEN
+          ALTER EXTENSION ${ident(name)} SET SCHEMA ${ident(schema)};
+        END IF;
+      END $$;`,
     )
     .join("\n");
 }

@@ -11,8 +11,11 @@ export interface Snapshot {
   holder: pg.Client;
 }
 
+/** What sessions are opened to. */
+type Reached = Pick<Source, "address">;
+
 /** A session that has done its first work; one that could not is closed. */
-async function begin(source: Source, work: (client: pg.Client) => Promise<unknown>): Promise<pg.Client> {
+async function begin(source: Reached, work: (client: pg.Client) => Promise<unknown>): Promise<pg.Client> {
   const client = await openSource(source.address);
   try {
     await work(client);
@@ -24,7 +27,7 @@ async function begin(source: Source, work: (client: pg.Client) => Promise<unknow
 }
 
 /** Takes the snapshot. Whoever gets it must end the holder's session. */
-export async function exportSnapshot(source: Source): Promise<Snapshot> {
+export async function exportSnapshot(source: Reached): Promise<Snapshot> {
   let id = "";
   const holder = await begin(source, async (client) => {
     await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
@@ -39,7 +42,7 @@ export async function exportSnapshot(source: Source): Promise<Snapshot> {
  * TABLE that waits for the holder's lock stands in line before all who ask later: a reader that came to the table only then
  * would wait for it, it for the holder and the holder for the reader, which no server can see is for ever.
  */
-export function joinSnapshot(source: Source, snapshot: Snapshot, tables: readonly Table[] = []): Promise<pg.Client> {
+export function joinSnapshot(source: Reached, snapshot: Snapshot, tables: readonly Table[] = []): Promise<pg.Client> {
   return begin(source, async (reader) => {
     await reader.query(
       `BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT ${literal(snapshot.id)};

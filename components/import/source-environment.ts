@@ -4,16 +4,17 @@ import { parseSourceUrl } from "./source-url.ts";
 import type { Source } from "./types.ts";
 
 /**
- * Reads NEON_DATABASE_URL and NEON_ROOT_CERTIFICATES.
+ * Reads the URL, and NEON_ROOT_CERTIFICATES.
  * @param wanted why the URL is needed, for the message where it is not set.
+ * @param variable where the URL is. An argument would show in ps, and stay in the shell's history.
  * @throws {Error} that says what is missing or wrong, without quoting the URL.
  */
-export async function sourceFromEnvironment(wanted: string): Promise<Source> {
-  const url = process.env.NEON_DATABASE_URL;
+export async function sourceFromEnvironment(wanted: string, variable = "NEON_DATABASE_URL"): Promise<Source> {
+  const url = process.env[variable];
   if (!url) {
     throw new Error(
-      `${wanted}, but NEON_DATABASE_URL is not set. Copy the connection string from the Neon console: ` +
-        "export NEON_DATABASE_URL='postgresql://user:password@host/database'",
+      `${wanted}, but ${variable} is not set. Copy the connection string from the Neon console: ` +
+        `export ${variable}='postgresql://user:password@host/database'`,
     );
   }
   return parseSourceUrl(url, await extraRoots());

@@ -1,22 +1,39 @@
 /** Materialised views: their definitions came with the schema, their rows are computed anew. */
 import type pg from "pg";
 import { ident, qualified } from "../../lib/postgres.ts";
+import { isUsers } from "./catalog.ts";
 import type { Entry } from "./dump-entries.ts";
 import { entryKey } from "./load.ts";
-import { setFingerprint } from "./proof.ts";
+import { describeSet, setFingerprint } from "./proof.ts";
+import { type ImportRecord, rowsOf } from "./record.ts";
+import type { Table } from "./types.ts";
 
 const POPULATED = `
   SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE c.relkind = 'm' AND c.relispopulated`;
+  WHERE c.relkind = 'm' AND c.relispopulated AND ${isUsers("n.nspname")}
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`;
 
-/** The views that are filled on the source, by their names in SQL, in the dump's order: each behind those that it reads. */
-export async function populatedViews(entries: readonly Entry[], source: pg.Client): Promise<string[]> {
-  const { rows } = await source.query<{ schema: string; name: string }>(POPULATED);
-  const populated = new Set(rows.map(({ schema, name }) => entryKey(schema, name)));
-  return entries
-    .filter(({ type, schema, name }) => type === "MATERIALIZED VIEW" && populated.has(entryKey(schema, name)))
-    .map(({ schema, name }) => qualified(schema, name));
+/** A materialised view. */
+type View = Pick<Table, "schema" | "name" | "sql">;
+
+/** The materialised views of a database that have been computed. */
+export async function readFilledViews(client: pg.Client): Promise<View[]> {
+  const { rows } = await client.query<{ schema: string; name: string }>(POPULATED);
+  return rows.map(({ schema, name }) => ({ schema, name, sql: qualified(schema, name) }));
 }
+
+/** The views that are filled on the source, in the dump's order: each behind those that it reads. */
+async function filledInOrder(entries: readonly Entry[], source: pg.Client): Promise<View[]> {
+  const filled = new Map((await readFilledViews(source)).map((view) => [entryKey(view.schema, view.name), view]));
+  return entries.flatMap(({ type, schema, name }) => {
+    const view = type === "MATERIALIZED VIEW" ? filled.get(entryKey(schema, name)) : undefined;
+    return view ?? [];
+  });
+}
+
+/** The same views by their names in SQL. */
+export const populatedViews = async (entries: readonly Entry[], source: pg.Client): Promise<string[]> =>
+  (await filledInOrder(entries, source)).map(({ sql }) => sql);
 
 /**
  * Fills those views that are filled on the source. Their rows are compared, too; but a query may give other rows on another day,
@@ -31,10 +48,14 @@ export async function refreshViews(
   isWhole: boolean,
 ) {
   const remarks: string[] = [];
-  for (const sql of await populatedViews(entries, source)) {
-    const name = sql.replaceAll('"', "");
+  const record: ImportRecord = new Map();
+  for (const view of await filledInOrder(entries, source)) {
+    const { sql } = view;
+    const name = `${view.schema}.${view.name}`;
     await target.query(`SET ROLE ${ident(owner)}; REFRESH MATERIALIZED VIEW ${sql}; RESET ROLE`);
     if (!isWhole) {
+      const ours = await setFingerprint(`ONLY ${sql}`, target);
+      record.set(rowsOf(view), { target: describeSet(ours), selected: "computed from selected rows" });
       remarks.push(`the materialised view ${name} was computed anew, from the rows that were selected`);
       continue;
     }
@@ -42,7 +63,8 @@ export async function refreshViews(
       setFingerprint(`ONLY ${sql}`, source),
       setFingerprint(`ONLY ${sql}`, target),
     ]);
-    const same = theirs.rows === ours.rows && theirs.sums === ours.sums;
+    record.set(rowsOf(view), { source: describeSet(theirs), target: describeSet(ours) });
+    const same = describeSet(theirs) === describeSet(ours);
     remarks.push(
       same
         ? `the materialised view ${name} was computed anew: the same ${ours.rows} rows`
@@ -50,5 +72,5 @@ export async function refreshViews(
             `${theirs.rows}): its query depends on more than the tables, or it was not up to date there`,
     );
   }
-  return remarks;
+  return { remarks, record };
 }

@@ -7,12 +7,14 @@ import { removeContainers } from "../../lib/docker.ts";
 import { isPassing, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../roles/names.ts";
 import { readCatalog } from "./catalog.ts";
-import { compareSchemas } from "./dump-entries.ts";
+import { schemaStates } from "./dump-entries.ts";
+import { compareFacts, type FactDifference, findStrangers, readFacts } from "./facts.ts";
 import { analyzeOthers, type Ends, loadTables, makeRest, planTables, readBelonging } from "./load.ts";
 import { maskKey, setMaskKey } from "./masks.ts";
 import { warningLines } from "./preflight/findings.ts";
 import { preflight } from "./preflight.ts";
 import { humanBytes, Progress } from "./progress.ts";
+import { type ImportRecord, noteRows, noteStates, positionOf, writeRecord } from "./record.ts";
 import { writeReport } from "./report.ts";
 import { copyRestrictions } from "./restrictions.ts";
 import { SafetyCopy } from "./safety-copy.ts";
@@ -21,6 +23,7 @@ import { describeSelection, selectRows } from "./selection.ts";
 import { compareSequences, copySequences } from "./sequences.ts";
 import { openTarget } from "./session.ts";
 import { exportSnapshot, joinSnapshot, lockTables, tablesToLock } from "./snapshot.ts";
+import { compareStates, digestAll, type StateDifference } from "./states.ts";
 import { clearAside, lockServer, maintenance, makeAside, swapIn, writeMarker } from "./swap.ts";
 import type { Catalog, ImportSpec, ImportSummary, Report, SafetyCopyFacts, Table } from "./types.ts";
 import { populatedViews, refreshViews } from "./views.ts";
@@ -259,14 +262,18 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   const endConstraints = await enter("constraints", `${rest.length} triggers, policies and others`);
   await makeRest(main, rest, target.owner);
   report.remarks.push(...(await copyRestrictions(Object.values(ROLE_NAMES), snapshot.holder, main)));
-  report.remarks.push(
-    ...(await refreshViews(schema.before, snapshot.holder, main, target.owner, selection === undefined)),
-  );
+  const views = await refreshViews(schema.before, snapshot.holder, main, target.owner, selection === undefined);
+  report.remarks.push(...views.remarks);
   endConstraints();
 
   // All definitions are in place: while pg_dump reads them, the rest is done, and what was loaded settles to disk.
   const dumpingAside = dumpAside(spec, catalog, aside, holdings.watch);
   dumpingAside.catch(() => {});
+  const noting = noteRows(
+    catalog.tables,
+    ends.map((end) => end.target),
+  );
+  noting.catch(() => {});
   const endSequences = await enter(
     "sequences",
     `${catalog.sequences.length} sequences, and statistics for the planner`,
@@ -278,13 +285,25 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   const endCompare = await enter("compare", "both schemas and sequences, in both directions");
   report.sequences = await compareSequences(sequences, main);
   const [aSchema] = await Promise.all([dumpingAside, keeper.query("CHECKPOINT")]);
-  const entries = [...schema.before, ...schema.after];
-  const differences = compareSchemas(entries, [...aSchema.before, ...aSchema.after]);
+  const theirs = schemaStates([...schema.before, ...schema.after]);
+  const ours = schemaStates([...aSchema.before, ...aSchema.after]);
+  const theirFacts = await readFacts(snapshot.holder);
+  const ourFacts = await readFacts(main);
+  const differences = compareStates(theirs, ours);
+  const factDifferences = compareFacts(theirFacts, ourFacts);
   report.schema = {
-    compared: entries.length,
-    differences: differences.map(({ object, how }) => `${object}: ${how}`),
+    compared: theirs.size + theirFacts.size,
+    differences: [...differences, ...factDifferences].map(({ object, how }) => `${object}: ${how}`),
   };
-  refuseSchemaDifferences(catalog, report, differences);
+  refuseSchemaDifferences(catalog, report, differences, factDifferences);
+  await refuseStrangers(report, main, target.owner);
+  const record: ImportRecord = new Map([
+    ...noteStates(digestAll(theirs), digestAll(ours)),
+    ...noteStates(theirFacts, ourFacts),
+    ...report.sequences.map(({ name, ...positions }) => [positionOf(name), positions] as const),
+    ...views.record,
+    ...(await noting),
+  ]);
   endCompare();
 
   if (safetyCopy) {
@@ -298,6 +317,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
 
   const endSwap = await enter("swap", "settling to disk, then taking the target's place");
   const summary = summarise(source.label, report, progress);
+  await writeRecord(main, record);
   await writeMarker(main, summary);
   // The load did not wait for its commits to reach the disk. From here on everything has; little is left since the last time.
   await keeper.query("CHECKPOINT");
@@ -340,10 +360,14 @@ function refuseDifferences(report: Report): void {
 function refuseSchemaDifferences(
   catalog: Catalog,
   report: Report,
-  differences: ReturnType<typeof compareSchemas>,
+  differences: StateDifference[],
+  facts: FactDifference[],
 ): void {
   const sameVersion = report.targetVersion.split(".")[0] === String(catalog.majorVersion);
-  const fatal = differences.filter(({ how }) => sameVersion || how !== "different");
+  const fatal = [
+    ...differences.filter(({ how }) => sameVersion || how !== "different"),
+    ...facts.filter(({ tolerable }) => !tolerable),
+  ];
   const sequences = report.sequences.filter((sequence) => sequence.source !== sequence.target);
   const lines = [
     ...fatal.map(({ object, how }) => `  - ${object}: ${how}`),
@@ -360,6 +384,20 @@ function refuseSchemaDifferences(
       `${object} is worded differently by PostgreSQL ${catalog.majorVersion}; both definitions are in place`,
     );
   }
+  for (const { object, how, tolerable } of facts) if (tolerable) report.remarks.push(`${object}: ${how}`);
+}
+
+/** All that was copied belongs to one role, whoever owned it on the source. */
+async function refuseStrangers(report: Report, target: pg.Client, owner: string): Promise<void> {
+  const strangers = await findStrangers(target, owner);
+  if (strangers.length === 0) return;
+  report.verdict = "different";
+  throw new Error(
+    [
+      `Not everything in the copy belongs to ${owner}, so it was thrown away; the target is as it was:`,
+      ...strangers.map((stranger) => `  - ${stranger.object} belongs to ${stranger.owner}`),
+    ].join("\n"),
+  );
 }
 
 function summarise(source: string, report: Report, progress: Progress): ImportSummary {

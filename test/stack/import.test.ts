@@ -199,6 +199,19 @@ describe("from a server with TLS, as Neon is", () => {
       expect(looked.text).toMatch(/(\d+) of \1 objects were made, and dropped again \[schema-tried\]/);
       expect(looked.text.trimEnd()).toMatch(/\nNothing is in the way, but this database was imported before: [^\n]*$/);
       expect(looked.code).toBe(0);
+      const verify = (...args: string[]) =>
+        run("node", ["commands/verify.ts", "--json", "--stack", stack.name, ...args], stack.env);
+      const same = await verify();
+      expect(same).toMatchObject({ code: 0 });
+      expect(JSON.parse(same.stdout)).toMatchObject({ verdict: "equal", tables: 1, rows: 1000, differences: [] });
+      await stack.as("app", (client) => client.query("UPDATE players SET name = 'mine' WHERE id = 77"));
+      const other = await verify();
+      expect(other.code).toBe(1);
+      expect(JSON.parse(other.stdout).differences).toEqual([
+        { object: "rows of public.players", details: ["(id) = (77): name"], changed: "here" },
+      ]);
+      const itself = await verify("--database", String((await stack.outputs()).address).replace(/.*\//, ""));
+      expect(JSON.parse(itself.stdout).verdict).toBe("equal");
 
       const report = await readFile(`reports/${stack.name}/import.json`, "utf8");
       const page = await readFile(`reports/${stack.name}/import.html`, "utf8");
@@ -206,6 +219,8 @@ describe("from a server with TLS, as Neon is", () => {
         first.text,
         second.text,
         looked.text,
+        same.text,
+        other.text,
         report,
         page,
         await stack.stateText(),

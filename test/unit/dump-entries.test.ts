@@ -1,12 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import {
-  compareSchemas,
-  describeEntry,
-  type Entry,
-  isCopied,
-  splitDump,
-} from "../../components/import/dump-entries.ts";
+import { describeEntry, type Entry, isCopied, schemaStates, splitDump } from "../../components/import/dump-entries.ts";
+import { compareStates } from "../../components/import/states.ts";
+
+const compareSchemas = (source: Entry[], target: Entry[]) => compareStates(schemaStates(source), schemaStates(target));
 
 /** As pg_restore 15 writes it, with what may surprise a reader: own commands, settings between entries, dashes in bodies. */
 const DUMP = String.raw`--
@@ -146,7 +143,23 @@ describe("a dump is taken apart", () => {
 
   test("and put together again, is the same", () => {
     const sql = fc
-      .array(fc.constantFrom("SELECT 1;", "-- a remark", "--", "", "  x := '--';", "END $$;", "a;b"), { minLength: 1 })
+      .array(
+        fc.constantFrom(
+          ...[
+            "SELECT 1;",
+            "-- a remark",
+            "-- it's",
+            "--",
+            "",
+            "  x := '--';",
+            "DO $$ it's \n-- $$;",
+            "a;b",
+            `SELECT $1 "'"''`,
+          ],
+          ...[`$_$ ${header("in a body")} $$ ' $_$`, `'${header("in a text")} $$'`, `"${header("in a name")}"`],
+        ),
+        { minLength: 1 },
+      )
       .map((lines) => `SELECT 0;\n${lines.join("\n")}\nSELECT 9;`);
     const names = fc.stringMatching(/^[a-z_(), ;:"-]{1,20}$/).map((name) => name.trim() || "n");
     fc.assert(
@@ -155,6 +168,18 @@ describe("a dump is taken apart", () => {
         const found = splitDump(`${dump}--\n-- PostgreSQL database dump complete\n--\n\n\\unrestrict x\n\n`);
         expect(found.map(({ name, sql: text }) => [name, text])).toEqual(made);
       }),
+    );
+  });
+
+  test("into what is compared without the settings for what comes next", () => {
+    const settings = "\n\nSET default_tablespace = '';\n\nSET default_table_access_method = heap;";
+    const type = entry("t", "CREATE TYPE t;", { type: "TYPE" });
+    const body = entry("f", "CREATE FUNCTION f() AS $$\nSET default_x = 1;\n$$;", { type: "FUNCTION" });
+    expect(schemaStates([{ ...type, sql: type.sql + settings }, body])).toEqual(
+      new Map([
+        ["type public.t", "CREATE TYPE t;"],
+        ["function public.f", body.sql],
+      ]),
     );
   });
 

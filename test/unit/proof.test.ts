@@ -187,6 +187,6 @@ describe("a table is proven", () => {
 test("a set's fingerprint adds two hashes of each row's text up, of that table alone", () => {
   const sql = setFingerprintSql(`ONLY ${makeTable('odd"name', { schema: "game" }).sql}`);
   expect(sql).toContain(`FROM ONLY "game"."odd""name" t OFFSET 0`);
-  expect(sql).toMatch(/sum\(hashtextextended\(r, 0\)::numeric\).*sum\(hashtextextended\(r, 20231\)::numeric\)/s);
+  expect(sql).toMatch(/sum\(hashtextextended\(r, 0\)\).*sum\(hashtextextended\(r, 20231\)\)/s);
   expect(sql).not.toMatch(/bit_xor/i);
 });

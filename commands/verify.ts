@@ -1,0 +1,150 @@
+/** `npm run verify`: the proof again, at any time. */
+import { describeSourceError } from "../components/import/preflight.ts";
+import { readRecord } from "../components/import/record.ts";
+import { openSide, type Side, type SideAccess } from "../components/import/side.ts";
+import { sourceFromEnvironment } from "../components/import/source-environment.ts";
+import { readMarker } from "../components/import/swap.ts";
+import { compareSides, type Difference, type Verification } from "../components/import/verify.ts";
+import { ROLE_NAMES } from "../components/roles/names.ts";
+import { namesFor } from "../components/server/naming.ts";
+import { docker } from "../lib/docker.ts";
+import { newerImage, readImages } from "../lib/images.ts";
+import { withConnection } from "../lib/postgres.ts";
+import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
+import { main } from "./cli.ts";
+
+/** Sessions on each side. */
+const JOBS = 2;
+const DIFFERENT = 1;
+const NOT_COMPARED = 2;
+
+/** What is told; also the form of --json. */
+interface Told extends Verification {
+  stack: string;
+  /** What the target was imported from, if it was. */
+  imported: { source: string; finishedAt: string } | null;
+}
+
+/** The source that a variable of the environment names. */
+async function sourceFrom(variable: string): Promise<SideAccess> {
+  if (!/^\w+$/.test(variable)) {
+    throw new Error(
+      "--source takes the name of a variable that holds the URL, not the URL itself, which others could read",
+    );
+  }
+  return sourceFromEnvironment("The database is compared with its source", variable);
+}
+
+/** The stack's database, as its superuser reads it: row security must hide nothing. */
+function targetOf({ stack, network, urls, address }: StackOutputs): SideAccess {
+  return {
+    label: address,
+    address: addressOf(urls.superuser ?? ""),
+    fromContainer: { host: namesFor(stack).alias, port: 5432, network },
+    rootCertificates: undefined,
+  };
+}
+
+/** Another database of the stack's server: a safety copy that was restored beside it. */
+function databaseBeside(outputs: StackOutputs, database: string): SideAccess {
+  const target = targetOf(outputs);
+  return { ...target, label: `the database ${database}`, address: { ...target.address, database } };
+}
+
+/** Where the other side is: a variable with a URL, or a database's name. */
+interface Other {
+  variable: string;
+  database?: string;
+}
+
+async function verify(stack: string, { variable, database }: Other, say: (line: string) => void): Promise<Told> {
+  const remote = database === undefined ? await sourceFrom(variable) : undefined;
+  const outputs = await readStack(stack);
+  const source = remote ?? databaseBeside(outputs, database as string);
+  const target = targetOf(outputs);
+  const image = (await docker(["inspect", "-f", "{{.Image}}", outputs.container])).trim();
+  const { marker, record } = await withConnection(target.address, async (client) => ({
+    marker: await readMarker(client),
+    record: await readRecord(client),
+  }));
+  say(`${source.label} and ${target.label}, each at one moment; both are only read`);
+  const options = { jobs: JOBS, stack, dockerHost: undefined };
+  const sides: Side[] = [];
+  try {
+    sides.push(
+      await openSide(source, options).catch((error) => {
+        throw remote ? describeSourceError(remote.label, error) : error;
+      }),
+    );
+    sides.push(await openSide(target, options));
+    const [theirs, ours] = sides as [Side, Side];
+    const found = await compareSides(theirs, ours, {
+      record,
+      owner: ROLE_NAMES.owner,
+      roles: Object.values(ROLE_NAMES),
+      image,
+      newerImage: newerImage(readImages()),
+      say,
+    });
+    return {
+      stack,
+      ...found,
+      imported: marker ? { source: marker.source, finishedAt: marker.finishedAt } : null,
+    };
+  } finally {
+    await Promise.all(sides.map((side) => side.close()));
+  }
+}
+
+const count = (value: number, what: string) => `${value.toLocaleString("en")} ${what}${value === 1 ? "" : "s"}`;
+
+function describeDifference({ object, details, changed }: Difference): string[] {
+  const who = changed === undefined ? "" : `, changed ${changed} since the import`;
+  return [`  ${object}${who}`, ...details.map((detail) => `    ${detail.replaceAll("\n", "\\n")}`)];
+}
+
+/** The result in words. */
+export function describe({ verdict, differences, remarks, imported, ...found }: Told): string {
+  const { source, target, tables, rows, sequences, definitions, seconds } = found;
+  const compared = [
+    count(tables, "table"),
+    count(rows, "row"),
+    count(sequences, "sequence"),
+    count(definitions, "definition"),
+  ].join(", ");
+  const headline =
+    verdict === "equal"
+      ? `Equal: ${target} holds what ${source} does (${compared}, in ${seconds.toFixed(1)} s)`
+      : `Different: ${count(differences.length, "thing")} in ${target} not as in ${source} (compared: ${compared}, in ${seconds.toFixed(1)} s)`;
+  return [
+    headline,
+    ...(imported ? [`The import was of ${imported.source}, at ${imported.finishedAt}`] : []),
+    ...differences.flatMap(describeDifference),
+    ...remarks.map((remark) => `  remark: ${remark}`),
+  ].join("\n");
+}
+
+if (import.meta.main) {
+  await main({
+    help: `
+usage: npm run verify [-- --json] [--source VARIABLE | --database NAME] [--stack NAME]
+
+Compares the stack's database with its source again: definitions, sequences, and the rows of every table, by fingerprints that
+each server computes itself, so next to nothing crosses the wire. Both sides are only read, each at one moment. Names what
+differs, down to keys and columns, and on which side it has changed since the import.
+Exits with 0 when both are equal, 1 when they differ, 2 when they could not be compared.
+
+      --source VARIABLE  the environment's variable with the URL to compare with; NEON_DATABASE_URL, if left out
+      --database NAME    compare with another database of the stack's server, such as a safety copy that was restored
+      --json             the result for machines; progress goes to standard error`,
+    options: { json: { type: "boolean" }, source: { type: "string" }, database: { type: "string" } },
+    errorCode: NOT_COMPARED,
+    async run({ stack, values }) {
+      const say = (line: string) => console.error(`verify: ${line}`);
+      const { source, database } = values as Record<string, string | undefined>;
+      const told = await verify(stack, { variable: source ?? "NEON_DATABASE_URL", database }, say);
+      console.log(values.json ? JSON.stringify(told, null, 2) : describe(told));
+      return told.verdict === "equal" ? 0 : DIFFERENT;
+    },
+  });
+}

@@ -1,0 +1,97 @@
+/** What belongs to a schema but is in no line that pg_dump writes with the import's options: read from the catalog. */
+import type pg from "pg";
+import { isUsers, NEON_EXTENSIONS } from "./catalog.ts";
+import { compareStates, type States } from "./states.ts";
+
+/**
+ * Neither part of an extension, which brings it along, nor of another object, as a range type's functions are. (A partitioned
+ * table is noted as part of itself.)
+ */
+const isNoMember = (classid: string, objid: string) => `NOT EXISTS (
+  SELECT FROM pg_depend d WHERE d.classid = '${classid}'::regclass AND d.objid = ${objid}
+    AND d.refobjid <> d.objid AND d.deptype IN ('e', 'i'))`;
+
+const EXTENSION = "extension ";
+
+/**
+ * An index that is not valid is left out by pg_dump, but for a partitioned table's, which waits for its partitions' indexes.
+ * A materialised view that was never filled cannot be read.
+ */
+const FACTS = `
+  SELECT '${EXTENSION}' || e.extname AS object, 'version ' || e.extversion || ' in the schema ' || n.nspname AS state
+    FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
+    WHERE e.extname <> 'plpgsql' AND e.extname <> ALL ($1)
+  UNION ALL
+  SELECT 'validity of index ' || quote_ident(n.nspname) || '.' || quote_ident(c.relname), CASE WHEN i.indisvalid THEN 'valid' ELSE 'not valid' END
+    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE (i.indisvalid OR c.relkind = 'I') AND ${isUsers("n.nspname")} AND ${isNoMember("pg_class", "i.indrelid")}
+  UNION ALL
+  SELECT 'content of materialized view ' || quote_ident(n.nspname) || '.' || quote_ident(c.relname),
+      CASE WHEN c.relispopulated THEN 'there' ELSE 'never computed' END
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'm' AND ${isUsers("n.nspname")} AND ${isNoMember("pg_class", "c.oid")}`;
+
+/** Reads the facts of a database. */
+export async function readFacts(client: pg.Client): Promise<States> {
+  const { rows } = await client.query<{ object: string; state: string }>(FACTS, [NEON_EXTENSIONS]);
+  return new Map(rows.map(({ object, state }) => [object, state]));
+}
+
+/** A fact that is not the same on both sides. */
+export interface FactDifference {
+  object: string;
+  /** Both states, in words. */
+  how: string;
+  /** Another version of an extension may be all that the target's image has. */
+  tolerable: boolean;
+}
+
+/**
+ * Compares facts; both states are told, since they are short. That an object itself is missing, is in pg_dump's lines, but
+ * for an extension. Those that only the target has are its own, and hurt nobody.
+ */
+export const compareFacts = (source: States, target: States): FactDifference[] =>
+  compareStates(source, target).flatMap(({ object, how }) => {
+    const isExtension = object.startsWith(EXTENSION);
+    if (how === "missing on the target" && isExtension) return [{ object, how, tolerable: false }];
+    if (how !== "different") return [];
+    const both = `${source.get(object)} on the source, ${target.get(object)} on the target`;
+    return [{ object, how: both, tolerable: isExtension }];
+  });
+
+/** Catalogs of objects that have owners: owner, schema, and which of the catalog's rows are objects of their own. */
+const OWNED: [catalog: string, owner: string, schema: string, condition: string][] = [
+  ["pg_class", "relowner", "relnamespace", "o.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')"],
+  ["pg_proc", "proowner", "pronamespace", "true"],
+  ["pg_type", "typowner", "typnamespace", "o.typtype <> 'c' AND o.typcategory <> 'A' AND o.typtype <> 'm'"],
+  [
+    "pg_type",
+    "typowner",
+    "typnamespace",
+    "o.typtype = 'c' AND EXISTS (SELECT FROM pg_class WHERE oid = o.typrelid AND relkind = 'c')",
+  ],
+  ["pg_operator", "oprowner", "oprnamespace", "true"],
+  ["pg_opclass", "opcowner", "opcnamespace", "true"],
+  ["pg_opfamily", "opfowner", "opfnamespace", "true"],
+  ["pg_collation", "collowner", "collnamespace", "true"],
+  ["pg_conversion", "conowner", "connamespace", "true"],
+  ["pg_ts_dict", "dictowner", "dictnamespace", "true"],
+  ["pg_ts_config", "cfgowner", "cfgnamespace", "true"],
+  ["pg_statistic_ext", "stxowner", "stxnamespace", "true"],
+  ["pg_namespace", "nspowner", "oid", "true"],
+];
+
+const STRANGERS = `
+  SELECT i.type || ' ' || i.identity AS object, pg_get_userbyid(o.owner) AS owner
+  FROM (${OWNED.map(
+    ([catalog, owner, schema, condition]) => `
+    SELECT '${catalog}'::regclass AS classid, o.oid, o.${owner} AS owner
+    FROM ${catalog} o JOIN pg_namespace n ON n.oid = o.${schema}
+    WHERE ${isUsers("n.nspname")} AND ${condition} AND ${isNoMember(catalog, "o.oid")}`,
+  ).join(" UNION ALL ")}) o, LATERAL pg_identify_object(o.classid, o.oid, 0) i
+  WHERE o.owner <> $1::regrole ORDER BY 1`;
+
+/** Objects of the target that do not belong to its owner, with whom they belong to. */
+export async function findStrangers(client: pg.Client, owner: string): Promise<{ object: string; owner: string }[]> {
+  return (await client.query<{ object: string; owner: string }>(STRANGERS, [owner])).rows;
+}

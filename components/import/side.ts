@@ -1,0 +1,65 @@
+/** One of two databases that are compared, as it is at one moment. It is only read. */
+import type pg from "pg";
+import { readCatalog } from "./catalog.ts";
+import { schemaStates } from "./dump-entries.ts";
+import { readFacts } from "./facts.ts";
+import { dumpSchema } from "./schema.ts";
+import { exportSnapshot, joinSnapshot, lockTables, tablesToLock } from "./snapshot.ts";
+import type { States } from "./states.ts";
+import type { Catalog, Source } from "./types.ts";
+
+/** Where a side is: a remote source, the stack's own database, or a server that was made for the comparison. */
+export type SideAccess = Pick<Source, "label" | "address" | "fromContainer" | "rootCertificates">;
+
+/** A side, open. Whoever opened it closes it. */
+export interface Side {
+  label: string;
+  catalog: Catalog;
+  /** Sessions that all see the same moment, with every setting pinned. As many as may work at the same time. */
+  sessions: pg.Client[];
+  /** Definitions, as the pg_dump of an image writes them. */
+  definitions(image: string): Promise<States>;
+  /** What pg_dump does not write. */
+  facts(): Promise<States>;
+  close(): Promise<void>;
+}
+
+/** How sides are opened. */
+export interface SideOptions {
+  /** Sessions to open. */
+  jobs: number;
+  /** Label of the stack's helpers in Docker. */
+  stack: string;
+  dockerHost: string | undefined;
+}
+
+/** Opens a side: one snapshot that all sessions share, the tables kept from being rewritten under it. */
+export async function openSide(access: SideAccess, { jobs, stack, dockerHost }: SideOptions): Promise<Side> {
+  const snapshot = await exportSnapshot(access);
+  const sessions = [snapshot.holder];
+  const close = async () => void (await Promise.all(sessions.map((session) => session.end().catch(() => {}))));
+  try {
+    const catalog = await readCatalog(snapshot.holder);
+    await lockTables(snapshot.holder, catalog.tables);
+    const locked = await tablesToLock(snapshot.holder, catalog.tables, jobs);
+    while (sessions.length < jobs) sessions.push(await joinSnapshot(access, snapshot, locked));
+    return {
+      label: access.label,
+      catalog,
+      sessions,
+      definitions: async (image) => {
+        const { database, user, password } = access.address;
+        const { before, after } = await dumpSchema(
+          { ...access.fromContainer, database, user, password, rootCertificates: access.rootCertificates },
+          { image, stack, dockerHost, snapshot: snapshot.id },
+        );
+        return schemaStates([...before, ...after]);
+      },
+      facts: () => readFacts(snapshot.holder),
+      close,
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}

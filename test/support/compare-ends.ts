@@ -1,0 +1,27 @@
+/** Compares the two ends of an import as `npm run verify` does, without a stack. */
+import { readRecord } from "../../components/import/record.ts";
+import { openSide } from "../../components/import/side.ts";
+import type { ImportSpec } from "../../components/import/types.ts";
+import { compareSides, type Verification } from "../../components/import/verify.ts";
+import { ROLE_NAMES } from "../../components/roles/names.ts";
+import { withConnection } from "../../lib/postgres.ts";
+
+/** Compares source and target as they are now. */
+export async function compareEnds(spec: ImportSpec): Promise<Verification> {
+  const options = { jobs: 2, stack: spec.stack, dockerHost: undefined };
+  const { address, fromContainer } = spec.target;
+  const access = { label: "the target", address, fromContainer, rootCertificates: undefined };
+  const [source, target] = await Promise.all([openSide(spec.source, options), openSide(access, options)]);
+  try {
+    return await compareSides(source, target, {
+      record: await withConnection(address, readRecord),
+      owner: ROLE_NAMES.owner,
+      roles: Object.values(ROLE_NAMES),
+      image: spec.image,
+      newerImage: spec.newerImage,
+      say: () => {},
+    });
+  } finally {
+    await Promise.all([source.close(), target.close()]);
+  }
+}

@@ -1,0 +1,89 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { noteStates, rowsOf } from "../../components/import/record.ts";
+import { compareStates, digest, digestAll, whoChanged } from "../../components/import/states.ts";
+
+const states = fc
+  .dictionary(fc.constantFrom("a", "b", "c"), fc.constantFrom("1", "2"))
+  .map((o) => new Map(Object.entries(o)));
+
+describe("states are compared", () => {
+  test("in both directions, in order", () => {
+    const source = new Map([
+      ["view b", "1"],
+      ["table a", "1"],
+      ["index c", "1"],
+    ]);
+    const target = new Map([
+      ["view b", "2"],
+      ["index c", "1"],
+      ["rule d", "1"],
+    ]);
+    expect(compareStates(source, target)).toEqual([
+      { object: "rule d", how: "not on the source" },
+      { object: "table a", how: "missing on the target" },
+      { object: "view b", how: "different" },
+    ]);
+  });
+
+  test("and are equal when, and only when, their digests are", () => {
+    fc.assert(
+      fc.property(states, states, (a, b) => {
+        expect(compareStates(a, a)).toEqual([]);
+        expect(compareStates(digestAll(a), digestAll(b))).toEqual(compareStates(a, b));
+      }),
+    );
+    expect(digest("")).toMatch(/^e3b0c442/);
+  });
+});
+
+describe("who has changed since a state was noted", () => {
+  const then = { source: "1", target: "1" };
+  test.each([
+    [{ source: "1", target: "2" }, "here"],
+    [{ source: "2", target: "1" }, "on the source"],
+    [{ source: "2", target: "3" }, "on both sides"],
+    [{ source: "1" }, "here"],
+    [{ target: "1" }, "on the source"],
+    [{}, "on both sides"],
+  ])("%o: %s", (now, who) => expect(whoChanged(then, now)).toBe(who));
+
+  test("is the one who made what was not there", () => {
+    expect(whoChanged({}, { target: "1" })).toBe("here");
+    expect(whoChanged({}, { source: "1" })).toBe("on the source");
+  });
+
+  test("is nobody where a difference was accepted at the import", () => {
+    expect(
+      whoChanged(
+        { source: "worded so", target: "worded otherwise" },
+        { source: "worded so", target: "worded otherwise" },
+      ),
+    ).toBe("nowhere");
+  });
+
+  test("is nobody for what two sides still are, and somebody for each that is not", () => {
+    fc.assert(
+      fc.property(states, states, states, states, (source, target, laterSource, laterTarget) => {
+        const noted = noteStates(source, target);
+        for (const object of ["a", "b", "c"]) {
+          const now = { source: laterSource.get(object), target: laterTarget.get(object) };
+          const who = whoChanged(noted.get(object) ?? {}, now);
+          expect(/source|both/.test(who)).toBe(source.get(object) !== now.source);
+          expect(["here", "on both sides"].includes(who)).toBe(target.get(object) !== now.target);
+        }
+      }),
+    );
+  });
+});
+
+test("no two tables' rows are called the same, whatever signs are in their names", () => {
+  expect(rowsOf({ schema: "public", name: "players" })).toBe("rows of public.players");
+  const name = fc.string({ unit: fc.constantFrom("a", ".", '"', "A"), minLength: 1, maxLength: 4 });
+  fc.assert(
+    fc.property(name, name, name, name, (a, b, c, d) => {
+      const same = rowsOf({ schema: a, name: b }) === rowsOf({ schema: c, name: d });
+      expect(same).toBe(a === c && b === d);
+    }),
+  );
+});

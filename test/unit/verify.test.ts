@@ -1,0 +1,81 @@
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import { expect, test } from "vitest";
+import { describe } from "../../commands/verify.ts";
+
+const equal: Parameters<typeof describe>[0] = {
+  stack: "dev",
+  verdict: "equal",
+  source: "ep-cool.neon.tech/neondb",
+  target: "127.0.0.1:5433/sectorwars_dev",
+  startedAt: "2026-11-23T10:00:00.000Z",
+  seconds: 3.21,
+  tables: 41,
+  rows: 260_609,
+  sequences: 1,
+  definitions: 190,
+  imported: { source: "ep-cool.neon.tech/neondb", finishedAt: "2026-11-22T10:00:00.000Z" },
+  differences: [],
+  remarks: ["view public.ranks: different, as at the import"],
+};
+
+test("an equal database is told with what was compared", () => {
+  expect(describe(equal)).toMatchInlineSnapshot(`
+    "Equal: 127.0.0.1:5433/sectorwars_dev holds what ep-cool.neon.tech/neondb does (41 tables, 260,609 rows, 1 sequence, 190 definitions, in 3.2 s)
+    The import was of ep-cool.neon.tech/neondb, at 2026-11-22T10:00:00.000Z
+      remark: view public.ranks: different, as at the import"
+  `);
+});
+
+test("a difference is told with its keys, and with the side that has changed", () => {
+  const told = describe({
+    ...equal,
+    verdict: "different",
+    imported: null,
+    remarks: [],
+    differences: [
+      { object: "rows of public.players", details: ["(id) = (5): credits", "(name) = (a\nb)"], changed: "here" },
+      { object: "owner of table public.ships", details: ["postgres on the target"] },
+    ],
+  });
+  expect(told).toMatchInlineSnapshot(`
+    "Different: 2 things in 127.0.0.1:5433/sectorwars_dev not as in ep-cool.neon.tech/neondb (compared: 41 tables, 260,609 rows, 1 sequence, 190 definitions, in 3.2 s)
+      rows of public.players, changed here since the import
+        (id) = (5): credits
+        (name) = (a\\nb)
+      owner of table public.ships
+        postgres on the target"
+  `);
+});
+
+const run = promisify(execFile);
+const verify = (args: string[], env: Record<string, string>) =>
+  run(process.execPath, ["commands/verify.ts", "--stack", "nobody", ...args], {
+    env: { PATH: process.env.PATH ?? "", ...env },
+  }).then(
+    ({ stdout }) => ({ code: 0, stdout, stderr: "" }),
+    ({ code, stderr }: { code: number; stderr: string }) => ({ code, stdout: "", stderr }),
+  );
+
+test("what cannot be compared ends with 2, the remedy, and no secret", async () => {
+  const url = "postgresql://me:s3cr3t@host/db";
+  const [help, ...errors] = await Promise.all([
+    verify(["--help"], {}),
+    verify([], {}),
+    verify(["--source", "OTHER"], { NEON_DATABASE_URL: url }),
+    verify(["--source", url], {}),
+    verify([], { NEON_DATABASE_URL: url, NEON_ROOT_CERTIFICATES: "/nowhere.pem" }),
+    verify(["--nonsense"], {}),
+  ]);
+  expect(help).toMatchObject({ code: 0, stdout: expect.stringContaining("usage: npm run verify") });
+  const [none, other, asArgument, noRoots, nonsense] = errors;
+  expect(nonsense.stderr).toContain("--nonsense");
+  expect(none.stderr).toMatch(/^error: The database is compared with its source, but NEON_DATABASE_URL is not set/);
+  expect(other.stderr).toContain("OTHER is not set");
+  expect(asArgument.stderr).toContain("--source takes the name of a variable");
+  expect(noRoots.stderr).toContain("NEON_ROOT_CERTIFICATES names /nowhere.pem, which cannot be read");
+  for (const { code, stderr } of errors) {
+    expect(code).toBe(2);
+    expect(stderr).not.toContain("s3cr3t");
+  }
+});
