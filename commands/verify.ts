@@ -1,5 +1,5 @@
 /** `npm run verify`: the proof again, at any time. */
-import { describeSourceError } from "../components/import/preflight.ts";
+import { unreadable } from "../components/import/preflight/connection.ts";
 import { readRecord } from "../components/import/record.ts";
 import { openSide, type Side, type SideAccess } from "../components/import/side.ts";
 import { sourceFromEnvironment } from "../components/import/source-environment.ts";
@@ -73,7 +73,8 @@ async function verify(stack: string, { variable, database }: Other, say: (line: 
   try {
     sides.push(
       await openSide(source, options).catch((error) => {
-        throw remote ? describeSourceError(remote.label, error) : error;
+        const { what, remedy } = unreadable(source.label, error);
+        throw new Error(`${source.label} ${what}. ${remedy}.`, { cause: error });
       }),
     );
     sides.push(await openSide(target, options));

@@ -257,10 +257,12 @@ function lookSql(major: number, knownFunctions: readonly string[] | undefined): 
       SELECT DISTINCT pg_get_userbyid(u.role) AS role, n.nspname || '.' || c.relname AS table
       FROM pg_policy o JOIN ${RELATIONS} ON c.oid = o.polrelid, unnest(o.polroles) u(role)
       WHERE u.role <> 0 AND ${USERS} ORDER BY 1, 2`,
+    // Aggregates and the functions of range types are written as internal ones, but anybody may make them.
     superuserOnly: `
       SELECT 'function ' || p.oid::regprocedure || ' (' || g.lanname || ')' AS value
         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language g ON g.oid = p.prolang
-        WHERE NOT g.lanpltrusted AND ${isUsers("n.nspname")} AND ${notExtension("pg_proc", "p.oid")}
+        WHERE NOT g.lanpltrusted AND p.prokind <> 'a' AND ${isUsers("n.nspname")} AND ${notExtension("pg_proc", "p.oid")}
+          AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'i')
       UNION ALL SELECT 'function ' || p.oid::regprocedure || ' (SET ' || s.name || ')'
         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, unnest(p.proconfig) o
         JOIN pg_settings s ON s.name = split_part(o, '=', 1)
