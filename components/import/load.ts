@@ -43,8 +43,12 @@ const REFERENCES = `
   JOIN pg_namespace fn ON fn.oid = f.relnamespace
   WHERE c.contype = 'f' AND t.relkind = 'r' AND f.relkind = 'r' AND NOT t.relispartition AND NOT f.relispartition`;
 
-/** A schema and a name as one key. Any sign may stand in a name, so they are not simply strung together. */
-export const entryKey = (schema: string, name: string): string => JSON.stringify([schema, name]);
+/**
+ * A schema and a name as one key. Any sign may stand in a name, so they are not simply strung together. The headers of a dump
+ * have a space in place of the end of a line.
+ */
+export const entryKey = (schema: string, name: string): string =>
+  JSON.stringify([schema, name].map((text) => text.replaceAll(/[\n\r]/g, " ")));
 
 /** Reads from the source's catalog which table each index serves. */
 export async function readBelonging(client: pg.Client): Promise<Belonging> {
