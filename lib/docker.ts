@@ -1,5 +1,6 @@
 /** The Docker command line, for what is done beside Pulumi's resources: short-lived containers, logs, health. */
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
+import { currentScope } from "./scope.ts";
 
 /** A docker command that failed: its arguments (never its input, which may hold a password) and what it said. */
 export class DockerError extends Error {
@@ -20,19 +21,22 @@ export interface DockerOptions {
   input?: string;
   /** Milliseconds after which the command is killed and fails. */
   timeoutMs?: number;
-  /** Sees the child process, so that the caller may kill it. */
-  onStart?: (child: ChildProcess) => void;
+  /** Keeps standard input open behind the text until the command ends, so that a container sees when this process is gone. */
+  holdInput?: boolean;
 }
 
 /**
  * Runs one docker command and returns its standard output.
- * @throws {DockerError} when it exits with another code than 0, runs out of time, or when there is no docker command.
+ * @throws {DockerError} when it exits with another code than 0, runs out of time, or when there is no docker command; the
+ * reason, where the surrounding scope was closed.
  */
 export async function docker(args: readonly string[], options: DockerOptions = {}): Promise<string> {
+  const scope = currentScope();
+  scope?.check();
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   const env = options.host ? { ...process.env, DOCKER_HOST: options.host } : process.env;
   const child = spawn("docker", args, { env, stdio: ["pipe", "pipe", "pipe"] });
-  options.onStart?.(child);
+  const forget = scope?.add(() => child.kill("SIGKILL"));
   const timer = options.timeoutMs
     ? setTimeout(() => {
         child.kill("SIGKILL");
@@ -48,12 +52,14 @@ export async function docker(args: readonly string[], options: DockerOptions = {
   });
   child.on("close", (code) => {
     const said = Buffer.concat(stderr).toString();
+    forget?.();
     if (code === 0) resolve(Buffer.concat(stdout).toString());
-    else reject(new DockerError(args, said));
+    else reject(scope?.reason ?? new DockerError(args, said));
   });
   // A command that ends before it has read its input breaks the pipe; its exit code says what happened.
   child.stdin.on("error", () => {});
-  child.stdin.end(options.input ?? "");
+  child.stdin.write(options.input ?? "");
+  if (!options.holdInput) child.stdin.end();
   return promise.finally(() => clearTimeout(timer));
 }
 

@@ -1,8 +1,9 @@
 /** Connections to PostgreSQL with bounded patience, and SQL text put together safely. */
 import type { EventEmitter } from "node:events";
-import { setTimeout as sleep } from "node:timers/promises";
+import type { Socket } from "node:net";
 import type { ConnectionOptions } from "node:tls";
 import pg from "pg";
+import { currentScope, pause } from "./scope.ts";
 
 /** Where a server is and who asks. */
 export interface Address {
@@ -24,7 +25,7 @@ export type ChannelBinding = "disable" | "prefer" | "require";
 export interface ConnectOptions {
   /** Milliseconds to keep trying while the server cannot be reached or is starting. 0 tries once. */
   patienceMs?: number;
-  /** Milliseconds that one attempt may take. */
+  /** Milliseconds that one attempt may take, and as many again its setup. */
   attemptMs?: number;
   /** Shown in pg_stat_activity. */
   applicationName?: string;
@@ -47,14 +48,24 @@ export function isPassing(error: unknown): boolean {
   return /timeout expired|terminated unexpectedly|Connection terminated/i.test(message ?? "");
 }
 
+/** The socket below a connection. */
+export const socketOf = (client: pg.Client): Socket =>
+  (client as unknown as { connection: { stream: Socket } }).connection.stream;
+
+/** Ends a session at once, whatever it is doing: a polite end would wait behind a copy that nobody reads. */
+export const drop = (client: pg.Client): void => void socketOf(client).destroy();
+
 /**
  * Opens a connection, with growing pauses between attempts while the failure is one that passes.
- * @throws the last attempt's error once the patience is used up, or at once when waiting cannot help.
+ * @throws the last attempt's error once the patience is used up, or at once when waiting cannot help; the reason, where the
+ * surrounding scope was closed.
  */
 export async function connect(address: Address, options: ConnectOptions = {}): Promise<pg.Client> {
   const { patienceMs = 0, attemptMs = 10_000 } = options;
   const deadline = Date.now() + patienceMs;
-  for (let pause = 50; ; pause = Math.min(pause * 1.5, 1000)) {
+  const scope = currentScope();
+  for (let wait = 50; ; wait = Math.min(wait * 1.5, 1000)) {
+    scope?.check();
     const client = new pg.Client({
       host: address.host,
       port: address.port,
@@ -72,15 +83,19 @@ export async function connect(address: Address, options: ConnectOptions = {}): P
     // Without a listener, a server that goes away while the connection is idle would end the whole process.
     client.on("error", () => {});
     const demand = address.channelBinding === "require" ? demandChannelBinding(client, address.password) : undefined;
+    const forget = scope?.add(() => drop(client), client);
+    client.once("end", () => forget?.());
     try {
       await client.connect();
       demand?.();
-      if (options.setup) await client.query(options.setup);
+      if (scope) scope.opened(client, address, await setUp(client, `${options.setup ?? ""}\n; ${WHOSE}`, attemptMs));
+      else if (options.setup) await setUp(client, options.setup, attemptMs);
       return client;
     } catch (error) {
-      await client.end().catch(() => {});
-      if (!isPassing(error) || Date.now() + pause > deadline) throw error;
-      await sleep(pause);
+      drop(client);
+      scope?.check();
+      if (!isPassing(error) || Date.now() + wait > deadline) throw error;
+      await pause(wait);
     }
   }
 }
@@ -110,6 +125,23 @@ function demandChannelBinding(client: pg.Client, password: string): () => void {
   return () => {
     if (!proven) throw new Error(UNBOUND);
   };
+}
+
+/** The server's process behind a session: what the protocol tells at its start may be a proxy's invention. */
+const WHOSE = "SELECT pg_backend_pid() AS pid";
+
+/**
+ * Runs a session's first statements, in bounded time.
+ * @returns the server's process, where the last of them asks for it.
+ */
+async function setUp(client: pg.Client, setup: string, timeoutMs: number): Promise<number> {
+  const timer = setTimeout(() => drop(client), timeoutMs);
+  try {
+    const result = await client.query(setup);
+    return [result].flat().at(-1)?.rows[0]?.pid;
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** Opens a connection for the time of one piece of work. */

@@ -1,7 +1,9 @@
 /** The import as a resource: it happens once, and never touches a database that has data. Runs in Pulumi's dynamic provider. */
 import type { dynamic } from "@pulumi/pulumi";
+import { cancellable } from "../../lib/cancellation.ts";
 import { removeContainers } from "../../lib/docker.ts";
 import { withConnection } from "../../lib/postgres.ts";
+import { Scope } from "../../lib/scope.ts";
 import { preparationScript } from "../privileges/scripts.ts";
 import { directAddress } from "./direct.ts";
 import type { NeonImportInputs } from "./neon-import.ts";
@@ -9,7 +11,7 @@ import { startSample } from "./sample.ts";
 import { helperLabel } from "./schema.ts";
 import { parseSelection, type RawSelection } from "./selection-settings.ts";
 import { sourceFromEnvironment } from "./source-environment.ts";
-import { clearAside, maintenance, readMarker } from "./swap.ts";
+import { clearAside, lockServer, maintenance, readMarker } from "./swap.ts";
 import type { ImportSummary, Source, Target } from "./types.ts";
 import { runImport } from "./worker.ts";
 
@@ -49,34 +51,43 @@ async function openSourceOf(inputs: NeonImportInputs): Promise<Source> {
   return sourceFromEnvironment("bootstrap is neon");
 }
 
+/** Imports, unless that has been done. Called off, it leaves nothing: neither sessions nor containers nor a database aside. */
 async function importOnce(inputs: NeonImportInputs): Promise<ImportSummary> {
-  const former = await formerImport(inputs);
-  if (former) {
-    await withConnection(maintenance(addressOf(inputs)), (client) => clearAside(client, inputs.database));
-    return former;
-  }
   const clear = () => removeContainers(helperLabel(inputs.stack), { host: inputs.dockerHost });
-  await clear();
-  try {
-    return await runImport(
-      {
-        source: await openSourceOf(inputs),
-        target: await targetOf(inputs),
-        stack: inputs.stack,
-        image: inputs.image,
-        newerImage: inputs.newerImage,
-        dockerHost: inputs.dockerHost,
-        jobs: inputs.jobs,
-        reportFolder: inputs.reportFolder,
-        safetyCopy: inputs.safetyCopy,
-        selection: parseSelection({ ...WHOLE, ...inputs.selection }).selection,
-        maskSecret: process.env.SECTORWARS_MASK_SECRET || undefined,
-      },
-      { say },
-    );
-  } finally {
-    await clear();
-  }
+  return cancellable(async (signal) => {
+    const scope = new Scope();
+    signal.addEventListener("abort", () => scope.close(new Error("The import was stopped before it began.")));
+    let began = false;
+    try {
+      return await scope.run(async () => {
+        const former = await formerImport(inputs);
+        if (former) {
+          await withConnection(maintenance(addressOf(inputs)), (client) => clearAside(client, inputs.database));
+          return former;
+        }
+        // Before anything is cleared that might be in use.
+        await withConnection(maintenance(addressOf(inputs)), lockServer);
+        began = true;
+        await clear();
+        const spec = {
+          source: await openSourceOf(inputs),
+          target: await targetOf(inputs),
+          stack: inputs.stack,
+          image: inputs.image,
+          newerImage: inputs.newerImage,
+          dockerHost: inputs.dockerHost,
+          jobs: inputs.jobs,
+          reportFolder: inputs.reportFolder,
+          safetyCopy: inputs.safetyCopy,
+          selection: parseSelection({ ...WHOLE, ...inputs.selection }).selection,
+          maskSecret: process.env.SECTORWARS_MASK_SECRET || undefined,
+        };
+        return await runImport(spec, { say }, signal);
+      });
+    } finally {
+      if (began) await clear();
+    }
+  });
 }
 
 /** The selection of a state that knows none yet. */

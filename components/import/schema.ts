@@ -1,5 +1,4 @@
 /** The source's schema, read by the real pg_dump and made again on the target. */
-import type { ChildProcess } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import { DockerError, docker } from "../../lib/docker.ts";
@@ -33,17 +32,26 @@ const DIVIDER = `-- after the rows ${randomUUID()}`;
 const LEFT_OUT =
   "--no-owner --no-privileges --no-publications --no-subscriptions --no-security-labels --no-tablespaces";
 
+/** Behind the certificates, on a line of its own. */
+const ROOTS_END = "sectorwars: no more certificates";
+
+/** A source whose packets stop coming is given up within half a minute (PostgreSQL manual, "Parameter Key Words"). */
+const KEEPALIVES = "keepalives_idle=10 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=25000";
+
 /**
  * Runs in the container. Password and certificates come by standard input: an argument would show in ps, a variable in
- * docker inspect. The archive tells the two sections apart for certain; plain output would have to be guessed at.
+ * docker inspect. Behind them standard input stays open as long as this process lives; when it ends, however it ends, all in
+ * the container is killed. The archive tells the two sections apart for certain; plain output would have to be guessed at.
  */
 const DUMP_SCRIPT = `
   set -eu
   umask 077
   read -r PGPASSWORD
   export PGPASSWORD
-  cat >/tmp/roots.pem
-  pg_dump --format=custom --schema-only --lock-wait-timeout=5s ${LEFT_OUT} --file=/tmp/schema "$@"
+  while IFS= read -r line && [ "$line" != "${ROOTS_END}" ]; do echo "$line"; done >/tmp/roots.pem
+  exec 3<&0
+  { cat <&3 >/dev/null; kill -KILL -1; } &
+  pg_dump --dbname="${KEEPALIVES}" --format=custom --schema-only --lock-wait-timeout=5s ${LEFT_OUT} --file=/tmp/schema "$@"
   pg_restore ${LEFT_OUT} --section=pre-data --file=- /tmp/schema
   echo "${DIVIDER}"
   pg_restore ${LEFT_OUT} --section=post-data --file=- /tmp/schema
@@ -67,7 +75,6 @@ export async function dumpSchema(
     stack: string;
     dockerHost: string | undefined;
     snapshot?: string;
-    onStart?: (child: ChildProcess) => void;
   },
 ): Promise<Schema> {
   const { host, port, network, database, user, password, rootCertificates, channelBinding } = access;
@@ -102,7 +109,7 @@ export async function dumpSchema(
         ...excluded,
         ...(options.snapshot ? [`--snapshot=${options.snapshot}`] : []),
       ],
-      { host: options.dockerHost, input: `${password}\n${rootCertificates ?? ""}`, onStart: options.onStart },
+      { host: options.dockerHost, input: `${password}\n${rootCertificates ?? ""}\n${ROOTS_END}\n`, holdInput: true },
     );
     const [before = "", after = ""] = dump.split(`\n${DIVIDER}\n`);
     return { before: splitDump(before).filter(isCopied), after: splitDump(after).filter(isCopied) };
@@ -116,32 +123,22 @@ export async function dumpSchema(
 }
 
 /** The source's schema, inside the snapshot. */
-export function dumpSource(
-  spec: ImportSpec,
-  catalog: Catalog,
-  snapshot: string,
-  onStart: (child: ChildProcess) => void,
-): Promise<Schema> {
+export function dumpSource(spec: ImportSpec, catalog: Catalog, snapshot: string): Promise<Schema> {
   const { source, image, newerImage, stack, dockerHost } = spec;
   const { database, user, password, channelBinding } = source.address;
   return dumpSchema(
     { ...source.fromContainer, database, user, password, channelBinding, rootCertificates: source.rootCertificates },
-    { image: dumpImage(catalog.majorVersion, image, newerImage), stack, dockerHost, snapshot, onStart },
+    { image: dumpImage(catalog.majorVersion, image, newerImage), stack, dockerHost, snapshot },
   );
 }
 
 /** The schema of the database that was loaded aside, written by the same pg_dump. */
-export function dumpAside(
-  spec: ImportSpec,
-  catalog: Catalog,
-  aside: Address,
-  onStart: (child: ChildProcess) => void,
-): Promise<Schema> {
+export function dumpAside(spec: ImportSpec, catalog: Catalog, aside: Address): Promise<Schema> {
   const { target, image, newerImage, stack, dockerHost } = spec;
   const { database, user, password } = aside;
   return dumpSchema(
     { ...target.fromContainer, database, user, password, rootCertificates: undefined },
-    { image: dumpImage(catalog.majorVersion, image, newerImage), stack, dockerHost, onStart },
+    { image: dumpImage(catalog.majorVersion, image, newerImage), stack, dockerHost },
   );
 }
 
@@ -158,7 +155,9 @@ export async function makeEntry(client: pg.Client, entry: Entry): Promise<void> 
     await client.query(entry.sql);
   } catch (error) {
     const { message, hint } = error as { message: string; hint?: string };
-    throw new Error(`${describeEntry(entry)} cannot be made on the target: ${message}${hint ? ` (${hint})` : ""}`);
+    throw new Error(`${describeEntry(entry)} cannot be made on the target: ${message}${hint ? ` (${hint})` : ""}`, {
+      cause: error,
+    });
   }
 }
 

@@ -48,18 +48,32 @@ const TARGET_ONLY = {
   log_min_duration_statement: "-1",
 };
 
+/**
+ * Settings of the source that not every version knows: it lets go of a snapshot whose reader is gone, even when no packet says
+ * so, and has no time-outs of its own.
+ */
+const SOURCE_WHERE_KNOWN = {
+  tcp_keepalives_idle: "10",
+  tcp_keepalives_interval: "5",
+  tcp_keepalives_count: "3",
+  tcp_user_timeout: "25000",
+  client_connection_check_interval: "1s",
+  transaction_timeout: "0",
+  idle_session_timeout: "0",
+};
+
+const whereKnown = (settings: Record<string, string>) =>
+  `SELECT set_config(name, value, false) FROM (VALUES ${Object.entries(settings)
+    .map(([name, value]) => `('${name}', '${value}')`)
+    .join(", ")}) s (name, value) JOIN pg_catalog.pg_settings USING (name);`;
+
 const asSql = (settings: Record<string, string>) =>
   Object.entries(settings)
     .map(([name, value]) => `SET ${name} = '${value}';`)
     .join(" ");
 
-/**
- * Settings of the source alone. Somebody else's lock on a table may last a minute. A time-out that not every version knows is
- * lifted where it is known.
- */
-const SOURCE_ONLY = `
-  SET default_transaction_read_only = on; SET lock_timeout = '60s';
-  SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('transaction_timeout', 'idle_session_timeout');`;
+/** Settings of the source alone. Somebody else's lock on a table may last a minute. */
+const SOURCE_ONLY = "SET default_transaction_read_only = on; SET lock_timeout = '60s';";
 
 /** Opens a session on the source. It cannot write: the server refuses. */
 export function openSource(address: Address, patienceMs = SOURCE_PATIENCE_MS): Promise<pg.Client> {
@@ -67,7 +81,7 @@ export function openSource(address: Address, patienceMs = SOURCE_PATIENCE_MS): P
     patienceMs,
     attemptMs: 20_000,
     applicationName: "sectorwars-import",
-    setup: `${asSql(PINNED)} ${SOURCE_ONLY}`,
+    setup: `${asSql(PINNED)} ${SOURCE_ONLY} ${whereKnown(SOURCE_WHERE_KNOWN)}`,
   });
 }
 

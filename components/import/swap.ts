@@ -1,11 +1,19 @@
 /** The database that is loaded aside, and the moment in which it takes the target's place. */
 import type pg from "pg";
 import { type Address, ident, literal, withConnection } from "../../lib/postgres.ts";
+import { pause } from "../../lib/scope.ts";
 import { findRelations, STACK_SCHEMA } from "./catalog.ts";
 import type { ImportSpec, ImportSummary } from "./types.ts";
 
 /** Key of the advisory lock that an import holds on the server: the letters "sectorwa" as a 64-bit number. */
 export const LOCK_KEY = "8315161638746617697";
+
+/** Milliseconds for the lock of an import that died to go: the server looks every second whether its client is there. */
+const LOCK_PATIENCE_MS = 3000;
+/** Milliseconds for the removal of a large database, which waits for a checkpoint. */
+const CLEARING_PATIENCE_MS = 60_000;
+/** What a session that clears up behind an import calls itself. */
+export const CLEARING = "sectorwars-import clearing";
 
 /** The database that an import fills while nobody sees it. */
 export const asideName = (database: string): string => `${database}_import`;
@@ -16,29 +24,42 @@ export const formerName = (database: string) => `${database}_before_import`;
 export const maintenance = (address: Address): Address => ({ ...address, database: "postgres" });
 
 /**
- * Makes sure that no other import works on the server, for as long as the session lives.
- * @throws {Error} when one does.
+ * Makes sure that no other import works on the server, for as long as the session lives. One that clears up behind a failed
+ * import is waited for.
+ * @throws {Error} when another import works.
  */
 export async function lockServer(client: pg.Client): Promise<void> {
-  const { rows } = await client.query(`SELECT pg_try_advisory_lock(${LOCK_KEY}) AS mine`);
-  if (!rows[0].mine)
-    throw new Error("Another import into this server is running. Wait for it, or stop it, then try again.");
+  for (const begun = Date.now(); ; await pause(100)) {
+    const { rows } = await client.query(`SELECT pg_try_advisory_lock(${LOCK_KEY}) AS mine`);
+    if (rows[0].mine) return;
+    const holder = await client.query(`
+      SELECT FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted
+        AND (classid::bigint << 32) + objid::bigint = ${LOCK_KEY} AND application_name = '${CLEARING}'`);
+    const patience = holder.rowCount === 0 ? LOCK_PATIENCE_MS : CLEARING_PATIENCE_MS;
+    if (Date.now() - begun > patience) break;
+  }
+  throw new Error("Another import into this server is running. Wait for it, or stop it, then try again.");
 }
 
 /** Written on the databases that an import makes or puts away, so that no other of such a name is ever dropped. */
-export const ITS_OWN = "made by the import, and dropped by it";
+const ITS_OWN = "made by the import, and dropped by it";
+/** Connections that a database may have which is only just made, and which nobody can get into yet: a number to know it by. */
+const NEWBORN_LIMIT = 20_231;
+/** Whether a row of pg_database is one of those; never NULL. */
+export const IS_ITS_OWN = `coalesce(shobj_description(oid, 'pg_database') = ${literal(ITS_OWN)},
+  NOT datallowconn AND datconnlimit = ${NEWBORN_LIMIT})`;
 
 /**
  * Removes what a run that died has left behind.
  * @throws {Error} for a database of such a name that no import made.
  */
 export async function clearAside(client: pg.Client, database: string): Promise<void> {
-  const { rows } = await client.query<{ name: string; comment: string | null }>(
-    "SELECT datname AS name, shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = ANY ($1)",
+  const { rows } = await client.query<{ name: string; mine: boolean }>(
+    `SELECT datname AS name, ${IS_ITS_OWN} AS mine FROM pg_database WHERE datname = ANY ($1)`,
     [[asideName(database), formerName(database)]],
   );
-  for (const { name, comment } of rows) {
-    if (comment !== ITS_OWN) {
+  for (const { name, mine } of rows) {
+    if (!mine) {
       throw new Error(
         `There is a database ${name}, which no import made; its name is needed. Rename it: ALTER DATABASE ... RENAME TO ...`,
       );
@@ -50,8 +71,14 @@ export async function clearAside(client: pg.Client, database: string): Promise<v
 /** Makes the database that is loaded aside, with the cluster's encoding and collation; empty, but for its mark. */
 export async function makeAside(client: pg.Client, { target }: ImportSpec): Promise<Address> {
   const aside = { ...target.address, database: asideName(target.address.database) };
-  await client.query(`CREATE DATABASE ${ident(aside.database)} TEMPLATE template0 OWNER ${ident(target.owner)}`);
-  await client.query(`COMMENT ON DATABASE ${ident(aside.database)} IS ${literal(ITS_OWN)}`);
+  const name = ident(aside.database);
+  // A database cannot be made in a transaction with its comment; whoever dies in between leaves one that can be told, too.
+  await client.query(
+    `CREATE DATABASE ${name} TEMPLATE template0 OWNER ${ident(target.owner)} ALLOW_CONNECTIONS false CONNECTION LIMIT ${NEWBORN_LIMIT}`,
+  );
+  await client.query(`
+    COMMENT ON DATABASE ${name} IS ${literal(ITS_OWN)};
+    ALTER DATABASE ${name} ALLOW_CONNECTIONS true CONNECTION LIMIT -1`);
   return aside;
 }
 

@@ -1,10 +1,10 @@
 /** The import, from its first look at the source to the report. Each phase is a module of its own. */
-import type { ChildProcess } from "node:child_process";
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { removeContainers } from "../../lib/docker.ts";
-import { isPassing, withConnection } from "../../lib/postgres.ts";
+import { type Address, isPassing, withConnection } from "../../lib/postgres.ts";
+import { outsideScopes, Scope } from "../../lib/scope.ts";
 import { ROLE_NAMES } from "../roles/names.ts";
 import { readCatalog } from "./catalog.ts";
 import { schemaStates } from "./dump-entries.ts";
@@ -14,6 +14,7 @@ import { maskKey, setMaskKey } from "./masks.ts";
 import { warningLines } from "./preflight/findings.ts";
 import { preflight } from "./preflight.ts";
 import { humanBytes, Progress } from "./progress.ts";
+import { type Patience, Pulse } from "./pulse.ts";
 import { type ImportRecord, noteRows, noteStates, positionOf, writeRecord } from "./record.ts";
 import { writeReport } from "./report.ts";
 import { copyRestrictions } from "./restrictions.ts";
@@ -24,7 +25,7 @@ import { compareSequences, copySequences } from "./sequences.ts";
 import { openTarget } from "./session.ts";
 import { exportSnapshot, joinSnapshot, lockTables, tablesToLock } from "./snapshot.ts";
 import { compareStates, digestAll, type StateDifference } from "./states.ts";
-import { clearAside, lockServer, maintenance, makeAside, swapIn, writeMarker } from "./swap.ts";
+import { CLEARING, clearAside, lockServer, maintenance, makeAside, swapIn, writeMarker } from "./swap.ts";
 import type { Catalog, ImportSpec, ImportSummary, Report, SafetyCopyFacts, Table } from "./types.ts";
 import { populatedViews, refreshViews } from "./views.ts";
 
@@ -50,7 +51,19 @@ export interface ImportHooks {
   onPhase?: (phase: Phase) => Promise<void>;
   /** Told when a table's rows are in, before they are proven. */
   onLoaded?: (table: Table) => Promise<void>;
+  /** Told when the copy has taken the target's place. */
+  onSwapped?: () => Promise<void>;
+  /** How long silence of a server is borne; a test is less patient. */
+  patience?: Partial<Patience>;
 }
+
+/** Whoever is told does what he likes with it: that is none of the import's, and does not end with it. */
+const outside = ({ onPhase, onLoaded, onSwapped, ...hooks }: ImportHooks): ImportHooks => ({
+  ...hooks,
+  onPhase: onPhase && ((phase) => outsideScopes(() => onPhase(phase))),
+  onLoaded: onLoaded && ((table) => outsideScopes(() => onLoaded(table))),
+  onSwapped: onSwapped && (() => outsideScopes(() => onSwapped())),
+});
 
 type End = "source" | "target";
 
@@ -58,13 +71,24 @@ type End = "source" | "target";
 const DISK_FULL = "53100";
 /** Milliseconds in which a connection that broke is noticed at all its ends. */
 const NOTICING_MS = 300;
+/** Milliseconds to wait for the clearing behind a failure; whoever stops an import waits, too. The server goes on by itself. */
+const CLEARING_MS = 4000;
+
+/** What the server or the network said, below all that was said about it since. */
+function originOf(error: unknown): { code?: string } {
+  const { cause } = error as { cause?: unknown };
+  return cause instanceof Error ? originOf(cause) : (error as { code?: string });
+}
 
 /** A server that went away is told as such, not as what some socket made of it. */
-async function explain(error: unknown, holdings: Holdings, spec: ImportSpec): Promise<unknown> {
-  const { code, message } = error as { code?: string; message?: string };
+async function explain(error: unknown, holdings: Holdings): Promise<unknown> {
+  const { message } = error as Error;
+  const origin = originOf(error);
+  const { code } = origin;
+  if (holdings.reason) return holdings.reason;
   if (code === DISK_FULL) {
     return new Error(
-      `The target's disk is full (${message}); its database is as it was. Free some space (docker system df shows what ` +
+      `The target's disk is full (${message}); ${holdings.outcome} Free some space (docker system df shows what ` +
         `Docker holds), then run pulumi up again.`,
       { cause: error },
     );
@@ -77,124 +101,193 @@ async function explain(error: unknown, holdings: Holdings, spec: ImportSpec): Pr
       { cause: error },
     );
   }
-  if (!isPassing(error) && code !== "ERR_STREAM_PREMATURE_CLOSE") return error;
-  await sleep(NOTICING_MS);
-  if (holdings.lost === undefined) return error;
-  const who = holdings.lost === "source" ? `The source ${spec.source.label}` : "The target's server";
-  return new Error(
-    `${who} went away while the import ran (${message}); the target's database is as it was. When it is back, run pulumi up again.`,
-    { cause: error },
-  );
+  // Whoever meets a connection that broke may know it before the connection does.
+  const isOfTheNetwork = isPassing(origin) || code === "ERR_STREAM_PREMATURE_CLOSE";
+  if (holdings.lost === undefined && isOfTheNetwork) await sleep(NOTICING_MS);
+  return holdings.lost === undefined ? error : holdings.wentAway(holdings.lost, message);
 }
 
-/** Ends a session at once, whatever it is doing: a polite end would wait behind a copy that nobody reads. */
-function drop(client: pg.Client): void {
-  (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
-}
-
-/** What an import has open; all of it is closed, however the import ends. */
-class Holdings {
-  private readonly clients: pg.Client[] = [];
-  private readonly children = new Set<ChildProcess>();
+/** What an import has open, at both ends. All of it is ended at once, however the import ends. */
+class Holdings extends Scope {
   /** The end whose connection was the first to be lost. */
   lost: End | undefined;
-  private closing = false;
+  private readonly spec: ImportSpec;
+  private readonly pulse: Pulse;
+  private keeper: pg.Client | undefined;
+  /** From here on it is a matter of a moment, and nobody can tell from outside whether it has passed. */
+  private swapping = false;
 
-  readonly watch = (child: ChildProcess): void => {
-    this.children.add(child);
-    child.once("close", () => this.children.delete(child));
-  };
-
-  async keep(end: End, opening: pg.Client | Promise<pg.Client>): Promise<pg.Client> {
-    const client = await opening;
-    // One that was opened beside another that failed comes too late.
-    if (this.closing) drop(client);
-    this.clients.push(client);
-    client.once("end", () => {
-      if (!this.closing) this.lost ??= end;
-    });
-    return client;
+  constructor(spec: ImportSpec, patience: Partial<Patience> | undefined) {
+    super();
+    this.spec = spec;
+    this.pulse = new Pulse(this, patience);
   }
 
-  close(): void {
-    this.closing = true;
-    for (const child of this.children) child.kill("SIGKILL");
-    for (const client of this.clients) drop(client);
+  /** Opens the session that holds the server for this import alone, and outlives all others. */
+  async openKeeper(): Promise<pg.Client> {
+    this.keeper = await openTarget(maintenance(this.spec.target.address));
+    await lockServer(this.keeper);
+    return this.keeper;
+  }
+
+  override opened(client: pg.Client, address: Address, pid: number): void {
+    const { target } = this.spec;
+    const end = address.host === target.address.host && address.port === target.address.port ? "target" : "source";
+    // Only a connection that ends by itself tells this; one that is closed does not.
+    client.once("error", () => {
+      if (this.reason === undefined && !(this.swapping && client !== this.keeper)) this.lost ??= end;
+    });
+    this.pulse.watch(client, address, pid, (why) => {
+      this.lost ??= end;
+      this.close(this.wentAway(end, why));
+    });
+  }
+
+  /** What there is to say about the target's database, behind "... ; ". */
+  get outcome(): string {
+    return this.swapping
+      ? "the target's database is either as it was or the whole copy."
+      : "the target's database is as it was.";
+  }
+
+  wentAway(end: End, why: string): Error {
+    const who = end === "source" ? `The source ${this.spec.source.label}` : "The target's server";
+    return new Error(
+      `${who} went away while the import ran (${why}); ${this.outcome} When it is back, run pulumi up again.`,
+    );
+  }
+
+  /** Somebody wants the import to end. In its last moment it is left to end by itself. */
+  stop(): void {
+    if (this.swapping) return;
+    this.close(new Error(`The import was stopped; ${this.outcome} Run pulumi up to begin again.`));
+  }
+
+  /** Ends every session but the keeper's, which would be in the way of the databases' new names. */
+  beginSwap(): void {
+    this.check();
+    this.swapping = true;
+    this.endAllBut(this.keeper);
+  }
+
+  override close(reason: Error): void {
+    this.pulse.stop();
+    super.close(reason);
   }
 }
 
 /**
  * Imports the source into the target's database, or says what the target was imported from before. On any failure the target
  * is as it was.
+ * @param signal ends the import at once, whatever it is doing; what it has made is cleared before the promise is rejected.
  * @throws {Error} that says what went wrong and what to do; after a comparison that failed, what differs.
  */
-export async function runImport(spec: ImportSpec, hooks: ImportHooks): Promise<ImportSummary> {
+export async function runImport(spec: ImportSpec, hooks: ImportHooks, signal?: AbortSignal): Promise<ImportSummary> {
+  const holdings = new Holdings(spec, hooks.patience);
+  const told = outside(hooks);
+  const stop = () => holdings.stop();
+  signal?.addEventListener("abort", stop);
+  if (signal?.aborted) stop();
+  try {
+    return await holdings.run(() => importOrAdopt(spec, told, holdings));
+  } catch (error) {
+    throw holdings.reason ?? error;
+  } finally {
+    signal?.removeEventListener("abort", stop);
+    holdings.close(new Error("the import ended"));
+  }
+}
+
+async function importOrAdopt(spec: ImportSpec, hooks: ImportHooks, holdings: Holdings): Promise<ImportSummary> {
   const progress = new Progress(hooks.say);
   const startedAt = new Date().toISOString();
   const enter = async (phase: Phase, line: string) => {
     progress.phase(line);
     await hooks.onPhase?.(phase);
+    holdings.check();
     return progress.begin(phase);
   };
 
-  return withConnection(maintenance(spec.target.address), async (keeper) => {
-    await lockServer(keeper);
-    const endPreflight = await enter("preflight", `looking at ${spec.source.label} and at the target`);
-    const seen = await preflight(spec);
-    endPreflight();
-    if (seen.done) {
-      // A run that died right behind the swap has left the database that was replaced.
-      await clearAside(keeper, spec.target.address.database);
-      hooks.say(
-        `import: ${spec.target.address.database} was imported before, at ${seen.done.finishedAt}; nothing to do`,
-      );
-      return seen.done;
+  const keeper = await holdings.openKeeper();
+  const endPreflight = await enter("preflight", `looking at ${spec.source.label} and at the target`);
+  const seen = await preflight(spec);
+  endPreflight();
+  if (seen.done) {
+    // A run that died right behind the swap has left the database that was replaced.
+    await clearAside(keeper, spec.target.address.database);
+    hooks.say(`import: ${spec.target.address.database} was imported before, at ${seen.done.finishedAt}; nothing to do`);
+    return seen.done;
+  }
+  for (const line of warningLines(seen.findings)) hooks.say(`import: ${line}`);
+  const report: Report = {
+    verdict: "failed",
+    source: spec.source.label,
+    sourceVersion: seen.catalog.version,
+    targetVersion: seen.targetVersion,
+    collations: { source: seen.catalog.collation, target: seen.targetCollation },
+    alembicRevision: seen.catalog.alembicRevision,
+    startedAt,
+    seconds: 0,
+    rows: 0,
+    bytes: 0,
+    tables: [],
+    sequences: [],
+    schema: { compared: 0, differences: [] },
+    skipped: seen.catalog.skipped,
+    remarks: seen.remarks,
+    spans: progress.spans,
+  };
+  let safetyCopy: SafetyCopy | undefined;
+  try {
+    // Before anything is read or written: a folder that cannot be used is no reason to have copied for an hour.
+    safetyCopy = spec.safetyCopy && (await SafetyCopy.begin(spec.safetyCopy, spec.stack, hooks.say));
+    const summary = await copyAndProve(spec, safetyCopy, { enter, progress, report, holdings, keeper, hooks });
+    report.verdict = summary.butFor === undefined ? "identical" : "selected";
+    return summary;
+  } catch (error) {
+    const explained = await explain(error, holdings);
+    report.error = (explained as Error).message;
+    holdings.close(explained as Error);
+    throw explained;
+  } finally {
+    if (report.verdict !== "identical" && report.verdict !== "selected") {
+      await outsideScopes(() => clearRemains(spec, safetyCopy));
+      delete report.safetyCopy;
     }
-    for (const line of warningLines(seen.findings)) hooks.say(`import: ${line}`);
-    const report: Report = {
-      verdict: "failed",
-      source: spec.source.label,
-      sourceVersion: seen.catalog.version,
-      targetVersion: seen.targetVersion,
-      collations: { source: seen.catalog.collation, target: seen.targetCollation },
-      alembicRevision: seen.catalog.alembicRevision,
-      startedAt,
-      seconds: 0,
-      rows: 0,
-      bytes: 0,
-      tables: [],
-      sequences: [],
-      schema: { compared: 0, differences: [] },
-      skipped: seen.catalog.skipped,
-      remarks: seen.remarks,
-      spans: progress.spans,
-    };
-    const holdings = new Holdings();
-    let safetyCopy: SafetyCopy | undefined;
-    try {
-      // Before anything is read or written: a folder that cannot be used is no reason to have copied for an hour.
-      safetyCopy = spec.safetyCopy && (await SafetyCopy.begin(spec.safetyCopy, spec.stack, hooks.say));
-      const summary = await copyAndProve(spec, safetyCopy, { enter, progress, report, holdings, keeper, hooks });
-      report.verdict = summary.butFor === undefined ? "identical" : "selected";
-      return summary;
-    } catch (error) {
-      const explained = await explain(error, holdings, spec);
-      report.error = (explained as Error).message;
-      throw explained;
-    } finally {
-      holdings.close();
-      if (report.verdict !== "identical" && report.verdict !== "selected") {
-        // A server that is gone cannot be cleared now; the next run begins by clearing.
-        await clearAside(keeper, spec.target.address.database).catch(() => {});
-        await removeContainers(helperLabel(spec.stack), { host: spec.dockerHost }).catch(() => {});
-        await safetyCopy?.discard().catch(() => {});
-        delete report.safetyCopy;
-      }
-      report.seconds = progress.seconds;
-      const page = await writeReport(spec.reportFolder, report);
-      hooks.say(`import: ${report.verdict}; the report is ${page}`);
-    }
-  });
+    report.seconds = progress.seconds;
+    hooks.say(`import: ${report.verdict}; ${await tellReport(spec.reportFolder, report)}`);
+  }
+}
+
+/** A report that cannot be written changes nothing about the data, nor about what went wrong with it. */
+const tellReport = (folder: string, report: Report): Promise<string> =>
+  writeReport(folder, report).then(
+    (page) => `the report is ${page}`,
+    (error: Error) => `the report could not be written: ${error.message}`,
+  );
+
+/** What an import that failed has made. Should a server be gone, the next run begins by clearing. */
+async function clearRemains(spec: ImportSpec, safetyCopy: SafetyCopy | undefined): Promise<void> {
+  const scope = new Scope();
+  const timer = setTimeout(() => scope.close(new Error("clearing took too long")), CLEARING_MS);
+  const clearDatabase = () =>
+    withConnection(
+      maintenance(spec.target.address),
+      async (client) => {
+        await lockServer(client);
+        await clearAside(client, spec.target.address.database);
+      },
+      { attemptMs: CLEARING_MS, applicationName: CLEARING },
+    );
+  const clearDocker = async () => {
+    const clear = () => removeContainers(helperLabel(spec.stack), { host: spec.dockerHost });
+    await clear();
+    // One that was asked for in the very last moment comes to be a little later.
+    await sleep(NOTICING_MS);
+    await clear();
+  };
+  await scope.run(() => Promise.allSettled([clearDatabase(), clearDocker(), safetyCopy?.discard()]));
+  clearTimeout(timer);
 }
 
 interface Work {
@@ -214,14 +307,11 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   const endSnapshot = await enter("snapshot", "one snapshot for all that is read");
   const snapshot = await exportSnapshot(source);
   const takenAt = new Date().toISOString();
-  await holdings.keep("source", snapshot.holder);
   // What was looked at before may have changed since; from here on everybody sees the same.
   const found = await readCatalog(snapshot.holder);
   await lockTables(snapshot.holder, found.tables);
   const locked = await tablesToLock(snapshot.holder, found.tables, spec.jobs);
-  const readers = await Promise.all(
-    Array.from({ length: spec.jobs }, () => holdings.keep("source", joinSnapshot(source, snapshot, locked))),
-  );
+  const readers = await Promise.all(Array.from({ length: spec.jobs }, () => joinSnapshot(source, snapshot, locked)));
   const { selection } = spec;
   const tables = selection ? await selectRows(found.tables, selection, snapshot.holder) : found.tables;
   const catalog = { ...found, tables };
@@ -234,11 +324,11 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
 
   const endSchema = await enter("schema", "the schema, as pg_dump writes it");
   // pg_dump takes the longest; what it does not have to wait for is made beside it.
-  const dumping = dumpSource(spec, catalog, snapshot.id, holdings.watch);
+  const dumping = dumpSource(spec, catalog, snapshot.id);
   dumping.catch(() => {});
   const belonging = await readBelonging(snapshot.holder);
   const aside = await makeAside(keeper, spec);
-  const main = await holdings.keep("target", openTarget(aside));
+  const main = await openTarget(aside);
   await main.query(target.preparation(aside.database));
   const schema = await dumping;
   await makeBefore(main, schema, catalog, target.owner);
@@ -267,7 +357,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   endConstraints();
 
   // All definitions are in place: while pg_dump reads them, the rest is done, and what was loaded settles to disk.
-  const dumpingAside = dumpAside(spec, catalog, aside, holdings.watch);
+  const dumpingAside = dumpAside(spec, catalog, aside);
   dumpingAside.catch(() => {});
   const noting = noteRows(
     catalog.tables,
@@ -321,8 +411,9 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   await writeMarker(main, summary);
   // The load did not wait for its commits to reach the disk. From here on everything has; little is left since the last time.
   await keeper.query("CHECKPOINT");
-  holdings.close();
+  holdings.beginSwap();
   await swapIn(keeper, target.address);
+  await hooks.onSwapped?.();
   endSwap();
   hooks.say(
     `import: ${report.tables.length} tables, ${report.rows.toLocaleString("en")} rows, ${humanBytes(report.bytes)} proven ` +
@@ -335,7 +426,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
     return Promise.all(
       readers.map(async (reader) => ({
         source: reader,
-        target: await holdings.keep("target", openTarget(aside)),
+        target: await openTarget(aside),
       })),
     );
   }

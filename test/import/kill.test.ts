@@ -65,6 +65,18 @@ describe("a worker that is killed", () => {
     await expectNothingLeft(lab, target, spec);
   });
 
+  test("between the making of the database aside and its mark: the next run knows it all the same", async () => {
+    const spec = await lab.newImport(source.source("small"), target);
+    await importInChild(spec, DENY_LIST, { phase: "rows", afterMs: 0 });
+    const born = `${spec.target.address.database}_import`;
+    const state = `SELECT datallowconn, datconnlimit FROM pg_database WHERE datname = '${born}'`;
+    expect(await target.sql("postgres", state)).toEqual([{ datallowconn: true, datconnlimit: -1 }]);
+    // The very state that such a death leaves.
+    await target.sql("postgres", `DROP DATABASE ${born} WITH (FORCE)`);
+    await target.sql("postgres", `CREATE DATABASE ${born} ALLOW_CONNECTIONS false CONNECTION LIMIT 20231`);
+    await expectComplete(lab, target, spec);
+  });
+
   test("a database of such a name that is somebody else's is never dropped", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     const theirs = `${spec.target.address.database}_import`;

@@ -1,5 +1,4 @@
 /** The import as part of an update: once, with proof, and none of it when anything is wrong. */
-import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -11,7 +10,6 @@ import { withConnection } from "../../lib/postgres.ts";
 import { run, TestStack, urlAddress } from "./test-stack.ts";
 
 const baseImage = async () => JSON.parse(await readFile(".local/images.json", "utf8")).databaseBase as string;
-const markCount = "SELECT count(*)::int AS n FROM sectorwars_stack.import";
 
 describe("from the sample", () => {
   let stack: TestStack;
@@ -80,45 +78,6 @@ describe("from the sample", () => {
     expect((await stack.up()).text).not.toContain("import: ");
     await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
   });
-});
-
-describe("killed in the middle", () => {
-  test.each(["one snapshot", "the rows of", "both schemas"])(
-    "while it says %s: the next up converges",
-    async (moment) => {
-      const stack = await TestStack.make({ memory: "512" });
-      try {
-        const child = spawn("pulumi", ["up", "--yes", "--skip-preview", "--non-interactive", "--stack", stack.name], {
-          env: { ...process.env, ...stack.env } as NodeJS.ProcessEnv,
-          detached: true,
-        });
-        const { promise, resolve } = Promise.withResolvers<void>();
-        child.stdout.on("data", (chunk: Buffer) => {
-          if (chunk.toString().includes(`import: ${moment}`)) resolve();
-        });
-        child.once("close", () => resolve());
-        await promise;
-        process.kill(-(child.pid ?? 0), "SIGKILL");
-        // The engine's children have groups of their own.
-        await run("pkill", ["-KILL", "-f", `PULUMI_STACK=${stack.name}`]);
-        await run("sh", [
-          "-c",
-          `for p in /proc/[0-9]*; do tr '\\0' '\\n' <$p/environ 2>/dev/null | grep -q '^PULUMI_BACKEND_URL=${stack.env.PULUMI_BACKEND_URL}$' && kill -9 \${p#/proc/}; done; true`,
-        ]);
-
-        await stack.pulumi("cancel", "--yes", "--stack", stack.name);
-        await stack.up();
-        await stack.as("superuser", async (client) => {
-          expect((await client.query(markCount)).rows[0].n).toBe(1);
-          const { rows } = await client.query("SELECT datname FROM pg_database WHERE datname ~ '_import$'");
-          expect(rows).toEqual([]);
-        });
-        expect((await stack.leftovers()).filter((thing) => thing.includes("sample"))).toEqual([]);
-      } finally {
-        await stack.end();
-      }
-    },
-  );
 });
 
 describe("from a server with TLS, as Neon is", () => {

@@ -1,8 +1,9 @@
 /** A stack of a test's own: its own name, state, port and Docker objects, all gone at the end. */
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { namesFor } from "../../components/server/naming.ts";
 import { docker } from "../../lib/docker.ts";
@@ -36,6 +37,17 @@ export function run(program: string, args: string[], env: Record<string, string 
   return promise;
 }
 
+/** An update under way. */
+export interface Update {
+  pid: number;
+  /** What it has said so far. */
+  text: string;
+  /** Waits until it has said something. */
+  until: (line: string) => Promise<void>;
+  /** Its exit code. */
+  ended: Promise<number>;
+}
+
 export type Outputs = Record<string, unknown> & { urls: StackUrls; container: string };
 
 /** A URL of the stack's as an address, read as the commands read it. */
@@ -45,12 +57,13 @@ export class TestStack {
   readonly name = `t${randomBytes(4).toString("hex")}`;
   readonly names = namesFor(this.name);
   readonly env: Record<string, string | undefined>;
-  private readonly state: string;
+  /** Folder of the state, from the project's folder. */
+  readonly stateFolder: string;
   /** Outputs since the last update: asking Pulumi takes a second each time. */
   private known: Promise<Outputs> | undefined;
 
   private constructor(state: string, env: Record<string, string | undefined>) {
-    this.state = state;
+    this.stateFolder = state;
     this.env = {
       NEON_DATABASE_URL: undefined,
       PULUMI_BACKEND_URL: `file://./${state}`,
@@ -97,6 +110,45 @@ export class TestStack {
     return this.succeed("up", "--yes", "--skip-preview", "--stack", this.name, ...flags);
   }
 
+  /** Begins an update that is to be interrupted. */
+  begin(): Update {
+    this.known = undefined;
+    const child = spawn("pulumi", ["up", "--yes", "--skip-preview", "--non-interactive", "--stack", this.name], {
+      env: { ...process.env, ...this.env } as NodeJS.ProcessEnv,
+      // As a shell with job control does: a signal meant for the update reaches nobody else.
+      detached: true,
+    });
+    const update: Update = { pid: child.pid ?? 0, text: "", until: async () => {}, ended: Promise.resolve(0) };
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on("data", (chunk: Buffer) => {
+        update.text += chunk.toString();
+      });
+    }
+    update.ended = new Promise((resolve) => child.once("close", (code) => resolve(code ?? -1)));
+    update.until = async (line) => {
+      let over = false;
+      void update.ended.then(() => {
+        over = true;
+      });
+      while (!update.text.includes(line)) {
+        if (over) throw new Error(`the update ended before it said "${line}":\n${update.text}`);
+        await sleep(10);
+      }
+    };
+    return update;
+  }
+
+  /** Kills every process that works on this stack: the engine's children have groups of their own. */
+  async killAll(update: Update): Promise<void> {
+    process.kill(-update.pid, "SIGKILL");
+    const ours = `PULUMI_BACKEND_URL=${this.env.PULUMI_BACKEND_URL}`;
+    for (const pid of await readdir("/proc")) {
+      const environment = await readFile(`/proc/${pid}/environ`, "utf8").catch(() => "");
+      if (/^\d+$/.test(pid) && environment.split("\0").includes(ours)) await run("kill", ["-KILL", pid]);
+    }
+    await update.ended;
+  }
+
   /** An update that is expected to fail; returns what it said. */
   async upFails(...flags: string[]): Promise<string> {
     const said = await this.pulumi("up", "--yes", "--skip-preview", "--stack", this.name, ...flags);
@@ -119,7 +171,7 @@ export class TestStack {
 
   /** The state's files, as anybody who copies the folder would read them. */
   async stateText(): Promise<string> {
-    const files = await readdir(this.state, { recursive: true, withFileTypes: true });
+    const files = await readdir(this.stateFolder, { recursive: true, withFileTypes: true });
     const texts = files
       .filter((file) => file.isFile())
       .map((file) => readFile(join(file.parentPath, file.name), "utf8"));
@@ -150,7 +202,7 @@ export class TestStack {
       const [kind = "", name = ""] = thing.split(" ");
       await docker(kind === "container" ? ["rm", "-f", "-v", name] : [kind, "rm", name]).catch(() => {});
     }
-    await rm(this.state, { recursive: true, force: true });
+    await rm(this.stateFolder, { recursive: true, force: true });
     await rm(`Pulumi.${this.name}.yaml`, { force: true });
     await rm(`reports/${this.name}`, { recursive: true, force: true });
     for (const copy of await this.safetyCopies()) await rm(copy, { recursive: true, force: true });

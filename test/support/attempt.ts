@@ -18,10 +18,14 @@ export interface Attempt {
 }
 
 /** Runs an import to its end, whatever that is. */
-export async function attempt(spec: ImportSpec, hooks: Partial<ImportHooks> = {}): Promise<Attempt> {
+export async function attempt(
+  spec: ImportSpec,
+  hooks: Partial<ImportHooks> = {},
+  signal?: AbortSignal,
+): Promise<Attempt> {
   const lines: string[] = [];
   try {
-    const summary = await runImport(spec, { say: (line) => lines.push(line), ...hooks });
+    const summary = await runImport(spec, { say: (line) => lines.push(line), ...hooks }, signal);
     return { summary, error: "", lines };
   } catch (error) {
     return { error: (error as Error).message, lines };
@@ -105,8 +109,8 @@ export async function expectBadReport(spec: ImportSpec, message: RegExp): Promis
 export interface ChildOrder {
   spec: Omit<ImportSpec, "target"> & { target: Omit<ImportSpec["target"], "preparation"> };
   denyList: string[];
-  /** Dies by SIGKILL so many milliseconds after the phase has begun. */
-  kill?: { phase: Phase; afterMs: number };
+  /** Dies by SIGKILL so many milliseconds after the phase has begun, or after its start where none is named. */
+  kill?: { phase?: Phase | "swapped"; afterMs: number };
 }
 
 export interface ChildEnd {

@@ -7,9 +7,19 @@ import type { ChildOrder } from "./attempt.ts";
 
 const tell = (message: object) => console.log(JSON.stringify(message));
 const die = () => process.kill(process.pid, "SIGKILL");
+/** At once, before anything else happens, or beside what happens. */
+async function dieAfter(ms: number): Promise<void> {
+  if (ms > 0) {
+    setTimeout(die, ms);
+  } else {
+    die();
+    await sleep(60_000);
+  }
+}
 const mebibytes = (kibibytes: number) => Math.round(kibibytes / 1024);
 
 const { spec, denyList, kill }: ChildOrder = JSON.parse(await text(process.stdin));
+if (kill && kill.phase === undefined) setTimeout(die, kill.afterMs);
 const before = mebibytes(process.resourceUsage().maxRSS);
 try {
   await runImport(
@@ -18,13 +28,10 @@ try {
       say: (line) => console.log(line),
       onPhase: async (phase) => {
         tell({ phase });
-        if (phase !== kill?.phase) return;
-        if (kill.afterMs > 0) {
-          setTimeout(die, kill.afterMs);
-        } else {
-          die();
-          await sleep(60_000);
-        }
+        if (phase === kill?.phase) await dieAfter(kill.afterMs);
+      },
+      onSwapped: async () => {
+        if (kill?.phase === "swapped") await dieAfter(kill.afterMs);
       },
     },
   );

@@ -1,5 +1,5 @@
 /** Throw-away PostgreSQL servers in Docker: an import is tried on the real thing or not at all. */
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, randomBytes, randomInt } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
@@ -50,13 +50,22 @@ export const haveImage = (image: string): Promise<boolean> =>
     () => false,
   );
 
-/** A port that nobody listens on. Fixed, unlike one that Docker chooses, it survives a container's restart. */
+/**
+ * A port that nobody listens on. Fixed, unlike one that Docker chooses, it survives a container's restart; below those that
+ * the kernel gives to outgoing connections, one of which could take it while the container is down.
+ */
 async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+  for (;;) {
+    const port = randomInt(20_000, 32_000);
+    const server = createServer();
+    const isFree = await new Promise<boolean>((resolve) => {
+      server.once("error", () => resolve(false));
+      server.listen(port, "127.0.0.1", () => resolve(true));
+    });
+    if (!isFree) continue;
+    await new Promise((resolve) => server.close(resolve));
+    return port;
+  }
 }
 
 export const secret = (): string => randomBytes(16).toString("hex");
@@ -115,6 +124,28 @@ export class Server {
   async start(): Promise<void> {
     await docker(["start", this.container]);
     await this.awake();
+  }
+
+  /** Stands still with all its connections open, as a machine that is suspended. */
+  async freeze(): Promise<void> {
+    await docker(["pause", this.container]);
+  }
+
+  async thaw(): Promise<void> {
+    await docker(["unpause", this.container]);
+  }
+
+  /** Sessions of imports, after a moment for those that are about to end. */
+  async importSessions(): Promise<string[]> {
+    for (let tries = 0; ; tries += 1) {
+      const rows = await this.sql<{ line: string }>(
+        "postgres",
+        `SELECT application_name || ' in ' || datname || ', ' || coalesce(state, '') || ': ' || left(query, 60) AS line FROM pg_stat_activity
+         WHERE application_name ~ '^(sectorwars-import|pg_dump|pg_restore)' AND pid <> pg_backend_pid()`,
+      );
+      if (rows.length === 0 || tries === 30) return rows.map((row) => row.line);
+      await sleep(100);
+    }
   }
 
   async restart(): Promise<void> {
@@ -182,6 +213,7 @@ export class Lab {
   readonly folder: string;
   private readonly runLabel: string;
   private databasesMade = 0;
+  private readonly volumes: string[] = [];
 
   private constructor(folder: string) {
     this.folder = folder;
@@ -204,6 +236,7 @@ export class Lab {
     await removeContainers(this.runLabel);
     await removeContainers(helperLabel(this.id));
     await docker(["network", "rm", this.id]).catch(() => {});
+    for (const volume of this.volumes) await docker(["volume", "rm", volume]).catch(() => {});
     await rm(this.folder, { recursive: true, force: true });
   }
 
@@ -245,8 +278,12 @@ export class Lab {
     return server;
   }
 
-  /** Starts a target as a stack has it: the database image, the stack's collation, its roles. */
-  async startTarget(): Promise<Server> {
+  /**
+   * Starts a target as a stack has it: the database image, the stack's collation, its roles.
+   * @param settings of the server; in place of the one that spares the tests waiting for the disk.
+   * @param more arguments of docker create.
+   */
+  async startTarget(settings = ["fsync=off"], more: string[] = []): Promise<Server> {
     await docker(
       ["build", "-q", "-t", TARGET_IMAGE, "--build-arg", `BASE=${images().databaseBase}`, "images/database"],
       { timeoutMs: 120_000 },
@@ -265,15 +302,14 @@ export class Lab {
       port,
       folder,
       environment,
-      [],
+      more,
     )([
       "postgres",
       "-c",
       "config_file=/etc/postgresql/postgresql.conf",
       "-c",
       "hba_file=/etc/postgresql/pg_hba.conf",
-      "-c",
-      "fsync=off",
+      ...settings.flatMap((setting) => ["-c", setting]),
     ]);
     const server = new Server(alias, alias, {
       host: "127.0.0.1",
@@ -290,6 +326,20 @@ export class Lab {
         .join(";"),
     );
     return server;
+  }
+
+  /**
+   * Makes a volume in memory that is full after so many MiB. It lives as long as a container has it mounted, so another one,
+   * which only sleeps, holds it while the server is down.
+   */
+  async makeSmallVolume(mebibytes: number): Promise<string> {
+    const name = `${this.id}-small-${randomBytes(2).toString("hex")}`;
+    const options = ["type=tmpfs", "device=tmpfs", `o=size=${mebibytes}m,mode=1777`].flatMap((o) => ["--opt", o]);
+    await docker(["volume", "create", "--driver", "local", ...options, ...this.labels(), name]);
+    this.volumes.push(name);
+    const mount = ["--volume", `${name}:/held`, "--entrypoint", "sleep"];
+    await docker(["run", "-d", ...this.labels(), ...mount, images().databaseBase, "100000"]);
+    return name;
   }
 
   /** Writes files for a container. Readable by its user; the folder above is not. */
@@ -394,6 +444,8 @@ async function removeOfTheDead(): Promise<void> {
     await removeContainers(`sectorwars.test.run=${run}`);
     await removeContainers(helperLabel(run));
     await docker(["network", "rm", run]).catch(() => {});
+    const volumes = await docker(["volume", "ls", "-q", "--filter", `label=sectorwars.test.run=${run}`]);
+    for (const volume of volumes.split("\n").filter(Boolean)) await docker(["volume", "rm", volume]).catch(() => {});
   }
 }
 

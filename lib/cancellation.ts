@@ -1,0 +1,43 @@
+/**
+ * Whether Pulumi wants the running work to end. A dynamic provider is not told: the SDK answers the engine's Cancel call and
+ * does nothing. So the call is seen on its way in, which Node tells on a diagnostics channel. On the first Ctrl-C (SIGINT or
+ * SIGTERM to `pulumi up`) the engine calls Cancel and waits for what runs; on the second it also sends SIGINT, and five seconds
+ * later SIGKILL. An engine that is killed says nothing: then this process has another parent.
+ */
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
+
+/** Node.js manual, "Diagnostics Channel", HTTP/2: a request's headers have come in. */
+const CHANNEL = "http2.server.stream.start";
+const CANCEL = "/pulumirpc.ResourceProvider/Cancel";
+const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+/** Milliseconds between two looks at the parent. */
+const LOOK_MS = 500;
+
+/**
+ * Does work that can be called off.
+ * @param work is given the signal, and has to clear up before its promise is settled.
+ */
+export async function cancellable<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const controller = new AbortController();
+  const cancel = () => controller.abort();
+  const onCall = (message: unknown) => {
+    if ((message as { headers?: Record<string, unknown> }).headers?.[":path"] === CANCEL) cancel();
+  };
+  const parent = process.ppid;
+  const watch = setInterval(() => {
+    if (process.ppid !== parent) cancel();
+  }, LOOK_MS);
+  // With the engine its end of the pipe is gone; a line that nobody reads must not end this process before its work is cleared.
+  const onBroken = () => {};
+  subscribe(CHANNEL, onCall);
+  for (const signal of SIGNALS) process.on(signal, cancel);
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", onBroken);
+  try {
+    return await work(controller.signal);
+  } finally {
+    clearInterval(watch);
+    unsubscribe(CHANNEL, onCall);
+    for (const signal of SIGNALS) process.off(signal, cancel);
+    for (const stream of [process.stdout, process.stderr]) stream.off("error", onBroken);
+  }
+}

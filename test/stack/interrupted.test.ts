@@ -1,0 +1,108 @@
+/** An update that is stopped, killed, or not alone: each time the next one goes on from there. One stack lives through it all. */
+import { readdir } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { helperLabel } from "../../components/import/schema.ts";
+import { docker } from "../../lib/docker.ts";
+import { TestStack } from "./test-stack.ts";
+
+let stack: TestStack;
+beforeAll(async () => {
+  stack = await TestStack.make({ memory: "512" });
+});
+afterAll(() => stack.end());
+
+/** A session over the container's socket: there are no outputs yet that would say how else to get in. */
+const psql = async (sql: string): Promise<string[]> => {
+  const said = await docker(["exec", "-u", "postgres", stack.names.container, "psql", "-XAtc", sql]);
+  return said.split("\n").filter(Boolean);
+};
+
+const helpers = async () =>
+  (await docker(["ps", "-a", "--filter", `label=${helperLabel(stack.name)}`, "--format", "{{.Names}}"])).trim();
+
+const sessions = () =>
+  psql("SELECT application_name, query FROM pg_stat_activity WHERE application_name ~ '^(sectorwars|pg_dump)'");
+
+/** What an import that never came to its end may leave: nothing. */
+async function expectNothing(): Promise<void> {
+  expect(await helpers()).toBe("");
+  expect(await sessions()).toEqual([]);
+  expect(await psql("SELECT datname FROM pg_database WHERE datname ~ '_import$'")).toEqual([]);
+  expect(await psql("SELECT name FROM pg_settings WHERE sourcefile LIKE '%auto.conf'")).toEqual([]);
+}
+
+/** Pulumi's locks on the state. */
+const locks = async () =>
+  (await readdir(`${stack.stateFolder}/.pulumi/locks`, { recursive: true }).catch(() => [])).filter((name) =>
+    name.endsWith(".json"),
+  );
+
+describe("Ctrl-C", () => {
+  test.each<[string, string, NodeJS.Signals[]]>([
+    ["while the sample starts", "starting the sample source", ["SIGINT"]],
+    ["while pg_dump reads", "the schema, as pg_dump writes it", ["SIGTERM"]],
+    ["twice, while rows come", "the rows of", ["SIGINT", "SIGINT"]],
+    ["while both are compared", "both schemas and sequences", ["SIGINT"]],
+  ])("%s: the update ends in time and leaves nothing of the import", async (_when, line, signals) => {
+    const update = stack.begin();
+    await update.until(`import: ${line}`);
+    const begun = Date.now();
+    for (const signal of signals) {
+      process.kill(update.pid, signal);
+      await sleep(300);
+    }
+    expect(await update.ended).not.toBe(0);
+    expect(Date.now() - begun, update.text).toBeLessThan(5000);
+    expect(update.text).toMatch(/The import was stopped/);
+    await expectNothing();
+    expect(await locks()).toEqual([]);
+  });
+});
+
+describe("killed", () => {
+  test("the engine alone: what it left behind stops by itself and clears up", async () => {
+    const update = stack.begin();
+    await update.until("import: the rows of");
+    process.kill(update.pid, "SIGKILL");
+    await update.ended;
+    for (let tries = 0; tries < 50 && ((await helpers()) !== "" || (await sessions()).length > 0); tries += 1) {
+      await sleep(100);
+    }
+    await expectNothing();
+    await stack.succeed("cancel", "--yes", "--stack", stack.name);
+  });
+
+  test("all of it, while rows come", async () => {
+    const update = stack.begin();
+    await update.until("import: the rows of");
+    await stack.killAll(update);
+    await stack.succeed("cancel", "--yes", "--stack", stack.name);
+  });
+});
+
+describe("two at once, then killed behind the swap", () => {
+  test("the second says that the first has the stack; the first goes on", async () => {
+    const first = stack.begin();
+    await first.until("import: one snapshot");
+    expect(await stack.upFails()).toMatch(/currently locked by 1 lock/);
+    await first.until("proven equal");
+    // The data is in place; whether Pulumi knows is a matter of chance.
+    await stack.killAll(first);
+    await stack.succeed("cancel", "--yes", "--stack", stack.name);
+  });
+
+  test("the next update adopts what is there, and the stack is whole", async () => {
+    const mark = "SELECT summary->>'finishedAt' FROM sectorwars_stack.import";
+    const database = "sectorwars_dev";
+    const marks = () =>
+      docker(["exec", "-u", "postgres", stack.names.container, "psql", "-XAt", "-d", database, "-c", mark]);
+    const before = await marks();
+    expect(before.trim()).not.toBe("");
+    const { text } = await stack.up();
+    expect(text).not.toContain("import: the rows of");
+    expect(await marks()).toBe(before);
+    await expectNothing();
+    await stack.up("--expect-no-changes");
+  });
+});

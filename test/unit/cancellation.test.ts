@@ -1,0 +1,97 @@
+/** Work is called off by whatever Pulumi's engine does when it wants that, and by nothing else. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { connect, createServer, type ServerHttp2Stream } from "node:http2";
+import { afterEach, expect, test } from "vitest";
+import { cancellable } from "../../lib/cancellation.ts";
+
+/** The engine speaks gRPC, which is HTTP/2, to the provider's process. */
+async function call(path: string): Promise<void> {
+  const server = createServer();
+  server.on("stream", (stream: ServerHttp2Stream) => {
+    stream.respond({ ":status": 200 });
+    stream.end();
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const client = connect(`http://127.0.0.1:${(server.address() as { port: number }).port}`);
+  const request = client.request({ ":path": path, ":method": "POST" });
+  request.resume();
+  request.end();
+  await new Promise((resolve) => request.on("close", resolve));
+  client.close();
+  await new Promise<void>((resolve) => server.close(() => resolve()));
+}
+
+test("the engine's Cancel call", async () => {
+  const aborted = await cancellable(async (signal) => {
+    await call("/pulumirpc.ResourceProvider/Cancel");
+    return signal.aborted;
+  });
+  expect(aborted).toBe(true);
+});
+
+test("no other call, and no call behind the work", async () => {
+  let kept: AbortSignal | undefined;
+  const aborted = await cancellable(async (signal) => {
+    kept = signal;
+    await call("/pulumirpc.ResourceProvider/Check");
+    return signal.aborted;
+  });
+  await call("/pulumirpc.ResourceProvider/Cancel");
+  expect([aborted, kept?.aborted]).toEqual([false, false]);
+});
+
+test("nothing that listens is left, not even behind a failure", async () => {
+  const listeners = () => ["SIGINT", "SIGTERM", "SIGHUP"].map((signal) => process.listenerCount(signal));
+  const before = listeners();
+  await expect(cancellable(() => Promise.reject(new Error("no")))).rejects.toThrow("no");
+  expect(listeners()).toEqual(before);
+});
+
+/** Says so when it is called off, and needs a moment to clear up. */
+const WORKER = `
+  import { cancellable } from "./lib/cancellation.ts";
+  import { setTimeout as sleep } from "node:timers/promises";
+  await cancellable(async (signal) => {
+    const over = new Promise((resolve) => signal.addEventListener("abort", resolve));
+    console.log("working " + process.pid);
+    await Promise.race([over, sleep(20000, undefined, { ref: false })]);
+    await sleep(200);
+    console.error(signal.aborted ? "cleared" : "never told");
+  });`;
+
+const children: ChildProcess[] = [];
+afterEach(() => {
+  for (const child of children.splice(0)) child.kill("SIGKILL");
+});
+
+function start(command: string, args: string[]) {
+  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
+  children.push(child);
+  let said = "";
+  const { promise: working, resolve } = Promise.withResolvers<void>();
+  child.stdout.once("data", () => resolve());
+  child.stderr.on("data", (chunk: Buffer) => {
+    said += chunk.toString();
+  });
+  const ended = new Promise<string>((done) => child.stderr.once("close", () => done(said)));
+  return { child, working, ended };
+}
+
+const ARGUMENTS = ["--input-type=module-typescript", "-e", WORKER];
+
+test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)("%s, and what follows is cleared", async (signal) => {
+  const { child, working, ended } = start(process.execPath, ARGUMENTS);
+  await working;
+  child.kill(signal);
+  child.kill(signal);
+  expect(await ended).toContain("cleared");
+});
+
+test("the death of the engine, whose pipes break with it", async () => {
+  // The shell stays the parent: it waits for its child.
+  const { child, working, ended } = start("sh", ["-c", '"$0" "$@" & wait', process.execPath, ...ARGUMENTS]);
+  await working;
+  child.stdout.destroy();
+  child.kill("SIGKILL");
+  expect(await ended).toContain("cleared");
+});
