@@ -153,9 +153,9 @@ describe("a crash in the first moment after the swap", () => {
         expect([proof.table, again.rows, again.sha256]).toEqual([proof.table, proof.rows, proof.target]);
       }
       // Indexes must say what the tables do.
-      await client.query("CREATE EXTENSION IF NOT EXISTS amcheck");
+      await client.query("CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA public");
       const { rows } = await client.query<{ checked: number }>(`
-        SELECT count(bt_index_check(c.oid, true))::int AS checked FROM pg_class c JOIN pg_am a ON a.oid = c.relam
+        SELECT count(public.bt_index_check(c.oid, true))::int AS checked FROM pg_class c JOIN pg_am a ON a.oid = c.relam
         JOIN pg_index i ON i.indexrelid = c.oid WHERE a.amname = 'btree' AND i.indisvalid`);
       expect(rows[0]?.checked).toBeGreaterThan(100);
     } finally {

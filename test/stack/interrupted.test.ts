@@ -6,6 +6,12 @@ import { helperLabel } from "../../components/import/schema.ts";
 import { docker } from "../../lib/docker.ts";
 import { TestStack } from "./test-stack.ts";
 
+/**
+ * Five seconds for the import, which its own tests hold it to, and some for Pulumi, which then writes its state and ends its
+ * plugins, on a machine that may be busy.
+ */
+const STOPS_WITHIN_MS = 10_000;
+
 let stack: TestStack;
 beforeAll(async () => {
   stack = await TestStack.make({ memory: "512" });
@@ -53,7 +59,7 @@ describe("Ctrl-C", () => {
       await sleep(300);
     }
     expect(await update.ended).not.toBe(0);
-    expect(Date.now() - begun, update.text).toBeLessThan(5000);
+    expect(Date.now() - begun, update.text).toBeLessThan(STOPS_WITHIN_MS);
     expect(update.text).toMatch(/The import was stopped/);
     await expectNothing();
     expect(await locks()).toEqual([]);
