@@ -9,6 +9,8 @@ export interface Snapshot {
   id: string;
   /** The session that holds it; it may also read. */
   holder: pg.Client;
+  /** Milliseconds that a question and its answer took. */
+  roundTripMs: number;
 }
 
 /** What sessions are opened to. */
@@ -29,12 +31,15 @@ async function begin(source: Reached, work: (client: pg.Client) => Promise<unkno
 /** Takes the snapshot. Whoever gets it must end the holder's session. */
 export async function exportSnapshot(source: Reached): Promise<Snapshot> {
   let id = "";
+  let roundTripMs = 0;
   const holder = await begin(source, async (client) => {
+    const asked = performance.now();
     await client.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+    roundTripMs = performance.now() - asked;
     const { rows } = await client.query<{ id: string }>("SELECT pg_export_snapshot() AS id");
     id = rows[0]?.id ?? "";
   });
-  return { id, holder };
+  return { id, holder, roundTripMs };
 }
 
 /**

@@ -19,7 +19,7 @@ import { type ImportRecord, noteRows, noteStates, positionOf, writeRecord } from
 import { writeReport } from "./report.ts";
 import { copyRestrictions } from "./restrictions.ts";
 import { SafetyCopy } from "./safety-copy.ts";
-import { dumpAside, dumpSource, helperLabel, LOCK_NOT_AVAILABLE, makeBefore } from "./schema.ts";
+import { chooseDumpImage, dumpAside, dumpSource, helperLabel, LOCK_NOT_AVAILABLE, makeBefore } from "./schema.ts";
 import { describeSelection, selectRows } from "./selection.ts";
 import { compareSequences, copySequences } from "./sequences.ts";
 import { openTarget } from "./session.ts";
@@ -324,7 +324,8 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
 
   const endSchema = await enter("schema", "the schema, as pg_dump writes it");
   // pg_dump takes the longest; what it does not have to wait for is made beside it.
-  const dumping = dumpSource(spec, catalog, snapshot.id);
+  const dumpImage = await chooseDumpImage(spec, catalog.majorVersion, snapshot.roundTripMs);
+  const dumping = dumpSource(spec, dumpImage, snapshot.id);
   dumping.catch(() => {});
   const belonging = await readBelonging(snapshot.holder);
   const aside = await makeAside(keeper, spec);
@@ -357,7 +358,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   endConstraints();
 
   // All definitions are in place: while pg_dump reads them, the rest is done, and what was loaded settles to disk.
-  const dumpingAside = dumpAside(spec, catalog, aside);
+  const dumpingAside = dumpAside(spec, dumpImage, aside);
   dumpingAside.catch(() => {});
   const noting = noteRows(
     catalog.tables,
