@@ -145,12 +145,15 @@ export function dumpAside(spec: ImportSpec, image: string, aside: Address): Prom
 /** Major version of the database that is filled. */
 export const TARGET_MAJOR = 15;
 
+/** pg_dump reads servers of its own version and older ones, never newer ones. */
+export const dumpImage = (sourceMajor: number, image: string, newerImage: string): string =>
+  sourceMajor > TARGET_MAJOR ? newerImage : image;
+
 /** Milliseconds to and fro from which on a source is far away. */
 const FAR_MS = 5;
 
 /**
- * Image whose pg_dump reads the schema. One of the target's version reads the target's version and older ones. A newer one reads all,
- * and asks for many objects at once what the other asks for each: of a far source's schema it takes half the time (PostgreSQL 16 and
+ * Image whose pg_dump reads the schema of a source: of a far one the newer, where it is at hand. It asks for many objects at once what the other asks for each: of a far source's schema it takes half the time (PostgreSQL 16 and
  * 18 release notes, pg_dump).
  */
 export async function chooseDumpImage(
@@ -158,8 +161,8 @@ export async function chooseDumpImage(
   sourceMajor: number,
   roundTripMs: number,
 ): Promise<string> {
-  if (sourceMajor > TARGET_MAJOR) return newerImage;
-  if (roundTripMs < FAR_MS) return image;
+  const needed = dumpImage(sourceMajor, image, newerImage);
+  if (needed === newerImage || roundTripMs < FAR_MS) return needed;
   const isHere = docker(["image", "inspect", newerImage], { host: dockerHost });
   return isHere.then(
     () => newerImage,
