@@ -153,7 +153,8 @@ export const dumpImage = (sourceMajor: number, image: string, newerImage: string
 const FAR_MS = 5;
 
 /**
- * Image whose pg_dump reads the schema of a source: of a far one the newer, where it is at hand. It asks for many objects at once what the other asks for each: of a far source's schema it takes half the time (PostgreSQL 16 and
+ * Image whose pg_dump reads the schema of a source: of a far one the newer, where it is at hand. It asks for many objects at once
+ * what the other asks for each: of a far source's schema it takes half the time (PostgreSQL 16 and
  * 18 release notes, pg_dump).
  */
 export async function chooseDumpImage(
