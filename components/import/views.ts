@@ -52,7 +52,10 @@ export async function refreshViews(
   for (const view of await filledInOrder(entries, source)) {
     const { sql } = view;
     const name = `${view.schema}.${view.name}`;
-    await target.query(`SET ROLE ${ident(owner)}; REFRESH MATERIALIZED VIEW ${sql}; RESET ROLE`);
+    // As on the source, where the owner's own policies hold for it as soon as a table forces row security.
+    await target.query(
+      `SET ROLE ${ident(owner)}; SET row_security = on; REFRESH MATERIALIZED VIEW ${sql}; SET row_security = off; RESET ROLE`,
+    );
     if (!isWhole) {
       const ours = await setFingerprint(`ONLY ${sql}`, target);
       record.set(rowsOf(view), { target: describeSet(ours), selected: "computed from selected rows" });
