@@ -399,7 +399,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
 
   if (safetyCopy) {
     progress.phase("the safety copy: reading it again to its end");
-    const endCopy = progress.begin("safety copy");
+    const endCopy = progress.begin("safety-copy");
     const views = await populatedViews(schema.before, snapshot.holder);
     report.safetyCopy = await safetyCopy.finish({ source: source.label, catalog, schema, sequences, views, takenAt });
     endCopy();
