@@ -72,9 +72,8 @@ describe("killed", () => {
     await update.until("import: the rows of");
     process.kill(update.pid, "SIGKILL");
     await update.ended;
-    for (let tries = 0; tries < 50 && ((await helpers()) !== "" || (await sessions()).length > 0); tries += 1) {
-      await sleep(100);
-    }
+    for (let tries = 0; tries < 100 && (await stack.processes()).length > 0; tries += 1) await sleep(100);
+    expect(await stack.processes()).toEqual([]);
     await expectNothing();
     await stack.succeed("cancel", "--yes", "--stack", stack.name);
   });

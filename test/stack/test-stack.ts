@@ -138,14 +138,19 @@ export class TestStack {
     return update;
   }
 
-  /** Kills every process that works on this stack: the engine's children have groups of their own. */
-  async killAll(update: Update): Promise<void> {
-    process.kill(-update.pid, "SIGKILL");
+  /** Every process that works on this stack: the engine's children have groups of their own. */
+  async processes(): Promise<string[]> {
     const ours = `PULUMI_BACKEND_URL=${this.env.PULUMI_BACKEND_URL}`;
-    for (const pid of await readdir("/proc")) {
+    const found: string[] = [];
+    for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
       const environment = await readFile(`/proc/${pid}/environ`, "utf8").catch(() => "");
-      if (/^\d+$/.test(pid) && environment.split("\0").includes(ours)) await run("kill", ["-KILL", pid]);
+      if (environment.split("\0").includes(ours)) found.push(pid);
     }
+    return found;
+  }
+
+  async killAll(update: Update): Promise<void> {
+    for (const pid of [String(update.pid), ...(await this.processes())]) await run("kill", ["-KILL", pid]);
     await update.ended;
   }
 

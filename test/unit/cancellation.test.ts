@@ -57,7 +57,9 @@ const WORKER = `
     await Promise.race([over, sleep(20000, undefined, { ref: false })]);
     await sleep(200);
     console.error(signal.aborted ? "cleared" : "never told");
-  });`;
+  });
+  // As a provider, which serves until it is ended.
+  setInterval(() => {}, 1000);`;
 
 const children: ChildProcess[] = [];
 afterEach(() => {
@@ -84,7 +86,10 @@ test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)("%s, and what follows is cle
   await working;
   child.kill(signal);
   child.kill(signal);
+  const exit = new Promise((resolve) => child.once("exit", (_code, by) => resolve(by)));
   expect(await ended).toContain("cleared");
+  // The engine waits for that.
+  expect(await exit).toBe(signal);
 });
 
 test("the death of the engine, whose pipes break with it", async () => {
