@@ -73,6 +73,7 @@ async function verify(stack: string, { variable, database }: Other, say: (line: 
   try {
     sides.push(
       await openSide(source, options).catch((error) => {
+        if (!remote) throw error;
         const { what, remedy } = unreadable(source.label, error);
         throw new Error(`${source.label} ${what}. ${remedy}.`, { cause: error });
       }),
