@@ -45,7 +45,7 @@ export function isPassing(error: unknown): boolean {
   const { code, message } = error as { code?: string; message?: string };
   if (code === "XX000") return WAKING.test(message ?? "");
   if (code !== undefined) return NOT_READY.has(code) || PASSING.has(code);
-  return /timeout expired|terminated unexpectedly|Connection terminated/i.test(message ?? "");
+  return /timeout expired|terminated unexpectedly|Connection terminated|not queryable/i.test(message ?? "");
 }
 
 /** The socket below a connection. */

@@ -5,6 +5,7 @@ import { DockerError, docker } from "../../lib/docker.ts";
 import { type Address, type ChannelBinding, ident, literal } from "../../lib/postgres.ts";
 import { NEON_EXTENSIONS, NEON_SCHEMAS, STACK_SCHEMA } from "./catalog.ts";
 import { describeEntry, type Entry, isCopied, splitDump } from "./dump-entries.ts";
+import { remedyFor } from "./rehearsal.ts";
 import type { Catalog, ImportSpec } from "./types.ts";
 
 /** The schema in two parts: what rows need to be loaded, and what is better made after they are. */
@@ -177,9 +178,11 @@ export async function makeEntry(client: pg.Client, entry: Entry): Promise<void> 
     await client.query(entry.sql);
   } catch (error) {
     const { message, hint } = error as { message: string; hint?: string };
-    throw new Error(`${describeEntry(entry)} cannot be made on the target: ${message}${hint ? ` (${hint})` : ""}`, {
-      cause: error,
-    });
+    const remedy = remedyFor(message);
+    throw new Error(
+      `${describeEntry(entry)} cannot be made on the target: ${message}${hint ? ` (${hint})` : ""}${remedy ? `. ${remedy}.` : ""}`,
+      { cause: error },
+    );
   }
 }
 

@@ -16,6 +16,7 @@ import { preflight } from "./preflight.ts";
 import { humanBytes, Progress } from "./progress.ts";
 import { type Patience, Pulse } from "./pulse.ts";
 import { type ImportRecord, noteRows, noteStates, positionOf, writeRecord } from "./record.ts";
+import { rehearse } from "./rehearsal.ts";
 import { writeReport } from "./report.ts";
 import { copyRestrictions } from "./restrictions.ts";
 import { SafetyCopy } from "./safety-copy.ts";
@@ -333,6 +334,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   await main.query(target.preparation(aside.database));
   const schema = await dumping;
   await makeBefore(main, schema, catalog, target.owner);
+  await rehearse(main, schema.after, target.owner);
   endSchema();
 
   const endRows = await enter("rows", `the rows of ${catalog.tables.length} tables, ${spec.jobs} at a time`);

@@ -207,6 +207,20 @@ export class SourceServer extends Server {
   }
 }
 
+/** What a source is to be like. */
+export interface SourceOptions {
+  image: string;
+  /** Files for the image's first start. */
+  init?: Record<string, string>;
+  /** Further names that its certificate is good for. */
+  hosts?: string[];
+  /** Further settings of the server, as `name=value`. */
+  settings?: string[];
+  /** Arguments of initdb. */
+  initdb?: string;
+  superuser?: string;
+}
+
 /** Servers, network and files of one test file; all of it goes with {@link Lab.close}. */
 export class Lab {
   readonly id = `swtest-${randomBytes(4).toString("hex")}`;
@@ -240,10 +254,11 @@ export class Lab {
     await rm(this.folder, { recursive: true, force: true });
   }
 
-  /** Starts a source with TLS. `init` are files for the image's first start. */
-  async startSource(options: { image: string; init?: Record<string, string> }): Promise<SourceServer> {
+  /** Starts a source with TLS. */
+  async startSource(options: SourceOptions): Promise<SourceServer> {
+    const superuser = options.superuser ?? "lab_admin";
     const alias = `${this.id}-source-${randomBytes(2).toString("hex")}`;
-    const certificate = await makeServerCertificate([alias, "localhost"]);
+    const certificate = await makeServerCertificate([alias, "localhost", ...(options.hosts ?? [])]);
     const password = secret();
     const port = await freePort();
     const folder = await this.filesFor(alias, {
@@ -265,13 +280,19 @@ export class Lab {
       "log_statement=all",
       "log_line_prefix=%m [%p] %q%u@%d %a ",
       "log_min_messages=warning",
+      ...(options.settings ?? []),
     ];
-    await this.run(alias, options.image, port, folder, { POSTGRES_USER: "lab_admin", PGDATA: "/tmp/pgdata" }, [
+    const environment = {
+      POSTGRES_USER: superuser,
+      PGDATA: "/tmp/pgdata",
+      ...(options.initdb === undefined ? {} : { POSTGRES_INITDB_ARGS: options.initdb }),
+    };
+    await this.run(alias, options.image, { outside: port, inside: 5432 }, folder, environment, [
       "--entrypoint",
       "docker-entrypoint.sh",
     ])(["postgres", ...settings.flatMap((setting) => ["-c", setting])]);
     const tls = { ca: certificate.authority, servername: "localhost", rejectUnauthorized: true };
-    const admin = { host: "127.0.0.1", port, database: "postgres", user: "lab_admin", password, tls };
+    const admin = { host: "127.0.0.1", port, database: "postgres", user: superuser, password, tls };
     const server = new SourceServer(alias, alias, admin, certificate, this.id);
     await server.awake();
     await server.sql("postgres", `CREATE ROLE ${server.user} LOGIN PASSWORD ${literal(server.userPassword)}`);
@@ -299,7 +320,7 @@ export class Lab {
     await this.run(
       alias,
       TARGET_IMAGE,
-      port,
+      { outside: port, inside: 5432 },
       folder,
       environment,
       more,
@@ -342,6 +363,32 @@ export class Lab {
     return name;
   }
 
+  /**
+   * Starts something beside the servers, under further names in the lab's network.
+   * @param files are found in /lab.
+   * @param inside the port that is published.
+   * @returns that port on this machine.
+   */
+  async startBeside(options: {
+    name: string;
+    image: string;
+    aliases: string[];
+    files: Record<string, string>;
+    inside: number;
+    command: string;
+  }): Promise<number> {
+    const name = `${this.id}-${options.name}`;
+    const port = await freePort();
+    const files = Object.entries({ password: "", ...options.files }).map(([path, text]) => [`lab/${path}`, text]);
+    const folder = await this.filesFor(name, Object.fromEntries(files));
+    const aliases = options.aliases.flatMap((alias) => ["--network-alias", alias]);
+    await this.run(name, options.image, { outside: port, inside: options.inside }, folder, {}, [
+      ...aliases,
+      ...["--user", "postgres", "--entrypoint", "sh"],
+    ])(["-c", options.command]);
+    return port;
+  }
+
   /** Writes files for a container. Readable by its user; the folder above is not. */
   private async filesFor(name: string, files: Record<string, string>): Promise<string> {
     const folder = join(this.folder, name);
@@ -355,7 +402,7 @@ export class Lab {
   private run(
     name: string,
     image: string,
-    port: number,
+    port: { outside: number; inside: number },
     folder: string,
     environment: Record<string, string>,
     more: string[],
@@ -370,7 +417,7 @@ export class Lab {
         "--network",
         this.id,
         "-p",
-        `127.0.0.1:${port}:5432`,
+        `127.0.0.1:${port.outside}:${port.inside}`,
         ...variables.flatMap(([key, value]) => ["-e", `${key}=${value}`]),
         ...more,
         image,

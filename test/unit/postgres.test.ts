@@ -116,6 +116,7 @@ describe("another attempt", () => {
     "Connection terminated unexpectedly",
     "Connection terminated due to connection timeout",
     "Connection terminated",
+    "Client has encountered a connection error and is not queryable",
   ])("may help after pg's own error: %s", (message) => expect(isPassing(new Error(message))).toBe(true));
 
   test.each(["The server does not support SSL connections", "SASL: SCRAM-SERVER-FIRST-MESSAGE: bad", ""])(
