@@ -34,13 +34,19 @@ export interface Noted {
   columns?: string[];
   /** Of a table that did not come whole: "masked" or "subset". The source cannot have the same rows. */
   selected?: string;
+  /**
+   * Of a large table: SHA-256 of its rows' bytes on the target, which the import's proof has taken anyway. A fingerprint, which does
+   * not depend on the order, would have cost another reading.
+   */
+  stream?: string;
 }
 
 /** Where something has changed since it was noted. `nowhere`: it differed then as it does now, and that was accepted. */
 export type Change = "here" | "on the source" | "on both sides" | "nowhere";
 
-/** Tells who has moved since. What was not there then, and is not now, has not moved. */
-export function whoChanged(then: Noted, now: Pick<Noted, "source" | "target">): Change {
+/** Tells who has moved since; undefined where too little was noted. What was not there then, and is not now, has not moved. */
+export function whoChanged(then: Noted, now: Pick<Noted, "source" | "target">): Change | undefined {
+  if (then.stream !== undefined && then.target === undefined) return undefined;
   const there = then.source !== now.source;
   const here = then.target !== now.target;
   if (there && here) return "on both sides";

@@ -3,7 +3,7 @@ import type pg from "pg";
 import { readSequences } from "./catalog.ts";
 import { compareFacts, findStrangers } from "./facts.ts";
 import { describeSet, findDifferences, type SetFingerprint, setFingerprint } from "./proof.ts";
-import { type ImportRecord, positionOf, rowsOf } from "./record.ts";
+import { completeNote, type ImportRecord, positionOf, rowsOf } from "./record.ts";
 import { readRestrictions } from "./restrictions.ts";
 import { runTasks } from "./schedule.ts";
 import { dumpImage } from "./schema.ts";
@@ -91,6 +91,8 @@ interface Subject {
   columns?: { source: string[]; target: string[] };
   /** For naming rows. */
   table?: Table;
+  /** The table as it is on the target. */
+  twin?: Table;
   bytes: number;
 }
 
@@ -186,7 +188,9 @@ async function findSubjects(source: Side, target: Side): Promise<Subject[]> {
   const tables = source.catalog.tables.flatMap((table): Subject[] => {
     const twin = here.get(table.sql);
     if (twin === undefined) return [];
-    return [{ relation: table, columns: { source: names(table), target: names(twin) }, table, bytes: table.bytes }];
+    return [
+      { relation: table, columns: { source: names(table), target: names(twin) }, table, twin, bytes: table.bytes },
+    ];
   });
   const [theirs = [], ours = []] = await Promise.all(
     [source, target].map(({ sessions }) => readFilledViews(sessions[0] as pg.Client)),
@@ -214,12 +218,18 @@ async function compareRows(
     after: [],
     cost: subject.bytes,
     run: async (ends: { source: pg.Client; target: pg.Client }) => {
-      const noted = record?.get(rowsOf(subject.relation));
+      let noted = record?.get(rowsOf(subject.relation));
+      if (record && subject.twin && noted?.selected) {
+        await completeNote(record, subject.twin, ends.target);
+        noted = record.get(rowsOf(subject.relation));
+      }
       const found = await (noted?.selected
         ? lookAtSelection(subject, ends.target, noted)
         : compareSubject(subject, ends, noted));
       rows += found.rows;
-      if (found.differs) findings.add(rowsOf(subject.relation), found.now, found.details);
+      if (!found.differs) return;
+      if (record && subject.twin) await completeNote(record, subject.twin, ends.target);
+      findings.add(rowsOf(subject.relation), found.now, found.details);
     },
   }));
   await runTasks(tasks, slots);

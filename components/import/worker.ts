@@ -364,6 +364,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   dumpingAside.catch(() => {});
   const noting = noteRows(
     catalog.tables,
+    report.tables,
     ends.map((end) => end.target),
   );
   noting.catch(() => {});

@@ -6,8 +6,9 @@ import { ROLE_NAMES } from "../../components/roles/names.ts";
 import { ident } from "../../lib/postgres.ts";
 import { attempt } from "../support/attempt.ts";
 import { compareEnds } from "../support/compare-ends.ts";
-import { images, Lab, type Server, type SourceServer } from "../support/lab.ts";
+import { images, Lab, readReport, type Server, type SourceServer } from "../support/lab.ts";
 import { type Plant, type PlantSide, plants, ROWS } from "../support/plants.ts";
+import { SMALL } from "../support/small.ts";
 
 /** Printed by a failing run, which is repeated with it: SEED=... npx vitest run ... */
 const SEED = process.env.SEED ? Number(process.env.SEED) : Math.floor(Math.random() * 2 ** 31);
@@ -80,4 +81,25 @@ test(`differences of every kind are found and named, each on its side, and nothi
     }),
     { seed: SEED, numRuns: RUNS, endOnFailure: true },
   );
+});
+
+test("of a large table, whose bytes alone were noted, a change on the source is told as long as nothing has changed here", async () => {
+  await source.makeDatabase("large", SMALL);
+  const spec = await lab.newImport(source.source("large"), target);
+  expect((await attempt(spec)).error).toBe("");
+  const here = spec.target.address.database;
+  // As the import would have written it, had the table been above the limit.
+  const proof = (await readReport(spec)).tables.find(({ table }) => table === "public.pilots");
+  await target.sql(
+    here,
+    `UPDATE sectorwars_stack.import_record SET source = NULL, target = NULL, stream = '${proof?.target}'
+     WHERE object = 'rows of public.pilots'`,
+  );
+  expect((await compareEnds(spec)).differences).toEqual([]);
+
+  const pilots = async () => (await compareEnds(spec)).differences.map(({ object, changed }) => ({ object, changed }));
+  await source.sql("large", "UPDATE pilots SET note = 'gone' WHERE id = 7");
+  expect(await pilots()).toEqual([{ object: "rows of public.pilots", changed: "on the source" }]);
+  await target.sql(here, "UPDATE pilots SET note = 'gone here' WHERE id = 8");
+  expect(await pilots()).toEqual([{ object: "rows of public.pilots", changed: undefined }]);
 });

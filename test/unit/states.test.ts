@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { noteStates, rowsOf } from "../../components/import/record.ts";
+import { noteStates, rowsOf, tablesToFingerprint } from "../../components/import/record.ts";
 import { compareStates, digest, digestAll, whoChanged } from "../../components/import/states.ts";
+import { makeTable } from "./table.ts";
 
 const states = fc
   .dictionary(fc.constantFrom("a", "b", "c"), fc.constantFrom("1", "2"))
@@ -62,6 +63,13 @@ describe("who has changed since a state was noted", () => {
     ).toBe("nowhere");
   });
 
+  test("is not known where only a large table's bytes were noted", () => {
+    expect(whoChanged({ stream: "cafe", columns: ["id"] }, { source: "1", target: "2" })).toBe(undefined);
+    expect(whoChanged({ stream: "cafe", source: "1", target: "1" }, { source: "2", target: "1" })).toBe(
+      "on the source",
+    );
+  });
+
   test("is nobody for what two sides still are, and somebody for each that is not", () => {
     fc.assert(
       fc.property(states, states, states, states, (source, target, laterSource, laterTarget) => {
@@ -69,12 +77,20 @@ describe("who has changed since a state was noted", () => {
         for (const object of ["a", "b", "c"]) {
           const now = { source: laterSource.get(object), target: laterTarget.get(object) };
           const who = whoChanged(noted.get(object) ?? {}, now);
-          expect(/source|both/.test(who)).toBe(source.get(object) !== now.source);
-          expect(["here", "on both sides"].includes(who)).toBe(target.get(object) !== now.target);
+          expect(/source|both/.test(who ?? "")).toBe(source.get(object) !== now.source);
+          expect(["here", "on both sides"].includes(who ?? "")).toBe(target.get(object) !== now.target);
         }
       }),
     );
   });
+});
+
+test("the smallest tables are read once more to be noted, as many as fit", () => {
+  const tables = [50, 10, 40, 90].map((bytes) => makeTable(`of_${bytes}`, { bytes }));
+  const names = (budget: number) => [...tablesToFingerprint(tables, budget)].map(({ name }) => name);
+  expect(names(60)).toEqual(["of_10", "of_40"]);
+  expect(names(9)).toEqual([]);
+  expect(names(1000)).toHaveLength(4);
 });
 
 test("no two tables' rows are called the same, whatever signs are in their names", () => {
