@@ -5,7 +5,7 @@ import { benchQuery } from "./query.ts";
 import { type Section, writeResults } from "./results.ts";
 import { benchUp } from "./up.ts";
 
-const BENCHES: Record<string, (options: { rounds: number; gigabytes: number }) => Promise<Section>> = {
+const BENCHES: Record<string, (options: { rounds: number; scale: number }) => Promise<Section | Section[]>> = {
   up: benchUp,
   query: benchQuery,
   import: benchImport,
@@ -15,16 +15,17 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     rounds: { type: "string", default: "3" },
-    gigabytes: { type: "string", default: "1" },
+    scale: { type: "string", default: "1" },
     help: { type: "boolean", short: "h" },
   },
 });
 const unknown = positionals.filter((name) => !(name in BENCHES));
 if (values.help || unknown.length > 0) {
-  console.log(`usage: npm run bench [-- ${Object.keys(BENCHES).join("|")} ...] [-- --rounds 3 --gigabytes 1]
+  console.log(`usage: npm run bench [-- ${Object.keys(BENCHES).join("|")} ...] [--rounds 3] [--scale 1]
 
 Measures, each against what one would use otherwise, in alternating rounds on this machine, and writes bench/RESULTS.md.
-Needs what script/bootstrap compose obtains.`);
+Needs what script/bootstrap compose obtains; pgcopydb is measured where it is installed. --scale is the size of the import's source:
+1 is about 2 GB.`);
   process.exit(unknown.length > 0 ? 2 : 0);
 }
 
@@ -33,7 +34,7 @@ const sections: Section[] = [];
 for (const name of chosen) {
   console.log(`bench: ${name}`);
   const bench = BENCHES[name];
-  if (bench) sections.push(await bench({ rounds: Number(values.rounds), gigabytes: Number(values.gigabytes) }));
+  if (bench) sections.push(...[await bench({ rounds: Number(values.rounds), scale: Number(values.scale) })].flat());
 }
 await writeResults(sections);
 console.log("bench: written to bench/RESULTS.md");

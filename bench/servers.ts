@@ -1,0 +1,69 @@
+/** Servers for the benchmarks: as a stack has them, in containers on this machine. */
+import { randomBytes } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { directAddress } from "../components/import/direct.ts";
+import { asArguments, tune } from "../components/server/tuning.ts";
+import { docker } from "../lib/docker.ts";
+import { type Address, withConnection } from "../lib/postgres.ts";
+
+/** The stack's database image, under a name of the benchmark's own. */
+export const IMAGE = "sectorwars-bench-database:15";
+export const NETWORK = "sectorwars-bench-import";
+const LABEL = "sectorwars.bench=import";
+/** What a stack gives its server by default. */
+const LIMITS = { memoryMiB: 2048, cpus: 2, maxConnections: 100 };
+const STARTS_WITHIN_MS = 60_000;
+
+/** One server, and the two ways to it. */
+export interface BenchServer {
+  container: string;
+  /** The way that spares Docker's proxy. */
+  address: Address;
+}
+
+const password = randomBytes(16).toString("hex");
+
+/** Variables for programs that take a password from the environment. */
+export const withPassword = { POSTGRES_PASSWORD: password, PGPASSWORD: password };
+
+/** Builds the image and the network. */
+export async function prepare(): Promise<void> {
+  const { databaseBase } = JSON.parse(await readFile(".local/images.json", "utf8"));
+  Object.assign(process.env, withPassword);
+  await docker(["build", "-q", "-t", IMAGE, "--build-arg", `BASE=${databaseBase}`, "images/database"]);
+  await docker(["network", "create", "--label", LABEL, NETWORK]);
+}
+
+/** Starts a server and waits until it answers. */
+export async function startServer(container: string): Promise<BenchServer> {
+  const { settings, shmMiB } = tune(LIMITS);
+  const configuration = { config_file: "/etc/postgresql/postgresql.conf", hba_file: "/etc/postgresql/pg_hba.conf" };
+  await docker([
+    "run",
+    "-d",
+    ...["--name", container, "--label", LABEL, "--network", NETWORK, "-p", "127.0.0.1::5432"],
+    ...["--memory", `${LIMITS.memoryMiB}m`, "--shm-size", `${shmMiB}m`],
+    ...["-e", "POSTGRES_PASSWORD", "-e", "POSTGRES_INITDB_ARGS=--encoding=UTF8 --locale=C.UTF-8 --data-checksums"],
+    ...[IMAGE, "postgres", ...asArguments({ ...configuration, ...settings })],
+  ]);
+  const port = Number((await docker(["port", container, "5432/tcp"])).trim().split(":").pop());
+  const published = { host: "127.0.0.1", port, database: "postgres", user: "postgres", password };
+  await withConnection(published, (client) => client.query("SELECT 1"), { patienceMs: STARTS_WITHIN_MS });
+  return { container, address: await directAddress(container, published, undefined) };
+}
+
+/** Seconds of CPU that a container has used since it started. */
+export async function cpuSeconds({ container }: BenchServer): Promise<number> {
+  const said = await docker([
+    ...["exec", container, "sh", "-c"],
+    "cat /sys/fs/cgroup/cpu.stat 2>/dev/null || cat /sys/fs/cgroup/cpuacct/cpuacct.usage",
+  ]);
+  const unified = /usage_usec (\d+)/.exec(said)?.[1];
+  return unified === undefined ? Number(said) / 1e9 : Number(unified) / 1e6;
+}
+
+/** Removes all of it. */
+export async function removeServers(...containers: string[]): Promise<void> {
+  await docker(["rm", "-f", "-v", ...containers]).catch(() => {});
+  await docker(["network", "rm", NETWORK]).catch(() => {});
+}
