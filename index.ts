@@ -1,51 +1,57 @@
 /** The stack, in the order in which it comes to be. */
-import * as pulumi from "@pulumi/pulumi";
+import { Databases } from "./components/databases/databases.ts";
+import { HandOver } from "./components/handover/handover.ts";
 import { NeonImport } from "./components/import/neon-import.ts";
+import { Migrations } from "./components/migrations/migrations.ts";
 import { Privileges } from "./components/privileges/privileges.ts";
-import { ROLE_NAMES } from "./components/roles/names.ts";
 import { Roles } from "./components/roles/roles.ts";
+import { urlsFor } from "./components/roles/urls.ts";
+import { Seed } from "./components/seed/seed.ts";
 import { DatabaseServer } from "./components/server/database-server.ts";
 import { readSettings } from "./components/settings.ts";
 
 const settings = readSettings();
-const { stack, bootstrap, database, passwordVersion, readonlyDenyList: denyList } = settings;
+const { stack, bootstrap, database, passwordVersion, dockerHost, readonlyDenyList: denyList } = settings;
 
 const server = new DatabaseServer("database", { ...settings, keepData: settings.keepDataOnDestroy });
-const { host, port, superuser, superuserPassword, volume } = server;
+const { host, port, alias, superuser, superuserPassword, volume, engine } = server;
 const access = { host, port, superuser, superuserPassword, passwordVersion, volume };
+const base = { ...access, stack, database, alias, network: server.networkName, dockerHost };
 
 const roles = new Roles("roles", { ...access, ready: server.ready });
+const { owner, app } = roles.access;
 
-const data = new NeonImport("import", {
-  ...access,
-  stack,
-  database,
-  denyList,
-  bootstrap,
-  bootstrapChosen: settings.bootstrapChosen,
-  owner: ROLE_NAMES.owner,
-  container: server.containerName,
-  network: server.networkName,
-  alias: server.alias,
-  image: server.imageId,
-  newerImage: settings.newerPostgres,
-  jobs: settings.importJobs,
-  dockerHost: settings.dockerHost,
-  safetyCopy: settings.safetyCopy,
-  selection: settings.selection,
-  after: [roles.ready],
-});
+const { bootstrapChosen, safetyCopy, selection } = settings;
+const source = { bootstrap, bootstrapChosen, safetyCopy, selection };
+const means = { newerImage: settings.newerPostgres, jobs: settings.importJobs };
+const target = { container: server.containerName, image: server.imageId, owner: owner.name, denyList };
+const data = new NeonImport("import", { ...base, ...source, ...means, ...target, after: [roles.ready] });
 
-new Privileges("privileges", { ...access, database, denyList, after: [data.ready] });
+const privileges = new Privileges("privileges", { ...access, database, denyList, after: [data.ready] });
 
-const url = (role: string, password: pulumi.Output<string>) =>
-  pulumi.secret(pulumi.interpolate`postgresql://${role}:${password}@${host}:${port}/${database}`);
+const names = { names: settings.databases, droppable: settings.droppableDatabases, provider: roles.provider };
+const databases = new Databases("databases", { ...base, ...means, ...target, ...names, after: [privileges.ready] });
+
+const { migrations: migrating, seed: seeding, handover: passing } = settings;
+const migrations =
+  migrating && new Migrations("migrations", { ...base, ...migrating, owner, engine, after: [privileges.ready] });
+const schema = { revision: migrations?.revision, after: [migrations?.ready ?? privileges.ready] };
+
+const seed = seeding && new Seed("seed", { ...base, ...seeding, ...schema, owner: owner.name });
+
+const login = passing?.role === "owner" ? owner : app;
+const logins = Object.fromEntries(Object.entries(databases.access).map(([name, of]) => [name, of.app]));
+const after = [...schema.after, ...databases.ready, ...(seed ? [seed.ready] : [])];
+const handover =
+  passing && new HandOver("handover", { ...base, ...passing, login, logins, image: server.imageName, after });
 
 export const container = server.containerName;
 export const postgresVersion = server.version;
 export const address = `${host}:${port}/${database}`;
 export const imported = data.summary;
-export const urls = {
-  superuser: url(superuser, superuserPassword),
-  ...Object.fromEntries(Object.entries(roles.access).map(([key, role]) => [key, url(role.name, role.password)])),
-};
+export const revision = schema.revision;
+export const seeded = seed?.rows;
+export const adminPassword = seed?.adminPassword;
+export const handedOver = handover?.summary;
+export const databaseUrls = databases.urls;
+export const urls = urlsFor(base, { superuser: { name: superuser, password: superuserPassword }, ...roles.access });

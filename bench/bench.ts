@@ -1,5 +1,6 @@
 /** `npm run bench`: figures side by side with what a user would pick instead, written to bench/RESULTS.md. */
 import { parseArgs } from "node:util";
+import { benchApplication } from "./application.ts";
 import { benchImport } from "./import.ts";
 import { benchQuery } from "./query.ts";
 import { type Section, writeResults } from "./results.ts";
@@ -7,6 +8,7 @@ import { benchUp } from "./up.ts";
 
 const BENCHES: Record<string, (options: { rounds: number; scale: number }) => Promise<Section | Section[]>> = {
   up: benchUp,
+  application: benchApplication,
   query: benchQuery,
   import: benchImport,
 };
@@ -24,7 +26,7 @@ if (values.help || unknown.length > 0) {
   console.log(`usage: npm run bench [-- ${Object.keys(BENCHES).join("|")} ...] [--rounds 3] [--scale 1]
 
 Measures, each against what one would use otherwise, in alternating rounds on this machine, and writes bench/RESULTS.md.
-Needs what script/bootstrap compose obtains; pgcopydb is measured where it is installed. --scale is the size of the import's source:
+Needs what script/bootstrap compose migrations obtains; pgcopydb is measured where it is installed. --scale is the size of the import's source:
 1 is about 2 GB.`);
   process.exit(unknown.length > 0 ? 2 : 0);
 }

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { namesFor } from "../components/server/naming.ts";
-import { docker } from "../lib/docker.ts";
+import { composeCommand } from "../lib/docker.ts";
 import { makeStack } from "./pulumi.ts";
 import { figure, ratio, type Section, seconds } from "./results.ts";
 
@@ -30,15 +30,6 @@ services:
 volumes:
   data:
 `;
-
-/** `docker compose` as a plug-in, or as the program that script/bootstrap builds. */
-async function composeCommand(): Promise<string[]> {
-  const isPlugin = await docker(["compose", "version"]).then(
-    () => true,
-    () => false,
-  );
-  return isPlugin ? ["docker", "compose"] : ["docker-compose"];
-}
 
 export async function benchUp({ rounds }: { rounds: number }): Promise<Section> {
   const [program = "docker", ...first] = await composeCommand();

@@ -20,6 +20,10 @@ interface Status {
   connections?: { used: number; max: number };
   /** What was imported, and whether its mark is still in the database. */
   import?: ImportSummary & { markPresent: boolean };
+  /** The schema's revision, where migrations run. */
+  revision?: string | null;
+  /** What the application was given, and whether its pools fit. */
+  handover?: StackOutputs["handedOver"];
   roles: Record<string, string>;
 }
 
@@ -74,6 +78,8 @@ async function readStatus(stack: string): Promise<Status> {
     state,
     healthy: running && container.health !== "unhealthy",
     address: outputs.address,
+    revision: outputs.revision,
+    handover: outputs.handedOver,
     roles: {},
   };
   if (!running) return status;
@@ -105,6 +111,9 @@ export function describe(status: Status): string {
         } ${imported.source} at ` +
           `${imported.finishedAt}${imported.markPresent ? "" : "; ITS MARK IS GONE: the database was replaced since"}`,
     ],
+    ["revision", status.revision ?? undefined],
+    ["handover", status.handover && `${status.handover.target} database, by ${status.handover.file}`],
+    ["pools", status.handover?.pools.sum],
     ["roles", roles.length > 0 ? roles.join(", ") : undefined],
   ];
   const shown = lines.filter(([, value]) => value !== undefined);

@@ -1,7 +1,8 @@
 /** The only reader of configuration: checks the settings against each other and freezes them. */
 import { createHash } from "node:crypto";
 import * as pulumi from "@pulumi/pulumi";
-import { baseImage, type KnownImages, newerImage, readImages } from "../lib/images.ts";
+import { baseImage, type KnownImages, newerImage, pythonImage, readImages } from "../lib/images.ts";
+import { type PoolBudget, type Pools, poolBudget } from "./handover/pool-budget.ts";
 import { defaultIdentityFile } from "./import/identity-file.ts";
 import { parseSelection, type RawSelection } from "./import/selection-settings.ts";
 import type { SafetyCopySettings } from "./import/types.ts";
@@ -36,6 +37,60 @@ export interface Settings {
   readonly newerPostgres: string;
   /** Docker engine; undefined is the environment's, or the local one. */
   readonly dockerHost: string | undefined;
+  /** Further databases in the same server. */
+  readonly databases: readonly string[];
+  /** Those that may be dropped when they are no longer among them. */
+  readonly droppableDatabases: readonly string[];
+  /** Undefined where no Alembic project is named. */
+  readonly migrations: MigrationsSettings | undefined;
+  /** Undefined where nothing is seeded. */
+  readonly seed: SeedSettings | undefined;
+  /** Undefined where no application is named. */
+  readonly handover: HandOverSettings | undefined;
+}
+
+/** How the application's schema is kept at a revision. */
+export interface MigrationsSettings {
+  /** Folder of the Alembic project. */
+  readonly folder: string;
+  /** Image to run in; undefined is the project's own. */
+  readonly image: string | undefined;
+  readonly arguments: readonly string[];
+  /** The wanted revision, or `head`. */
+  readonly revision: string;
+  readonly allowDowngrade: boolean;
+  /** Python image that the project's own migrations image is built on. */
+  readonly pythonImage: string;
+}
+
+/** The essential rows. */
+export interface SeedSettings {
+  /** Files and folders beside the project's own. */
+  readonly files: readonly string[];
+  /** Name of the administrator. */
+  readonly admin: string;
+  /** SQL expression that makes a hash of the password `$1`. */
+  readonly passwordHash: string;
+}
+
+/** How the application gets the database. */
+export interface HandOverSettings {
+  /** The application's folder. */
+  readonly folder: string;
+  /** The file of variables in it. */
+  readonly file: string;
+  readonly target: "local" | "neon";
+  /** Whom the services log in as. */
+  readonly role: "app" | "owner";
+  /** What the application's Compose file calls its database, and the network. */
+  readonly service: string;
+  readonly networkKey: string;
+  /** Services of it that get the superuser's variables. */
+  readonly superuserServices: readonly string[];
+  readonly pools: Pools;
+  /** Seconds. */
+  readonly poolTimeout: number;
+  readonly budget: PoolBudget;
 }
 
 /** The settings as they are written: the keys of Pulumi.yaml's `config`, with its defaults filled in. */
@@ -60,6 +115,29 @@ export interface RawSettings {
   importMasks: string[];
   baseImage: string;
   dockerHost: string;
+  alembic: string;
+  alembicImage: string;
+  alembicArguments: string[];
+  alembicRevision: string;
+  alembicDowngrade: boolean;
+  seed: string;
+  seedFiles: string[];
+  seedAdmin: string;
+  seedPasswordHash: string;
+  application: string;
+  handoverFile: string;
+  handoverTarget: string;
+  handoverRole: string;
+  composeService: string;
+  composeNetwork: string;
+  composeSuperusers: string[];
+  poolServices: number;
+  poolWorkers: number;
+  poolSize: number;
+  poolOverflow: number;
+  poolTimeout: number;
+  databases: string[];
+  droppableDatabases: string[];
 }
 
 /** What the settings depend on besides the configuration. */
@@ -92,6 +170,29 @@ const KEYS: ReadonlyArray<keyof RawSettings> = [
   "importMasks",
   "baseImage",
   "dockerHost",
+  "alembic",
+  "alembicImage",
+  "alembicArguments",
+  "alembicRevision",
+  "alembicDowngrade",
+  "seed",
+  "seedFiles",
+  "seedAdmin",
+  "seedPasswordHash",
+  "application",
+  "handoverFile",
+  "handoverTarget",
+  "handoverRole",
+  "composeService",
+  "composeNetwork",
+  "composeSuperusers",
+  "poolServices",
+  "poolWorkers",
+  "poolSize",
+  "poolOverflow",
+  "poolTimeout",
+  "databases",
+  "droppableDatabases",
 ];
 
 /** Major version of Node from which on all that the program uses is there. */
@@ -159,6 +260,39 @@ export function resolveSettings(raw: RawSettings, { stack, neonUrlIsSet, images 
     "readonlyDenyList",
     "give names of tables, with * for any characters",
   );
+  // A role's name is the database's and a few letters more, and one of each belongs to the stack.
+  const taken = new Set([raw.database, `${raw.database}_test`, "postgres", "sectorwars", "template0", "template1"]);
+  check(
+    raw.databases.every((name) => /^[a-z][a-z0-9_]{0,40}$/.test(name) && !taken.has(name)) &&
+      new Set(raw.databases).size === raw.databases.length,
+    "databases",
+    "give names of up to 41 small letters, digits and _, a letter first, each once, and none that the stack has already",
+  );
+  check(["auto", "always", "never"].includes(raw.seed), "seed", "choose auto, always or never");
+  check(raw.seedAdmin.trim() !== "", "seedAdmin", "give a name");
+  check(raw.seedPasswordHash.includes("$1"), "seedPasswordHash", "give an SQL expression with $1 for the password");
+  check(["local", "neon"].includes(raw.handoverTarget), "handoverTarget", "choose local or neon");
+  check(["app", "owner"].includes(raw.handoverRole), "handoverRole", "choose app or owner");
+  check(raw.handoverFile.trim() !== "", "handoverFile", "name a file, for instance .env");
+  for (const key of ["composeService", "composeNetwork"] as const) {
+    check(/^[a-zA-Z0-9._-]+$/.test(raw[key]), key, "give the name that the Compose file has");
+  }
+  for (const key of ["poolServices", "poolWorkers", "poolSize", "poolTimeout"] as const) {
+    check(whole(raw[key], 1, 10_000), key, "give a whole number, at least 1");
+  }
+  check(whole(raw.poolOverflow, 0, 10_000), "poolOverflow", "give a whole number, 0 or more");
+  if (raw.application) {
+    const budget = poolBudget(poolsOf(raw), raw.maxConnections);
+    if (!budget.fits) {
+      wrong.push(
+        `maxConnections is ${raw.maxConnections}: the application's pools do not fit. ${budget.sum}. Raise maxConnections, or lower ` +
+          `poolSize, poolOverflow or poolWorkers`,
+      );
+    }
+  }
+  // An imported database has its rows.
+  const seeds = raw.seed === "always" || (raw.seed === "auto" && bootstrap === "empty" && raw.alembic !== "");
+  check(/^[\w.@+-]+$/.test(raw.alembicRevision), "alembicRevision", "give a revision's id, head or base");
   if (wrong.length > 0) throw new pulumi.RunError(`Settings of the stack "${stack}":\n  ${wrong.join("\n  ")}`);
 
   return Object.freeze({
@@ -179,6 +313,11 @@ export function resolveSettings(raw: RawSettings, { stack, neonUrlIsSet, images 
     baseImage: raw.baseImage === "auto" ? baseImage(images) : raw.baseImage,
     newerPostgres: newerImage(images),
     dockerHost: raw.dockerHost === "auto" ? undefined : raw.dockerHost,
+    databases: Object.freeze([...raw.databases]),
+    droppableDatabases: Object.freeze([...raw.droppableDatabases]),
+    seed: seeds ? seedOf(raw) : undefined,
+    handover: raw.application ? handoverOf(raw) : undefined,
+    migrations: raw.alembic ? migrationsOf(raw, pythonImage(images)) : undefined,
   });
 }
 
@@ -192,6 +331,45 @@ function safetyCopyOf(raw: RawSettings, bootstrap: string): SafetyCopySettings |
     recipient: raw.safetyRecipient === "auto" ? undefined : raw.safetyRecipient,
   });
 }
+
+const poolsOf = (raw: RawSettings): Pools =>
+  Object.freeze({
+    services: raw.poolServices,
+    workers: raw.poolWorkers,
+    size: raw.poolSize,
+    overflow: raw.poolOverflow,
+  });
+
+const seedOf = (raw: RawSettings): SeedSettings =>
+  Object.freeze({
+    files: Object.freeze([...raw.seedFiles]),
+    admin: raw.seedAdmin,
+    passwordHash: raw.seedPasswordHash,
+  });
+
+const handoverOf = (raw: RawSettings): HandOverSettings =>
+  Object.freeze({
+    folder: raw.application,
+    file: raw.handoverFile,
+    target: raw.handoverTarget as HandOverSettings["target"],
+    role: raw.handoverRole as HandOverSettings["role"],
+    service: raw.composeService,
+    networkKey: raw.composeNetwork,
+    superuserServices: Object.freeze([...raw.composeSuperusers]),
+    pools: poolsOf(raw),
+    poolTimeout: raw.poolTimeout,
+    budget: poolBudget(poolsOf(raw), raw.maxConnections),
+  });
+
+const migrationsOf = (raw: RawSettings, python: string): MigrationsSettings =>
+  Object.freeze({
+    folder: raw.alembic,
+    image: raw.alembicImage === "auto" ? undefined : raw.alembicImage,
+    arguments: Object.freeze([...raw.alembicArguments]),
+    revision: raw.alembicRevision,
+    allowDowngrade: raw.alembicDowngrade,
+    pythonImage: python,
+  });
 
 /**
  * Says which keys of the configuration nobody knows, so that a slip of the pen is not a setting silently ignored.
@@ -254,6 +432,29 @@ export function readSettings(): Settings {
     importMasks: config.requireObject<string[]>("importMasks"),
     baseImage: config.require("baseImage"),
     dockerHost: config.require("dockerHost"),
+    alembic: config.require("alembic"),
+    alembicImage: config.require("alembicImage"),
+    alembicArguments: config.requireObject<string[]>("alembicArguments"),
+    alembicRevision: config.require("alembicRevision"),
+    alembicDowngrade: config.requireBoolean("alembicDowngrade"),
+    seed: config.require("seed"),
+    seedFiles: config.requireObject<string[]>("seedFiles"),
+    seedAdmin: config.require("seedAdmin"),
+    seedPasswordHash: config.require("seedPasswordHash"),
+    application: config.require("application"),
+    handoverFile: config.require("handoverFile"),
+    handoverTarget: config.require("handoverTarget"),
+    handoverRole: config.require("handoverRole"),
+    composeService: config.require("composeService"),
+    composeNetwork: config.require("composeNetwork"),
+    composeSuperusers: config.requireObject<string[]>("composeSuperusers"),
+    poolServices: config.requireNumber("poolServices"),
+    poolWorkers: config.requireNumber("poolWorkers"),
+    poolSize: config.requireNumber("poolSize"),
+    poolOverflow: config.requireNumber("poolOverflow"),
+    poolTimeout: config.requireNumber("poolTimeout"),
+    databases: config.requireObject<string[]>("databases"),
+    droppableDatabases: config.requireObject<string[]>("droppableDatabases"),
   };
   return resolveSettings(raw, {
     stack: pulumi.getStack(),

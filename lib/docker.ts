@@ -1,5 +1,6 @@
 /** The Docker command line, for what is done beside Pulumi's resources: short-lived containers, logs, health. */
 import { spawn } from "node:child_process";
+import { Readable } from "node:stream";
 import { currentScope } from "./scope.ts";
 
 /** A docker command that failed: its arguments (never its input, which may hold a password) and what it said. */
@@ -17,8 +18,8 @@ export class DockerError extends Error {
 export interface DockerOptions {
   /** Docker engine, as DOCKER_HOST names it; the environment's, or the local one, if left out. */
   host?: string;
-  /** Text for the command's standard input. Secrets go this way: arguments show in ps, variables in docker inspect. */
-  input?: string;
+  /** Text or a stream for the command's standard input. Secrets go this way: arguments show in ps, variables in docker inspect. */
+  input?: string | Readable;
   /** Milliseconds after which the command is killed and fails. */
   timeoutMs?: number;
   /** Keeps standard input open behind the text until the command ends, so that a container sees when this process is gone. */
@@ -58,8 +59,11 @@ export async function docker(args: readonly string[], options: DockerOptions = {
   });
   // A command that ends before it has read its input breaks the pipe; its exit code says what happened.
   child.stdin.on("error", () => {});
-  child.stdin.write(options.input ?? "");
-  if (!options.holdInput) child.stdin.end();
+  if (options.input instanceof Readable) options.input.pipe(child.stdin);
+  else {
+    child.stdin.write(options.input ?? "");
+    if (!options.holdInput) child.stdin.end();
+  }
   return promise.finally(() => clearTimeout(timer));
 }
 
@@ -111,4 +115,13 @@ export async function removeContainers(label: string, options: DockerOptions = {
   const ids = (await docker(["ps", "-aq", "--filter", `label=${label}`], options)).split("\n").filter(Boolean);
   if (ids.length > 0) await docker(["rm", "-f", "-v", ...ids], options);
   return ids.length;
+}
+
+/** `docker compose` as a plug-in, or as the program that script/bootstrap builds, which is then on PATH. */
+export async function composeCommand(): Promise<string[]> {
+  const isPlugin = await docker(["compose", "version"]).then(
+    () => true,
+    () => false,
+  );
+  return isPlugin ? ["docker", "compose"] : ["docker-compose"];
 }

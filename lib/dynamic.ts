@@ -16,6 +16,7 @@ export function providerOnDisk(module: string): Provider {
     return (await import(pathToFileURL(`${process.cwd()}/${module}`).href)).provider;
   };
   return {
+    check: async (olds, news) => (await load()).check?.(olds, news) ?? { inputs: news },
     diff: async (id, olds, news) => (await load()).diff?.(id, olds, news) ?? { changes: false },
     create: async (inputs) => (await load()).create(inputs),
     read: async (id, props) => (await load()).read?.(id, props) ?? { id, props },

@@ -1,6 +1,7 @@
 /** What the commands know of a stack: its outputs, read through the Pulumi CLI. */
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
+import type { PoolBudget } from "../components/handover/pool-budget.ts";
 import type { ImportSummary } from "../components/import/types.ts";
 import { namesFor } from "../components/server/naming.ts";
 import type { Address } from "./postgres.ts";
@@ -15,6 +16,10 @@ export interface StackOutputs {
   postgresVersion: string;
   address: string;
   imported: ImportSummary | null;
+  /** The schema's revision; not there where no migrations run. */
+  revision?: string | null;
+  /** Not there where nothing is handed over. */
+  handedOver?: { file: string; target: string; pools: PoolBudget };
   urls: Record<string, string>;
 }
 

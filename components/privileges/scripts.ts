@@ -1,7 +1,7 @@
 /** The SQL that prepares a database, filled in for one stack. The import runs it in the database it loads aside. */
 import { readFileSync } from "node:fs";
 import { fillIn } from "../../lib/postgres.ts";
-import { ROLE_NAMES } from "../roles/names.ts";
+import { ROLE_NAMES, type RoleKey } from "../roles/names.ts";
 
 /** A LIKE pattern for a name in which * stands for any characters; `_` and `%` stand for themselves. */
 export function likePattern(name: string): string {
@@ -15,9 +15,14 @@ const arrayLiteral = (texts: readonly string[]) =>
 /**
  * Extensions, then privileges, as one script for the superuser.
  * @param denyList tables that readonly must not read, with * for any characters.
+ * @param roles the database's own roles, where they are not the stack's.
  */
-export function preparationScript(database: string, denyList: readonly string[]): string {
-  const variables = { database, ...ROLE_NAMES, denied: arrayLiteral(denyList.map(likePattern)) };
+export function preparationScript(
+  database: string,
+  denyList: readonly string[],
+  roles: Readonly<Record<RoleKey, string>> = ROLE_NAMES,
+): string {
+  const variables = { database, ...roles, denied: arrayLiteral(denyList.map(likePattern)) };
   return ["sql/extensions.sql", "sql/privileges.sql"]
     .map((file) => fillIn(readFileSync(file, "utf8"), variables))
     .join("\n");

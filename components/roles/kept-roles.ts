@@ -8,10 +8,12 @@ import { ROLE_NAMES } from "./names.ts";
 
 const SUFFIX = "__kept";
 
+const STACK_ROLES: readonly string[] = Object.values(ROLE_NAMES);
+
 /** Renames the roles that a former stack left on the volume. Does nothing on a new cluster. */
-export async function setAside(address: Address): Promise<void> {
+export async function setAside(address: Address, names: readonly string[] = STACK_ROLES): Promise<void> {
   await withConnection(address, async (client) => {
-    for (const name of Object.values(ROLE_NAMES)) {
+    for (const name of names) {
       const { rows } = await client.query<{ rolname: string }>(
         "SELECT rolname FROM pg_roles WHERE rolname IN ($1, $2)",
         [name, name + SUFFIX],
@@ -24,10 +26,10 @@ export async function setAside(address: Address): Promise<void> {
 }
 
 /** Gives the roles that were set aside their names back, with the passwords of the new ones. Returns which they were. */
-export async function takeBack(address: Address): Promise<string[]> {
+export async function takeBack(address: Address, names: readonly string[] = STACK_ROLES): Promise<string[]> {
   return withConnection(address, async (client) => {
     const taken: string[] = [];
-    for (const name of Object.values(ROLE_NAMES)) {
+    for (const name of names) {
       const { rows } = await client.query<{ rolname: string; rolpassword: string }>(
         "SELECT rolname, rolpassword FROM pg_authid WHERE rolname = ANY ($1)",
         [[name, name + SUFFIX]],

@@ -12,3 +12,11 @@ export const ROLE_NAMES = {
 
 /** What a role is for; its name follows from it. */
 export type RoleKey = keyof typeof ROLE_NAMES;
+
+/** The roles of a further database: its own three, and the stack's monitor. */
+export const rolesOf = (database: string): Readonly<Record<RoleKey, string>> => ({
+  owner: `${database}_owner`,
+  app: `${database}_app`,
+  readonly: `${database}_readonly`,
+  monitor: ROLE_NAMES.monitor,
+});

@@ -6,7 +6,7 @@ import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { ROLE_NAMES, type RoleKey } from "./names.ts";
 
 /** Alphanumeric: a `%` breaks Alembic's configuration, other signs break URLs. 32 of them are 190 bits. */
-const PASSWORD = { length: 32, special: false };
+export const PASSWORD = { length: 32, special: false };
 
 /** The server whose roles these are. */
 export interface RolesArgs {
@@ -33,6 +33,8 @@ export class Roles extends pulumi.ComponentResource {
   readonly access: Readonly<Record<RoleKey, RoleAccess>>;
   /** Whoever depends on this finds all roles there, with their passwords set. */
   readonly ready: pulumi.Resource;
+  /** Makes roles as the superuser. */
+  readonly provider: postgresql.Provider;
 
   constructor(name: string, args: RolesArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:roles:Roles", name, {}, opts);
@@ -49,6 +51,7 @@ export class Roles extends pulumi.ComponentResource {
       { parent: this, dependsOn: args.ready },
     );
 
+    this.provider = provider;
     let last: pulumi.Resource = args.ready;
     const createRole = (key: RoleKey, more: Partial<postgresql.RoleArgs> = {}): RoleAccess => {
       const role = ROLE_NAMES[key];

@@ -1,11 +1,9 @@
 /** The PostgreSQL server in Docker: network, data volume, image, container, and the moment it can be used. */
-import { createHash } from "node:crypto";
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomPassword } from "@pulumi/random";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
+import { folderHash } from "../../lib/folder-hash.ts";
 import { namesFor } from "./naming.ts";
 import { asArguments, tune } from "./tuning.ts";
 
@@ -51,6 +49,8 @@ export class DatabaseServer extends pulumi.ComponentResource {
   readonly networkName: pulumi.Output<string>;
   /** The built image; it has pg_dump and psql of the server's version. */
   readonly imageId: pulumi.Output<string>;
+  /** The same image's name, for those who start containers without Pulumi. */
+  readonly imageName: string;
   /** The server's name inside the network. */
   readonly alias: string;
   readonly superuser = "postgres";
@@ -58,6 +58,8 @@ export class DatabaseServer extends pulumi.ComponentResource {
   /** The server's version, for instance 15.14. */
   readonly version: pulumi.Output<string>;
   readonly volume: docker.Volume;
+  /** The engine's provider, where it is not the environment's engine. */
+  readonly engine: docker.Provider | undefined;
   readonly ready: pulumi.Resource;
 
   constructor(name: string, args: DatabaseServerArgs, opts?: pulumi.ComponentResourceOptions) {
@@ -69,6 +71,7 @@ export class DatabaseServer extends pulumi.ComponentResource {
     const engine = args.dockerHost ? new docker.Provider("engine", { host: args.dockerHost }, own) : undefined;
     const onEngine = { ...own, provider: engine };
     const tuning = tune(args);
+    const imageName = `${names.image}:15`;
 
     const host = checkHost();
     const network = new docker.Network("network", { name: names.network, labels }, { ...onEngine, dependsOn: host });
@@ -83,9 +86,11 @@ export class DatabaseServer extends pulumi.ComponentResource {
     this.alias = names.alias;
     this.networkName = network.name;
     this.imageId = image.imageId;
+    this.imageName = imageName;
     this.superuserPassword = password.result;
     this.version = ready.version;
     this.volume = volume;
+    this.engine = engine;
     this.ready = ready;
     this.registerOutputs({
       host: this.host,
@@ -128,7 +133,7 @@ export class DatabaseServer extends pulumi.ComponentResource {
       return new docker.RemoteImage(
         "image",
         {
-          name: `${names.image}:15`,
+          name: imageName,
           build: { context: IMAGE_FOLDER, buildArgs: { BASE: args.baseImage }, dockerfile: "Dockerfile" },
           triggers: { base: args.baseImage, files: folderHash(IMAGE_FOLDER) },
           keepLocally: true,
@@ -267,18 +272,4 @@ class ServerReady extends ResourceOnDisk {
   constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
     super("server:ServerReady", "components/server/readiness.ts", name, inputs, ["version", "fingerprint"], opts);
   }
-}
-
-/** One value for the content of a folder's files, their names included. */
-export function folderHash(folder: string): string {
-  const hash = createHash("sha256");
-  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true }).sort((a, b) =>
-    join(a.parentPath, a.name) < join(b.parentPath, b.name) ? -1 : 1,
-  )) {
-    if (!entry.isFile()) continue;
-    const path = join(entry.parentPath, entry.name);
-    const content = readFileSync(path);
-    hash.update(`${path}\0${content.length}\0`).update(content);
-  }
-  return hash.digest("hex").slice(0, 16);
 }

@@ -211,6 +211,8 @@ export class TestStack {
     await rm(`Pulumi.${this.name}.yaml`, { force: true });
     await rm(`reports/${this.name}`, { recursive: true, force: true });
     for (const copy of await this.safetyCopies()) await rm(copy, { recursive: true, force: true });
-    await docker(["image", "rm", `${this.names.image}:15`]).catch(() => {});
+    for (const image of [`${this.names.image}:15`, `sectorwars-migrations-${this.name}:latest`]) {
+      await docker(["image", "rm", image]).catch(() => {});
+    }
   }
 }

@@ -220,7 +220,7 @@ test("an engine that does not know a pace for the start gets a middling one", as
 
 describe("a folder's hash", () => {
   const inFolder = async (files: Record<string, string>): Promise<string> => {
-    const { folderHash } = await import("../../components/server/database-server.ts");
+    const { folderHash } = await import("../../lib/folder-hash.ts");
     const folder = mkdtempSync(join(tmpdir(), "folder-hash-"));
     const here = process.cwd();
     try {

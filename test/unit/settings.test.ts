@@ -31,6 +31,29 @@ const RAW: RawSettings = {
   importMasks: [],
   baseImage: "auto",
   dockerHost: "auto",
+  alembic: "",
+  alembicImage: "auto",
+  alembicArguments: [],
+  alembicRevision: "head",
+  alembicDowngrade: false,
+  seed: "auto",
+  seedFiles: [],
+  seedAdmin: "admin",
+  seedPasswordHash: "crypt($1, gen_salt('bf'))",
+  application: "",
+  handoverFile: ".env",
+  handoverTarget: "local",
+  handoverRole: "app",
+  composeService: "database",
+  composeNetwork: "sectorwars-network",
+  composeSuperusers: ["region-manager"],
+  poolServices: 1,
+  poolWorkers: 1,
+  poolSize: 5,
+  poolOverflow: 10,
+  poolTimeout: 30,
+  databases: [],
+  droppableDatabases: [],
 };
 const AROUND: Surroundings = { stack: "dev", neonUrlIsSet: false, images: {} };
 
@@ -49,6 +72,33 @@ function complaint(raw: Partial<RawSettings>): string {
   }
   throw new Error("nothing was wrong");
 }
+
+describe("what the application gets", () => {
+  test.each<[Partial<RawSettings>, string]>([
+    [{ seed: "yes" }, 'seed is "yes": choose auto, always or never'],
+    [{ seedAdmin: " " }, 'seedAdmin is " ": give a name'],
+    [
+      { seedPasswordHash: "md5('x')" },
+      "seedPasswordHash is \"md5('x')\": give an SQL expression with $1 for the password",
+    ],
+    [{ handoverTarget: "cloud" }, 'handoverTarget is "cloud": choose local or neon'],
+    [{ handoverRole: "postgres" }, 'handoverRole is "postgres": choose app or owner'],
+    [{ handoverFile: "" }, 'handoverFile is "": name a file, for instance .env'],
+    [{ composeService: "a b" }, 'composeService is "a b": give the name that the Compose file has'],
+    [{ poolSize: 0 }, "poolSize is 0: give a whole number, at least 1"],
+    [{ poolOverflow: -1 }, "poolOverflow is -1: give a whole number, 0 or more"],
+    [{ alembicRevision: "head; rm" }, 'alembicRevision is "head; rm": give a revision\'s id, head or base'],
+  ])("%j is refused", (raw, message) => {
+    expect(complaint(raw)).toBe(message);
+  });
+
+  test.each([["East"], ["sectorwars_dev"], ["sectorwars_dev_test"], ["postgres"], ["sectorwars"], ["1st"]])(
+    "%s is no name for a further database",
+    (name) => {
+      expect(complaint({ databases: [name] })).toContain("databases is");
+    },
+  );
+});
 
 describe("the settings that nobody changed", () => {
   test("are completed for the stack dev", () => {
@@ -70,7 +120,44 @@ describe("the settings that nobody changed", () => {
       baseImage: "postgres:15-alpine",
       newerPostgres: "postgres:18-alpine",
       dockerHost: undefined,
+      databases: [],
+      droppableDatabases: [],
+      migrations: undefined,
+      seed: undefined,
+      handover: undefined,
     });
+  });
+
+  test("migrate where an Alembic project is named, in an image that was found", () => {
+    const images = { python: "python:mine" };
+    expect(resolve({ alembic: "../game" }, { images }).migrations).toEqual({
+      folder: "../game",
+      image: undefined,
+      arguments: [],
+      revision: "head",
+      allowDowngrade: false,
+      pythonImage: "python:mine",
+    });
+    expect(resolve({ alembic: "../game", alembicImage: "game:1" }).migrations?.image).toBe("game:1");
+  });
+
+  test.each([
+    ["auto", "empty", "../game", true],
+    ["auto", "empty", "", false],
+    ["auto", "sample", "../game", false],
+    ["always", "neon", "", true],
+    ["never", "empty", "../game", false],
+  ])("seed %s into %s, migrated in %j: %s", (seed, bootstrap, alembic, isSeeded) => {
+    expect(resolve({ seed, bootstrap, alembic }).seed !== undefined).toBe(isSeeded);
+  });
+
+  test("sum up the pools only for an application that gets the database", () => {
+    expect(resolve({ poolWorkers: 4 }).handover).toBeUndefined();
+    expect(resolve({ application: "../game" }).handover?.budget.wanted).toBe(30);
+    expect(complaint({ application: "../game", poolWorkers: 4 })).toBe(
+      "maxConnections is 100: the application's pools do not fit. 1 service x 4 workers x 2 engines (sync, async) x (pool 5 + " +
+        "overflow 10) = 120 of 97 (max_connections 100 less 3 reserved). Raise maxConnections, or lower poolSize, poolOverflow or poolWorkers",
+    );
   });
 
   test("take the images that were found or built", () => {
@@ -289,10 +376,7 @@ describe("the settings as Pulumi has them", () => {
   });
 
   test("are refused when one of them is unknown", async () => {
-    const known =
-      "bootstrap, database, port, memory, cpus, maxConnections, passwordVersion, readonlyDenyList, keepDataOnDestroy, " +
-      "importJobs, safetyCopy, safetyCopyFolder, safetyRecipient, safetyIdentity, importExclude, importSchemaOnly, " +
-      "importSubset, importMasks, baseImage, dockerHost";
+    const known = Object.keys(RAW).join(", ");
     await configure({ ...RAW, prot: 5434 });
     expect(() => readSettings()).toThrow(
       new pulumi.RunError(`Unknown setting: prot. Known: ${known}. Remove one with: pulumi config rm prot`),

@@ -1,0 +1,61 @@
+/** From nothing to an application that works: database, migrations, seed data, hand-over, four services healthy. */
+import { execFile } from "node:child_process";
+import { cp, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { composeCommand } from "../lib/docker.ts";
+import { makeStack } from "./pulumi.ts";
+import { figure, type Section, seconds } from "./results.ts";
+
+const run = promisify(execFile);
+const STACK = "bench";
+
+export async function benchApplication({ rounds }: { rounds: number }): Promise<Section> {
+  const [program = "docker", ...first] = await composeCommand();
+  const folder = await mkdtemp(join(tmpdir(), "sectorwars-bench-"));
+  const stack = await makeStack(STACK);
+  const env = {
+    ...process.env,
+    COMPOSE_PROJECT_NAME: "sectorwars-bench",
+    SERVICE_IMAGE: `sectorwars-migrations-${STACK}:latest`,
+  };
+  const compose = (...args: string[]) => run(program, [...first, ...args], { cwd: folder, env });
+  const up = () => stack.pulumi("up", "--yes", "--skip-preview", "--stack", STACK);
+  const down = () => stack.pulumi("destroy", "--yes", "--skip-preview", "--stack", STACK);
+  const times = { all: [] as number[], up: [] as number[], services: [] as number[] };
+  try {
+    await cp("test/application", folder, { recursive: true });
+    await stack.pulumi("config", "set", "alembic", join(folder, "services/gameserver"), "--stack", STACK);
+    await stack.pulumi("config", "set", "application", folder, "--stack", STACK);
+    // The images are there once the first stack was made.
+    await up();
+    await down();
+    for (let round = 0; round < rounds; round += 1) {
+      const upSeconds = await seconds(up);
+      const serviceSeconds = await seconds(() => compose("up", "--wait", "--detach"));
+      times.up.push(upSeconds);
+      times.services.push(serviceSeconds);
+      times.all.push(upSeconds + serviceSeconds);
+      await compose("down", "--timeout", "1");
+      await down();
+      console.log(`  round ${round + 1}: up ${upSeconds.toFixed(1)} s, services ${serviceSeconds.toFixed(1)} s`);
+    }
+  } finally {
+    await compose("down", "--timeout", "1").catch(() => {});
+    await stack.end();
+    await rm(folder, { recursive: true, force: true });
+  }
+  return {
+    title: "From nothing to a working application",
+    about:
+      "`pulumi up` (server, roles, privileges, migrations in a container of their own, seed data, databases, hand-over), then `docker compose " +
+      "up --wait` of four services: a gameserver with SQLAlchemy's two engines, a region manager, two pages (test/application).",
+    table: [
+      ["what", "seconds"],
+      ["all", figure(times.all)],
+      ["`pulumi up`", figure(times.up)],
+      ["four services healthy", figure(times.services)],
+    ],
+  };
+}

@@ -1,0 +1,148 @@
+/** Makes one further database, fills it where a source is named, and keeps its privileges. Runs inside Pulumi's dynamic provider. */
+import { readFile } from "node:fs/promises";
+import type { dynamic } from "@pulumi/pulumi";
+import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
+import { ident, literal, withConnection } from "../../lib/postgres.ts";
+import { directAddress } from "../import/direct.ts";
+import { reportFolder } from "../import/report-folder.ts";
+import { parseSourceUrl } from "../import/source-url.ts";
+import { readMarker } from "../import/swap.ts";
+import { runImport } from "../import/worker.ts";
+import { preparationScript } from "../privileges/scripts.ts";
+import { takeBack } from "../roles/kept-roles.ts";
+import { rolesOf } from "../roles/names.ts";
+import { type DatabaseInputs, OWN_ROLES } from "./databases.ts";
+
+const PATIENCE = { patienceMs: 30_000 };
+const MADE_BY = "made by sectorwars-database";
+
+const addressOf = ({ host, port, user, password, database }: DatabaseInputs) => ({
+  host,
+  port,
+  user,
+  password,
+  database,
+});
+const maintenance = (inputs: DatabaseInputs) => ({ ...addressOf(inputs), database: "postgres" });
+
+/** What names a database's source in the environment, read by its import alone. */
+const sourceVariable = (database: string) => `NEON_DATABASE_URL_${database.toUpperCase()}`;
+
+/**
+ * Makes the database, or takes over the one that this project made before.
+ * @throws {Error} for one of that name that is somebody else's.
+ */
+async function makeDatabase(inputs: DatabaseInputs): Promise<void> {
+  const { database } = inputs;
+  await withConnection(
+    maintenance(inputs),
+    async (client) => {
+      const { rows } = await client.query<{ comment: string | null }>(
+        "SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = $1",
+        [database],
+      );
+      if (rows[0] !== undefined && rows[0].comment !== MADE_BY) {
+        throw new Error(
+          `There is a database ${database} already, which this project did not make. Give yours another name, or rename that one.`,
+        );
+      }
+      if (rows[0] === undefined) await client.query(`CREATE DATABASE ${ident(database)} TEMPLATE template0`);
+      await client.query(`COMMENT ON DATABASE ${ident(database)} IS ${literal(MADE_BY)}`);
+    },
+    PATIENCE,
+  );
+}
+
+async function prepare(inputs: DatabaseInputs): Promise<void> {
+  const { database, denyList } = inputs;
+  await withConnection(
+    addressOf(inputs),
+    (client) => client.query(`BEGIN; ${preparationScript(database, denyList, rolesOf(database))}; COMMIT`),
+    PATIENCE,
+  );
+}
+
+/** Fills a new database from the source that the environment names for it, with the same proof as the first one. */
+async function importOnce(inputs: DatabaseInputs): Promise<void> {
+  const { database, stack } = inputs;
+  const url = process.env[sourceVariable(database)];
+  if (!url) return;
+  if (await withConnection(addressOf(inputs), readMarker, PATIENCE)) return;
+  const roots = process.env.NEON_ROOT_CERTIFICATES;
+  await runImport(
+    {
+      source: parseSourceUrl(url, roots ? await readFile(roots, "utf8") : undefined),
+      target: {
+        address: await directAddress(inputs.container, addressOf(inputs), inputs.dockerHost),
+        owner: rolesOf(database).owner,
+        preparation: (name) => preparationScript(name, inputs.denyList, rolesOf(database)),
+        fromContainer: { host: inputs.alias, port: 5432, network: inputs.network },
+      },
+      stack,
+      image: inputs.image,
+      newerImage: inputs.newerImage,
+      dockerHost: inputs.dockerHost,
+      jobs: inputs.jobs,
+      reportFolder: `${reportFolder(stack)}/${database}`,
+    },
+    { say: (line) => console.log(`${database}: ${line}`) },
+  );
+  // The import's swap has put another database in this one's place.
+  await withConnection(maintenance(inputs), (client) =>
+    client.query(`COMMENT ON DATABASE ${ident(database)} IS ${literal(MADE_BY)}`),
+  );
+}
+
+/** What is wanted of the database: the image and the network are none of it. */
+const wantedOf = ({ database, denyList, passwordVersion, host, port }: DatabaseInputs) => ({
+  database,
+  denyList,
+  passwordVersion,
+  host,
+  port,
+});
+
+async function keep(inputs: DatabaseInputs, isNew: boolean) {
+  const roles = rolesOf(inputs.database);
+  if (isNew)
+    await takeBack(
+      maintenance(inputs),
+      OWN_ROLES.map((key) => roles[key]),
+    );
+  await makeDatabase(inputs);
+  await prepare(inputs);
+  if (isNew) await importOnce(inputs);
+  return { ...inputs, fingerprint: inputsFingerprint(wantedOf(inputs)) };
+}
+
+export const provider: dynamic.ResourceProvider = {
+  diff: (id, olds, news) => diffByFingerprint(id, olds, wantedOf(news as DatabaseInputs)),
+
+  async create(inputs: DatabaseInputs) {
+    return { id: inputs.database, outs: await keep(inputs, true) };
+  },
+
+  async update(_id, _olds, inputs: DatabaseInputs) {
+    return { outs: await keep(inputs, false) };
+  },
+
+  /** One that is gone is made again by the next update. */
+  async read(id, props) {
+    if (props === undefined) throw new Error("a further database cannot be taken over from elsewhere; run pulumi up");
+    const { rowCount } = await withConnection(
+      maintenance(props as DatabaseInputs),
+      (client) => client.query("SELECT FROM pg_database WHERE datname = $1", [id]),
+      PATIENCE,
+    );
+    return rowCount === 1 ? { id, props } : {};
+  },
+
+  /** Somebody has said that it may go (list-provider.ts). */
+  async delete(_id, props: DatabaseInputs) {
+    await withConnection(
+      maintenance(props),
+      (client) => client.query(`DROP DATABASE IF EXISTS ${ident(props.database)} WITH (FORCE)`),
+      PATIENCE,
+    );
+  },
+};

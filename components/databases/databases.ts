@@ -1,0 +1,157 @@
+/** Further databases in the same server, for regions or a nexus, each with roles, passwords and privileges of its own. */
+import * as postgresql from "@pulumi/postgresql";
+import * as pulumi from "@pulumi/pulumi";
+import { RandomPassword } from "@pulumi/random";
+import { ResourceOnDisk } from "../../lib/dynamic.ts";
+import { rolesOf } from "../roles/names.ts";
+import { PASSWORD, type RoleAccess } from "../roles/roles.ts";
+import { urlsFor } from "../roles/urls.ts";
+
+/** Roles that a further database has to itself. */
+export const OWN_ROLES = ["owner", "app", "readonly"] as const;
+type OwnRole = (typeof OWN_ROLES)[number];
+
+/** Which databases, and how they are made. */
+export interface DatabasesArgs {
+  stack: string;
+  host: string;
+  port: number;
+  superuser: string;
+  superuserPassword: pulumi.Input<string>;
+  passwordVersion: number;
+  /** Makes roles as the superuser. */
+  provider: postgresql.Provider;
+  names: readonly string[];
+  /** Databases that may be dropped when they are no longer among the names. */
+  droppable: readonly string[];
+  denyList: readonly string[];
+  /** For imports: the server's container, images and network. */
+  container: string;
+  network: pulumi.Input<string>;
+  alias: string;
+  image: pulumi.Input<string>;
+  newerImage: string;
+  jobs: number;
+  dockerHost: string | undefined;
+  after: pulumi.Resource[];
+  volume: pulumi.Resource;
+}
+
+/** The databases, made one after the other. Each depends on nothing of the others. */
+export class Databases extends pulumi.ComponentResource {
+  /** Roles of each database. */
+  readonly access: Readonly<Record<string, Readonly<Record<OwnRole, RoleAccess>>>>;
+  /** URLs of each database, from this machine; secrets. */
+  readonly urls: Record<string, Record<OwnRole, pulumi.Output<string>>>;
+  readonly ready: pulumi.Resource[];
+
+  constructor(name: string, args: DatabasesArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("sectorwars:databases:Databases", name, {}, opts);
+    const own = { parent: this, deletedWith: args.volume };
+    // Looks first: whatever was to be dropped by mistake, nothing is dropped then.
+    const list = new DatabaseList(
+      "list",
+      {
+        names: [...args.names],
+        droppable: [...args.droppable],
+        host: args.host,
+        port: args.port,
+        user: args.superuser,
+        password: args.superuserPassword,
+        passwordVersion: args.passwordVersion,
+      },
+      { ...own, dependsOn: args.after },
+    );
+    const access: Record<string, Record<OwnRole, RoleAccess>> = {};
+    let last: pulumi.Resource = list;
+    this.ready = args.names.map((database) => {
+      const roles = rolesOf(database);
+      const made = OWN_ROLES.map((key): [OwnRole, RoleAccess] => {
+        const password = new RandomPassword(
+          `${database}-${key}-password`,
+          { ...PASSWORD, keepers: { version: String(args.passwordVersion) } },
+          { parent: this },
+        ).result;
+        last = new postgresql.Role(
+          `${database}-${key}`,
+          { name: roles[key], login: true, password },
+          { ...own, provider: args.provider, dependsOn: last },
+        );
+        return [key, { name: roles[key], password }];
+      });
+      access[database] = Object.fromEntries(made) as Record<OwnRole, RoleAccess>;
+      last = new Database(
+        database,
+        {
+          stack: args.stack,
+          host: args.host,
+          port: args.port,
+          user: args.superuser,
+          password: args.superuserPassword,
+          passwordVersion: args.passwordVersion,
+          database,
+          denyList: [...args.denyList],
+          container: args.container,
+          network: args.network,
+          alias: args.alias,
+          image: args.image,
+          newerImage: args.newerImage,
+          jobs: args.jobs,
+          dockerHost: args.dockerHost,
+        },
+        { ...own, dependsOn: last },
+      );
+      return last;
+    });
+    this.access = access;
+    this.urls = Object.fromEntries(
+      Object.entries(access).map(([database, roles]) => [
+        database,
+        urlsFor({ host: args.host, port: args.port, database }, roles),
+      ]),
+    );
+    this.registerOutputs({ names: [...args.names] });
+  }
+}
+
+/** Inputs of {@link DatabaseList}. */
+export interface DatabaseListInputs {
+  names: string[];
+  droppable: string[];
+  host: string;
+  port: number;
+  user: string;
+  password: string;
+  passwordVersion: number;
+}
+
+class DatabaseList extends ResourceOnDisk {
+  constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
+    super("databases:DatabaseList", "components/databases/list-provider.ts", name, inputs, [], opts);
+  }
+}
+
+/** Inputs of one database's resource. */
+export interface DatabaseInputs {
+  stack: string;
+  host: string;
+  port: number;
+  user: string;
+  password: string;
+  passwordVersion: number;
+  database: string;
+  denyList: string[];
+  container: string;
+  network: string;
+  alias: string;
+  image: string;
+  newerImage: string;
+  jobs: number;
+  dockerHost: string | undefined;
+}
+
+class Database extends ResourceOnDisk {
+  constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
+    super("databases:Database", "components/databases/database-provider.ts", name, inputs, ["fingerprint"], opts);
+  }
+}

@@ -1,0 +1,119 @@
+/** Runs the migrations when the chain, the wanted revision or the image is another. Runs inside Pulumi's dynamic provider. */
+import { createHash } from "node:crypto";
+import type { dynamic } from "@pulumi/pulumi";
+import { docker, removeContainers } from "../../lib/docker.ts";
+import { wayBetween } from "./chain.ts";
+import { migrationsLabel } from "./container.ts";
+import type { MigrationsInputs } from "./migrations.ts";
+import { nameStep, readRevisions, runMigrations } from "./run-migrations.ts";
+
+interface Outs extends MigrationsInputs {
+  /** What the last run was made from. */
+  fingerprint: string;
+  /** The revision that it reached. */
+  revision: string | null;
+}
+
+const say = (line: string) => console.log(line);
+const addressOf = ({ host, port, user, password, database }: MigrationsInputs) => ({
+  host,
+  port,
+  user,
+  password,
+  database,
+});
+
+/** The image's identity: a name like `gameserver:latest` may mean another image tomorrow. */
+async function imageIdOf({ image, dockerHost: host }: MigrationsInputs): Promise<string> {
+  if (image.startsWith("sha256:")) return image;
+  return docker(["image", "inspect", "--format", "{{.Id}}", image], { host, timeoutMs: 20_000 }).then(
+    (id) => id.trim(),
+    // Not there: the run will say so.
+    () => image,
+  );
+}
+
+/** One value for all that is a reason to run again. Ports, passwords and the project's place on disk are none. */
+async function reasonsOf(inputs: MigrationsInputs): Promise<string> {
+  const { chain, wantedRevision: wanted, arguments: more, database } = inputs;
+  const reasons = JSON.stringify([chain, wanted, more, database, await imageIdOf(inputs)]);
+  return createHash("sha256").update(reasons).digest("hex").slice(0, 16);
+}
+
+/** Says which revisions would run, as far as the files tell. */
+function announce(from: string | null, { revisions, wantedRevision }: MigrationsInputs, remark = ""): void {
+  const way = wayBetween(revisions, from, wantedRevision);
+  if (way === undefined || way.steps.length === 0) return;
+  const what = way.direction === "down" ? "downgrade" : "revision";
+  say(
+    [
+      `migrations: ${way.steps.length} ${what}${way.steps.length === 1 ? "" : "s"} from ${from ?? "the beginning"}${remark}:`,
+      ...way.steps.map((step, i) => `  ${i + 1}. ${nameStep(step)}`),
+    ].join("\n"),
+  );
+}
+
+async function run(inputs: MigrationsInputs): Promise<Outs> {
+  const fingerprint = await reasonsOf(inputs);
+  const { revision, ran } = await runMigrations(
+    {
+      stack: inputs.stack,
+      address: addressOf(inputs),
+      owner: inputs.owner,
+      ownerPassword: inputs.ownerPassword,
+      folder: inputs.folder,
+      image: inputs.image,
+      arguments: inputs.arguments,
+      wanted: inputs.wantedRevision,
+      allowDowngrade: inputs.allowDowngrade,
+      network: inputs.network,
+      alias: inputs.alias,
+      dockerHost: inputs.dockerHost,
+    },
+    say,
+  );
+  if (ran.length === 0) say(`migrations: ${inputs.database} is at ${revision ?? "no revision"}; nothing to run`);
+  return { ...inputs, fingerprint, revision };
+}
+
+export const provider: dynamic.ResourceProvider = {
+  async check(olds: Partial<MigrationsInputs>, news: MigrationsInputs) {
+    if (Object.keys(olds ?? {}).length === 0) {
+      announce(null, news, ", less those that the imported data has behind it");
+    }
+    return { inputs: news };
+  },
+
+  async diff(_id, olds: Outs, news: MigrationsInputs) {
+    const isStale = olds.fingerprint !== (await reasonsOf(news));
+    if (isStale) announce(olds.revision, news);
+    const isMoved = (["host", "port", "passwordVersion", "folder", "image", "network"] as const).some(
+      (key) => olds[key] !== news[key],
+    );
+    return { changes: isStale || isMoved, replaces: [], deleteBeforeReplace: false };
+  },
+
+  async create(inputs: MigrationsInputs) {
+    return { id: `migrations of ${inputs.database}`, outs: await run(inputs) };
+  },
+
+  async update(_id, olds: Outs, inputs: MigrationsInputs) {
+    const fingerprint = await reasonsOf(inputs);
+    // Only the way to the server has changed: that is noted for the next look at it.
+    if (fingerprint === olds.fingerprint) return { outs: { ...inputs, fingerprint, revision: olds.revision } };
+    return { outs: await run(inputs) };
+  },
+
+  /** A database that stands elsewhere than the last run left it is brought back by the next update. */
+  async read(id, props) {
+    if (props === undefined) throw new Error("migrations cannot be taken over from elsewhere; run pulumi up");
+    const outs = props as Outs;
+    const [revision = null] = await readRevisions(addressOf(outs));
+    return { id, props: revision === outs.revision ? outs : { ...outs, revision, fingerprint: "changed by hand" } };
+  },
+
+  /** The database stays as it is. */
+  async delete(_id, props: Outs) {
+    await removeContainers(migrationsLabel(props.stack), { host: props.dockerHost }).catch(() => {});
+  },
+};

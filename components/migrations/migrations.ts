@@ -1,0 +1,144 @@
+/** The application's schema, kept at a revision of its Alembic chain. The work is done in run-migrations.ts. */
+import * as docker from "@pulumi/docker";
+import * as pulumi from "@pulumi/pulumi";
+import { ResourceOnDisk } from "../../lib/dynamic.ts";
+import { folderHash } from "../../lib/folder-hash.ts";
+import { type Chain, type Revision, readChain } from "./chain.ts";
+
+const IMAGE_FOLDER = "images/migrations";
+
+/** What to migrate, and with what. */
+export interface MigrationsArgs {
+  stack: string;
+  database: string;
+  /** The server, from here and inside the stack's network. */
+  host: string;
+  port: number;
+  superuser: string;
+  superuserPassword: pulumi.Input<string>;
+  passwordVersion: number;
+  network: pulumi.Input<string>;
+  alias: string;
+  /** Who runs the migrations, and so owns what they make. */
+  owner: { name: string; password: pulumi.Input<string> };
+  /** The folder with alembic.ini. */
+  folder: string;
+  /** Image with Alembic and all that the models import; undefined is one built on `pythonImage`. */
+  image: string | undefined;
+  /** Python image that the default image is built on. */
+  pythonImage: string;
+  /** Arguments for the alembic command, before its upgrade. */
+  arguments: readonly string[];
+  /** The wanted revision, or `head`. */
+  revision: string;
+  /** Whether an older revision may be gone back to. */
+  allowDowngrade: boolean;
+  dockerHost: string | undefined;
+  /** The engine's provider, where it is not the default one. */
+  engine: docker.Provider | undefined;
+  /** Default privileges must be set: what the migrations make is born with its grants. */
+  after: pulumi.Resource[];
+  volume: pulumi.Resource;
+}
+
+/** Runs Alembic in a one-off container whenever the chain, the wanted revision or the image changes. */
+export class Migrations extends pulumi.ComponentResource {
+  /** The database's revision. */
+  readonly revision: pulumi.Output<string | null>;
+  readonly ready: pulumi.Resource;
+
+  /** @throws {pulumi.ResourceError} when the folder is no Alembic project. */
+  constructor(name: string, args: MigrationsArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("sectorwars:migrations:Migrations", name, {}, opts);
+    const chain = readOrFail(args.folder, this);
+    const image = args.image ?? this.buildImage(args);
+    const migrated = new Migrated(
+      "migrated",
+      {
+        stack: args.stack,
+        database: args.database,
+        host: args.host,
+        port: args.port,
+        user: args.superuser,
+        password: args.superuserPassword,
+        passwordVersion: args.passwordVersion,
+        network: args.network,
+        alias: args.alias,
+        owner: args.owner.name,
+        ownerPassword: args.owner.password,
+        folder: chain.folder,
+        chain: chain.fingerprint,
+        revisions: chain.revisions,
+        image,
+        arguments: [...args.arguments],
+        wantedRevision: args.revision,
+        allowDowngrade: args.allowDowngrade,
+        dockerHost: args.dockerHost,
+      },
+      { parent: this, dependsOn: args.after, deletedWith: args.volume },
+    );
+    this.revision = migrated.revision;
+    this.ready = migrated;
+    this.registerOutputs({ revision: this.revision });
+  }
+
+  private buildImage({ stack, pythonImage, engine }: MigrationsArgs): pulumi.Output<string> {
+    return new docker.RemoteImage(
+      "migrations-image",
+      {
+        name: `sectorwars-migrations-${stack.toLowerCase()}:latest`,
+        build: { context: IMAGE_FOLDER, buildArgs: { BASE: pythonImage }, dockerfile: "Dockerfile" },
+        triggers: { base: pythonImage, files: folderHash(IMAGE_FOLDER) },
+        keepLocally: true,
+      },
+      { parent: this, provider: engine },
+    ).imageId;
+  }
+}
+
+function readOrFail(folder: string, parent: pulumi.Resource): Chain {
+  try {
+    return readChain(folder);
+  } catch (error) {
+    throw new pulumi.ResourceError((error as Error).message, parent);
+  }
+}
+
+/** Inputs of the resource, as its provider gets them. */
+export interface MigrationsInputs {
+  stack: string;
+  database: string;
+  host: string;
+  port: number;
+  user: string;
+  password: string;
+  passwordVersion: number;
+  network: string;
+  alias: string;
+  owner: string;
+  ownerPassword: string;
+  folder: string;
+  /** Fingerprint of the versions. */
+  chain: string;
+  revisions: Revision[];
+  image: string;
+  arguments: string[];
+  wantedRevision: string;
+  allowDowngrade: boolean;
+  dockerHost: string | undefined;
+}
+
+class Migrated extends ResourceOnDisk {
+  declare readonly revision: pulumi.Output<string | null>;
+
+  constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
+    super(
+      "migrations:Migrated",
+      "components/migrations/migrations-provider.ts",
+      name,
+      inputs,
+      ["revision", "fingerprint"],
+      opts,
+    );
+  }
+}

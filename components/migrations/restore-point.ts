@@ -1,0 +1,187 @@
+/**
+ * A copy of the database beside it, on the same server: made in a moment (PostgreSQL copies its files), put back by two
+ * renames. Whoever has another kind of restore point replaces this module's three functions.
+ */
+import type pg from "pg";
+import { ident, literal } from "../../lib/postgres.ts";
+
+/** What a restore point remembers, kept as its comment in the server. */
+export interface RestorePoint {
+  /** Alembic's revision in it; null before the first. */
+  from: string | null;
+  /** The revision that the run was to reach. */
+  to: string | null;
+  /** When it was made, ISO 8601. */
+  at: string;
+  /** Whether the run has not ended yet. One that is still so when the next begins was killed. */
+  running: boolean;
+}
+
+/** Written on what the migrations make or change for a while, so that nothing else of such a name is touched. */
+export const MADE_BY = "sectorwars-database migrations";
+/** Sessions that reconnect by themselves are ended again, for this long, milliseconds. */
+const ENDING_MS = 10_000;
+const LITTLE_BYTES = 256 * 1024 ** 2;
+const OBJECT_IN_USE = "55006";
+
+/** The restore point's database. */
+export const pointName = (database: string): string => `${database}_before_migration`;
+/** Where a database goes whose migration is undone. */
+export const undoneName = (database: string): string => `${database}_undone`;
+
+/** A database's comment; undefined where there is no such database. */
+export async function commentOf(client: pg.Client, database: string): Promise<string | null | undefined> {
+  const { rows } = await client.query<{ comment: string | null }>(
+    "SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = $1",
+    [database],
+  );
+  return rows[0]?.comment ?? (rows[0] ? null : undefined);
+}
+
+/** Drops a database that a former run made. One of that name that somebody else made is refused. */
+async function dropOwn(client: pg.Client, database: string): Promise<void> {
+  const comment = await commentOf(client, database);
+  if (comment === undefined) return;
+  if (!comment?.includes(MADE_BY)) {
+    throw new Error(
+      `There is a database ${database}, which no migration made; its name is needed. Rename it: ALTER DATABASE ... RENAME TO ...`,
+    );
+  }
+  await client.query(`DROP DATABASE ${ident(database)} WITH (FORCE)`);
+}
+
+const comment = (database: string, point: RestorePoint) =>
+  `COMMENT ON DATABASE ${ident(database)} IS ${literal(JSON.stringify({ madeBy: MADE_BY, ...point }))}`;
+
+/** The restore point of a database, if there is one. */
+export async function readRestorePoint(client: pg.Client, database: string): Promise<RestorePoint | undefined> {
+  const text = await commentOf(client, pointName(database));
+  return text?.includes(MADE_BY) ? (JSON.parse(text) as RestorePoint) : undefined;
+}
+
+/** Ends every session in a database, but for this one. */
+export async function endSessions(client: pg.Client, database: string): Promise<void> {
+  await client.query(
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()",
+    [database],
+  );
+}
+
+/** Runs a statement that nobody may be connected for, ending sessions until it succeeds. */
+async function undisturbed(client: pg.Client, database: string, statement: string): Promise<void> {
+  const deadline = Date.now() + ENDING_MS;
+  for (;;) {
+    await endSessions(client, database);
+    try {
+      await client.query(statement);
+      return;
+    } catch (error) {
+      await client.query("ROLLBACK");
+      if ((error as { code?: string }).code !== OBJECT_IN_USE) throw error;
+      if (Date.now() < deadline) continue;
+      const { rows } = await client.query<{ who: string }>(
+        "SELECT DISTINCT usename || ' (' || application_name || ')' AS who FROM pg_stat_activity WHERE datname = $1",
+        [database],
+      );
+      throw new Error(
+        `${database} cannot be copied while somebody is connected, and ${rows.map(({ who }) => who).join(", ") || "somebody"} ` +
+          `connects again and again. Close it, then run pulumi up again.`,
+      );
+    }
+  }
+}
+
+/**
+ * Statements that give a database what a copy by template and a rename do not carry: its grants and its settings
+ * (PostgreSQL manual, CREATE DATABASE, Notes).
+ */
+export async function databaseProperties(client: pg.Client, database: string): Promise<string[]> {
+  const { rows } = await client.query<{ statement: string }>(
+    `SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', $1::text) AS statement
+     UNION ALL
+     SELECT format('GRANT %s ON DATABASE %I TO %s%s', a.privilege_type, datname,
+         CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
+         CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
+       FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) a WHERE datname = $1 AND a.grantee <> datdba
+     UNION ALL
+     SELECT format('ALTER %s SET %s TO %s',
+         CASE WHEN s.setrole = 0 THEN format('DATABASE %I', d.datname)
+              ELSE format('ROLE %I IN DATABASE %I', pg_get_userbyid(s.setrole), d.datname) END,
+         quote_ident(split_part(c, '=', 1)),
+         -- A list of names is kept as it is to be written; anything else is one text.
+         CASE WHEN split_part(c, '=', 1) IN ('search_path', 'temp_tablespaces', 'session_preload_libraries')
+              THEN substr(c, strpos(c, '=') + 1) ELSE quote_literal(substr(c, strpos(c, '=') + 1)) END)
+       FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) c WHERE d.datname = $1
+     UNION ALL
+     SELECT format('ALTER DATABASE %I CONNECTION LIMIT %s', datname, datconnlimit) FROM pg_database WHERE datname = $1
+     UNION ALL
+     SELECT format('COMMENT ON DATABASE %I IS %L', datname, shobj_description(oid, 'pg_database')) FROM pg_database WHERE datname = $1`,
+    [database],
+  );
+  return rows.map(({ statement }) => statement);
+}
+
+/** Copies the database. A former restore point goes when the new one is whole. */
+export async function makeRestorePoint(client: pg.Client, database: string, point: RestorePoint): Promise<void> {
+  const partial = `${pointName(database)}_`;
+  // Killed before it got its mark, it has none; nobody else gives a name like that.
+  await client.query(`DROP DATABASE IF EXISTS ${ident(partial)} WITH (FORCE)`);
+  const { rows } = await client.query<{ owner: string; size: number }>(
+    "SELECT pg_get_userbyid(datdba) AS owner, pg_database_size(oid)::float8 AS size FROM pg_database WHERE datname = $1",
+    [database],
+  );
+  const [found] = rows;
+  if (found === undefined) throw new Error(`There is no database ${database}`);
+  // Through the write-ahead log is faster for little, but a copy of gigabytes would fill it (PostgreSQL manual, CREATE DATABASE).
+  const strategy = found.size < LITTLE_BYTES ? "wal_log" : "file_copy";
+  await undisturbed(
+    client,
+    database,
+    `CREATE DATABASE ${ident(partial)} TEMPLATE ${ident(database)} OWNER ${ident(found.owner)} STRATEGY ${strategy}`,
+  );
+  await client.query(comment(partial, point));
+  await dropOwn(client, pointName(database));
+  await client.query(`ALTER DATABASE ${ident(partial)} RENAME TO ${ident(pointName(database))}`);
+  await client.query(`REVOKE ALL ON DATABASE ${ident(pointName(database))} FROM PUBLIC`);
+}
+
+/** Notes that the run which the restore point was made for has ended. */
+export async function settleRestorePoint(client: pg.Client, database: string, point: RestorePoint): Promise<void> {
+  await client.query(comment(pointName(database), { ...point, running: false }));
+}
+
+/**
+ * Puts the restore point in the database's place.
+ * @param properties the database's, as {@link databaseProperties} told them; a closed door is not to be kept.
+ * @param keep whether the database as it is now stays, under {@link undoneName}.
+ */
+export async function putBack(
+  client: pg.Client,
+  database: string,
+  { point, properties, keep }: { point: RestorePoint; properties: readonly string[]; keep: boolean },
+): Promise<void> {
+  await dropOwn(client, undoneName(database));
+  await endSessions(client, pointName(database));
+  await undisturbed(
+    client,
+    database,
+    `BEGIN;
+     ALTER DATABASE ${ident(database)} RENAME TO ${ident(undoneName(database))};
+     ${comment(undoneName(database), { ...point, running: false })};
+     ALTER DATABASE ${ident(pointName(database))} RENAME TO ${ident(database)};
+     ${properties.map((statement) => `${statement};`).join("\n")}
+     COMMIT`,
+  );
+  if (!keep) await dropOwn(client, undoneName(database));
+}
+
+/** Drops the restore point, and what an undone migration has left. Returns their names. */
+export async function forgetRestorePoints(client: pg.Client, database: string): Promise<string[]> {
+  const gone: string[] = [];
+  for (const name of [pointName(database), undoneName(database)]) {
+    if (!(await commentOf(client, name))?.includes(MADE_BY)) continue;
+    await dropOwn(client, name);
+    gone.push(name);
+  }
+  return gone;
+}

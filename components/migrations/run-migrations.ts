@@ -1,0 +1,307 @@
+/** One run of the migrations, from the look at the chain to the restore point that stays. */
+import type pg from "pg";
+import { removeContainers } from "../../lib/docker.ts";
+import { type Address, connect, ident, isPassing, withConnection } from "../../lib/postgres.ts";
+import { MigrationFailure, migrationsLabel, type Plan, type Step, startRun, type WaitingRun } from "./container.ts";
+import { leftShut, openDoor, shutDoor } from "./door.ts";
+import {
+  makeRestorePoint,
+  pointName,
+  putBack,
+  type RestorePoint,
+  readRestorePoint,
+  settleRestorePoint,
+} from "./restore-point.ts";
+
+/** Key of the advisory lock that a run holds on the server: the letters "sectormi" as a 64-bit number. */
+const LOCK_KEY = "8315161638746615145";
+/** Milliseconds between two lines of progress. */
+const PACE_MS = 1000;
+/** Longest part of a failing statement that is shown, characters. */
+const STATEMENT_SHOWN = 600;
+
+/** What to migrate, with what, and how far. */
+export interface MigrationsSpec {
+  stack: string;
+  /** The database, as the superuser reaches it from here. */
+  address: Address;
+  owner: string;
+  ownerPassword: string;
+  /** The Alembic project's folder. */
+  folder: string;
+  image: string;
+  arguments: readonly string[];
+  /** A revision, `head` or `base`. */
+  wanted: string;
+  allowDowngrade: boolean;
+  network: string;
+  /** The server inside the network. */
+  alias: string;
+  dockerHost: string | undefined;
+}
+
+/** What a run has done. */
+export interface MigrationsResult {
+  /** The database's revision now; null before the first. */
+  revision: string | null;
+  /** The revisions that were run, in order. */
+  ran: string[];
+}
+
+const maintenance = (address: Address): Address => ({ ...address, database: "postgres" });
+
+/** As the application gets it: bare, since Alembic's configuration and asyncpg stumble over anything more. */
+const urlInside = ({ owner, ownerPassword, alias, address }: MigrationsSpec) =>
+  `postgresql://${owner}:${ownerPassword}@${alias}:5432/${address.database}`;
+
+/** How revisions are named to people: `1a2b add ships`. */
+export const nameStep = ({ id, title }: { id: string; title: string | null }): string =>
+  title ? `${id} ${title}` : id;
+
+/**
+ * The database's revisions: none before the first, several where branches were not merged. Alembic's table is looked for
+ * in every schema of the application's, since the project may say where it lies.
+ */
+export async function readRevisions(address: Address): Promise<string[]> {
+  return withConnection(address, async (client) => {
+    const { rows } = await client.query<{ relation: string }>(
+      `SELECT c.oid::regclass::text AS relation FROM pg_class c
+       JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'version_num'
+       WHERE c.relname = 'alembic_version' AND c.relkind = 'r' AND c.relnamespace::regnamespace::text !~ '^(pg_|information_schema$)'
+       ORDER BY c.relnamespace <> 'public'::regnamespace LIMIT 1`,
+    );
+    if (rows[0] === undefined) return [];
+    const found = await client.query<{ version_num: string }>(`SELECT version_num FROM ${rows[0].relation} ORDER BY 1`);
+    return found.rows.map(({ version_num }) => version_num);
+  });
+}
+
+/** Objects in the application's schemas that belong to somebody else than the owner; extensions' own are theirs. */
+const STRANGERS = `
+  SELECT what, pg_get_userbyid(who) AS owner FROM (
+    SELECT 'pg_class'::regclass AS class, oid, 'relation ' || oid::regclass AS what, relowner AS who, relnamespace AS ns
+      FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+    UNION ALL SELECT 'pg_proc'::regclass, oid, 'function ' || oid::regprocedure, proowner, pronamespace FROM pg_proc
+    UNION ALL SELECT 'pg_type'::regclass, oid, 'type ' || oid::regtype, typowner, typnamespace FROM pg_type
+      WHERE typtype IN ('e', 'd', 'r')
+    UNION ALL SELECT 'pg_namespace'::regclass, oid, 'schema ' || oid::regnamespace, nspowner, oid FROM pg_namespace
+  ) o
+  WHERE who <> $1::regrole AND ns::regnamespace::text !~ '^(pg_|information_schema$|sectorwars_stack$)'
+    AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e')
+  ORDER BY 1`;
+
+async function readStrangers({ address, owner }: MigrationsSpec): Promise<string[]> {
+  return withConnection(address, async (client) => {
+    const { rows } = await client.query<{ what: string; owner: string }>(STRANGERS, [ident(owner)]);
+    return rows.map((row) => `${row.what} (${row.owner})`);
+  });
+}
+
+/** The right to switch triggers and foreign keys off, which a migration that fills tables may want (PostgreSQL 15, GRANT). */
+const lend = (client: pg.Client, owner: string) =>
+  client.query(`GRANT SET ON PARAMETER session_replication_role TO ${ident(owner)}`);
+const takeBack = (client: pg.Client, owner: string) =>
+  client.query(`REVOKE SET ON PARAMETER session_replication_role FROM ${ident(owner)}`);
+
+/**
+ * Brings the database to the wanted revision. When that fails, the database is as it was.
+ * @throws {Error} that names the revisions, the statement, the place and the last lines.
+ */
+export async function runMigrations(spec: MigrationsSpec, say: (line: string) => void): Promise<MigrationsResult> {
+  const { address, owner } = spec;
+  const keeper = await connect(maintenance(address), { patienceMs: 30_000 });
+  try {
+    await lock(keeper);
+    await removeContainers(migrationsLabel(spec.stack), { host: spec.dockerHost });
+    await settleKilled(keeper, spec, say);
+    const current = await onlyRevision(address);
+    const run = await startRun({ ...spec, url: urlInside(spec), current }).catch((error) => {
+      throw explained(error, spec, `The database is untouched.`);
+    });
+    try {
+      refuse(run.plan, current, spec);
+      if (run.plan.steps.length === 0) return { revision: current, ran: [] };
+      await change(keeper, run, current, spec, say);
+      return { revision: run.plan.wanted, ran: run.plan.steps.map(({ id }) => id) };
+    } finally {
+      await run.end();
+    }
+  } finally {
+    // Also what an attempt that was killed had lent and this one did not come to use.
+    await takeBack(keeper, owner).catch(() => {});
+    await keeper.end().catch(() => {});
+  }
+}
+
+async function lock(keeper: pg.Client): Promise<void> {
+  const { rows } = await keeper.query(`SELECT pg_try_advisory_lock(${LOCK_KEY}) AS mine`);
+  if (!rows[0].mine) throw new Error("Migrations are running on this server already. Wait for them, then try again.");
+}
+
+/** The database's only revision, or null. */
+async function onlyRevision(address: Address): Promise<string | null> {
+  const revisions = await readRevisions(address);
+  if (revisions.length > 1) {
+    throw new Error(
+      `${address.database} stands at ${revisions.length} revisions at once (${revisions.join(", ")}), of branches that were not ` +
+        `merged. Merge them on the source of the data (alembic merge), or delete the older rows of alembic_version.`,
+    );
+  }
+  return revisions[0] ?? null;
+}
+
+/** Ends what a run that was killed has begun: a change that was complete stays, any other is taken back. */
+async function settleKilled(keeper: pg.Client, spec: MigrationsSpec, say: (line: string) => void): Promise<void> {
+  const { database } = spec.address;
+  const properties = await leftShut(keeper, database);
+  if (properties === undefined) return;
+  const point = await readRestorePoint(keeper, database);
+  if (point?.running) {
+    const [now = null] = await readRevisions(spec.address);
+    if (now !== point.to) {
+      say(`migrations: a run was killed half-way; ${database} is put back as it was at ${point.at}`);
+      await putBack(keeper, database, { point, properties, keep: false });
+      return;
+    }
+    await settleRestorePoint(keeper, database, point);
+  }
+  await openDoor(keeper, properties);
+}
+
+/** Stops before anything moves where the chain and the database do not fit. */
+function refuse(
+  { heads, unknown, direction, steps, wanted }: Plan,
+  current: string | null,
+  spec: MigrationsSpec,
+): void {
+  const where = `The chain in ${spec.folder}`;
+  const its = `its head${heads.length === 1 ? " is" : "s are"} ${heads.join(", ")}`;
+  if (unknown === "current") {
+    throw new Error(
+      `${where} does not know the database's revision ${current}; ${its}. The data comes from another version of the ` +
+        `application: check out that version, or import a newer copy. Nothing was changed.`,
+    );
+  }
+  if (heads.length === 0) throw new Error(`${where} has no revisions. Nothing was changed.`);
+  if (heads.length > 1) {
+    throw new Error(
+      `${where} has several heads: ${heads.join(", ")}. Merge them (alembic merge). Nothing was changed.`,
+    );
+  }
+  if (unknown === "wanted") {
+    throw new Error(`alembicRevision is "${spec.wanted}", which ${where.replace("The", "the")} does not know; ${its}.`);
+  }
+  if (unknown === "way") {
+    throw new Error(
+      `${where} has no way from the database's revision ${current} to ${wanted}: they are on two branches.`,
+    );
+  }
+  if (direction === "down" && !spec.allowDowngrade) {
+    throw new Error(
+      `alembicRevision ${spec.wanted} is older than the database's ${current}. Going there runs ${steps.length} ` +
+        `downgrade${steps.length === 1 ? "" : "s"}, which may drop data: ${steps.map(nameStep).join(", ")}. If that is wanted: ` +
+        `pulumi config set alembicDowngrade true`,
+    );
+  }
+}
+
+/** Lets Alembic run, behind a shut door and with a restore point; takes all of it back when it fails. */
+async function change(
+  keeper: pg.Client,
+  run: WaitingRun,
+  current: string | null,
+  spec: MigrationsSpec,
+  say: (line: string) => void,
+): Promise<void> {
+  const { address, owner, stack } = spec;
+  const { database } = address;
+  const { steps, direction, wanted } = run.plan;
+  const what = direction === "down" ? "downgrade" : "revision";
+  say(
+    `migrations: ${steps.length} ${what}${steps.length === 1 ? "" : "s"} from ${current ?? "an empty chain"} to ${wanted ?? "base"}`,
+  );
+  const point: RestorePoint = { from: current, to: wanted, at: new Date().toISOString(), running: true };
+  const strangers = await readStrangers(spec);
+  const properties = await shutDoor(keeper, database);
+  let isCopied = false;
+  try {
+    await makeRestorePoint(keeper, database, point);
+    isCopied = true;
+    await lend(keeper, owner);
+    await run.go(progress(steps, say));
+    await refuseStrangers(spec, strangers);
+    await takeBack(keeper, owner);
+    await settleRestorePoint(keeper, database, point);
+    await openDoor(keeper, properties);
+  } catch (error) {
+    await run.end();
+    if (!isCopied) {
+      await openDoor(keeper, properties);
+      throw error;
+    }
+    const fate = await putBack(keeper, database, { point, properties, keep: false }).then(
+      () => `The database is as it was before the run, at revision ${current ?? "none"}.`,
+      (worse) =>
+        `The database could not be put back (${(worse as Error).message}); the next pulumi up does it, from ${pointName(database)}.`,
+    );
+    throw explained(error, spec, fate);
+  }
+  say(
+    `migrations: done; ${database} as it was before is kept as ${pointName(database)}. To go back to it: ` +
+      `npm run migrations -- undo --stack ${stack}`,
+  );
+}
+
+/** A line each second at most, and always the first and the last revision. */
+function progress(steps: readonly Step[], say: (line: string) => void): (step: Step) => void {
+  let done = 0;
+  let last = 0;
+  return (step) => {
+    done += 1;
+    if (Date.now() - last < PACE_MS && done < steps.length) return;
+    last = Date.now();
+    say(`migrations: ${done} of ${steps.length}: ${nameStep(step)}`);
+  };
+}
+
+/** What a migration makes must belong to the owner, or the next migration could not change it. */
+async function refuseStrangers(spec: MigrationsSpec, before: readonly string[]): Promise<void> {
+  const made = (await readStrangers(spec)).filter((stranger) => !before.includes(stranger));
+  if (made.length === 0) return;
+  throw new Error(`The migrations made what does not belong to ${spec.owner}: ${made.join(", ")}.`);
+}
+
+/** The error as people need it. No password is in it, whatever the application printed. */
+function explained(error: unknown, spec: MigrationsSpec, fate: string): Error {
+  const clean = (text: string) => text.replaceAll(spec.ownerPassword, "***");
+  if (!(error instanceof MigrationFailure)) {
+    const { message } = error as Error;
+    const lost = isPassing(error) ? "The database server went away while the migrations ran: " : "";
+    return new Error(clean(`${lost}${message} ${fate}`), { cause: undefined });
+  }
+  const { failure, log } = error;
+  const what =
+    failure.phase === "plan"
+      ? `The Alembic project in ${spec.folder} cannot be read`
+      : failure.step
+        ? `The migration ${nameStep(failure.step)} failed`
+        : "The migrations failed";
+  const statement = failure.statement?.trim().slice(0, STATEMENT_SHOWN);
+  const missing = /^No module named '([\w.]+)'/.exec(failure.message)?.[1];
+  return new Error(
+    clean(
+      [
+        `${what}: ${failure.kind === "Ended" ? "" : `${failure.kind}: `}${failure.message}`,
+        ...(missing
+          ? [
+              `  The image has no ${missing}; set alembicImage to the application's own image, which has what its models import.`,
+            ]
+          : []),
+        ...(failure.place ? [`  at ${failure.place}`] : []),
+        ...(statement ? ["  SQL:", ...statement.split("\n").map((line) => `  | ${line}`)] : []),
+        ...(log.length > 0 ? ["  Its last lines:", ...log.map((line) => `  | ${line}`)] : []),
+        fate,
+      ].join("\n"),
+    ),
+  );
+}

@@ -1,0 +1,179 @@
+/** Inserts seed data and counts it. Runs inside Pulumi's dynamic provider. */
+import { createHash } from "node:crypto";
+import type { dynamic } from "@pulumi/pulumi";
+import type pg from "pg";
+import { fillIn, ident, withConnection } from "../../lib/postgres.ts";
+import { ADMIN_FILE, type Seeded, type SeedFile, type SeedInputs } from "./seed.ts";
+
+const PATIENCE_MS = 30_000;
+const NOT_NULL_VIOLATION = "23502";
+const UNDEFINED_COLUMN = "42703";
+
+interface Outs extends SeedInputs {
+  rows: Seeded;
+  adminMade: boolean;
+  fingerprint: string;
+}
+
+/** What is a reason to look again. Passwords and ports are none. */
+function reasonsOf({ files, revision, database, admin, passwordHash }: SeedInputs): string {
+  const reasons = JSON.stringify([files, revision, database, admin, passwordHash]);
+  return createHash("sha256").update(reasons).digest("hex").slice(0, 16);
+}
+
+const hashOf = (sql: string) => createHash("sha256").update(sql).digest("hex");
+
+/** The tables that a file's first lines say it needs: `-- needs: users, admin_credentials`. */
+export function tablesNeeded(sql: string): string[] {
+  const line = /^--\s*needs:\s*(.+)$/m.exec(sql)?.[1] ?? "";
+  return line
+    .split(",")
+    .map((name) => name.trim())
+    .filter(Boolean);
+}
+
+async function isThere(client: pg.Client, tables: readonly string[]): Promise<boolean> {
+  const { rows } = await client.query<{ there: boolean }>(
+    "SELECT coalesce(bool_and(to_regclass(t) IS NOT NULL), true) AS there FROM unnest($1::text[]) t",
+    [tables],
+  );
+  return rows[0]?.there === true;
+}
+
+/** The error as somebody needs it who is to mend the file. */
+function explain(error: unknown, { name }: SeedFile): Error {
+  const { code, table, column, message } = error as { code?: string; table?: string; column?: string; message: string };
+  const nothing = "Nothing was inserted.";
+  if (code === NOT_NULL_VIOLATION) {
+    return new Error(
+      `The seed data in ${name} does not know the column ${column} of the table ${table}, which has no default and must not be ` +
+        `null. Add it to the file's INSERT. ${nothing}`,
+    );
+  }
+  if (code === UNDEFINED_COLUMN) {
+    return new Error(
+      `The seed data in ${name} does not fit its table: ${message}. Change the file's INSERT. ${nothing}`,
+    );
+  }
+  return new Error(`The seed data in ${name} cannot be inserted: ${message}. ${nothing}`);
+}
+
+async function insert(inputs: SeedInputs, former: Partial<Outs> = {}): Promise<Outs> {
+  const { host, port, user, password, database, owner } = inputs;
+  const rows: Seeded = {};
+  let adminMade = former.adminMade ?? false;
+  await withConnection(
+    { host, port, user, password, database },
+    async (client) => {
+      // As a parameter: what is shown of a running query is its text.
+      const { rows: hashes } = await client.query<{ hash: string }>(`SELECT (${inputs.passwordHash})::text AS hash`, [
+        inputs.adminPassword,
+      ]);
+      const variables = { admin_name: inputs.admin, admin_password_hash: hashes[0]?.hash ?? "" };
+      await client.query(`
+        BEGIN;
+        CREATE TABLE IF NOT EXISTS sectorwars_stack.seeded (file text PRIMARY KEY, content text NOT NULL, rows integer NOT NULL);
+        COMMENT ON TABLE sectorwars_stack.seeded IS 'Seed data that was inserted, so that it is inserted once.'`);
+      try {
+        for (const file of inputs.files) {
+          const { count, last } = await insertFile(client, file, owner, variables);
+          rows[file.name] = count;
+          if (file.name === ADMIN_FILE && last > 0) adminMade = true;
+        }
+        await client.query("COMMIT");
+      } catch (error) {
+        await client.query("ROLLBACK");
+        throw error;
+      }
+    },
+    { patienceMs: PATIENCE_MS },
+  );
+  tell(rows);
+  return { ...inputs, rows, adminMade, fingerprint: reasonsOf(inputs) };
+}
+
+/** What a file has inserted. */
+interface Inserted {
+  /** All its rows, also of an earlier run; null where a table is missing. */
+  count: number | null;
+  /** The rows of its last INSERT, now. */
+  last: number;
+}
+
+/** Runs a file as the owner, unless it was run before. */
+async function insertFile(
+  client: pg.Client,
+  file: SeedFile,
+  owner: string,
+  variables: Record<string, string>,
+): Promise<Inserted> {
+  const found = await client.query<{ content: string; rows: number }>(
+    "SELECT content, rows FROM sectorwars_stack.seeded WHERE file = $1",
+    [file.name],
+  );
+  const [before] = found.rows;
+  if (before?.content === hashOf(file.sql)) return { count: before.rows, last: 0 };
+  if (!(await isThere(client, tablesNeeded(file.sql)))) return { count: null, last: 0 };
+  let results: pg.QueryResult[];
+  try {
+    await client.query(`SET LOCAL ROLE ${ident(owner)}`);
+    results = [await client.query(fillIn(file.sql, variables))].flat();
+  } catch (error) {
+    throw explain(error, file);
+  }
+  await client.query("RESET ROLE");
+  const inserts = results.filter(({ command }) => command === "INSERT").map(({ rowCount }) => rowCount ?? 0);
+  const count = inserts.reduce((sum, n) => sum + n, 0) + (before?.rows ?? 0);
+  await client.query(
+    "INSERT INTO sectorwars_stack.seeded VALUES ($1, $2, $3) ON CONFLICT (file) DO UPDATE SET content = $2, rows = $3",
+    [file.name, hashOf(file.sql), count],
+  );
+  return { count, last: inserts.at(-1) ?? 0 };
+}
+
+function tell(rows: Seeded): void {
+  for (const [file, count] of Object.entries(rows)) {
+    const said = count === null ? "its table is not there, nothing inserted" : `${count} rows`;
+    console.log(`seed: ${file}: ${said}`);
+  }
+}
+
+export const provider: dynamic.ResourceProvider = {
+  async diff(_id, olds: Outs, news: SeedInputs) {
+    const isMoved = (["host", "port", "passwordVersion"] as const).some((key) => olds[key] !== news[key]);
+    return { changes: isMoved || olds.fingerprint !== reasonsOf(news), replaces: [], deleteBeforeReplace: false };
+  },
+
+  async create(inputs: SeedInputs) {
+    return { id: `seed data of ${inputs.database}`, outs: await insert(inputs) };
+  },
+
+  async update(_id, olds: Outs, inputs: SeedInputs) {
+    if (olds.fingerprint === reasonsOf(inputs)) {
+      const { rows, adminMade, fingerprint } = olds;
+      return { outs: { ...inputs, rows, adminMade, fingerprint } };
+    }
+    return { outs: await insert(inputs, olds) };
+  },
+
+  /** A table that was missing and is there now is filled by the next update; so is a database that was made anew. */
+  async read(id, props) {
+    if (props === undefined) throw new Error("seed data cannot be taken over from elsewhere; run pulumi up");
+    const outs = props as Outs;
+    const { host, port, user, password, database, files } = outs;
+    const isStale = await withConnection(
+      { host, port, user, password, database },
+      async (client) => {
+        if (!(await isThere(client, ["sectorwars_stack.seeded"]))) return true;
+        const { rows } = await client.query<{ file: string }>("SELECT file FROM sectorwars_stack.seeded");
+        const seeded = new Set(rows.map(({ file }) => file));
+        for (const file of files) {
+          if (!seeded.has(file.name) && (await isThere(client, tablesNeeded(file.sql)))) return true;
+        }
+        return false;
+      },
+      { patienceMs: PATIENCE_MS },
+    );
+    return { id, props: isStale ? { ...outs, fingerprint: "changed by hand" } : outs };
+  },
+};

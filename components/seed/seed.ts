@@ -1,0 +1,123 @@
+/** The rows without which the application does not run: languages, namespaces of translations, an administrator. */
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { basename, join } from "node:path";
+import * as pulumi from "@pulumi/pulumi";
+import { RandomPassword } from "@pulumi/random";
+import { ResourceOnDisk } from "../../lib/dynamic.ts";
+
+const OWN_FOLDER = "sql/seed";
+/** The file that makes the administrator; its rows tell whether the generated password is in use. */
+export const ADMIN_FILE = "30-admin-user.sql";
+
+/** A file of seed data. */
+export interface SeedFile {
+  name: string;
+  sql: string;
+}
+
+/** What to insert, where, and as whom. */
+export interface SeedArgs {
+  host: string;
+  port: number;
+  superuser: string;
+  superuserPassword: pulumi.Input<string>;
+  passwordVersion: number;
+  database: string;
+  /** Role that inserts. */
+  owner: string;
+  /** Further files, or folders of them, run after the project's own. */
+  files: readonly string[];
+  /** Name of the administrator. */
+  admin: string;
+  /** SQL expression that makes a hash of the password `$1`. */
+  passwordHash: string;
+  /** The schema's revision: another one may have tables that were missing before. */
+  revision: pulumi.Input<string | null> | undefined;
+  after: pulumi.Resource[];
+  volume: pulumi.Resource;
+}
+
+/** Rows that were inserted, by file; null where a table that the file needs is not there. */
+export type Seeded = Record<string, number | null>;
+
+/** Inserts the essential rows once; again only when a file changes, or a table is there that was missing. */
+export class Seed extends pulumi.ComponentResource {
+  readonly rows: pulumi.Output<Seeded>;
+  /** The administrator's password; null where somebody else has given one before. */
+  readonly adminPassword: pulumi.Output<string | null>;
+  readonly ready: pulumi.Resource;
+
+  /** @throws {pulumi.ResourceError} for a file that cannot be read. */
+  constructor(name: string, args: SeedArgs, opts?: pulumi.ComponentResourceOptions) {
+    super("sectorwars:seed:Seed", name, {}, opts);
+    const password = new RandomPassword("admin-password", { length: 24, special: false }, { parent: this }).result;
+    const seeded = new SeededRows(
+      "seeded",
+      {
+        host: args.host,
+        port: args.port,
+        user: args.superuser,
+        password: args.superuserPassword,
+        passwordVersion: args.passwordVersion,
+        database: args.database,
+        owner: args.owner,
+        admin: args.admin,
+        adminPassword: password,
+        passwordHash: args.passwordHash,
+        files: readSeedFiles([OWN_FOLDER, ...args.files], this),
+        revision: args.revision ?? null,
+      },
+      { parent: this, dependsOn: args.after, deletedWith: args.volume },
+    );
+    this.rows = seeded.rows;
+    this.adminPassword = pulumi.secret(
+      pulumi.all([password, seeded.adminMade]).apply(([text, isMade]) => (isMade ? text : null)),
+    );
+    this.ready = seeded;
+    this.registerOutputs({ rows: this.rows });
+  }
+}
+
+/** The files in order: a folder's by name. */
+function readSeedFiles(paths: readonly string[], parent: pulumi.Resource): SeedFile[] {
+  const read = (path: string): SeedFile[] => {
+    if (!statSync(path).isDirectory()) return [{ name: basename(path), sql: readFileSync(path, "utf8") }];
+    const names = readdirSync(path).filter((name) => name.endsWith(".sql"));
+    return names.sort().flatMap((name) => read(join(path, name)));
+  };
+  return paths.flatMap((path) => {
+    try {
+      return read(path);
+    } catch (error) {
+      throw new pulumi.ResourceError(
+        `seedFiles names ${path}, which cannot be read: ${(error as Error).message}`,
+        parent,
+      );
+    }
+  });
+}
+
+/** Inputs of the resource, as its provider gets them. */
+export interface SeedInputs {
+  host: string;
+  port: number;
+  user: string;
+  password: string;
+  passwordVersion: number;
+  database: string;
+  owner: string;
+  admin: string;
+  adminPassword: string;
+  passwordHash: string;
+  files: SeedFile[];
+  revision: string | null;
+}
+
+class SeededRows extends ResourceOnDisk {
+  declare readonly rows: pulumi.Output<Seeded>;
+  declare readonly adminMade: pulumi.Output<boolean>;
+
+  constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
+    super("seed:Seeded", "components/seed/seed-provider.ts", name, inputs, ["rows", "adminMade", "fingerprint"], opts);
+  }
+}

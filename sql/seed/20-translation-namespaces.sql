@@ -1,0 +1,12 @@
+-- needs: translation_namespaces
+-- The groups that translated texts are sorted into, and who shows them.
+INSERT INTO translation_namespaces (name, description, application, is_active) VALUES
+	('common', 'Texts of every application', 'shared', true),
+	('admin', 'The administrators'' pages', 'admin-ui', true),
+	('game', 'The game itself', 'player-client', true),
+	('auth', 'Logging in and signing up', 'shared', true),
+	('ai', 'The assistant', 'shared', true),
+	('marketing', 'The front page', 'player-client', true),
+	('errors', 'Error messages', 'shared', true),
+	('validation', 'What forms say about their fields', 'shared', true)
+ON CONFLICT (name) DO NOTHING;

@@ -1,0 +1,332 @@
+/** Migrations by a real Alembic on a real database: when they run, what they may, and what is left when they fail. */
+import { spawn } from "node:child_process";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type MigrationsSpec, runMigrations } from "../../components/migrations/run-migrations.ts";
+import { docker } from "../../lib/docker.ts";
+import { withConnection } from "../../lib/postgres.ts";
+import { Application } from "../support/application.ts";
+import { run, TestStack, urlAddress } from "./test-stack.ts";
+
+const DENIED = "42501";
+let stack: TestStack;
+let game: Application;
+let first: string;
+/** The stack's migrations, as its provider would run them. */
+let spec: MigrationsSpec;
+
+/** The only value of a query, as the superuser. */
+const value = (sql: string): Promise<unknown> =>
+  stack.as(
+    "superuser",
+    async (client) => (await client.query<unknown[]>({ text: sql, rowMode: "array" })).rows[0]?.[0],
+  );
+const revision = () => value("SELECT string_agg(version_num, ',') FROM alembic_version");
+const relations = () =>
+  value(
+    "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'",
+  );
+/** Runs them without an update around it; tells what was said, and the error if there was one. */
+async function migrate(more: Partial<MigrationsSpec> = {}): Promise<{ said: string; error: string }> {
+  const said: string[] = [];
+  const error = await runMigrations({ ...spec, ...more }, (line) => said.push(line)).then(
+    () => "",
+    (failure: Error) => failure.message,
+  );
+  return { said: said.join("\n"), error };
+}
+const addCrew = () =>
+  game.addRevision(
+    "0003crew",
+    "0002ships",
+    "CREATE TABLE crew (id serial PRIMARY KEY); ALTER TABLE ships ADD COLUMN crew int",
+    "DROP TABLE crew; ALTER TABLE ships DROP COLUMN crew",
+  );
+/** What must hold whenever no migration runs: nothing is lent, nobody is shut out, no container is left. */
+async function isSettled(): Promise<void> {
+  expect(await value("SELECT has_parameter_privilege('sectorwars_owner', 'session_replication_role', 'SET')")).toBe(
+    false,
+  );
+  expect(await value("SELECT has_database_privilege('sectorwars_app', current_database(), 'CONNECT, TEMPORARY')")).toBe(
+    true,
+  );
+  expect(await value("SELECT has_database_privilege('sectorwars_monitor', current_database(), 'CONNECT')")).toBe(true);
+  expect(
+    await value("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"),
+  ).toBe(null);
+  expect(await docker(["ps", "-aq", "--filter", `label=sectorwars.migrations=${stack.name}`])).toBe("");
+}
+
+beforeAll(async () => {
+  game = await Application.make();
+  stack = await TestStack.make({ bootstrap: "empty", memory: "512", alembic: game.gameserver });
+  first = (await stack.up()).text;
+  const { urls } = await stack.outputs();
+  spec = {
+    stack: stack.name,
+    address: urlAddress(urls.superuser),
+    owner: "sectorwars_owner",
+    ownerPassword: urlAddress(urls.owner).password,
+    folder: game.gameserver,
+    image: `sectorwars-migrations-${stack.name}:latest`,
+    arguments: [],
+    wanted: "head",
+    allowDowngrade: false,
+    network: stack.names.network,
+    alias: stack.names.alias,
+    dockerHost: undefined,
+  };
+});
+afterAll(async () => {
+  await stack.end();
+  await game.end();
+});
+
+describe("the first run", () => {
+  test("brings the schema to head, as the owner, and tells each revision", async () => {
+    expect(first).toContain("migrations: 2 revisions from an empty chain to 0002ships");
+    expect(first).toContain("1. 0001first first tables");
+    expect(first).toContain("migrations: 2 of 2: 0002ships ships");
+    expect(await revision()).toBe("0002ships");
+    expect((await stack.outputs()).revision).toBe("0002ships");
+    expect(await value("SELECT string_agg(DISTINCT tableowner, ' ') FROM pg_tables WHERE schemaname = 'public'")).toBe(
+      "sectorwars_owner",
+    );
+    await isSettled();
+  });
+
+  test("app reads and writes the new tables, readonly reads but for secrets, and the migration's REVOKE holds", async () => {
+    await stack.as("app", async (client) => {
+      await client.query("INSERT INTO ships (name) VALUES ('Rocinante')");
+      await client.query("INSERT INTO admin_action_logs (action) VALUES ('looked')");
+      for (const sql of [
+        "DELETE FROM admin_action_logs",
+        "UPDATE admin_action_logs SET action = ''",
+        "CREATE TABLE mine ()",
+      ]) {
+        await expect(client.query(sql)).rejects.toMatchObject({ code: DENIED });
+      }
+    });
+    await stack.as("readonly", async (client) => {
+      expect((await client.query("SELECT name FROM ships")).rows).toEqual([{ name: "Rocinante" }]);
+      await expect(client.query("SELECT * FROM admin_credentials")).rejects.toMatchObject({ code: DENIED });
+    });
+  });
+
+  test("shows no password to anybody", async () => {
+    const { urls } = await stack.outputs();
+    const shown = [first, await stack.stateText(), await docker(["logs", stack.names.container])].join("\n");
+    for (const url of Object.values(urls)) expect(shown).not.toContain(new URL(url).password);
+  });
+});
+
+describe("again", () => {
+  test("nothing runs, a refresh finds no drift", async () => {
+    expect((await stack.up("--expect-no-changes")).text).not.toContain("migrations:");
+    await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
+  });
+
+  test("a new revision is told by preview and run by up, while the services are connected", async () => {
+    await addCrew();
+    const preview = (await stack.succeed("preview", "--stack", stack.name)).text;
+    expect(preview).toContain("migrations: 1 revision from 0002ships:");
+    expect(preview).toContain("1. 0003crew makes 0003crew");
+    expect(await revision()).toBe("0002ships");
+    await stack.as("app", async (client) => {
+      await client.query("SELECT 1");
+      const said = await stack.up();
+      expect(said.text).toContain("kept as sectorwars_dev_before_migration");
+      expect(said.text).toContain(`npm run migrations -- undo --stack ${stack.name}`);
+    });
+    expect(await revision()).toBe("0003crew");
+    await stack.as("app", (client) => client.query("INSERT INTO crew DEFAULT VALUES"));
+    await isSettled();
+  });
+});
+
+describe("what cannot be run stops before anything moves", () => {
+  const stops = async (texts: string[], more: Partial<MigrationsSpec> = {}) => {
+    const { error } = await migrate(more);
+    for (const text of texts) expect(error).toContain(text);
+    expect(await revision()).toBe("0003crew");
+    await isSettled();
+  };
+
+  test("a syntax error, with its file and line", async () => {
+    await game.write(
+      "services/gameserver/alembic/versions/broken.py",
+      'revision = "broken"\ndown_revision = "0003crew"\ndef upgrade(:\n',
+    );
+    await stops(["cannot be read: SyntaxError", "at alembic/versions/broken.py:3", "The database is untouched."]);
+    await game.removeRevision("broken");
+  });
+
+  test("several heads, by name", async () => {
+    await game.addRevision("0003other", "0002ships", "SELECT 1");
+    await stops(["has several heads: 0003", "0003other", "Merge them (alembic merge)"]);
+    await game.removeRevision("0003other");
+  });
+
+  test("a revision that the chain does not know, with the database's and the chain's", async () => {
+    await game.removeRevision("0003crew");
+    await stops(["does not know the database's revision 0003crew; its head is 0002ships"]);
+    await addCrew();
+    await stops(['alembicRevision is "0007", which the chain', "its head is 0003crew"], { wanted: "0007" });
+  });
+
+  test("models whose packages the image does not have", async () => {
+    const models = await game.read("services/gameserver/src/models.py");
+    await game.write("services/gameserver/src/models.py", `import fastapi\n${models}`);
+    await game.addRevision("0004any", "0003crew", "SELECT 1");
+    await stops(["No module named 'fastapi'", "set alembicImage to the application's own image"]);
+    await game.removeRevision("0004any");
+    await game.write("services/gameserver/src/models.py", models);
+  });
+
+  test("an image that is not there", () =>
+    stops(["There is no image sectorwars-no-such-image:1 to run the migrations in"], {
+      image: "sectorwars-no-such-image:1",
+    }));
+
+  test("a run that another one is in the way of", async () => {
+    await withConnection({ ...spec.address, database: "postgres" }, async (client) => {
+      await client.query("SELECT pg_advisory_lock(8315161638746615145)");
+      await stops(["Migrations are running on this server already"]);
+    });
+  });
+});
+
+describe("a migration that fails", () => {
+  test("is told with revision, SQL, place and log; what it had committed is taken back", async () => {
+    // The first half is committed by itself, as CREATE INDEX CONCURRENTLY and new values of types are.
+    await game.addRevision(
+      "0004half",
+      "0003crew",
+      'with op.get_context().autocommit_block(): op.execute("CREATE TABLE half ()"); op.execute("DELETE FROM ships")',
+    );
+    await game.addRevision("0005fails", "0004half", "SELECT nonsense FROM ships");
+    const { error } = await migrate();
+    expect(error).toContain("The migration 0005fails makes 0005fails failed: ");
+    expect(error).toContain('column "nonsense" does not exist');
+    expect(error).toContain("| SELECT nonsense FROM ships");
+    expect(error).toContain("at alembic/versions/0005fails.py:9");
+    expect(error).toContain("Running upgrade 0004half -> 0005fails");
+    expect(error).toContain("The database is as it was before the run, at revision 0003crew.");
+    expect(await revision()).toBe("0003crew");
+    expect(await relations()).not.toContain("half");
+    expect(await value("SELECT count(*)::int FROM ships")).toBe(1);
+    expect(await value("SELECT count(*)::int FROM pg_database WHERE datname ~ '_(before_migration_?|undone)$'")).toBe(
+      0,
+    );
+    await isSettled();
+    await game.removeRevision("0005fails");
+    await game.removeRevision("0004half");
+  });
+
+  test("the owner's password stays out of the error, whatever the application prints", async () => {
+    await game.addRevision(
+      "0004tells",
+      "0003crew",
+      'op.execute("SELECT 1"); import os; print(os.environ["DATABASE_URL"]); raise ValueError(os.environ["DATABASE_URL"])',
+    );
+    const { error } = await migrate();
+    expect(error).toContain("sectorwars_owner:***@database");
+    expect(error).not.toContain(spec.ownerPassword);
+    await game.removeRevision("0004tells");
+  });
+
+  test("what belongs to somebody else is refused: the next migration could not change it", async () => {
+    await stack.as("superuser", (client) =>
+      client.query("GRANT sectorwars_monitor TO sectorwars_owner; GRANT ALL ON SCHEMA public TO sectorwars_monitor"),
+    );
+    await game.addRevision(
+      "0004strange",
+      "0003crew",
+      "SET ROLE sectorwars_monitor; CREATE TABLE strange (); RESET ROLE",
+    );
+    const { error } = await migrate();
+    expect(error).toContain("made what does not belong to sectorwars_owner: relation strange (sectorwars_monitor)");
+    expect(await relations()).not.toContain("strange");
+    await stack.as("superuser", (client) =>
+      client.query(
+        "REVOKE sectorwars_monitor FROM sectorwars_owner; REVOKE ALL ON SCHEMA public FROM sectorwars_monitor",
+      ),
+    );
+    await game.removeRevision("0004strange");
+    await isSettled();
+  });
+
+  test("killed half-way: the next run puts the database back and goes on", async () => {
+    await game.addRevision(
+      "0004slow",
+      "0003crew",
+      'with op.get_context().autocommit_block(): op.execute("CREATE TABLE slow ()"); op.execute("SELECT pg_sleep(60)")',
+    );
+    const child = spawn("node", ["test/support/migrations-child.ts"], { stdio: ["pipe", "ignore", "inherit"] });
+    child.stdin.end(JSON.stringify(spec));
+    await withConnection({ ...spec.address, database: "postgres" }, async (client) => {
+      const isSlow = async () =>
+        (await client.query("SELECT FROM pg_stat_activity WHERE query ~ '^SELECT pg_sleep'")).rowCount === 1;
+      for (let tries = 0; !(await isSlow()) && tries < 300; tries += 1) await sleep(100);
+      expect(await value("SELECT has_database_privilege('sectorwars_app', current_database(), 'CONNECT')")).toBe(false);
+      expect(await value("SELECT count(*)::int FROM pg_tables WHERE tablename = 'slow'")).toBe(1);
+      child.kill("SIGKILL");
+      // With whoever started it gone, the container ends by itself, and PostgreSQL stops the statement.
+      for (let tries = 0; (await isSlow()) && tries < 300; tries += 1) await sleep(100);
+      expect(await isSlow()).toBe(false);
+    });
+    await game.removeRevision("0004slow");
+    await game.addRevision("0004quick", "0003crew", "CREATE TABLE quick ()", "DROP TABLE quick");
+    const { said, error } = await migrate();
+    expect(error).toBe("");
+    expect(said).toContain("a run was killed half-way");
+    expect(await revision()).toBe("0004quick");
+    expect(await relations()).not.toContain("slow");
+    await isSettled();
+  });
+});
+
+describe("back", () => {
+  test("an older revision is refused by name, until it is allowed; then downgrades run in order", async () => {
+    const { error } = await migrate({ wanted: "0002ships" });
+    expect(error).toContain(
+      "Going there runs 2 downgrades, which may drop data: 0004quick makes 0004quick, 0003crew makes 0003crew",
+    );
+    expect(error).toContain("pulumi config set alembicDowngrade true");
+    expect(await revision()).toBe("0004quick");
+    const { said } = await migrate({ wanted: "0002ships", allowDowngrade: true });
+    expect(said).toContain("migrations: 2 downgrades from 0004quick to 0002ships");
+    expect(await revision()).toBe("0002ships");
+    expect(await relations()).not.toMatch(/quick|crew/);
+    await isSettled();
+  });
+
+  test("undo puts back what was before the last run, keeps what is undone, and asks first", async () => {
+    await stack.as("superuser", (client) => client.query("ALTER DATABASE sectorwars_dev SET work_mem TO '7MB'"));
+    const migrations = (...args: string[]) =>
+      run("node", ["commands/migrations.ts", "--stack", stack.name, ...args], stack.env);
+    const told = await migrations();
+    expect(told.text).toMatch(/revision +0002ships/);
+    expect(told.text).toMatch(/restore point +sectorwars_dev_before_migration, revision 0004quick/);
+    expect((await migrations("undo")).text).toContain("--yes");
+    expect(await revision()).toBe("0002ships");
+    const undone = await migrations("undo", "--yes");
+    expect(undone.text).toContain("What was undone is kept as sectorwars_dev_undone");
+    expect(undone.code).toBe(0);
+    expect(await revision()).toBe("0004quick");
+    expect(await value("SELECT count(*)::int FROM ships")).toBe(1);
+    // A database's own settings and grants do not come with a copy.
+    expect(await value("SHOW work_mem")).toBe("7MB");
+    await stack.as("app", (client) => client.query("SELECT * FROM quick"));
+    await isSettled();
+    expect((await migrations("forget")).text).toContain("sectorwars_dev_undone");
+    expect(await value("SELECT count(*)::int FROM pg_database WHERE datname ~ '_(before_migration|undone)$'")).toBe(0);
+  });
+
+  test("the stack notices at a refresh that the schema stands elsewhere, and the next up brings it to head", async () => {
+    await stack.succeed("refresh", "--yes", "--stack", stack.name);
+    await stack.up();
+    expect(await revision()).toBe("0004quick");
+    await stack.up("--expect-no-changes");
+  });
+});

@@ -1,0 +1,110 @@
+import { cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import {
+  headsOf,
+  iniValue,
+  parseRevision,
+  type Revision,
+  readChain,
+  wayBetween,
+} from "../../components/migrations/chain.ts";
+
+describe("a revision's file", () => {
+  test.each([
+    [
+      '"""add ships\n\nRevision ID: a1\n"""\nrevision = "a1"\ndown_revision = "b2"\n',
+      { id: "a1", down: ["b2"], title: "add ships" },
+    ],
+    [
+      "'''first'''\nrevision: str = 'a1'\ndown_revision: Union[str, None] = None\n",
+      { id: "a1", down: [], title: "first" },
+    ],
+    ['revision = "m"\ndown_revision = (\n    "a",\n    "b",\n)\n', { id: "m", down: ["a", "b"], title: "" }],
+    [
+      '# coding: utf-8\n"""two\nlines"""\nrevision = "a" # here\ndown_revision = "b" # after "c"\n',
+      { id: "a", down: ["b"], title: "two" },
+    ],
+    ["x = 1\n", undefined],
+  ])("%j", (text, expected) => {
+    expect(parseRevision(text)).toEqual(expected);
+  });
+});
+
+describe("alembic.ini", () => {
+  test("is read in its own section", () => {
+    const text =
+      "[loggers]\nscript_location = wrong\n[alembic]\n# script_location = no\nscript_location = %(here)s/db\r\n[x]\nversion_locations = no\n";
+    expect(iniValue(text, "script_location")).toBe("%(here)s/db");
+    expect(iniValue(text, "version_locations")).toBeUndefined();
+    expect(iniValue("[alembic]\nlast = here", "last")).toBe("here");
+  });
+});
+
+describe("a project's folder", () => {
+  let folder: string;
+  beforeEach(async () => {
+    folder = join(await mkdtemp(join(tmpdir(), "sectorwars-test-")), "the game");
+    await cp("test/application/services/gameserver", folder, { recursive: true });
+  });
+  afterEach(() => rm(join(folder, ".."), { recursive: true, force: true }));
+
+  test("is read in order, and its fingerprint changes with the versions alone", async () => {
+    const { revisions, fingerprint } = readChain(folder);
+    expect(revisions).toEqual([
+      { id: "0001first", down: [], title: "first tables" },
+      { id: "0002ships", down: ["0001first"], title: "ships" },
+    ]);
+    await writeFile(join(folder, "src/models.py"), "other");
+    await mkdir(join(folder, "alembic/versions/__pycache__"));
+    expect(readChain(folder).fingerprint).toBe(fingerprint);
+    await writeFile(join(folder, "alembic/versions/0002_ships.py"), 'revision = "0002ships"');
+    expect(readChain(folder).fingerprint).not.toBe(fingerprint);
+  });
+
+  test("that lacks something is refused by name", async () => {
+    expect(() => readChain(join(folder, "no"))).toThrow(`there is no folder ${folder}/no`);
+    await rm(join(folder, "alembic/versions"), { recursive: true });
+    expect(() => readChain(folder)).toThrow(`alembic.ini names ${folder}/alembic/versions, where there is no folder`);
+    await rm(join(folder, "alembic.ini"));
+    expect(() => readChain(folder)).toThrow("has no alembic.ini. Name the folder that has it");
+  });
+});
+
+const revision = (id: string, ...down: string[]): Revision => ({ id, down, title: "" });
+const CHAIN = [revision("d", "b", "c"), revision("b", "a"), revision("c", "a"), revision("a"), revision("e", "d")];
+const ids = (way: ReturnType<typeof wayBetween>) => way && [way.direction, way.steps.map(({ id }) => id).join("")];
+
+describe("the way", () => {
+  test.each([
+    [null, "head", ["up", "acbde"]],
+    ["a", "head", ["up", "cbde"]],
+    ["e", "head", ["up", ""]],
+    ["e", "d", ["down", "e"]],
+    ["d", "a", ["down", "dbc"]],
+    ["unknown", "head", undefined],
+    ["a", "unknown", undefined],
+    ["b", "c", undefined],
+  ])("from %s to %s", (from, to, expected) => {
+    expect(ids(wayBetween(CHAIN, from, to))).toEqual(expected);
+  });
+
+  test("is not told where there are several heads", () => {
+    const forked = [...CHAIN, revision("f", "d")];
+    expect(headsOf(forked)).toEqual(["e", "f"]);
+    expect(wayBetween(forked, null, "head")).toBeUndefined();
+  });
+
+  test("through a long chain is in order, each after what it builds on", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 300 }), fc.integer({ min: 0, max: 299 }), (length, at) => {
+        const line = Array.from({ length }, (_, i) => revision(`r${i}_`, ...(i > 0 ? [`r${i - 1}_`] : [])));
+        const from = at < length ? `r${at}_` : null;
+        const way = wayBetween([...line].reverse(), from, "head");
+        expect(way?.steps.map(({ id }) => id)).toEqual(line.slice(from === null ? 0 : at + 1).map(({ id }) => id));
+      }),
+    );
+  });
+});

@@ -1,0 +1,84 @@
+import * as postgresql from "@pulumi/postgresql";
+import * as pulumi from "@pulumi/pulumi";
+import { beforeAll, describe, expect, test } from "vitest";
+import { provider } from "../../components/databases/list-provider.ts";
+import { type Asked, namesIn, record, secretly } from "./pulumi.ts";
+
+describe("a list of databases that becomes shorter", () => {
+  const list = (names: string[], droppable: string[] = []) => ({
+    names,
+    droppable,
+    host: "h",
+    port: 1,
+    user: "u",
+    password: "p",
+    passwordVersion: 1,
+  });
+  const diff = (olds: object, news: object) => provider.diff?.("id", olds, news);
+
+  test("is refused, until the one that goes is named", async () => {
+    await expect(diff(list(["a", "b"]), list(["a"]))).rejects.toThrow(
+      "The database b would be dropped, with all rows, as databases no longer names it. If that is wanted, say so: pulumi config set " +
+        "--path 'droppableDatabases[0]' b",
+    );
+    await expect(diff(list(["a", "b", "c"]), list(["a"], ["b"]))).rejects.toThrow("The database c would be dropped");
+    expect((await diff(list(["a", "b"]), list(["a"], ["b"])))?.changes).toBe(true);
+  });
+
+  test("or is the same, changes nothing; a longer one is welcome", async () => {
+    expect((await diff(list(["a"]), list(["a"], ["b"])))?.changes).toBe(false);
+    expect((await diff(list(["a"]), list(["b", "a"])))?.changes).toBe(true);
+  });
+});
+
+describe("databases", () => {
+  let get: (name: string) => Asked;
+  beforeAll(async () => {
+    get = await record(async (opts) => {
+      const { Databases } = await import("../../components/databases/databases.ts");
+      const volume = new pulumi.ComponentResource("test:Volume", "volume");
+      const { ready, urls } = new Databases(
+        "databases",
+        {
+          stack: "test",
+          host: "127.0.0.1",
+          port: 15500,
+          superuser: "postgres",
+          superuserPassword: pulumi.secret("superuser's"),
+          passwordVersion: 1,
+          provider: new postgresql.Provider("superuser", {}),
+          names: ["nexus", "east"],
+          droppable: [],
+          denyList: [],
+          container: "c",
+          network: "n",
+          alias: "database",
+          image: "i",
+          newerImage: "j",
+          jobs: 2,
+          dockerHost: undefined,
+          after: [],
+          volume,
+        },
+        opts,
+      );
+      const { nexus } = urls;
+      expect(nexus && (await pulumi.isSecret(nexus.app))).toBe(true);
+      return ready.map(({ urn }) => urn);
+    });
+  });
+
+  test("have three roles each, with passwords of their own, made one after the other", () => {
+    expect(get("nexus-app").inputs).toMatchObject({
+      name: "nexus_app",
+      password: secretly("value-of-nexus-app-password"),
+    });
+    expect(get("east-app").inputs).toMatchObject({
+      name: "east_app",
+      password: secretly("value-of-east-app-password"),
+    });
+    expect(namesIn(get("nexus").options.dependsOn)).toEqual(["nexus-readonly"]);
+    expect(namesIn(get("east-owner").options.dependsOn)).toEqual(["nexus"]);
+    expect(get("nexus").inputs.password).toEqual(secretly("superuser's"));
+  });
+});

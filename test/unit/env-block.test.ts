@@ -1,0 +1,121 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { entriesOf, putIn, takeOut } from "../../components/handover/env-block.ts";
+
+const OURS = { DATABASE_URL: "postgresql://a:b@localhost:5433/game", DB_PORT: "5433" };
+
+/** Lines as people and programs write them, some of them ours to replace. */
+const line = fc.oneof(
+  fc.constantFrom(
+    "DATABASE_URL=postgresql://old",
+    'export DATABASE_URL="postgresql://old?a=b"',
+    " DB_PORT = 1",
+    "DB_PORT='1'",
+    'DB_PORT="1',
+    '"',
+    "'",
+    "# DATABASE_URL=commented",
+    "DATABASE_URLS=other",
+    'KEY="first\nDATABASE_URL=inside\nlast"',
+    'DATABASE_URL="over\ntwo lines"',
+    "# was line 1: DB_PORT=5",
+    "",
+    "\r",
+    "DB_PORT=1\r",
+  ),
+  fc.string(),
+);
+const file = fc
+  .tuple(fc.array(line, { maxLength: 12 }), fc.constantFrom("", "\n", "\r\n"))
+  .map(([lines, end]) => lines.join("\n") + end);
+
+describe("the block", () => {
+  test("goes in and out, and the file is what it was, byte for byte", () => {
+    fc.assert(
+      fc.property(file, (text) => {
+        expect(takeOut(putIn(text, "dev", OURS)).text).toBe(text);
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  test("put in again changes nothing, and other values leave no trace of the first", () => {
+    fc.assert(
+      fc.property(file, (text) => {
+        const once = putIn(text, "dev", OURS);
+        expect(putIn(once, "dev", OURS)).toBe(once);
+        const other = putIn(once, "dev", { ...OURS, DB_HOST: "x", DB_PORT: "2" });
+        expect(other).toBe(putIn(text, "dev", { ...OURS, DB_HOST: "x", DB_PORT: "2" }));
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  test("leaves every line that is not replaced where it was, before it", () => {
+    const text = "A=1\nDATABASE_URL=old # mine\nB=2";
+    expect(putIn(text, "dev", OURS)).toBe(
+      [
+        "A=1",
+        "B=2",
+        "# >>> sectorwars-database: stack dev",
+        "# Written by pulumi up; pulumi destroy takes it out and puts back what it replaced.",
+        "# the line before had no newline",
+        "# was line 2: DATABASE_URL=old # mine",
+        "DATABASE_URL=postgresql://a:b@localhost:5433/game",
+        "DB_PORT=5433",
+        "# <<< sectorwars-database",
+        "",
+      ].join("\n"),
+    );
+  });
+
+  test("a value of several lines is one thing: what looks like a variable inside stays, and one that is ours goes as a whole", () => {
+    const text = "KEY=\"first\nDATABASE_URL=inside\nlast\"\nDB_PORT='1\n2'\nA=1\n";
+    const put = putIn(text, "dev", OURS);
+    expect(put).toMatch(/^KEY="first\nDATABASE_URL=inside\nlast"\nA=1\n# >>>/);
+    expect(put).toContain(`# was line 2: "DB_PORT='1\\n2'\\n"\n`);
+  });
+
+  test("each variable is set once in what is left", () => {
+    fc.assert(
+      fc.property(file, (text) => {
+        const keys = entriesOf(putIn(text, "dev", OURS)).map(({ key }) => key);
+        expect(keys.filter((key) => key === "DATABASE_URL")).toHaveLength(1);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  test("lines added around it meanwhile stay", () => {
+    const text = putIn("A=1\nDB_PORT=1\nC=3\n", "dev", OURS);
+    expect(takeOut(`NEW=0\n${text}LATER=9\n`).text).toBe("NEW=0\nDB_PORT=1\nA=1\nC=3\nLATER=9\n");
+  });
+
+  test("tells what it replaced, as it was meant", () => {
+    expect(takeOut(putIn('DATABASE_URL="postgresql://x?y=z"\nDB_PORT=7 # why\n', "dev", OURS)).former).toEqual({
+      DATABASE_URL: "postgresql://x?y=z",
+      DB_PORT: "7",
+    });
+  });
+
+  test("knows whether there was a file", () => {
+    expect(takeOut(putIn(undefined, "dev", OURS))).toMatchObject({ text: "", isOurs: true, stack: "dev" });
+    expect(takeOut(putIn("", "dev", OURS))).toMatchObject({ text: "", isOurs: false });
+    expect(takeOut(putIn(putIn(undefined, "dev", OURS), "dev", OURS))).toMatchObject({ isOurs: true });
+  });
+
+  test("that is damaged, doubled or another stack's is refused", () => {
+    const text = putIn("A=1\n", "dev", OURS);
+    expect(() => takeOut(text.replace(/# <<<.*\n/, ""))).toThrow(
+      /has a damaged block: .* stands in line 2 and .* is missing/,
+    );
+    expect(() => takeOut(text.replace(/# >>>.*\n/, ""))).toThrow("damaged block");
+    expect(() => putIn(text + text, "dev", OURS)).toThrow("there is a second one");
+    expect(() => putIn(text, "other", OURS)).toThrow("has the block of the stack dev");
+  });
+
+  test("quotes what needs it, and refuses what cannot be written", () => {
+    expect(putIn("", "dev", { A: "/a b/c" })).toContain("A='/a b/c'\n");
+    expect(() => putIn("", "dev", { A: "it's a b" })).toThrow("cannot be written");
+  });
+});

@@ -1,0 +1,210 @@
+import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
+import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { valuesOf } from "../../components/handover/env-block.ts";
+import type { HandOverInputs } from "../../components/handover/handover.ts";
+import { provider } from "../../components/handover/handover-provider.ts";
+import { overrideFile } from "../../components/handover/places.ts";
+
+const stack = `u${randomBytes(4).toString("hex")}`;
+const NEON = "postgresql://neon:neonpw@ep-1.neon.tech/neondb";
+let folder: string;
+let inputs: HandOverInputs;
+const env = () => join(folder, ".env");
+const override = overrideFile(process.cwd(), stack);
+
+beforeEach(async () => {
+  folder = join(await mkdtemp(join(tmpdir(), "sectorwars-test-")), "a game");
+  await cp("test/application", folder, { recursive: true });
+  vi.spyOn(console, "log").mockImplementation(() => {});
+  vi.stubEnv("NEON_DATABASE_URL", "");
+  inputs = {
+    stack,
+    folder,
+    file: ".env",
+    service: "database",
+    networkKey: "sectorwars-network",
+    superuserServices: ["region-manager"],
+    network: "some-network",
+    alias: "database",
+    image: "some-image:15",
+    dockerHost: "unix:///nowhere/docker.sock",
+    target: "local",
+    databases: [],
+    variables: { DATABASE_URL: "postgresql://a:secretpw@localhost:1/x", DB_PORT: "1" },
+  };
+});
+afterEach(async () => {
+  vi.restoreAllMocks();
+  vi.unstubAllEnvs();
+  await rm(join(folder, ".."), { recursive: true, force: true });
+  await rm(join(override, ".."), { recursive: true, force: true });
+});
+
+const create = async () => (await provider.create(inputs)).outs;
+const refusal = async (attempt: () => Promise<unknown> = create) => {
+  const before = await readdir(folder);
+  const message = await attempt().then(
+    () => "nothing was wrong",
+    (error: Error) => error.message,
+  );
+  // Neither the file, nor half of one, nor the Compose file.
+  expect(await readdir(folder)).toEqual(before);
+  expect(existsSync(override)).toBe(false);
+  expect(message).toContain("Nothing was written");
+  expect(message).not.toContain("secretpw");
+  return message;
+};
+
+describe("the hand-over's files", () => {
+  test("are written on a path with spaces, and leave nothing when they go", async () => {
+    const before = (await readdir(folder)).sort();
+    const outs = await create();
+    expect((await stat(env())).mode & 0o777).toBe(0o600);
+    const { COMPOSE_FILE } = valuesOf(await readFile(env(), "utf8"));
+    expect(COMPOSE_FILE).toBe(`${folder}/docker-compose.yml:${override}`);
+    expect(await readFile(override, "utf8")).not.toContain("secretpw");
+    await provider.delete?.("id", outs);
+    expect((await readdir(folder)).sort()).toEqual(before);
+    expect(existsSync(override)).toBe(false);
+  });
+
+  test("go together with the application's own override, and with a COMPOSE_FILE of its own", async () => {
+    await writeFile(join(folder, "compose.override.yml"), "services: {gameserver: {environment: {A: b}}}");
+    await create();
+    expect(valuesOf(await readFile(env(), "utf8")).COMPOSE_FILE).toBe(
+      `${folder}/docker-compose.yml:${folder}/compose.override.yml:${override}`,
+    );
+    await rm(env());
+    await writeFile(env(), "COMPOSE_FILE=docker-compose.yml\n");
+    await create();
+    expect(valuesOf(await readFile(env(), "utf8")).COMPOSE_FILE).toBe(`${folder}/docker-compose.yml:${override}`);
+  });
+
+  test("need no Compose file", async () => {
+    await rm(join(folder, "docker-compose.yml"));
+    await create();
+    expect(valuesOf(await readFile(env(), "utf8"))).not.toHaveProperty("COMPOSE_FILE");
+    expect(existsSync(override)).toBe(false);
+  });
+
+  test("move with the setting: the former file is what it was", async () => {
+    await writeFile(env(), "MINE=1\n", { mode: 0o644 });
+    await chmod(env(), 0o644);
+    const outs = await create();
+    await provider.update?.("id", outs, { ...inputs, file: ".env.local" });
+    expect(await readFile(env(), "utf8")).toBe("MINE=1\n");
+    expect((await stat(env())).mode & 0o777).toBe(0o644);
+    expect(await readFile(join(folder, ".env.local"), "utf8")).toContain("DB_PORT=1");
+    expect(existsSync(override)).toBe(true);
+  });
+
+  test("a value that breaks a line or a quote is refused", async () => {
+    inputs.variables.DATABASE_URL = "postgresql://a:it's\nsecretpw@h/x";
+    expect(await refusal()).toContain("cannot be written into an .env file");
+  });
+});
+
+describe("what cannot be written to", () => {
+  test("a folder that is not there, or is a file", async () => {
+    const right = inputs.folder;
+    inputs.folder = join(right, "no such");
+    expect(await refusal()).toContain(`application is "${right}/no such", where there is no folder`);
+    inputs.folder = join(right, "docker-compose.yml");
+    expect(await refusal()).toContain("which is no folder");
+  });
+
+  test("an .env that is a folder, a link, or read-only", async () => {
+    await mkdir(env());
+    expect(await refusal()).toContain(`${env()} is a folder`);
+    await rm(env(), { recursive: true });
+    await symlink("docker-compose.yml", env());
+    expect(await refusal()).toContain(`${env()} is a link`);
+    await rm(env());
+    await writeFile(env(), "A=1\n");
+    await chmod(env(), 0o444);
+    expect(await refusal()).toContain(`${env()} is read-only`);
+    expect(await readFile(env(), "utf8")).toBe("A=1\n");
+  });
+
+  test("an .env that git would take", async () => {
+    execFileSync("git", ["init", "--quiet", folder]);
+    expect(await refusal()).toContain("would get passwords, but git does not ignore it. Add it to .gitignore");
+    await writeFile(join(folder, ".gitignore"), ".env\n");
+    await create();
+  });
+
+  test("one that is ignored but tracked all the same", async () => {
+    execFileSync("git", ["init", "--quiet", folder]);
+    await writeFile(env(), "A=1\n");
+    execFileSync("git", ["-C", folder, "add", "--force", ".env"]);
+    await writeFile(join(folder, ".gitignore"), ".env\n");
+    expect(await refusal()).toContain("git rm --cached");
+  });
+
+  test("a damaged block, or another stack's", async () => {
+    await writeFile(env(), "A=1\n# >>> sectorwars-database: stack other\n");
+    expect(await refusal()).toContain(`${env()} has a damaged block`);
+    await writeFile(env(), "# >>> sectorwars-database: stack other\n# <<< sectorwars-database\n");
+    expect(await refusal()).toContain("has the block of the stack other");
+  });
+
+  test.each([
+    ["services: {web: {}}", "has no service that uses a database"],
+    ["services: [", "is no YAML"],
+    ["", "is no Compose file"],
+  ])("a Compose file that says %j", async (text, message) => {
+    await writeFile(join(folder, "docker-compose.yml"), text);
+    expect(await refusal()).toContain(message);
+  });
+
+  test("a COMPOSE_FILE that names a file which is not there", async () => {
+    await writeFile(env(), "COMPOSE_FILE=gone.yml\n");
+    expect(await refusal()).toContain(`COMPOSE_FILE names ${folder}/gone.yml, which cannot be read`);
+  });
+});
+
+describe("the way back", () => {
+  beforeEach(() => {
+    inputs.target = "neon";
+    inputs.variables = { DATABASE_TEST_URL: "postgresql://t:t@localhost:1/t" };
+  });
+
+  test("needs a URL from somewhere", async () => {
+    expect(await refusal()).toContain("handoverTarget is neon, but NEON_DATABASE_URL is not set");
+  });
+
+  test("takes the environment's, keeps it once it is there, and never puts it into the state", async () => {
+    vi.stubEnv("NEON_DATABASE_URL", `${NEON}?sslmode=require`);
+    const outs = await create();
+    expect(valuesOf(await readFile(env(), "utf8"))).toMatchObject({
+      DATABASE_URL: NEON,
+      DATABASE_URL_IN_NETWORK: NEON,
+    });
+    expect(JSON.stringify(outs)).not.toContain("neonpw");
+    vi.stubEnv("NEON_DATABASE_URL", "");
+    await provider.update?.("id", outs, inputs);
+    expect(valuesOf(await readFile(env(), "utf8")).DATABASE_URL).toBe(NEON);
+  });
+});
+
+describe("what has changed by hand", () => {
+  test("is found, and is a reason to write again", async () => {
+    const outs = await create();
+    expect((await provider.diff?.("id", outs, inputs))?.changes).toBe(false);
+    expect((await provider.read?.("id", outs))?.props).toEqual(outs);
+    await writeFile(env(), "");
+    const found = await provider.read?.("id", outs);
+    expect((await provider.diff?.("id", found?.props, inputs))?.changes).toBe(true);
+  });
+
+  test("in the application's Compose file is one too", async () => {
+    const outs = await create();
+    await writeFile(join(folder, "docker-compose.yml"), "services: {api: {environment: [DATABASE_URL=x]}}");
+    expect((await provider.diff?.("id", outs, inputs))?.changes).toBe(true);
+  });
+});

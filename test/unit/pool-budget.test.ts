@@ -1,0 +1,26 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { poolBudget } from "../../components/handover/pool-budget.ts";
+
+describe("the pools' budget", () => {
+  test("does the sum in words", () => {
+    expect(poolBudget({ services: 1, workers: 4, size: 5, overflow: 10 }, 100)).toEqual({
+      wanted: 120,
+      available: 97,
+      fits: false,
+      sum: "1 service x 4 workers x 2 engines (sync, async) x (pool 5 + overflow 10) = 120 of 97 (max_connections 100 less 3 reserved)",
+    });
+  });
+
+  test("fits exactly when every connection has a place", () => {
+    const n = fc.integer({ min: 1, max: 20 });
+    fc.assert(
+      fc.property(n, n, n, n, (services, workers, size, overflow) => {
+        const pools = { services, workers, size, overflow };
+        const { wanted } = poolBudget(pools, 100);
+        expect(poolBudget(pools, wanted + 3).fits).toBe(true);
+        expect(poolBudget(pools, wanted + 2).fits).toBe(false);
+      }),
+    );
+  });
+});
