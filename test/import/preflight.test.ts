@@ -1,13 +1,18 @@
 /** Everything that is wrong is found in one pass, over real servers, and told at once; and the pass leaves no trace. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Code, type Finding, PreflightError } from "../../components/import/preflight/findings.ts";
+import { trySchema } from "../../components/import/preflight/schema-trial.ts";
 import { dumpVersion } from "../../components/import/preflight/target-look.ts";
 import { examine } from "../../components/import/preflight.ts";
 import { parseSourceUrl } from "../../components/import/source-url.ts";
 import { LOCK_KEY } from "../../components/import/swap.ts";
-import type { ImportSpec, Source } from "../../components/import/types.ts";
+import type { Catalog, ImportSpec, Source } from "../../components/import/types.ts";
 import { docker } from "../../lib/docker.ts";
 import { connect, ident } from "../../lib/postgres.ts";
 import { attempt } from "../support/attempt.ts";
@@ -377,5 +382,104 @@ describe("one end that cannot be read does not keep the other from being told", 
     const { findings } = await examine(down);
     await old.sql("clean", "DROP TABLE closed");
     expect(codesOf(findings, "blocker")).toEqual(["privilege-missing", "target-unreachable"]);
+  });
+});
+
+describe("the schema tried on the target", () => {
+  const trial = async (source: Source) => {
+    const spec = await lab.newImport(source, target);
+    const { catalog } = await examine(spec);
+    const before = await catalogDigest(spec.target.address);
+    const found = await trySchema(spec, catalog as Catalog);
+    // Nothing of it is left, neither aside nor in the database.
+    expect((await target.databases()).filter((name) => name.startsWith(`${spec.target.address.database}_`))).toEqual(
+      [],
+    );
+    expect(await catalogDigest(spec.target.address)).toEqual(before);
+    return found;
+  };
+
+  test("tells every object that the target cannot make, and the bodies that it finds wrong", async () => {
+    const found = await trial(newer.source("newer"));
+    const refused = subjectsOf(found, "object-not-made");
+    for (const object of [
+      "view public.json_rows",
+      "view public.json_tests",
+      "view public.any_kind",
+      "table public.ruled",
+    ]) {
+      expect(refused).toContain(object);
+    }
+    expect(refused).toContain("function public.dice()");
+    expect(refused).toContain("constraint public.booked booked_k_excl");
+    expect(refused).not.toContain("table public.rooms");
+    expect(subjectsOf(found, "body-not-valid")).toEqual(["function public.shuffled()"]);
+    // What the catalog told of expressions, the trial confirms.
+    const { findings } = await examine(await lab.newImport(newer.source("newer"), target));
+    for (const object of subjectsOf(findings, "feature-function")) expect(refused.map(bare)).toContain(bare(object));
+  });
+
+  test("has nothing to tell of a schema that it can make", async () => {
+    const found = await trial(old.source("clean"));
+    expect(found.map(({ code, what }) => `${code}: ${what}`)).toEqual([
+      expect.stringMatching(/^schema-tried: (\d+) of \1 objects were made, and dropped again$/),
+    ]);
+  });
+});
+
+/** As both name it: the trial by pg_dump's entry, the catalog by the server's name. */
+const bare = (object: string) => object.replace(/\(.*/, "");
+
+describe("npm run preflight", () => {
+  const run = async (url: string | undefined, ...args: string[]) => {
+    const roots = join(lab.folder, "roots.pem");
+    await writeFile(roots, old.certificate.authority + newer.certificate.authority);
+    const { NEON_DATABASE_URL: _, ...env } = process.env;
+    const child = spawn(process.execPath, ["commands/preflight.ts", "--stack", `${lab.id}-none`, ...args], {
+      env: { ...env, NEON_ROOT_CERTIFICATES: roots, ...(url ? { NEON_DATABASE_URL: url } : {}) },
+    });
+    const said: Buffer[] = [];
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk: Buffer) => said.push(chunk));
+    const [code] = await once(child, "close");
+    const output = Buffer.concat(said).toString();
+    expect(output).not.toContain(old.userPassword);
+    expect(output).not.toContain(newer.userPassword);
+    return { code, output };
+  };
+  const urlOf = (server: SourceServer, database: string) => {
+    const { user, password, port } = server.source(database).address;
+    return `postgresql://${user}:${password}@localhost:${port}/${database}?sslmode=verify-full`;
+  };
+
+  test("exits with 0 where an import can start; a stack that is not up is no obstacle", async () => {
+    const { code, output } = await run(urlOf(old, "clean"));
+    expect(output).toMatch(/^Preflight of localhost:\d+\/clean for the stack /);
+    expect(output).toMatch(/• stack \S+: only the source was looked at: .* \[target-not-seen\]/);
+    expect(output.trimEnd().split("\n").at(-1)).toBe("The import can start.");
+    expect(code).toBe(0);
+  });
+
+  test("exits with 1 and names the codes where it cannot, for machines too", async () => {
+    const { code, output } = await run(urlOf(newer, "newer"), "--json");
+    const told = JSON.parse(output);
+    expect(told).toMatchObject({ ready: false, source: expect.stringMatching(/^localhost:\d+\/newer$/) });
+    expect(codesOf(told.findings, "blocker")).toEqual(["feature-expression", "feature-partitioned-exclusion"]);
+    expect(code).toBe(1);
+  });
+
+  test("tells a URL that cannot be read without showing it", async () => {
+    const { code, output } = await run(`mysql://game_owner:${old.userPassword}@localhost/clean`);
+    expect(output).toMatch(
+      /NEON_DATABASE_URL begins with mysql:\/\/, but must begin with postgresql:\/\/.*\[url-invalid\]/,
+    );
+    expect(code).toBe(1);
+  });
+
+  test("exits with 2 where there is nothing to look at, or an option is wrong", async () => {
+    const nothing = await run(undefined);
+    expect(nothing.output).toMatch(/^error: NEON_DATABASE_URL is not set/);
+    const wrong = await run(urlOf(old, "clean"), "--jsno");
+    expect(wrong.output).toMatch(/^error: .*--jsno/);
+    expect([nothing.code, wrong.code]).toEqual([2, 2]);
   });
 });
