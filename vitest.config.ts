@@ -3,6 +3,9 @@ import { defineConfig } from "vitest/config";
 /** The program is loaded by Node itself, as Pulumi does: a rewritten `import()` would not survive Pulumi's serialiser. */
 const ours = { server: { deps: { external: [/\/(lib|components|commands)\//] } } };
 
+/** Servers and stacks spend much of their time waiting; two files at a time, each with names and ports of its own, share the machine. */
+const sideBySide = { maxWorkers: 2, sequence: { groupOrder: 1 } };
+
 export default defineConfig({
   test: {
     ...ours,
@@ -10,16 +13,22 @@ export default defineConfig({
     projects: [
       {
         extends: true,
-        test: { name: "unit", include: ["test/unit/**/*.test.ts"], isolate: false, testTimeout: 30_000 },
+        test: {
+          name: "unit",
+          include: ["test/unit/**/*.test.ts"],
+          isolate: false,
+          testTimeout: 30_000,
+          sequence: { groupOrder: 0 },
+        },
       },
       {
         extends: true,
         test: {
           name: "import",
           include: ["test/import/**/*.test.ts"],
-          testTimeout: 120_000,
-          hookTimeout: 180_000,
-          fileParallelism: false,
+          testTimeout: 240_000,
+          hookTimeout: 300_000,
+          ...sideBySide,
         },
       },
       {
@@ -27,9 +36,9 @@ export default defineConfig({
         test: {
           name: "stack",
           include: ["test/stack/**/*.test.ts"],
-          testTimeout: 300_000,
-          hookTimeout: 300_000,
-          fileParallelism: false,
+          testTimeout: 600_000,
+          hookTimeout: 600_000,
+          ...sideBySide,
         },
       },
     ],

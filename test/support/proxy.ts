@@ -34,11 +34,21 @@ class Lane {
     this.under += chunk.length;
     if (this.under > WINDOW_BYTES) this.from.pause();
     this.later(async () => {
-      if (!this.proxy.isSilent && !this.to.write(chunk))
-        await new Promise((done) => this.to.once("drain", done).once("close", done));
+      if (!this.proxy.isSilent && !this.to.write(chunk)) await this.room();
       this.under -= chunk.length;
       if (this.under <= WINDOW_BYTES && !this.proxy.isSilent) this.from.resume();
     }, chunk.length);
+  }
+
+  /** Kept when the other end takes bytes again, or is gone. */
+  private room(): Promise<void> {
+    return new Promise((resolve) => {
+      const done = () => {
+        this.to.off("drain", done).off("close", done);
+        resolve();
+      };
+      this.to.on("drain", done).on("close", done);
+    });
   }
 
   /** Order is kept: what came later leaves later, however the conditions change meanwhile. */

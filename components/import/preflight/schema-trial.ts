@@ -55,9 +55,11 @@ async function makeAll(client: pg.Client, entries: Entry[], catalog: Catalog, ow
   }
   await client.query(asOwner);
   for (const entry of entries) if (!isSchema(entry)) await attempt(describeEntry(entry), entry.sql);
-  found.push(...(await checkBodies(client, entries)));
+  const refused = new Set(found.map(({ subject }) => subject));
+  const made = entries.filter((entry) => !refused.has(describeEntry(entry)));
+  found.push(...(await checkBodies(client, made)));
   await client.query("ROLLBACK");
-  const failed = found.filter(({ code }) => code === "object-not-made").length;
+  const failed = refused.size;
   found.push(
     finding(
       "schema-tried",
