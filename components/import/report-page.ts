@@ -126,6 +126,9 @@ const contents = (report: Report): Html =>
   html`<nav aria-label="Contents"><ul>${[
     ["timeline", "Time line", undefined] as const,
     ["tables", "Tables", report.tables.length] as const,
+    ...(differingTables(report).length > 0
+      ? [["differences", "Differences", differingTables(report).length] as const]
+      : []),
     ["sequences", "Sequences", report.sequences.length] as const,
     ["schema", "Schema", report.schema.compared] as const,
     ["skipped", "Left out", report.skipped.length] as const,
@@ -142,7 +145,7 @@ const badge = (text: string, good: boolean): Html =>
 /** A table's verdict. What was selected has a colour and a sign of its own: it is neither equal nor wrong. */
 const verdictBadge = ({ verdict, selected }: TableProof): Html =>
   selected !== undefined && verdict !== "different"
-    ? html`<span class="badge chosen">− ${verdict}</span><br><small>${selected}</small>`
+    ? html`<span class="badge chosen">− ${verdict}</span><small>${selected}</small>`
     : badge(verdict, verdict !== "different");
 
 const shorten = (fingerprint: string) =>

@@ -33,7 +33,10 @@ section, h2 { scroll-margin-top: 20px; }
 section > ul { padding-left: 1.2em; max-width: 46em; }
 section > ul li { margin: 4px 0; overflow-wrap: anywhere; }
 section > p { max-width: 46em; }
+section > p + ul, section > ul + p { margin-top: 8px; }
+section > p + .scroll { margin-top: 14px; }
 small { font-size: 12px; font-weight: 400; color: var(--muted); }
+small code { font-size: .94em; }
 .muted { color: var(--muted); }
 .hidden { position: absolute; width: 1px; height: 1px; margin: -1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 a { color: var(--link); text-underline-offset: 3px; text-decoration-thickness: 1px; }
@@ -56,6 +59,8 @@ section:has(> .facts) { margin-top: 34px; }
 .facts { display: grid; grid-template-columns: repeat(4, 1fr); border: 1px solid var(--line); border-radius: 8px; background: var(--line); gap: 1px; overflow: hidden; }
 .facts div { padding: 14px 18px 15px; background: var(--panel); }
 .facts div:first-child { grid-column: span 2; }
+/* The eighth fact, where there is one, begins a row of its own, which it has to fill. */
+.facts div:nth-child(8) { grid-column: 1 / -1; }
 .facts dt { color: var(--muted); font-size: 12.5px; }
 .facts dd { margin: 2px 0 0; font-weight: 500; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 nav { margin-top: 22px; font-size: 13.5px; }
@@ -63,7 +68,8 @@ nav ul { display: flex; flex-wrap: wrap; gap: 6px 22px; padding: 0; list-style: 
 nav a { text-decoration: none; }
 nav a:hover { text-decoration: underline; }
 
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; background: var(--panel); }
+/* What takes the focus in a box is scrolled into view with the ring around it. */
+.scroll { overflow-x: auto; scroll-padding: 8px; border: 1px solid var(--line); border-radius: 8px; background: var(--panel); }
 .timeline { display: block; min-width: 940px; overflow: visible; }
 .scroll:has(> .timeline) { padding: 14px 16px 12px; }
 .timeline line { stroke: var(--line); }
@@ -85,8 +91,12 @@ nav a:hover { text-decoration: underline; }
 
 table { width: 100%; border-collapse: collapse; font-size: 13.5px; line-height: 1.45; font-variant-numeric: tabular-nums; }
 caption { padding: 12px 16px 8px; color: var(--muted); font-size: 13px; text-align: left; }
-th, td { padding: 7px 16px; text-align: left; vertical-align: top; white-space: nowrap; font-weight: 400; }
-th code { overflow-wrap: normal; }
+th, td { padding: 7px 11px; text-align: left; vertical-align: top; white-space: nowrap; font-weight: 400; }
+/* Names and notes of any length leave room for the columns beside them. */
+tbody th { max-width: min(22em, 44vw); white-space: normal; }
+th code { overflow-wrap: break-word; }
+td small { display: block; min-width: 14em; max-width: 30em; margin-top: 3px; white-space: normal; overflow-wrap: anywhere; }
+:is(th, td):first-child { padding-left: 16px; } :is(th, td):last-child { padding-right: 16px; }
 thead th { color: var(--muted); font-size: 12.5px; border-bottom: 1px solid var(--line); }
 tbody tr + tr > * { border-top: 1px solid var(--grid); }
 tbody tr:hover > * { background: color-mix(in srgb, var(--grid) 45%, transparent); }
@@ -111,7 +121,7 @@ tbody tr:hover > * { background: color-mix(in srgb, var(--grid) 45%, transparent
   .facts, .explained { grid-template-columns: 1fr; } .facts div:first-child { grid-column: auto; }
   .facts div { padding: 10px 14px 11px; }
   .explained { gap: 2px; } .explained dd { margin-bottom: 14px; }
-  th, td { padding: 7px 12px; } caption { padding: 10px 12px 6px; }
+  caption { padding: 10px 12px 6px; }
 }
 @media print {
   body { background: none; } main { max-width: none; padding: 0; } nav { display: none; }

@@ -122,7 +122,7 @@ ${axis(range, top + FUNNEL, height)}${lanes.map((lane, index) => lane.map((span)
 
 function drawing(phases: readonly Span[], lanes: readonly Span[][], whole: Range): Html {
   const work = lanes.length > 0 ? FUNNEL + AXIS + lanes.length * (LANE + GAP) + GAP : 0;
-  return html`<div class="scroll" role="region" aria-label="Time line" tabindex="0">
+  return html`<div class="scroll" role="region" aria-label="Drawing of the time line" tabindex="0">
 <svg class="timeline" width="100%" height="${AXIS + PHASE + work}" role="img" aria-label="Phases along the time and, below them on a larger scale, the work on tables and indexes. The lists that follow tell the same in words.">
 ${axis(whole, 0, AXIS + PHASE)}${lanes.length > 0 && workbench(lanes, whole)}${phases.map((span) => bar(span, whole, AXIS, PHASE))}</svg>
 </div>`;
