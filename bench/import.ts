@@ -8,7 +8,7 @@ import { preparationScript } from "../components/privileges/scripts.ts";
 import { ROLE_NAMES } from "../components/roles/names.ts";
 import { docker } from "../lib/docker.ts";
 import { type Address, ident, withConnection } from "../lib/postgres.ts";
-import { TcpProxy } from "../test/support/proxy.ts";
+import { openFarWay } from "./far.ts";
 import { fillSource } from "./lab.ts";
 import { figure, median, ratio, type Section, seconds } from "./results.ts";
 import { dumpAndRestore, type FromContainer, pgcopydbClone, pgcopydbVersion } from "./rivals.ts";
@@ -125,8 +125,9 @@ async function compareNear(bench: Bench, rounds: number, bytes: number): Promise
 
 async function compareFar(bench: Bench, rounds: number): Promise<Section> {
   const gateway = (await docker(["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", NETWORK])).trim();
-  const proxy = await TcpProxy.open(bench.source.address, { delayMs: FAR_MS }, gateway);
-  const far = { host: gateway, port: proxy.port };
+  // In a process of its own: passing bytes on must not cost the import's process what it does not cost the others'.
+  const way = await openFarWay(bench.source.address, FAR_MS, gateway);
+  const far = { host: gateway, port: way.port };
   const figures = { ours: newFigures(), plain: newFigures() };
   try {
     const spec = importSpec(bench, { ...bench.source.address, ...far }, far);
@@ -137,7 +138,7 @@ async function compareFar(bench: Bench, rounds: number): Promise<Section> {
       );
     }
   } finally {
-    await proxy.close();
+    way.close();
   }
   return {
     title: "Import from far away",
