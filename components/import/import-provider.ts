@@ -63,6 +63,8 @@ async function importOnce(inputs: NeonImportInputs): Promise<ImportSummary> {
         const former = await formerImport(inputs);
         if (former) {
           await withConnection(maintenance(addressOf(inputs)), (client) => clearAside(client, inputs.database));
+          // A run that was killed behind its swap has left its own.
+          await clear();
           return former;
         }
         // Before anything is cleared that might be in use.

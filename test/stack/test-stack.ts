@@ -1,8 +1,8 @@
 /** A stack of a test's own: its own name, state, port and Docker objects, all gone at the end. */
 import { execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { mkdir, mkdtemp, readdir, readFile, readlink, rm } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { namesFor } from "../../components/server/naming.ts";
@@ -139,12 +139,14 @@ export class TestStack {
   }
 
   /** Every process that works on this stack: the engine's children have groups of their own. */
-  async processes(): Promise<string[]> {
+  async processes(program?: string): Promise<string[]> {
     const ours = `PULUMI_BACKEND_URL=${this.env.PULUMI_BACKEND_URL}`;
     const found: string[] = [];
     for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
       const environment = await readFile(`/proc/${pid}/environ`, "utf8").catch(() => "");
-      if (environment.split("\0").includes(ours)) found.push(pid);
+      if (!environment.split("\0").includes(ours)) continue;
+      const runs = await readlink(`/proc/${pid}/exe`).catch(() => "");
+      if (program === undefined || basename(runs) === program) found.push(pid);
     }
     return found;
   }
