@@ -1,4 +1,5 @@
 /** The stack, in the order in which it comes to be. */
+import { archivingFor, Backups } from "./components/backups/backups.ts";
 import { Databases } from "./components/databases/databases.ts";
 import { HandOver } from "./components/handover/handover.ts";
 import { NeonImport } from "./components/import/neon-import.ts";
@@ -13,7 +14,8 @@ import { readSettings } from "./components/settings.ts";
 const settings = readSettings();
 const { stack, bootstrap, database, passwordVersion, dockerHost, readonlyDenyList: denyList } = settings;
 
-const server = new DatabaseServer("database", { ...settings, keepData: settings.keepDataOnDestroy });
+const archiving = archivingFor(settings);
+const server = new DatabaseServer("database", { ...settings, keepData: settings.keepDataOnDestroy, archiving });
 const { host, port, alias, superuser, superuserPassword, volume, engine } = server;
 const access = { host, port, superuser, superuserPassword, passwordVersion, volume };
 const base = { ...access, stack, database, alias, network: server.networkName, dockerHost };
@@ -44,6 +46,7 @@ const logins = Object.fromEntries(Object.entries(databases.access).map(([name, o
 const after = [...schema.after, ...databases.ready, ...(seed ? [seed.ready] : [])];
 const handover =
   passing && new HandOver("handover", { ...base, ...passing, login, logins, image: server.imageName, after });
+if (archiving) new Backups("backups", { settings, archiving, server, after });
 
 export const container = server.containerName;
 export const postgresVersion = server.version;

@@ -5,6 +5,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
+import { keyFile } from "../../components/backups/key-file.ts";
 import { namesFor } from "../../components/server/naming.ts";
 import { docker } from "../../lib/docker.ts";
 import { withConnection } from "../../lib/postgres.ts";
@@ -189,6 +190,15 @@ export class TestStack {
     return names.filter((name) => name.startsWith(`${this.name}-`)).map((name) => join("backups/safety", name));
   }
 
+  /** As after a machine was lost: the same stack again, of which no state knows anything. */
+  async loseState(settings: Record<string, string>): Promise<void> {
+    this.known = undefined;
+    await rm(join(this.stateFolder, ".pulumi"), { recursive: true, force: true });
+    await rm(`Pulumi.${this.name}.yaml`, { force: true });
+    await this.succeed("stack", "init", this.name);
+    for (const [key, value] of Object.entries(settings)) await this.set(key, value);
+  }
+
   /** Everything of this stack that Docker holds. */
   async leftovers(): Promise<string[]> {
     const filters = ["--filter", `name=${this.names.container.replace(/-database$/, "")}`];
@@ -211,6 +221,7 @@ export class TestStack {
     await rm(`Pulumi.${this.name}.yaml`, { force: true });
     await rm(`reports/${this.name}`, { recursive: true, force: true });
     for (const copy of await this.safetyCopies()) await rm(copy, { recursive: true, force: true });
+    await rm(keyFile(this.name, this.env), { force: true });
     for (const image of [`${this.names.image}:15`, `sectorwars-migrations-${this.name}:latest`]) {
       await docker(["image", "rm", image]).catch(() => {});
     }
