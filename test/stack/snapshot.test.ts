@@ -1,12 +1,15 @@
 /** Save points, on one stack with the sample's data. With BACKUPS=all in the environment also backups off and on again. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { readdir } from "node:fs/promises";
 import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parseReport } from "../../components/backups/report.ts";
+import { maintenance } from "../../components/import/swap.ts";
 import { docker } from "../../lib/docker.ts";
-import { connect } from "../../lib/postgres.ts";
+import { connect, withConnection } from "../../lib/postgres.ts";
 import { run, TestStack, urlAddress } from "./test-stack.ts";
 
 let stack: TestStack;
@@ -78,18 +81,39 @@ test("reset is the state right after the import", async () => {
 describe("others", () => {
   test("that are idle are told so; one that works is waited for, then named, unless it is forced out", async () => {
     const idle = await asApp();
+    const told: string[] = [];
+    idle.on("error", (error) => told.push(error.message));
     const busy = await asApp();
     await busy.query("BEGIN; UPDATE players SET credits = 0");
     const refused = await command("snapshot", "restore", "one");
     expect(refused.code).toBe(1);
     expect(refused.text).toMatch(/Somebody works in the database: sectorwars_app .*idle in transaction.*--force/);
-    await expect(idle.query("SELECT 1")).rejects.toThrow(/terminat/i);
+    expect(told.join()).toContain("terminating connection due to administrator command");
+    await expect(idle.query("SELECT 1")).rejects.toThrow();
+
+    // Ctrl-C while it waits: the door is not left shut.
+    const child = spawn("node", ["commands/snapshot.ts", "--stack", stack.name, "save", "never"], {
+      env: { ...process.env, ...stack.env } as NodeJS.ProcessEnv,
+    });
+    const ended = once(child, "exit");
+    const server = maintenance(urlAddress((await stack.outputs()).urls.superuser));
+    await withConnection(server, async (client) => {
+      const shut = "SELECT FROM pg_database WHERE datname = $1 AND NOT datallowconn";
+      while ((await client.query(shut, [await database()])).rowCount === 0) {
+        if (child.exitCode !== null) throw new Error("the database was never shut");
+        await sleep(20);
+      }
+    });
+    child.kill("SIGINT");
+    expect((await ended)[0]).toBe(130);
+    await stack.as("app", (client) => client.query("SELECT 1"));
+
     // The one that was waited for goes on, and the door is open again.
     await busy.query("ROLLBACK");
     await busy.query("BEGIN; SELECT count(*) FROM players");
     await stack.as("app", (client) => client.query("SELECT 1"));
     await succeed("snapshot", "restore", "one", "--force");
-    await expect(busy.query("SELECT 1")).rejects.toThrow(/terminat/i);
+    await expect(busy.query("SELECT 1")).rejects.toThrow();
     await Promise.all([idle.end().catch(() => {}), busy.end().catch(() => {})]);
     await stack.as("app", (client) => client.query("SELECT 1"));
   });
@@ -144,7 +168,7 @@ test.runIf(process.env.BACKUPS === "all")(
     expect((await command("reset")).code).toBe(1);
     await firstBackup();
     expect(await succeed("drill")).toContain("all as recorded");
-    expect(await readdir(folder)).toEqual(["archive", "backup"]);
+    expect((await readdir(folder)).sort()).toEqual(["archive", "backup"]);
     await stack.up("--expect-no-changes");
     // The files are the server's user's, whoever runs this test.
     await docker(["exec", stack.names.backups, "sh", "-c", "rm -rf /var/lib/sectorwars-backups/repository/*"]);
