@@ -38,7 +38,7 @@ export function parseSourceUrl(url: string, rootCertificates?: string): Source {
     string,
   ];
   // A sign of the password that is not encoded moves part of it into what follows, which would be shown.
-  if (`${database}${parsed.search}`.includes("@")) {
+  if (`${parsed.pathname}${parsed.search}`.includes("@")) {
     throw new Error(
       "NEON_DATABASE_URL has a second @; one that belongs to the password is written %40, and a / is %2F",
     );
