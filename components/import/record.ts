@@ -93,7 +93,8 @@ export async function noteRows(
  */
 export async function completeNote(record: ImportRecord, table: Table, target: pg.Client): Promise<void> {
   const noted = record.get(rowsOf(table));
-  if (noted?.stream === undefined || columnNames(table).join("\n") !== noted.columns?.join("\n")) return;
+  if (noted?.stream === undefined || noted.target !== undefined) return;
+  if (columnNames(table).join("\n") !== noted.columns?.join("\n")) return;
   if ((await readBack(table, target)).sha256 !== noted.stream) return;
   const state = describeSet(await setFingerprint(`ONLY ${table.sql}`, target));
   record.set(rowsOf(table), { ...noted, target: state, ...(noted.selected === undefined && { source: state }) });
