@@ -1,5 +1,4 @@
 /** `npm run preflight`: what an import would find in its way, at both ends, without importing anything. */
-import { readFile } from "node:fs/promises";
 import { styleText } from "node:util";
 import {
   type Finding,
@@ -16,6 +15,7 @@ import type { Source, Target } from "../components/import/types.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
 import { ROLE_NAMES } from "../components/roles/names.ts";
 import { namesFor } from "../components/server/naming.ts";
+import { newerImage, readImages } from "../lib/images.ts";
 import { addressOf, readStack, StackError, type StackOutputs } from "../lib/stack.ts";
 import { main } from "./cli.ts";
 
@@ -23,7 +23,6 @@ import { main } from "./cli.ts";
 const JOBS = 2;
 /** Milliseconds for a suspended endpoint to wake. */
 const PATIENCE_MS = 20_000;
-const OFFICIAL_NEWER = "postgres:18-alpine";
 /** The exit code of a preflight that could not look at anything. */
 const COULD_NOT_LOOK = 2;
 
@@ -44,12 +43,6 @@ interface Told {
   ready: boolean;
   verdict: string;
   findings: Finding[];
-}
-
-/** The image with a newer pg_dump that script/bootstrap found or built. */
-async function newerImage(): Promise<string> {
-  const text = await readFile(".local/images.json", "utf8").catch(() => "{}");
-  return JSON.parse(text).newerPostgres ?? OFFICIAL_NEWER;
 }
 
 /** The stack, where it is up; a finding where it is not. */
@@ -88,7 +81,7 @@ async function look(stack: string, tries: boolean): Promise<Told> {
     source,
     target,
     jobs: JOBS,
-    newerImage: await newerImage(),
+    newerImage: newerImage(readImages()),
     dockerHost: undefined,
     patienceMs: PATIENCE_MS,
     thorough: true,
