@@ -58,9 +58,13 @@ test("delays each way, and changes its mind while connections are open", async (
   const socket = await client();
   await roundTrip(socket);
   proxy.set({ delayMs: 40 });
-  expect(await roundTrip(socket)).toBeGreaterThanOrEqual(79);
+  // A timer of Node may fire up to a millisecond early, once on each way.
+  expect(await roundTrip(socket)).toBeGreaterThan(77);
   proxy.set({ delayMs: 0 });
-  expect(await roundTrip(socket)).toBeLessThan(79);
+  const trips: number[] = [];
+  for (let trip = 0; trip < 10; trip += 1) trips.push(await roundTrip(socket));
+  // The quickest of ten, for a busy machine may hold any one of them back.
+  expect(Math.min(...trips)).toBeLessThan(77);
   socket.destroy();
 });
 
