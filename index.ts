@@ -1,4 +1,5 @@
 /** The stack, in the order in which it comes to be. */
+import "./lib/plain-stacks.ts";
 import { Databases } from "./components/databases/databases.ts";
 import { HandOver } from "./components/handover/handover.ts";
 import { NeonImport } from "./components/import/neon-import.ts";

@@ -1,32 +1,14 @@
 /** Dynamic resources whose code stays on disk: what Pulumi serialises into the state is only this shell. */
 import { createHash } from "node:crypto";
+import { flushCompileCache } from "node:module";
 import * as pulumi from "@pulumi/pulumi";
+import { shellFor } from "./dynamic-shell.ts";
 
-type Provider = pulumi.dynamic.ResourceProvider;
+// The process that runs the providers is ended by a signal, at which Node keeps nothing of what it has compiled.
+setTimeout(flushCompileCache, 500).unref();
 
-/**
- * A provider that forwards to the `provider` that a module exports. The module is loaded when it is needed, so the
- * serialised shell, and with it the resource, stays the same when the module is edited.
- * @param module path from the project's folder, for instance `components/import/import-provider.ts`.
- */
-export function providerOnDisk(module: string): Provider {
-  // An object literal that captures one string: nothing else survives serialisation for certain.
-  const load = async (): Promise<Provider> => {
-    const { pathToFileURL } = await import("node:url");
-    return (await import(pathToFileURL(`${process.cwd()}/${module}`).href)).provider;
-  };
-  return {
-    check: async (olds, news) => (await load()).check?.(olds, news) ?? { inputs: news },
-    diff: async (id, olds, news) => (await load()).diff?.(id, olds, news) ?? { changes: false },
-    create: async (inputs) => (await load()).create(inputs),
-    read: async (id, props) => (await load()).read?.(id, props) ?? { id, props },
-    update: async (id, olds, news) => (await load()).update?.(id, olds, news) ?? { outs: olds },
-    delete: async (id, props) => (await load()).delete?.(id, props),
-  };
-}
-
-/** A dynamic resource by {@link providerOnDisk}. */
-export abstract class ResourceOnDisk extends pulumi.dynamic.Resource {
+/** A dynamic resource whose provider is a module on disk: {@link shellFor}. */
+export abstract class ResourceOnDisk extends pulumi.CustomResource {
   /**
    * @param type the resource's kind, for instance `import:ImportOnce`; Pulumi shows it.
    * @param module path of the provider's module from the project's folder.
@@ -42,8 +24,7 @@ export abstract class ResourceOnDisk extends pulumi.dynamic.Resource {
   ) {
     // A property that Pulumi is to fill in must be named, without a value.
     const unfilled = Object.fromEntries(outputs.map((output) => [output, undefined]));
-    const [group, kind] = type.split(":");
-    super(providerOnDisk(module), name, { ...inputs, ...unfilled }, opts, group, kind);
+    super(`pulumi-nodejs:dynamic/${type}`, name, { ...inputs, ...unfilled, __provider: shellFor(module) }, opts);
   }
 }
 

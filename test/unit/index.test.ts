@@ -75,8 +75,11 @@ async function run(stack: string, settings: Partial<typeof DEFAULTS> = {}) {
   return { types, program };
 }
 
+/** The program puts the plain one in its place; errors of other tests are shown by the one that was there. */
+const { prepareStackTrace } = Error;
 afterEach(() => {
   vi.unstubAllEnvs();
+  Error.prepareStackTrace = prepareStackTrace;
 });
 
 describe("the program", () => {
