@@ -2,12 +2,41 @@
 import { createHash } from "node:crypto";
 import { flushCompileCache } from "node:module";
 import * as pulumi from "@pulumi/pulumi";
-import { shellFor } from "./dynamic-shell.ts";
 
-// The process that runs the providers is ended by a signal, at which Node keeps nothing of what it has compiled.
+type Provider = pulumi.dynamic.ResourceProvider;
+
+/**
+ * A provider that forwards to the `provider` that a module exports. The module is loaded when it is needed, so the
+ * serialised shell, and with it the resource, stays the same when the module is edited.
+ * @param module path from the project's folder, for instance `components/import/import-provider.ts`.
+ */
+export function providerOnDisk(module: string): Provider {
+  // Nothing of this file is there where this runs: it may use what it is given, and what it imports.
+  const load = async (): Promise<Provider> => {
+    const { pathToFileURL } = await import("node:url");
+    return (await import(pathToFileURL(`${process.cwd()}/${module}`).href)).provider;
+  };
+  return {
+    check: async (olds, news) => (await load()).check?.(olds, news) ?? { inputs: news },
+    diff: async (id, olds, news) => (await load()).diff?.(id, olds, news) ?? { changes: false },
+    create: async (inputs) => (await load()).create(inputs),
+    read: async (id, props) => (await load()).read?.(id, props) ?? { id, props },
+    update: async (id, olds, news) => (await load()).update?.(id, olds, news) ?? { outs: olds },
+    delete: async (id, props) => (await load()).delete?.(id, props),
+  };
+}
+
+/**
+ * The shell as code, as Pulumi's dynamic provider runs it. Pulumi's own serialiser would find out by itself what a function
+ * needs; to do so it parses functions with the TypeScript compiler, at every update.
+ */
+export const shellFor = (module: string): string =>
+  `exports.handler = () => (${providerOnDisk.toString()})(${JSON.stringify(module)});`;
+
+// The process that runs providers is ended by a signal, at which Node keeps nothing of what it has compiled.
 setTimeout(flushCompileCache, 500).unref();
 
-/** A dynamic resource whose provider is a module on disk: {@link shellFor}. */
+/** A dynamic resource by {@link providerOnDisk}. */
 export abstract class ResourceOnDisk extends pulumi.CustomResource {
   /**
    * @param type the resource's kind, for instance `import:ImportOnce`; Pulumi shows it.
