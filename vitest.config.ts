@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import { LongestFirst } from "./test/longest-first.ts";
 
 /** The program is loaded by Node itself, as Pulumi does: a rewritten `import()` would not survive Pulumi's serialiser. */
 const ours = { server: { deps: { external: [/\/(lib|components|commands)\//] } } };
@@ -10,6 +11,7 @@ export default defineConfig({
   test: {
     ...ours,
     reporters: ["default"],
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         extends: true,
