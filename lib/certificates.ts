@@ -1,7 +1,6 @@
 /** Certificates of servers that this project starts itself: the sample's source, and the tests'. */
 import { webcrypto } from "node:crypto";
 import "reflect-metadata";
-import * as x509 from "@peculiar/x509";
 
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 const A_DAY = 24 * 60 * 60 * 1000;
@@ -18,6 +17,8 @@ const serialNumber = () => webcrypto.getRandomValues(Buffer.alloc(8)).toString("
 
 /** Makes an authority of its own and one certificate for the hosts. Good for a day: what it serves lives for minutes. */
 export async function makeServerCertificate(hosts: readonly string[]): Promise<ServerCertificate> {
+  // Loaded when it is needed: an update that imports nothing would wait for it, too.
+  const x509 = await import("@peculiar/x509");
   const notBefore = new Date(Date.now() - A_DAY);
   const notAfter = new Date(Date.now() + A_DAY);
   const authorityKeys = await newKeys();
