@@ -118,7 +118,7 @@ async function compareNear(bench: Bench, rounds: number, bytes: number): Promise
       row("the import, proof included", ours, ours),
       row("`pg_dump -Fd -j2`, `pg_restore -j2`", dump, ours),
       row("the same with `-Z0`, its sessions set as the import's", plain, ours),
-      ...(pgcopydb ? [row(`pgcopydb ${pgcopydb} clone, 2 + 2 jobs`, clone, ours)] : []),
+      ...(pgcopydb ? [row(`pgcopydb ${pgcopydb} clone, its own 4 + 4 jobs`, clone, ours)] : []),
     ],
   };
 }

@@ -53,11 +53,10 @@ export async function pgcopydbVersion(): Promise<string | undefined> {
   }
 }
 
-/** pgcopydb's clone, with as many jobs of each kind as the import has. */
+/** pgcopydb's clone as people run it: with the jobs that it takes by itself. */
 export async function pgcopydbClone(source: Address, target: Address, folder: string): Promise<void> {
   const urls = ["--source", url(source, "source"), "--target", url(target, "restored")];
-  const jobs = ["--table-jobs", "2", "--index-jobs", "2"];
-  await run("pgcopydb", ["clone", ...urls, ...jobs, "--dir", folder, "--restart"], {
+  await run("pgcopydb", ["clone", ...urls, "--dir", folder, "--restart"], {
     env: { ...process.env, ...withPassword },
     maxBuffer: 64 * 1024 * 1024,
   });

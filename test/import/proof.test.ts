@@ -1,5 +1,8 @@
 /** The proof is worth what it can find: each way of spoiling a copy must end the import. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { serverAgrees, WORTH_A_PROGRAM_BYTES } from "../../components/import/digest.ts";
+import { readBack } from "../../components/import/rows.ts";
+import { openTarget } from "../../components/import/session.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import type { ImportHooks } from "../../components/import/worker.ts";
 import {
@@ -14,6 +17,10 @@ import {
 import { images, Lab, readReport, type Server, type SourceServer } from "../support/lab.ts";
 import { SMALL } from "../support/small.ts";
 
+/** A table large enough for the server to take its hash. */
+const LEDGER = `CREATE TABLE ledger (entry integer PRIMARY KEY, amount numeric NOT NULL, note text);
+  INSERT INTO ledger SELECT i, i / 7.0, md5(i::text) FROM generate_series(1, 20000) i;`;
+
 let lab: Lab;
 let source: SourceServer;
 let target: Server;
@@ -21,7 +28,7 @@ let target: Server;
 beforeAll(async () => {
   lab = await Lab.open();
   [source, target] = await Promise.all([lab.startSource({ image: images().databaseBase }), lab.startTarget()]);
-  await source.makeDatabase("small", SMALL);
+  await source.makeDatabase("small", `${SMALL} ${LEDGER}`);
 });
 afterAll(() => lab?.close());
 
@@ -74,6 +81,12 @@ const ROWS: Case[] = [
     hooks: whenLoaded("pilots"),
     sql: "UPDATE pilots SET name = CASE id WHEN 5 THEN 'Pilot 6' ELSE 'Pilot 5' END WHERE id IN (5, 6)",
     message: [/public\.pilots/, /\(id\) = \(5\)/, /\(id\) = \(6\)/],
+  },
+  {
+    what: "one digit in a large table",
+    hooks: whenLoaded("ledger"),
+    sql: "UPDATE ledger SET amount = amount + 1e-16 WHERE entry = 19999",
+    message: [/public\.ledger/, /\(entry\) = \(19999\): amount/],
   },
   {
     what: "a row doubled and another deleted, in a table without a key",
@@ -197,6 +210,32 @@ describe.each([
     await expectUntouched(lab, target, spec);
     await expectBadReport(spec, message[0] as RegExp);
   });
+});
+
+test("a server that takes the hash itself agrees with what was sent, and with nothing else", async () => {
+  await target.sql("postgres", "CREATE DATABASE agreeing");
+  const client = await openTarget(target.in("agreeing"));
+  try {
+    await client.query(`${LEDGER.replaceAll("ledger", "public.ledger")}
+      ALTER TABLE public.ledger ADD twice numeric GENERATED ALWAYS AS (amount * 2) STORED`);
+    const columns = ["entry", "amount", "note"].map((name) => ({ name, generated: false }));
+    for (const format of ["binary", "text"] as const) {
+      const ledger = { sql: "public.ledger", columns: [...columns, { name: "twice", generated: true }], format };
+      const sent = await readBack(ledger, client);
+      expect(sent.bytes).toBeGreaterThan(WORTH_A_PROGRAM_BYTES);
+      expect(await serverAgrees(ledger, sent, client)).toBe(true);
+      expect(await serverAgrees(ledger, { ...sent, rows: 19_999 }, client)).toBe(false);
+      await client.query("UPDATE public.ledger SET note = NULL WHERE entry = 20000");
+      expect(await serverAgrees(ledger, sent, client)).toBe(false);
+      expect(await serverAgrees(ledger, await readBack(ledger, client), client)).toBe(true);
+      await client.query(
+        "TRUNCATE public.ledger; INSERT INTO public.ledger SELECT i, 1, md5(i::text) FROM generate_series(1, 40000) i",
+      );
+      await expect(serverAgrees(ledger, { ...sent, sha256: "'; touch /tmp/x" }, client)).resolves.toBe(false);
+    }
+  } finally {
+    await client.end();
+  }
 });
 
 test("more than ten rows that differ are named by the first ten and a number", async () => {
