@@ -33,8 +33,9 @@ export function providerOnDisk(module: string): Provider {
 export const shellFor = (module: string): string =>
   `exports.handler = () => (${providerOnDisk.toString()})(${JSON.stringify(module)});`;
 
-// The process that runs providers is ended by a signal, at which Node keeps nothing of what it has compiled.
-setTimeout(flushCompileCache, 500).unref();
+// The process that runs providers is ended by a signal, at which Node keeps nothing of what it has compiled, and it loads
+// them one after the other: so what is new is kept every second.
+setInterval(flushCompileCache, 1000).unref();
 
 /** A dynamic resource by {@link providerOnDisk}. */
 export abstract class ResourceOnDisk extends pulumi.CustomResource {
