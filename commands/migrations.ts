@@ -1,5 +1,5 @@
 /** `npm run migrations`: where the schema stands, and the way back from the last run. */
-import { openDoor } from "../components/migrations/door.ts";
+import { leftShut, openDoor } from "../components/migrations/door.ts";
 import {
   databaseProperties,
   forgetRestorePoints,
@@ -8,7 +8,7 @@ import {
   readRestorePoint,
   undoneName,
 } from "../components/migrations/restore-point.ts";
-import { readRevisions } from "../components/migrations/run-migrations.ts";
+import { lockMigrations, readRevisions } from "../components/migrations/run-migrations.ts";
 import { type Address, withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
 import { main } from "./cli.ts";
@@ -26,12 +26,18 @@ async function show(address: Address, isForMachines: boolean): Promise<number> {
   console.log(
     `  restore point  ${point ? `${pointName(address.database)}, revision ${point.from ?? "none"}, of ${point.at}` : "none"}`,
   );
+  if (point?.running) {
+    console.log(
+      "  unfinished     a run is under way, or was killed: pulumi up puts the database back, and runs the migrations again",
+    );
+  }
   return 0;
 }
 
 async function undo(address: Address, isSure: boolean): Promise<number> {
   const { database } = address;
   return withConnection(maintenance(address), async (client) => {
+    await lockMigrations(client);
     const point = await readRestorePoint(client, database);
     if (point === undefined)
       throw new Error(`There is no restore point of ${database}; no migration has changed it since.`);
@@ -42,7 +48,8 @@ async function undo(address: Address, isSure: boolean): Promise<number> {
       );
       return 1;
     }
-    const properties = await databaseProperties(client, database);
+    // A run that was killed has left the door shut, and a note how it is opened.
+    const properties = (await leftShut(client, database)) ?? (await databaseProperties(client, database));
     await putBack(client, database, { point, properties, keep: true });
     await openDoor(client, properties);
     console.log(
@@ -54,7 +61,13 @@ async function undo(address: Address, isSure: boolean): Promise<number> {
 }
 
 async function forget(address: Address): Promise<number> {
-  const gone = await withConnection(maintenance(address), (client) => forgetRestorePoints(client, address.database));
+  const gone = await withConnection(maintenance(address), async (client) => {
+    await lockMigrations(client);
+    if ((await readRestorePoint(client, address.database))?.running) {
+      throw new Error("The last run was killed, and its restore point is needed: pulumi up puts the database back.");
+    }
+    return forgetRestorePoints(client, address.database);
+  });
   console.log(gone.length > 0 ? `Dropped ${gone.join(" and ")}.` : "There was nothing to drop.");
   return 0;
 }

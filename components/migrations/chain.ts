@@ -115,22 +115,44 @@ export interface Way {
   steps: Revision[];
 }
 
+/** Why the files do not tell the way. */
+export interface Unclear {
+  unclear: string;
+}
+
+/** The revision that is meant by a whole name or its beginning; null is the chain's own beginning. */
+function meant(revisions: readonly Revision[], wanted: string): Revision | null | Unclear {
+  if (wanted === "base") return null;
+  if (wanted === "head" || wanted === "heads") {
+    const heads = headsOf(revisions);
+    const head = revisions.find(({ id }) => id === heads[0]);
+    return heads.length === 1 && head ? head : { unclear: `the chain's heads are ${heads.join(", ") || "none"}` };
+  }
+  const whole = revisions.find(({ id }) => id === wanted);
+  const begun = revisions.filter(({ id }) => id.startsWith(wanted));
+  return (
+    whole ??
+    (begun.length === 1 && begun[0]
+      ? begun[0]
+      : { unclear: `${wanted} is not the name, or the beginning of the name, of one revision` })
+  );
+}
+
 /**
  * The way from the database's revision to the wanted one, as far as the files tell it.
  * @param from the database's revision; null before the first.
- * @param wanted a revision, or `head`.
- * @returns undefined where the files alone do not tell: several heads, or an unknown revision.
+ * @param wanted a revision, `head` or `base`.
  */
-export function wayBetween(revisions: readonly Revision[], from: string | null, wanted: string): Way | undefined {
-  const heads = headsOf(revisions);
-  const target = wanted === "head" ? heads[0] : revisions.find(({ id }) => id.startsWith(wanted))?.id;
-  if (heads.length !== 1 || target === undefined) return undefined;
-  const up = lineage(revisions, target);
+export function wayBetween(revisions: readonly Revision[], from: string | null, wanted: string): Way | Unclear {
+  const target = meant(revisions, wanted);
+  if (target && "unclear" in target) return target;
+  const up = target === null ? [] : lineage(revisions, target.id);
   if (from === null) return { direction: "up", steps: up };
   const past = lineage(revisions, from);
-  if (past.length === 0) return undefined;
+  if (past.length === 0) return { unclear: `${from}, where the database stands, is no revision of the chain` };
   const ids = (steps: Revision[]) => new Set(steps.map(({ id }) => id));
   if (ids(up).has(from)) return { direction: "up", steps: up.filter(({ id }) => !ids(past).has(id)) };
-  if (ids(past).has(target)) return { direction: "down", steps: past.filter(({ id }) => !ids(up).has(id)).reverse() };
-  return undefined;
+  if (target === null || ids(past).has(target.id))
+    return { direction: "down", steps: past.filter(({ id }) => !ids(up).has(id)).reverse() };
+  return { unclear: `${from} and ${target.id} are on two branches` };
 }

@@ -34,6 +34,8 @@ export interface Plan {
   wanted: string | null;
   /** What the chain does not know: the database's revision, the wanted one, or a way between them. */
   unknown: "current" | "wanted" | "way" | null;
+  /** Alembic's own words for why the wanted one is not known. */
+  why: string | null;
   direction: "none" | "up" | "down";
   steps: Step[];
 }
@@ -159,10 +161,14 @@ export async function startRun(spec: ContainerSpec): Promise<WaitingRun> {
     });
     return promise;
   };
-  const end = async () => {
-    child.stdin.end();
-    await removeContainers(label, { host });
-    await ended.promise;
+  let ending: Promise<void> | undefined;
+  const end = () => {
+    ending ??= (async () => {
+      child.stdin.end();
+      await removeContainers(label, { host });
+      await ended.promise;
+    })();
+    return ending;
   };
 
   try {

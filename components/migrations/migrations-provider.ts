@@ -1,11 +1,12 @@
 /** Runs the migrations when the chain, the wanted revision or the image is another. Runs inside Pulumi's dynamic provider. */
 import { createHash } from "node:crypto";
 import type { dynamic } from "@pulumi/pulumi";
+import { cancellable } from "../../lib/cancellation.ts";
 import { docker, removeContainers } from "../../lib/docker.ts";
 import { wayBetween } from "./chain.ts";
 import { migrationsLabel } from "./container.ts";
 import type { MigrationsInputs } from "./migrations.ts";
-import { nameStep, readRevisions, runMigrations } from "./run-migrations.ts";
+import { type MigrationsSpec, nameStep, readRevisions, runMigrations } from "./run-migrations.ts";
 
 interface Outs extends MigrationsInputs {
   /** What the last run was made from. */
@@ -43,7 +44,11 @@ async function reasonsOf(inputs: MigrationsInputs): Promise<string> {
 /** Says which revisions would run, as far as the files tell. */
 function announce(from: string | null, { revisions, wantedRevision }: MigrationsInputs, remark = ""): void {
   const way = wayBetween(revisions, from, wantedRevision);
-  if (way === undefined || way.steps.length === 0) return;
+  if ("unclear" in way) {
+    say(`migrations: the files do not tell which revisions would run: ${way.unclear}`);
+    return;
+  }
+  if (way.steps.length === 0) return;
   const what = way.direction === "down" ? "downgrade" : "revision";
   say(
     [
@@ -55,23 +60,21 @@ function announce(from: string | null, { revisions, wantedRevision }: Migrations
 
 async function run(inputs: MigrationsInputs): Promise<Outs> {
   const fingerprint = await reasonsOf(inputs);
-  const { revision, ran } = await runMigrations(
-    {
-      stack: inputs.stack,
-      address: addressOf(inputs),
-      owner: inputs.owner,
-      ownerPassword: inputs.ownerPassword,
-      folder: inputs.folder,
-      image: inputs.image,
-      arguments: inputs.arguments,
-      wanted: inputs.wantedRevision,
-      allowDowngrade: inputs.allowDowngrade,
-      network: inputs.network,
-      alias: inputs.alias,
-      dockerHost: inputs.dockerHost,
-    },
-    say,
-  );
+  const spec: MigrationsSpec = {
+    stack: inputs.stack,
+    address: addressOf(inputs),
+    owner: inputs.owner,
+    ownerPassword: inputs.ownerPassword,
+    folder: inputs.folder,
+    image: inputs.image,
+    arguments: inputs.arguments,
+    wanted: inputs.wantedRevision,
+    allowDowngrade: inputs.allowDowngrade,
+    network: inputs.network,
+    alias: inputs.alias,
+    dockerHost: inputs.dockerHost,
+  };
+  const { revision, ran } = await cancellable((signal) => runMigrations(spec, say, signal));
   if (ran.length === 0) say(`migrations: ${inputs.database} is at ${revision ?? "no revision"}; nothing to run`);
   return { ...inputs, fingerprint, revision };
 }

@@ -4,6 +4,7 @@ import { removeContainers } from "../../lib/docker.ts";
 import { type Address, connect, ident, isPassing, withConnection } from "../../lib/postgres.ts";
 import { MigrationFailure, migrationsLabel, type Plan, type Step, startRun, type WaitingRun } from "./container.ts";
 import { leftShut, openDoor, shutDoor } from "./door.ts";
+import { lend, takeBack } from "./loan.ts";
 import {
   makeRestorePoint,
   pointName,
@@ -19,6 +20,9 @@ const LOCK_KEY = "8315161638746615145";
 const PACE_MS = 1000;
 /** Longest part of a failing statement that is shown, characters. */
 const STATEMENT_SHOWN = 600;
+/** Words that mean the chain's end, and so only one revision where there is one end. */
+const HEADS = new Set(["head", "heads"]);
+const STOPPED = "The migrations were stopped.";
 
 /** What to migrate, with what, and how far. */
 export interface MigrationsSpec {
@@ -31,7 +35,7 @@ export interface MigrationsSpec {
   folder: string;
   image: string;
   arguments: readonly string[];
-  /** A revision, `head` or `base`. */
+  /** A revision (its beginning is enough, or a branch's `label@head`), `head` or `base`. */
   wanted: string;
   allowDowngrade: boolean;
   network: string;
@@ -80,7 +84,7 @@ export async function readRevisions(address: Address): Promise<string[]> {
 const STRANGERS = `
   SELECT what, pg_get_userbyid(who) AS owner FROM (
     SELECT 'pg_class'::regclass AS class, oid, 'relation ' || oid::regclass AS what, relowner AS who, relnamespace AS ns
-      FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+      FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')
     UNION ALL SELECT 'pg_proc'::regclass, oid, 'function ' || oid::regprocedure, proowner, pronamespace FROM pg_proc
     UNION ALL SELECT 'pg_type'::regclass, oid, 'type ' || oid::regtype, typowner, typnamespace FROM pg_type
       WHERE typtype IN ('e', 'd', 'r')
@@ -97,44 +101,50 @@ async function readStrangers({ address, owner }: MigrationsSpec): Promise<string
   });
 }
 
-/** The right to switch triggers and foreign keys off, which a migration that fills tables may want (PostgreSQL 15, GRANT). */
-const lend = (client: pg.Client, owner: string) =>
-  client.query(`GRANT SET ON PARAMETER session_replication_role TO ${ident(owner)}`);
-const takeBack = (client: pg.Client, owner: string) =>
-  client.query(`REVOKE SET ON PARAMETER session_replication_role FROM ${ident(owner)}`);
-
 /**
  * Brings the database to the wanted revision. When that fails, the database is as it was.
+ * @param signal calls it off: what has begun is taken back.
  * @throws {Error} that names the revisions, the statement, the place and the last lines.
  */
-export async function runMigrations(spec: MigrationsSpec, say: (line: string) => void): Promise<MigrationsResult> {
+export async function runMigrations(
+  spec: MigrationsSpec,
+  say: (line: string) => void,
+  signal?: AbortSignal,
+): Promise<MigrationsResult> {
   const { address, owner } = spec;
   const keeper = await connect(maintenance(address), { patienceMs: 30_000 });
   try {
-    await lock(keeper);
+    await lockMigrations(keeper);
     await removeContainers(migrationsLabel(spec.stack), { host: spec.dockerHost });
+    await takeBack(keeper, owner);
     await settleKilled(keeper, spec, say);
     const current = await onlyRevision(address);
     const run = await startRun({ ...spec, url: urlInside(spec), current }).catch((error) => {
       throw explained(error, spec, `The database is untouched.`);
     });
+    const stop = () => void run.end().catch(() => {});
+    signal?.addEventListener("abort", stop);
     try {
       refuse(run.plan, current, spec);
       if (run.plan.steps.length === 0) return { revision: current, ran: [] };
-      await change(keeper, run, current, spec, say);
+      if (signal?.aborted) throw new Error(`${STOPPED} The database is untouched.`);
+      await change(keeper, run, current, spec, say, signal);
       return { revision: run.plan.wanted, ran: run.plan.steps.map(({ id }) => id) };
     } finally {
+      signal?.removeEventListener("abort", stop);
       await run.end();
     }
   } finally {
-    // Also what an attempt that was killed had lent and this one did not come to use.
-    await takeBack(keeper, owner).catch(() => {});
     await keeper.end().catch(() => {});
   }
 }
 
-async function lock(keeper: pg.Client): Promise<void> {
-  const { rows } = await keeper.query(`SELECT pg_try_advisory_lock(${LOCK_KEY}) AS mine`);
+/**
+ * Makes sure that nobody else migrates, or undoes a migration, on the server, for as long as the session lives.
+ * @throws {Error} when somebody does.
+ */
+export async function lockMigrations(client: pg.Client): Promise<void> {
+  const { rows } = await client.query(`SELECT pg_try_advisory_lock(${LOCK_KEY}) AS mine`);
   if (!rows[0].mine) throw new Error("Migrations are running on this server already. Wait for them, then try again.");
 }
 
@@ -170,7 +180,7 @@ async function settleKilled(keeper: pg.Client, spec: MigrationsSpec, say: (line:
 
 /** Stops before anything moves where the chain and the database do not fit. */
 function refuse(
-  { heads, unknown, direction, steps, wanted }: Plan,
+  { heads, unknown, why, direction, steps, wanted }: Plan,
   current: string | null,
   spec: MigrationsSpec,
 ): void {
@@ -183,24 +193,28 @@ function refuse(
     );
   }
   if (heads.length === 0) throw new Error(`${where} has no revisions. Nothing was changed.`);
-  if (heads.length > 1) {
+  if (heads.length > 1 && HEADS.has(spec.wanted)) {
     throw new Error(
-      `${where} has several heads: ${heads.join(", ")}. Merge them (alembic merge). Nothing was changed.`,
+      `${where} has several heads: ${heads.join(", ")}. Merge them (alembic merge), or name the one that is wanted: ` +
+        `pulumi config set alembicRevision ${heads[0]}. Nothing was changed.`,
     );
   }
   if (unknown === "wanted") {
-    throw new Error(`alembicRevision is "${spec.wanted}", which ${where.replace("The", "the")} does not know; ${its}.`);
+    throw new Error(
+      `alembicRevision is "${spec.wanted}", which ${where.replace("The", "the")} does not know${why ? ` (${why})` : ""}; ${its}. ` +
+        `Nothing was changed.`,
+    );
   }
   if (unknown === "way") {
     throw new Error(
-      `${where} has no way from the database's revision ${current} to ${wanted}: they are on two branches.`,
+      `${where} has no way from the database's revision ${current} to ${wanted}: they are on two branches. Nothing was changed.`,
     );
   }
   if (direction === "down" && !spec.allowDowngrade) {
     throw new Error(
       `alembicRevision ${spec.wanted} is older than the database's ${current}. Going there runs ${steps.length} ` +
         `downgrade${steps.length === 1 ? "" : "s"}, which may drop data: ${steps.map(nameStep).join(", ")}. If that is wanted: ` +
-        `pulumi config set alembicDowngrade true`,
+        `pulumi config set alembicDowngrade true. Nothing was changed.`,
     );
   }
 }
@@ -212,6 +226,7 @@ async function change(
   current: string | null,
   spec: MigrationsSpec,
   say: (line: string) => void,
+  signal: AbortSignal | undefined,
 ): Promise<void> {
   const { address, owner, stack } = spec;
   const { database } = address;
@@ -224,17 +239,19 @@ async function change(
   const strangers = await readStrangers(spec);
   const properties = await shutDoor(keeper, database);
   let isCopied = false;
+  let giveBack: (() => Promise<void>) | undefined;
   try {
     await makeRestorePoint(keeper, database, point);
     isCopied = true;
-    await lend(keeper, owner);
+    giveBack = await lend(keeper, maintenance(address), owner);
     await run.go(progress(steps, say));
     await refuseStrangers(spec, strangers);
-    await takeBack(keeper, owner);
+    await giveBack();
     await settleRestorePoint(keeper, database, point);
     await openDoor(keeper, properties);
   } catch (error) {
-    await run.end();
+    await run.end().catch(() => {});
+    await giveBack?.().catch(() => {});
     if (!isCopied) {
       await openDoor(keeper, properties);
       throw error;
@@ -244,7 +261,7 @@ async function change(
       (worse) =>
         `The database could not be put back (${(worse as Error).message}); the next pulumi up does it, from ${pointName(database)}.`,
     );
-    throw explained(error, spec, fate);
+    throw explained(signal?.aborted ? new Error(STOPPED) : error, spec, fate);
   }
   say(
     `migrations: done; ${database} as it was before is kept as ${pointName(database)}. To go back to it: ` +

@@ -59,18 +59,21 @@ def plan(directory, current, wanted):
     from alembic.util import CommandError
 
     heads = list(directory.get_heads())
-    found = {"heads": heads, "wanted": None, "unknown": None, "direction": "none", "steps": []}
+    found = {"heads": heads, "wanted": None, "unknown": None, "why": None, "direction": "none", "steps": []}
     if current is not None:
         try:
-            directory.get_revision(current)
+            known = directory.get_revision(current)
         except CommandError:
+            known = None
+        # Alembic takes the beginning of a name for the name.
+        if known is None or known.revision != current:
             return {**found, "unknown": "current"}
-    if len(heads) != 1:
+    if not heads or len(heads) > 1 and wanted in ("head", "heads"):
         return found
     try:
         target = directory.get_revision(wanted)
-    except CommandError:
-        return {**found, "unknown": "wanted"}
+    except CommandError as error:
+        return {**found, "unknown": "wanted", "why": str(error.__cause__ or error)}
     target = None if target is None else target.revision
     found["wanted"] = target
     if target == current:

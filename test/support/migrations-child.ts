@@ -1,5 +1,5 @@
-/** Migrations in a process of their own, which can be killed. Their order comes by standard input. */
+/** Migrations as Pulumi's provider runs them, in a process of their own, which can be killed. Their order comes by standard input. */
 import { text } from "node:stream/consumers";
-import { runMigrations } from "../../components/migrations/run-migrations.ts";
+import { provider } from "../../components/migrations/migrations-provider.ts";
 
-await runMigrations(JSON.parse(await text(process.stdin)), (line) => console.log(line));
+await provider.create(JSON.parse(await text(process.stdin)));

@@ -75,7 +75,8 @@ describe("a project's folder", () => {
 
 const revision = (id: string, ...down: string[]): Revision => ({ id, down, title: "" });
 const CHAIN = [revision("d", "b", "c"), revision("b", "a"), revision("c", "a"), revision("a"), revision("e", "d")];
-const ids = (way: ReturnType<typeof wayBetween>) => way && [way.direction, way.steps.map(({ id }) => id).join("")];
+const ids = (way: ReturnType<typeof wayBetween>) =>
+  "unclear" in way ? way.unclear : [way.direction, way.steps.map(({ id }) => id).join("")];
 
 describe("the way", () => {
   test.each([
@@ -84,9 +85,11 @@ describe("the way", () => {
     ["e", "head", ["up", ""]],
     ["e", "d", ["down", "e"]],
     ["d", "a", ["down", "dbc"]],
-    ["unknown", "head", undefined],
-    ["a", "unknown", undefined],
-    ["b", "c", undefined],
+    ["d", "base", ["down", "dbca"]],
+    [null, "base", ["up", ""]],
+    ["unknown", "head", "unknown, where the database stands, is no revision of the chain"],
+    ["a", "unknown", "unknown is not the name, or the beginning of the name, of one revision"],
+    ["b", "c", "b and c are on two branches"],
   ])("from %s to %s", (from, to, expected) => {
     expect(ids(wayBetween(CHAIN, from, to))).toEqual(expected);
   });
@@ -94,7 +97,18 @@ describe("the way", () => {
   test("is not told where there are several heads", () => {
     const forked = [...CHAIN, revision("f", "d")];
     expect(headsOf(forked)).toEqual(["e", "f"]);
-    expect(wayBetween(forked, null, "head")).toBeUndefined();
+    expect(ids(wayBetween(forked, null, "head"))).toBe("the chain's heads are e, f");
+    expect(ids(wayBetween(forked, "d", "f"))).toEqual(["up", "f"]);
+    expect(ids(wayBetween(forked, "e", "f"))).toBe("e and f are on two branches");
+    expect(ids(wayBetween([], null, "head"))).toBe("the chain's heads are none");
+  });
+
+  test("to the beginning of a name is told where it is of one alone, or is a whole name itself", () => {
+    const named = [revision("abcd1"), revision("abcd2", "abcd1"), revision("abcd", "abcd2"), revision("bcdef", "abcd")];
+    expect(ids(wayBetween(named, null, "abcd2"))).toEqual(["up", "abcd1abcd2"]);
+    expect(ids(wayBetween(named, "abcd1", "abcd"))).toEqual(["up", "abcd2abcd"]);
+    expect(ids(wayBetween(named, "abcd", "b"))).toEqual(["up", "bcdef"]);
+    expect(ids(wayBetween(named.slice(0, 2), null, "abcd"))).toContain("abcd is not the name");
   });
 
   test("through a long chain is in order, each after what it builds on", () => {
@@ -103,7 +117,9 @@ describe("the way", () => {
         const line = Array.from({ length }, (_, i) => revision(`r${i}_`, ...(i > 0 ? [`r${i - 1}_`] : [])));
         const from = at < length ? `r${at}_` : null;
         const way = wayBetween([...line].reverse(), from, "head");
-        expect(way?.steps.map(({ id }) => id)).toEqual(line.slice(from === null ? 0 : at + 1).map(({ id }) => id));
+        expect("unclear" in way ? way : way.steps.map(({ id }) => id)).toEqual(
+          line.slice(from === null ? 0 : at + 1).map(({ id }) => id),
+        );
       }),
     );
   });

@@ -79,9 +79,12 @@ export async function record(
     asked.set(name, { type, name, inputs: {}, written: props, options: opts });
     return undefined;
   };
-  const outputs = await program({ transformations: [note] });
-  await Promise.all(outputs.map(awaited));
-  // Components tell their outputs last; the next test has other mocks, which would not know them.
-  await pulumi.runtime.disconnect();
+  try {
+    const outputs = await program({ transformations: [note] });
+    await Promise.all(outputs.map(awaited));
+  } finally {
+    // Components tell their outputs last; the next test has other mocks, which would not know them.
+    await pulumi.runtime.disconnect();
+  }
   return get;
 }
