@@ -71,6 +71,8 @@ export interface SeedSettings {
   readonly admin: string;
   /** SQL expression that makes a hash of the password `$1`. */
   readonly passwordHash: string;
+  /** Whether data that was imported is seeded, too. */
+  readonly evenImported: boolean;
 }
 
 /** How the application gets the database. */
@@ -345,6 +347,7 @@ const seedOf = (raw: RawSettings): SeedSettings =>
     files: Object.freeze([...raw.seedFiles]),
     admin: raw.seedAdmin,
     passwordHash: raw.seedPasswordHash,
+    evenImported: raw.seed === "always",
   });
 
 const handoverOf = (raw: RawSettings): HandOverSettings =>

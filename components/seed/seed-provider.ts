@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import type { dynamic } from "@pulumi/pulumi";
 import type pg from "pg";
 import { fillIn, ident, withConnection } from "../../lib/postgres.ts";
+import { readMarker } from "../import/swap.ts";
 import { ADMIN_FILE, type Seeded, type SeedFile, type SeedInputs } from "./seed.ts";
 
 const PATIENCE_MS = 30_000;
@@ -16,8 +17,8 @@ interface Outs extends SeedInputs {
 }
 
 /** What is a reason to look again. Passwords and ports are none. */
-function reasonsOf({ files, revision, database, admin, passwordHash }: SeedInputs): string {
-  const reasons = JSON.stringify([files, revision, database, admin, passwordHash]);
+function reasonsOf({ files, revision, database, admin, passwordHash, evenImported }: SeedInputs): string {
+  const reasons = JSON.stringify([files, revision, database, admin, passwordHash, evenImported]);
   return createHash("sha256").update(reasons).digest("hex").slice(0, 16);
 }
 
@@ -38,6 +39,20 @@ async function isThere(client: pg.Client, tables: readonly string[]): Promise<bo
     [tables],
   );
   return rows[0]?.there === true;
+}
+
+/** What was imported has its rows; it may have been after the stack was made empty. */
+const isWanted = async (client: pg.Client, { evenImported }: SeedInputs): Promise<boolean> =>
+  evenImported || (await readMarker(client)) === undefined;
+
+/** A file that ends the transaction itself could leave half of everything. PL/pgSQL's BEGIN has no semicolon. */
+function refuseTransactions({ name, sql }: SeedFile): void {
+  const found = /^[ \t]*((?:BEGIN|START TRANSACTION|COMMIT|ROLLBACK)(?: WORK| TRANSACTION)?)\s*;/im.exec(sql)?.[1];
+  if (found === undefined) return;
+  throw new Error(
+    `The seed data in ${name} has ${found.toUpperCase()} in it, but all files go in together or not at all. Take it out. ` +
+      "Nothing was inserted.",
+  );
 }
 
 /** The error as somebody needs it who is to mend the file. */
@@ -65,6 +80,13 @@ async function insert(inputs: SeedInputs, former: Partial<Outs> = {}): Promise<O
   await withConnection(
     { host, port, user, password, database },
     async (client) => {
+      if (!(await isWanted(client, inputs))) {
+        console.log(
+          "seed: the data was imported, and has its rows; nothing is inserted (seed always does it all the same)",
+        );
+        return;
+      }
+      inputs.files.forEach(refuseTransactions);
       // As a parameter: what is shown of a running query is its text.
       const { rows: hashes } = await client.query<{ hash: string }>(`SELECT (${inputs.passwordHash})::text AS hash`, [
         inputs.adminPassword,
@@ -164,6 +186,7 @@ export const provider: dynamic.ResourceProvider = {
     const isStale = await withConnection(
       { host, port, user, password, database },
       async (client) => {
+        if (!(await isWanted(client, outs))) return false;
         if (!(await isThere(client, ["sectorwars_stack.seeded"]))) return true;
         const { rows } = await client.query<{ file: string }>("SELECT file FROM sectorwars_stack.seeded");
         const seeded = new Set(rows.map(({ file }) => file));

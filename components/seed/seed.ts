@@ -31,6 +31,8 @@ export interface SeedArgs {
   admin: string;
   /** SQL expression that makes a hash of the password `$1`. */
   passwordHash: string;
+  /** Whether to seed also what was imported, which has its own rows. */
+  evenImported: boolean;
   /** The schema's revision: another one may have tables that were missing before. */
   revision: pulumi.Input<string | null> | undefined;
   after: pulumi.Resource[];
@@ -64,6 +66,7 @@ export class Seed extends pulumi.ComponentResource {
         admin: args.admin,
         adminPassword: password,
         passwordHash: args.passwordHash,
+        evenImported: args.evenImported,
         files: readSeedFiles([OWN_FOLDER, ...args.files], this),
         revision: args.revision ?? null,
       },
@@ -109,6 +112,7 @@ export interface SeedInputs {
   admin: string;
   adminPassword: string;
   passwordHash: string;
+  evenImported: boolean;
   files: SeedFile[];
   revision: string | null;
 }

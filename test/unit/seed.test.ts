@@ -22,6 +22,7 @@ async function make(adminMade: boolean, files: string[] = []) {
           files,
           admin: "admin",
           passwordHash: "md5($1)",
+          evenImported: false,
           revision: "0001",
           after: [],
           volume,
