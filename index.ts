@@ -1,5 +1,6 @@
 /** The stack, in the order in which it comes to be. */
 import "./lib/plain-stacks.ts";
+import type { Resource } from "@pulumi/pulumi";
 import { Databases } from "./components/databases/databases.ts";
 import { HandOver } from "./components/handover/handover.ts";
 import { NeonImport } from "./components/import/neon-import.ts";
@@ -34,17 +35,23 @@ const names = { names: settings.databases, droppable: settings.droppableDatabase
 const databases = new Databases("databases", { ...base, ...means, ...target, ...names, after: [privileges.ready] });
 
 const { migrations: migrating, seed: seeding, handover: passing } = settings;
-const migrations =
-  migrating && new Migrations("migrations", { ...base, ...migrating, owner, engine, after: [privileges.ready] });
+const login = passing?.role === "owner" ? owner : app;
+const logins = Object.fromEntries(Object.entries(databases.access).map(([name, of]) => [name, of.app]));
+const prepared = [privileges.ready, ...databases.ready];
+const handOver = (after: Resource[]) =>
+  passing && new HandOver("handover", { ...base, ...passing, login, logins, image: server.imageName, after });
+
+// On the way back the services leave first: a migration that fails must not hold them.
+const left = passing?.target === "neon" ? handOver(prepared) : undefined;
+
+const before = [privileges.ready, ...(left ? [left.ready] : [])];
+const migrations = migrating && new Migrations("migrations", { ...base, ...migrating, owner, engine, after: before });
 const schema = { revision: migrations?.revision, after: [migrations?.ready ?? privileges.ready] };
 
 const seed = seeding && new Seed("seed", { ...base, ...seeding, ...schema, owner: owner.name });
 
-const login = passing?.role === "owner" ? owner : app;
-const logins = Object.fromEntries(Object.entries(databases.access).map(([name, of]) => [name, of.app]));
 const after = [...schema.after, ...databases.ready, ...(seed ? [seed.ready] : [])];
-const handover =
-  passing && new HandOver("handover", { ...base, ...passing, login, logins, image: server.imageName, after });
+const handover = left ?? handOver(after);
 
 export const container = server.containerName;
 export const postgresVersion = server.version;

@@ -37,12 +37,12 @@ export async function benchApplication({ rounds }: { rounds: number }): Promise<
       times.up.push(upSeconds);
       times.services.push(serviceSeconds);
       times.all.push(upSeconds + serviceSeconds);
-      await compose("down", "--timeout", "1");
+      await compose("down", "--timeout", "0");
       await down();
       console.log(`  round ${round + 1}: up ${upSeconds.toFixed(1)} s, services ${serviceSeconds.toFixed(1)} s`);
     }
   } finally {
-    await compose("down", "--timeout", "1").catch(() => {});
+    await compose("down", "--timeout", "0").catch(() => {});
     await stack.end();
     await rm(folder, { recursive: true, force: true });
   }

@@ -230,6 +230,16 @@ export function databaseVolumes(
   return [...new Set(found)];
 }
 
+/** The image of the application's own database, where the files name one outright. */
+export function databaseImage(
+  sources: readonly string[],
+  files: readonly string[],
+  service: string,
+): string | undefined {
+  const images = sources.map((source, i) => parseCompose(source, files[i] ?? "").services[service]?.image);
+  return images.findLast((image): image is string => typeof image === "string" && !image.includes("$"));
+}
+
 /** The name that docker compose makes of a folder's: its small letters, digits, - and _. */
 export const projectName = (folder: string): string =>
   folder

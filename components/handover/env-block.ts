@@ -133,6 +133,16 @@ export function takeOut(text: string): Taken {
   };
 }
 
+/** @throws {Error} for another stack's block. */
+export function refuseOther(taken: Taken, stack: string): void {
+  if (taken.stack === undefined || taken.stack === stack) return;
+  throw new Error(
+    `has the block of the stack ${taken.stack}. Two stacks cannot hand over to one file: take the other away (pulumi config rm ` +
+      `application --stack ${taken.stack}, then pulumi up --stack ${taken.stack}), or name another file: pulumi config set handoverFile ` +
+      `.env.${stack} --stack ${stack}`,
+  );
+}
+
 /**
  * Puts the block in, at the end; one that is there already is replaced.
  * @param text the file, or undefined where there is none.
@@ -141,12 +151,7 @@ export function takeOut(text: string): Taken {
  */
 export function putIn(text: string | undefined, stack: string, variables: Readonly<Record<string, string>>): string {
   const taken = takeOut(text ?? "");
-  if (taken.stack !== undefined && taken.stack !== stack) {
-    throw new Error(
-      `has the block of the stack ${taken.stack}. Two stacks cannot hand over to one folder: take the other away (pulumi config rm ` +
-        `application --stack ${taken.stack}, then pulumi up), or name another file (pulumi config set handoverFile)`,
-    );
-  }
+  refuseOther(taken, stack);
   const entries = entriesOf(taken.text);
   const replaced: string[] = [];
   const kept: string[] = [];

@@ -1,12 +1,22 @@
 /** Reads and writes the application's files: refuses what it must not touch, and never leaves half a file. */
 import { execFile } from "node:child_process";
-import { lstat, open, readFile, rename, rm, stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { statSync } from "node:fs";
+import { lstat, mkdtemp, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
 import { promisify } from "node:util";
 
 const run = promisify(execFile);
 const OWNER_MAY_WRITE = 0o200;
 const PRIVATE = 0o600;
+/** What a killed update has left is older than this, milliseconds; what is younger may be in use. */
+const ABANDONED_MS = 60_000;
+
+/** What is wrong with the application's folder, or undefined. */
+export function folderProblem(folder: string): string | undefined {
+  const found = statSync(folder, { throwIfNoEntry: false });
+  if (found === undefined) return `application is "${folder}", where there is no folder`;
+  return found.isDirectory() ? undefined : `application is "${folder}", which is no folder`;
+}
 
 /** A file as it is. */
 export interface Found {
@@ -36,10 +46,30 @@ export async function readReplaceable(file: string): Promise<Found> {
   return { text: await readFile(file, "utf8"), mode: found.mode & 0o777 };
 }
 
-/** Writes a file as a whole or not at all: beside its place, then over it. */
-export async function writeWhole(file: string, text: string, mode = PRIVATE): Promise<void> {
-  const partial = join(dirname(file), `.${process.pid}-${Date.now()}.partial`);
+/** How a file is written. */
+export interface WriteOptions {
+  /** Its permissions. */
+  mode?: number;
+  /** What {@link readReplaceable} found, and the new text is made from. */
+  found?: Found;
+}
+
+/**
+ * Writes a file as a whole or not at all: in a folder beside its place, then over it. The folder is one that git ignores:
+ * should this process be killed, the file in it may hold passwords. The next writing clears it away.
+ * @throws {Error} when somebody has changed the file since it was read.
+ */
+export async function writeWhole(
+  file: string,
+  text: string,
+  { mode = PRIVATE, found }: WriteOptions = {},
+): Promise<void> {
+  const prefix = `.sectorwars-${basename(file)}-`;
+  await clearAbandoned(dirname(file), prefix);
+  const aside = await mkdtemp(join(dirname(file), prefix));
   try {
+    await writeFile(join(aside, ".gitignore"), "*\n");
+    const partial = join(aside, "whole");
     const handle = await open(partial, "wx", mode);
     try {
       await handle.writeFile(text);
@@ -49,10 +79,23 @@ export async function writeWhole(file: string, text: string, mode = PRIVATE): Pr
     } finally {
       await handle.close();
     }
+    if (found !== undefined && (await readReplaceable(file)).text !== found.text) {
+      throw new Error(
+        `${file} was changed by somebody else in this very moment. Run pulumi up again. Nothing was written.`,
+      );
+    }
     await rename(partial, file);
-  } catch (error) {
-    await rm(partial, { force: true });
-    throw error;
+  } finally {
+    await rm(aside, { recursive: true, force: true });
+  }
+}
+
+async function clearAbandoned(folder: string, prefix: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    if (!name.startsWith(prefix)) continue;
+    const path = join(folder, name);
+    const made = (await stat(path).catch(() => undefined))?.mtimeMs ?? Number.POSITIVE_INFINITY;
+    if (Date.now() - made > ABANDONED_MS) await rm(path, { recursive: true, force: true });
   }
 }
 

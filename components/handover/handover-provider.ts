@@ -1,12 +1,12 @@
 /** Writes the hand-over's files, and takes them away again. Runs inside Pulumi's dynamic provider. */
 import { createHash } from "node:crypto";
-import { chmod, mkdir, readFile, rm, stat } from "node:fs/promises";
+import { mkdir, readFile, rm, stat } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join } from "node:path";
 import type { dynamic } from "@pulumi/pulumi";
 import { docker } from "../../lib/docker.ts";
-import { composeOverride, databaseVolumes, insideName, parseCompose, projectName } from "./compose.ts";
-import { putIn, type Taken, takeOut, valuesOf } from "./env-block.ts";
-import { isSeenByGit, readReplaceable, writeWhole } from "./files.ts";
+import { composeOverride, databaseImage, databaseVolumes, insideName, parseCompose, projectName } from "./compose.ts";
+import { putIn, refuseOther, type Taken, takeOut, valuesOf } from "./env-block.ts";
+import { type Found, folderProblem, isSeenByGit, readReplaceable, writeWhole } from "./files.ts";
 import type { HandOverInputs } from "./handover.ts";
 import { neonUrl } from "./neon-url.ts";
 import { COMPOSE_NAMES, OVERRIDE_NAMES, overrideFile } from "./places.ts";
@@ -37,20 +37,23 @@ async function composeFiles({ folder }: HandOverInputs, env: Taken): Promise<str
   return base.length === 0 ? [] : [...base, ...(await first(OVERRIDE_NAMES))];
 }
 
-/** What is to be written, worked out as a whole before anything is. */
-interface Plan {
-  env: string;
+/** What is there, and fit to be written to. */
+interface Survey {
+  found: Found;
+  taken: Taken;
   /** The file over Compose's own; undefined where the application has none. */
   compose: string | undefined;
-  formerMode: number;
+  variables: Record<string, string>;
 }
 
-async function plan(inputs: HandOverInputs, project: string, mode: number | undefined): Promise<Plan> {
-  const { folder, stack, target } = inputs;
-  const found = await stat(folder).catch(() => undefined);
-  if (found === undefined)
-    throw new Error(`application is "${folder}", where there is no folder. Nothing was written.`);
-  if (!found.isDirectory()) throw new Error(`application is "${folder}", which is no folder. Nothing was written.`);
+/**
+ * Looks at everything before anything is written.
+ * @throws {Error} for what is in the way.
+ */
+async function survey(inputs: HandOverInputs, project: string): Promise<Survey> {
+  const { stack, target } = inputs;
+  const wrong = folderProblem(inputs.folder);
+  if (wrong !== undefined) throw new Error(`${wrong}. Nothing was written.`);
   const path = envPath(inputs);
   if (await isSeenByGit(path)) {
     throw new Error(
@@ -58,9 +61,10 @@ async function plan(inputs: HandOverInputs, project: string, mode: number | unde
         `tracked), or name another file: pulumi config set handoverFile FILE. Nothing was written.`,
     );
   }
-  const env = await readReplaceable(path);
-  try {
-    const taken = takeOut(env.text ?? "");
+  const found = await readReplaceable(path);
+  return explaining(path, async () => {
+    const taken = takeOut(found.text ?? "");
+    refuseOther(taken, stack);
     const files = await composeFiles(inputs, taken);
     const compose =
       files.length === 0
@@ -71,16 +75,38 @@ async function plan(inputs: HandOverInputs, project: string, mode: number | unde
           });
     const variables = { ...(target === "neon" ? neonVariables(taken) : {}), ...inputs.variables };
     if (compose !== undefined) variables.COMPOSE_FILE = composeFileList([...files, overrideFile(project, stack)]);
-    return {
-      env: putIn(env.text, stack, variables),
-      compose,
-      formerMode: taken.stack === undefined ? env.mode : (mode ?? env.mode),
-    };
+    return { found, taken, compose, variables };
+  });
+}
+
+/** Adds to an error about the file's block whose block it is, and that all is as it was. */
+async function explaining<T>(path: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
   } catch (error) {
     const { message } = error as Error;
     const whose = message.startsWith("has ") ? `${path} ` : "";
     throw new Error(`${whose}${message.replace(/\.$/, "")}. Nothing was written.`);
   }
+}
+
+/** What is to be written, worked out as a whole before anything is. */
+interface Plan {
+  env: string;
+  found: Found;
+  /** The file over Compose's own; undefined where the application has none. */
+  compose: string | undefined;
+  formerMode: number;
+}
+
+async function plan(inputs: HandOverInputs, project: string, mode: number | undefined): Promise<Plan> {
+  const { found, taken, compose, variables } = await survey(inputs, project);
+  return {
+    env: await explaining(envPath(inputs), async () => putIn(found.text, inputs.stack, variables)),
+    found,
+    compose,
+    formerMode: taken.stack === undefined ? found.mode : (mode ?? found.mode),
+  };
 }
 
 const readCompose = async (file: string): Promise<string> => {
@@ -109,6 +135,7 @@ async function tellOldVolumes(inputs: HandOverInputs, env: string): Promise<void
   const sources = await Promise.all(files.map(readCompose));
   const named = sources.map((source, i) => parseCompose(source, files[i] ?? "").name).findLast(Boolean);
   const project = valuesOf(env).COMPOSE_PROJECT_NAME ?? named ?? projectName(basename(inputs.folder));
+  const image = databaseImage(sources, files, inputs.service);
   for (const volume of databaseVolumes(sources, files, inputs.service, project)) {
     const isThere = await docker(["volume", "inspect", volume], { host: inputs.dockerHost }).then(
       () => true,
@@ -117,7 +144,7 @@ async function tellOldVolumes(inputs: HandOverInputs, env: string): Promise<void
     if (!isThere) continue;
     console.log(
       `handover: the volume ${volume}, which the application's own database made, is there; its data is not used here. To take it ` +
-        `over into an empty stack: npm run adopt -- ${volume}`,
+        `over into an empty stack: npm run adopt -- ${volume}${image ? ` --image ${image}` : ""}`,
     );
   }
 }
@@ -151,13 +178,15 @@ async function write(inputs: HandOverInputs, olds?: Outs): Promise<Outs> {
   const override = overrideFile(project, inputs.stack);
   if (wanted.compose !== undefined) {
     await mkdir(dirname(override), { recursive: true });
-    await writeWhole(override, wanted.compose, 0o644);
+    await writeWhole(override, wanted.compose, { mode: 0o644 });
   }
-  await writeWhole(envPath(inputs), wanted.env);
+  await writeWhole(envPath(inputs), wanted.env, { found: wanted.found });
   console.log(
     `handover: ${envPath(inputs)} leads to the ${inputs.target === "neon" ? "remote" : "local"} database; ` +
       `${wanted.compose === undefined ? "no Compose file is there" : "docker compose up --wait restarts the services"}`,
   );
+  if (process.env.COMPOSE_FILE)
+    console.log("handover: COMPOSE_FILE is set in your environment, where docker compose looks first; unset it");
   await tellOldVolumes(inputs, wanted.env);
   return { ...inputs, path: envPath(inputs), formerMode: wanted.formerMode, fingerprint: await reasonsOf(inputs) };
 }
@@ -166,20 +195,36 @@ async function write(inputs: HandOverInputs, olds?: Outs): Promise<Outs> {
 async function takeAway(outs: Outs): Promise<void> {
   const path = envPath(outs);
   await rm(dirname(overrideFile(process.cwd(), outs.stack)), { recursive: true, force: true });
-  const { text } = await readReplaceable(path);
-  if (text === undefined) return;
-  const taken = takeOut(text);
+  const found = await readReplaceable(path);
+  if (found.text === undefined) return;
+  const taken = await explaining(path, async () => takeOut(found.text ?? ""));
   if (taken.stack !== outs.stack) return;
   if (taken.isOurs && taken.text === "") await rm(path);
-  else {
-    await writeWhole(path, taken.text, outs.formerMode);
-    await chmod(path, outs.formerMode);
-  }
+  else await writeWhole(path, taken.text, { mode: outs.formerMode, found });
+}
+
+/** Says which services still run: the stack's network cannot be removed as long as they are on it. */
+async function tellRunning({ network, dockerHost: host, folder }: Outs): Promise<void> {
+  const filters = ["--filter", `network=${network}`, "--filter", "label=com.docker.compose.project"];
+  const names = await docker(["ps", ...filters, "--format", "{{.Names}}"], { host }).catch(() => "");
+  if (names.trim() === "") return;
+  console.log(
+    `handover: ${names.trim().split("\n").join(", ")} still run on the stack's network. Stop them (cd ${folder} && docker compose down): ` +
+      "it cannot be removed before",
+  );
 }
 
 export const provider: dynamic.ResourceProvider = {
+  /** In a preview as well: whatever is in the way of the first hand-over is told before anything is made. */
+  async check(olds: Partial<HandOverInputs>, news: HandOverInputs) {
+    if (Object.keys(olds ?? {}).length === 0) await survey(news, process.cwd());
+    return { inputs: news };
+  },
+
   async diff(_id, olds: Outs, news: HandOverInputs) {
-    return { changes: olds.fingerprint !== (await reasonsOf(news)), replaces: [], deleteBeforeReplace: false };
+    const changes = olds.fingerprint !== (await reasonsOf(news));
+    if (changes) await survey(news, process.cwd());
+    return { changes, replaces: [], deleteBeforeReplace: false };
   },
 
   async create(inputs: HandOverInputs) {
@@ -206,5 +251,6 @@ export const provider: dynamic.ResourceProvider = {
 
   async delete(_id, props: Outs) {
     await takeAway(props);
+    await tellRunning(props);
   },
 };

@@ -5,6 +5,7 @@ import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import type { RoleAccess } from "../roles/roles.ts";
 import { urlFor } from "../roles/urls.ts";
 import { insideName } from "./compose.ts";
+import { folderProblem } from "./files.ts";
 import type { PoolBudget, Pools } from "./pool-budget.ts";
 import { TestDatabase } from "./test-database.ts";
 
@@ -53,10 +54,14 @@ export interface HandOverArgs {
 /** The hand-over, kept as long as the stack is there. */
 export class HandOver extends pulumi.ComponentResource {
   readonly summary: { file: pulumi.Output<string>; target: Target; pools: PoolBudget };
+  readonly ready: pulumi.Resource;
 
+  /** @throws {pulumi.ResourceError} when there is no such folder. */
   constructor(name: string, args: HandOverArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:handover:HandOver", name, {}, opts);
     const { target, login } = args;
+    const wrong = folderProblem(resolve(args.folder));
+    if (wrong !== undefined) throw new pulumi.ResourceError(wrong, this);
     const testDatabase = `${args.database}_test`;
     const tests = new TestDatabase(
       "tests",
@@ -116,8 +121,10 @@ export class HandOver extends pulumi.ComponentResource {
           SQLALCHEMY_POOL_TIMEOUT: String(args.poolTimeout),
         },
       },
-      { parent: this, dependsOn: [...args.after, tests] },
+      // Away from here the services may go at once, whatever the local database is like.
+      { parent: this, dependsOn: target === "neon" ? [] : [...args.after, tests] },
     );
+    this.ready = written;
     this.summary = { file: written.path, target, pools: args.budget };
     this.registerOutputs(this.summary);
   }

@@ -1,11 +1,14 @@
 /** The whole hand-over: migrations, seed data, .env, a real docker compose with four services, the way back, the end. */
 import { randomBytes } from "node:crypto";
-import { chmod, lstat, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { chmod, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { valuesOf } from "../../components/handover/env-block.ts";
+import { runMigrations } from "../../components/migrations/run-migrations.ts";
+import type { SeedFile, SeedInputs } from "../../components/seed/seed.ts";
+import { provider } from "../../components/seed/seed-provider.ts";
 import { composeCommand, docker } from "../../lib/docker.ts";
-import { withConnection } from "../../lib/postgres.ts";
+import { type Address, withConnection } from "../../lib/postgres.ts";
 import { Application } from "../support/application.ts";
 import { run, TestStack, urlAddress } from "./test-stack.ts";
 
@@ -23,6 +26,11 @@ LAST=without newline`;
 let stack: TestStack;
 let game: Application;
 let first: string;
+/** The outputs that lead to databases. */
+interface Urls {
+  urls: { superuser: string };
+  databaseUrls: Record<string, { owner: string }>;
+}
 const env = () => game.read(".env");
 const git = (...args: string[]) => run("git", ["-C", game.folder, ...args]);
 /** docker compose as people call it: in the application's folder, without a word about files. */
@@ -53,7 +61,7 @@ beforeAll(async () => {
   first = (await stack.up()).text;
 });
 afterAll(async () => {
-  await compose("down", "--volumes", "--remove-orphans");
+  await compose("down", "--volumes", "--remove-orphans", "--timeout", "0");
   await docker(["volume", "rm", oldVolume]).catch(() => {});
   await stack.end();
   await game.end();
@@ -89,6 +97,76 @@ describe("seed data", () => {
   });
 });
 
+describe("seed data on other terms", () => {
+  /** In a database of its own with the schema alone, as the stack's own resource would do it. */
+  let seed: (more?: Partial<SeedInputs>) => Promise<Record<string, number | null>>;
+  let address: Address;
+  const file = (sql: string): SeedFile[] => [{ name: "mine.sql", sql }];
+  const sql = (text: string) => withConnection(address, (client) => client.query(text));
+
+  beforeAll(async () => {
+    const { urls } = await stack.outputs();
+    address = { ...urlAddress(urls.superuser), database: "seeding" };
+    await stack.as("superuser", (client) => client.query("CREATE DATABASE seeding TEMPLATE nexus"));
+    await sql(
+      "CREATE SCHEMA IF NOT EXISTS sectorwars_stack; CREATE TABLE ranks (name text PRIMARY KEY, grade int NOT NULL)",
+    );
+    await sql("ALTER TABLE ranks OWNER TO sectorwars_owner; GRANT USAGE, CREATE ON SCHEMA public TO sectorwars_owner");
+    const usual: SeedInputs = {
+      ...address,
+      passwordVersion: 1,
+      owner: "sectorwars_owner",
+      admin: "admin",
+      adminPassword: "adminpw",
+      passwordHash: "'hash of ' || $1",
+      evenImported: false,
+      files: [],
+      revision: null,
+    };
+    seed = async (more) => (await provider.create({ ...usual, ...more })).outs.rows;
+  });
+
+  test("a column that has no default and is not known is named, with its table; nothing of any file is inserted", async () => {
+    const files = [
+      ...file("INSERT INTO ranks VALUES ('Captain', 1)"),
+      { name: "second.sql", sql: "INSERT INTO ranks (name) VALUES ('Cadet')" },
+    ];
+    await expect(seed({ files })).rejects.toThrow(
+      "The seed data in second.sql does not know the column grade of the table ranks, which has no default and must not be null.",
+    );
+    await expect(seed({ files: file("INSERT INTO ranks (name, color) VALUES ('a', 'b')") })).rejects.toThrow(
+      'does not fit its table: column "color" of relation "ranks" does not exist',
+    );
+    await expect(seed({ files: file("INSERT INTO ranks VALUES ('Captain', 1);\ncommit;") })).rejects.toThrow(
+      "has COMMIT in it",
+    );
+    expect((await sql("SELECT FROM ranks")).rowCount).toBe(0);
+  });
+
+  test("a file of the team's own goes in once, changes when it changes, and waits for its tables", async () => {
+    const [captain, all] = ["('Captain', 1)", "('Captain', 1), ('Cadet', 0)"].map((rows) =>
+      file(`INSERT INTO ranks VALUES ${rows} ON CONFLICT DO NOTHING`),
+    );
+    expect(await seed({ files: captain })).toEqual({ "mine.sql": 1 });
+    await sql("DELETE FROM ranks");
+    expect(await seed({ files: captain })).toEqual({ "mine.sql": 1 });
+    expect((await sql("SELECT FROM ranks")).rowCount).toBe(0);
+    expect(await seed({ files: all })).toEqual({ "mine.sql": 3 });
+    expect(await seed({ files: file("-- needs: ranks, medals\nINSERT INTO medals VALUES (1)") })).toEqual({
+      "mine.sql": null,
+    });
+  });
+
+  test("what was imported is left alone, unless that is wanted", async () => {
+    await sql("CREATE TABLE sectorwars_stack.import AS SELECT '{}'::jsonb AS summary; TRUNCATE ranks");
+    const files = file("INSERT INTO ranks VALUES ('Admiral', 9)");
+    expect(await seed({ files })).toEqual({});
+    expect(await seed({ files, evenImported: true })).toEqual({ "mine.sql": 4 });
+    expect((await sql("SELECT FROM ranks")).rowCount).toBe(1);
+    await stack.as("superuser", (client) => client.query("DROP DATABASE seeding"));
+  });
+});
+
 describe("the .env file", () => {
   test("has our variables in a block, and every other line as it was", async () => {
     const text = await env();
@@ -117,7 +195,7 @@ describe("the .env file", () => {
 
   test("a volume of the application's own database is named, and left alone", async () => {
     expect(first).toContain(`the volume ${oldVolume}, which the application's own database made, is there`);
-    expect(first).toContain(`npm run adopt -- ${oldVolume}`);
+    expect(first).toContain(`npm run adopt -- ${oldVolume} --image postgres:15-alpine`);
     expect((await docker(["volume", "inspect", oldVolume])).trim()).not.toBe("[]");
   });
 
@@ -152,7 +230,7 @@ describe("docker compose", () => {
   });
 
   test("a start waits for a database that is not healthy yet", async () => {
-    await compose("stop");
+    await compose("stop", "--timeout", "0");
     await docker(["pause", stack.names.container]);
     const started = compose("up", "--wait", "--detach");
     const waits = await Promise.race([started.then(() => false), new Promise((done) => setTimeout(done, 4000, true))]);
@@ -172,7 +250,7 @@ describe("further databases", () => {
     expect(DATABASE_URL_NEXUS_IN_NETWORK).toMatch(/^postgresql:\/\/nexus_app:\w+@database:5432\/nexus$/);
     const nexus = urlAddress(DATABASE_URL_NEXUS);
     const main = urlAddress(DATABASE_URL);
-    const { databaseUrls } = (await stack.outputs()) as unknown as { databaseUrls: Record<string, { owner: string }> };
+    const { databaseUrls } = (await stack.outputs()) as unknown as Urls;
     await withConnection(urlAddress(databaseUrls.nexus?.owner ?? ""), (client) =>
       client.query("CREATE TABLE gates (id serial PRIMARY KEY, at uuid DEFAULT uuid_generate_v4())"),
     );
@@ -187,46 +265,59 @@ describe("further databases", () => {
     }
   });
 
-  test("one that is added is filled from its own source; the others are not touched", async () => {
+  test("one that is added is filled from its own source, the others are not touched; a refresh mends a block that was changed by hand", async () => {
     const { urls } = await stack.outputs();
-    const passwords = valuesOf(await env());
+    const right = await env();
+    await game.write(".env", right.replace("SQLALCHEMY_POOL_SIZE=5", "SQLALCHEMY_POOL_SIZE=50"));
     await stack.succeed("config", "set", "--path", "databases[1]", "east", "--stack", stack.name);
     stack.env.NEON_DATABASE_URL_EAST = `${urls.superuser.replace("127.0.0.1", "localhost")}?sslmode=disable`;
-    const { text } = await stack.up();
+    const { text } = await stack.up("--refresh");
     delete stack.env.NEON_DATABASE_URL_EAST;
     expect(text).toMatch(/east: import: .* proven equal/);
-    const now = valuesOf(await env());
-    expect(now.DATABASE_URL_NEXUS).toBe(passwords.DATABASE_URL_NEXUS);
-    await withConnection(urlAddress(now.DATABASE_URL_EAST ?? ""), async (client) => {
+    // Only what is east's is new.
+    expect((await env()).replaceAll(/^DATABASE_URL_EAST.*\n/gm, "")).toBe(right);
+    const east = urlAddress(valuesOf(await env()).DATABASE_URL_EAST ?? "");
+    await withConnection(east, async (client) => {
       expect((await client.query("SELECT count(*)::int AS n FROM languages")).rows).toEqual([{ n: 12 }]);
     });
-    await stack.up("--expect-no-changes");
   });
 
-  test("one that is taken off the list is dropped only when that was said", async () => {
-    await stack.succeed("config", "rm", "--path", "databases[1]", "--stack", stack.name);
-    const refused = await stack.pulumi("preview", "--stack", stack.name);
-    expect(refused.text).toContain("The database east would be dropped, with all rows");
-    expect(refused.code).not.toBe(0);
-    await stack.succeed("config", "set", "--path", "droppableDatabases[0]", "east", "--stack", stack.name);
-    await stack.up();
-    await stack.as("superuser", async (client) => {
-      const { rows } = await client.query("SELECT datname FROM pg_database WHERE datname IN ('nexus', 'east')");
-      expect(rows).toEqual([{ datname: "nexus" }]);
-      expect((await client.query("SELECT FROM pg_roles WHERE rolname ~ '^east_'")).rowCount).toBe(0);
-    });
-    const { DATABASE_URL_NEXUS = "", ...others } = valuesOf(await env());
-    expect(others.DATABASE_URL_EAST).toBeUndefined();
-    await withConnection(urlAddress(DATABASE_URL_NEXUS), async (client) => {
-      expect((await client.query("SELECT FROM gates")).rowCount).toBe(1);
-    });
+  test("what was imported is migrated as well, by its own owner", async () => {
+    const { urls, databaseUrls } = (await stack.outputs()) as unknown as Urls;
+    const owner = urlAddress(databaseUrls.east?.owner ?? "");
+    await game.addRevision(
+      "0003crew",
+      "0002ships",
+      "CREATE TABLE crew (id int); ALTER TABLE ships ADD COLUMN crew int",
+    );
+    const result = await runMigrations(
+      {
+        stack: stack.name,
+        address: { ...urlAddress(urls.superuser), database: "east" },
+        owner: owner.user,
+        ownerPassword: owner.password,
+        folder: game.gameserver,
+        image: `sectorwars-migrations-${stack.name}:latest`,
+        arguments: [],
+        wanted: "head",
+        allowDowngrade: false,
+        network: stack.names.network,
+        alias: stack.names.alias,
+        dockerHost: undefined,
+      },
+      () => {},
+    );
+    await game.removeRevision("0003crew");
+    expect(result).toEqual({ revision: "0003crew", ran: ["0003crew"] });
+    const east = urlAddress(valuesOf(await env()).DATABASE_URL_EAST ?? "");
+    await withConnection(east, (client) => client.query("INSERT INTO crew VALUES (1); SELECT crew FROM ships"));
+    await stack.as("superuser", (client) => client.query("DROP DATABASE east_before_migration"));
   });
 });
 
 describe("again, and on the way back", () => {
-  test("a second up changes nothing, a refresh finds no drift", async () => {
-    await stack.up("--expect-no-changes");
-    await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
+  test("a second up changes nothing and runs no migration, and a refresh finds no drift", async () => {
+    expect((await stack.up("--refresh", "--expect-no-changes")).text).not.toMatch(/migrations: (\d|the)/);
   });
 
   test("status shows where it leads, and the sum of the pools", async () => {
@@ -238,9 +329,10 @@ describe("again, and on the way back", () => {
     );
   });
 
-  test("handoverTarget neon puts the kept URL back, as it was; the local stack and the tests' database stay", async () => {
+  test("handoverTarget neon puts the kept URL back, as it was, even while a migration fails; the local stack stays", async () => {
+    await game.addRevision("0003fails", "0002ships", "SELECT nonsense");
     await stack.set("handoverTarget", "neon");
-    await stack.up();
+    expect(await stack.upFails()).toContain("The migration 0003fails makes 0003fails failed");
     const values = valuesOf(await env());
     expect(values.DATABASE_URL).toBe("postgresql://neon_user:neonpw@ep-cold-1.eu.aws.neon.tech/neondb?sslmode=require");
     expect(values.DATABASE_URL_IN_NETWORK).toBe(values.DATABASE_URL);
@@ -253,56 +345,45 @@ describe("again, and on the way back", () => {
     expect(config.services.gameserver.environment.DATABASE_URL).toBe(values.DATABASE_URL);
     expect(await stack.stateText()).not.toContain("neonpw");
     await stack.as("app", (client) => client.query("SELECT 1"));
-    await stack.up("--expect-no-changes");
+    await game.removeRevision("0003fails");
+  });
+
+  test("what is in the way is told by the preview: a file that git would take, a database that would be dropped", async () => {
+    const preview = async () => {
+      const said = await stack.pulumi("preview", "--stack", stack.name);
+      expect(said.code).not.toBe(0);
+      return said.text;
+    };
     await stack.unset("handoverTarget");
-    await stack.up();
-    expect(valuesOf(await env()).DATABASE_URL).toContain("@localhost:");
-  });
-
-  test("a refresh notices a block that was changed by hand, and the next up mends it", async () => {
-    const right = await env();
-    await game.write(".env", right.replace("SQLALCHEMY_POOL_SIZE=5", "SQLALCHEMY_POOL_SIZE=50"));
-    await stack.succeed("refresh", "--yes", "--stack", stack.name);
-    await stack.up();
-    expect(await env()).toBe(right);
-  });
-});
-
-describe("what cannot be written to", () => {
-  const refuses = async (...texts: string[]) => {
-    await stack.set("poolSize", "6");
-    try {
-      const said = await stack.upFails();
-      for (const text of texts) expect(said).toContain(text);
-    } finally {
-      await stack.unset("poolSize");
-    }
-  };
-
-  test("a file that git would take, and a link", async () => {
-    const file = join(game.folder, ".env");
-    const before = await env();
     await game.write(".gitignore", "");
-    await refuses(
-      `${file} would get passwords, but git does not ignore it. Add it to .gitignore`,
-      "Nothing was written",
+    expect(await preview()).toContain(
+      `${join(game.folder, ".env")} would get passwords, but git does not ignore it. Add it to .gitignore`,
     );
     await game.write(".gitignore", ".env\n");
-    expect(await env()).toBe(before);
+    await stack.succeed("config", "rm", "--path", "databases[1]", "--stack", stack.name);
+    expect(await preview()).toContain("The database east would be dropped, with all rows");
+  });
 
-    await rm(file);
-    await game.write("elsewhere", before);
-    await symlink("elsewhere", file);
-    await refuses(`${file} is a link; the passwords would go where it leads`);
-    expect((await lstat(file)).isSymbolicLink()).toBe(true);
-    await rm(file);
-    await writeFile(file, before, { mode: 0o600 });
+  test("forward again leads to the local database; one that was taken off the list is dropped once that was said", async () => {
+    await stack.succeed("config", "set", "--path", "droppableDatabases[0]", "east", "--stack", stack.name);
+    await stack.up();
+    await stack.as("superuser", async (client) => {
+      const { rows } = await client.query("SELECT datname FROM pg_database WHERE datname IN ('nexus', 'east')");
+      expect(rows).toEqual([{ datname: "nexus" }]);
+      expect((await client.query("SELECT FROM pg_roles WHERE rolname ~ '^east_'")).rowCount).toBe(0);
+    });
+    const { DATABASE_URL = "", DATABASE_URL_NEXUS = "", ...others } = valuesOf(await env());
+    expect(DATABASE_URL).toContain("@localhost:");
+    expect(others.DATABASE_URL_EAST).toBeUndefined();
+    await withConnection(urlAddress(DATABASE_URL_NEXUS), async (client) => {
+      expect((await client.query("SELECT FROM gates")).rowCount).toBe(1);
+    });
   });
 });
 
 describe("the end", () => {
   test("destroy takes the block out: the file is what it was, byte for byte, with its mode", async () => {
-    await compose("down");
+    await compose("down", "--timeout", "0");
     await stack.succeed("destroy", "--yes", "--skip-preview", "--stack", stack.name);
     expect(await env()).toBe(ENV_BEFORE);
     expect((await stat(join(game.folder, ".env"))).mode & 0o777).toBe(0o640);

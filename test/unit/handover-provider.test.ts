@@ -1,11 +1,12 @@
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
-import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { valuesOf } from "../../components/handover/env-block.ts";
+import { readReplaceable, writeWhole } from "../../components/handover/files.ts";
 import type { HandOverInputs } from "../../components/handover/handover.ts";
 import { provider } from "../../components/handover/handover-provider.ts";
 import { overrideFile } from "../../components/handover/places.ts";
@@ -44,6 +45,15 @@ afterEach(async () => {
   await rm(join(folder, ".."), { recursive: true, force: true });
   await rm(join(override, ".."), { recursive: true, force: true });
 });
+
+/** Writes a file that is never finished. */
+const KILLED = `
+  const { open } = require("node:fs/promises");
+  const { writeWhole } = require("./components/handover/files.ts");
+  open(__filename.replace("[eval]", "package.json")).then((handle) => {
+    Object.getPrototypeOf(handle).sync = () => new Promise(() => setInterval(() => {}, 1000));
+    writeWhole(process.argv[1], "SECRET=1");
+  });`;
 
 const create = async () => (await provider.create(inputs)).outs;
 const refusal = async (attempt: () => Promise<unknown> = create) => {
@@ -103,6 +113,44 @@ describe("the hand-over's files", () => {
     expect(existsSync(override)).toBe(true);
   });
 
+  test("that somebody changes in the very moment are not overwritten", async () => {
+    await writeFile(env(), "A=1\n");
+    const found = await readReplaceable(env());
+    await writeFile(env(), "A=2\n");
+    await expect(writeWhole(env(), "mine", { found })).rejects.toThrow("was changed by somebody else");
+    expect(await readFile(env(), "utf8")).toBe("A=2\n");
+    expect(await readdir(folder)).not.toContainEqual(expect.stringContaining(".sectorwars-"));
+  });
+
+  test("are whole or not there when the writing is killed; what is left of it, git does not see, and the next writing clears", async () => {
+    execFileSync("git", ["init", "--quiet", folder]);
+    await writeFile(join(folder, ".gitignore"), ".env\n");
+    await writeFile(env(), "A=1\n");
+    execFileSync("git", ["-C", folder, "add", "."]);
+    const before = execFileSync("git", ["-C", folder, "status", "--porcelain"]).toString();
+    const left = async () => (await readdir(folder)).filter((name) => name.startsWith(".sectorwars-"));
+    const child = spawn("node", ["--eval", KILLED, env()]);
+    try {
+      await vi.waitFor(async () => {
+        const [aside = ""] = await left();
+        expect((await stat(join(folder, aside, "whole"))).size).toBeGreaterThan(0);
+      });
+    } finally {
+      child.kill("SIGKILL");
+      await new Promise((resolve) => child.once("close", resolve));
+    }
+    const [aside = ""] = await left();
+    expect((await stat(join(folder, aside, "whole"))).mode & 0o077).toBe(0);
+    expect(await readFile(env(), "utf8")).toBe("A=1\n");
+    expect(execFileSync("git", ["-C", folder, "status", "--porcelain"]).toString()).toBe(before);
+    await create();
+    // It could be somebody's who is at work.
+    expect(await left()).toEqual([aside]);
+    await utimes(join(folder, aside), 0, 0);
+    await provider.update?.("id", await create(), inputs);
+    expect(await left()).toEqual([]);
+  });
+
   test("a value that breaks a line or a quote is refused", async () => {
     inputs.variables.DATABASE_URL = "postgresql://a:it's\nsecretpw@h/x";
     expect(await refusal()).toContain("cannot be written into an .env file");
@@ -146,6 +194,23 @@ describe("what cannot be written to", () => {
     expect(await refusal()).toContain("git rm --cached");
   });
 
+  test("is told by a preview already, before anything is made", async () => {
+    execFileSync("git", ["init", "--quiet", folder]);
+    const check = (olds: object) => provider.check?.(olds, inputs);
+    await expect(check({})).rejects.toThrow("would get passwords, but git does not ignore it");
+    await writeFile(join(folder, ".gitignore"), ".env\n");
+    await check({});
+    await writeFile(env(), "# >>> sectorwars-database: stack other\n# <<< sectorwars-database\n");
+    await expect(check({})).rejects.toThrow(
+      `${env()} has the block of the stack other. Two stacks cannot hand over to one file: take the other away (pulumi config rm ` +
+        `application --stack other, then pulumi up --stack other), or name another file`,
+    );
+    await rm(env());
+    const outs = await create();
+    await writeFile(join(folder, "docker-compose.yml"), "services: {web: {}}");
+    await expect(provider.diff?.("id", outs, inputs)).rejects.toThrow("has no service that uses a database");
+  });
+
   test("a damaged block, or another stack's", async () => {
     await writeFile(env(), "A=1\n# >>> sectorwars-database: stack other\n");
     expect(await refusal()).toContain(`${env()} has a damaged block`);
@@ -166,6 +231,13 @@ describe("what cannot be written to", () => {
     await writeFile(env(), "COMPOSE_FILE=gone.yml\n");
     expect(await refusal()).toContain(`COMPOSE_FILE names ${folder}/gone.yml, which cannot be read`);
   });
+});
+
+test("a block that was damaged is not taken out; the file is named", async () => {
+  const outs = await create();
+  const text = await readFile(env(), "utf8");
+  await writeFile(env(), text.replace(/# <<<.*\n/, ""));
+  await expect(provider.delete?.("id", outs)).rejects.toThrow(`${env()} has a damaged block`);
 });
 
 describe("the way back", () => {

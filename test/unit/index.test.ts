@@ -102,6 +102,17 @@ describe("the program", () => {
     expect(types.filter((type) => type.endsWith(":ImportOnce"))).toHaveLength(1);
   });
 
+  test.each([
+    ["local", ["Migrated", "Written"]],
+    // A migration that fails must not hold them.
+    ["neon", ["Written", "Migrated"]],
+  ])("leads the services to the %s database at the right moment", async (handoverTarget, expected) => {
+    const application = "test/application";
+    const { types } = await run("dev", { handoverTarget, application, alembic: `${application}/services/gameserver` });
+    const kinds = types.map((type) => type.split(":").at(-1) ?? "");
+    expect(kinds.filter((kind) => expected.includes(kind))).toEqual(expected);
+  });
+
   test("does nothing with settings that do not fit", async () => {
     await expect(run("dev", { memory: "1" })).rejects.toThrow("memory is 1: give MiB, at least 256");
   });
