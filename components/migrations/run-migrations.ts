@@ -294,7 +294,7 @@ function explained(error: unknown, spec: MigrationsSpec, fate: string): Error {
   if (!(error instanceof MigrationFailure)) {
     const { message } = error as Error;
     const lost = isPassing(error) ? "The database server went away while the migrations ran: " : "";
-    return new Error(clean(`${lost}${message} ${fate}`), { cause: undefined });
+    return new Error(clean(`${lost}${message.replace(/\.$/, "")}. ${fate}`), { cause: undefined });
   }
   const { failure, log } = error;
   const what =

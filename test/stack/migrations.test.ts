@@ -220,9 +220,12 @@ describe("what cannot be run stops before anything moves", () => {
   });
 
   test("an image that is not there", () =>
-    stops(["There is no image sectorwars-no-such-image:1 to run the migrations in"], {
-      image: "sectorwars-no-such-image:1",
-    }));
+    stops(
+      ["There is no image sectorwars-no-such-image:1 to run the migrations in", "to auto. The database is untouched."],
+      {
+        image: "sectorwars-no-such-image:1",
+      },
+    ));
 
   test("a run that another one is in the way of", async () => {
     await withConnection({ ...spec.address, database: "postgres" }, async (client) => {
