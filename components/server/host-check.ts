@@ -49,6 +49,14 @@ async function checkEngine(host: string | undefined): Promise<string> {
 async function checkName({ container, dockerHost }: HostCheckInputs): Promise<void> {
   const state = await containerState(container, { host: dockerHost });
   if (state === undefined) return;
+  const format = '{{index .Config.Labels "com.docker.compose.project"}}';
+  const project = (await docker(["container", "inspect", "--format", format, container], { host: dockerHost })).trim();
+  if (project !== "") {
+    throw new Error(
+      `The container ${container} (${state.status}) is the application's own, of docker compose's project ${project}. Take it down ` +
+        `there first: docker compose -p ${project} down. Its volume stays, and npm run adopt takes over what is in it.`,
+    );
+  }
   throw new Error(
     `A container named ${container} is there already (${state.status}), and this stack did not make it: perhaps another ` +
       `checkout of this project did, or the state was lost. Destroy that stack there, or remove the container ` +

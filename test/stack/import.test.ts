@@ -4,6 +4,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Difference } from "../../components/import/verify.ts";
 import { makeServerCertificate } from "../../lib/certificates.ts";
 import { docker } from "../../lib/docker.ts";
 import { withConnection } from "../../lib/postgres.ts";
@@ -169,6 +170,15 @@ describe("from a server with TLS, as Neon is", () => {
       expect(JSON.parse(other.stdout).differences).toEqual([
         { object: "rows of public.players", details: ["(id) = (77): name"], changed: "here" },
       ]);
+      // What a migration changes here is told as that, and what was there before is still compared.
+      await stack.as("owner", (client) =>
+        client.query("CREATE TABLE crew (id int PRIMARY KEY); ALTER TABLE players ADD COLUMN crew int REFERENCES crew"),
+      );
+      const migrated = JSON.parse((await verify()).stdout);
+      const changes = migrated.differences.map(({ object, changed }: Difference) => `${object}: ${changed}`);
+      expect(changes).toEqual(expect.arrayContaining(["rows of public.players: here", "table public.players: here"]));
+      expect(changes).toContain("table public.crew: here");
+      expect(changes.filter((change: string) => !change.endsWith(": here"))).toEqual([]);
       const itself = await verify("--database", String((await stack.outputs()).address).replace(/.*\//, ""));
       expect(JSON.parse(itself.stdout).verdict).toBe("equal");
 
@@ -180,6 +190,7 @@ describe("from a server with TLS, as Neon is", () => {
         looked.text,
         same.text,
         other.text,
+        JSON.stringify(migrated),
         report,
         page,
         await stack.stateText(),

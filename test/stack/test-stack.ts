@@ -2,10 +2,11 @@
 import { execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readFile, readlink, rm, writeFile } from "node:fs/promises";
-import { basename, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { parseDocument } from "yaml";
+import { overrideFile } from "../../components/handover/places.ts";
 import { helperLabel } from "../../components/import/schema.ts";
 import { migrationsLabel } from "../../components/migrations/container.ts";
 import { namesFor } from "../../components/server/naming.ts";
@@ -229,6 +230,7 @@ export class TestStack {
     }
     await rm(this.stateFolder, { recursive: true, force: true });
     await rm(this.settingsFile, { force: true });
+    await rm(dirname(overrideFile(".", this.name)), { recursive: true, force: true });
     await rm(`reports/${this.name}`, { recursive: true, force: true });
     for (const copy of await this.safetyCopies()) await rm(copy, { recursive: true, force: true });
     for (const image of [`${this.names.image}:15`, `sectorwars-migrations-${this.name}:latest`]) {

@@ -3,9 +3,12 @@
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { valuesOf } from "../../components/handover/env-block.ts";
+import { provider } from "../../components/server/host-check.ts";
 import { defaultPort } from "../../components/settings.ts";
 import { docker } from "../../lib/docker.ts";
-import { run, TestStack } from "./test-stack.ts";
+import { Application } from "../support/application.ts";
+import { run, TestStack, urlAddress } from "./test-stack.ts";
 
 describe("before anything is made", () => {
   let stack: TestStack;
@@ -36,6 +39,19 @@ describe("before anything is made", () => {
         `A container named ${stack.names.container} is there already (created), and this stack did not make it`,
       );
       expect(await stack.leftovers()).toEqual([`container ${stack.names.container}`]);
+    } finally {
+      await docker(["rm", stack.names.container]);
+    }
+    // The application's own database has that name, most often.
+    const label = "com.docker.compose.project=the-game";
+    await docker(["create", "--name", stack.names.container, "--label", label, databaseBase]);
+    try {
+      const { container, volume } = stack.names;
+      const inputs = { stack: stack.name, container, volume, port: 1, dockerHost: undefined };
+      await expect(provider.create(inputs)).rejects.toThrow(
+        `The container ${container} (created) is the application's own, of docker compose's project the-game. Take it down there ` +
+          "first: docker compose -p the-game down. Its volume stays, and npm run adopt takes over what is in it.",
+      );
     } finally {
       await docker(["rm", stack.names.container]);
     }
@@ -88,14 +104,22 @@ describe("before anything is made", () => {
 
 describe("two stacks side by side, and the commands on them", () => {
   const stacks: TestStack[] = [];
+  const games: Application[] = [];
   beforeAll(async () => {
-    for (let i = 0; i < 2; i += 1) {
-      const stack = await TestStack.make({ bootstrap: "empty", memory: "512" });
-      stacks.push(stack);
+    // Both at once, as two people would.
+    const make = async (i: number) => {
+      const game = await Application.make();
+      games[i] = game;
+      const stack = await TestStack.make({ bootstrap: "empty", memory: "512", application: game.folder });
+      stacks[i] = stack;
       await stack.up();
-    }
+    };
+    await Promise.all([0, 1].map(make));
   });
-  afterAll(() => Promise.all(stacks.map((stack) => stack.end())));
+  afterAll(async () => {
+    await Promise.all(stacks.map((stack) => stack.end()));
+    await Promise.all(games.map((game) => game.end()));
+  });
   const command = (name: string, stack: TestStack | undefined, ...args: string[]) =>
     run("node", [`commands/${name}.ts`, "--stack", stack?.name ?? "", ...args], stack?.env);
 
@@ -110,6 +134,22 @@ describe("two stacks side by side, and the commands on them", () => {
       expect(new URL(a[role]).password).not.toBe(new URL(b[role]).password);
     expect(await one.leftovers()).toHaveLength(3);
     expect(await two.leftovers()).toHaveLength(3);
+  });
+
+  test("hand over to an application each; the second that is led to the same one is refused by name", async () => {
+    const [one, two] = stacks as [TestStack, TestStack];
+    const files = await Promise.all(games.map((game) => game.read(".env")));
+    for (const [i, stack] of stacks.entries()) {
+      const { password, port } = urlAddress((await stack.outputs()).urls.app);
+      const url = `postgresql://sectorwars_app:${password}@localhost:${port}/sectorwars_dev`;
+      expect(valuesOf(files[i] ?? "").DATABASE_URL).toBe(url);
+    }
+    await two.set("application", games[0]?.folder ?? "");
+    const said = await two.pulumi("preview", "--stack", two.name);
+    await two.set("application", games[1]?.folder ?? "");
+    expect(said.code).not.toBe(0);
+    expect(said.text).toContain(`has the block of the stack ${one.name}. Two stacks cannot hand over to one file`);
+    expect(await Promise.all(games.map((game) => game.read(".env")))).toEqual(files);
   });
 
   test("status tells people and machines how it is, and never a password", async () => {
