@@ -1,7 +1,7 @@
 /** The Docker command line, for what is done beside Pulumi's resources: short-lived containers, logs, health. */
 import { spawn } from "node:child_process";
 import { Readable } from "node:stream";
-import { currentScope } from "./scope.ts";
+import { currentScope, pause } from "./scope.ts";
 
 /** A docker command that failed: its arguments (never its input, which may hold a password) and what it said. */
 export class DockerError extends Error {
@@ -113,8 +113,26 @@ export async function containerLog(container: string, lines: number, options: Do
 /** Removes every container that carries the label, running or not; returns how many there were. */
 export async function removeContainers(label: string, options: DockerOptions = {}): Promise<number> {
   const ids = (await docker(["ps", "-aq", "--filter", `label=${label}`], options)).split("\n").filter(Boolean);
-  if (ids.length > 0) await docker(["rm", "-f", "-v", ...ids], options);
+  await Promise.all(ids.map((id) => removeContainer(id, options)));
   return ids.length;
+}
+
+/** Milliseconds between two looks at a container that somebody else removes, and how long it may take. */
+const LOOK_MS = 100;
+const REMOVED_WITHIN_MS = 30_000;
+
+/** Removes a container, or waits until it is gone where that has begun already: Docker itself removes one of `--rm` that ends. */
+async function removeContainer(id: string, options: DockerOptions): Promise<void> {
+  for (const begun = Date.now(); ; ) {
+    try {
+      return void (await docker(["rm", "-f", "-v", id], options));
+    } catch (error) {
+      if (!(error instanceof DockerError)) throw error;
+      if (/no such container/i.test(error.stderr)) return;
+      if (!/already in progress/i.test(error.stderr) || Date.now() - begun > REMOVED_WITHIN_MS) throw error;
+    }
+    await pause(LOOK_MS);
+  }
 }
 
 /** `docker compose` as a plug-in, or as the program that script/bootstrap builds, which is then on PATH. */

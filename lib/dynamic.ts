@@ -6,23 +6,26 @@ import * as pulumi from "@pulumi/pulumi";
 type Provider = pulumi.dynamic.ResourceProvider;
 
 /**
- * A provider that forwards to the `provider` that a module exports. The module is loaded when it is needed, so the
- * serialised shell, and with it the resource, stays the same when the module is edited.
+ * A provider that forwards to the `provider` that a module exports, and ends what that does when Pulumi is stopped. The module
+ * is loaded when it is needed, so the serialised shell, and with it the resource, stays the same when the module is edited.
  * @param module path from the project's folder, for instance `components/import/import-provider.ts`.
  */
 export function providerOnDisk(module: string): Provider {
   // Nothing of this file is there where this runs: it may use what it is given, and what it imports.
-  const load = async (): Promise<Provider> => {
+  const ask = async <T>(work: (provider: Provider) => Promise<T>): Promise<T> => {
     const { pathToFileURL } = await import("node:url");
-    return (await import(pathToFileURL(`${process.cwd()}/${module}`).href)).provider;
+    const load = (path: string) => import(pathToFileURL(`${process.cwd()}/${path}`).href);
+    const { untilCancelled } = await load("lib/cancellation.ts");
+    const { provider } = await load(module);
+    return untilCancelled(() => work(provider));
   };
   return {
-    check: async (olds, news) => (await load()).check?.(olds, news) ?? { inputs: news },
-    diff: async (id, olds, news) => (await load()).diff?.(id, olds, news) ?? { changes: false },
-    create: async (inputs) => (await load()).create(inputs),
-    read: async (id, props) => (await load()).read?.(id, props) ?? { id, props },
-    update: async (id, olds, news) => (await load()).update?.(id, olds, news) ?? { outs: olds },
-    delete: async (id, props) => (await load()).delete?.(id, props),
+    check: (olds, news) => ask(async (provider) => provider.check?.(olds, news) ?? { inputs: news }),
+    diff: (id, olds, news) => ask(async (provider) => provider.diff?.(id, olds, news) ?? { changes: false }),
+    create: (inputs) => ask((provider) => provider.create(inputs)),
+    read: (id, props) => ask(async (provider) => provider.read?.(id, props) ?? { id, props }),
+    update: (id, olds, news) => ask(async (provider) => provider.update?.(id, olds, news) ?? { outs: olds }),
+    delete: (id, props) => ask(async (provider) => provider.delete?.(id, props)),
   };
 }
 

@@ -37,6 +37,11 @@ export class Scope {
     return () => this.endings.delete(end);
   }
 
+  /** Lets something outlive the scope: from now on whoever opened it ends it. */
+  release(what: unknown): void {
+    for (const [end, noted] of this.endings) if (noted === what) this.endings.delete(end);
+  }
+
   /** Told of every connection that is opened inside, with the server's process behind it. */
   opened(_client: pg.Client, _address: Address, _pid: number): void {}
 

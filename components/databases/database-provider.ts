@@ -28,6 +28,10 @@ const maintenance = (inputs: DatabaseInputs) => ({ ...addressOf(inputs), databas
 /** What names a database's source in the environment, read by its import alone. */
 const sourceVariable = (database: string) => `NEON_DATABASE_URL_${database.toUpperCase()}`;
 
+/** An import that ended in the moment of its swap has left its own mark inside, and not yet this project's on the database. */
+const isOurImport = async (inputs: DatabaseInputs): Promise<boolean> =>
+  (await withConnection(addressOf(inputs), readMarker, PATIENCE)) !== undefined;
+
 /**
  * Makes the database, or takes over the one that this project made before.
  * @throws {Error} for one of that name that is somebody else's.
@@ -41,7 +45,7 @@ async function makeDatabase(inputs: DatabaseInputs): Promise<void> {
         "SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = $1",
         [database],
       );
-      if (rows[0] !== undefined && rows[0].comment !== MADE_BY) {
+      if (rows[0] !== undefined && rows[0].comment !== MADE_BY && !(await isOurImport(inputs))) {
         throw new Error(
           `There is a database ${database} already, which this project did not make. Give yours another name, or rename that one.`,
         );

@@ -1,9 +1,8 @@
 /** The import as a resource: it happens once, and never touches a database that has data. Runs in Pulumi's dynamic provider. */
 import type { dynamic } from "@pulumi/pulumi";
-import { cancellable } from "../../lib/cancellation.ts";
 import { removeContainers } from "../../lib/docker.ts";
 import { withConnection } from "../../lib/postgres.ts";
-import { Scope } from "../../lib/scope.ts";
+import { outsideScopes } from "../../lib/scope.ts";
 import { preparationScript } from "../privileges/scripts.ts";
 import { directAddress } from "./direct.ts";
 import type { NeonImportInputs } from "./neon-import.ts";
@@ -54,42 +53,35 @@ async function openSourceOf(inputs: NeonImportInputs): Promise<Source> {
 /** Imports, unless that has been done. Called off, it leaves nothing: neither sessions nor containers nor a database aside. */
 async function importOnce(inputs: NeonImportInputs): Promise<ImportSummary> {
   const clear = () => removeContainers(helperLabel(inputs.stack), { host: inputs.dockerHost });
-  return cancellable(async (signal) => {
-    const scope = new Scope();
-    signal.addEventListener("abort", () => scope.close(new Error("The import was stopped before it began.")));
-    let began = false;
-    try {
-      return await scope.run(async () => {
-        const former = await formerImport(inputs);
-        if (former) {
-          await withConnection(maintenance(addressOf(inputs)), (client) => clearAside(client, inputs.database));
-          // A run that was killed behind its swap has left its own.
-          await clear();
-          return former;
-        }
-        // Before anything is cleared that might be in use.
-        await withConnection(maintenance(addressOf(inputs)), lockServer);
-        began = true;
-        await clear();
-        const spec = {
-          source: await openSourceOf(inputs),
-          target: await targetOf(inputs),
-          stack: inputs.stack,
-          image: inputs.image,
-          newerImage: inputs.newerImage,
-          dockerHost: inputs.dockerHost,
-          jobs: inputs.jobs,
-          reportFolder: inputs.reportFolder,
-          safetyCopy: inputs.safetyCopy,
-          selection: parseSelection({ ...WHOLE, ...inputs.selection }).selection,
-          maskSecret: process.env.SECTORWARS_MASK_SECRET || undefined,
-        };
-        return await runImport(spec, { say }, signal);
-      });
-    } finally {
-      if (began) await clear();
-    }
-  });
+  const former = await formerImport(inputs);
+  if (former) {
+    await withConnection(maintenance(addressOf(inputs)), (client) => clearAside(client, inputs.database));
+    // A run that was killed behind its swap has left its own.
+    await clear();
+    return former;
+  }
+  // Before anything is cleared that might be in use.
+  await withConnection(maintenance(addressOf(inputs)), lockServer);
+  await clear();
+  try {
+    const spec = {
+      source: await openSourceOf(inputs),
+      target: await targetOf(inputs),
+      stack: inputs.stack,
+      image: inputs.image,
+      newerImage: inputs.newerImage,
+      dockerHost: inputs.dockerHost,
+      jobs: inputs.jobs,
+      reportFolder: inputs.reportFolder,
+      safetyCopy: inputs.safetyCopy,
+      selection: parseSelection({ ...WHOLE, ...inputs.selection }).selection,
+      maskSecret: process.env.SECTORWARS_MASK_SECRET || undefined,
+    };
+    return await runImport(spec, { say });
+  } finally {
+    // Also where all else was called off. What is left over is cleared by the next run, and is no reason to fail.
+    await outsideScopes(clear).catch((error: Error) => say(`import: ${error.message}`));
+  }
 }
 
 /** The selection of a state that knows none yet. */

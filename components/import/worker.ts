@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { removeContainers } from "../../lib/docker.ts";
 import { type Address, isPassing, withConnection } from "../../lib/postgres.ts";
-import { outsideScopes, Scope } from "../../lib/scope.ts";
+import { currentScope, outsideScopes, Scope } from "../../lib/scope.ts";
 import { ROLE_NAMES } from "../roles/names.ts";
 import { readCatalog } from "./catalog.ts";
 import { schemaStates } from "./dump-entries.ts";
@@ -179,22 +179,20 @@ class Holdings extends Scope {
 
 /**
  * Imports the source into the target's database, or says what the target was imported from before. On any failure the target
- * is as it was.
- * @param signal ends the import at once, whatever it is doing; what it has made is cleared before the promise is rejected.
+ * is as it was. When the scope that it runs in is closed, it ends at once, whatever it is doing; what it has made is cleared
+ * before the promise is rejected.
  * @throws {Error} that says what went wrong and what to do; after a comparison that failed, what differs.
  */
-export async function runImport(spec: ImportSpec, hooks: ImportHooks, signal?: AbortSignal): Promise<ImportSummary> {
+export async function runImport(spec: ImportSpec, hooks: ImportHooks): Promise<ImportSummary> {
   const holdings = new Holdings(spec, hooks.patience);
   const told = outside(hooks);
-  const stop = () => holdings.stop();
-  signal?.addEventListener("abort", stop);
-  if (signal?.aborted) stop();
+  const forget = currentScope()?.add(() => holdings.stop());
   try {
     return await holdings.run(() => importOrAdopt(spec, told, holdings));
   } catch (error) {
     throw holdings.reason ?? error;
   } finally {
-    signal?.removeEventListener("abort", stop);
+    forget?.();
     holdings.close(new Error("the import ended"));
   }
 }

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import type { dynamic } from "@pulumi/pulumi";
 import { cancellable } from "../../lib/cancellation.ts";
 import { docker, removeContainers } from "../../lib/docker.ts";
+import { outsideScopes } from "../../lib/scope.ts";
 import { wayBetween } from "./chain.ts";
 import { migrationsLabel } from "./container.ts";
 import type { MigrationsInputs } from "./migrations.ts";
@@ -74,7 +75,8 @@ async function run(inputs: MigrationsInputs): Promise<Outs> {
     alias: inputs.alias,
     dockerHost: inputs.dockerHost,
   };
-  const { revision, ran } = await cancellable((signal) => runMigrations(spec, say, signal));
+  // Called off, it needs its own session and Docker once more, to put back what it has changed.
+  const { revision, ran } = await outsideScopes(() => cancellable((signal) => runMigrations(spec, say, signal)));
   if (ran.length === 0) say(`migrations: ${inputs.database} is at ${revision ?? "no revision"}; nothing to run`);
   return { ...inputs, fingerprint, revision };
 }

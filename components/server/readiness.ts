@@ -2,12 +2,12 @@
  * Waits until the server can be used, and makes its superuser's password the wanted one. Runs inside Pulumi's dynamic
  * provider. Docker's own health check is too slow a messenger here, and says nothing of causes.
  */
-import { setTimeout as sleep } from "node:timers/promises";
 import type { dynamic } from "@pulumi/pulumi";
 import type pg from "pg";
 import { type ContainerState, containerLog, containerState, docker } from "../../lib/docker.ts";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { type Address, connect, ident, isPassing, literal } from "../../lib/postgres.ts";
+import { pause } from "../../lib/scope.ts";
 import { setAside } from "../roles/kept-roles.ts";
 import type { ServerReadyInputs } from "./database-server.ts";
 import { likelyCause } from "./likely-cause.ts";
@@ -85,7 +85,7 @@ async function firstConnection(inputs: ServerReadyInputs): Promise<pg.Client> {
       lastLook = Date.now();
       if (hasFailed(await containerState(container, { host: dockerHost }))) throw await notReady(inputs, "it ended");
     }
-    await sleep(100);
+    await pause(100);
   }
 }
 

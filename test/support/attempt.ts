@@ -7,6 +7,7 @@ import { expect } from "vitest";
 import type { ImportSpec, ImportSummary } from "../../components/import/types.ts";
 import { type ImportHooks, type Phase, runImport } from "../../components/import/worker.ts";
 import { withConnection } from "../../lib/postgres.ts";
+import { Scope } from "../../lib/scope.ts";
 import { tableDigests } from "./compare.ts";
 import { type Lab, readReport, type Server } from "./lab.ts";
 
@@ -24,8 +25,10 @@ export async function attempt(
   signal?: AbortSignal,
 ): Promise<Attempt> {
   const lines: string[] = [];
+  const scope = new Scope();
+  signal?.addEventListener("abort", () => scope.close(new Error("stopped by the test")));
   try {
-    const summary = await runImport(spec, { say: (line) => lines.push(line), ...hooks }, signal);
+    const summary = await scope.run(() => runImport(spec, { say: (line) => lines.push(line), ...hooks }));
     return { summary, error: "", lines };
   } catch (error) {
     return { error: (error as Error).message, lines };

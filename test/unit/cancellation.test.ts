@@ -2,7 +2,9 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { connect, createServer, type ServerHttp2Stream } from "node:http2";
 import { afterEach, expect, test } from "vitest";
-import { cancellable } from "../../lib/cancellation.ts";
+import { cancellable, untilCancelled } from "../../lib/cancellation.ts";
+import { providerOnDisk } from "../../lib/dynamic.ts";
+import { pause } from "../../lib/scope.ts";
 
 /** The engine speaks gRPC, which is HTTP/2, to the provider's process. */
 async function call(path: string): Promise<void> {
@@ -27,6 +29,38 @@ test("the engine's Cancel call", async () => {
     return signal.aborted;
   });
   expect(aborted).toBe(true);
+});
+
+test("the call ends whatever is under way, each with its own last words", async () => {
+  const CANCELLED = "/pulumirpc.ResourceProvider/Cancel";
+  const waiting = untilCancelled(() => pause(60_000));
+  const explaining = untilCancelled(() =>
+    pause(60_000).catch(() => {
+      throw new Error("all of it was taken back");
+    }),
+  );
+  const losing = untilCancelled(async () => {
+    await pause(60_000).catch(() => {});
+    throw new Error("Connection terminated unexpectedly");
+  });
+  const finishing = untilCancelled(async () => {
+    await pause(60_000).catch(() => {});
+    return "done";
+  });
+  const all = Promise.allSettled([waiting, explaining, losing, finishing]);
+  await call(CANCELLED);
+  const said = (await all).map((end) => (end.status === "rejected" ? (end.reason as Error).message : end.value));
+  const stopped = "It was stopped. Run pulumi up again to go on.";
+  expect(said).toEqual([stopped, "all of it was taken back", stopped, "done"]);
+});
+
+test("what a resource's provider waits for", async () => {
+  const provider = providerOnDisk("test/support/waiting-provider.ts");
+  const expected = expect(provider.create({})).rejects.toThrow("It was stopped");
+  // It has begun when the process listens to signals.
+  while (process.listenerCount("SIGHUP") === 0) await pause(10);
+  await call("/pulumirpc.ResourceProvider/Cancel");
+  await expected;
 });
 
 test("no other call, and no call behind the work", async () => {

@@ -1,0 +1,10 @@
+/** A resource that would take a minute to make. */
+import type { dynamic } from "@pulumi/pulumi";
+import { pause } from "../../lib/scope.ts";
+
+export const provider: dynamic.ResourceProvider = {
+  async create() {
+    await pause(60_000);
+    return { id: "made", outs: {} };
+  },
+};
