@@ -1,6 +1,8 @@
 /** What a source holds, read from its catalog. */
 import type pg from "pg";
 import { ident, qualified } from "../../lib/postgres.ts";
+import { ROLE_NAMES } from "../roles/names.ts";
+import { leftOutSettings, readSettings } from "./database-settings.ts";
 import type { Catalog, SequenceState, Skipped, Table } from "./types.ts";
 
 /** Schemas and extensions that Neon keeps for itself; they mean nothing on another server. */
@@ -80,9 +82,26 @@ const LEFT_OUT = `
   UNION ALL
   SELECT 'publication ' || pubname, 'replication is set up per server' FROM pg_publication
   UNION ALL
+  SELECT 'subscription ' || subname, 'replication is set up per server' FROM pg_subscription
+    WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+  UNION ALL
+  SELECT 'comment on the database', 'the stack keeps its own notes there'
+    WHERE shobj_description((SELECT oid FROM pg_database WHERE datname = current_database()), 'pg_database') IS NOT NULL
+  UNION ALL
+  SELECT count(*) || ' security label' || CASE count(*) WHEN 1 THEN '' ELSE 's' END || ' of ' || provider,
+    'they mean something only to that module' FROM pg_seclabel GROUP BY provider
+  UNION ALL
+  SELECT 'default privileges that ' || pg_get_userbyid(defaclrole) || ' gives', 'the stack has its own' FROM pg_default_acl GROUP BY defaclrole
+  UNION ALL
+  SELECT 'grants to ' || pg_get_userbyid(a.grantee), 'that role is not copied; the stack''s own have the stack''s grants'
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) a
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND a.grantee <> 0 AND a.grantee <> c.relowner AND ${isUsers("n.nspname")}
+      AND pg_get_userbyid(a.grantee) <> ALL ($2)
+    GROUP BY a.grantee
+  UNION ALL
   SELECT 'event trigger ' || evtname, 'it would act on the whole database''s DDL' FROM pg_event_trigger
   UNION ALL
-  SELECT count(*) || ' large objects', 'they are not copied' FROM pg_largeobject_metadata HAVING count(*) > 0`;
+  SELECT count(*) || ' large objects', 'neither they nor their privileges are copied' FROM pg_largeobject_metadata HAVING count(*) > 0`;
 
 /** A database that has any of these is not empty. */
 const ANY_RELATION = `
@@ -102,7 +121,8 @@ export async function readCatalog(client: pg.Client): Promise<Catalog> {
   const tables = await client.query(TABLES);
   const sequences = await client.query(SEQUENCES);
   const extensions = await client.query(EXTENSIONS);
-  const skipped = await client.query<Skipped>(LEFT_OUT, [NEON_SCHEMAS]);
+  const skipped = await client.query<Skipped>(LEFT_OUT, [NEON_SCHEMAS, Object.values(ROLE_NAMES)]);
+  const settings = await readSettings(client);
   return {
     version: version.split(" ")[0],
     majorVersion: major,
@@ -116,6 +136,7 @@ export async function readCatalog(client: pg.Client): Promise<Catalog> {
       ...extensions.rows
         .filter((row) => NEON_EXTENSIONS.includes(row.name))
         .map((row) => ({ what: `extension ${row.name}`, why: "Neon's own" })),
+      ...leftOutSettings(settings),
     ],
     alembicRevision: await readAlembicRevision(client, tables.rows),
   };

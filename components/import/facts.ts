@@ -7,7 +7,7 @@ import { compareStates, type States } from "./states.ts";
  * Neither part of an extension, which brings it along, nor of another object, as a range type's functions are. (A partitioned
  * table is noted as part of itself.)
  */
-const isNoMember = (classid: string, objid: string) => `NOT EXISTS (
+export const isNoMember = (classid: string, objid: string) => `NOT EXISTS (
   SELECT FROM pg_depend d WHERE d.classid = '${classid}'::regclass AND d.objid = ${objid}
     AND d.refobjid <> d.objid AND d.deptype IN ('e', 'i'))`;
 

@@ -8,6 +8,8 @@ import { pipeline } from "node:stream/promises";
 import { createZstdDecompress } from "node:zlib";
 import { ident } from "../../lib/postgres.ts";
 import { AgeError, unseal } from "./age.ts";
+import type { Setting } from "./database-settings.ts";
+import type { Change } from "./restrictions.ts";
 import type { SequenceState } from "./types.ts";
 
 /** Folder of the safety copies, from the project's folder, unless a setting says otherwise. */
@@ -67,6 +69,10 @@ export interface Manifest {
   takenAt: string;
   tables: CopiedTable[];
   sequences: SequenceState[];
+  /** Settings of the database, which are in none of the scripts; not there in copies of older versions of this program. */
+  settings?: Setting[];
+  /** What was revoked from the stack's roles, likewise. */
+  restrictions?: Change[];
 }
 
 /** SHA-256 and length of a stream. */

@@ -5,6 +5,8 @@ import { pipeline } from "node:stream/promises";
 import type pg from "pg";
 import { from as copyFrom } from "pg-copy-streams";
 import { type Address, ident, withConnection } from "../../lib/postgres.ts";
+import { copySettings } from "./database-settings.ts";
+import { restrictionsSql } from "./restrictions.ts";
 import { readBack } from "./rows.ts";
 import {
   type CopiedTable,
@@ -90,6 +92,10 @@ async function fill(client: pg.Client, manifest: Manifest, order: RestoreOrder):
   }
   await script(SCRIPTS.after, owner);
   await script(SCRIPTS.finish, owner);
+  await client.query(restrictionsSql(manifest.restrictions ?? []));
+  const { server } = order;
+  const { remarks } = await copySettings(manifest.settings ?? [], { ...server, database });
+  for (const remark of remarks) say(remark);
   await client.query("ANALYZE");
 }
 

@@ -10,7 +10,9 @@ import { pipeline } from "node:stream/promises";
 import { constants, createZstdCompress } from "node:zlib";
 import { ident, literal } from "../../lib/postgres.ts";
 import { seal } from "./age.ts";
+import type { Setting } from "./database-settings.ts";
 import { aboutNewIdentity, type Identity, readIdentity, readOrMakeIdentity } from "./identity.ts";
+import type { Change } from "./restrictions.ts";
 import type { RowsObserver } from "./rows.ts";
 import { checksumsOf } from "./safety-copy-check.ts";
 import {
@@ -45,6 +47,10 @@ export interface RestOfCopy {
   /** SQL names of the materialised views that have rows, in the order in which they can be filled. */
   views: readonly string[];
   takenAt: string;
+  /** Settings of the database that the copy gets when it is restored. */
+  settings: readonly Setting[];
+  /** Privileges that it is to be without, or to have in place of others. */
+  restrictions: readonly Change[];
 }
 
 /** A file that is compressed and encrypted while it is written. */
@@ -176,6 +182,8 @@ export class SafetyCopy {
         takenAt: rest.takenAt,
         tables,
         sequences: [...rest.sequences],
+        settings: [...rest.settings],
+        restrictions: [...rest.restrictions],
       };
       const texts = {
         ...scriptsOf(rest),

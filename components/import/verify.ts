@@ -1,10 +1,11 @@
 /** The proof again, at any time: two databases, each at one moment, compared by what their servers say of themselves. */
 import type pg from "pg";
 import { readSequences } from "./catalog.ts";
+import { readSettings, settingStates } from "./database-settings.ts";
 import { compareFacts, findStrangers } from "./facts.ts";
 import { describeSet, findDifferences, type SetFingerprint, setFingerprint } from "./proof.ts";
 import { completeNote, type ImportRecord, positionOf, rowsOf } from "./record.ts";
-import { readRestrictions } from "./restrictions.ts";
+import { describeRestriction, readRestrictions } from "./restrictions.ts";
 import { runTasks } from "./schedule.ts";
 import { dumpImage } from "./schema.ts";
 import { describeState } from "./sequences.ts";
@@ -115,6 +116,8 @@ export async function compareSides(source: Side, target: Side, options: VerifyOp
   const [theirDefinitions, ourDefinitions] = await Promise.all([source.definitions(image), target.definitions(image)]);
   findings.addStates(theirDefinitions, ourDefinitions, digest);
   await compareBeyondDump(source, target, findings);
+  const [theirSettings, ourSettings] = await Promise.all([readSettings(theirs), readSettings(ours)]);
+  findings.addStates(settingStates(theirSettings), settingStates(ourSettings), digest);
   await compareAccess(theirs, ours, options, findings);
   const sequences = await compareSequences(source, target, findings);
 
@@ -157,10 +160,10 @@ async function compareAccess(
       details: [`${stranger.owner} on the target, where all belongs to ${owner}`],
     });
   }
-  for (const { schema, name, grantee, privilege } of await readRestrictions(roles, source, target)) {
+  for (const restriction of await readRestrictions(roles, source, target)) {
     findings.differences.push({
-      object: `privileges on ${schema}.${name}`,
-      details: [`${grantee} has ${privilege} on the target, and not on the source`],
+      object: `privileges on ${restriction.object}`,
+      details: [describeRestriction(restriction)],
     });
   }
 }

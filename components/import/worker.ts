@@ -7,6 +7,7 @@ import { type Address, isPassing, withConnection } from "../../lib/postgres.ts";
 import { currentScope, outsideScopes, Scope } from "../../lib/scope.ts";
 import { ROLE_NAMES } from "../roles/names.ts";
 import { readCatalog } from "./catalog.ts";
+import { copySettings, readSettings, settingStates } from "./database-settings.ts";
 import { schemaStates } from "./dump-entries.ts";
 import { compareFacts, type FactDifference, findStrangers, readFacts } from "./facts.ts";
 import { analyzeOthers, type Ends, loadTables, makeRest, planTables, readBelonging } from "./load.ts";
@@ -18,7 +19,7 @@ import { type Patience, Pulse } from "./pulse.ts";
 import { type ImportRecord, noteRows, noteStates, positionOf, writeRecord } from "./record.ts";
 import { rehearse } from "./rehearsal.ts";
 import { writeReport } from "./report.ts";
-import { copyRestrictions } from "./restrictions.ts";
+import { copyRestrictions, describeRestriction, readRestrictions } from "./restrictions.ts";
 import { SafetyCopy } from "./safety-copy.ts";
 import { chooseDumpImage, dumpAside, dumpSource, helperLabel, LOCK_NOT_AVAILABLE, makeBefore } from "./schema.ts";
 import { describeSelection, selectRows } from "./selection.ts";
@@ -67,6 +68,9 @@ const outside = ({ onPhase, onLoaded, onSwapped, ...hooks }: ImportHooks): Impor
 });
 
 type End = "source" | "target";
+
+/** Roles whose privileges are compared. */
+const ROLES = Object.values(ROLE_NAMES);
 
 /** SQLSTATE of a server that has no room left. */
 const DISK_FULL = "53100";
@@ -352,7 +356,9 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
 
   const endConstraints = await enter("constraints", `${rest.length} triggers, policies and others`);
   await makeRest(main, rest, target.owner);
-  report.remarks.push(...(await copyRestrictions(Object.values(ROLE_NAMES), snapshot.holder, main)));
+  const restrictions = await copyRestrictions(ROLES, snapshot.holder, main);
+  const settings = await copySettings(await readSettings(snapshot.holder), aside);
+  report.remarks.push(...restrictions.remarks, ...settings.remarks);
   const views = await refreshViews(schema.before, snapshot.holder, main, target.owner, selection === undefined);
   report.remarks.push(...views.remarks);
   endConstraints();
@@ -381,17 +387,24 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   const ours = schemaStates([...aSchema.before, ...aSchema.after]);
   const theirFacts = await readFacts(snapshot.holder);
   const ourFacts = await readFacts(main);
+  const theirSettings = settingStates(settings.taken);
+  const ourSettings = settingStates(await readSettings(main));
   const differences = compareStates(theirs, ours);
-  const factDifferences = compareFacts(theirFacts, ourFacts);
+  const factDifferences = [
+    ...compareFacts(theirFacts, ourFacts),
+    ...compareStates(theirSettings, ourSettings).map((difference) => ({ ...difference, tolerable: false })),
+  ];
   report.schema = {
-    compared: theirs.size + theirFacts.size,
+    compared: theirs.size + theirFacts.size + theirSettings.size,
     differences: [...differences, ...factDifferences].map(({ object, how }) => `${object}: ${how}`),
   };
   refuseSchemaDifferences(catalog, report, differences, factDifferences);
   await refuseStrangers(report, main, target.owner);
+  await refuseLooser(report, snapshot.holder, main);
   const record: ImportRecord = new Map([
     ...noteStates(digestAll(theirs), digestAll(ours)),
     ...noteStates(theirFacts, ourFacts),
+    ...noteStates(digestAll(theirSettings), digestAll(ourSettings)),
     ...report.sequences.map(({ name, ...positions }) => [positionOf(name), positions] as const),
     ...views.record,
     ...(await noting),
@@ -402,7 +415,16 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
     progress.phase("the safety copy: reading it again to its end");
     const endCopy = progress.begin("safety-copy");
     const views = await populatedViews(schema.before, snapshot.holder);
-    report.safetyCopy = await safetyCopy.finish({ source: source.label, catalog, schema, sequences, views, takenAt });
+    report.safetyCopy = await safetyCopy.finish({
+      source: source.label,
+      catalog,
+      schema,
+      sequences,
+      views,
+      takenAt,
+      settings: settings.taken,
+      restrictions: restrictions.changes,
+    });
     endCopy();
     hooks.say(describeCopy(report.safetyCopy));
   }
@@ -489,6 +511,19 @@ async function refuseStrangers(report: Report, target: pg.Client, owner: string)
     [
       `Not everything in the copy belongs to ${owner}, so it was thrown away; the target is as it was:`,
       ...strangers.map((stranger) => `  - ${stranger.object} belongs to ${stranger.owner}`),
+    ].join("\n"),
+  );
+}
+
+/** Nobody may do more here than on the source, where somebody has decided what he may. */
+async function refuseLooser(report: Report, source: pg.Client, target: pg.Client): Promise<void> {
+  const left = await readRestrictions(ROLES, source, target);
+  if (left.length === 0) return;
+  report.verdict = "different";
+  throw new Error(
+    [
+      "Privileges in the copy are not as on the source, so it was thrown away; the target is as it was:",
+      ...left.map((restriction) => `  - ${restriction.object}: ${describeRestriction(restriction)}`),
     ].join("\n"),
   );
 }

@@ -694,6 +694,68 @@ const ACCESS: Plant[] = [
     only: "target",
     timeless: true,
   },
+  {
+    what: "a whole table's privilege in place of some columns'",
+    setup: `${small("columned")}; GRANT SELECT (id) ON columned TO sectorwars_app`,
+    spoil: "GRANT SELECT ON columned TO sectorwars_app",
+    objects: ["privileges on public.columned"],
+    says: ["sectorwars_app has SELECT on the target, and not on the source"],
+    only: "target",
+    timeless: true,
+  },
+  {
+    what: "a column's privilege that is missing",
+    setup: `${small("narrowed")}; GRANT SELECT (id), INSERT ON narrowed TO sectorwars_app`,
+    spoil: "REVOKE SELECT (id) ON narrowed FROM sectorwars_app",
+    objects: ["privileges on public.narrowed"],
+    says: ["sectorwars_app has SELECT (id) on the source, and not on the target"],
+    only: "target",
+    timeless: true,
+  },
+  {
+    what: "a sequence's privilege that was revoked",
+    setup: "CREATE SEQUENCE counted; GRANT USAGE, SELECT ON SEQUENCE counted TO sectorwars_app",
+    spoil: "GRANT UPDATE ON SEQUENCE counted TO sectorwars_app",
+    objects: ["privileges on sequence public.counted"],
+    only: "target",
+    timeless: true,
+  },
+  {
+    what: "a function that everybody may call again",
+    setup: `CREATE FUNCTION guarded(integer, text[]) RETURNS integer LANGUAGE sql AS 'SELECT 1';
+      REVOKE ALL ON FUNCTION guarded FROM PUBLIC`,
+    spoil: "GRANT EXECUTE ON FUNCTION guarded TO PUBLIC",
+    objects: ["privileges on function public.guarded(integer,text[])"],
+    says: ["PUBLIC has EXECUTE on the target, and not on the source"],
+    only: "target",
+    timeless: true,
+  },
+  {
+    what: "a procedure that the one role it was left to may not call",
+    setup: `CREATE PROCEDURE entrusted() LANGUAGE sql AS 'SELECT 1';
+      REVOKE ALL ON PROCEDURE entrusted FROM PUBLIC; GRANT EXECUTE ON PROCEDURE entrusted TO sectorwars_app`,
+    spoil: "REVOKE EXECUTE ON PROCEDURE entrusted FROM sectorwars_app",
+    objects: ["privileges on procedure public.entrusted()"],
+    says: ["sectorwars_app has EXECUTE on the source, and not on the target"],
+    only: "target",
+    timeless: true,
+  },
+  {
+    what: "a type that everybody may use again",
+    setup: "CREATE DOMAIN reserved AS integer; REVOKE USAGE ON DOMAIN reserved FROM PUBLIC",
+    spoil: "GRANT USAGE ON DOMAIN reserved TO PUBLIC",
+    objects: ["privileges on type public.reserved"],
+    only: "target",
+    timeless: true,
+  },
+  {
+    what: "a schema that a role may look into again",
+    setup: "CREATE SCHEMA shut; GRANT CREATE ON SCHEMA shut TO sectorwars_app",
+    spoil: "GRANT USAGE ON SCHEMA shut TO sectorwars_app",
+    objects: ["privileges on schema shut"],
+    only: "target",
+    timeless: true,
+  },
 ];
 
 /** All of it: the setup of the source, and the plants for a choice of rows. */

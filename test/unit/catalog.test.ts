@@ -65,9 +65,12 @@ describe("a source's catalog", () => {
       if (sql.includes("FROM pg_extension")) {
         return ["neon", "pgcrypto"].map((name) => ({ name, schema: "public", version: "1.3" }));
       }
+      if (sql.includes("pg_db_role_setting")) return [SETTING];
       if (sql.includes("alembic_version")) return alembic.map((version_num) => ({ version_num }));
       return [{ what: "schema neon_auth", why: "Neon's own" }];
     });
+
+  const SETTING = { role: null, everywhere: false, name: "work_mem", value: "64MB" };
 
   test("leaves out what is Neon's own, and says so", async () => {
     const catalog = await readCatalog(server({ datlocprovider: "c", datcollate: "C.UTF-8" }));
@@ -84,6 +87,7 @@ describe("a source's catalog", () => {
     expect(catalog.skipped).toEqual([
       { what: "schema neon_auth", why: "Neon's own" },
       { what: "extension neon", why: "Neon's own" },
+      { what: "setting work_mem of the database", why: expect.stringContaining("server's resources") },
     ]);
   });
 

@@ -1,0 +1,54 @@
+import { expect, test } from "vitest";
+import {
+  copySettings,
+  keptSettings,
+  leftOutSettings,
+  nameOf,
+  type Setting,
+} from "../../components/import/database-settings.ts";
+
+const setting = (name: string, more: Partial<Setting> = {}): Setting => ({
+  role: null,
+  everywhere: false,
+  name,
+  value: "s3cret",
+  ...more,
+});
+
+test("what decides a statement's meaning is kept, what is about a server stays there", () => {
+  const kept = ["search_path", "TimeZone", "DateStyle", "app.tenant", "pg_trgm.similarity_threshold"];
+  const left = [
+    "work_mem",
+    "statement_timeout",
+    "default_transaction_read_only",
+    "neon.timeline_id",
+    "auto_explain.log",
+  ];
+  const settings = [...kept, ...left].map((name) => setting(name));
+  expect(keptSettings(settings).map(({ name }) => name)).toEqual(kept);
+  expect(leftOutSettings(settings).map(({ what }) => what)).toEqual(
+    left.map((name) => `setting ${name} of the database`),
+  );
+});
+
+test("a role's settings are kept where this stack has the role, and where they are this database's alone", () => {
+  const own = setting("search_path", { role: "sectorwars_app" });
+  const others = setting("search_path", { role: "game_owner" });
+  const everywhere = setting("search_path", { role: "sectorwars_app", everywhere: true });
+  expect(keptSettings([own, others, everywhere])).toEqual([own]);
+  expect([own, others, everywhere].map(nameOf)).toEqual([
+    "setting search_path of the role sectorwars_app in the database",
+    "setting search_path of the role game_owner in the database",
+    "setting search_path of the role sectorwars_app",
+  ]);
+  expect(leftOutSettings([others])[0]?.why).toMatch(/ALTER DATABASE \.\.\. SET/);
+});
+
+test("no value is told", () => {
+  expect(JSON.stringify(leftOutSettings([setting("work_mem"), setting("a.b", { role: "x" })]))).not.toContain("s3cret");
+});
+
+test("where there is nothing to copy, no session is opened", async () => {
+  const nowhere = { host: "127.0.0.1", port: 1, user: "nobody", password: "", database: "none" };
+  expect(await copySettings([setting("work_mem")], nowhere)).toEqual({ taken: [], remarks: [] });
+});
