@@ -1,5 +1,5 @@
 /** `npm run safety-copy`: the encrypted copies of sources that imports have made. */
-import { basename, resolve } from "node:path";
+import { resolve } from "node:path";
 import { defaultIdentityFile } from "../components/import/identity-file.ts";
 import { humanBytes } from "../components/import/progress.ts";
 import { type FoundCopy, listCopies, SAFETY_FOLDER } from "../components/import/safety-copy-files.ts";
@@ -7,6 +7,7 @@ import { preparationScript } from "../components/privileges/scripts.ts";
 import { ROLE_NAMES } from "../components/roles/names.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
 import { type Invocation, main } from "./cli.ts";
+import { findCopy, openIdentity } from "./copies.ts";
 
 /** Prints for machines or for people. */
 const print = (json: boolean, value: unknown, text: string) =>
@@ -14,25 +15,6 @@ const print = (json: boolean, value: unknown, text: string) =>
 
 const lineOf = ({ name, bytes, files, sha256 }: FoundCopy) =>
   `${name}  ${humanBytes(bytes)}, ${files} files, SHA-256 ${sha256}`;
-
-async function findCopy(folder: string, name: string | undefined): Promise<FoundCopy> {
-  const copies = await listCopies(folder);
-  const found = copies.find((copy) => copy.name === basename(name ?? ""));
-  if (found) return found;
-  const known =
-    copies.length > 0 ? `There are: ${copies.map((copy) => copy.name).join(", ")}` : `There is none in ${folder}`;
-  throw new Error(name === undefined ? `Which copy? ${known}` : `There is no safety copy ${name}. ${known}`);
-}
-
-/** The private key. Cryptography is loaded only when it is needed. */
-async function openIdentity(file: string): Promise<string> {
-  const { readIdentity } = await import("../components/import/identity.ts");
-  const identity = await readIdentity(file);
-  if (identity) return identity.secret;
-  throw new Error(
-    `There is no identity in ${file}. Name the file with --identity FILE; without it no copy can be opened.`,
-  );
-}
 
 async function verify({ values, rest }: Invocation, folder: string, identity: string): Promise<number> {
   const { checkCopy } = await import("../components/import/safety-copy-check.ts");

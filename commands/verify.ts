@@ -1,22 +1,30 @@
 /** `npm run verify`: the proof again, at any time. */
+import { resolve } from "node:path";
+import { defaultIdentityFile } from "../components/import/identity-file.ts";
 import { unreadable } from "../components/import/preflight/connection.ts";
 import { readRecord } from "../components/import/record.ts";
+import { SAFETY_FOLDER } from "../components/import/safety-copy-files.ts";
 import { openSide, type Side, type SideAccess } from "../components/import/side.ts";
 import { sourceFromEnvironment } from "../components/import/source-environment.ts";
 import { readMarker } from "../components/import/swap.ts";
 import { compareSides, type Difference, type Verification } from "../components/import/verify.ts";
+import { preparationScript } from "../components/privileges/scripts.ts";
 import { ROLE_NAMES } from "../components/roles/names.ts";
 import { namesFor } from "../components/server/naming.ts";
+import { untilCancelled } from "../lib/cancellation.ts";
 import { docker } from "../lib/docker.ts";
 import { newerImage, readImages } from "../lib/images.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
 import { main } from "./cli.ts";
+import { findCopy, openIdentity } from "./copies.ts";
 
 /** Sessions on each side. */
 const JOBS = 2;
 const DIFFERENT = 1;
 const NOT_COMPARED = 2;
+
+type Say = (line: string) => void;
 
 /** What is told; also the form of --json. */
 interface Told extends Verification {
@@ -51,16 +59,56 @@ function databaseBeside(outputs: StackOutputs, database: string): SideAccess {
   return { ...target, label: `the database ${database}`, address: { ...target.address, database } };
 }
 
-/** Where the other side is: a variable with a URL, or a database's name. */
+/** Where the other side is: a variable with a URL, a database's name, or a safety copy and what opens it. */
 interface Other {
   variable: string;
   database?: string;
+  copy?: { name: string; folder: string; identity: string };
 }
 
-async function verify(stack: string, { variable, database }: Other, say: (line: string) => void): Promise<Told> {
-  const remote = database === undefined ? await sourceFrom(variable) : undefined;
+async function verify(stack: string, { variable, database, copy }: Other, say: Say): Promise<Told> {
+  if (copy) return verifyCopy(stack, copy, say);
+  if (database !== undefined) {
+    const outputs = await readStack(stack);
+    return compare(outputs, databaseBeside(outputs, database), say);
+  }
+  const source = await sourceFrom(variable);
+  return compare(await readStack(stack), source, say, ({ label }, error) => {
+    const { what, remedy } = unreadable(label, error);
+    return new Error(`${label} ${what}. ${remedy}.`, { cause: error });
+  });
+}
+
+/** Restores a safety copy beside the stack's database for the time of the comparison. */
+async function verifyCopy(stack: string, { name, folder, identity }: Required<Other>["copy"], say: Say): Promise<Told> {
+  const { withRestored } = await import("../components/import/safety-copy-restore.ts");
+  const copy = await findCopy(folder, name);
+  const secret = await openIdentity(identity);
   const outputs = await readStack(stack);
-  const source = remote ?? databaseBeside(outputs, database as string);
+  const { address } = targetOf(outputs);
+  say(`the safety copy ${copy.name} is restored beside ${address.database}, and dropped again afterwards`);
+  const order = {
+    copy: copy.path,
+    secret,
+    server: address,
+    database: `${address.database}_safety_copy`,
+    owner: ROLE_NAMES.owner,
+    preparation: (into: string) => preparationScript(into, ["*"]),
+    say,
+  };
+  return withRestored(order, ({ database }) =>
+    compare(outputs, { ...databaseBeside(outputs, database), label: `the safety copy ${copy.name}` }, say),
+  );
+}
+
+/** @param explain says what is wrong with a source that cannot be read. */
+async function compare(
+  outputs: StackOutputs,
+  source: SideAccess,
+  say: Say,
+  explain: (source: SideAccess, error: Error) => Error = (_source, error) => error,
+): Promise<Told> {
+  const { stack } = outputs;
   const target = targetOf(outputs);
   const image = (await docker(["inspect", "-f", "{{.Image}}", outputs.container])).trim();
   const { marker, record } = await withConnection(target.address, async (client) => ({
@@ -73,9 +121,7 @@ async function verify(stack: string, { variable, database }: Other, say: (line: 
   try {
     sides.push(
       await openSide(source, options).catch((error) => {
-        if (!remote) throw error;
-        const { what, remedy } = unreadable(source.label, error);
-        throw new Error(`${source.label} ${what}. ${remedy}.`, { cause: error });
+        throw explain(source, error);
       }),
     );
     sides.push(await openSide(target, options));
@@ -129,7 +175,7 @@ export function describe({ verdict, differences, remarks, imported, ...found }: 
 if (import.meta.main) {
   await main({
     help: `
-usage: npm run verify [-- --json] [--source VARIABLE | --database NAME] [--stack NAME]
+usage: npm run verify [-- --json] [--source VARIABLE | --database NAME | --safety-copy NAME] [--stack NAME]
 
 Compares the stack's database with its source again: definitions, sequences, and the rows of every table, by fingerprints that
 each server computes itself, so next to nothing crosses the wire. Both sides are only read, each at one moment. Names what
@@ -138,13 +184,31 @@ Exits with 0 when both are equal, 1 when they differ, 2 when they could not be c
 
       --source VARIABLE  the environment's variable with the URL to compare with; NEON_DATABASE_URL, if left out
       --database NAME    compare with another database of the stack's server, such as a safety copy that was restored
+      --safety-copy NAME compare with a safety copy: it is restored beside the stack's database, and dropped again
+      --folder PATH      where safety copies lie; ${SAFETY_FOLDER}, if left out
+      --identity FILE    age's private key; sectorwars/age-identity.txt in XDG_CONFIG_HOME or ~/.config, if left out
       --json             the result for machines; progress goes to standard error`,
-    options: { json: { type: "boolean" }, source: { type: "string" }, database: { type: "string" } },
+    options: {
+      json: { type: "boolean" },
+      source: { type: "string" },
+      database: { type: "string" },
+      "safety-copy": { type: "string" },
+      folder: { type: "string", default: SAFETY_FOLDER },
+      identity: { type: "string" },
+    },
     errorCode: NOT_COMPARED,
     async run({ stack, values }) {
       const say = (line: string) => console.error(`verify: ${line}`);
-      const { source, database } = values as Record<string, string | undefined>;
-      const told = await verify(stack, { variable: source ?? "NEON_DATABASE_URL", database }, say);
+      const { source, database, "safety-copy": name, folder, identity } = values as Record<string, string | undefined>;
+      const others = [source, database, name].filter((other) => other !== undefined);
+      if (others.length > 1) throw new Error("Compare with one thing: --source, --database or --safety-copy");
+      const copy =
+        name === undefined
+          ? undefined
+          : { name, folder: resolve(folder ?? ""), identity: identity ?? defaultIdentityFile() };
+      const told = await untilCancelled(() =>
+        verify(stack, { variable: source ?? "NEON_DATABASE_URL", database, copy }, say),
+      );
       console.log(values.json ? JSON.stringify(told, null, 2) : describe(told));
       return told.verdict === "equal" ? 0 : DIFFERENT;
     },

@@ -85,7 +85,7 @@ export async function cancellable<T>(work: (signal: AbortSignal) => Promise<T>):
 export function untilCancelled<T>(work: () => Promise<T>): Promise<T> {
   return cancellable(async (signal) => {
     const scope = new Scope();
-    signal.addEventListener("abort", () => scope.close(new Error("It was stopped. Run pulumi up again to go on.")));
+    signal.addEventListener("abort", () => scope.close(new Error("It was stopped; run it again to go on.")));
     try {
       return await scope.run(work);
     } catch (error) {

@@ -5,6 +5,7 @@ import { pipeline } from "node:stream/promises";
 import type pg from "pg";
 import { from as copyFrom } from "pg-copy-streams";
 import { type Address, ident, withConnection } from "../../lib/postgres.ts";
+import { currentScope } from "../../lib/scope.ts";
 import { copySettings } from "./database-settings.ts";
 import { restrictionsSql } from "./restrictions.ts";
 import { readBack } from "./rows.ts";
@@ -18,7 +19,7 @@ import {
   SCRIPTS,
 } from "./safety-copy-files.ts";
 import { openTarget } from "./session.ts";
-import { maintenance, writeMarker } from "./swap.ts";
+import { clearAside, lockServer, maintenance, makeAside, writeMarker } from "./swap.ts";
 import type { ImportSummary } from "./types.ts";
 
 /** What to restore, and where. */
@@ -72,6 +73,33 @@ export async function restoreCopy(order: RestoreOrder): Promise<ImportSummary> {
     } catch (error) {
       await keeper.query(`DROP DATABASE IF EXISTS ${ident(database)} WITH (FORCE)`).catch(() => {});
       throw error;
+    }
+  });
+}
+
+/**
+ * Restores a copy for the time of one piece of work, into a database that is dropped behind it. What a run that was killed has
+ * left is dropped by the next.
+ * @param order `database` is what the one that is made is called after.
+ * @throws {Error} also when an import, or another such piece of work, goes on in the server.
+ */
+export async function withRestored<T>(order: RestoreOrder, work: (restored: Address) => Promise<T>): Promise<T> {
+  const { copy, secret, server, database, owner } = order;
+  const manifest = await readManifest(copy, secret);
+  return withConnection(maintenance(server), async (keeper) => {
+    // Stopped half-way, it is this session that clears up.
+    currentScope()?.release(keeper);
+    await lockServer(keeper);
+    await clearAside(keeper, database);
+    try {
+      const restored = await makeAside(keeper, { target: { address: { ...server, database }, owner } });
+      const client = await openTarget(restored);
+      await fill(client, manifest, { ...order, database: restored.database }).finally(() =>
+        client.end().catch(() => {}),
+      );
+      return await work(restored);
+    } finally {
+      await clearAside(keeper, database);
     }
   });
 }

@@ -3,7 +3,7 @@ import type pg from "pg";
 import { type Address, ident, literal, withConnection } from "../../lib/postgres.ts";
 import { pause } from "../../lib/scope.ts";
 import { findRelations, STACK_SCHEMA } from "./catalog.ts";
-import type { ImportSpec, ImportSummary } from "./types.ts";
+import type { ImportSummary, Target } from "./types.ts";
 
 /** Key of the advisory lock that an import holds on the server: the letters "sectorwa" as a 64-bit number. */
 export const LOCK_KEY = "8315161638746617697";
@@ -69,7 +69,10 @@ export async function clearAside(client: pg.Client, database: string): Promise<v
 }
 
 /** Makes the database that is loaded aside, with the cluster's encoding and collation; empty, but for its mark. */
-export async function makeAside(client: pg.Client, { target }: ImportSpec): Promise<Address> {
+export async function makeAside(
+  client: pg.Client,
+  { target }: { target: Pick<Target, "address" | "owner"> },
+): Promise<Address> {
   const aside = { ...target.address, database: asideName(target.address.database) };
   const name = ident(aside.database);
   // A database cannot be made in a transaction with its comment; whoever dies in between leaves one that can be told, too.

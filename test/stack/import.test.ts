@@ -121,7 +121,7 @@ describe("from a server with TLS, as Neon is", () => {
       { host: "127.0.0.1", port: Number(port), user: "postgres", password, database: "neondb" },
       (client) =>
         client.query(
-          "CREATE TABLE players AS SELECT i AS id, 'player ' || i AS name FROM generate_series(1, 1000) i; ALTER TABLE players ADD PRIMARY KEY (id)",
+          "ALTER DATABASE neondb SET search_path = public, pg_catalog; ALTER DATABASE neondb SET app.secret = 'S3cret, of theirs'; CREATE TABLE players AS SELECT i AS id, 'player ' || i AS name FROM generate_series(1, 1000) i; ALTER TABLE players ADD PRIMARY KEY (id)",
         ),
       { patienceMs: 60_000 },
     );
@@ -179,8 +179,7 @@ describe("from a server with TLS, as Neon is", () => {
       expect(changes).toEqual(expect.arrayContaining(["rows of public.players: here", "table public.players: here"]));
       expect(changes).toContain("table public.crew: here");
       expect(changes.filter((change: string) => !change.endsWith(": here"))).toEqual([]);
-      const itself = await verify("--database", String((await stack.outputs()).address).replace(/.*\//, ""));
-      expect(JSON.parse(itself.stdout).verdict).toBe("equal");
+      await stack.as("owner", (client) => client.query("ALTER TABLE players DROP COLUMN crew; DROP TABLE crew"));
 
       const report = await readFile(`reports/${stack.name}/import.json`, "utf8");
       const page = await readFile(`reports/${stack.name}/import.html`, "utf8");
@@ -197,6 +196,14 @@ describe("from a server with TLS, as Neon is", () => {
         await docker(["logs", stack.names.container]),
       ];
       expect(shown.join("\n")).not.toContain(password);
+      // Nor what a setting of the database holds, which the application finds here all the same.
+      expect(shown.join("\n")).not.toContain("S3cret");
+      await stack.as("app", async (client) => {
+        const { rows } = await client.query(
+          "SELECT current_setting('app.secret') AS it, current_setting('search_path') AS way",
+        );
+        expect(rows).toEqual([{ it: "S3cret, of theirs", way: "public, pg_catalog" }]);
+      });
       // The stack's own passwords are in the state, but never in clear.
       const { urls } = await stack.outputs();
       for (const own of Object.values(urls)) expect(shown.join("\n")).not.toContain(new URL(own).password);
@@ -210,6 +217,19 @@ describe("from a server with TLS, as Neon is", () => {
       const rescued = { ...urlAddress(urls.superuser), database: "rescued" };
       const count = await withConnection(rescued, (client) => client.query("SELECT count(*)::int AS n FROM players"));
       expect(count.rows).toEqual([{ n: 1000 }]);
+      const changedHere = [{ object: "rows of public.players", details: ["(id) = (77): name"], changed: "here" }];
+      const beside = await verify("--database", "rescued");
+      expect(beside.code, beside.text).toBe(1);
+      expect(JSON.parse(beside.stdout)).toMatchObject({ source: "the database rescued", differences: changedHere });
+      const withCopy = await verify("--safety-copy", basename(copy));
+      expect(withCopy.code, withCopy.text).toBe(1);
+      expect(JSON.parse(withCopy.stdout)).toMatchObject({ rows: 1000, differences: changedHere });
+      await stack.as("app", (client) => client.query("UPDATE players SET name = 'player 77' WHERE id = 77"));
+      expect(await verify("--safety-copy", basename(copy))).toMatchObject({ code: 0 });
+      const databases = await stack.as("superuser", (client) =>
+        client.query("SELECT datname FROM pg_database WHERE datname ~ 'safety_copy'"),
+      );
+      expect(databases.rows).toEqual([]);
       const again = await command("restore", basename(copy), "--into", "rescued");
       expect(again).toMatchObject({ code: 1 });
       expect(again.text).toContain("error: There is a database rescued, and nothing is ever overwritten");
