@@ -1,5 +1,4 @@
 /** `npm run adopt`: takes over the data of a volume that the application's own database made, through the import. */
-import { readFile } from "node:fs/promises";
 import { directAddress } from "../components/import/direct.ts";
 import { reportFolder } from "../components/import/report-folder.ts";
 import { runImport } from "../components/import/worker.ts";
@@ -7,6 +6,7 @@ import { preparationScript } from "../components/privileges/scripts.ts";
 import { ROLE_NAMES } from "../components/roles/names.ts";
 import { namesFor } from "../components/server/naming.ts";
 import { type DockerError, docker } from "../lib/docker.ts";
+import { newerImage, readImages } from "../lib/images.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
 import { ALIAS, imageOf, onlyDatabase, publishedPort, SUPERUSER, startServer } from "./adopt-source.ts";
@@ -60,7 +60,7 @@ async function adopt(stack: string, volume: string, wanted: { image?: string; da
         },
         stack,
         image: stackImage,
-        newerImage: await newerImage(stackImage),
+        newerImage: newerImage(readImages()),
         dockerHost: undefined,
         jobs: 2,
         reportFolder: reportFolder(stack),
@@ -76,12 +76,6 @@ async function adopt(stack: string, volume: string, wanted: { image?: string; da
   );
   return 0;
 }
-
-const newerImage = (fallback: string): Promise<string> =>
-  readFile(".local/images.json", "utf8").then(
-    (text) => JSON.parse(text).newerPostgres ?? fallback,
-    () => fallback,
-  );
 
 await main({
   help: `

@@ -7,6 +7,7 @@ import { reportFolder } from "../components/import/report-folder.ts";
 import type { Report } from "../components/import/types.ts";
 import { likelyCause } from "../components/server/likely-cause.ts";
 import { containerLog, containerState, docker } from "../lib/docker.ts";
+import { baseImage, readImages } from "../lib/images.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
 import { main } from "./cli.ts";
@@ -173,16 +174,20 @@ async function checkStack(stack: string): Promise<Finding[]> {
 
 /** The images that were found or built must still be there: docker image prune may have taken them. */
 async function checkImages(): Promise<Finding[]> {
-  const text = await readFile(".local/images.json", "utf8").catch(() => undefined);
-  if (text === undefined) return [];
-  const { databaseBase } = JSON.parse(text);
-  const found = await docker(["image", "inspect", databaseBase]).then(
-    () => true,
-    () => false,
-  );
-  return [
-    found ? fine("Base image", databaseBase) : wrong("Base image", `${databaseBase} is gone`, "Run: script/bootstrap"),
-  ];
+  const what = "Base image";
+  try {
+    const known = readImages();
+    // One that no file names is pulled when it is needed.
+    if (known.databaseBase === undefined) return [];
+    const image = baseImage(known);
+    const found = await docker(["image", "inspect", image]).then(
+      () => true,
+      () => false,
+    );
+    return [found ? fine(what, image) : wrong(what, `${image} is gone`, "Run: script/bootstrap")];
+  } catch (error) {
+    return [wrong(what, (error as Error).message, "Run: script/bootstrap")];
+  }
 }
 
 async function examine(stack: string): Promise<Finding[]> {

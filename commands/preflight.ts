@@ -8,19 +8,18 @@ import {
   layOut,
   verdictOf,
 } from "../components/import/preflight/findings.ts";
-import { trySchema } from "../components/import/preflight/schema-trial.ts";
 import { type Examined, examine } from "../components/import/preflight.ts";
+import { trySchema } from "../components/import/rehearsal.ts";
+import { SAFETY_FOLDER } from "../components/import/safety-copy-files.ts";
 import { sourceFromEnvironment } from "../components/import/source-environment.ts";
 import type { Source, Target } from "../components/import/types.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
 import { ROLE_NAMES } from "../components/roles/names.ts";
 import { namesFor } from "../components/server/naming.ts";
 import { newerImage, readImages } from "../lib/images.ts";
-import { addressOf, readStack, StackError, type StackOutputs } from "../lib/stack.ts";
+import { addressOf, readConfig, readStack, StackError, type StackOutputs } from "../lib/stack.ts";
 import { main } from "./cli.ts";
 
-/** What Pulumi.yaml gives `importJobs`. */
-const JOBS = 2;
 /** Milliseconds for a suspended endpoint to wake. */
 const PATIENCE_MS = 20_000;
 /** The exit code of a preflight that could not look at anything. */
@@ -64,6 +63,20 @@ const targetOf = ({ container, urls, network, stack }: StackOutputs): Target => 
   container,
 });
 
+/** The settings that an import would have. */
+async function readWanted(stack: string): Promise<Pick<Examined, "jobs" | "dockerHost" | "safetyCopy">> {
+  const settings = await readConfig(stack);
+  const said = (key: string, otherwise: string) => settings.get(key) ?? otherwise;
+  const dockerHost = said("dockerHost", "auto");
+  // The source that is looked at is one that is worth a copy.
+  const isCopied = ["auto", "true"].includes(said("safetyCopy", "auto"));
+  return {
+    jobs: Number(said("importJobs", "2")),
+    dockerHost: dockerHost === "auto" ? undefined : dockerHost,
+    ...(isCopied && { safetyCopy: { folder: said("safetyCopyFolder", SAFETY_FOLDER) } }),
+  };
+}
+
 /** The source, or a finding that says what is wrong with its URL. */
 async function readSource(): Promise<{ source?: Source; found: Finding[] }> {
   try {
@@ -80,9 +93,8 @@ async function look(stack: string, tries: boolean): Promise<Told> {
   const ends: Examined = {
     source,
     target,
-    jobs: JOBS,
+    ...(await readWanted(stack)),
     newerImage: newerImage(readImages()),
-    dockerHost: undefined,
     patienceMs: PATIENCE_MS,
     thorough: true,
   };
@@ -90,7 +102,12 @@ async function look(stack: string, tries: boolean): Promise<Told> {
   const findings = [...ofSource, ...seen.findings, ...ofTarget];
   if (tries && source && target && seen.targetLook && seen.catalog) {
     const image = `${namesFor(stack).image}:15`;
-    findings.push(...(await trySchema({ ...ends, source, target, stack, image, reportFolder: "" }, seen.catalog)));
+    findings.push(
+      ...(await trySchema(
+        { source, target, stack, image, newerImage: ends.newerImage, dockerHost: ends.dockerHost },
+        seen.catalog,
+      )),
+    );
   }
   return {
     stack,

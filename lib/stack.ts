@@ -66,6 +66,20 @@ export async function readStack(stack: string): Promise<StackOutputs> {
   return { stack, network: namesFor(stack).network, ...outputs };
 }
 
+/**
+ * A stack's settings by their keys, defaults included; a list stands as JSON. None for a stack that there is not: then every setting
+ * has its default.
+ */
+export async function readConfig(stack: string): Promise<ReadonlyMap<string, string>> {
+  const text = await pulumi(["config", "--json", "--stack", stack]).catch((error: Error) => {
+    if (/no stack named/.test(error.message)) return "{}";
+    throw error;
+  });
+  const settings = Object.entries<{ value?: string }>(JSON.parse(text));
+  // What stands before the colon is the project's name, or a provider's.
+  return new Map(settings.map(([key, { value = "" }]) => [key.replace(/^.*:/, ""), value]));
+}
+
 /** A URL's parts, as connections want them. */
 export function addressOf(url: string): Address {
   const { hostname, port, pathname, username, password } = new URL(url);

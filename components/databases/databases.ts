@@ -6,19 +6,15 @@ import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { rolesOf } from "../roles/names.ts";
 import { PASSWORD, type RoleAccess } from "../roles/roles.ts";
 import { urlsFor } from "../roles/urls.ts";
+import { type ServerAccess, superuserLogin } from "../server/server-access.ts";
 
 /** Roles that a further database has to itself. */
 export const OWN_ROLES = ["owner", "app", "readonly"] as const;
 type OwnRole = (typeof OWN_ROLES)[number];
 
 /** Which databases, and how they are made. */
-export interface DatabasesArgs {
+export interface DatabasesArgs extends ServerAccess {
   stack: string;
-  host: string;
-  port: number;
-  superuser: string;
-  superuserPassword: pulumi.Input<string>;
-  passwordVersion: number;
   /** Makes roles as the superuser. */
   provider: postgresql.Provider;
   names: readonly string[];
@@ -34,7 +30,6 @@ export interface DatabasesArgs {
   jobs: number;
   dockerHost: string | undefined;
   after: pulumi.Resource[];
-  volume: pulumi.Resource;
 }
 
 /** The databases, made one after the other. Each depends on nothing of the others. */
@@ -54,11 +49,7 @@ export class Databases extends pulumi.ComponentResource {
       {
         names: [...args.names],
         droppable: [...args.droppable],
-        host: args.host,
-        port: args.port,
-        user: args.superuser,
-        password: args.superuserPassword,
-        passwordVersion: args.passwordVersion,
+        ...superuserLogin(args),
       },
       { ...own, dependsOn: args.after },
     );
@@ -84,11 +75,7 @@ export class Databases extends pulumi.ComponentResource {
         database,
         {
           stack: args.stack,
-          host: args.host,
-          port: args.port,
-          user: args.superuser,
-          password: args.superuserPassword,
-          passwordVersion: args.passwordVersion,
+          ...superuserLogin(args),
           database,
           denyList: [...args.denyList],
           container: args.container,

@@ -4,6 +4,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import type { RoleAccess } from "../roles/roles.ts";
 import { urlFor } from "../roles/urls.ts";
+import { type ServerAccess, superuserLogin } from "../server/server-access.ts";
 import { insideName } from "./compose.ts";
 import { folderProblem } from "./files.ts";
 import type { PoolBudget, Pools } from "./pool-budget.ts";
@@ -16,16 +17,12 @@ export type Target = "local" | "neon";
 const PORT_INSIDE = 5432;
 
 /** What to hand over, and where to. */
-export interface HandOverArgs {
+export interface HandOverArgs extends ServerAccess {
   stack: string;
   database: string;
-  host: string;
-  port: number;
   alias: string;
   network: pulumi.Input<string>;
-  superuser: string;
   superuserPassword: pulumi.Output<string>;
-  passwordVersion: number;
   /** Whom the services log in as. */
   login: RoleAccess;
   /** Whom they log in as in further databases, by the database's name. */
@@ -48,7 +45,6 @@ export interface HandOverArgs {
   /** Image with pg_isready. */
   image: pulumi.Input<string>;
   after: pulumi.Resource[];
-  volume: pulumi.Resource;
 }
 
 /** The hand-over, kept as long as the stack is there. */
@@ -66,11 +62,7 @@ export class HandOver extends pulumi.ComponentResource {
     const tests = new TestDatabase(
       "tests",
       {
-        host: args.host,
-        port: args.port,
-        user: args.superuser,
-        password: args.superuserPassword,
-        passwordVersion: args.passwordVersion,
+        ...superuserLogin(args),
         database: testDatabase,
         owner: login.name,
       },

@@ -1,13 +1,14 @@
 /** The one-time import, declared. The work is done in import-provider.ts, when Pulumi creates the resource. */
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
+import type { ServerAccess } from "../server/server-access.ts";
 import type { Bootstrap } from "../settings.ts";
 import { reportFolder } from "./report-folder.ts";
 import type { RawSelection } from "./selection-settings.ts";
 import type { ImportSummary, SafetyCopySettings } from "./types.ts";
 
 /** What to import, and into what. */
-export interface NeonImportArgs {
+export interface NeonImportArgs extends ServerAccess {
   stack: string;
   /** Where the data comes from: `neon` (NEON_DATABASE_URL), `sample`, or nowhere: `empty`. */
   bootstrap: Bootstrap;
@@ -16,12 +17,6 @@ export interface NeonImportArgs {
   database: string;
   /** The server's container, and where its port is published. */
   container: string;
-  host: string;
-  port: number;
-  superuser: string;
-  superuserPassword: pulumi.Input<string>;
-  /** Counts up with every new password, so that the state never keeps an old one. */
-  passwordVersion: number;
   /** Role that owns all that is imported. */
   owner: string;
   /** Tables that readonly must not read. */
@@ -42,7 +37,6 @@ export interface NeonImportArgs {
   selection: RawSelection;
   /** Roles must be there: the import's tables are born with their grants. */
   after: pulumi.Resource[];
-  volume: pulumi.Resource;
 }
 
 /** Fills the database once, with proof, or notes that it began empty. Later updates open no connection to the source. */

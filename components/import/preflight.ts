@@ -10,8 +10,15 @@ import { checkFeatures } from "./preflight/features.ts";
 import { type Finding, finding, isBlocked, PreflightError, remarksOf } from "./preflight/findings.ts";
 import { checkAbout, checkContents, checkPrivileges, checkVersion } from "./preflight/source-checks.ts";
 import { type About, lookAround, lookInto } from "./preflight/source-look.ts";
-import { checkExtensions, checkObjects, checkRoom, checkTarget } from "./preflight/target-checks.ts";
-import { dumpVersion, freeBytes, lookAtTarget, readFunctions, type TargetLook } from "./preflight/target-look.ts";
+import { checkCopyRoom, checkExtensions, checkObjects, checkRoom, checkTarget } from "./preflight/target-checks.ts";
+import {
+  dumpVersion,
+  freeBytes,
+  freeForFiles,
+  lookAtTarget,
+  readFunctions,
+  type TargetLook,
+} from "./preflight/target-look.ts";
 import { TARGET_MAJOR } from "./schema.ts";
 import { openSource } from "./session.ts";
 import type { Catalog, ImportSpec, ImportSummary, Source, Target } from "./types.ts";
@@ -37,6 +44,8 @@ export interface Examined {
   newerImage: string;
   dockerHost: string | undefined;
   jobs: number;
+  /** Where an encrypted copy of the source would go, on this machine. */
+  safetyCopy?: { folder: string };
   /** Milliseconds to wait for a source that sleeps. */
   patienceMs?: number;
   /** Whether the import's lock on the target's server is the caller's own. */
@@ -90,6 +99,10 @@ export async function examine(what: Examined): Promise<Examination> {
     const free = freeBytes(what.target?.container, what.dockerHost);
     const { about, ...seen } = await examineSource(pass, target);
     if (about && target) found.push(...checkRoom(await free, about.bytes, target.look.walBytes));
+    if (seen.catalog && what.safetyCopy) {
+      const room = await freeForFiles(what.safetyCopy.folder);
+      found.push(...checkCopyRoom(room, seen.catalog.tables, { free: await free, bytes: about?.bytes ?? 0 }));
+    }
     return { findings: found, targetLook: target?.look, ...seen };
   } finally {
     await Promise.all(opened.map((client) => client.end().catch(() => {})));

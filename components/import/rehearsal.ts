@@ -1,50 +1,52 @@
 /**
- * What comes behind the rows, tried before any row is moved: policies, triggers and foreign keys need roles, functions and
- * tables that may not be here. Keys and indexes need nothing but their own tables, and would cost time.
+ * The schema made on the target for a try, with every object for itself, so that one which cannot be made does not hide the
+ * others. All of it is taken back.
  */
 import type pg from "pg";
-import { ident } from "../../lib/postgres.ts";
-import { NEON_SCHEMAS } from "./catalog.ts";
+import { ident, withConnection } from "../../lib/postgres.ts";
 import { describeEntry, type Entry } from "./dump-entries.ts";
+import { type Finding, finding } from "./preflight/findings.ts";
+import { remedyFor } from "./remedies.ts";
+import { dumpImage, dumpSchema, makeInOrder } from "./schema.ts";
+import { openTarget } from "./session.ts";
+import { clearAside, lockServer, maintenance, makeAside } from "./swap.ts";
+import type { Catalog, ImportSpec } from "./types.ts";
 
-/** The schema that the extension pg_session_jwt makes. */
-const NEON_JWT_SCHEMA = "auth";
-
+/** What comes behind the rows and needs roles, functions or tables that may not be here. */
 const NEEDS_OTHERS = new Set(["POLICY", "TRIGGER"]);
+const CHANGE_IT = "Change it on the source, or drop it there";
 
 /** The table that a foreign key points to, as pg_dump writes it. */
 const referenced = ({ sql }: Entry): string | undefined => / REFERENCES (.+?)\(/.exec(sql)?.[1];
 
-/** What helps against an object that cannot be made for certain, by the server's words; undefined for any other reason. */
-export function remedyFor(message: string): string | undefined {
-  const role = /role "(.+)" does not exist/.exec(message)?.[1];
-  if (role !== undefined) return `npm run psql -- --role superuser, then: CREATE ROLE ${ident(role)} NOLOGIN`;
-  const schema = /(?:schema|relation|table|type) "(\w+)[".]/.exec(message)?.[1] ?? "";
-  if (![...NEON_SCHEMAS, NEON_JWT_SCHEMA].includes(schema)) return undefined;
-  return "That is Neon's own and does not come along. Make a branch in the Neon console, drop the object there, and import the branch";
+/** Runs one piece of SQL inside the transaction; what the server says against it, if it does. */
+async function tryOne(client: pg.Client, sql: string): Promise<string | undefined> {
+  await client.query("SAVEPOINT one");
+  try {
+    await client.query(sql);
+    await client.query("RELEASE SAVEPOINT one");
+    return undefined;
+  } catch (error) {
+    await client.query("ROLLBACK TO SAVEPOINT one");
+    const { message, hint } = error as { message: string; hint?: string };
+    return hint ? `${message} (${hint})` : message;
+  }
 }
 
 /**
- * Tries the entries on tables that are still empty, and takes everything back. What fails for another reason than a known one
- * may only be early: it might need a key, or what stands behind it in the dump.
+ * Tries what comes behind the rows before any row is moved, on tables that are still empty. Keys and indexes need nothing but their
+ * own tables, and would cost time. What fails for another reason than a known one may only be early: it might need a key, or what
+ * stands behind it in the dump.
  * @throws {Error} that lists every object that cannot be made, with what helps.
  */
 export async function rehearse(client: pg.Client, entries: readonly Entry[], owner: string): Promise<void> {
   const problems: string[] = [];
-  const note = (entry: Entry, message: string) => {
-    const remedy = remedyFor(message);
-    if (remedy !== undefined) problems.push(`${describeEntry(entry)}: ${message}. ${remedy}.`);
+  const note = (entry: Entry, message: string | undefined) => {
+    const remedy = message && remedyFor(message);
+    if (remedy) problems.push(`${describeEntry(entry)}: ${message}. ${remedy}.`);
   };
   await client.query(`BEGIN; SET LOCAL ROLE ${ident(owner)}`);
-  for (const entry of entries.filter(({ type }) => NEEDS_OTHERS.has(type))) {
-    try {
-      await client.query("SAVEPOINT one");
-      await client.query(entry.sql);
-    } catch (error) {
-      note(entry, (error as Error).message);
-      await client.query("ROLLBACK TO SAVEPOINT one");
-    }
-  }
+  for (const entry of entries) if (NEEDS_OTHERS.has(entry.type)) note(entry, await tryOne(client, entry.sql));
   for (const entry of entries.filter(({ type }) => type === "FK CONSTRAINT")) {
     const table = referenced(entry);
     if (table === undefined) continue;
@@ -56,4 +58,75 @@ export async function rehearse(client: pg.Client, entries: readonly Entry[], own
   throw new Error(
     `Not everything of the source can be made on the target, so no row was moved:\n${problems.map((line) => `  - ${line}`).join("\n")}`,
   );
+}
+
+/** What a trial of the whole schema needs to know. */
+export type TrialSpec = Pick<ImportSpec, "source" | "target" | "image" | "newerImage" | "stack" | "dockerHost">;
+
+/**
+ * Makes the whole schema in the database aside, which is dropped again; functions' bodies are checked once all is there. A trial
+ * that was killed is cleared by the next import or trial.
+ * @throws {Error} when an import is running, or pg_dump cannot read the schema.
+ */
+export async function trySchema(spec: TrialSpec, catalog: Catalog): Promise<Finding[]> {
+  const { source, target, image, newerImage, stack, dockerHost } = spec;
+  const { database, user, password, channelBinding } = source.address;
+  const schema = await dumpSchema(
+    { ...source.fromContainer, database, user, password, channelBinding, rootCertificates: source.rootCertificates },
+    { image: dumpImage(catalog.majorVersion, image, newerImage), stack, dockerHost },
+  );
+  return withConnection(maintenance(target.address), async (keeper) => {
+    await lockServer(keeper);
+    await clearAside(keeper, target.address.database);
+    const aside = await makeAside(keeper, spec);
+    const client = await openTarget(aside);
+    try {
+      await client.query(target.preparation(aside.database));
+      return await makeAll(client, [...schema.before, ...schema.after], catalog, target.owner);
+    } finally {
+      await client.end().catch(() => {});
+      await clearAside(keeper, target.address.database);
+    }
+  });
+}
+
+async function makeAll(client: pg.Client, entries: Entry[], catalog: Catalog, owner: string): Promise<Finding[]> {
+  const found: Finding[] = [];
+  await client.query("BEGIN");
+  await makeInOrder(client, entries, catalog, owner, async (subject, sql) => {
+    const message = await tryOne(client, sql);
+    if (message) found.push(finding("object-not-made", subject, message, remedyFor(message) ?? CHANGE_IT));
+  });
+  const refused = new Set(found.map(({ subject }) => subject));
+  const made = entries.filter((entry) => !refused.has(describeEntry(entry)));
+  found.push(...(await checkBodies(client, made)));
+  await client.query("ROLLBACK");
+  const failed = refused.size;
+  found.push(
+    finding(
+      "schema-tried",
+      "the schema",
+      `${entries.length - failed} of ${entries.length} objects were made, and dropped again`,
+    ),
+  );
+  return found;
+}
+
+/** Bodies may name tables without a schema: which one is meant is decided when they run, so all schemas are looked through. */
+async function checkBodies(client: pg.Client, entries: readonly Entry[]): Promise<Finding[]> {
+  const schemas = [...new Set(["public", ...entries.map(({ schema }) => schema)])].filter((name) => name !== "-");
+  await client.query(`SET LOCAL check_function_bodies = on; SET LOCAL search_path = ${schemas.map(ident).join(", ")}`);
+  const found: Finding[] = [];
+  for (const entry of entries) {
+    if (entry.type !== "FUNCTION" && entry.type !== "PROCEDURE") continue;
+    const again = entry.sql.replace(/^CREATE (FUNCTION|PROCEDURE) /m, "CREATE OR REPLACE $1 ");
+    const message = await tryOne(client, again);
+    if (message) {
+      const remedy = "Look at it; it may be wrong on the source too";
+      found.push(
+        finding("body-not-valid", describeEntry(entry), `the target finds its body wrong: ${message}`, remedy),
+      );
+    }
+  }
+  return found;
 }

@@ -5,7 +5,7 @@ import { DockerError, docker } from "../../lib/docker.ts";
 import { type Address, type ChannelBinding, ident, literal } from "../../lib/postgres.ts";
 import { NEON_EXTENSIONS, NEON_SCHEMAS, STACK_SCHEMA } from "./catalog.ts";
 import { describeEntry, type Entry, isCopied, splitDump } from "./dump-entries.ts";
-import { remedyFor } from "./rehearsal.ts";
+import { remedyFor } from "./remedies.ts";
 import type { Catalog, ImportSpec } from "./types.ts";
 
 /** The schema in two parts: what rows need to be loaded, and what is better made after they are. */
@@ -173,14 +173,17 @@ export async function chooseDumpImage(
 }
 
 /** Runs one entry; its failure names the object. */
-export async function makeEntry(client: pg.Client, entry: Entry): Promise<void> {
+export const makeEntry = (client: pg.Client, entry: Entry): Promise<void> =>
+  makeOne(client, describeEntry(entry), entry.sql);
+
+async function makeOne(client: pg.Client, subject: string, sql: string): Promise<void> {
   try {
-    await client.query(entry.sql);
+    await client.query(sql);
   } catch (error) {
     const { message, hint } = error as { message: string; hint?: string };
     const remedy = remedyFor(message);
     throw new Error(
-      `${describeEntry(entry)} cannot be made on the target: ${message}${hint ? ` (${hint})` : ""}${remedy ? `. ${remedy}.` : ""}`,
+      `${subject} cannot be made on the target: ${message}${hint ? ` (${hint})` : ""}${remedy ? `. ${remedy}.` : ""}`,
       { cause: error },
     );
   }
@@ -213,17 +216,36 @@ export function extensionsSql(catalog: Catalog, owner: string): string {
 }
 
 /**
- * Makes everything that rows need: schemas, types, functions, tables, views. In one transaction, as the owner, so that all
- * belongs to it and its default privileges apply from the first moment.
+ * Makes objects in an order in which they can be: schemas, then extensions, which are the superuser's work and may have a schema of
+ * the user's, then all else in pg_dump's order, as the owner, so that all belongs to it and its default privileges apply from the
+ * first moment. To be called inside a transaction.
+ * @param make makes one thing, of which it is told how it is called and its SQL.
  */
+export async function makeInOrder(
+  client: pg.Client,
+  entries: readonly Entry[],
+  catalog: Catalog,
+  owner: string,
+  make: (subject: string, sql: string) => Promise<void>,
+): Promise<void> {
+  const asOwner = `SET LOCAL ROLE ${ident(owner)}`;
+  const makeThose = async (which: (entry: Entry) => boolean) => {
+    for (const entry of entries) if (which(entry)) await make(describeEntry(entry), entry.sql);
+  };
+  await client.query(asOwner);
+  await makeThose(({ type }) => type === "SCHEMA");
+  await client.query("RESET ROLE");
+  for (const extension of catalog.extensions) {
+    const sql = extensionsSql({ ...catalog, extensions: [extension] }, owner);
+    if (sql !== "") await make(`extension ${extension.name}`, sql);
+  }
+  await client.query(asOwner);
+  await makeThose(({ type }) => type !== "SCHEMA");
+}
+
+/** Makes everything that rows need, in one transaction: schemas, types, functions, tables, views. */
 export async function makeBefore(client: pg.Client, schema: Schema, catalog: Catalog, owner: string): Promise<void> {
   await client.query("BEGIN");
-  const isSchema = (entry: Entry) => entry.type === "SCHEMA";
-  await client.query(`SET LOCAL ROLE ${ident(owner)}`);
-  for (const entry of schema.before.filter(isSchema)) await makeEntry(client, entry);
-  await client.query("RESET ROLE");
-  await client.query(extensionsSql(catalog, owner));
-  await client.query(`SET LOCAL ROLE ${ident(owner)}`);
-  for (const entry of schema.before) if (!isSchema(entry)) await makeEntry(client, entry);
+  await makeInOrder(client, schema.before, catalog, owner, (subject, sql) => makeOne(client, subject, sql));
   await client.query("COMMIT");
 }

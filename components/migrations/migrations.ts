@@ -3,20 +3,15 @@ import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { folderHash } from "../../lib/folder-hash.ts";
+import { type ServerAccess, superuserLogin } from "../server/server-access.ts";
 import { type Chain, type Revision, readChain } from "./chain.ts";
 
 const IMAGE_FOLDER = "images/migrations";
 
 /** What to migrate, and with what. */
-export interface MigrationsArgs {
+export interface MigrationsArgs extends ServerAccess {
   stack: string;
   database: string;
-  /** The server, from here and inside the stack's network. */
-  host: string;
-  port: number;
-  superuser: string;
-  superuserPassword: pulumi.Input<string>;
-  passwordVersion: number;
   network: pulumi.Input<string>;
   alias: string;
   /** Who runs the migrations, and so owns what they make. */
@@ -38,7 +33,6 @@ export interface MigrationsArgs {
   engine: docker.Provider | undefined;
   /** Default privileges must be set: what the migrations make is born with its grants. */
   after: pulumi.Resource[];
-  volume: pulumi.Resource;
 }
 
 /** Runs Alembic in a one-off container whenever the chain, the wanted revision or the image changes. */
@@ -57,11 +51,7 @@ export class Migrations extends pulumi.ComponentResource {
       {
         stack: args.stack,
         database: args.database,
-        host: args.host,
-        port: args.port,
-        user: args.superuser,
-        password: args.superuserPassword,
-        passwordVersion: args.passwordVersion,
+        ...superuserLogin(args),
         network: args.network,
         alias: args.alias,
         owner: args.owner.name,

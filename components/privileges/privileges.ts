@@ -1,22 +1,16 @@
 /** Extensions and privileges of the database, kept as sql/ says. */
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
+import { type ServerAccess, superuserLogin } from "../server/server-access.ts";
 import { preparationScript } from "./scripts.ts";
 
 /** Which database, and who must not read what. */
-export interface PrivilegesArgs {
-  host: string;
-  port: number;
-  superuser: string;
-  superuserPassword: pulumi.Input<string>;
-  /** Counts up with every new password, so that the state never keeps an old one. */
-  passwordVersion: number;
+export interface PrivilegesArgs extends ServerAccess {
   database: string;
   /** Tables that readonly must not read; * stands for any characters. */
   denyList: readonly string[];
   /** What must be done before: the data, whose owner and grants this keeps right. */
   after: pulumi.Resource[];
-  volume: pulumi.Resource;
 }
 
 /**
@@ -32,11 +26,7 @@ export class Privileges extends pulumi.ComponentResource {
     this.ready = new Prepared(
       "prepared",
       {
-        host: args.host,
-        port: args.port,
-        user: args.superuser,
-        password: args.superuserPassword,
-        passwordVersion: args.passwordVersion,
+        ...superuserLogin(args),
         database: args.database,
         script: preparationScript(args.database, args.denyList),
       },

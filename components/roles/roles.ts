@@ -3,23 +3,17 @@ import * as postgresql from "@pulumi/postgresql";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomPassword } from "@pulumi/random";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
+import type { ServerAccess } from "../server/server-access.ts";
 import { ROLE_NAMES, type RoleKey } from "./names.ts";
 
 /** Alphanumeric: a `%` breaks Alembic's configuration, other signs break URLs. 32 of them are 190 bits. */
 export const PASSWORD = { length: 32, special: false };
 
 /** The server whose roles these are. */
-export interface RolesArgs {
-  host: string;
-  port: number;
-  superuser: string;
-  superuserPassword: pulumi.Input<string>;
-  /** Every role gets a new password when this number is raised; nothing else about it changes. */
-  passwordVersion: number;
+export interface RolesArgs extends ServerAccess {
   /** What must be there before a role can be made. */
   ready: pulumi.Resource;
   /** The roles live and die with this volume: destroying it, nobody need drop them one by one. */
-  volume: pulumi.Resource;
 }
 
 /** One role as others use it. */

@@ -4,6 +4,7 @@ import { basename, join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomPassword } from "@pulumi/random";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
+import { type ServerAccess, superuserLogin } from "../server/server-access.ts";
 
 const OWN_FOLDER = "sql/seed";
 /** The file that makes the administrator; its rows tell whether the generated password is in use. */
@@ -16,12 +17,7 @@ export interface SeedFile {
 }
 
 /** What to insert, where, and as whom. */
-export interface SeedArgs {
-  host: string;
-  port: number;
-  superuser: string;
-  superuserPassword: pulumi.Input<string>;
-  passwordVersion: number;
+export interface SeedArgs extends ServerAccess {
   database: string;
   /** Role that inserts. */
   owner: string;
@@ -36,7 +32,6 @@ export interface SeedArgs {
   /** The schema's revision: another one may have tables that were missing before. */
   revision: pulumi.Input<string | null> | undefined;
   after: pulumi.Resource[];
-  volume: pulumi.Resource;
 }
 
 /** Rows that were inserted, by file; null where a table that the file needs is not there. */
@@ -56,11 +51,7 @@ export class Seed extends pulumi.ComponentResource {
     const seeded = new SeededRows(
       "seeded",
       {
-        host: args.host,
-        port: args.port,
-        user: args.superuser,
-        password: args.superuserPassword,
-        passwordVersion: args.passwordVersion,
+        ...superuserLogin(args),
         database: args.database,
         owner: args.owner,
         admin: args.admin,

@@ -27,13 +27,14 @@ import {
 } from "../../components/import/preflight/source-checks.ts";
 import type { About, Relation, SourceLook } from "../../components/import/preflight/source-look.ts";
 import {
+  checkCopyRoom,
   checkExtensions,
   checkObjects,
   checkRoom,
   checkTarget,
   compareVersions,
 } from "../../components/import/preflight/target-checks.ts";
-import { parseDf, type TargetLook } from "../../components/import/preflight/target-look.ts";
+import { freeForFiles, parseDf, type TargetLook } from "../../components/import/preflight/target-look.ts";
 import type { Catalog } from "../../components/import/types.ts";
 import { makeTable } from "./table.ts";
 
@@ -524,6 +525,24 @@ describe("the target", () => {
     [undefined, "disk-unknown"],
   ])("with %s bytes free for 1 GiB is %s", (free, code) => {
     expect(codes(checkRoom(free, GIB, GIB))).toEqual([code]);
+  });
+
+  test.each([
+    [GIB / 20, undefined, "disk-too-small"],
+    [GIB / 4, undefined, "disk-tight"],
+    [GIB, undefined, "disk-room"],
+    [GIB, 9 * GIB, "disk-room"],
+    // On one disk with the data, which takes all of it.
+    [GIB, GIB, "disk-too-small"],
+    [undefined, GIB, "disk-unknown"],
+  ])("a safety copy of 1 GiB of tables, %s bytes free for it and %s for the data, is %s", (free, ofData, code) => {
+    const found = checkCopyRoom(free, [{ bytes: GIB }], { free: ofData, bytes: GIB });
+    expect(codes(found)).toEqual([code]);
+    expect(found[0]?.subject).toBe("the safety copy's disk");
+  });
+
+  test("a folder that is not there yet has the room of the one above it", async () => {
+    expect(await freeForFiles("nowhere/yet")).toBeGreaterThan(0);
   });
 
   test.each([

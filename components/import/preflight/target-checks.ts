@@ -1,5 +1,6 @@
 /** What the target's answers mean for an import, alone and together with the source's. Pure. */
 import { humanBytes } from "../progress.ts";
+import type { Table } from "../types.ts";
 import { type Finding, finding, findings, someOf } from "./findings.ts";
 import type { SourceLook } from "./source-look.ts";
 import type { TargetLook } from "./target-look.ts";
@@ -149,4 +150,33 @@ export function checkRoom(free: number | undefined, sourceBytes: number, walByte
   if (free < sourceBytes * LEAST) return [finding("disk-too-small", "the target's disk", compared, remedy)];
   if (free < needed) return [finding("disk-tight", "the target's disk", compared, remedy)];
   return [finding("disk-room", "the target's disk", compared)];
+}
+
+/** What compression leaves of a table at the least and usually: copies of texts and numbers have a third to a tenth of their size. */
+const COPY_LEAST = 0.1;
+const COPY_USUAL = 0.5;
+/** Two disks that have the same room to a thousandth are one. */
+const SAME = 0.001;
+
+/**
+ * Whether the safety copy has room. Where it shares a disk with the data, what the data will take is no longer there.
+ * @param free on the copy's disk, bytes.
+ * @param data room on the data's disk, and the size of the source's database.
+ */
+export function checkCopyRoom(
+  free: number | undefined,
+  tables: readonly Pick<Table, "bytes">[],
+  data: { free: number | undefined; bytes: number },
+): Finding[] {
+  const subject = "the safety copy's disk";
+  if (free === undefined) return [finding("disk-unknown", subject, "cannot be looked at; see that it has room")];
+  const isShared = data.free !== undefined && Math.abs(data.free - free) <= free * SAME;
+  const left = Math.max(0, isShared ? free - data.bytes : free);
+  const held = tables.reduce((sum, { bytes }) => sum + bytes, 0);
+  const compared = `${humanBytes(left)} free${isShared ? " beside the data" : ""}, at most about ${humanBytes(held * COPY_USUAL)} needed`;
+  const remedy =
+    "Free some, or let it go elsewhere (pulumi config set safetyCopyFolder PATH), or do without: safetyCopy false";
+  if (left < held * COPY_LEAST) return [finding("disk-too-small", subject, compared, remedy)];
+  if (left < held * COPY_USUAL) return [finding("disk-tight", subject, compared, remedy)];
+  return [finding("disk-room", subject, compared)];
 }

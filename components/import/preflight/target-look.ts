@@ -1,4 +1,6 @@
 /** What a preflight asks of the target's server and of its container. */
+import { statfs } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
 import type pg from "pg";
 import { docker } from "../../../lib/docker.ts";
 import { literal } from "../../../lib/postgres.ts";
@@ -77,6 +79,15 @@ export async function freeBytes(container: string | undefined, host: string | un
     () => "",
   );
   return parseDf(said);
+}
+
+/** Free bytes where files of a folder would go, which need not be there yet; undefined where nobody can tell. */
+export async function freeForFiles(folder: string): Promise<number | undefined> {
+  for (let path = resolve(folder); ; path = dirname(path)) {
+    const found = await statfs(path).catch(() => undefined);
+    if (found) return found.bavail * found.bsize;
+    if (path === dirname(path)) return undefined;
+  }
 }
 
 /** Free bytes of `df -Pk` (POSIX's own format: names may hold blanks, so it is read from its end). */

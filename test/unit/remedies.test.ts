@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { remedyFor } from "../../components/import/rehearsal.ts";
+import { remedyFor } from "../../components/import/remedies.ts";
 
 test.each([
   [
