@@ -14,7 +14,7 @@ import {
   importInChild,
 } from "../support/attempt.ts";
 import { expectNoTrace, phasesOr, settingsOf, THOROUGH, through } from "../support/faults.ts";
-import { DENY_LIST, images, Lab, type Server, type SourceServer } from "../support/lab.ts";
+import { DENY_LIST, type Lab, openBothEnds, type Server, type SourceServer } from "../support/lab.ts";
 import { TcpProxy } from "../support/proxy.ts";
 import { LARGE, SMALL } from "../support/small.ts";
 
@@ -31,8 +31,7 @@ const patience = { silenceMs: 400, answerMs: 1200 };
 const BOUND_MS = 20_000;
 
 beforeAll(async () => {
-  lab = await Lab.open();
-  [source, target] = await Promise.all([lab.startSource({ image: images().databaseBase }), lab.startTarget()]);
+  ({ lab, source, target } = await openBothEnds());
   [toSource, toTarget] = await Promise.all([TcpProxy.open(source.admin), TcpProxy.open(target.admin)]);
   await source.makeDatabase("small", SMALL);
   settings = await settingsOf(target);

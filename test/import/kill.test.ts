@@ -8,7 +8,7 @@ import {
   expectUntouchedOrComplete,
   importInChild,
 } from "../support/attempt.ts";
-import { DENY_LIST, images, Lab, type Server, type SourceServer } from "../support/lab.ts";
+import { DENY_LIST, type Lab, openBothEnds, type Server, type SourceServer } from "../support/lab.ts";
 import { LARGE, SMALL } from "../support/small.ts";
 
 let lab: Lab;
@@ -16,8 +16,7 @@ let source: SourceServer;
 let target: Server;
 
 beforeAll(async () => {
-  lab = await Lab.open();
-  [source, target] = await Promise.all([lab.startSource({ image: images().databaseBase }), lab.startTarget()]);
+  ({ lab, source, target } = await openBothEnds());
   await source.makeDatabase("small", SMALL);
   await source.makeDatabase("large", LARGE);
 });

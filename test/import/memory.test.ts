@@ -1,7 +1,7 @@
 /** The worker passes values on as they come: how large one is does not matter to it. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { importInChild } from "../support/attempt.ts";
-import { DENY_LIST, images, Lab, readReport, type Server, type SourceServer } from "../support/lab.ts";
+import { DENY_LIST, type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
 
 const MEBIBYTES = 100;
 
@@ -10,8 +10,7 @@ let source: SourceServer;
 let target: Server;
 
 beforeAll(async () => {
-  lab = await Lab.open();
-  [source, target] = await Promise.all([lab.startSource({ image: images().databaseBase }), lab.startTarget()]);
+  ({ lab, source, target } = await openBothEnds());
   await source.makeDatabase(
     "heavy",
     `CREATE TABLE blobs (id integer PRIMARY KEY, content bytea NOT NULL, more bytea NOT NULL);

@@ -25,7 +25,7 @@ import {
   reportText,
 } from "../support/attempt.ts";
 import { catalogDigest, physicalDigest, tableDigests } from "../support/compare.ts";
-import { DENY_LIST, images, Lab, readReport, type Server, type SourceServer } from "../support/lab.ts";
+import { DENY_LIST, type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
 import { SMALL } from "../support/small.ts";
 
 let lab: Lab;
@@ -33,8 +33,7 @@ let source: SourceServer;
 let target: Server;
 
 beforeAll(async () => {
-  lab = await Lab.open();
-  [source, target] = await Promise.all([lab.startSource({ image: images().databaseBase }), lab.startTarget()]);
+  ({ lab, source, target } = await openBothEnds());
   await source.makeDatabase("small", SMALL);
 });
 afterAll(() => lab?.close());

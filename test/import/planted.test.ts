@@ -6,7 +6,7 @@ import { ROLE_NAMES } from "../../components/roles/names.ts";
 import { ident } from "../../lib/postgres.ts";
 import { attempt } from "../support/attempt.ts";
 import { compareEnds } from "../support/compare-ends.ts";
-import { images, Lab, readReport, type Server, type SourceServer } from "../support/lab.ts";
+import { type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
 import { type Plant, type PlantSide, plants, ROWS } from "../support/plants.ts";
 import { SMALL } from "../support/small.ts";
 
@@ -19,8 +19,7 @@ let source: SourceServer;
 let target: Server;
 
 beforeAll(async () => {
-  lab = await Lab.open();
-  [source, target] = await Promise.all([lab.startSource({ image: images().databaseBase }), lab.startTarget()]);
+  ({ lab, source, target } = await openBothEnds());
   await source.sql("postgres", "CREATE ROLE sectorwars_app");
   await source.sql("postgres", "CREATE DATABASE planted");
   await source.sql("planted", plants(1, 2).setup);

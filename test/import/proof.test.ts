@@ -14,7 +14,7 @@ import {
   expectComplete,
   expectUntouched,
 } from "../support/attempt.ts";
-import { images, Lab, readReport, type Server, type SourceServer } from "../support/lab.ts";
+import { type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
 import { SMALL } from "../support/small.ts";
 
 /** A table large enough for the server to take its hash. */
@@ -26,8 +26,7 @@ let source: SourceServer;
 let target: Server;
 
 beforeAll(async () => {
-  lab = await Lab.open();
-  [source, target] = await Promise.all([lab.startSource({ image: images().databaseBase }), lab.startTarget()]);
+  ({ lab, source, target } = await openBothEnds());
   await source.makeDatabase("small", `${SMALL} ${LEDGER}`);
 });
 afterAll(() => lab?.close());

@@ -15,7 +15,7 @@ import { ROLE_NAMES } from "../../components/roles/names.ts";
 import { docker } from "../../lib/docker.ts";
 import { atPhase, atTable, attempt, expectComplete, expectUntouched, reportText } from "../support/attempt.ts";
 import { contentsOf } from "../support/compare.ts";
-import { images, Lab, readReport, type Server, type SourceServer } from "../support/lab.ts";
+import { images, type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
 import { LARGE, SMALL } from "../support/small.ts";
 
 /** What a copy must carry beyond plain tables. */
@@ -56,8 +56,7 @@ const settingsOf = (name: string, more: Partial<ImportSpec["safetyCopy"]> = {}) 
 });
 
 beforeAll(async () => {
-  lab = await Lab.open();
-  [source, target] = await Promise.all([lab.startSource({ image: images().databaseBase }), lab.startTarget()]);
+  ({ lab, source, target } = await openBothEnds());
   await source.makeDatabase("more", MORE);
   await source.makeDatabase("small", SMALL);
   spec = { ...(await lab.newImport(source.source("more"), target)), safetyCopy: settingsOf("safety") };

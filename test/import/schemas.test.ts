@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { attempt } from "../support/attempt.ts";
 import { compareEnds } from "../support/compare-ends.ts";
-import { images, Lab, type Server, type SourceServer } from "../support/lab.ts";
+import { type Lab, openBothEnds, type Server, type SourceServer } from "../support/lab.ts";
 import { type RandomSchema, randomSchemas } from "../support/random-schema.ts";
 
 /** Printed by a failing run, which is repeated with it: SEED=... npx vitest run ... */
@@ -21,8 +21,7 @@ let source: SourceServer;
 let target: Server;
 
 beforeAll(async () => {
-  lab = await Lab.open();
-  [source, target] = await Promise.all([lab.startSource({ image: images().databaseBase }), lab.startTarget()]);
+  ({ lab, source, target } = await openBothEnds());
   await source.sql("postgres", "CREATE ROLE sectorwars_app");
 });
 afterAll(() => lab?.close());

@@ -11,7 +11,7 @@ import { docker } from "../../lib/docker.ts";
 import { qualified, withConnection } from "../../lib/postgres.ts";
 import { attempt, expectUntouched, reportText } from "../support/attempt.ts";
 import { catalogDigest, contentsOf, physicalDigest } from "../support/compare.ts";
-import { images, Lab, readReport, type Server, type SourceServer } from "../support/lab.ts";
+import { type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
 import { makeTable } from "../unit/table.ts";
 
 /** Circles, a table that refers to itself, keys of two columns, partitions at both ends, types that a mask must fit. */
@@ -55,8 +55,7 @@ let source: SourceServer;
 let target: Server;
 
 beforeAll(async () => {
-  lab = await Lab.open();
-  [source, target] = await Promise.all([lab.startSource({ image: images().databaseBase }), lab.startTarget()]);
+  ({ lab, source, target } = await openBothEnds());
   await source.makeDatabase("game", GAME);
 });
 afterAll(() => lab?.close());

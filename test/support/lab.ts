@@ -509,3 +509,15 @@ export async function sampleFiles(): Promise<Record<string, string>> {
 export async function readReport(spec: ImportSpec): Promise<Report> {
   return JSON.parse(await readFile(join(spec.reportFolder, "import.json"), "utf8"));
 }
+
+/** A lab with a server at each end of an import, both of the target's version. Whoever opened it closes it. */
+export async function openBothEnds(): Promise<{ lab: Lab; source: SourceServer; target: Server }> {
+  const lab = await Lab.open();
+  try {
+    const [source, target] = await Promise.all([lab.startSource({ image: images().databaseBase }), lab.startTarget()]);
+    return { lab, source, target };
+  } catch (error) {
+    await lab.close();
+    throw error;
+  }
+}
