@@ -18,6 +18,7 @@ import { connect, ident } from "../../lib/postgres.ts";
 import { attempt } from "../support/attempt.ts";
 import { catalogDigest } from "../support/compare.ts";
 import { images, Lab, type Server, type SourceServer } from "../support/lab.ts";
+import { haveOtherVersions, imageOfVersion } from "../support/other-versions.ts";
 
 /** An extension that only the source has, with a table of its own to which users add rows. */
 const SECTOR_MAP = `
@@ -323,6 +324,33 @@ describe("a source of a newer version", () => {
     expect(await dumpVersion(images().databaseBase, undefined)).toBe(15);
     expect(await dumpVersion(images().newerPostgres, undefined)).toBeGreaterThanOrEqual(17);
     expect(await dumpVersion("sectorwars-no-such-image:0", undefined)).toBe(0);
+  });
+});
+
+/** Features that came with 18. The image's pg_dump is of 17, where it is not the official one. */
+const NEWEST = `
+  CREATE TABLE doubled (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (id * 2) VIRTUAL);
+  CREATE TABLE stays (room int4range, during daterange, PRIMARY KEY (room, during WITHOUT OVERLAPS));
+  CREATE TABLE loose (id int PRIMARY KEY, other int REFERENCES doubled NOT ENFORCED, n int CONSTRAINT later NOT NULL NO INHERIT);
+  CREATE TABLE eager (id int PRIMARY KEY) WITH (vacuum_max_eager_freeze_failure_rate = 0.1);
+  CREATE FUNCTION replaced() RETURNS SETOF int BEGIN ATOMIC UPDATE doubled SET id = 2 RETURNING old.id; END;
+`;
+
+describe.skipIf(!haveOtherVersions)("a source of PostgreSQL 18", () => {
+  test("is told what the target does not know of it, by name", async () => {
+    const newest = await lab.startSource({ image: await imageOfVersion(18) });
+    await newest.makeDatabase("newest", NEWEST);
+    const { findings } = await examine(await lab.newImport(newest.source("newest"), target));
+    expect(subjectsOf(findings, "version-newer")).toEqual([expect.stringContaining("18.")]);
+    const told = codesOf(findings, "blocker").filter((code) => code !== "dump-missing");
+    expect(Object.fromEntries(told.map((code) => [code, subjectsOf(findings, code)]))).toEqual({
+      "feature-expression": ["function public.replaced()"],
+      "feature-not-enforced": ["public.loose.loose_other_fkey"],
+      "feature-not-null": ["public.loose.later"],
+      "feature-storage-parameter": ["public.eager"],
+      "feature-temporal-constraint": ["public.stays.stays_pkey"],
+      "feature-virtual-column": ["public.doubled.twice"],
+    });
   });
 });
 

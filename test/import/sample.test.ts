@@ -5,8 +5,10 @@ import { helperLabel } from "../../components/import/schema.ts";
 import type { ImportSpec, Source } from "../../components/import/types.ts";
 import { docker, removeContainers } from "../../lib/docker.ts";
 import { withConnection } from "../../lib/postgres.ts";
-import { type Attempt, attempt, expectNothingLeft } from "../support/attempt.ts";
+import { type Attempt, attempt, expectNothingLeft, expectSameRows } from "../support/attempt.ts";
 import { haveImage, images, Lab, readReport, type Server, type SourceServer, sampleFiles } from "../support/lab.ts";
+import { haveOtherVersions, imageOfVersion } from "../support/other-versions.ts";
+import { SMALL } from "../support/small.ts";
 import { expectGoodReport, expectGrants, expectOwnership, expectSameContents } from "../support/verify.ts";
 
 const withNewer = await haveImage(images().newerPostgres);
@@ -116,11 +118,23 @@ describe.skipIf(!withNewer)("the same sample on PostgreSQL 17, read by a newer p
     expectGrants(target, spec.target.address.database));
 
   test("is imported by a plain owner too, as on Neon", async () => {
-    const { SMALL } = await import("../support/small.ts");
     await newer?.makeDatabase("small", SMALL);
     const plain = await lab.newImport((newer as SourceServer).source("small"), target, "plain");
     const { error } = await attempt(plain);
     expect(error).toBe("");
     await expectNothingLeft(lab, target, plain);
+  });
+});
+
+/** It sorts by the C library, as 15 does, and is read by the newer pg_dump, as 17 is. */
+describe.skipIf(!withNewer || !haveOtherVersions)("a source of PostgreSQL 16", () => {
+  test("is imported by a plain owner, and nothing of it is lost", async () => {
+    const server = await lab.startSource({ image: await imageOfVersion(16) });
+    await server.makeDatabase("small", SMALL);
+    const spec = await lab.newImport(server.source("small"), target, "sixteen");
+    expect((await attempt(spec)).error).toBe("");
+    expect((await readReport(spec)).sourceVersion).toMatch(/^16\./);
+    await expectSameRows(spec);
+    await expectNothingLeft(lab, target, spec);
   });
 });
