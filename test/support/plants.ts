@@ -714,9 +714,9 @@ const ACCESS: Plant[] = [
   },
   {
     what: "a sequence's privilege that was revoked",
-    setup: "CREATE SEQUENCE counted; GRANT USAGE, SELECT ON SEQUENCE counted TO sectorwars_app",
-    spoil: "GRANT UPDATE ON SEQUENCE counted TO sectorwars_app",
-    objects: ["privileges on sequence public.counted"],
+    setup: "CREATE SEQUENCE ticked; GRANT USAGE, SELECT ON SEQUENCE ticked TO sectorwars_app",
+    spoil: "GRANT UPDATE ON SEQUENCE ticked TO sectorwars_app",
+    objects: ["privileges on sequence public.ticked"],
     only: "target",
     timeless: true,
   },
