@@ -85,7 +85,7 @@ const LEFT_OUT = `
   SELECT 'subscription ' || subname, 'replication is set up per server' FROM pg_subscription
     WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
   UNION ALL
-  SELECT 'comment on the database', 'the stack keeps its own notes there'
+  SELECT 'comment of the database', 'the stack keeps its own notes there'
     WHERE shobj_description((SELECT oid FROM pg_database WHERE datname = current_database()), 'pg_database') IS NOT NULL
   UNION ALL
   SELECT count(*) || ' security label' || CASE count(*) WHEN 1 THEN '' ELSE 's' END || ' of ' || provider,

@@ -133,7 +133,7 @@ test("what a database has beside its objects comes along and is proven, or is na
   const report = await readReport(spec);
   expect(report.skipped.map(({ what }) => what).sort()).toEqual([
     "1 large objects",
-    "comment on the database",
+    "comment of the database",
     "default privileges that lab_admin gives",
     "grants to game_backend",
     "setting search_path of the role game_backend in the database",
