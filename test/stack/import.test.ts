@@ -156,6 +156,7 @@ describe("from a server with TLS, as Neon is", () => {
       const looked = await run("node", ["commands/preflight.ts", "--stack", stack.name, "--try-schema"], stack.env);
       expect(looked.text).toMatch(/: was imported at \S+ from localhost:.* \[imported-before\]/);
       expect(looked.text).toMatch(/the target's disk: .* free, .* \[disk-room\]/);
+      expect(looked.text).toMatch(/the safety copy's disk: .* free.* \[disk-room\]/);
       expect(looked.text).toMatch(/(\d+) of \1 objects were made, and dropped again \[schema-tried\]/);
       expect(looked.text.trimEnd()).toMatch(/\nNothing is in the way, but this database was imported before: [^\n]*$/);
       expect(looked.code).toBe(0);
