@@ -70,7 +70,8 @@ const PRIVILEGES = `
     WHERE w.oid <> o.owner GROUP BY 1, 2, 3, 4, 5, 6
     UNION ALL SELECT kind, class, oid, NULL, 'PUBLIC', NULL, false, false FROM objects WHERE chosen
   )
-  SELECT h.kind, CASE h.kind WHEN 'TABLE' THEN '' ELSE i.type || ' ' END || i.identity AS object, i.identity AS sql,
+  SELECT h.kind, CASE h.kind WHEN 'TABLE' THEN '' ELSE i.type || ' ' END || replace(i.identity, 'pg_catalog.', '') AS object,
+    i.identity AS sql,
     h.grantee, h.privilege, h.col AS column, h.direct, h.own
   FROM held h, LATERAL pg_identify_object(h.class, h.oid, 0) i ORDER BY 1, 2, 4, 5, 6`;
 
