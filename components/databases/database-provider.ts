@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import type { dynamic } from "@pulumi/pulumi";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { ident, literal, withConnection } from "../../lib/postgres.ts";
-import { directAddress } from "../import/direct.ts";
+import { besideServer, directAddress } from "../import/direct.ts";
 import { reportFolder } from "../import/report-folder.ts";
 import { parseSourceUrl } from "../import/source-url.ts";
 import { readMarker } from "../import/swap.ts";
@@ -80,7 +80,7 @@ async function importOnce(inputs: DatabaseInputs): Promise<void> {
         address: await directAddress(inputs.container, addressOf(inputs), inputs.dockerHost),
         owner: rolesOf(database).owner,
         preparation: (name) => preparationScript(name, inputs.denyList, rolesOf(database)),
-        fromContainer: { host: inputs.alias, port: 5432, network: inputs.network },
+        fromContainer: besideServer(inputs.container),
       },
       stack,
       image: inputs.image,

@@ -1,8 +1,21 @@
 /** The short way to a server in a container on this machine. */
 import { docker } from "../../lib/docker.ts";
 import { type Address, withConnection } from "../../lib/postgres.ts";
+import type { Target } from "./types.ts";
 
 const INSIDE_PORT = 5432;
+
+/**
+ * The way to a container's server for a container that is started beside it, to read its schema: in the same network
+ * namespace, as a second process in it would connect. To lay a network for a container takes Docker longer than to start it.
+ * @param container the server's container, which has to run when the other is started.
+ */
+export const besideServer = (container: string): Target["fromContainer"] => ({
+  host: "localhost",
+  port: INSIDE_PORT,
+  network: `container:${container}`,
+});
+
 /** A container's address that is not reachable from here (Docker Desktop, another machine) does not answer at all. */
 const ATTEMPT_MS = 1000;
 

@@ -4,7 +4,7 @@ import { removeContainers } from "../../lib/docker.ts";
 import { withConnection } from "../../lib/postgres.ts";
 import { outsideScopes } from "../../lib/scope.ts";
 import { preparationScript } from "../privileges/scripts.ts";
-import { directAddress } from "./direct.ts";
+import { besideServer, directAddress } from "./direct.ts";
 import type { NeonImportInputs } from "./neon-import.ts";
 import { startSample } from "./sample.ts";
 import { helperLabel } from "./schema.ts";
@@ -29,7 +29,7 @@ const targetOf = async (inputs: NeonImportInputs): Promise<Target> => ({
   address: await directAddress(inputs.container, addressOf(inputs), inputs.dockerHost),
   owner: inputs.owner,
   preparation: (database) => preparationScript(database, inputs.denyList),
-  fromContainer: { host: inputs.alias, port: 5432, network: inputs.network },
+  fromContainer: besideServer(inputs.container),
   container: inputs.container,
 });
 

@@ -6,14 +6,13 @@ import { join } from "node:path";
 import { makeServerCertificate, type ServerCertificate } from "../../lib/certificates.ts";
 import { containerLog, docker } from "../../lib/docker.ts";
 import { connect } from "../../lib/postgres.ts";
+import { besideServer } from "./direct.ts";
 import { helperLabel } from "./schema.ts";
 import { translationsSql } from "./translations.ts";
 import type { Source } from "./types.ts";
 
 const DATABASE = "sectorwars_sample";
 const USER = "sample_owner";
-/** Its name inside the stack's own network. */
-const ALIAS = "sample-source";
 const STARTS_WITHIN_MS = 180_000;
 
 /** Runs inside the container as the server's user, before anybody connects. What is lost with the sample is made again. */
@@ -35,7 +34,7 @@ export interface SampleOptions {
   stack: string;
   /** PostgreSQL image, with the official image's entry point. */
   image: string;
-  /** Network on which pg_dump's container finds the sample. */
+  /** Network that it joins: the stack's own, where nobody else is. */
   network: string;
   dockerHost: string | undefined;
 }
@@ -67,11 +66,11 @@ async function writeFiles(folder: string, certificate: ServerCertificate, passwo
 export async function startSample({ stack, image, network, dockerHost: host }: SampleOptions): Promise<Source> {
   const name = `sectorwars-${stack}-sample-source`;
   const password = randomBytes(24).toString("hex");
-  const certificate = await makeServerCertificate([ALIAS, "localhost"]);
+  const certificate = await makeServerCertificate(["localhost"]);
   const folder = await mkdtemp(join(tmpdir(), "sectorwars-sample-"));
   try {
     await writeFiles(folder, certificate, password);
-    const publish = ["-p", "127.0.0.1::5432", "--network", network, "--network-alias", ALIAS];
+    const publish = ["-p", "127.0.0.1::5432", "--network", network];
     const environment = { POSTGRES_USER: USER, POSTGRES_DB: DATABASE, POSTGRES_PASSWORD_FILE: "/sample/password" };
     await docker(
       [
@@ -109,7 +108,7 @@ export async function startSample({ stack, image, network, dockerHost: host }: S
       password,
       tls: { ca: certificate.authority, servername: "localhost", rejectUnauthorized: true },
     },
-    fromContainer: { host: ALIAS, port: 5432, network },
+    fromContainer: besideServer(name),
     rootCertificates: certificate.authority,
     remarks: ["the source is the sample that this project makes itself"],
   };

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
+import { besideServer } from "../../components/import/direct.ts";
 import { helperLabel } from "../../components/import/schema.ts";
 import type { ImportSpec, Report, Source, Target } from "../../components/import/types.ts";
 import { preparationScript } from "../../components/privileges/scripts.ts";
@@ -166,15 +167,13 @@ export class Server {
 /** A server with TLS that is imported from. It logs every connection and every statement. */
 export class SourceServer extends Server {
   readonly certificate: ServerCertificate;
-  readonly network: string;
   /** A role that owns databases without being superuser, as a customer of Neon has. */
   readonly user = "game_owner";
   readonly userPassword = secret();
 
-  constructor(container: string, alias: string, admin: Address, certificate: ServerCertificate, network: string) {
+  constructor(container: string, alias: string, admin: Address, certificate: ServerCertificate) {
     super(container, alias, admin);
     this.certificate = certificate;
-    this.network = network;
   }
 
   /** A database of this server as an import is told of it. */
@@ -186,7 +185,7 @@ export class SourceServer extends Server {
     return {
       label: `${this.alias}/${database}`,
       address: { ...this.in(database), ...login },
-      fromContainer: { host: this.alias, port: 5432, network: this.network },
+      fromContainer: besideServer(this.container),
       rootCertificates: this.certificate.authority,
       remarks: [],
     };
@@ -293,7 +292,7 @@ export class Lab {
     ])(["postgres", ...settings.flatMap((setting) => ["-c", setting])]);
     const tls = { ca: certificate.authority, servername: "localhost", rejectUnauthorized: true };
     const admin = { host: "127.0.0.1", port, database: "postgres", user: superuser, password, tls };
-    const server = new SourceServer(alias, alias, admin, certificate, this.id);
+    const server = new SourceServer(alias, alias, admin, certificate);
     await server.awake();
     await server.sql("postgres", `CREATE ROLE ${server.user} LOGIN PASSWORD ${literal(server.userPassword)}`);
     return server;
@@ -437,7 +436,7 @@ export class Lab {
     await server.sql("postgres", `CREATE DATABASE ${ident(database)}`);
     return {
       source,
-      target: targetOf(server, database, this.id),
+      target: targetOf(server, database),
       stack: this.id,
       image: TARGET_IMAGE,
       newerImage: images().newerPostgres,
@@ -458,12 +457,12 @@ export class Lab {
   }
 }
 
-export function targetOf(server: Server, database: string, network: string): Target {
+export function targetOf(server: Server, database: string): Target {
   return {
     address: server.in(database),
     owner: ROLE_NAMES.owner,
     preparation: (name) => preparationScript(name, DENY_LIST),
-    fromContainer: { host: server.alias, port: 5432, network },
+    fromContainer: besideServer(server.container),
     container: server.container,
   };
 }
