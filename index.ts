@@ -1,6 +1,7 @@
 /** The stack, in the order in which it comes to be. */
 import "./lib/plain-stacks.ts";
 import type { Resource } from "@pulumi/pulumi";
+import { archivingFor, Backups } from "./components/backups/backups.ts";
 import { Databases } from "./components/databases/databases.ts";
 import { HandOver } from "./components/handover/handover.ts";
 import { NeonImport } from "./components/import/neon-import.ts";
@@ -15,7 +16,8 @@ import { readSettings } from "./components/settings.ts";
 const settings = readSettings();
 const { stack, bootstrap, database, passwordVersion, dockerHost, readonlyDenyList: denyList } = settings;
 
-const server = new DatabaseServer("database", { ...settings, keepData: settings.keepDataOnDestroy });
+const archiving = archivingFor(settings);
+const server = new DatabaseServer("database", { ...settings, keepData: settings.keepDataOnDestroy, archiving });
 const { host, port, alias, superuser, superuserPassword, volume, engine } = server;
 const access = { host, port, superuser, superuserPassword, passwordVersion, volume };
 const base = { ...access, stack, database, alias, network: server.networkName, dockerHost };
@@ -52,6 +54,7 @@ const seed = seeding && new Seed("seed", { ...base, ...seeding, ...schema, owner
 
 const after = [...schema.after, ...databases.ready, ...(seed ? [seed.ready] : [])];
 const handover = left ?? handOver(after);
+if (archiving) new Backups("backups", { settings, archiving, server, after });
 
 export const container = server.containerName;
 export const postgresVersion = server.version;

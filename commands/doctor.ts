@@ -2,10 +2,14 @@
 import { execFile } from "node:child_process";
 import { readFile, statfs } from "node:fs/promises";
 import { promisify } from "node:util";
+import { readReport, takesBackups } from "../components/backups/console.ts";
+import { keyFile, readKeyFile } from "../components/backups/key-file.ts";
+import { summaryOf, troublesOf } from "../components/backups/report.ts";
 import { humanBytes } from "../components/import/progress.ts";
 import { reportFolder } from "../components/import/report-folder.ts";
 import type { Report } from "../components/import/types.ts";
 import { likelyCause } from "../components/server/likely-cause.ts";
+import { namesFor } from "../components/server/naming.ts";
 import { containerLog, containerState, docker } from "../lib/docker.ts";
 import { baseImage, readImages } from "../lib/images.ts";
 import { withConnection } from "../lib/postgres.ts";
@@ -162,11 +166,38 @@ async function checkImport(stack: string): Promise<Finding> {
   return wrong("Last import", `${seen}: ${report.error?.split("\n")[0]}`, remedy);
 }
 
+/** Backups, and their key: a copy that is nowhere else is worth a word, but no problem of today's. */
+async function checkBackups(stack: string): Promise<Finding[]> {
+  if (!(await takesBackups(stack).catch(() => false))) return [];
+  const file = keyFile(stack);
+  const key = await readKeyFile(file).catch((error: Error) => error);
+  const keyFinding =
+    key instanceof Error
+      ? wrong("Key to the backups", key.message, "Bring back the copy of it")
+      : key === undefined
+        ? wrong("Key to the backups", `${file} is gone`, "pulumi refresh --yes, then pulumi up writes it again")
+        : fine(
+            "Key to the backups",
+            key.confirmedAt
+              ? `copied elsewhere, as was said at ${key.confirmedAt}`
+              : `only here: copy ${file} to a safe place, then npm run backup -- --key-is-safe`,
+          );
+  try {
+    const report = await readReport(stack);
+    const troubles = troublesOf(report).map((trouble) =>
+      wrong("Backups", trouble, "docs/recovery.md tells what to do"),
+    );
+    return [...(troubles.length > 0 ? troubles : [fine("Backups", summaryOf(report))]), keyFinding];
+  } catch (error) {
+    return [wrong("Backups", (error as Error).message, `docker logs ${namesFor(stack).backups}`), keyFinding];
+  }
+}
+
 /** A stack that is not up yet needs its port, or the update will say so. */
 async function checkStack(stack: string): Promise<Finding[]> {
   try {
     const outputs = await readStack(stack);
-    return [fine(`Stack ${stack}`, outputs.address), ...(await checkServer(outputs))];
+    return [fine(`Stack ${stack}`, outputs.address), ...(await checkServer(outputs)), ...(await checkBackups(stack))];
   } catch (error) {
     return [wrong(`Stack ${stack}`, (error as Error).message, `Run: script/up --stack ${stack}`)];
   }
@@ -203,7 +234,8 @@ await main({
   help: `
 usage: npm run doctor [-- --json] [--stack NAME]
 
-Looks at the machine and at the stack: tools, Docker, disk, container, port, the last import. Says what to do about each
+Looks at the machine and at the stack: tools, Docker, disk, container, port, the last import,
+backups and their key. Says what to do about each
 thing that is wrong, and exits with 1 when there is one.
 
       --json        the findings, for machines`,

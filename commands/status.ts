@@ -1,4 +1,7 @@
 /** `npm run status`: how the database is. */
+import { readReport, takesBackups } from "../components/backups/console.ts";
+import { keyFile, readKeyFile } from "../components/backups/key-file.ts";
+import { type BackupFigures, figuresIn, summaryOf, troublesOf } from "../components/backups/report.ts";
 import { humanBytes } from "../components/import/progress.ts";
 import type { ImportSummary } from "../components/import/types.ts";
 import { containerState } from "../lib/docker.ts";
@@ -25,6 +28,28 @@ interface Status {
   /** What the application was given, and whether its pools fit. */
   handover?: StackOutputs["handedOver"];
   roles: Record<string, string>;
+  backups?: BackupStatus;
+}
+
+/** What is there to restore from, and what is wrong with it. */
+interface BackupStatus {
+  summary: string;
+  troubles: string[];
+  /** Whether somebody said that a copy of the key is elsewhere. */
+  keyIsSafe: boolean;
+  /** For monitoring; not there while the backups' container does not answer. */
+  figures?: BackupFigures;
+}
+
+async function askBackups(stack: string): Promise<BackupStatus | undefined> {
+  if (!(await takesBackups(stack))) return undefined;
+  const keyIsSafe = (await readKeyFile(keyFile(stack)).catch(() => undefined))?.confirmedAt !== undefined;
+  try {
+    const report = await readReport(stack);
+    return { summary: summaryOf(report), troubles: troublesOf(report), keyIsSafe, figures: figuresIn(report) };
+  } catch (error) {
+    return { summary: "not known", troubles: [(error as Error).message], keyIsSafe };
+  }
 }
 
 /** Logs in as a role, as an application would, and looks whether it is what it should be. */
@@ -82,6 +107,9 @@ async function readStatus(stack: string): Promise<Status> {
     handover: outputs.handedOver,
     roles: {},
   };
+  const backups = await askBackups(stack);
+  if (backups) status.backups = backups;
+  status.healthy &&= (backups?.troubles.length ?? 0) === 0;
   if (!running) return status;
   try {
     Object.assign(status, await askServer(outputs));
@@ -115,6 +143,14 @@ export function describe(status: Status): string {
     ["handover", status.handover && `${status.handover.target} database, by ${status.handover.file}`],
     ["pools", status.handover?.pools.sum],
     ["roles", roles.length > 0 ? roles.join(", ") : undefined],
+    ["backups", status.backups?.summary],
+    ...(status.backups?.troubles ?? []).map((trouble): [string, string] => ["TROUBLE", trouble]),
+    [
+      "key",
+      status.backups && !status.backups.keyIsSafe
+        ? `only on this machine: copy ${keyFile(status.stack)} to a safe place, then npm run backup -- --key-is-safe`
+        : undefined,
+    ],
   ];
   const shown = lines.filter(([, value]) => value !== undefined);
   return [
@@ -128,7 +164,8 @@ if (import.meta.main) {
     help: `
 usage: npm run status [-- --json] [--stack NAME]
 
-Tells how the database is: state, version, size, connections, what was imported, and whether each role can log in.
+Tells how the database is: state, version, size, connections, what was imported, whether each role can log in,
+and what can be restored.
 Exits with 1 when it is not healthy.
 
       --json        the same for machines`,

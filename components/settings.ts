@@ -2,13 +2,30 @@
 import { createHash } from "node:crypto";
 import * as pulumi from "@pulumi/pulumi";
 import { baseImage, type KnownImages, newerImage, pythonImage, readImages } from "../lib/images.ts";
+import { planOf } from "./backups/plan.ts";
 import { type PoolBudget, type Pools, poolBudget } from "./handover/pool-budget.ts";
 import { defaultIdentityFile } from "./import/identity-file.ts";
 import { parseSelection, type RawSelection } from "./import/selection-settings.ts";
 import type { SafetyCopySettings } from "./import/types.ts";
 
 /** Where the data of a new stack comes from. */
-export type Bootstrap = "sample" | "neon" | "empty";
+export type Bootstrap = "sample" | "neon" | "empty" | "backup";
+
+/** What is kept of the data, and where. */
+export interface BackupSettings {
+  /** The host folder that holds the backups; undefined is a volume of the stack's. */
+  readonly folder: string | undefined;
+  /** When backups and drills are due, as the image's due.awk reads it; empty is never. */
+  readonly plans: { readonly full: string; readonly diff: string; readonly drill: string };
+  readonly compression: "zst" | "lz4";
+  /** Days for which any moment can be restored; 0 counts full backups instead. */
+  readonly keepDays: number;
+  /** Full backups that are kept, where days do not say so. */
+  readonly keepFulls: number;
+  /** Per cent of the disk in use at which WAL that cannot be archived is given up. */
+  readonly giveUpAt: number;
+  readonly keepOnDestroy: boolean;
+}
 
 /** What a stack is asked to be. */
 export interface Settings {
@@ -47,6 +64,10 @@ export interface Settings {
   readonly seed: SeedSettings | undefined;
   /** Undefined where no application is named. */
   readonly handover: HandOverSettings | undefined;
+  /** Undefined where the stack takes no backups. */
+  readonly backups: BackupSettings | undefined;
+  /** What a stack that begins from a backup is brought to: `latest`, or a time with its zone. */
+  readonly recoverTo: string;
 }
 
 /** How the application's schema is kept at a revision. */
@@ -140,6 +161,17 @@ export interface RawSettings {
   poolTimeout: number;
   databases: string[];
   droppableDatabases: string[];
+  backups: boolean;
+  backupRepository: string;
+  backupFull: string;
+  backupDifferential: string;
+  backupDrill: string;
+  backupCompression: string;
+  backupKeepDays: number;
+  backupKeepFulls: number;
+  backupGiveUpAt: number;
+  keepBackupsOnDestroy: boolean;
+  recoverTo: string;
 }
 
 /** What the settings depend on besides the configuration. */
@@ -195,6 +227,17 @@ const KEYS: ReadonlyArray<keyof RawSettings> = [
   "poolTimeout",
   "databases",
   "droppableDatabases",
+  "backups",
+  "backupRepository",
+  "backupFull",
+  "backupDifferential",
+  "backupDrill",
+  "backupCompression",
+  "backupKeepDays",
+  "backupKeepFulls",
+  "backupGiveUpAt",
+  "keepBackupsOnDestroy",
+  "recoverTo",
 ];
 
 /** Major version of Node from which on all that the program uses is there. */
@@ -225,11 +268,11 @@ export function resolveSettings(raw: RawSettings, { stack, neonUrlIsSet, images 
 
   const chosen = raw.bootstrap !== "auto";
   const bootstrap = chosen ? raw.bootstrap : neonUrlIsSet ? "neon" : "sample";
-  if (bootstrap === "backup") {
-    wrong.push('bootstrap is "backup": restoring a stack from a backup is not there yet. Use sample, neon or empty');
-  } else {
-    check(["sample", "neon", "empty"].includes(bootstrap), "bootstrap", "choose sample, neon, empty or auto");
-  }
+  check(
+    ["sample", "neon", "empty", "backup"].includes(bootstrap),
+    "bootstrap",
+    "choose sample, neon, empty, backup or auto",
+  );
   check(
     /^[a-z][a-z0-9_]{0,40}$/.test(raw.database),
     "database",
@@ -295,6 +338,33 @@ export function resolveSettings(raw: RawSettings, { stack, neonUrlIsSet, images 
   // An imported database has its rows.
   const seeds = raw.seed === "always" || (raw.seed === "auto" && bootstrap === "empty" && raw.alembic !== "");
   check(/^[\w.@+-]+$/.test(raw.alembicRevision), "alembicRevision", "give a revision's id, head or base");
+  check(bootstrap !== "backup" || raw.backups, "backups", "a stack that begins from a backup goes on with them: true");
+  check(
+    raw.backupRepository === "volume" || /^\/[^:,\s]+$/.test(raw.backupRepository),
+    "backupRepository",
+    "choose volume, or give the absolute path of a folder on Docker's machine",
+  );
+  const plans = { full: "", diff: "", drill: "" };
+  for (const [plan, key] of [
+    ["full", "backupFull"],
+    ["diff", "backupDifferential"],
+    ["drill", "backupDrill"],
+  ] as const) {
+    try {
+      plans[plan] = planOf(raw[key]);
+    } catch (error) {
+      check(false, key, (error as Error).message);
+    }
+  }
+  check(["zst", "lz4"].includes(raw.backupCompression), "backupCompression", "choose zst or lz4");
+  check(whole(raw.backupKeepDays, 0, 3650), "backupKeepDays", "choose 0 to 3650");
+  check(whole(raw.backupKeepFulls, 1, 1000), "backupKeepFulls", "choose 1 to 1000");
+  check(whole(raw.backupGiveUpAt, 1, 100), "backupGiveUpAt", "give per cent, 1 to 100");
+  check(
+    raw.recoverTo === "latest" || !Number.isNaN(Date.parse(raw.recoverTo)),
+    "recoverTo",
+    "choose latest, or give a time as 2026-11-22T10:00:00Z",
+  );
   if (wrong.length > 0) throw new pulumi.RunError(`Settings of the stack "${stack}":\n  ${wrong.join("\n  ")}`);
 
   return Object.freeze({
@@ -320,6 +390,18 @@ export function resolveSettings(raw: RawSettings, { stack, neonUrlIsSet, images 
     seed: seeds ? seedOf(raw) : undefined,
     handover: raw.application ? handoverOf(raw) : undefined,
     migrations: raw.alembic ? migrationsOf(raw, pythonImage(images)) : undefined,
+    backups: raw.backups
+      ? Object.freeze({
+          folder: raw.backupRepository === "volume" ? undefined : raw.backupRepository,
+          plans: Object.freeze(plans),
+          compression: raw.backupCompression as "zst" | "lz4",
+          keepDays: raw.backupKeepDays,
+          keepFulls: raw.backupKeepFulls,
+          giveUpAt: raw.backupGiveUpAt,
+          keepOnDestroy: raw.keepBackupsOnDestroy,
+        })
+      : undefined,
+    recoverTo: raw.recoverTo,
   });
 }
 
@@ -458,6 +540,17 @@ export function readSettings(): Settings {
     poolTimeout: config.requireNumber("poolTimeout"),
     databases: config.requireObject<string[]>("databases"),
     droppableDatabases: config.requireObject<string[]>("droppableDatabases"),
+    backups: config.requireBoolean("backups"),
+    backupRepository: config.require("backupRepository"),
+    backupFull: config.require("backupFull"),
+    backupDifferential: config.require("backupDifferential"),
+    backupDrill: config.require("backupDrill"),
+    backupCompression: config.require("backupCompression"),
+    backupKeepDays: config.requireNumber("backupKeepDays"),
+    backupKeepFulls: config.requireNumber("backupKeepFulls"),
+    backupGiveUpAt: config.requireNumber("backupGiveUpAt"),
+    keepBackupsOnDestroy: config.requireBoolean("keepBackupsOnDestroy"),
+    recoverTo: config.require("recoverTo"),
   };
   return resolveSettings(raw, {
     stack: pulumi.getStack(),

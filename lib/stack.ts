@@ -21,6 +21,8 @@ export interface StackOutputs {
   /** Not there where nothing is handed over. */
   handedOver?: { file: string; target: string; pools: PoolBudget };
   urls: Record<string, string>;
+  /** Of further databases, by their names. */
+  databaseUrls?: Record<string, Record<string, string>>;
 }
 
 /** A stack that cannot be read, with the remedy. */

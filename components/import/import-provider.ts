@@ -104,6 +104,13 @@ function refuseOtherSelection(olds: NeonImportInputs, news: NeonImportInputs): v
   }
 }
 
+/** What a backup brought along was imported in a former life, or never. */
+async function summaryOf(inputs: NeonImportInputs): Promise<ImportSummary | null> {
+  if (inputs.bootstrap === "empty") return null;
+  if (inputs.bootstrap === "backup") return (await formerImport(inputs)) ?? null;
+  return importOnce(inputs);
+}
+
 export const provider: dynamic.ResourceProvider = {
   /** Nothing that changes later is a reason to import again; a changed mind about where the data comes from is an error. */
   async diff(_id, olds: NeonImportInputs, news: NeonImportInputs) {
@@ -124,14 +131,14 @@ export const provider: dynamic.ResourceProvider = {
   },
 
   async create(inputs: NeonImportInputs) {
-    const summary = inputs.bootstrap === "empty" ? null : await importOnce(inputs);
+    const summary = await summaryOf(inputs);
     return { id: `${inputs.database} from ${inputs.bootstrap}`, outs: { ...inputs, summary } };
   },
 
   /** A volume that was lost or made anew has no marker: then the resource is gone, and the next update imports again. */
   async read(id, props) {
     if (props === undefined) throw new Error("an import cannot be taken over from elsewhere; run pulumi up");
-    if ((props as NeonImportInputs).bootstrap === "empty") return { id, props };
+    if (["empty", "backup"].includes((props as NeonImportInputs).bootstrap)) return { id, props };
     const summary = await formerImport(props as NeonImportInputs);
     return summary ? { id, props } : {};
   },

@@ -4,6 +4,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { RandomPassword } from "@pulumi/random";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { folderHash } from "../../lib/folder-hash.ts";
+import { REPOSITORY, STORE } from "../backups/configuration.ts";
 import { namesFor } from "./naming.ts";
 import { asArguments, tune } from "./tuning.ts";
 
@@ -18,6 +19,26 @@ const STOP_SECONDS = 120;
 const CPU_PERIOD = 100_000;
 /** A server that recovers after a crash may take its time; one that fails six times in a row is ill. */
 const HEALTH_PACE = { timeout: "5s", retries: 6, startPeriod: "1m0s" };
+
+/**
+ * Every change goes to the repository: as soon as 16 MB are full, or after a minute. What is lost with the machine is what
+ * was written since then.
+ */
+const ARCHIVE_SETTINGS = {
+  archive_mode: "on",
+  archive_command: "sectorwars-backup pgbackrest-push %p",
+  archive_timeout: "60s",
+};
+
+/** pgBackRest's configuration as a container gets it: root's alone; the image's script hands it to the server's user. */
+export const configurationFile = (content: pulumi.Input<string>): ContainerUpload => ({
+  file: "/run/pgbackrest.conf",
+  content,
+  permissions: "0600",
+});
+
+type ContainerVolume = docker.types.input.ContainerVolume;
+type ContainerUpload = docker.types.input.ContainerUpload;
 
 /** What the server is to be. */
 export interface DatabaseServerArgs {
@@ -39,6 +60,22 @@ export interface DatabaseServerArgs {
   keepData: boolean;
   /** Docker engine, where it is not the environment's. */
   dockerHost: string | undefined;
+  /** How its write-ahead log is archived; undefined where it is not. */
+  archiving?: Archiving | undefined;
+}
+
+/** What the server needs for keeping every change in a repository of pgBackRest's. */
+export interface Archiving {
+  /** pgBackRest's configuration; it holds the repository's key. */
+  configuration: pulumi.Input<string>;
+  /** The host folder that holds the repository; undefined is a volume of the stack's. */
+  folder: string | undefined;
+  /** Whether destroying the stack leaves the volume with the backups. */
+  keepOnDestroy: boolean;
+  /** Per cent of the disk in use at which WAL that cannot be archived is given up. */
+  giveUpAt: number;
+  /** To what an empty volume is recovered, line by line as the image's script reads it; undefined where a new cluster is made. */
+  recover: readonly string[] | undefined;
 }
 
 /** A PostgreSQL server that can be used: whoever depends on `ready` finds it answering over TCP. */
@@ -60,6 +97,8 @@ export class DatabaseServer extends pulumi.ComponentResource {
   readonly volume: docker.Volume;
   /** The engine's provider, where it is not the environment's engine. */
   readonly engine: docker.Provider | undefined;
+  /** What the backups' container shares with the server's: the repository and the socket. */
+  readonly shared: ContainerVolume[];
   readonly ready: pulumi.Resource;
 
   constructor(name: string, args: DatabaseServerArgs, opts?: pulumi.ComponentResourceOptions) {
@@ -76,6 +115,8 @@ export class DatabaseServer extends pulumi.ComponentResource {
     const host = checkHost();
     const network = new docker.Network("network", { name: names.network, labels }, { ...onEngine, dependsOn: host });
     const volume = createVolume();
+    const { archiving } = args;
+    const shared = archiving ? createShared(archiving) : [];
     const image = buildImage();
     const { initialPassword, password } = createPasswords();
     const container = createContainer();
@@ -91,6 +132,7 @@ export class DatabaseServer extends pulumi.ComponentResource {
     this.version = ready.version;
     this.volume = volume;
     this.engine = engine;
+    this.shared = shared;
     this.ready = ready;
     this.registerOutputs({
       host: this.host,
@@ -129,13 +171,30 @@ export class DatabaseServer extends pulumi.ComponentResource {
       );
     }
 
+    /** The backups' volume also holds what is known of them, so it is there even where they lie in a folder. */
+    function createShared({ folder, keepOnDestroy }: Archiving): ContainerVolume[] {
+      const options = { ...onEngine, dependsOn: host, ignoreChanges: ["labels", "driverOpts"] };
+      const store = new docker.Volume(
+        "backups",
+        { name: names.backupVolume, labels },
+        { ...options, retainOnDelete: keepOnDestroy },
+      );
+      const socket = new docker.Volume("socket", { name: names.socketVolume, labels }, options);
+      return [
+        { volumeName: store.name, containerPath: STORE },
+        ...(folder === undefined ? [] : [{ hostPath: folder, containerPath: REPOSITORY }]),
+        { volumeName: socket.name, containerPath: "/var/run/postgresql" },
+      ];
+    }
+
     function buildImage() {
+      const wanted: Record<string, string> = archiving ? { BACKUPS: "yes" } : {};
       return new docker.RemoteImage(
         "image",
         {
           name: imageName,
-          build: { context: IMAGE_FOLDER, buildArgs: { BASE: args.baseImage }, dockerfile: "Dockerfile" },
-          triggers: { base: args.baseImage, files: folderHash(IMAGE_FOLDER) },
+          build: { context: IMAGE_FOLDER, buildArgs: { BASE: args.baseImage, ...wanted }, dockerfile: "Dockerfile" },
+          triggers: { base: args.baseImage, files: folderHash(IMAGE_FOLDER), ...wanted },
           keepLocally: true,
         },
         { ...onEngine, dependsOn: host },
@@ -170,16 +229,20 @@ export class DatabaseServer extends pulumi.ComponentResource {
               config_file: "/etc/postgresql/postgresql.conf",
               hba_file: "/etc/postgresql/pg_hba.conf",
               ...tuning.settings,
+              ...(archiving ? ARCHIVE_SETTINGS : {}),
             }),
           ],
+          // Whatever archiving leaves behind must not become the server's child: it would take its end for a crash.
+          ...(archiving ? { init: true } : {}),
           envs: [
+            ...(archiving ? [`BACKUP_GIVE_UP_AT=${archiving.giveUpAt}`] : []),
             `POSTGRES_DB=${args.database}`,
             "POSTGRES_PASSWORD_FILE=/run/initial-password",
             "POSTGRES_INITDB_ARGS=--encoding=UTF8 --locale-provider=icu --icu-locale=en-US --locale=C.UTF-8 " +
               "--data-checksums --auth-host=scram-sha-256 --auth-local=peer",
           ],
-          uploads: [{ file: "/run/initial-password", content: initialPassword.result }],
-          volumes: [{ volumeName: volume.name, containerPath: "/var/lib/postgresql/data" }],
+          uploads: [{ file: "/run/initial-password", content: initialPassword.result }, ...archivingFiles()],
+          volumes: [{ volumeName: volume.name, containerPath: "/var/lib/postgresql/data" }, ...shared],
           networkMode: "bridge",
           networksAdvanced: [{ name: network.name, aliases: [names.alias] }],
           ports: [{ internal: SERVER_PORT, external: args.port, ip: LOCAL, protocol: "tcp" }],
@@ -208,6 +271,13 @@ export class DatabaseServer extends pulumi.ComponentResource {
         },
         { ...onEngine, deleteBeforeReplace: true, replaceOnChanges: ["healthcheck"] },
       );
+    }
+
+    function archivingFiles() {
+      if (!archiving) return [];
+      const files = [configurationFile(archiving.configuration)];
+      if (archiving.recover) files.push({ file: "/run/recover", content: `${archiving.recover.join("\n")}\n` });
+      return files;
     }
 
     function waitUntilReady() {

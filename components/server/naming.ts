@@ -7,6 +7,12 @@ export interface Names {
   network: string;
   volume: string;
   image: string;
+  /** The container that takes the backups. */
+  backups: string;
+  /** The volume that holds the backups, or where they lie elsewhere, what is known of them. */
+  backupVolume: string;
+  /** The folder of the server's socket, which the backups' container shares. */
+  socketVolume: string;
   /** The database server's name inside the network, the same in every stack: the application's URLs use it. */
   alias: string;
 }
@@ -22,6 +28,9 @@ export function namesFor(stack: string): Names {
     network: `${prefix}-network`,
     volume: `${prefix}-data`,
     image: imageName(`${prefix}-database`),
+    backups: `${prefix}-backups`,
+    backupVolume: `${prefix}-backups`,
+    socketVolume: `${prefix}-socket`,
     alias: "database",
   };
 }

@@ -4,7 +4,7 @@
  */
 import type { dynamic } from "@pulumi/pulumi";
 import type pg from "pg";
-import { type ContainerState, containerLog, containerState, docker } from "../../lib/docker.ts";
+import { type ContainerState, containerLog, containerState, DockerError, docker } from "../../lib/docker.ts";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { type Address, connect, ident, isPassing, literal } from "../../lib/postgres.ts";
 import { pause } from "../../lib/scope.ts";
@@ -50,32 +50,51 @@ async function throughSocket({ container, dockerHost: host }: ServerReadyInputs,
   );
 }
 
-/** The password as the server keeps it: with this, the clear text reaches neither the server's log nor its statistics. */
-function setPassword(inputs: ServerReadyInputs): Promise<void> {
-  return throughSocket(
-    inputs,
-    `SET log_min_error_statement = panic; SET log_min_duration_statement = -1;
-     ALTER ROLE postgres PASSWORD ${literal(inputs.password)};`,
-  );
+/**
+ * The password as the server keeps it: with this, the clear text reaches neither the server's log nor its statistics.
+ * @returns whether it could be set; a server that is still recovering takes nothing yet.
+ */
+async function setPassword(inputs: ServerReadyInputs): Promise<boolean> {
+  try {
+    await throughSocket(
+      inputs,
+      `SET log_min_error_statement = panic; SET log_min_duration_statement = -1;
+       ALTER ROLE postgres PASSWORD ${literal(inputs.password)};`,
+    );
+    return true;
+  } catch (error) {
+    if (error instanceof DockerError && error.stderr.includes("read-only transaction")) return false;
+    throw error;
+  }
 }
 
 /** Waits for the first TCP connection that succeeds, mending on the way what a former life of the volume left. */
 async function firstConnection(inputs: ServerReadyInputs): Promise<pg.Client> {
   const { host, port, database, password, container, dockerHost } = inputs;
   const address: Address = { host, port, database: "postgres", user: "postgres", password };
-  const deadline = Date.now() + PATIENCE_MS;
+  let deadline = Date.now() + PATIENCE_MS;
   let lastLook = 0;
   let passwordSet = false;
   for (;;) {
     try {
       const client = await connect(address, { attemptMs: 3000 });
+      // Filled from a backup it answers queries before it has caught up.
+      if (await isRecovering(client)) {
+        await client.end();
+        await sleep(200);
+        deadline = Date.now() + PATIENCE_MS;
+        continue;
+      }
       await makeDatabase(client, database);
       return client;
     } catch (error) {
       const { code } = error as { code?: string };
       if (code === INVALID_PASSWORD && !passwordSet) {
-        await setPassword(inputs);
-        passwordSet = true;
+        passwordSet = await setPassword(inputs);
+        if (!passwordSet) {
+          await sleep(300);
+          deadline = Date.now() + PATIENCE_MS;
+        }
         continue;
       }
       if (!isPassing(error)) throw await notReady(inputs, (error as Error).message);
@@ -87,6 +106,11 @@ async function firstConnection(inputs: ServerReadyInputs): Promise<pg.Client> {
     }
     await pause(100);
   }
+}
+
+async function isRecovering(client: pg.Client): Promise<boolean> {
+  const { rows } = await client.query("SELECT pg_is_in_recovery() AS recovering");
+  return rows[0].recovering;
 }
 
 /** Killed between initdb and the making of the database, a cluster has none; nobody would make it later. */

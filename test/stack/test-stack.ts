@@ -194,7 +194,7 @@ export class TestStack {
 
   /** The state's files, as anybody who copies the folder would read them. */
   async stateText(): Promise<string> {
-    const files = await readdir(this.stateFolder, { recursive: true, withFileTypes: true });
+    const files = await readdir(join(this.stateFolder, ".pulumi"), { recursive: true, withFileTypes: true });
     const texts = files
       .filter((file) => file.isFile())
       .map((file) => readFile(join(file.parentPath, file.name), "utf8"));
@@ -205,6 +205,15 @@ export class TestStack {
   async safetyCopies(): Promise<string[]> {
     const names = await readdir("backups/safety").catch(() => []);
     return names.filter((name) => name.startsWith(`${this.name}-`)).map((name) => join("backups/safety", name));
+  }
+
+  /** As after a machine was lost: the same stack again, of which no state knows anything. */
+  async loseState(settings: Record<string, string>): Promise<void> {
+    this.known = undefined;
+    await rm(join(this.stateFolder, ".pulumi"), { recursive: true, force: true });
+    await rm(this.settingsFile, { force: true });
+    await this.settle(settings);
+    await this.succeed("stack", "init", this.name);
   }
 
   /** Everything of this stack that Docker holds. */

@@ -72,7 +72,7 @@ describe("before anything is made", () => {
     const wrong = await TestStack.make({ bootstrap: "oracle", port: "80", memory: "100", database: "My DB" });
     try {
       const text = await wrong.upFails();
-      expect(text).toContain('bootstrap is "oracle": choose sample, neon, empty or auto');
+      expect(text).toContain('bootstrap is "oracle": choose sample, neon, empty, backup or auto');
       expect(text).toContain("port is 80: choose 1024 to 65535, or 0 for the default");
       expect(text).toContain("memory is 100: give MiB, at least 256");
       expect(text).toContain('database is "My DB": use up to 41 small letters');
@@ -85,17 +85,6 @@ describe("before anything is made", () => {
     const wrong = await TestStack.make({ memroy: "1024" });
     try {
       expect(await wrong.upFails()).toContain("Unknown setting: memroy. Known: bootstrap, database, port, memory");
-    } finally {
-      await wrong.end();
-    }
-  });
-
-  test("bootstrap from a backup says that it is not there yet", async () => {
-    const wrong = await TestStack.make({ bootstrap: "backup" });
-    try {
-      expect(await wrong.upFails()).toContain(
-        'bootstrap is "backup": restoring a stack from a backup is not there yet',
-      );
     } finally {
       await wrong.end();
     }

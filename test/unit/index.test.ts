@@ -46,6 +46,17 @@ const DEFAULTS = {
   poolTimeout: "30",
   databases: "[]",
   droppableDatabases: "[]",
+  backups: "false",
+  backupRepository: "volume",
+  backupFull: "0 3 * * 0",
+  backupDifferential: "0 3 * * 1-6",
+  backupDrill: "30 3 * * *",
+  backupCompression: "zst",
+  backupKeepDays: "14",
+  backupKeepFulls: "2",
+  backupGiveUpAt: "90",
+  keepBackupsOnDestroy: "false",
+  recoverTo: "latest",
 };
 
 /** The whole program for one stack: the types of what it asks for, and what it exports. */

@@ -11,6 +11,9 @@ test("dev has the names that the application's Compose file uses", () => {
     network: "sectorwars-network",
     volume: "sectorwars-data",
     image: "sectorwars-database",
+    backups: "sectorwars-backups",
+    backupVolume: "sectorwars-backups",
+    socketVolume: "sectorwars-socket",
     alias: "database",
   });
 });
@@ -21,6 +24,9 @@ test("another stack carries its own name, but is reached by the same one", () =>
     network: "sectorwars-ci-network",
     volume: "sectorwars-ci-data",
     image: "sectorwars-ci-database",
+    backups: "sectorwars-ci-backups",
+    backupVolume: "sectorwars-ci-backups",
+    socketVolume: "sectorwars-ci-socket",
     alias: "database",
   });
 });

@@ -41,6 +41,8 @@ function stateOf(type: string, name: string, inputs: Properties): Properties {
       return { ...inputs, knowsStartInterval: true };
     case "pulumi-nodejs:dynamic/server:ServerReady":
       return { ...inputs, version: "15.14" };
+    case "pulumi-nodejs:dynamic/backups:BackupKey":
+      return { ...inputs, key: pulumi.secret("value-of-key") };
     case "pulumi-nodejs:dynamic/import:ImportOnce":
       return { ...inputs, summary: { tables: 3 } };
     default:

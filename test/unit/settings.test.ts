@@ -54,11 +54,24 @@ const RAW: RawSettings = {
   poolTimeout: 30,
   databases: [],
   droppableDatabases: [],
+  backups: true,
+  backupRepository: "volume",
+  backupFull: "0 3 * * 0",
+  backupDifferential: "0 3 * * 1-6",
+  backupDrill: "30 3 * * *",
+  backupCompression: "zst",
+  backupKeepDays: 14,
+  backupKeepFulls: 2,
+  backupGiveUpAt: 90,
+  keepBackupsOnDestroy: false,
+  recoverTo: "latest",
 };
 const AROUND: Surroundings = { stack: "dev", neonUrlIsSet: false, images: {} };
 
 const resolve = (raw: Partial<RawSettings> = {}, around: Partial<Surroundings> = {}) =>
   resolveSettings({ ...RAW, ...raw }, { ...AROUND, ...around });
+
+const all = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, i) => from + i).join(",");
 
 /** The message without its first line, which is the same for all. */
 function complaint(raw: Partial<RawSettings>): string {
@@ -125,6 +138,20 @@ describe("the settings that nobody changed", () => {
       migrations: undefined,
       seed: undefined,
       handover: undefined,
+      backups: {
+        folder: undefined,
+        plans: {
+          full: `0|3|${all(1, 31)}|${all(1, 12)}|0|0`,
+          diff: `0|3|${all(1, 31)}|${all(1, 12)}|1,2,3,4,5,6|0`,
+          drill: `30|3|${all(1, 31)}|${all(1, 12)}|${all(0, 6)}|0`,
+        },
+        compression: "zst",
+        keepDays: 14,
+        keepFulls: 2,
+        giveUpAt: 90,
+        keepOnDestroy: false,
+      },
+      recoverTo: "latest",
     });
   });
 
@@ -201,21 +228,35 @@ describe("bootstrap", () => {
     ["sample", true, "sample", true],
     ["neon", false, "neon", true],
     ["empty", true, "empty", true],
+    ["backup", true, "backup", true],
   ])("%s, with a URL in the environment: %s, is %s", (given, neonUrlIsSet, bootstrap, bootstrapChosen) => {
     expect(resolve({ bootstrap: given }, { neonUrlIsSet })).toMatchObject({ bootstrap, bootstrapChosen });
   });
 });
 
+const PLAN_RULE = 'give minute, hour, day, month and weekday as cron has them, for instance "0 3 * * 0", or never';
 const NAME_RULE = "use up to 41 small letters, digits and _, a letter first";
 
 describe("a wrong value is named with what it may be", () => {
   test.each<[Partial<RawSettings>, string]>([
-    [{ bootstrap: "neno" }, 'bootstrap is "neno": choose sample, neon, empty or auto'],
-    [{ bootstrap: "" }, 'bootstrap is "": choose sample, neon, empty or auto'],
+    [{ bootstrap: "neno" }, 'bootstrap is "neno": choose sample, neon, empty, backup or auto'],
+    [{ bootstrap: "" }, 'bootstrap is "": choose sample, neon, empty, backup or auto'],
     [
-      { bootstrap: "backup" },
-      'bootstrap is "backup": restoring a stack from a backup is not there yet. Use sample, neon or empty',
+      { bootstrap: "backup", backups: false },
+      "backups is false: a stack that begins from a backup goes on with them: true",
     ],
+    [
+      { backupRepository: "backups" },
+      'backupRepository is "backups": choose volume, or give the absolute path of a folder on Docker\'s machine',
+    ],
+    [{ backupFull: "daily" }, `backupFull is "daily": ${PLAN_RULE}`],
+    [{ backupDifferential: "61 * * * *" }, `backupDifferential is "61 * * * *": ${PLAN_RULE}`],
+    [{ backupDrill: "" }, `backupDrill is "": ${PLAN_RULE}`],
+    [{ backupCompression: "gz" }, 'backupCompression is "gz": choose zst or lz4'],
+    [{ backupKeepDays: -1 }, "backupKeepDays is -1: choose 0 to 3650"],
+    [{ backupKeepFulls: 0 }, "backupKeepFulls is 0: choose 1 to 1000"],
+    [{ backupGiveUpAt: 101 }, "backupGiveUpAt is 101: give per cent, 1 to 100"],
+    [{ recoverTo: "yesterday" }, 'recoverTo is "yesterday": choose latest, or give a time as 2026-11-22T10:00:00Z'],
     [{ database: "Sector" }, `database is "Sector": ${NAME_RULE}`],
     [{ database: "" }, `database is "": ${NAME_RULE}`],
     [{ database: "1st" }, `database is "1st": ${NAME_RULE}`],
@@ -261,7 +302,7 @@ describe("a wrong value is named with what it may be", () => {
 
   test("all of them at once, in the order of the settings", () => {
     expect(complaint({ bootstrap: "x", port: 1, memory: 1, cpus: 0, importJobs: 99 })).toMatchInlineSnapshot(`
-      "bootstrap is "x": choose sample, neon, empty or auto
+      "bootstrap is "x": choose sample, neon, empty, backup or auto
       port is 1: choose 1024 to 65535, or 0 for the default
       memory is 1: give MiB, at least 256
       cpus is 0: give a whole number, at least 1

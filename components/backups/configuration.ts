@@ -1,0 +1,53 @@
+/** pgBackRest's configuration file, the same in every container that reads or writes the repository. */
+import type { BackupSettings } from "../settings.ts";
+
+/** Where the volume with the backups is mounted. */
+export const STORE = "/var/lib/sectorwars-backups";
+/** Where pgBackRest writes, inside {@link STORE}; a folder of the host's is mounted here. */
+export const REPOSITORY = `${STORE}/repository`;
+
+/**
+ * The file's text. It holds the key, so it is a secret as a whole.
+ *
+ * archive-push-queue-max is left out on purpose: it drops WAL and counts it as archived.
+ * @param key what the repository is encrypted by.
+ */
+export function configuration(settings: BackupSettings, key: string): string {
+  const retention =
+    settings.keepDays > 0
+      ? { "repo1-retention-full-type": "time", "repo1-retention-full": settings.keepDays }
+      : { "repo1-retention-full-type": "count", "repo1-retention-full": settings.keepFulls };
+  return [
+    section("global", {
+      "repo1-path": REPOSITORY,
+      // Small files together: a database has thousands, and a folder may lie on a slow file system.
+      "repo1-bundle": "y",
+      "repo1-cipher-type": "aes-256-cbc",
+      "repo1-cipher-pass": key,
+      ...retention,
+      "compress-type": settings.compression,
+      // zstd's own default; lz4 has its only fast one.
+      "compress-level": settings.compression === "zst" ? 3 : 1,
+      // A backup that waits for the next checkpoint may wait a quarter of an hour.
+      "start-fast": "y",
+      "archive-async": "y",
+      "archive-timeout": 60,
+      "spool-path": "/var/spool/pgbackrest",
+      "lock-path": "/run/pgbackrest",
+      "log-level-file": "off",
+      "log-level-console": "warn",
+      "process-max": 2,
+    }),
+    section("global:archive-push", { "process-max": 1 }),
+    section("main", {
+      "pg1-path": "/var/lib/postgresql/data/pgdata",
+      "pg1-socket-path": "/var/run/postgresql",
+      "pg1-user": "postgres",
+    }),
+  ].join("\n");
+}
+
+const section = (name: string, options: Record<string, string | number>) =>
+  `[${name}]\n${Object.entries(options)
+    .map(([option, value]) => `${option}=${value}\n`)
+    .join("")}`;

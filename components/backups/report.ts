@@ -1,0 +1,316 @@
+/** What the backups' container tells of backups, archiving and the repository, and what is to be thought of it. */
+import { humanBytes } from "../import/progress.ts";
+
+/** A run that ended. Times are seconds since 1970. */
+export interface Run {
+  finished: number;
+  seconds: number;
+  label?: string;
+  bytes?: number;
+  error?: string;
+  /** What did not work beside the backup itself. */
+  warning?: string;
+  /** Of a drill. */
+  tables?: number;
+  rows?: number;
+}
+
+/** The last runs of a kind. */
+export interface Runs {
+  ok: Run | null;
+  /** Null unless the last one failed. */
+  failed: Run | null;
+  /** Seconds since which one is due that has not succeeded; 0 where none is. */
+  late: number;
+}
+
+/** One backup, as pgBackRest lists it. */
+export interface Backup {
+  label: string;
+  type: "full" | "diff" | "incr";
+  error: boolean | null;
+  archive: { start: string; stop: string };
+  lsn: { start: string; stop: string };
+  /** Seconds since 1970. */
+  timestamp: { start: number; stop: number };
+  info: { size: number; repository: { size: number; delta: number } };
+}
+
+/** The container's answer (images/database/backup.sh, `report`). */
+export interface BackupReport {
+  now: number;
+  info: { backup: Backup[]; db: { "system-id": string }[]; status: { code: number; message: string } }[] | null;
+  infoSaid: string;
+  full: Runs;
+  diff: Runs;
+  drill: Runs;
+  /** Kind and beginning of the run under way, or empty. */
+  running: string;
+  /** Null while the server does not answer. */
+  archiver: {
+    archived: number;
+    failed: number;
+    lastArchivedAt: number | null;
+    lastFailed: string | null;
+    lastFailedAt: number | null;
+    timeline: number;
+  } | null;
+  /** Of the data, also while its server is down; empty where there is none. */
+  systemIdentifier: string;
+  /** Seconds since 1970 up to which everything is in the repository; 0 where nothing was archived yet. */
+  archivedUntil: number;
+  /** Per cent of the data's disk at which WAL that cannot be archived is given up. */
+  giveUpAt: number;
+  /** WAL files that wait for being archived. */
+  waiting: number;
+  walBytes: number;
+  dataSize: number;
+  dataFree: number;
+  repositorySize: number;
+  repositoryFree: number;
+  repositoryBytes: number;
+  repositoryThere: boolean;
+  /** Whether anything was ever archived. */
+  begun: boolean;
+  /** Closed gaps: `from until first-file last-file label`, times in seconds since 1970. */
+  gaps: string[];
+  /** The first WAL file that was given up since the last full backup: `time file`, or empty. */
+  openGap: string;
+  /** `since timeline parent fork-position`, oldest first. */
+  timelines: string[];
+  /** Folders of former data beside today's. */
+  kept: string[];
+}
+
+/** Reads the container's answer. A system identifier has more digits than a JavaScript number: it stays a text. */
+export function parseReport(text: string): BackupReport {
+  return JSON.parse(text.replaceAll(/"system-id":\s*(\d+)/g, '"system-id":"$1"'));
+}
+
+/** All backups that are whole, oldest first. */
+export const backupsIn = (report: BackupReport): Backup[] =>
+  (report.info?.[0]?.backup ?? []).filter((backup) => backup.error !== true);
+
+/** A stretch of time that cannot be restored; seconds since 1970. */
+export interface Gap {
+  from: number;
+  until: number;
+}
+
+/** Which times can be restored; seconds since 1970. */
+export interface Range {
+  from: number;
+  to: number;
+  gaps: Gap[];
+}
+
+/** From the end of the oldest backup to the last change that is archived; undefined without a backup. */
+export function rangeOf(report: BackupReport): Range | undefined {
+  const oldest = backupsIn(report).find((backup) => backup.type === "full");
+  if (oldest === undefined) return undefined;
+  const gaps = report.gaps.map((line) => {
+    const [from = 0, until = 0] = line.split(" ").map(Number);
+    return { from, until };
+  });
+  const cut = Number(report.openGap.split(" ")[0] || Number.POSITIVE_INFINITY);
+  const archived = report.archiver === null || isFailing(report) ? report.archivedUntil : report.now;
+  return { from: oldest.timestamp.stop, to: Math.min(archived, cut), gaps };
+}
+
+/** Whether the last attempt at archiving failed. */
+export const isFailing = ({ archiver }: BackupReport): boolean =>
+  (archiver?.lastFailedAt ?? 0) > (archiver?.lastArchivedAt ?? 0) && archiver?.lastFailedAt != null;
+
+/** Everything that is wrong, most dangerous first, each with what is at risk or what to do. Empty when all is well. */
+export function troublesOf(report: BackupReport): string[] {
+  const troubles: string[] = [];
+  const { info } = report;
+  if (report.openGap) {
+    const [since, file] = report.openGap.split(" ");
+    troubles.push(
+      `WAL was given up (from ${file} on): nothing later than ${time(Number(since))} can be restored until a new full backup is ` +
+        `made, which happens by itself once the repository is back`,
+    );
+  }
+  if (report.begun && !report.repositoryThere) {
+    troubles.push(
+      `the repository is empty, missing or cannot be read${report.infoSaid ? ` (${report.infoSaid.trim()})` : ""}: bring it back, ` +
+        `or begin anew with npm run backup -- --begin-anew`,
+    );
+  } else if (info === null || report.infoSaid) {
+    troubles.push(`the repository cannot be read: ${report.infoSaid.trim() || "no answer"}`);
+  } else {
+    const status = info[0]?.status;
+    // 2 is a repository without a backup yet.
+    if (status && status.code !== 0 && status.code !== 2) {
+      troubles.push(`the repository cannot be used: ${status.message.slice(0, 200)}`);
+    }
+    if (report.full.ok && backupsIn(report).length === 0) {
+      troubles.push(
+        "the repository holds none of the backups that were made: nothing can be restored. Bring them back",
+      );
+    }
+    const foreign = foreignOwner(report);
+    if (foreign) troubles.push(`${foreign}: nothing is archived`);
+  }
+  if (isFailing(report)) troubles.push(waitingInWords(report));
+  for (const kind of ["full", "diff", "drill"] as const) {
+    const { failed, late } = report[kind];
+    if (failed) troubles.push(`the last ${NAMES[kind]} failed at ${time(failed.finished)}: ${failed.error}`);
+    else if (late > MAY_BE_LATE) troubles.push(`the ${NAMES[kind]} is due since ${duration(late)}, and was not made`);
+  }
+  return troubles;
+}
+
+/** Set where the repository belongs to another database than this one, in words. */
+export function foreignOwner({ info, systemIdentifier }: BackupReport): string | undefined {
+  const known = info?.[0]?.db.at(-1)?.["system-id"];
+  if (known === undefined || systemIdentifier === "" || known === systemIdentifier) return undefined;
+  return `the repository belongs to another database (${known}; this one is ${systemIdentifier})`;
+}
+
+/** What is at risk while archiving fails, the room that is left, and how long it lasts at the rate since it began. */
+function waitingInWords(report: BackupReport): string {
+  const { archivedUntil, waiting, walBytes, dataSize, dataFree, giveUpAt, now } = report;
+  const rate = (waiting * WAL_FILE) / Math.max(now - archivedUntil, 1);
+  const room = roomBeforeGivingUp(report);
+  const lasts = archivedUntil > 0 && rate > 0 ? `, about ${duration(room / rate)} at the present rate` : "";
+  const limit =
+    room > 0
+      ? `There is room for ${humanBytes(room)} more${lasts}, until ${giveUpAt} % of that disk are in use and archiving is given up`
+      : `${giveUpAt} % of that disk (${humanBytes(dataSize)}, ${humanBytes(dataFree)} free) are in use: archiving is given up`;
+  return (
+    `changes are not archived since ${time(archivedUntil)}, and would be lost with the database's disk: ${waiting} WAL files ` +
+    `wait there (${humanBytes(walBytes)}). ${limit}`
+  );
+}
+
+/** Seconds after which a run that has not ended is a trouble; a large database's takes hours. */
+const MAY_BE_LATE = 6 * 3600;
+
+/** Bytes of one file of the write-ahead log. */
+const WAL_FILE = 16 * 1024 * 1024;
+
+/** Bytes that may still be written to the data's disk before WAL that waits is given up. */
+export const roomBeforeGivingUp = ({ dataSize, dataFree, giveUpAt }: BackupReport): number =>
+  Math.max(dataFree - dataSize * (1 - giveUpAt / 100), 0);
+
+const NAMES = { full: "full backup", diff: "differential backup", drill: "drill" } as const;
+
+/** A moment, for people: UTC, to the second. */
+export const time = (seconds: number): string =>
+  seconds > 0 ? `${new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC` : "never";
+
+/** Seconds as people say them. */
+export function duration(seconds: number): string {
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} minutes`;
+  if (seconds < 172_800) return `${Math.round(seconds / 3600)} hours`;
+  return `${Math.round(seconds / 86_400)} days`;
+}
+
+/** What is there, in a line. */
+export function summaryOf(report: BackupReport): string {
+  const backups = backupsIn(report);
+  const last = backups.at(-1);
+  const range = rangeOf(report);
+  if (last === undefined || range === undefined) {
+    if (report.full.ok) return "none that can be read";
+    return report.running ? "the first one is being made" : "none yet; the first one follows by itself";
+  }
+  const drill = report.drill.ok ? `, proven by a drill at ${time(report.drill.ok.finished)}` : "";
+  const gaps = range.gaps.map((gap) => `, but not ${time(gap.from)} to ${time(gap.until)}`).join("");
+  return (
+    `${backups.length}, the last ${duration(report.now - last.timestamp.stop)} ago (${humanBytes(report.repositoryBytes)}); ` +
+    `any moment from ${time(range.from)} to ${range.to === report.now ? "now" : time(range.to)}${gaps}${drill}`
+  );
+}
+
+/** What monitoring wants to know; times are seconds since 1970, sizes bytes. */
+export interface BackupFigures {
+  /** Of each kind the last good run; null before the first one. */
+  last: Record<Kind, { finished: number; ageSeconds: number; seconds: number; bytes: number | null } | null>;
+  /** Kinds whose last run failed. */
+  failed: Kind[];
+  archiving: {
+    failing: boolean;
+    failures: number | null;
+    until: number;
+    waitingFiles: number;
+    walBytes: number;
+    roomBytes: number;
+    givenUp: boolean;
+  };
+  repository: { ok: boolean; bytes: number; freeBytes: number };
+}
+
+type Kind = "full" | "diff" | "drill";
+const KINDS: readonly Kind[] = ["full", "diff", "drill"];
+
+/** The figures of a report. */
+export function figuresIn(report: BackupReport): BackupFigures {
+  const last = (kind: Kind) => {
+    const run = report[kind].ok;
+    if (run === null) return null;
+    const { finished, seconds, bytes = null } = run;
+    return { finished, ageSeconds: report.now - finished, seconds, bytes };
+  };
+  return {
+    last: { full: last("full"), diff: last("diff"), drill: last("drill") },
+    failed: KINDS.filter((kind) => report[kind].failed),
+    archiving: {
+      failing: isFailing(report),
+      failures: report.archiver?.failed ?? null,
+      until: report.archivedUntil,
+      waitingFiles: report.waiting,
+      walBytes: report.walBytes,
+      roomBytes: roomBeforeGivingUp(report),
+      givenUp: report.openGap !== "",
+    },
+    repository: {
+      ok: report.repositoryThere && report.info?.[0]?.status.code === 0 && !report.infoSaid && !foreignOwner(report),
+      bytes: report.repositoryBytes,
+      freeBytes: report.repositoryFree,
+    },
+  };
+}
+
+/** The figures in Prometheus' text format. */
+export function figuresOf(report: BackupReport): string {
+  const { last, failed, archiving, repository } = figuresIn(report);
+  const lines: string[] = [];
+  const figure = (name: string, help: string, values: [string, number | null | undefined][]) => {
+    const known = values.filter((entry): entry is [string, number] => typeof entry[1] === "number");
+    if (known.length === 0) return;
+    lines.push(`# HELP sectorwars_backup_${name} ${help}`, `# TYPE sectorwars_backup_${name} gauge`);
+    for (const [labels, value] of known) lines.push(`sectorwars_backup_${name}${labels} ${value}`);
+  };
+  const one = (name: string, help: string, value: number | boolean | null | undefined) =>
+    figure(name, help, [["", typeof value === "boolean" ? Number(value) : value]]);
+  const each = (name: string, help: string, value: (kind: Kind) => number | undefined | null) =>
+    figure(
+      name,
+      help,
+      KINDS.map((kind) => [`{kind="${kind}"}`, value(kind)]),
+    );
+  one("report_time_seconds", "When these figures were read.", report.now);
+  each("last_success_time_seconds", "End of the last good run of a kind.", (kind) => last[kind]?.finished);
+  each("last_success_age_seconds", "Age of the last good run of a kind.", (kind) => last[kind]?.ageSeconds);
+  each("last_duration_seconds", "How long the last good run of a kind took.", (kind) => last[kind]?.seconds);
+  each("last_size_bytes", "What the last good run of a kind added to the repository.", (kind) => last[kind]?.bytes);
+  each("failed", "1 where the last run of a kind failed.", (kind) => Number(failed.includes(kind)));
+  one("archived_total", "WAL files archived.", report.archiver?.archived);
+  one("archive_failures_total", "Failed attempts at archiving a WAL file.", archiving.failures);
+  one("archive_failing", "1 while the last attempt at archiving failed.", archiving.failing);
+  one("archived_until_seconds", "Up to when everything is in the repository.", archiving.until);
+  one("wal_waiting_files", "WAL files that wait for being archived.", archiving.waitingFiles);
+  one("wal_bytes", "Size of pg_wal.", archiving.walBytes);
+  one("wal_room_bytes", "Room left for WAL that waits before it is given up.", archiving.roomBytes);
+  one("wal_given_up", "1 after WAL was given up, until a new full backup is made.", archiving.givenUp);
+  one("data_free_bytes", "Room left on the database's disk.", report.dataFree);
+  one("repository_free_bytes", "Room left on the repository's disk.", repository.freeBytes);
+  one("repository_bytes", "Size of the repository.", repository.bytes);
+  one("repository_ok", "1 while pgBackRest reads the repository and it is this database's.", repository.ok);
+  one("troubles", "How many things are wrong.", troublesOf(report).length);
+  return `${lines.join("\n")}\n`;
+}

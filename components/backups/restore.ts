@@ -1,0 +1,254 @@
+/** Restoring into a running stack: beside the data, checked, then exchanged by two renames in the same volume. */
+import { setTimeout as sleep } from "node:timers/promises";
+import type pg from "pg";
+import { containerState, DockerError, docker } from "../../lib/docker.ts";
+import { connect, literal } from "../../lib/postgres.ts";
+import { addressOf, type StackOutputs } from "../../lib/stack.ts";
+import { humanBytes } from "../import/progress.ts";
+import { namesFor } from "../server/naming.ts";
+import { inBackups } from "./console.ts";
+import type { BackupReport } from "./report.ts";
+import { position, type Way } from "./target.ts";
+
+const DATA = "/var/lib/postgresql/data";
+/** What the server is to do at its next start: images/database/start.sh. */
+const NOTE = `${DATA}/exchange`;
+/** Room that is left for the running server beside a restore, bytes: its log goes on growing meanwhile. */
+const ROOM_LEFT = 1024 ** 3;
+/** Days for which the former data is kept at least. */
+export const KEPT_DAYS = 7;
+/** Milliseconds to wait for the last WAL file to reach the repository. */
+const ARCHIVED_WITHIN_MS = 90_000;
+const STOP_SECONDS = 120;
+const READY_WITHIN_MS = 180_000;
+
+/** A moment as a part of names: 20261123T101500Z. */
+export const stampOf = (now: Date): string => now.toISOString().replaceAll(/[-:]|\.\d+/g, "");
+
+/** The moment that a stamp names; undefined for something else. */
+export function momentOf(stamp: string): Date | undefined {
+  const parts = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/.exec(stamp)?.slice(1);
+  if (parts === undefined) return undefined;
+  const [year, month, day, hour, minute, second] = parts;
+  return new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
+}
+
+/** What was found in the restored data. */
+export interface Restored {
+  folder: string;
+  tables: number;
+  rows: number;
+  /** Where the recovery ended in the write-ahead log. */
+  reached: bigint;
+}
+
+const superuser = (outputs: StackOutputs) => addressOf(outputs.urls.superuser ?? "");
+
+/**
+ * Makes sure that all that was written so far is in the repository, and that something comes after it: a recovery up to a
+ * time ends at the first commit behind it. Returns how far the log has come.
+ * @throws {Error} when the WAL does not get there in time.
+ */
+export async function archiveEverything(client: pg.Client): Promise<bigint> {
+  await client.query("SELECT pg_current_xact_id()");
+  const { rows } = await client.query<{ file: string; lsn: string }>(
+    "SELECT pg_walfile_name(lsn) AS file, lsn::text FROM pg_switch_wal() AS lsn",
+  );
+  const deadline = Date.now() + ARCHIVED_WITHIN_MS;
+  for (;;) {
+    const { rows: seen } = await client.query<{ there: boolean }>(
+      `SELECT coalesce(last_archived_wal, '') COLLATE "C" >= $1 AS there FROM pg_stat_archiver`,
+      [rows[0]?.file],
+    );
+    if (seen[0]?.there) return position(rows[0]?.lsn ?? "0/0");
+    if (Date.now() > deadline) {
+      throw new Error("what was written last does not reach the repository; npm run status tells why");
+    }
+    await sleep(200);
+  }
+}
+
+/** The roles' passwords as SQL: those of today, for data from a time that had others. Roles that were not there yet are left out. */
+function passwordsSql(outputs: StackOutputs): string {
+  const urls = [outputs.urls, ...Object.values(outputs.databaseUrls ?? {})].flatMap((each) => Object.values(each));
+  const roles = urls.map(addressOf);
+  const values = roles.map(({ user, password }) => `(${literal(user)}, ${literal(password)})`).join(", ");
+  return [
+    "SET log_min_error_statement = panic; SET log_min_duration_statement = -1; SET log_statement = none;",
+    `SELECT format('ALTER ROLE %I PASSWORD %L', rolname, password) FROM (VALUES ${values}) v (name, password)`,
+    "JOIN pg_roles ON rolname = name \\gexec\n",
+  ].join("\n");
+}
+
+const imageOf = async (container: string) => (await docker(["inspect", "-f", "{{.Image}}", container])).trim();
+
+/** Where the backups' container finds the repository: the same mounts serve the restore. */
+async function mountsOf(container: string): Promise<string[]> {
+  const format = '{{range .Mounts}}{{.Type}}|{{.Name}}|{{.Source}}|{{.Destination}}{{"\\n"}}{{end}}';
+  const mounts = (await docker(["inspect", "-f", format, container])).split("\n").filter(Boolean);
+  return mounts.flatMap((mount) => {
+    const [type, name, source, destination = ""] = mount.split("|");
+    if (!destination.startsWith("/var/lib/sectorwars-backups")) return [];
+    return ["-v", `${type === "volume" ? name : source}:${destination}:ro`];
+  });
+}
+
+/**
+ * Restores beside the running database, in a container of its own, and checks all of it.
+ * @throws {Error} with nothing left behind when the repository, the recovery or the check fails, or another restore runs.
+ */
+export async function restoreAside(outputs: StackOutputs, way: Way, stamp: string): Promise<Restored> {
+  const names = namesFor(outputs.stack);
+  const folder = `pgdata.next-${stamp}`;
+  const configuration = await docker(["exec", names.backups, "cat", "/run/pgbackrest.conf"]);
+  const args = [
+    ...["run", "--rm", "-i", "--init", "--name", `${names.backups}-restore`, "--network", "none"],
+    ...["--label", `sectorwars.stack=${outputs.stack}`],
+    ...["-e", `BACKUP_DATABASE=${superuser(outputs).database}`],
+    ...["-v", `${names.volume}:${DATA}`, ...(await mountsOf(names.backups))],
+    ...["--entrypoint", "sectorwars-backup", await imageOf(names.backups)],
+    ...["restore-aside", folder, ...way.args],
+  ];
+  try {
+    const said = await docker(args, { input: `${configuration}\n-- SQL --\n${passwordsSql(outputs)}` });
+    const count = (name: string) => Number(new RegExp(`^${name} (\\d+)$`, "m").exec(said)?.[1] ?? 0);
+    const reached = position(/^reached \d+ (\S+)$/m.exec(said)?.[1] ?? "0/0");
+    return { folder, tables: count("tables"), rows: count("rows"), reached };
+  } catch (error) {
+    if (!(error instanceof DockerError)) throw error;
+    if (/is already in use/.test(error.stderr))
+      throw new Error("Another restore is running. Wait for it, then try again.");
+    const said = error.stderr.split("\n").filter((line) => line.startsWith("error: "));
+    throw new Error(`Nothing was changed: ${said.join(" ").replaceAll("error: ", "") || error.stderr.trim()}`);
+  }
+}
+
+/**
+ * A restore is a second copy on the disk of the running database, which would stop if the disk became full.
+ * @throws {Error} that tells what is missing.
+ */
+export function checkRoom({ backup }: Way, { dataFree }: BackupReport): void {
+  if (dataFree >= backup.info.size + ROOM_LEFT) return;
+  throw new Error(
+    `Nothing was changed: the restored data takes ${humanBytes(backup.info.size)} beside the present one, and ` +
+      `${humanBytes(dataFree)} are free on its disk, of which ${humanBytes(ROOM_LEFT)} stay for the running server. Make room.`,
+  );
+}
+
+/** Removes what killed restores have left, and former data whose time is over. Returns what went. */
+export async function tidy(outputs: StackOutputs, now: Date): Promise<string[]> {
+  const container = `${namesFor(outputs.stack).backups}-restore`;
+  const state = await containerState(container);
+  if (state && !["created", "exited", "dead"].includes(state.status)) {
+    throw new Error("Another restore is running. Wait for it, then try again.");
+  }
+  if (state) await docker(["rm", "-f", container]);
+  const gone: string[] = [];
+  for (const folder of await keptFolders(outputs)) {
+    const [, kind, stamp = ""] = /^pgdata\.(next|before)-(.+)$/.exec(folder) ?? [];
+    const moment = momentOf(stamp);
+    if (moment === undefined) continue;
+    const overdue = now.getTime() - moment.getTime() > KEPT_DAYS * 86_400_000;
+    if (kind === "next" || overdue) gone.push(folder);
+  }
+  if (gone.length > 0) await alone(outputs, `cd ${DATA} && rm -rf ${gone.join(" ")}`);
+  return gone;
+}
+
+/** Folders of former data in the stack's volume. */
+export async function keptFolders(outputs: StackOutputs): Promise<string[]> {
+  const said = await inVolume(outputs, `cd ${DATA} && ls -d pgdata.* 2>/dev/null || :`);
+  return said.split("\n").filter((folder) => /^pgdata\.[\w-]+$/.test(folder));
+}
+
+/**
+ * Runs a line of shell on the stack's volume, alone among those who use this, and never while the server has an exchange
+ * before it: a folder that is cleared away in that moment would be half of the next data.
+ * @throws {Error} while an exchange is under way.
+ */
+async function alone(outputs: StackOutputs, line: string): Promise<void> {
+  const said = await inVolume(
+    outputs,
+    `exec 9>>${DATA}/restore.lock && flock 9 && if [ -e ${NOTE} ]; then echo busy; else ${line}; fi`,
+  );
+  if (said.trim() === "busy") {
+    throw new Error(
+      `Another restore is about to exchange the data. Wait for it; where it was killed, end it: docker restart ${outputs.container}`,
+    );
+  }
+}
+
+/** Runs a line of shell on the stack's volume, whether its server runs or not. */
+async function inVolume(outputs: StackOutputs, line: string): Promise<string> {
+  const { volume } = namesFor(outputs.stack);
+  const image = await imageOf(outputs.container);
+  return docker([
+    "run",
+    "--rm",
+    "--network",
+    "none",
+    "-v",
+    `${volume}:${DATA}`,
+    "--entrypoint",
+    "sh",
+    image,
+    "-c",
+    line,
+  ]);
+}
+
+/**
+ * Puts a folder of the volume in the place of the data, which is kept under another name. The server does the exchange itself
+ * when it starts, so that one which is cut short is ended by the next start.
+ */
+export async function exchange(outputs: StackOutputs, folder: string, kept: string): Promise<void> {
+  await alone(
+    outputs,
+    `[ -d ${DATA}/${folder} ] && [ ! -e ${DATA}/${kept} ] && echo "${folder} ${kept} $(date +%s)" >${NOTE}.partial && mv ${NOTE}.partial ${NOTE}`,
+  );
+  await docker(["restart", "-t", String(STOP_SECONDS), outputs.container]);
+  // Roles of another time may have other passwords; over the socket the operating system's user is proof enough.
+  await waitForSocket(outputs);
+  await docker(["exec", "-i", "-u", "postgres", outputs.container, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1"], {
+    input: passwordsSql(outputs),
+  });
+  await (await connect(superuser(outputs), { patienceMs: READY_WITHIN_MS })).end();
+  const folders = await keptFolders(outputs);
+  if (folders.includes(folder) || !folders.includes(kept)) {
+    throw new Error(`The data was not exchanged; docker logs ${outputs.container} tells why.`);
+  }
+}
+
+async function waitForSocket({ container }: StackOutputs): Promise<void> {
+  const deadline = Date.now() + READY_WITHIN_MS;
+  for (;;) {
+    try {
+      await docker(["exec", "-u", "postgres", container, "psql", "-X", "-q", "-c", ""]);
+      return;
+    } catch (error) {
+      if (Date.now() > deadline) throw error;
+      await sleep(300);
+    }
+  }
+}
+
+/** After an exchange: the timeline is noted, and a full backup of what is there now is asked for. */
+export async function goOn(stack: string): Promise<void> {
+  await inBackups(stack, "note-timeline");
+  await inBackups(stack, "want-full");
+}
+
+/**
+ * Prepares the repository for a restore. Returns how far the log has come; undefined where the server does not answer, which is
+ * a reason to restore, and none to refuse.
+ * @throws {Error} when the log does not reach the repository.
+ */
+export async function settle(outputs: StackOutputs): Promise<bigint | undefined> {
+  const client = await connect(superuser(outputs), { patienceMs: 5000 }).catch(() => undefined);
+  if (client === undefined) return undefined;
+  try {
+    return await archiveEverything(client);
+  } finally {
+    await client.end();
+  }
+}

@@ -1,0 +1,159 @@
+/** What to restore to: times as people write them, and the backup and timeline that lead there. */
+import * as chrono from "chrono-node";
+import { type Backup, type BackupReport, backupsIn, foreignOwner, rangeOf, time } from "./report.ts";
+
+/** What somebody wants back. */
+export type Target =
+  | { kind: "latest" }
+  | { kind: "backup"; label: string }
+  | { kind: "time" /** Seconds since 1970. */; at: number };
+
+/** As machines write it: with fractions, which the reader of people's words takes for milliseconds whatever their number. */
+const ISO = /^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)?$/i;
+const LABEL = /^\d{8}-\d{6}F(_\d{8}-\d{6}[DI])?$/;
+
+/**
+ * Reads `latest`, a backup's label, or a time as people write it ("2026-11-22 10:00", "10 minutes ago", "yesterday 18:00").
+ * A time without a zone is one of this machine's.
+ * @throws {Error} for what cannot be a moment in the past.
+ */
+export function parseTarget(text: string, now: Date): Target {
+  const wanted = text.trim();
+  if (wanted === "latest") return { kind: "latest" };
+  if (LABEL.test(wanted)) return { kind: "backup", label: wanted };
+  const at = isoTime(wanted) ?? wordsTime(text, wanted, now);
+  if (Number.isNaN(at.getTime())) throw new Error(`"${text}" is no time`);
+  if (at > now) throw new Error(`"${text}" is ${at.toISOString()}, which is yet to come`);
+  return { kind: "time", at: at.getTime() / 1000 };
+}
+
+function isoTime(text: string): Date | undefined {
+  const [, day, hour, zone = ""] = ISO.exec(text) ?? [];
+  if (day === undefined) return undefined;
+  const offset = /^(z|utc)$/i.test(zone)
+    ? "Z"
+    : zone.replace(/^([+-]\d\d):?(\d\d)?$/, (_all, h, m) => `${h}:${m ?? "00"}`);
+  return new Date(`${day}T${hour}${offset}`);
+}
+
+function wordsTime(text: string, wanted: string, now: Date): Date {
+  const [found, ...more] = chrono.parse(wanted, { instant: now });
+  // A time that was understood in part is a time that was misunderstood.
+  if (found === undefined || more.length > 0 || found.end || found.text.length !== wanted.length) {
+    throw new Error(
+      `"${text}" is no time. Write, for instance, "2026-11-22 10:00", "2026-11-22 10:00 UTC", "10 minutes ago", ` +
+        `"yesterday 18:00", latest, or a backup's label (npm run backup -- --list)`,
+    );
+  }
+  if (!found.start.isCertain("hour")) throw new Error(`"${text}" is a day; say the time too: "${text} 18:00"`);
+  return found.start.date();
+}
+
+/** How to get to a target. */
+export interface Way {
+  backup: Backup;
+  /** The timeline that was the server's own at the time. */
+  timeline: number;
+  /** pgBackRest's arguments. */
+  args: string[];
+}
+
+interface Timeline {
+  since: number;
+  id: number;
+  parent: number;
+  /** Where it left its parent. */
+  fork: bigint;
+}
+
+/** A position in the write-ahead log, `1/2A000028`, as a number. */
+export function position(lsn: string): bigint {
+  const [high = "0", low = "0"] = lsn.split("/");
+  return (BigInt(`0x${high}`) << 32n) + BigInt(`0x${low}`);
+}
+
+const timelineOf = (backup: Backup) => Number.parseInt(backup.archive.start.slice(0, 8), 16);
+
+/**
+ * The newest backup from which the target is reached. After a restore the server goes on along a new timeline, and what it
+ * left behind stays in the repository: a moment is looked for on the timeline that was in use at that moment.
+ * @throws {Error} with the range there is, when the target is outside of it.
+ */
+export function wayTo(target: Target, report: BackupReport): Way {
+  refuseForeign(report);
+  const range = rangeOf(report);
+  if (range === undefined) throw new Error("There is no backup yet, so nothing can be restored.");
+  const backups = backupsIn(report);
+  if (target.kind === "backup") {
+    const backup = backups.find(({ label }) => label === target.label);
+    if (backup === undefined) {
+      throw new Error(`There is no backup ${target.label}. There are: ${backups.map(({ label }) => label).join(", ")}`);
+    }
+    const args = [`--set=${backup.label}`, "--type=immediate", "--target-action=promote"];
+    return {
+      backup,
+      timeline: timelineOf(backup),
+      args: [...args, "--recovery-option=recovery_target_timeline=current"],
+    };
+  }
+  if (target.kind === "time") refuseOutside(target.at, range, report);
+  if (target.kind === "latest" && report.openGap) {
+    throw new Error(`The last change cannot be restored. ${rangeInWords(report)}`);
+  }
+  const timelines = report.timelines.map(parseTimeline);
+  const moment = target.kind === "time" ? target.at : report.now;
+  const timeline = timelines.findLast(({ since }) => since <= moment) ?? timelines[0];
+  const current = target.kind === "latest" ? report.archiver?.timeline : undefined;
+  const id = current ?? timeline?.id ?? timelineOf(backups.at(-1) as Backup);
+  const leading = backups.filter(
+    (backup) => (target.kind === "latest" || backup.timestamp.stop <= target.at) && leadsTo(id, backup, timelines),
+  );
+  const backup = leading.at(-1);
+  if (backup === undefined) throw new Error(`No backup leads to that time. ${rangeInWords(report)}`);
+  const common = [`--set=${backup.label}`, `--target-timeline=${id}`];
+  if (target.kind === "latest") return { backup, timeline: id, args: [...common, "--type=default"] };
+  const stamp = new Date(target.at * 1000).toISOString().replace("T", " ").replace("Z", "+00");
+  return { backup, timeline: id, args: [...common, "--type=time", `--target=${stamp}`, "--target-action=promote"] };
+}
+
+/** @throws {Error} where the repository is another database's. */
+export function refuseForeign(report: BackupReport): void {
+  const foreign = foreignOwner(report);
+  if (foreign) throw new Error(`Nothing is restored from there: ${foreign}.`);
+}
+
+/** Whether a backup lies on a timeline or on what the timeline branched off. */
+function leadsTo(id: number, backup: Backup, timelines: readonly Timeline[]): boolean {
+  let limit: bigint | undefined;
+  // A timeline's number is greater than its parent's, so this ends.
+  for (let at: number | undefined = id; at !== undefined && at > 0; ) {
+    if (timelineOf(backup) === at) return limit === undefined || position(backup.lsn.stop) <= limit;
+    const known: Timeline | undefined = timelines.find((timeline) => timeline.id === at);
+    limit = known?.fork;
+    at = known && known.parent < at ? known.parent : undefined;
+  }
+  return false;
+}
+
+function parseTimeline(line: string): Timeline {
+  const [since, id, parent, fork] = line.split(" ");
+  return { since: Number(since), id: Number(id), parent: Number(parent), fork: position(fork ?? "0/0") };
+}
+
+function refuseOutside(
+  at: number,
+  range: { from: number; to: number; gaps: { from: number; until: number }[] },
+  report: BackupReport,
+) {
+  const inGap = range.gaps.find((gap) => at > gap.from && at < gap.until);
+  if (at >= range.from && at <= range.to && !inGap) return;
+  throw new Error(`${time(at)} cannot be restored. ${rangeInWords(report)}`);
+}
+
+/** Which times there are. */
+export function rangeInWords(report: BackupReport): string {
+  const range = rangeOf(report);
+  if (range === undefined) return "There is no backup yet.";
+  const gaps = range.gaps.map((gap) => `, but for ${time(gap.from)} to ${time(gap.until)}`).join("");
+  return `Any moment from ${time(range.from)} to ${time(range.to)} can be restored${gaps}.`;
+}

@@ -1,0 +1,67 @@
+-- Writes down what every table of a database holds, by psql with the variable `role`: `alone` where nobody writes, else
+-- `leading` in one database and `following` in all others at the same time, for one point of the write-ahead log, exactly,
+-- while others write. `point` is the name of the restore point that the leading session makes.
+--
+-- The tables are locked against writers for the one moment in which the restore point is made and the snapshot is taken:
+-- what is committed before the point is in the snapshot, and what comes later in neither. The sessions wait for one another:
+-- the point is made when all have locked, and no lock goes before its session has a snapshot. The lock goes with the savepoint;
+-- the snapshot stays, and the counting is done in it. The lock is given up after less than PostgreSQL's deadlock_timeout
+-- (1 s), so that no transaction of others is ever ended for it.
+\set ON_ERROR_STOP on
+\set QUIET on
+\pset format unaligned
+\pset tuples_only on
+\pset fieldsep '\t'
+SET timezone = 'UTC';
+SET datestyle = 'iso, ymd';
+SET intervalstyle = 'postgres';
+SET extra_float_digits = 1;
+SET bytea_output = 'hex';
+SET search_path = '';
+
+-- Ordinary tables and partitions. Unlogged ones are empty after any recovery; views are made of the others.
+\set tables_sql 'SELECT string_agg(c.oid::regclass::text, '', ONLY '' ORDER BY c.oid::regclass::text) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = ''r'' AND c.relpersistence = ''p'' AND n.nspname !~ ''^pg_'' AND n.nspname <> ''information_schema'''
+SELECT coalesce((:tables_sql), '') AS tables \gset
+SELECT :'tables' <> '' AS any, :'role' <> 'alone' AS together, :'role' = 'leading' AS leading \gset
+
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+\if :any
+-- Held to the end: nobody may empty or rewrite a table in the meantime.
+SET LOCAL lock_timeout = '700ms';
+LOCK TABLE ONLY :tables IN ACCESS SHARE MODE;
+\endif
+\if :together
+SAVEPOINT gentle;
+\if :any
+SET LOCAL statement_timeout = '700ms';
+LOCK TABLE ONLY :tables IN SHARE MODE;
+\endif
+\set met `sectorwars-backup meet :'role'`
+\if :met
+\else
+\warn the tables of another database could not be locked
+SELECT 1/0;
+\endif
+\if :leading
+SELECT pg_catalog.pg_create_restore_point(:'point') AS lsn \gset
+\! touch "$MEETING/made"
+\else
+-- Whatever it is, it takes the snapshot.
+SELECT 1 AS lsn \gset
+\endif
+ROLLBACK TO SAVEPOINT gentle;
+\endif
+-- A table that was made in between is in the snapshot, but was not locked.
+SELECT coalesce((:tables_sql), '') IS DISTINCT FROM :'tables' AS changed \gset
+\if :changed
+\warn a table was made or dropped meanwhile
+SELECT 1/0;
+\endif
+SELECT format(
+  'SELECT %L, count(*), coalesce(sum(hashtextextended(r, 0)::numeric), 0) || '' '' || coalesce(sum(hashtextextended(r, 20231)::numeric), 0) '
+  'FROM (SELECT t::text AS r FROM ONLY %s t OFFSET 0) x', current_database() || ' ' || c.oid::regclass, c.oid::regclass)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+ORDER BY c.oid::regclass::text COLLATE "C"
+\gexec
+COMMIT;

@@ -1,0 +1,447 @@
+/**
+ * Backups, drills and recovery, on one stack: what a person would do on the day that something is lost. With BACKUPS=all in
+ * the environment also the rarer faults, and the longer ways.
+ */
+import { rm, stat } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { keyFile, readKeyFile } from "../../components/backups/key-file.ts";
+import { archiveEverything } from "../../components/backups/restore.ts";
+import { makeRestorePoint } from "../../components/backups/restore-point.ts";
+import { docker } from "../../lib/docker.ts";
+import { BackedUp, REPOSITORY, until, Writer } from "./backed-up.ts";
+import { TestStack } from "./test-stack.ts";
+
+const ALL = process.env.BACKUPS === "all";
+
+let stack: TestStack;
+let key: string;
+const SETTINGS = {
+  bootstrap: "empty",
+  memory: "512",
+  backups: "true",
+  // What is due is due when a test says so.
+  backupFull: "never",
+  backupDifferential: "never",
+  backupDrill: "never",
+};
+
+let backed: BackedUp;
+const command = (name: string, ...args: string[]) => backed.command(name, ...args);
+const succeed = (name: string, ...args: string[]) => backed.succeed(name, ...args);
+const inside = (line: string) => backed.inside(line);
+const report = () => backed.report();
+const value = (sql: string) => backed.value(sql);
+const fulls = async () => ((await report()).info?.[0]?.backup ?? []).filter(({ type }) => type === "full").length;
+
+beforeAll(async () => {
+  stack = await TestStack.make(SETTINGS);
+  backed = new BackedUp(stack);
+  await stack.up();
+  key = (await readKeyFile(keyFile(stack.name, stack.env)))?.key ?? "";
+  await stack.as("owner", (client) =>
+    client.query(`
+      CREATE TABLE ledger (n int PRIMARY KEY, at timestamptz DEFAULT clock_timestamp());
+      CREATE TABLE "odd ""name" (x numeric, note text);
+      INSERT INTO "odd ""name" SELECT i / 7.0, md5(i::text) FROM generate_series(1, 20000) i`),
+  );
+  await stack.as("superuser", (client) => client.query("CREATE DATABASE further"));
+  await docker([
+    ...["exec", "-u", "postgres", stack.names.backups],
+    ...["psql", "-d", "further", "-c", "CREATE TABLE worlds AS SELECT 1 AS n"],
+  ]);
+  await until("the first full backup", async () => (await report()).full.ok !== null, 120);
+});
+afterAll(() => stack.end());
+
+describe("a stack with backups", () => {
+  test("makes its first full backup by itself, encrypted", async () => {
+    const { info, full } = await report();
+    expect(info?.[0]?.backup[0]).toMatchObject({ type: "full", error: false });
+    expect(full.ok).toMatchObject({ recorded: true });
+    // The beginning of whatever OpenSSL encrypts with a passphrase.
+    const heads = await inside(
+      `cd ${REPOSITORY} && for f in $(find archive backup -type f -size +16c); do head -c 8 "$f"; echo; done`,
+    );
+    expect(new Set(heads.trim().split("\n"))).toEqual(new Set(["Salted__"]));
+  });
+
+  test("shows its key to nobody: not in inspect, ps, logs or the state, only in a file of its owner's", async () => {
+    expect(key).toMatch(/^[0-9a-f]{64}$/);
+    expect((await stat(keyFile(stack.name, stack.env))).mode & 0o777).toBe(0o600);
+    const { container, backups } = stack.names;
+    const shown = await Promise.all([
+      docker(["inspect", container, backups]),
+      docker(["logs", container]),
+      docker(["logs", backups]),
+      docker(["exec", container, "sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' ' '"]),
+      docker(["exec", backups, "sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' ' '"]),
+      docker(["history", "--no-trunc", `${stack.names.image}:15`]),
+      stack.stateText(),
+      inside("sectorwars-backup report"),
+    ]);
+    for (const text of shown) expect(text).not.toContain(key);
+    expect((await inside("cat /run/pgbackrest.conf")).includes(key)).toBe(true);
+    expect(await inside("stat -c '%a %U' /run/pgbackrest.conf /etc/pgbackrest/pgbackrest.conf")).toBe(
+      "600 root\n600 postgres\n",
+    );
+  });
+
+  test("reads the data only, and has no network", async () => {
+    await expect(inside("touch /var/lib/postgresql/data/x")).rejects.toThrow("Read-only file system");
+    expect((await inside("cat /proc/net/dev")).match(/^ *\w+:/gm)).toEqual([expect.stringContaining("lo:")]);
+  });
+
+  test.runIf(ALL)("a second up changes nothing, a refresh finds no drift", async () => {
+    await stack.up("--expect-no-changes");
+    await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
+  });
+
+  test.runIf(ALL)("a key file that was lost comes back the same", async () => {
+    const file = keyFile(stack.name, stack.env);
+    await rm(file);
+    expect(await succeed("status")).toContain("backups ");
+    await stack.succeed("refresh", "--yes", "--stack", stack.name);
+    await stack.up();
+    expect((await readKeyFile(file))?.key).toBe(key);
+    expect((await stat(file)).mode & 0o777).toBe(0o600);
+  });
+
+  test("status and doctor tell of it, and of a key that is nowhere else until somebody says otherwise", async () => {
+    const before = await succeed("status");
+    expect(before).toMatch(/backups {5}1, the last \d+ \w+ ago/);
+    expect(before).toContain(
+      `key         only on this machine: copy ${keyFile(stack.name, stack.env)} to a safe place`,
+    );
+    expect(await succeed("doctor")).toContain("ok     Key to the backups: only here");
+    await succeed("backup", "--key-is-safe");
+    const { backups } = JSON.parse(await succeed("status", "--json"));
+    expect(backups).toMatchObject({ troubles: [], keyIsSafe: true });
+    expect(backups.figures).toMatchObject({
+      last: { full: { seconds: expect.any(Number), ageSeconds: expect.any(Number) }, diff: null, drill: null },
+      failed: [],
+      archiving: { failing: false, failures: expect.any(Number), givenUp: false },
+      repository: { ok: true },
+    });
+    expect(backups.figures.last.full.bytes).toBeGreaterThan(1_000_000);
+  });
+});
+
+describe("under a running writer", () => {
+  test("a backup and a drill are exact; what was dropped comes back; undone, everything is as before", async () => {
+    const writer = new Writer(stack, 1);
+    await sleep(500);
+    expect(await succeed("backup")).toMatch(/F_\d{8}-\d{6}D: [\d.]+ \w+ in \d+ s/);
+    const drill = JSON.parse(await succeed("drill", "--json"));
+    expect(drill).toMatchObject({ run: "drill", result: "ok", tables: 4 });
+    expect(drill.rows).toBeGreaterThan(20_000);
+
+    await sleep(1500);
+    const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client));
+    expect(point?.command).toBe(`npm run restore -- --to ${point?.at} --stack ${stack.name}`);
+    const moment = new Date(point?.at ?? "");
+    await sleep(1500);
+    await stack.as("owner", (client) => client.query('DROP TABLE "odd ""name"'));
+    const dry = await succeed("restore", "--to", moment.toISOString(), "--dry-run");
+    expect(dry).toContain("A dry run: nothing was changed.");
+    const text = await succeed("restore", "--to", moment.toISOString());
+    const all = await writer.stop();
+    expect(text).toContain("4 tables");
+    const rows = await backed.written();
+    // A commit that was acknowledged before the moment was made before it. The writer went on after the exchange.
+    for (const n of writer.before(moment.getTime())) expect(rows, `row ${n}`).toContain(n);
+    expect(
+      await value(
+        `SELECT count(*)::int FROM ledger WHERE at > '${moment.toISOString()}' AND at < '${moment.toISOString()}'::timestamptz + '2 s'`,
+      ),
+    ).toBe(0);
+    expect(await value('SELECT count(*)::int FROM "odd ""name"')).toBe(20_000);
+    expect(await value("SELECT count(*)::int FROM pg_extension WHERE extname = 'amcheck'")).toBe(0);
+    await stack.succeed("preview", "--expect-no-changes", "--stack", stack.name);
+
+    const undo = /restore -- --undo (\w+)/.exec(text)?.[1] ?? "";
+    expect(await succeed("restore", "--undo", undo)).toContain("The data is as it was before the restore.");
+    const back = await backed.written();
+    const exchanged = Math.max(...back);
+    for (const n of all.filter((n) => n <= exchanged)) expect(back, `row ${n}`).toContain(n);
+    expect(back.size).toBeGreaterThan(writer.before(moment.getTime()).length);
+    expect(await value(`SELECT to_regclass('"odd ""name"') IS NULL`)).toBe(true);
+    expect((await command("restore", "--undo", "20200101T000000Z")).text).toContain(
+      "There is no data kept of 20200101T000000Z. There is:",
+    );
+  });
+
+  test("and backups go on along the new timeline by themselves", async () => {
+    await until(
+      "a full backup after the restore",
+      async () => {
+        const { full, running } = await report();
+        return (
+          running === "" &&
+          full.failed === null &&
+          (await inside("ls /var/lib/sectorwars-backups/state")).includes("full.wanted") === false
+        );
+      },
+      120,
+    );
+    expect(await fulls()).toBeGreaterThanOrEqual(2);
+    expect(JSON.parse(await succeed("drill", "--json"))).toMatchObject({ result: "ok", tables: 3 });
+  });
+
+  test.runIf(ALL)("the server is killed while the data is exchanged: the next start ends it", async () => {
+    const before = await value("SELECT count(*)::int FROM ledger");
+    const { names } = stack;
+    await docker(["kill", names.container]);
+    const inVolume = (line: string) =>
+      docker(["run", "--rm", "-v", `${names.volume}:/v`, "--entrypoint", "sh", `${names.image}:15`, "-c", line]);
+    // The first of the two renames is done, the second is not.
+    await inVolume(
+      "cd /v && echo pgdata.next-x pgdata.before-x 1 >exchange && mv pgdata pgdata.before-x && cp -a pgdata.before-x pgdata.next-x",
+    );
+    await docker(["start", names.container]);
+    expect(await value("SELECT count(*)::int FROM ledger")).toBe(before);
+    expect(await inVolume("ls /v")).not.toMatch(/exchange|pgdata.next/);
+    // Without a note, a missing folder is no reason for a new cluster.
+    await docker(["stop", names.container]);
+    await inVolume("mv /v/pgdata /v/pgdata.x; rm -rf /v/pgdata.before-*");
+    await docker(["start", names.container]);
+    await until(
+      "the refusal",
+      async () =>
+        (
+          await docker(["logs", "--tail", "5", names.container]).then(() =>
+            docker(["inspect", "-f", "{{.RestartCount}}", names.container]),
+          )
+        ).trim() !== "0",
+    );
+    await docker(["stop", names.container]);
+    await inVolume("mv /v/pgdata.x /v/pgdata");
+    await docker(["start", names.container]);
+    expect(await value("SELECT count(*)::int FROM ledger")).toBe(before);
+  });
+});
+
+describe("what cannot be", () => {
+  test.each([
+    ["2001-01-01 10:00 UTC", /2001-01-01 10:00:00 UTC cannot be restored\. Any moment from .* to .* can be restored/],
+    ["sometime", /"sometime" is no time\. Write, for instance, "2026-11-22 10:00"/],
+    ["20010101-000000F", /There is no backup 20010101-000000F\. There are: \d{8}-\d{6}F/],
+  ])("restoring to %s says what can", async (to, message) => {
+    const said = await command("restore", "--to", to);
+    expect(said.code).toBe(1);
+    expect(said.text).toMatch(message);
+  });
+
+  test("two backups at once: the second says what is going on, the first is whole", async () => {
+    const first = command("backup", "--full");
+    await until("the first run", async () => (await report()).running !== "");
+    const second = await command("backup");
+    expect(second.code).toBe(1);
+    expect(second.text).toMatch(/error: a run is under way \(full, for \d+ s\); wait for it/);
+    expect((await first).code).toBe(0);
+  });
+
+  test.runIf(ALL)("two restores at once: one goes through, the other says so", async () => {
+    const both = await Promise.all([command("restore", "--to", "latest"), command("restore", "--to", "latest")]);
+    expect(both.map(({ code }) => code).sort()).toEqual([0, 1]);
+    expect(both.find(({ code }) => code === 1)?.text).toMatch(/Another restore is (running|about to exchange)/);
+    await until(
+      "the backup after it",
+      async () => !(await inside("ls /var/lib/sectorwars-backups/state")).includes("full.wanted"),
+      90,
+    );
+  });
+
+  test.runIf(ALL)("a backup that is killed leaves no lock", async () => {
+    const killed = command("backup", "--full");
+    await until("the run", async () => (await report()).running !== "");
+    await inside("cd /proc && for p in [0-9]*; do grep -qs pgbackrest $p/comm && kill -9 $p; done; true");
+    expect((await killed).code).toBe(1);
+    expect(await succeed("backup", "--full")).toMatch(/\d{8}-\d{6}F: /);
+  });
+});
+
+/** A line of shell that changes one byte of a file, whatever it is. */
+const flip = (file: string, at: number) =>
+  `old=$(od -An -tu1 -j ${at} -N 1 ${file} | tr -d ' '); ` +
+  `printf "\\\\$(printf %o $((255 - old)))" | dd of=${file} bs=1 seek=${at} conv=notrunc`;
+
+describe("damage", () => {
+  /** Harms the repository, sees what a drill makes of it, and mends it. */
+  const damaged = async (harm: string): Promise<string> => {
+    await inside(`rm -rf /tmp/whole && cp -a ${REPOSITORY} /tmp/whole && cd ${REPOSITORY} && ${harm}`);
+    try {
+      const said = await command("drill");
+      expect(said.code).toBe(1);
+      expect((await report()).drill.failed).not.toBeNull();
+      expect((await command("status")).code).toBe(1);
+      return said.text;
+    } finally {
+      await inside(`cd ${REPOSITORY} && cp -a /tmp/whole/. .`);
+      await succeed("drill");
+    }
+  };
+  const newest = `$(ls -d backup/main/*F | tail -1)`;
+
+  test("a table that is not as it was recorded fails the drill, whichever database it is in", async () => {
+    const records = "/var/lib/sectorwars-backups/state/records";
+    await inside(`cd ${records}; cp -a . /tmp/records; sed -i 's/^\\(further public.worlds\t\\)1\t/\\12\t/' *`);
+    expect((await command("drill")).text).toContain(
+      "error: the drill failed: tables differ from what the database held when the backup was made: further public.worlds",
+    );
+    await inside(`cp -a /tmp/records/. ${records}`);
+  });
+
+  test("a flipped byte in a backup fails the drill, in status too", async () => {
+    const harm = `f=${newest}/bundle/1; ${flip("$f", 4000)}`;
+    expect(await damaged(harm)).toMatch(/verify finds damage: .*status: invalid/);
+  });
+
+  test.runIf(ALL).each([
+    ["a truncated backup", `f=${newest}/bundle/1; truncate -s 5000 $f`, /verify finds damage/],
+    [
+      "a flipped byte in a manifest",
+      `f=${newest}/backup.manifest; ${flip("$f", 900)}; cp ${newest}/backup.manifest ${newest}/backup.manifest.copy`,
+      /verify finds damage|ERROR/,
+    ],
+    [
+      "a missing WAL file",
+      `rm $(ls archive/main/15-1/*/*-*.zst | tail -2 | head -1)`,
+      /verify finds damage|ERROR|FATAL/,
+    ],
+  ])("%s fails the drill, in status too", async (_name, harm, words) => {
+    expect(await damaged(harm)).toMatch(words);
+  });
+
+  test.runIf(ALL)("a wrong key fails the drill", async () => {
+    await inside("sed -i 's/^repo1-cipher-pass=.*/repo1-cipher-pass=another/' /etc/pgbackrest/pgbackrest.conf");
+    try {
+      expect((await command("drill")).text).toMatch(/error: the drill failed: .*(crypt|cipher|no backup to be read)/i);
+    } finally {
+      await docker(["restart", stack.names.backups]);
+    }
+    expect(await succeed("drill")).toContain("all as recorded");
+  });
+
+  const inArchive: [string, string, RegExp][] = [
+    // pgBackRest decompresses it without a word; PostgreSQL would take the nonsense for the end of the log.
+    ["a flipped byte in", flip("$f", 2000), /is damaged in the repository|could not restore file/],
+    ["a hole instead of", "rm $f", /is missing in the repository|could not restore file/],
+  ];
+  test.each(inArchive.slice(0, ALL ? 2 : 1))(
+    "%s archived WAL never ends a recovery early: nothing is changed",
+    async (_name, harm, words) => {
+      await stack.as("owner", (client) =>
+        client.query(
+          "CREATE TABLE IF NOT EXISTS late (x text); INSERT INTO late SELECT md5(i::text) FROM generate_series(1, 500) i",
+        ),
+      );
+      const file = await value("SELECT pg_walfile_name(pg_switch_wal())");
+      await until("the archive", async () => (await report()).waiting === 0);
+      await inside(
+        `cd ${REPOSITORY}; f=$(ls archive/main/15-1/*/${file}-*); echo $f >/tmp/which; cp -a $f /tmp/keep; ${harm}`,
+      );
+      try {
+        const said = await command("restore", "--to", "latest");
+        expect(said.code).toBe(1);
+        expect(said.text).toMatch(/error: Nothing was changed: the recovery failed: /);
+        expect(said.text).toMatch(words);
+      } finally {
+        await inside(`cd ${REPOSITORY}; cp -a /tmp/keep $(cat /tmp/which)`);
+      }
+      expect(await value("SELECT count(*)::int > 0 FROM late")).toBe(true);
+      expect((await report()).kept.filter((folder) => folder.includes("next"))).toEqual([]);
+    },
+  );
+});
+
+describe("a repository that is missing", () => {
+  test("the database goes on, its WAL waits, status tells; back again, all of it is archived", async () => {
+    await inside(`mv ${REPOSITORY}/archive ${REPOSITORY}/away`);
+    await stack.as("owner", (client) => client.query("CREATE TABLE meanwhile AS SELECT generate_series(1, 1000) AS x"));
+    await value("SELECT pg_switch_wal()::text");
+    await until("the failure", async () => ((await report()).archiver?.failed ?? 0) > 0, 90);
+    const said = await command("status");
+    expect(said.code).toBe(1);
+    expect(said.text).toMatch(/TROUBLE {5}the repository is empty, missing or cannot be read/);
+    expect(said.text).toMatch(/TROUBLE {5}changes are not archived since .*: \d+ WAL files wait there/);
+    // It is not begun anew by itself.
+    await expect(inside("sectorwars-backup init")).rejects.toThrow(
+      "the repository is empty, but backups were made there",
+    );
+
+    // The disk is as full as it may be. With one file waiting, and room for many, nothing is given up yet.
+    const file = (await backed.inServer("ls $PGDATA/pg_wal/archive_status | sed -n 's/.ready$//p' | head -1")).trim();
+    const push = () =>
+      backed.inServer(`cd $PGDATA && BACKUP_GIVE_UP_AT=1 sectorwars-backup pgbackrest-push pg_wal/${file}`);
+    await expect(push()).rejects.toThrow("ERROR: ");
+    for (let n = 0; n < 8; n += 1) await value("SELECT pg_switch_wal()::text FROM pg_create_restore_point('more')");
+    expect((await report()).openGap).toBe("");
+    // With many, the file is given up, and that is written down.
+    await push();
+    expect((await command("status")).text).toContain(`WAL was given up (from ${file} on)`);
+    await inside(`mv ${REPOSITORY}/away ${REPOSITORY}/archive`);
+    await until("the archive", async () => (await report()).waiting === 0, 120);
+    await until(
+      "a full backup that closes the gap",
+      async () => (await report()).openGap === "" && (await report()).running === "",
+      120,
+    );
+    const { gaps } = await report();
+    expect(gaps).toHaveLength(1);
+    expect(gaps[0]).toContain(file);
+    expect(await succeed("status")).not.toContain("TROUBLE");
+  });
+});
+
+describe("the machine is lost, but not the repository and the key", () => {
+  test("a new stack begins from them: latest, then goes on; a missing key says where it belongs", async () => {
+    await stack.as("owner", (client) => client.query("CREATE TABLE last_words AS SELECT 'all is well' AS said"));
+    await value("SELECT pg_switch_wal()::text");
+    await until("the archive", async () => (await report()).waiting === 0);
+    const rows = await value("SELECT count(*)::int FROM ledger");
+    await docker(["rm", "-f", stack.names.container, stack.names.backups]);
+    await docker(["volume", "rm", stack.names.volume, stack.names.socketVolume]);
+    await docker(["network", "rm", stack.names.network]);
+    await stack.loseState({ ...SETTINGS, bootstrap: "backup" });
+    await stack.up();
+    expect(await value("SELECT said FROM last_words")).toBe("all is well");
+    expect(await value("SELECT count(*)::int FROM ledger")).toBe(rows);
+    for (const role of ["owner", "app", "readonly", "monitor"] as const)
+      await stack.as(role, (client) => client.query("SELECT 1"));
+    if (ALL) await stack.up("--expect-no-changes");
+    await until(
+      "the full backup of the new timeline",
+      async () => !(await inside("ls /var/lib/sectorwars-backups/state")).includes("full.wanted"),
+      90,
+    );
+    expect(JSON.parse(await succeed("drill", "--json"))).toMatchObject({ result: "ok" });
+  });
+
+  test.runIf(ALL)(
+    "keepBackupsOnDestroy leaves the backups, from which a time comes back and which no other cluster touches",
+    async () => {
+      const destroy = async () => {
+        await stack.succeed("destroy", "--yes", "--skip-preview", "--stack", stack.name);
+        expect(await stack.leftovers()).toEqual([`volume ${stack.names.backupVolume}`]);
+      };
+      await stack.set("keepBackupsOnDestroy", "true");
+      await stack.up();
+      const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client));
+      await stack.as("owner", (client) => client.query("CREATE TABLE too_late ()"));
+      await stack.as("superuser", archiveEverything);
+      await destroy();
+      await stack.set("recoverTo", point?.at ?? "");
+      await stack.up();
+      expect(await value("SELECT said FROM last_words")).toBe("all is well");
+      expect(await value("SELECT to_regclass('too_late') IS NULL")).toBe(true);
+      await destroy();
+      await stack.set("bootstrap", "empty");
+      expect(await stack.upFails()).toContain(
+        "The repository holds backups of another database: nothing is ever mixed with them.",
+      );
+      await stack.set("keepBackupsOnDestroy", "false");
+      await stack.pulumi("destroy", "--yes", "--skip-preview", "--stack", stack.name);
+    },
+  );
+});

@@ -1,0 +1,279 @@
+import { describe, expect, test } from "vitest";
+import type { Backup, BackupReport } from "../../components/backups/report.ts";
+import { figuresIn, figuresOf, parseReport, rangeOf, summaryOf, troublesOf } from "../../components/backups/report.ts";
+import { parseTarget, position, rangeInWords, wayTo } from "../../components/backups/target.ts";
+
+const at = (text: string) => Date.parse(text) / 1000;
+const NOW = at("2026-11-23T12:00:00Z");
+
+function backup(
+  stop: string,
+  more: { timeline?: number; lsn?: string; type?: "full" | "diff"; error?: boolean } = {},
+): Backup {
+  const label = `${stop.replaceAll(/[-:]/g, "").replace("T", "-").slice(0, 15)}F`;
+  const file = `${(more.timeline ?? 1).toString(16).padStart(8, "0")}0000000000000003`;
+  return {
+    label,
+    type: more.type ?? "full",
+    error: more.error ?? false,
+    archive: { start: file, stop: file },
+    lsn: { start: "0/3000028", stop: more.lsn ?? "0/3000138" },
+    timestamp: { start: at(stop) - 5, stop: at(stop) },
+    info: { size: 1000, repository: { size: 100, delta: 100 } },
+  };
+}
+
+function report(more: Partial<BackupReport> = {}, backups = [backup("2026-11-20T03:00:00Z")]): BackupReport {
+  return {
+    now: NOW,
+    info: [{ backup: backups, db: [{ "system-id": "7711238311425556519" }], status: { code: 0, message: "ok" } }],
+    infoSaid: "",
+    full: { ok: null, failed: null, late: 0 },
+    diff: { ok: null, failed: null, late: 0 },
+    drill: { ok: null, failed: null, late: 0 },
+    running: "",
+    archiver: {
+      archived: 9,
+      failed: 0,
+      lastArchivedAt: NOW - 30,
+      lastFailed: null,
+      lastFailedAt: null,
+      timeline: 1,
+    },
+    systemIdentifier: "7711238311425556519",
+    archivedUntil: NOW - 30,
+    giveUpAt: 90,
+    waiting: 0,
+    walBytes: 32 * 1024 * 1024,
+    dataSize: 1e11,
+    dataFree: 5e10,
+    repositorySize: 1e11,
+    repositoryFree: 5e10,
+    repositoryBytes: 1e7,
+    repositoryThere: true,
+    begun: true,
+    gaps: [],
+    openGap: "",
+    timelines: [`${at("2026-11-20T02:59:00Z")} 1 0 0/0`],
+    kept: [],
+    ...more,
+  };
+}
+
+describe("a time as people write it", () => {
+  const now = new Date("2026-11-23T12:00:00Z");
+  test.each([
+    ["2026-11-22T10:00:00Z", "2026-11-22T10:00:00Z"],
+    ["2026-11-22 10:00 UTC", "2026-11-22T10:00:00Z"],
+    ["2026-11-22 10:00:30.5+02", "2026-11-22T08:00:30.500Z"],
+    ["2026-11-22 10:00:30 -0330", "2026-11-22T13:30:30Z"],
+    ["22 Nov 2026 10:00 UTC", "2026-11-22T10:00:00Z"],
+    ["10 minutes ago", "2026-11-23T11:50:00Z"],
+    ["an hour ago", "2026-11-23T11:00:00Z"],
+    ["yesterday 18:00 UTC", "2026-11-22T18:00:00Z"],
+  ])("%s", (text, moment) => expect(parseTarget(text, now)).toEqual({ kind: "time", at: at(moment) }));
+
+  test("latest, and a backup's label", () => {
+    expect(parseTarget("latest", now)).toEqual({ kind: "latest" });
+    for (const label of ["20261120-030000F", "20261120-030000F_20261121-030000D"]) {
+      expect(parseTarget(label, now)).toEqual({ kind: "backup", label });
+    }
+  });
+
+  test.each([
+    ["", "is no time. Write, for instance"],
+    ["soon", "is no time. Write, for instance"],
+    ["10 minutes ago or so", "is no time. Write, for instance"],
+    ["yesterday 18:00 to 19:00", "is no time. Write, for instance"],
+    ["2026-13-41 10:00", "is no time"],
+    ["yesterday", "is a day; say the time too"],
+    ["2026-11-22", "is a day; say the time too"],
+    ["2026-11-24 10:00 UTC", "is yet to come"],
+  ])("%j is refused", (text, message) => expect(() => parseTarget(text, now)).toThrow(message));
+});
+
+describe("the way to a time", () => {
+  const target = (text: string) => ({ kind: "time" as const, at: at(text) });
+
+  test("starts at the newest backup before it", () => {
+    const backups = ["2026-11-20T03:00:00Z", "2026-11-21T03:00:00Z", "2026-11-22T03:00:00Z"].map((stop) =>
+      backup(stop),
+    );
+    const way = wayTo(target("2026-11-21T10:00:00Z"), report({}, backups));
+    expect(way.backup.label).toBe("20261121-030000F");
+    expect(way.args).toEqual([
+      "--set=20261121-030000F",
+      "--target-timeline=1",
+      "--type=time",
+      "--target=2026-11-21 10:00:00.000+00",
+      "--target-action=promote",
+    ]);
+  });
+
+  test("never starts at a backup with errors", () => {
+    const backups = [backup("2026-11-20T03:00:00Z"), backup("2026-11-21T03:00:00Z", { error: true })];
+    expect(wayTo(target("2026-11-21T10:00:00Z"), report({}, backups)).backup.label).toBe("20261120-030000F");
+  });
+
+  test.each(["2026-11-20T02:59:59Z", "2026-11-19T00:00:00Z"])(
+    "%s is before all backups: says which range there is",
+    (text) =>
+      expect(() => wayTo(target(text), report())).toThrow(
+        "cannot be restored. Any moment from 2026-11-20 03:00:00 UTC to 2026-11-23 12:00:00 UTC can be restored.",
+      ),
+  );
+
+  test("is refused inside of a gap, and behind one that is open", () => {
+    const gap = `${at("2026-11-21T00:00:00Z")} ${at("2026-11-22T00:00:00Z")} 1 2 label`;
+    expect(() => wayTo(target("2026-11-21T10:00:00Z"), report({ gaps: [gap] }))).toThrow(
+      "but for 2026-11-21 00:00:00 UTC to 2026-11-22 00:00:00 UTC",
+    );
+    const openGap = `${at("2026-11-21T00:00:00Z")} 000000010000000000000009`;
+    expect(() => wayTo(target("2026-11-21T10:00:00Z"), report({ openGap }))).toThrow("to 2026-11-21 00:00:00 UTC");
+    expect(() => wayTo({ kind: "latest" }, report({ openGap }))).toThrow(
+      "The last change cannot be restored. Any moment from 2026-11-20 03:00:00 UTC to 2026-11-21 00:00:00 UTC",
+    );
+    expect(rangeOf(report({ openGap }))?.to).toBe(at("2026-11-21T00:00:00Z"));
+  });
+
+  test("without any backup says so", () => {
+    expect(() => wayTo({ kind: "latest" }, report({}, []))).toThrow("There is no backup yet");
+  });
+
+  test("nothing is ever restored from another database's repository", () => {
+    expect(() => wayTo({ kind: "latest" }, report({ systemIdentifier: "7711238311425556520" }))).toThrow(
+      "Nothing is restored from there: the repository belongs to another database (7711238311425556519; this one is",
+    );
+    // The data is lost, so whose repository it is cannot be told, and need not.
+    expect(wayTo({ kind: "latest" }, report({ systemIdentifier: "" })).timeline).toBe(1);
+    expect(rangeInWords(report({}, []))).toBe("There is no backup yet.");
+  });
+
+  describe("after a restore", () => {
+    // At 10:00 on the 22nd somebody went back to 0/5000000, which had been written on the 21st.
+    const timelines = [`${at("2026-11-20T00:00:00Z")} 1 0 0/0`, `${at("2026-11-22T10:00:00Z")} 2 1 0/5000000`];
+    const before = backup("2026-11-20T03:00:00Z");
+    const abandoned = backup("2026-11-22T03:00:00Z", { lsn: "0/7000000" });
+    const after = backup("2026-11-22T10:05:00Z", { timeline: 2, lsn: "0/6000000" });
+    const both = report({ timelines }, [before, abandoned, after]);
+    both.archiver = { ...(both.archiver as NonNullable<BackupReport["archiver"]>), timeline: 2 };
+
+    test("a time is looked for on the timeline of that time", () => {
+      expect(wayTo(target("2026-11-22T09:00:00Z"), both)).toMatchObject({ backup: abandoned, timeline: 1 });
+      expect(wayTo(target("2026-11-22T11:00:00Z"), both)).toMatchObject({ backup: after, timeline: 2 });
+    });
+
+    test("a backup of what was left behind leads nowhere else", () => {
+      const early = report({ timelines }, [before, abandoned]);
+      expect(wayTo(target("2026-11-22T11:00:00Z"), early)).toMatchObject({ backup: before, timeline: 2 });
+    });
+
+    test("latest is the server's own timeline", () => {
+      expect(wayTo({ kind: "latest" }, both).args).toEqual([
+        `--set=${after.label}`,
+        "--target-timeline=2",
+        "--type=default",
+      ]);
+    });
+
+    test("undone, the first timeline goes on", () => {
+      const undone = report({ timelines: [...timelines, `${at("2026-11-22T12:00:00Z")} 1 0 0/0`] }, [
+        before,
+        abandoned,
+        after,
+      ]);
+      expect(wayTo(target("2026-11-22T13:00:00Z"), undone)).toMatchObject({ backup: abandoned, timeline: 1 });
+    });
+  });
+
+  test("a backup by its name, or the names there are", () => {
+    expect(wayTo({ kind: "backup", label: "20261120-030000F" }, report()).args).toContain("--type=immediate");
+    expect(() => wayTo({ kind: "backup", label: "20200101-000000F" }, report())).toThrow("There are: 20261120-030000F");
+  });
+});
+
+test("positions of the log are compared as numbers", () => {
+  expect(position("1/0") > position("0/FFFFFFFF")).toBe(true);
+  expect(position("0/9000000") < position("0/10000000")).toBe(true);
+});
+
+describe("what is wrong", () => {
+  test("is nothing when all is well", () => {
+    expect(troublesOf(report())).toEqual([]);
+    expect(summaryOf(report())).toContain("any moment from 2026-11-20 03:00:00 UTC to now");
+  });
+
+  const archiver = report().archiver as NonNullable<BackupReport["archiver"]>;
+  test.each<[string, Partial<BackupReport>, RegExp]>([
+    [
+      "archiving",
+      { waiting: 3, archivedUntil: NOW - 3600, dataFree: 1e10 + 3e9, archiver: { ...archiver, lastFailedAt: NOW - 5 } },
+      /not archived since 2026-11-23 11:00:00 UTC, .*: 3 WAL files .* room for 2\.8 GB more, about 2 days at the present rate/,
+    ],
+    [
+      "archiving, on a disk that is as full as it may be",
+      { waiting: 3, dataFree: 9e9, archiver: { ...archiver, lastFailedAt: NOW - 5 } },
+      /90 % of that disk \(93\.1 GB, 8\.4 GB free\) are in use: archiving is given up/,
+    ],
+    [
+      "backups that are gone",
+      {
+        full: { ok: { finished: NOW - 60, seconds: 4 }, failed: null, late: 0 },
+        info: [{ backup: [], db: [], status: { code: 2, message: "no valid backups" } }],
+      },
+      /holds none of the backups that were made/,
+    ],
+    [
+      "a gap",
+      { openGap: `${NOW} 00000001000000000000000A` },
+      /WAL was given up \(from 0{7}1.*A on\): nothing later than 2026-11-23 12:00:00 UTC can be restored/,
+    ],
+    ["an emptied repository", { repositoryThere: false }, /empty, missing or cannot be read.*--begin-anew/],
+    ["a wrong key", { info: null, infoSaid: "WARN: crypto error" }, /cannot be read: WARN: crypto error/],
+    ["another cluster", { systemIdentifier: "7711238311425556520" }, /belongs to another database/],
+    [
+      "a drill",
+      { drill: { ok: null, failed: { finished: NOW, seconds: 1, error: "boo" }, late: 90_000 } },
+      /last drill failed at .*: boo/,
+    ],
+    [
+      "a backup that nobody makes",
+      { diff: { ok: null, failed: null, late: 90_000 } },
+      /backup is due since 25 hours, and/,
+    ],
+  ])("%s", (_name, more, message) => {
+    expect(troublesOf(report(more))).toHaveLength(1);
+    expect(troublesOf(report(more))[0]).toMatch(message);
+    expect(figuresOf(report(more))).toContain("sectorwars_backup_troubles 1\n");
+  });
+});
+
+test("a system identifier keeps all its digits", () => {
+  const text = JSON.stringify(report()).replace('"system-id":"7711238311425556519"', '"system-id":7711238311425556519');
+  expect(parseReport(text).info?.[0]?.db[0]?.["system-id"]).toBe("7711238311425556519");
+});
+
+test("figures for machines: of each kind the last good run, and how archiving is", () => {
+  const done = { finished: NOW - 60, seconds: 4, bytes: 5e9 };
+  const failed = { finished: NOW - 30, seconds: 1, error: "boo" };
+  expect(
+    figuresIn(report({ full: { ok: done, failed: null, late: 0 }, drill: { ok: done, failed, late: 0 } })),
+  ).toMatchObject({
+    last: { full: { ...done, ageSeconds: 60 }, diff: null },
+    failed: ["drill"],
+    archiving: { failing: false, failures: 0, until: NOW - 30, waitingFiles: 0, givenUp: false },
+    repository: { ok: true, bytes: 1e7 },
+  });
+  expect(figuresIn(report({ systemIdentifier: "1" })).repository.ok).toBe(false);
+});
+
+test("figures are what Prometheus reads: a help, a type, a number", () => {
+  const done = { finished: NOW - 60, seconds: 4, bytes: 5e9 };
+  const lines = figuresOf(report({ full: { ok: done, failed: null, late: 0 } }))
+    .trimEnd()
+    .split("\n");
+  expect(lines).toContain('sectorwars_backup_last_success_age_seconds{kind="full"} 60');
+  expect(lines).toContain('sectorwars_backup_last_size_bytes{kind="full"} 5000000000');
+  for (const line of lines)
+    expect(line).toMatch(/^# (HELP|TYPE) sectorwars_backup_|^sectorwars_backup_\w+(\{kind="\w+"\})? \d/);
+});

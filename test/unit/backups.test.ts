@@ -1,0 +1,148 @@
+import * as pulumi from "@pulumi/pulumi";
+import { beforeAll, describe, expect, test } from "vitest";
+import type { Settings } from "../../components/settings.ts";
+import { type Asked, namesIn, record } from "./pulumi.ts";
+
+const SETTINGS: Settings = {
+  stack: "test",
+  bootstrap: "empty",
+  bootstrapChosen: true,
+  database: "sectorwars_test",
+  port: 15500,
+  memoryMiB: 512,
+  cpus: 2,
+  maxConnections: 100,
+  passwordVersion: 1,
+  readonlyDenyList: [],
+  keepDataOnDestroy: false,
+  importJobs: 2,
+  safetyCopy: { keep: false } as unknown as Settings["safetyCopy"],
+  selection: {} as unknown as Settings["selection"],
+  baseImage: "postgres:15-alpine",
+  newerPostgres: "postgres:18-alpine",
+  dockerHost: undefined,
+  backups: {
+    folder: undefined,
+    plans: { full: "0|3|1|1|0|0", diff: "", drill: "30|3|1|1|0|0" },
+    compression: "zst",
+    keepDays: 14,
+    keepFulls: 2,
+    giveUpAt: 85,
+    keepOnDestroy: false,
+  },
+  recoverTo: "latest",
+  databases: [],
+  droppableDatabases: [],
+  migrations: undefined,
+  seed: undefined,
+  handover: undefined,
+};
+
+/** The stack's server and its backups. */
+async function make(more: Partial<Settings> = {}): Promise<(name: string) => Asked> {
+  return record(async (opts) => {
+    const { archivingFor, Backups } = await import("../../components/backups/backups.ts");
+    const { DatabaseServer } = await import("../../components/server/database-server.ts");
+    const settings = { ...SETTINGS, ...more };
+    const archiving = archivingFor(settings, opts);
+    const server = new DatabaseServer("database", { ...settings, keepData: false, archiving }, opts);
+    if (archiving) new Backups("backups", { settings, archiving, server, after: [server.ready] }, opts);
+    return [server.ready.urn];
+  });
+}
+
+let get: (name: string) => Asked;
+beforeAll(async () => {
+  get = await make();
+});
+
+describe("the key", () => {
+  test("reaches both containers in a file that is root's, as a secret, and no other way", () => {
+    for (const name of ["server", "backup-container"]) {
+      const { uploads, ...rest } = get(name).inputs;
+      const text = JSON.stringify(uploads);
+      expect(text).toContain("repo1-cipher-pass=value-of-key");
+      expect(text).toContain('"permissions":"0600"');
+      expect(JSON.stringify(rest)).not.toContain("value-of-key");
+      expect(
+        pulumi.Output.isInstance(get(name).written.uploads) || text.includes("1b47061264138c4ac30d75fd1eb44270"),
+      ).toBe(true);
+    }
+  });
+});
+
+describe("the server", () => {
+  test("archives every change within a minute, and gives up only where it is told to", () => {
+    const { command, envs } = get("server").inputs as { command: string[]; envs: string[] };
+    expect(command).toEqual(
+      expect.arrayContaining([
+        "archive_mode=on",
+        "archive_command=sectorwars-backup pgbackrest-push %p",
+        "archive_timeout=60s",
+      ]),
+    );
+    expect(envs).toContain("BACKUP_GIVE_UP_AT=85");
+  });
+
+  test("has an image that brings pgBackRest", () => {
+    expect(get("image").inputs.build).toMatchObject({ buildArgs: { BACKUPS: "yes" } });
+  });
+
+  // Archiving leaves processes behind; the end of one that became the server's child would look like a crash.
+  test("is not the first process of its container", () => expect(get("server").inputs.init).toBe(true));
+
+  test("without backups knows nothing of them", async () => {
+    const without = await make({ backups: undefined });
+    for (const name of ["server", "image"]) {
+      expect(JSON.stringify(without(name).inputs)).not.toMatch(/archive_mode|BACKUP|pgbackrest/);
+    }
+    expect(without("server").inputs).not.toHaveProperty("init");
+    expect(() => without("imported")).toThrow("no resource");
+    expect(() => without("backup-container")).toThrow("no resource");
+    expect(() => without("backups")).toThrow("no resource");
+  });
+
+  test("fills an empty volume from the repository where it begins from a backup, and from a key that exists", async () => {
+    const to = await make({ bootstrap: "backup", recoverTo: "2026-11-22T10:00:00Z" });
+    const recover = "1795341600\\n--type=time\\n--target=2026-11-22 10:00:00.000+00\\n--target-action=promote\\n";
+    expect(JSON.stringify(to("server").inputs.uploads)).toContain(`"content":"${recover}","file":"/run/recover"`);
+    expect(to("backup-key").inputs.mustExist).toBe(true);
+    expect(get("backup-key").inputs.mustExist).toBe(false);
+    expect(JSON.stringify(get("server").inputs.uploads)).not.toContain("/run/recover");
+  });
+});
+
+describe("the backups' container", () => {
+  test("reads the data only, has no network, and begins when the data is in", () => {
+    const { inputs, options } = get("backup-container");
+    expect(inputs.volumes).toContainEqual({
+      volumeName: "sectorwars-test-data",
+      containerPath: "/var/lib/postgresql/data",
+      readOnly: true,
+    });
+    expect(inputs.networkMode).toBe("none");
+    expect(inputs.entrypoints).toEqual(["sectorwars-backup"]);
+    expect(namesIn(options.dependsOn)).toEqual(["ready", "imported"]);
+    expect(inputs.envs).toEqual(expect.arrayContaining(["BACKUP_FULL=0|3|1|1|0|0", "BACKUP_DIFF="]));
+  });
+
+  test("keeps backups in a volume, or in a folder", async () => {
+    const paths = (asked: Asked) =>
+      (asked.inputs.volumes as { containerPath: string; hostPath?: string }[]).map((v) => [
+        v.containerPath,
+        v.hostPath,
+      ]);
+    expect(paths(get("backup-container"))).toContainEqual(["/var/lib/sectorwars-backups", undefined]);
+    const inFolder = await make({ backups: { ...SETTINGS.backups, folder: "/mnt/disk" } as Settings["backups"] });
+    for (const name of ["server", "backup-container"]) {
+      expect(paths(inFolder(name))).toContainEqual(["/var/lib/sectorwars-backups/repository", "/mnt/disk"]);
+    }
+  });
+
+  test("the volume with the backups outlives the stack where that is wanted", async () => {
+    expect(get("backups").type).toMatch(/./);
+    const keep = await make({ backups: { ...SETTINGS.backups, keepOnDestroy: true } as Settings["backups"] });
+    expect(keep("begun").inputs.keep).toBe(true);
+    expect(get("begun").inputs.keep).toBe(false);
+  });
+});
