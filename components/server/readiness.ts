@@ -81,7 +81,7 @@ async function firstConnection(inputs: ServerReadyInputs): Promise<pg.Client> {
       // Filled from a backup it answers queries before it has caught up.
       if (await isRecovering(client)) {
         await client.end();
-        await sleep(200);
+        await pause(200);
         deadline = Date.now() + PATIENCE_MS;
         continue;
       }
@@ -92,7 +92,7 @@ async function firstConnection(inputs: ServerReadyInputs): Promise<pg.Client> {
       if (code === INVALID_PASSWORD && !passwordSet) {
         passwordSet = await setPassword(inputs);
         if (!passwordSet) {
-          await sleep(300);
+          await pause(300);
           deadline = Date.now() + PATIENCE_MS;
         }
         continue;

@@ -39,7 +39,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
     const disks = { [names.volume]: "1800m", [names.backupVolume]: "300m" };
     for (const [volume, size] of Object.entries(disks)) {
       const options = ["type=tmpfs", "device=tmpfs", `o=size=${size}`].flatMap((option) => ["--opt", option]);
-      await docker(["volume", "create", ...options, volume]);
+      await docker(["volume", "create", "--label", `sectorwars.stack=${stack.name}`, ...options, volume]);
     }
     // What is in memory stays as long as somebody looks at it.
     const mounts = Object.keys(disks).flatMap((volume, i) => ["-v", `${volume}:/disk${i}`]);
