@@ -1,8 +1,8 @@
 /** A server on a copy of somebody else's data volume, for as long as its data is taken over. */
 import { randomBytes } from "node:crypto";
-import { setTimeout as sleep } from "node:timers/promises";
 import { docker } from "../lib/docker.ts";
 import { type Address, connect, literal } from "../lib/postgres.ts";
+import { pause } from "../lib/scope.ts";
 
 /** Its name inside the stack's network. */
 export const ALIAS = "adopted-source";
@@ -10,6 +10,8 @@ export const ALIAS = "adopted-source";
 export const SUPERUSER = "sectorwars_adopt";
 const STARTS_WITHIN_MS = 120_000;
 const COPY = "/adopted";
+/** States of a container in which nothing writes to its volumes. */
+const AT_REST = new Set(["created", "exited", "dead"]);
 
 /** The image that last ran on a volume; text was sorted by its rules. */
 export async function imageOf(volume: string): Promise<string | undefined> {
@@ -25,7 +27,7 @@ export async function imageOf(volume: string): Promise<string | undefined> {
     .split("\n")
     .filter(Boolean)
     .map((line) => line.split("\t"));
-  const running = lines.find(([, state]) => state === "running");
+  const running = lines.find(([, state = ""]) => !AT_REST.has(state));
   if (running)
     throw new Error(`The container ${running[2]} uses the volume ${volume}. Stop it first: docker stop ${running[2]}`);
   return lines[0]?.[0];
@@ -60,7 +62,12 @@ export async function startServer(
     chmod 644 /tmp/role.sql
     (as postgres --single -D ${COPY} template1 </tmp/role.sql) || { echo "FATAL: the data cannot be started"; exit 1; }
     rm /tmp/role.sql
-    as postgres -D ${COPY}`;
+    # When whoever wants the data is gone, the input ends, and with it the server: it is a copy, which may end in any state.
+    exec 3<&0
+    as postgres -D ${COPY} 3<&- &
+    server=$!
+    { cat >/dev/null; kill -KILL $server; } <&3 &
+    wait $server`;
   await docker([
     "create",
     "--interactive",
@@ -85,7 +92,7 @@ export async function startServer(
     script,
   ]);
   // Attached for its input alone: the password is in no argument and no variable.
-  docker(["start", "-a", "-i", name], { input: `${password}\n` }).catch(() => {});
+  docker(["start", "-a", "-i", name], { input: `${password}\n`, holdInput: true }).catch(() => {});
   return { password };
 }
 
@@ -97,7 +104,7 @@ export async function publishedPort(name: string): Promise<number> {
     const port = Number(said.trim().split("\n")[0]?.split(":").pop());
     if (port > 0) return port;
     if (Date.now() > deadline) throw new Error(`The container ${name} did not start`);
-    await sleep(100);
+    await pause(100);
   }
 }
 

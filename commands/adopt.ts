@@ -1,13 +1,16 @@
 /** `npm run adopt`: takes over the data of a volume that the application's own database made, through the import. */
 import { directAddress } from "../components/import/direct.ts";
 import { reportFolder } from "../components/import/report-folder.ts";
+import { lockServer } from "../components/import/swap.ts";
 import { runImport } from "../components/import/worker.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
 import { ROLE_NAMES } from "../components/roles/names.ts";
 import { namesFor } from "../components/server/naming.ts";
+import { cancellable } from "../lib/cancellation.ts";
 import { type DockerError, docker } from "../lib/docker.ts";
 import { newerImage, readImages } from "../lib/images.ts";
 import { withConnection } from "../lib/postgres.ts";
+import { Scope } from "../lib/scope.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
 import { ALIAS, imageOf, onlyDatabase, publishedPort, SUPERUSER, startServer } from "./adopt-source.ts";
 import { main } from "./cli.ts";
@@ -22,6 +25,12 @@ async function deniedIn(url: string): Promise<string[]> {
 }
 
 async function adopt(stack: string, volume: string, wanted: { image?: string; database?: string }): Promise<number> {
+  if (/^(ssh|tcp|https?):/.test(process.env.DOCKER_HOST ?? "")) {
+    throw new Error(
+      `The Docker engine is on another machine (DOCKER_HOST is ${process.env.DOCKER_HOST}), where the copy's server has no port that is ` +
+        `reached from here. Run this there.`,
+    );
+  }
   const outputs = await readStack(stack);
   const target = addressOf(outputs.urls.superuser ?? "");
   await docker(["volume", "inspect", volume]).catch((error: DockerError) => {
@@ -36,9 +45,11 @@ async function adopt(stack: string, volume: string, wanted: { image?: string; da
   const image = wanted.image ?? (await imageOf(volume)) ?? stackImage;
   const denyList = await deniedIn(outputs.urls.superuser ?? "");
   const name = `sectorwars-${stack}-adopt`;
-  await docker(["rm", "-f", "-v", name]).catch(() => {});
-  console.log(`adopt: a server of ${image} on a copy of ${volume}`);
-  try {
+  const bring = async (signal: AbortSignal) => {
+    // Before anything is cleared that might be in use.
+    await withConnection({ ...target, database: "postgres" }, lockServer);
+    await docker(["rm", "-f", "-v", name]).catch(() => {});
+    console.log(`adopt: a server of ${image} on a copy of ${volume}`);
     const { password } = await startServer(name, volume, image, outputs.network);
     const port = await publishedPort(name);
     const address = { host: "127.0.0.1", port, user: SUPERUSER, password, database: "postgres" };
@@ -66,10 +77,20 @@ async function adopt(stack: string, volume: string, wanted: { image?: string; da
         reportFolder: reportFolder(stack),
       },
       { say: (line) => console.log(line) },
+      signal,
     );
-  } finally {
-    await docker(["rm", "-f", "-v", name]).catch(() => {});
-  }
+  };
+  await cancellable(async (signal) => {
+    const scope = new Scope();
+    signal.addEventListener("abort", () =>
+      scope.close(new Error(`Stopped. ${volume} is as it was, and so is the stack.`)),
+    );
+    try {
+      await scope.run(() => bring(signal));
+    } finally {
+      await docker(["rm", "-f", "-v", name]).catch(() => {});
+    }
+  });
   console.log(
     `adopt: done. ${volume} is as it was; remove it when you no longer want it (docker volume rm ${volume}). ` +
       `Migrations and hand-over follow: pulumi refresh, then pulumi up`,

@@ -1,7 +1,9 @@
 /** A volume that docker compose made is taken over through the import, and stays as it was. */
+import { spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { readFile } from "node:fs/promises";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { docker } from "../../lib/docker.ts";
 import { run, TestStack } from "./test-stack.ts";
 
@@ -70,8 +72,28 @@ describe("adopt", () => {
     expect((await adopt(stack.names.volume)).text).toContain("is this stack's own volume");
   });
 
+  test.each(["SIGINT", "SIGKILL"] as const)("ended by %s takes its server with it", async (signal) => {
+    await docker(["kill", former]).catch(() => {});
+    const servers = (...flags: string[]) =>
+      docker(["ps", "-q", ...flags, "--filter", "label=sectorwars.adopt", "--filter", `name=${stack.name}`]);
+    const child = spawn("node", ["commands/adopt.ts", "--stack", stack.name, volume], {
+      env: { ...process.env, ...stack.env } as NodeJS.ProcessEnv,
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    let said = "";
+    child.stderr.on("data", (chunk: Buffer) => {
+      said += chunk;
+    });
+    await vi.waitFor(async () => expect(await servers()).not.toBe(""), { timeout: 30_000, interval: 50 });
+    child.kill(signal);
+    await once(child, "close");
+    if (signal === "SIGINT") {
+      expect(said).toContain(`Stopped. ${volume} is as it was, and so is the stack.`);
+      expect(await servers("-a")).toBe("");
+    } else await vi.waitFor(async () => expect(await servers()).toBe(""), { timeout: 30_000, interval: 100 });
+  });
+
   test("brings the rows with proof, and leaves the volume as it was", async () => {
-    await docker(["kill", former]);
     const before = await contentOf();
     const said = await adopt(volume);
     expect(said.text).toMatch(/1 tables, 1,000 rows, .* proven equal/);
