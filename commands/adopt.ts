@@ -1,7 +1,8 @@
 /** `npm run adopt`: takes over the data of a volume that the application's own database made, through the import. */
+import { findRelations } from "../components/import/catalog.ts";
 import { directAddress } from "../components/import/direct.ts";
 import { reportFolder } from "../components/import/report-folder.ts";
-import { lockServer } from "../components/import/swap.ts";
+import { lockServer, readMarker } from "../components/import/swap.ts";
 import { runImport } from "../components/import/worker.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
 import { ROLE_NAMES } from "../components/roles/names.ts";
@@ -9,7 +10,7 @@ import { namesFor } from "../components/server/naming.ts";
 import { cancellable } from "../lib/cancellation.ts";
 import { type DockerError, docker } from "../lib/docker.ts";
 import { newerImage, readImages } from "../lib/images.ts";
-import { withConnection } from "../lib/postgres.ts";
+import { type Address, withConnection } from "../lib/postgres.ts";
 import { Scope } from "../lib/scope.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
 import { ALIAS, imageOf, onlyDatabase, publishedPort, SUPERUSER, startServer } from "./adopt-source.ts";
@@ -22,6 +23,17 @@ async function deniedIn(url: string): Promise<string[]> {
     // Kept as LIKE patterns, wanted as names with *.
     return rows.map(({ pattern }) => pattern.replaceAll("%", "*").replaceAll(/\\([\\%_])/g, "$1"));
   });
+}
+
+/** Before a copy is made that may be large: the import would refuse it as well. */
+async function refuseFilled(target: Address, stack: string): Promise<void> {
+  const remedy = `Nothing is ever overwritten. Adopt into a new stack: ./script/up --stack NAME, with bootstrap empty`;
+  const { imported, relations } = await withConnection(target, async (client) => ({
+    imported: await readMarker(client),
+    relations: await findRelations(client),
+  }));
+  if (imported) throw new Error(`The stack ${stack} was imported before, from ${imported.source}. ${remedy}.`);
+  if (relations.length > 0) throw new Error(`${target.database} is not empty (${relations.join(", ")}). ${remedy}.`);
 }
 
 async function adopt(stack: string, volume: string, wanted: { image?: string; database?: string }): Promise<number> {
@@ -40,6 +52,7 @@ async function adopt(stack: string, volume: string, wanted: { image?: string; da
         : error.message,
     );
   });
+  await refuseFilled(target, stack);
   if (volume === namesFor(stack).volume) throw new Error(`${volume} is this stack's own volume.`);
   const stackImage = (await docker(["inspect", "-f", "{{.Image}}", outputs.container])).trim();
   const image = wanted.image ?? (await imageOf(volume)) ?? stackImage;

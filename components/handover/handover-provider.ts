@@ -209,7 +209,7 @@ async function tellRunning({ network, dockerHost: host, folder }: Outs): Promise
   const names = await docker(["ps", ...filters, "--format", "{{.Names}}"], { host }).catch(() => "");
   if (names.trim() === "") return;
   console.log(
-    `handover: ${names.trim().split("\n").join(", ")} still run on the stack's network. Stop them (cd ${folder} && docker compose down): ` +
+    `handover: ${names.trim().split("\n").join(", ")} still run on the stack's network. Stop them (cd '${folder}' && docker compose down): ` +
       "it cannot be removed before",
   );
 }
@@ -217,8 +217,12 @@ async function tellRunning({ network, dockerHost: host, folder }: Outs): Promise
 export const provider: dynamic.ResourceProvider = {
   /** In a preview as well: whatever is in the way of the first hand-over is told before anything is made. */
   async check(olds: Partial<HandOverInputs>, news: HandOverInputs) {
-    if (Object.keys(olds ?? {}).length === 0) await survey(news, process.cwd());
-    return { inputs: news };
+    if (Object.keys(olds ?? {}).length > 0) return { inputs: news };
+    // Told as a failure of its own, it comes without a stack trace.
+    return survey(news, process.cwd()).then(
+      () => ({ inputs: news }),
+      ({ message }: Error) => ({ inputs: news, failures: [{ property: "", reason: message }] }),
+    );
   },
 
   async diff(_id, olds: Outs, news: HandOverInputs) {
