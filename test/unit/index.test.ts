@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import * as pulumi from "@pulumi/pulumi";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { awaited } from "./pulumi.ts";
@@ -64,7 +65,9 @@ async function run(stack: string, settings: Partial<typeof DEFAULTS> = {}) {
   const types: string[] = [];
   await pulumi.runtime.setMocks(
     {
-      newResource: ({ type, name, inputs }) => {
+      newResource: async ({ type, name, inputs }) => {
+        // Who does not wait for it is there before.
+        if (type.endsWith(":Written")) await sleep(200);
         types.push(type);
         return { id: name, state: { ...inputs, result: pulumi.secret(`value-of-${name}`), version: "15.14" } };
       },
