@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { docker } from "../lib/docker.ts";
 import { type Address, connect, literal } from "../lib/postgres.ts";
-import { pause } from "../lib/scope.ts";
+import { currentScope, pause } from "../lib/scope.ts";
 
 /** Its name inside the stack's network. */
 export const ALIAS = "adopted-source";
@@ -112,6 +112,7 @@ export async function publishedPort(name: string): Promise<number> {
 export async function onlyDatabase(address: Address, container: string): Promise<string> {
   const client = await connect(address, { patienceMs: STARTS_WITHIN_MS, attemptMs: 3000 }).catch(
     async (error: Error) => {
+      currentScope()?.check();
       const log = await docker(["logs", "--tail", "10", container]).catch(() => "");
       throw new Error(`The server on the volume's copy did not come up: ${error.message}\n${log}`);
     },

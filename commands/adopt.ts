@@ -58,7 +58,7 @@ async function adopt(stack: string, volume: string, wanted: { image?: string; da
   const image = wanted.image ?? (await imageOf(volume)) ?? stackImage;
   const denyList = await deniedIn(outputs.urls.superuser ?? "");
   const name = `sectorwars-${stack}-adopt`;
-  const bring = async (signal: AbortSignal) => {
+  const bring = async () => {
     // Before anything is cleared that might be in use.
     await withConnection({ ...target, database: "postgres" }, lockServer);
     await docker(["rm", "-f", "-v", name]).catch(() => {});
@@ -90,7 +90,6 @@ async function adopt(stack: string, volume: string, wanted: { image?: string; da
         reportFolder: reportFolder(stack),
       },
       { say: (line) => console.log(line) },
-      signal,
     );
   };
   await cancellable(async (signal) => {
@@ -99,7 +98,7 @@ async function adopt(stack: string, volume: string, wanted: { image?: string; da
       scope.close(new Error(`Stopped. ${volume} is as it was, and so is the stack.`)),
     );
     try {
-      await scope.run(() => bring(signal));
+      await scope.run(bring);
     } finally {
       await docker(["rm", "-f", "-v", name]).catch(() => {});
     }
