@@ -1,6 +1,7 @@
 /** `npm run bench`: figures side by side with what a user would pick instead, written to bench/RESULTS.md. */
 import { parseArgs } from "node:util";
 import { benchApplication } from "./application.ts";
+import { benchBackups } from "./backups.ts";
 import { benchImport } from "./import.ts";
 import { benchQuery } from "./query.ts";
 import { type Section, writeResults } from "./results.ts";
@@ -11,6 +12,7 @@ const BENCHES: Record<string, (options: { rounds: number; scale: number }) => Pr
   application: benchApplication,
   query: benchQuery,
   import: benchImport,
+  backups: benchBackups,
 };
 
 const { values, positionals } = parseArgs({
@@ -26,8 +28,8 @@ if (values.help || unknown.length > 0) {
   console.log(`usage: npm run bench [-- ${Object.keys(BENCHES).join("|")} ...] [--rounds 3] [--scale 1]
 
 Measures, each against what one would use otherwise, in alternating rounds on this machine, and writes bench/RESULTS.md.
-Needs what script/bootstrap compose migrations obtains; pgcopydb is measured where it is installed. --scale is the size of the import's source:
-1 is about 2 GB.`);
+Needs what script/bootstrap compose migrations obtains; pgcopydb is measured where it is installed. --scale is the size of the data:
+1 is about 2 GB for the import, 1 GB for backups.`);
   process.exit(unknown.length > 0 ? 2 : 0);
 }
 

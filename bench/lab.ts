@@ -3,7 +3,7 @@ import { docker } from "../lib/docker.ts";
 import { type Address, withConnection } from "../lib/postgres.ts";
 
 /** Wide jsonb rows under b-trees and a GIN index, which alone takes longer to build than all rows to copy. */
-const events = (rows: number) => `
+export const events = (rows: number) => `
   CREATE TABLE events (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at timestamptz NOT NULL,

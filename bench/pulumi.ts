@@ -8,6 +8,8 @@ const run = promisify(execFile);
 /** A throw-away stack: its name also names its containers, and decides its port. */
 export interface BenchStack {
   name: string;
+  /** What a command on it needs to find its state. */
+  env: NodeJS.ProcessEnv;
   pulumi: (...args: string[]) => Promise<string>;
   end: () => Promise<void>;
 }
@@ -28,6 +30,7 @@ export async function makeStack(name: string): Promise<BenchStack> {
   await pulumi("config", "set", "bootstrap", "empty", "--stack", name);
   return {
     name,
+    env,
     pulumi,
     end: async () => {
       await pulumi("destroy", "--yes", "--skip-preview", "--stack", name);
