@@ -1,5 +1,6 @@
 /** The only reader of configuration: checks the settings against each other and freezes them. */
 import { createHash } from "node:crypto";
+import { dirname, join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { baseImage, type KnownImages, newerImage, pythonImage, readImages } from "../lib/images.ts";
 import { planOf } from "./backups/plan.ts";
@@ -11,10 +12,25 @@ import type { SafetyCopySettings } from "./import/types.ts";
 /** Where the data of a new stack comes from. */
 export type Bootstrap = "sample" | "neon" | "empty" | "backup";
 
+/** A store that speaks S3. */
+export interface S3Settings {
+  readonly bucket: string;
+  /** The folder in the bucket, absolute. */
+  readonly path: string;
+  readonly host: string;
+  readonly port: number;
+  readonly region: string;
+  /** File of the authority that has signed its certificate; undefined is one that everybody knows. */
+  readonly authorityFile: string | undefined;
+  /** File with the access key and its secret. */
+  readonly credentialsFile: string;
+}
+
 /** What is kept of the data, and where. */
 export interface BackupSettings {
-  /** The host folder that holds the backups; undefined is a volume of the stack's. */
+  /** The host folder that holds the backups; undefined is a volume of the stack's, unless a store has them. */
   readonly folder: string | undefined;
+  readonly s3: S3Settings | undefined;
   /** When backups and drills are due, as the image's due.awk reads it; empty is never. */
   readonly plans: { readonly full: string; readonly diff: string; readonly drill: string };
   readonly compression: "zst" | "lz4";
@@ -163,6 +179,10 @@ export interface RawSettings {
   droppableDatabases: string[];
   backups: boolean;
   backupRepository: string;
+  backupS3Endpoint: string;
+  backupS3Region: string;
+  backupS3Authority: string;
+  backupS3Credentials: string;
   backupFull: string;
   backupDifferential: string;
   backupDrill: string;
@@ -229,6 +249,10 @@ const KEYS: ReadonlyArray<keyof RawSettings> = [
   "droppableDatabases",
   "backups",
   "backupRepository",
+  "backupS3Endpoint",
+  "backupS3Region",
+  "backupS3Authority",
+  "backupS3Credentials",
   "backupFull",
   "backupDifferential",
   "backupDrill",
@@ -340,10 +364,15 @@ export function resolveSettings(raw: RawSettings, { stack, neonUrlIsSet, images 
   check(/^[\w.@+-]+$/.test(raw.alembicRevision), "alembicRevision", "give a revision's id, head or base");
   check(bootstrap !== "backup" || raw.backups, "backups", "a stack that begins from a backup goes on with them: true");
   check(
-    raw.backupRepository === "volume" || /^\/[^:,\s]+$/.test(raw.backupRepository),
+    raw.backupRepository === "volume" || /^\/[^:,\s]+$/.test(raw.backupRepository) || S3_URL.test(raw.backupRepository),
     "backupRepository",
-    "choose volume, or give the absolute path of a folder on Docker's machine",
+    "choose volume, or give the absolute path of a folder on Docker's machine, or s3://BUCKET/FOLDER",
   );
+  if (S3_URL.test(raw.backupRepository)) {
+    check(S3_ENDPOINT.test(raw.backupS3Endpoint), "backupS3Endpoint", "give the store's host, as host or host:port");
+    check(/^[\w-]+$/.test(raw.backupS3Region), "backupS3Region", "give the store's region");
+    check(raw.backupS3Credentials.trim() !== "", "backupS3Credentials", "give the path of a file, or auto");
+  }
   const plans = { full: "", diff: "", drill: "" };
   for (const [plan, key] of [
     ["full", "backupFull"],
@@ -392,7 +421,8 @@ export function resolveSettings(raw: RawSettings, { stack, neonUrlIsSet, images 
     migrations: raw.alembic ? migrationsOf(raw, pythonImage(images)) : undefined,
     backups: raw.backups
       ? Object.freeze({
-          folder: raw.backupRepository === "volume" ? undefined : raw.backupRepository,
+          folder: raw.backupRepository.startsWith("/") ? raw.backupRepository : undefined,
+          s3: s3Of(raw, stack),
           plans: Object.freeze(plans),
           compression: raw.backupCompression as "zst" | "lz4",
           keepDays: raw.backupKeepDays,
@@ -402,6 +432,26 @@ export function resolveSettings(raw: RawSettings, { stack, neonUrlIsSet, images 
         })
       : undefined,
     recoverTo: raw.recoverTo,
+  });
+}
+
+/** The bucket's name as Amazon has it, and at least one folder: a bucket's root may hold what is not ours. */
+const S3_URL = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(\/[\w./-]*\w)$/;
+const S3_ENDPOINT = /^([A-Za-z0-9.-]+)(?::(\d{1,5}))?$/;
+
+function s3Of(raw: RawSettings, stack: string): S3Settings | undefined {
+  const [, bucket, path] = S3_URL.exec(raw.backupRepository) ?? [];
+  if (bucket === undefined || path === undefined) return undefined;
+  const [, host = "", port = "443"] = S3_ENDPOINT.exec(raw.backupS3Endpoint) ?? [];
+  const auto = join(dirname(defaultIdentityFile()), `s3-${stack}.txt`);
+  return Object.freeze({
+    bucket,
+    path,
+    host,
+    port: Number(port),
+    region: raw.backupS3Region,
+    authorityFile: raw.backupS3Authority || undefined,
+    credentialsFile: raw.backupS3Credentials === "auto" ? auto : raw.backupS3Credentials,
   });
 }
 
@@ -542,6 +592,10 @@ export function readSettings(): Settings {
     droppableDatabases: config.requireObject<string[]>("droppableDatabases"),
     backups: config.requireBoolean("backups"),
     backupRepository: config.require("backupRepository"),
+    backupS3Endpoint: config.get("backupS3Endpoint") ?? "",
+    backupS3Region: config.require("backupS3Region"),
+    backupS3Authority: config.get("backupS3Authority") ?? "",
+    backupS3Credentials: config.require("backupS3Credentials"),
     backupFull: config.require("backupFull"),
     backupDifferential: config.require("backupDifferential"),
     backupDrill: config.require("backupDrill"),

@@ -5,9 +5,9 @@ import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { type Archiving, configurationFile, type DatabaseServer } from "../server/database-server.ts";
 import { namesFor } from "../server/naming.ts";
 import type { Settings } from "../settings.ts";
-import { ImportedState } from "../snapshots/imported.ts";
 import { configuration } from "./configuration.ts";
 import { BackupKey } from "./key.ts";
+import { readAccess } from "./s3.ts";
 
 /** Enough for pgBackRest, and for a drill's server with its 64 MB of buffers. */
 const MEMORY_MIB = 512;
@@ -17,7 +17,7 @@ export interface BackupsArgs {
   settings: Settings;
   archiving: Archiving;
   server: DatabaseServer;
-  /** The data must be in: the first backup is to have it. */
+  /** The data must be in, and saved: the first backup is to have it, and would keep a save point waiting. */
   after: pulumi.Resource[];
 }
 
@@ -29,8 +29,9 @@ export function archivingFor(settings: Settings, opts?: pulumi.ComponentResource
   const { stack, backups, bootstrap, recoverTo } = settings;
   if (backups === undefined) return undefined;
   const { key } = new BackupKey("backup-key", { stack, mustExist: bootstrap === "backup" }, opts);
+  const access = backups.s3 && readAccess(backups.s3);
   return {
-    configuration: key.apply((known) => configuration(backups, known)),
+    configuration: key.apply((known) => configuration(backups, known, access)),
     folder: backups.folder,
     keepOnDestroy: backups.keepOnDestroy,
     giveUpAt: backups.giveUpAt,
@@ -56,22 +57,10 @@ export class Backups extends pulumi.ComponentResource {
   constructor(name: string, args: BackupsArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:backups:Backups", name, {}, opts);
     const { server, archiving } = args;
-    const { stack, database, dockerHost, backups, passwordVersion } = args.settings;
+    const { stack, database, dockerHost, backups } = args.settings;
     const names = namesFor(stack);
     const own = { parent: this };
     const engine = dockerHost ? new docker.Provider("backups-engine", { host: dockerHost }, own) : undefined;
-
-    // Before the first backup, which would keep it waiting.
-    const { containerName, host, port, superuser, superuserPassword, volume } = server;
-    const imported = new ImportedState(
-      "imported",
-      {
-        ...{ host, port, superuser, superuserPassword, passwordVersion, volume, database, dockerHost },
-        container: containerName,
-        after: args.after,
-      },
-      own,
-    );
 
     const container = new docker.Container(
       "backup-container",
@@ -93,8 +82,10 @@ export class Backups extends pulumi.ComponentResource {
           { volumeName: server.volume.name, containerPath: "/var/lib/postgresql/data", readOnly: true },
           ...server.shared,
         ],
-        // It talks to the server through its socket; the server of a drill is reached by nobody.
-        networkMode: "none",
+        // It talks to the server through its socket; the server of a drill listens on nothing but its own.
+        ...(backups?.s3
+          ? { networkMode: "bridge", networksAdvanced: [{ name: server.networkName }] }
+          : { networkMode: "none" }),
         labels: [{ label: "sectorwars.stack", value: stack }],
         memory: MEMORY_MIB,
         memorySwap: MEMORY_MIB,
@@ -103,7 +94,7 @@ export class Backups extends pulumi.ComponentResource {
         mustRun: true,
         wait: false,
       },
-      { ...own, provider: engine, deleteBeforeReplace: true, dependsOn: [...args.after, imported] },
+      { ...own, provider: engine, deleteBeforeReplace: true, dependsOn: args.after },
     );
 
     new BackupsBegun(
@@ -112,7 +103,7 @@ export class Backups extends pulumi.ComponentResource {
         container: names.backups,
         containerId: container.id,
         server: server.containerName,
-        folder: archiving.folder,
+        folder: backups?.s3 ? `s3://${backups.s3.bucket}${backups.s3.path}` : archiving.folder,
         keep: archiving.keepOnDestroy,
         dockerHost,
       },
@@ -129,6 +120,7 @@ export interface BackupsBegunInputs {
   containerId: string;
   /** The database's container. */
   server: string;
+  /** Where the repository lies; undefined is a volume of the stack's. */
   folder: string | undefined;
   keep: boolean;
   dockerHost: string | undefined;

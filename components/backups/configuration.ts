@@ -1,5 +1,6 @@
 /** pgBackRest's configuration file, the same in every container that reads or writes the repository. */
 import type { BackupSettings } from "../settings.ts";
+import { authorityLines, type S3Access, s3Options } from "./s3.ts";
 
 /** Where the volume with the backups is mounted. */
 export const STORE = "/var/lib/sectorwars-backups";
@@ -11,15 +12,18 @@ export const REPOSITORY = `${STORE}/repository`;
  *
  * archive-push-queue-max is left out on purpose: it drops WAL and counts it as archived.
  * @param key what the repository is encrypted by.
+ * @param access to the store, where one has the repository.
  */
-export function configuration(settings: BackupSettings, key: string): string {
+export function configuration(settings: BackupSettings, key: string, access?: S3Access): string {
   const retention =
     settings.keepDays > 0
       ? { "repo1-retention-full-type": "time", "repo1-retention-full": settings.keepDays }
       : { "repo1-retention-full-type": "count", "repo1-retention-full": settings.keepFulls };
+  const place = settings.s3 && access ? s3Options(settings.s3, access) : { "repo1-path": REPOSITORY };
   return [
+    access ? authorityLines(access) : "",
     section("global", {
-      "repo1-path": REPOSITORY,
+      ...place,
       // Small files together: a database has thousands, and a folder may lie on a slow file system.
       "repo1-bundle": "y",
       "repo1-cipher-type": "aes-256-cbc",
@@ -44,7 +48,9 @@ export function configuration(settings: BackupSettings, key: string): string {
       "pg1-socket-path": "/var/run/postgresql",
       "pg1-user": "postgres",
     }),
-  ].join("\n");
+  ]
+    .filter(Boolean)
+    .join("\n");
 }
 
 const section = (name: string, options: Record<string, string | number>) =>

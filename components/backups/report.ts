@@ -66,9 +66,10 @@ export interface BackupReport {
   walBytes: number;
   dataSize: number;
   dataFree: number;
-  repositorySize: number;
-  repositoryFree: number;
-  repositoryBytes: number;
+  /** Null for a store, which tells neither. */
+  repositorySize: number | null;
+  repositoryFree: number | null;
+  repositoryBytes: number | null;
   repositoryThere: boolean;
   /** Whether anything was ever archived. */
   begun: boolean;
@@ -218,10 +219,11 @@ export function summaryOf(report: BackupReport): string {
     if (report.full.ok) return "none that can be read";
     return report.running ? "the first one is being made" : "none yet; the first one follows by itself";
   }
+  const size = report.repositoryBytes === null ? "" : ` (${humanBytes(report.repositoryBytes)})`;
   const drill = report.drill.ok ? `, proven by a drill at ${time(report.drill.ok.finished)}` : "";
   const gaps = range.gaps.map((gap) => `, but not ${time(gap.from)} to ${time(gap.until)}`).join("");
   return (
-    `${backups.length}, the last ${duration(report.now - last.timestamp.stop)} ago (${humanBytes(report.repositoryBytes)}); ` +
+    `${backups.length}, the last ${duration(report.now - last.timestamp.stop)} ago${size}; ` +
     `any moment from ${time(range.from)} to ${range.to === report.now ? "now" : time(range.to)}${gaps}${drill}`
   );
 }
@@ -241,7 +243,7 @@ export interface BackupFigures {
     roomBytes: number;
     givenUp: boolean;
   };
-  repository: { ok: boolean; bytes: number; freeBytes: number };
+  repository: { ok: boolean; bytes: number | null; freeBytes: number | null };
 }
 
 type Kind = "full" | "diff" | "drill";

@@ -101,8 +101,10 @@ export async function restoreAside(outputs: StackOutputs, way: Way, stamp: strin
   const names = namesFor(outputs.stack);
   const folder = `pgdata.next-${stamp}`;
   const configuration = await docker(["exec", names.backups, "cat", "/run/pgbackrest.conf"]);
+  // A repository in a store is reached over the network, any other needs none.
+  const network = configuration.includes("\nrepo1-type=s3\n") ? outputs.network : "none";
   const args = [
-    ...["run", "--rm", "-i", "--init", "--name", `${names.backups}-restore`, "--network", "none"],
+    ...["run", "--rm", "-i", "--init", "--name", `${names.backups}-restore`, "--network", network],
     ...["--label", `sectorwars.stack=${outputs.stack}`],
     ...["-e", `BACKUP_DATABASE=${superuser(outputs).database}`],
     ...["-v", `${names.volume}:${DATA}`, ...(await mountsOf(names.backups))],

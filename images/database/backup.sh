@@ -70,7 +70,9 @@ cause() {
 prepare() {
 	umask 077
 	cp /run/pgbackrest.conf /etc/pgbackrest/pgbackrest.conf
-	chown postgres /etc/pgbackrest/pgbackrest.conf
+	# The authority that has signed a store's certificate comes along as comments.
+	sed -n 's/^# authority: //p' /run/pgbackrest.conf >/etc/pgbackrest/authority.pem
+	chown postgres /etc/pgbackrest/pgbackrest.conf /etc/pgbackrest/authority.pem
 	# A folder of the host's is root's at first. One that cannot be written is told by whoever wants to write there.
 	for own in "$STORE" "$STORE/repository"; do
 		mkdir -p "$own" 2>/dev/null || :
@@ -108,6 +110,23 @@ has_patience() {
 	[ "$waiting" -lt "$PATIENCE_FILES" ] && [ "$free" -gt "$PATIENCE_FREE_KB" ]
 }
 
+# Whether the repository lies in a store, and not in a folder here.
+in_store() { grep -q '^repo1-type=' /etc/pgbackrest/pgbackrest.conf; }
+
+# in_archive BEGINNING: the files in the archive's folders whose names begin so. A folder is looked at directly: a call of pgBackRest
+# takes its time.
+in_archive() {
+	if ! in_store; then
+		ls "$STORE"/repository/archive/main/*/"$1"*/ 2>/dev/null
+		return
+	fi
+	pgb repo-ls archive/main | grep -E '^[0-9.]+-[0-9]+$' | while read -r version; do
+		pgb repo-ls "archive/main/$version" </dev/null | grep "^$1" | while read -r folder; do
+			pgb repo-ls "archive/main/$version/$folder" </dev/null
+		done
+	done
+}
+
 # The restore_command of every recovery. PostgreSQL takes any exit code up to 125 for "there is no such file", and would end
 # the recovery early and silently at a damaged one; above that it stops. pgBackRest hands out a file whose bytes were changed in
 # the repository as long as it can be decompressed, and PostgreSQL takes the first record that makes no sense for the end of the
@@ -120,8 +139,7 @@ wal_get() {
 	case $1 in *[!0-9A-F]*) exit "$code" ;; esac
 	if [ "$code" = 1 ]; then refuse_hole "$1"; fi
 	sum=$(sha1sum "$2" | cut -d ' ' -f 1)
-	set -- "$1" "$STORE"/repository/archive/main/*/"${1%????????}/$1-$sum"*
-	if [ ! -e "$2" ]; then
+	if ! in_archive "${1%????????}" | grep -q "^$1-$sum"; then
 		echo "ERROR: the WAL file $1 is damaged in the repository: its content has another checksum than it was archived with" >&2
 		exit 126
 	fi
@@ -133,7 +151,7 @@ refuse_hole() {
 	branch=${1%????????????????}
 	wanted=$(sed -n "s/^recovery_target_timeline = '\([0-9]*\)'.*/\1/p" postgresql.auto.conf | tail -n 1)
 	if [ -n "$wanted" ] && [ "$(printf '%08X' "$wanted")" != "$branch" ]; then exit 1; fi
-	newest=$(ls "$STORE"/repository/archive/main/*/"$branch"*/ 2>/dev/null | grep -E '^[0-9A-F]{24}-' | sort | tail -n 1)
+	newest=$(in_archive "$branch" | grep -E '^[0-9A-F]{24}-' | sort | tail -n 1)
 	if [ -n "$newest" ] && [ "${newest%%-*}" \> "$1" ]; then
 		echo "ERROR: the WAL file $1 is missing in the repository, while later ones are there" >&2
 		exit 126
@@ -216,7 +234,7 @@ amcheck() { as_postgres pg_amcheck -h "$ASIDE" --all --heapallindexed --install-
 
 # --- in the backups' container ---------------------------------------------------------------------------------------
 
-has_archive_info() { pgb repo-ls archive/main 2>/dev/null | grep -qx archive.info; }
+has_archive_info() { pgb "$@" repo-ls archive/main 2>/dev/null | grep -qx archive.info; }
 
 # Begins to use the repository. One that was emptied is never begun anew by itself, one of another cluster never used.
 init() {
@@ -427,7 +445,8 @@ backup() {
 		return 1
 	fi
 	label=$(newest_label)
-	bytes=$(($(du -sk "$STORE/repository/backup/main/$label" 2>/dev/null | cut -f 1 || echo 0) * 1024))
+	if in_store; then bytes=$(pgb info --output=json | grep -o '"repository":{"delta":[0-9]*' | tail -n 1 | grep -o '[0-9]*$')
+	else bytes=$(bytes_of "$STORE/repository/backup/main/$label"); fi
 	details="\"label\":$(json "$label"),\"bytes\":$bytes"
 	if record "$label"; then details="$details,\"recorded\":true"
 	else details="$details,\"recorded\":false,\"warning\":$(json "what it holds was not written down: $(cause "$OUTPUT.record")")"; fi
@@ -586,10 +605,11 @@ lines_as_json() {
 # Everything that is known, as JSON, for the commands and for monitoring. Words, not exit codes: `info` succeeds with a wrong key.
 report() {
 	code=0
-	info=$(pgb info --output=json 2>/dev/null | tr -cd '\040-\176') || code=$?
+	# Whoever asks waits for it: a store that is away is not waited for as long as a backup would.
+	info=$(pgb --io-timeout=3 info --output=json 2>/dev/null | tr -cd '\040-\176') || code=$?
 	case $info in '['*) ;; *) info=null ;; esac
 	said=
-	if [ "$info" = null ] || [ "$code" != 0 ]; then said=$(pgb info 2>&1 | head -n 3); fi
+	if [ "$info" = null ] || [ "$code" != 0 ]; then said=$(pgb --io-timeout=3 info 2>&1 | head -n 3); fi
 	archiver=$(sql -c "
 		SELECT json_build_object('archived', archived_count, 'failed', failed_count, 'lastArchived', last_archived_wal,
 			'lastArchivedAt', extract(epoch FROM last_archived_time)::float8, 'lastFailed', last_failed_wal,
@@ -611,9 +631,12 @@ report() {
 	printf '"waiting":%s,\n' "$(find "$VOLUME/pgdata/pg_wal/archive_status" -name '*.ready' 2>/dev/null | wc -l)"
 	printf '"walBytes":%s,\n' "$(bytes_of "$VOLUME/pgdata/pg_wal")"
 	room data "$VOLUME"
-	room repository "$STORE/repository"
-	printf '"repositoryBytes":%s,\n' "$(bytes_of "$STORE/repository")"
-	printf '"repositoryThere":%s,\n' "$(if has_archive_info; then echo true; else echo false; fi)"
+	if in_store; then printf '"repositorySize":null,"repositoryFree":null,"repositoryBytes":null,\n'
+	else
+		room repository "$STORE/repository"
+		printf '"repositoryBytes":%s,\n' "$(bytes_of "$STORE/repository")"
+	fi
+	printf '"repositoryThere":%s,\n' "$(case $info in *ConnectError*) echo false ;; *) if has_archive_info --io-timeout=3; then echo true; else echo false; fi ;; esac)"
 	printf '"begun":%s,\n' "$(if [ -e "$BEGAN" ]; then echo true; else echo false; fi)"
 	printf '"gaps":%s,\n' "$(lines_as_json "$STATE/gaps")"
 	printf '"openGap":%s,\n' "$(json "$(if [ -e "$GAPS" ]; then tail -n +"$(($(number_in "$STATE/gaps.healed") + 1))" "$GAPS" | head -n 1; fi)")"

@@ -94,6 +94,7 @@ describe("the key as a resource", () => {
 describe("pgBackRest's configuration", () => {
   const settings = {
     folder: undefined,
+    s3: undefined,
     plans: { full: "", diff: "", drill: "" },
     compression: "zst" as const,
     keepDays: 14,

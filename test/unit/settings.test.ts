@@ -56,6 +56,10 @@ const RAW: RawSettings = {
   droppableDatabases: [],
   backups: true,
   backupRepository: "volume",
+  backupS3Endpoint: "",
+  backupS3Region: "us-east-1",
+  backupS3Authority: "",
+  backupS3Credentials: "auto",
   backupFull: "0 3 * * 0",
   backupDifferential: "0 3 * * 1-6",
   backupDrill: "30 3 * * *",
@@ -140,6 +144,7 @@ describe("the settings that nobody changed", () => {
       handover: undefined,
       backups: {
         folder: undefined,
+        s3: undefined,
         plans: {
           full: `0|3|${all(1, 31)}|${all(1, 12)}|0|0`,
           diff: `0|3|${all(1, 31)}|${all(1, 12)}|1,2,3,4,5,6|0`,
@@ -247,7 +252,11 @@ describe("a wrong value is named with what it may be", () => {
     ],
     [
       { backupRepository: "backups" },
-      'backupRepository is "backups": choose volume, or give the absolute path of a folder on Docker\'s machine',
+      'backupRepository is "backups": choose volume, or give the absolute path of a folder on Docker\'s machine, or s3://BUCKET/FOLDER',
+    ],
+    [
+      { backupRepository: "s3://game/backups", backupS3Endpoint: "https://s3.example.org" },
+      'backupS3Endpoint is "https://s3.example.org": give the store\'s host, as host or host:port',
     ],
     [{ backupFull: "daily" }, `backupFull is "daily": ${PLAN_RULE}`],
     [{ backupDifferential: "61 * * * *" }, `backupDifferential is "61 * * * *": ${PLAN_RULE}`],

@@ -1,0 +1,181 @@
+/**
+ * Backups in a store that speaks S3: a real one, with TLS by an authority of its own. Its server takes a while to build, so this runs
+ * only with BACKUPS=store in the environment, after script/bootstrap store.
+ */
+import { randomBytes } from "node:crypto";
+import { mkdir, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type BackupReport, parseReport } from "../../components/backups/report.ts";
+import { archiveEverything } from "../../components/backups/restore.ts";
+import { makeRestorePoint } from "../../components/backups/restore-point.ts";
+import { makeServerCertificate } from "../../lib/certificates.ts";
+import { docker } from "../../lib/docker.ts";
+import { images } from "../support/lab.ts";
+import { run, TestStack } from "./test-stack.ts";
+
+const BUCKET = "game";
+const ACCESS = {
+  ROOT_ACCESS_KEY: `key${randomBytes(8).toString("hex")}`,
+  ROOT_SECRET_KEY: randomBytes(24).toString("hex"),
+};
+
+describe.runIf(process.env.BACKUPS === "store")("a store", () => {
+  let stack: TestStack;
+  let store: string;
+  let settings: Record<string, string>;
+
+  const succeed = async (name: string, ...args: string[]) => {
+    const said = await run("node", [`commands/${name}.ts`, "--stack", stack.name, ...args], stack.env);
+    if (said.code !== 0) throw new Error(`${name} ${args.join(" ")} failed:\n${said.text}`);
+    return said.text;
+  };
+  const inside = (line: string) => docker(["exec", stack.names.backups, "sh", "-c", line]);
+  const inStore = (line: string) => docker(["exec", store, "sh", "-c", `cd /s3/${BUCKET}/backups && ${line}`]);
+  const report = async (): Promise<BackupReport> => parseReport(await inside("sectorwars-backup report"));
+  const until = async (what: string, fine: () => Promise<boolean>, seconds = 90) => {
+    for (const end = Date.now() + seconds * 1000; !(await fine()); await sleep(500)) {
+      if (Date.now() > end) throw new Error(`${what}: not within ${seconds} s`);
+    }
+  };
+  const count = () =>
+    stack.as("owner", async (client) => (await client.query("SELECT count(*)::int AS n FROM ledger")).rows[0].n);
+  const connectStore = () => docker(["network", "connect", "--alias", "store", stack.names.network, store]);
+
+  beforeAll(async () => {
+    const never = { backupFull: "never", backupDifferential: "never", backupDrill: "never" };
+    stack = await TestStack.make({ bootstrap: "empty", memory: "512" });
+    store = `${stack.names.container}-store`;
+    await stack.up();
+    const files = resolve(stack.stateFolder, "settings/sectorwars");
+    await mkdir(files, { recursive: true, mode: 0o700 });
+    const { authority, certificate, key } = await makeServerCertificate(["store"]);
+    const write = (name: string, text: string) => writeFile(join(files, name), text, { mode: 0o600 });
+    await write("authority.pem", authority);
+    await write("store.crt", certificate);
+    await write("store.key", key);
+    await write(`s3-${stack.name}.txt`, `key: ${ACCESS.ROOT_ACCESS_KEY}\nsecret: ${ACCESS.ROOT_SECRET_KEY}\n`);
+    const serve = `mkdir -p /s3/${BUCKET} && exec /versitygw --quiet --port :9000 --cert /store.crt --key /store.key posix /s3`;
+    const variables = Object.keys(ACCESS).flatMap((name) => ["-e", name]);
+    const made = ["create", "--name", store, ...variables, "--entrypoint", "sh", images().databaseBase, "-c", serve];
+    expect((await run("docker", made, ACCESS)).code).toBe(0);
+    await docker(["cp", ".local/toolchain/bin/versitygw", `${store}:/versitygw`]);
+    for (const file of ["store.crt", "store.key"]) await docker(["cp", join(files, file), `${store}:/${file}`]);
+    await docker(["start", store]);
+    await connectStore();
+    settings = {
+      ...never,
+      bootstrap: "empty",
+      memory: "512",
+      backups: "true",
+      backupRepository: `s3://${BUCKET}/backups`,
+      backupS3Endpoint: "store:9000",
+      backupS3Authority: join(files, "authority.pem"),
+    };
+    for (const [name, value] of Object.entries(settings)) await stack.set(name, value);
+    await stack.up();
+    await until("the first full backup", async () => (await report()).full.ok !== null, 120);
+    await stack.as("owner", (client) =>
+      client.query("CREATE TABLE ledger AS SELECT i AS n, md5(i::text) AS hash FROM generate_series(1, 20000) i"),
+    );
+  });
+  afterAll(async () => {
+    await docker(["rm", "-f", "-v", store]).catch(() => {});
+    await stack.end();
+  });
+
+  test("holds everything, encrypted; its keys show nowhere, and its certificate is verified", async () => {
+    expect((await inStore("ls")).trim().split("\n").sort()).toEqual(["archive", "backup", "timelines"]);
+    const heads = await inStore("for f in $(find . -type f -size +16c); do head -c 8 $f; echo; done");
+    expect(new Set(heads.trim().split("\n"))).toEqual(new Set(["Salted__"]));
+    const { container, backups, image } = stack.names;
+    const shown = await Promise.all([
+      docker(["inspect", container, backups]),
+      ...[container, backups].map((name) => docker(["logs", name])),
+      ...[container, backups].map((name) =>
+        docker(["exec", name, "sh", "-c", "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' ' '"]),
+      ),
+      docker(["history", "--no-trunc", `${image}:15`]),
+      stack.stateText(),
+    ]);
+    for (const text of shown) for (const secret of Object.values(ACCESS)) expect(text).not.toContain(secret);
+    // By the authorities that everybody knows, it is nobody.
+    const others =
+      "gosu postgres pgbackrest --stanza=main --repo1-storage-ca-file=/etc/ssl/certs/ca-certificates.crt repo-ls";
+    await expect(inside(`${others} || exit 3`)).rejects.toThrow(/certificate/);
+    expect(await succeed("status")).toMatch(/backups {5}1, the last \d+ \w+ ago; any moment from/);
+    await stack.up("--expect-no-changes");
+  });
+
+  test("a differential backup and a drill; a moment comes back; a damaged file never ends a recovery early", async () => {
+    expect(await succeed("backup")).toMatch(/F_\d{8}-\d{6}D: [1-9][\d.]* \w+ in/);
+    expect(JSON.parse(await succeed("drill", "--json"))).toMatchObject({ result: "ok" });
+    const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client));
+    await stack.as("owner", (client) => client.query("DELETE FROM ledger WHERE n > 5"));
+    await succeed("restore", "--to", point?.at ?? "");
+    expect(await count()).toBe(20_000);
+    await until(
+      "the backup behind it",
+      async () => !(await inside("ls /var/lib/sectorwars-backups/state")).includes("full.wanted"),
+    );
+
+    await stack.as("owner", (client) => client.query("INSERT INTO ledger SELECT i FROM generate_series(1, 500) i"));
+    const file = await stack.as("superuser", async (client) => {
+      const name = (await client.query("SELECT pg_walfile_name(pg_current_wal_lsn()) AS name")).rows[0].name;
+      await archiveEverything(client);
+      return name;
+    });
+    await inStore(
+      `f=$(ls archive/main/*/*/${file}-*) && cp -a $f /tmp/kept && printf X | dd of=$f bs=1 seek=4000 conv=notrunc`,
+    );
+    const said = await run("node", ["commands/restore.ts", "--stack", stack.name, "--to", "latest"], stack.env);
+    await inStore(`cp -a /tmp/kept $(ls archive/main/*/*/${file}-*)`);
+    expect(said.text).toContain("Nothing was changed: the recovery failed: ");
+    expect(await count()).toBe(20_500);
+  });
+
+  test("that is away is told, and gets everything when it is back", async () => {
+    await docker(["stop", "-t", "1", store]);
+    await stack.as("owner", (client) => client.query("INSERT INTO ledger SELECT i FROM generate_series(1, 500) i"));
+    await stack.as("superuser", (client) => client.query("SELECT pg_switch_wal()"));
+    await until("the failure", async () => ((await report()).archiver?.failed ?? 0) > 0, 180);
+    const said = await run("node", ["commands/status.ts", "--stack", stack.name], stack.env);
+    expect(said.text).toMatch(/TROUBLE {5}the repository is empty, missing or cannot be read .*store/);
+    await docker(["start", store]);
+    await until("the archive", async () => (await report()).waiting === 0, 180);
+  });
+
+  test("is all that a new machine needs, beside the key", async () => {
+    await stack.as("superuser", archiveEverything);
+    await docker(["rm", "-f", stack.names.container, stack.names.backups]);
+    await docker(["volume", "rm", stack.names.volume, stack.names.socketVolume, stack.names.backupVolume]);
+    await docker(["network", "disconnect", stack.names.network, store]);
+    await docker(["network", "rm", stack.names.network]);
+    await stack.loseState({ ...settings, bootstrap: "backup" });
+    const up = stack.up();
+    let isOver = false;
+    void up
+      .finally(() => {
+        isOver = true;
+      })
+      .catch(() => {});
+    // Elsewhere the store is there before the network is.
+    while (
+      !isOver &&
+      !(await connectStore().then(
+        () => true,
+        () => false,
+      ))
+    )
+      await sleep(50);
+    await up;
+    expect(await count()).toBe(21_000);
+    await stack.up("--expect-no-changes");
+    await until(
+      "the backup of the new timeline",
+      async () => !(await inside("ls /var/lib/sectorwars-backups/state")).includes("full.wanted"),
+    );
+    expect(JSON.parse(await succeed("drill", "--json"))).toMatchObject({ result: "ok" });
+  });
+});
