@@ -12,6 +12,7 @@ import { urlsFor } from "./components/roles/urls.ts";
 import { Seed } from "./components/seed/seed.ts";
 import { DatabaseServer } from "./components/server/database-server.ts";
 import { readSettings } from "./components/settings.ts";
+import { ImportedState } from "./components/snapshots/imported.ts";
 
 const settings = readSettings();
 const { stack, bootstrap, database, passwordVersion, dockerHost, readonlyDenyList: denyList } = settings;
@@ -49,12 +50,12 @@ const left = passing?.target === "neon" ? handOver(prepared) : undefined;
 const before = [privileges.ready, ...(left ? [left.ready] : [])];
 const migrations = migrating && new Migrations("migrations", { ...base, ...migrating, owner, engine, after: before });
 const schema = { revision: migrations?.revision, after: [migrations?.ready ?? privileges.ready] };
-
 const seed = seeding && new Seed("seed", { ...base, ...seeding, ...schema, owner: owner.name });
 
 const after = [...schema.after, ...databases.ready, ...(seed ? [seed.ready] : [])];
 const handover = left ?? handOver(after);
-if (archiving) new Backups("backups", { settings, archiving, server, after });
+const saved = new ImportedState("imported", { ...base, container: server.containerName, after });
+if (archiving) new Backups("backups", { settings, archiving, server, after: [...after, saved] });
 
 export const container = server.containerName;
 export const postgresVersion = server.version;

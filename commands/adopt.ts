@@ -1,4 +1,5 @@
 /** `npm run adopt`: takes over the data of a volume that the application's own database made, through the import. */
+import { announceRestorePoint } from "../components/backups/restore-point.ts";
 import { findRelations } from "../components/import/catalog.ts";
 import { directAddress } from "../components/import/direct.ts";
 import { reportFolder } from "../components/import/report-folder.ts";
@@ -60,7 +61,10 @@ async function adopt(stack: string, volume: string, wanted: { image?: string; da
   const name = `sectorwars-${stack}-adopt`;
   const bring = async () => {
     // Before anything is cleared that might be in use.
-    await withConnection({ ...target, database: "postgres" }, lockServer);
+    await withConnection({ ...target, database: "postgres" }, async (client) => {
+      await lockServer(client);
+      await announceRestorePoint(stack, client, (line) => console.log(`adopt: ${line}`));
+    });
     await docker(["rm", "-f", "-v", name]).catch(() => {});
     console.log(`adopt: a server of ${image} on a copy of ${volume}`);
     const { password } = await startServer(name, volume, image, outputs.network);

@@ -5,6 +5,7 @@ import { backupsIn, figuresOf, rangeOf, summaryOf, time, troublesOf } from "../c
 import { rangeInWords } from "../components/backups/target.ts";
 import { humanBytes } from "../components/import/progress.ts";
 import { main } from "./cli.ts";
+import { checkPortable, makePortable, PORTABLE_HELP, PORTABLE_OPTIONS } from "./portable.ts";
 
 async function list(stack: string): Promise<number> {
   const report = await readReport(stack);
@@ -33,6 +34,7 @@ async function makeOne(stack: string, kind: "full" | "diff"): Promise<number> {
 await main({
   help: `
 usage: npm run backup [-- --full | --list | --json | --figures | --key-is-safe | --begin-anew] [--stack NAME]
+       npm run backup -- --portable [--folder PATH] [--recipient KEY] | --check PATH [--identity FILE] [--json] [--stack NAME]
 
 Makes a differential backup now, or the first full one. Backups on schedule need nobody; docs/recovery.md tells of both.
 
@@ -41,7 +43,8 @@ Makes a differential backup now, or the first full one. Backups on schedule need
       --json         all that is known, for machines
       --figures      figures for monitoring, in Prometheus' text format
       --key-is-safe  notes that a copy of the key file is in a safe place elsewhere
-      --begin-anew   after the repository was lost: begins it again, with a full backup`,
+      --begin-anew   after the repository was lost: begins it again, with a full backup
+${PORTABLE_HELP}`,
   options: {
     full: { type: "boolean" },
     list: { type: "boolean" },
@@ -49,6 +52,7 @@ Makes a differential backup now, or the first full one. Backups on schedule need
     figures: { type: "boolean" },
     "key-is-safe": { type: "boolean" },
     "begin-anew": { type: "boolean" },
+    ...PORTABLE_OPTIONS,
   },
   async run({ stack, values }) {
     if (values["key-is-safe"]) {
@@ -56,6 +60,8 @@ Makes a differential backup now, or the first full one. Backups on schedule need
       console.log(`Noted in ${keyFile(stack)}.`);
       return 0;
     }
+    if (values.portable) return makePortable(stack, values);
+    if (values.check) return checkPortable(stack, values);
     if (values.list) return list(stack);
     if (values.json || values.figures) {
       const report = await readReport(stack);

@@ -3,7 +3,8 @@ import { type ParseArgsConfig, parseArgs } from "node:util";
 import { selectedStack } from "../lib/stack.ts";
 
 type Options = NonNullable<ParseArgsConfig["options"]>;
-type Values = Record<string, string | boolean | undefined>;
+/** What the options say. */
+export type Values = Record<string, string | boolean | undefined>;
 
 /** What a command is given. */
 export interface Invocation {

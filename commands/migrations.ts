@@ -1,7 +1,6 @@
 /** `npm run migrations`: where the schema stands, and the way back from the last run. */
 import { leftShut, openDoor } from "../components/migrations/door.ts";
 import {
-  databaseProperties,
   forgetRestorePoints,
   pointName,
   putBack,
@@ -9,6 +8,7 @@ import {
   undoneName,
 } from "../components/migrations/restore-point.ts";
 import { lockMigrations, readRevisions } from "../components/migrations/run-migrations.ts";
+import { databaseProperties } from "../lib/database-properties.ts";
 import { type Address, withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
 import { main } from "./cli.ts";

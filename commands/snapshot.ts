@@ -11,14 +11,16 @@ import {
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
 import { main } from "./cli.ts";
+import { warnOfRevision } from "./revision.ts";
 
 await main({
   help: `
 usage: npm run snapshot -- save|restore|delete NAME [--force] [--stack NAME]
        npm run snapshot -- list [--json] [--stack NAME]
 
-Saves the whole database under a name, in seconds, and brings it back. Whoever is connected meanwhile is disconnected: idle
-connections at once, transactions get 5 seconds to end. What a restore replaces is kept as the save point ${BEFORE_RESTORE}.
+Saves the whole database under a name, in seconds, and brings it back. Whoever is connected is disconnected: idle connections
+at once, transactions get 5 seconds to end. Whoever connects meanwhile waits, or is told that the database was just renamed
+and tries again. What a restore replaces is kept as the save point ${BEFORE_RESTORE}.
 Save points live in the server beside the database; backups (npm run backup) are what survives a lost volume.
 
       --force       ends transactions that do not end by themselves
@@ -45,12 +47,13 @@ Save points live in the server beside the database; backups (npm run backup) are
         for (const one of all)
           console.log(`  ${one.name.padEnd(40)} ${one.madeAt}  ${humanBytes(one.bytes).padStart(9)}`);
     } else if (verb === "save") {
-      const saved = await saveSnapshot(place, name ?? "", force);
+      const saved = await saveSnapshot(place, name ?? "", { force });
       console.log(
         `Saved ${humanBytes(saved.bytes)} as ${saved.name} in ${took()}. Back to it:  npm run snapshot -- restore ${saved.name}`,
       );
     } else if (verb === "restore") {
       await restoreSnapshot(place, name ?? "", force);
+      await warnOfRevision(outputs);
       console.log(
         `Restored ${name} in ${took()}. Back to what was there:  npm run snapshot -- restore ${BEFORE_RESTORE}`,
       );

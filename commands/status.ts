@@ -4,6 +4,7 @@ import { keyFile, readKeyFile } from "../components/backups/key-file.ts";
 import { type BackupFigures, figuresIn, summaryOf, troublesOf } from "../components/backups/report.ts";
 import { humanBytes } from "../components/import/progress.ts";
 import type { ImportSummary } from "../components/import/types.ts";
+import { listSnapshots } from "../components/snapshots/snapshots.ts";
 import { containerState } from "../lib/docker.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
@@ -20,6 +21,8 @@ interface Status {
   version?: string;
   /** Bytes of the database on disk. */
   size?: number;
+  /** Copies of it beside it, by `npm run snapshot`. */
+  savePoints?: { count: number; bytes: number };
   connections?: { used: number; max: number };
   /** What was imported, and whether its mark is still in the database. */
   import?: ImportSummary & { markPresent: boolean };
@@ -81,9 +84,11 @@ async function askServer(outputs: StackOutputs): Promise<Partial<Status>> {
           current_setting('max_connections')::int AS max,
           to_regclass('sectorwars_stack.import') IS NOT NULL AS mark`);
       const { version, size, used, max, mark } = rows[0];
+      const saved = await listSnapshots(client, addressOf(outputs.urls.superuser ?? "").database);
       return {
         version,
         size,
+        savePoints: { count: saved.length, bytes: saved.reduce((sum, { bytes }) => sum + bytes, 0) },
         connections: { used, max },
         ...(outputs.imported ? { import: { ...outputs.imported, markPresent: mark } } : {}),
       };
@@ -130,6 +135,10 @@ export function describe(status: Status): string {
     ["version", status.version && `PostgreSQL ${status.version}`],
     ["address", status.address],
     ["size", status.size === undefined ? undefined : humanBytes(status.size)],
+    [
+      "save points",
+      status.savePoints?.count ? `${status.savePoints.count}, ${humanBytes(status.savePoints.bytes)}` : undefined,
+    ],
     ["connections", status.connections && `${status.connections.used} of ${status.connections.max}`],
     [
       "import",

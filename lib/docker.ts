@@ -59,12 +59,41 @@ export async function docker(args: readonly string[], options: DockerOptions = {
   });
   // A command that ends before it has read its input breaks the pipe; its exit code says what happened.
   child.stdin.on("error", () => {});
-  if (options.input instanceof Readable) options.input.pipe(child.stdin);
-  else {
+  if (options.input instanceof Readable) {
+    options.input.pipe(child.stdin);
+    // One that broke off would leave the command waiting for more.
+    options.input.once("close", () => child.stdin.end());
+  } else {
     child.stdin.write(options.input ?? "");
     if (!options.holdInput) child.stdin.end();
   }
   return promise.finally(() => clearTimeout(timer));
+}
+
+/** A docker command under way, whose output is too large to be kept. */
+export interface DockerStream {
+  stdout: Readable;
+  /** Fails with a {@link DockerError} where the command does: a stream that ended may still be half of what was wanted. */
+  ended: Promise<void>;
+}
+
+/** Runs one docker command and hands its standard output out as it comes. */
+export function dockerStream(args: readonly string[], { host }: DockerOptions = {}): DockerStream {
+  const env = host ? { ...process.env, DOCKER_HOST: host } : process.env;
+  const child = spawn("docker", args, { env, stdio: ["ignore", "pipe", "pipe"] });
+  const { promise: ended, resolve, reject } = Promise.withResolvers<void>();
+  const stderr: Buffer[] = [];
+  child.stderr.on("data", (chunk: Buffer) => stderr.push(chunk));
+  child.on("error", (cause) => {
+    reject(new DockerError(args, `the docker command cannot be run (${cause.message}); install Docker's command line`));
+  });
+  child.on("close", (code) => {
+    if (code === 0) resolve();
+    else reject(new DockerError(args, Buffer.concat(stderr).toString()));
+  });
+  // Whoever reads waits for it behind the stream's end.
+  ended.catch(() => {});
+  return { stdout: child.stdout, ended };
 }
 
 /** What a container is doing. */

@@ -1,6 +1,7 @@
 /** A moment to come back to, made before something that changes much: a migration, an import over data. */
 import type pg from "pg";
-import { takesBackups } from "./console.ts";
+import { containerState, type DockerOptions } from "../../lib/docker.ts";
+import { namesFor } from "../server/naming.ts";
 import { archiveEverything } from "./restore.ts";
 
 /** A moment, and the way back to it. */
@@ -15,10 +16,15 @@ export interface RestorePoint {
  * Makes sure that this moment can be restored: everything written so far is in the repository when it returns.
  * @param client a session of the superuser on the stack's server.
  * @returns undefined where the stack takes no backups.
- * @throws {Error} when the write-ahead log does not reach the repository in time: then nothing should be risked.
+ * @throws {Error} when the write-ahead log does not reach the repository in time.
  */
-export async function makeRestorePoint(stack: string, client: pg.Client): Promise<RestorePoint | undefined> {
-  if (!(await takesBackups(stack))) return undefined;
+export async function makeRestorePoint(
+  stack: string,
+  client: pg.Client,
+  engine: DockerOptions = {},
+): Promise<RestorePoint | undefined> {
+  if ((await containerState(namesFor(stack).backups, engine)) === undefined) return undefined;
+  await refuseBroken(client);
   // Rounded up, and waited for: what is committed from here on has a later time than the one that is told.
   const { rows } = await client.query<{ at: Date }>(
     "SELECT date_trunc('milliseconds', clock_timestamp()) + interval '2 ms' AS at, pg_sleep(0.01)",
@@ -26,4 +32,31 @@ export async function makeRestorePoint(stack: string, client: pg.Client): Promis
   await archiveEverything(client);
   const at = rows[0]?.at.toISOString() ?? "";
   return { at, command: `npm run restore -- --to ${at} --stack ${stack}` };
+}
+
+/** An archive that fails is known at once; waiting for it would only take longer. */
+async function refuseBroken(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ broken: boolean }>(
+    `SELECT current_setting('archive_mode') = 'off' OR coalesce(last_failed_time > last_archived_time, failed_count > 0) AS broken
+     FROM pg_stat_archiver`,
+  );
+  if (rows[0]?.broken) throw new Error("changes are not archived at the moment; npm run status tells why");
+}
+
+/**
+ * The same for whoever is about to change much and has something else to fall back on: says how to come back, or that it
+ * cannot be done.
+ */
+export async function announceRestorePoint(
+  stack: string,
+  client: pg.Client,
+  say: (line: string) => void,
+  host?: string | undefined,
+): Promise<void> {
+  const engine = host === undefined ? {} : { host };
+  const before = "all databases of the server as they are now";
+  await makeRestorePoint(stack, client, engine).then(
+    (point) => point && say(`to have ${before} back from the backups: ${point.command}`),
+    (error: Error) => say(`the backups cannot give back ${before}: ${error.message}`),
+  );
 }

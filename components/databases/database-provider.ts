@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import type { dynamic } from "@pulumi/pulumi";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { ident, literal, withConnection } from "../../lib/postgres.ts";
+import { announceRestorePoint } from "../backups/restore-point.ts";
 import { besideServer, directAddress } from "../import/direct.ts";
 import { reportFolder } from "../import/report-folder.ts";
 import { parseSourceUrl } from "../import/source-url.ts";
@@ -72,6 +73,12 @@ async function importOnce(inputs: DatabaseInputs): Promise<void> {
   const url = process.env[sourceVariable(database)];
   if (!url) return;
   if (await withConnection(addressOf(inputs), readMarker, PATIENCE)) return;
+  const say = (line: string) => console.log(`${database}: ${line}`);
+  await withConnection(
+    maintenance(inputs),
+    (client) => announceRestorePoint(stack, client, say, inputs.dockerHost),
+    PATIENCE,
+  );
   const roots = process.env.NEON_ROOT_CERTIFICATES;
   await runImport(
     {
@@ -89,7 +96,7 @@ async function importOnce(inputs: DatabaseInputs): Promise<void> {
       jobs: inputs.jobs,
       reportFolder: `${reportFolder(stack)}/${database}`,
     },
-    { say: (line) => console.log(`${database}: ${line}`) },
+    { say },
   );
   // The import's swap has put another database in this one's place.
   await withConnection(maintenance(inputs), (client) =>

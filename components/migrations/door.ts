@@ -3,8 +3,12 @@
  * be lost if the run failed, and their locks could hold it up.
  */
 import type pg from "pg";
+import { commentOf, databaseProperties } from "../../lib/database-properties.ts";
 import { ident, literal } from "../../lib/postgres.ts";
-import { commentOf, databaseProperties, endSessions, MADE_BY } from "./restore-point.ts";
+import { endSessions, MADE_BY } from "./restore-point.ts";
+
+/** Key of the advisory lock that a run holds on the server: the letters "sectormi" as a 64-bit number. */
+export const LOCK_KEY = "8315161638746615145";
 
 /**
  * Shuts the door and sees everybody out. In one transaction it is noted, as the database's comment, how to open it again:

@@ -1,8 +1,10 @@
 /**
  * A copy of the database beside it, on the same server: made in a moment (PostgreSQL copies its files), put back by two
- * renames. Whoever has another kind of restore point replaces this module's three functions.
+ * renames, by whoever finds that a run failed. Where backups are, the moment can be had back from them as well
+ * (components/backups/restore-point.ts).
  */
 import type pg from "pg";
+import { commentOf } from "../../lib/database-properties.ts";
 import { ident, literal } from "../../lib/postgres.ts";
 
 /** What a restore point remembers, kept as its comment in the server. */
@@ -28,15 +30,6 @@ const OBJECT_IN_USE = "55006";
 export const pointName = (database: string): string => `${database}_before_migration`;
 /** Where a database goes whose migration is undone. */
 export const undoneName = (database: string): string => `${database}_undone`;
-
-/** A database's comment; undefined where there is no such database. */
-export async function commentOf(client: pg.Client, database: string): Promise<string | null | undefined> {
-  const { rows } = await client.query<{ comment: string | null }>(
-    "SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = $1",
-    [database],
-  );
-  return rows[0]?.comment ?? (rows[0] ? null : undefined);
-}
 
 /** Drops a database that a former run made. One of that name that somebody else made is refused. */
 async function dropOwn(client: pg.Client, database: string): Promise<void> {
@@ -89,36 +82,6 @@ async function undisturbed(client: pg.Client, database: string, statement: strin
       );
     }
   }
-}
-
-/**
- * Statements that give a database what a copy by template and a rename do not carry: its grants and its settings
- * (PostgreSQL manual, CREATE DATABASE, Notes).
- */
-export async function databaseProperties(client: pg.Client, database: string): Promise<string[]> {
-  const { rows } = await client.query<{ statement: string }>(
-    `SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', $1::text) AS statement
-     UNION ALL
-     SELECT format('GRANT %s ON DATABASE %I TO %s%s', a.privilege_type, datname,
-         CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
-         CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
-       FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) a WHERE datname = $1 AND a.grantee <> datdba
-     UNION ALL
-     SELECT format('ALTER %s SET %s TO %s',
-         CASE WHEN s.setrole = 0 THEN format('DATABASE %I', d.datname)
-              ELSE format('ROLE %I IN DATABASE %I', pg_get_userbyid(s.setrole), d.datname) END,
-         quote_ident(split_part(c, '=', 1)),
-         -- A list of names is kept as it is to be written; anything else is one text.
-         CASE WHEN split_part(c, '=', 1) IN ('search_path', 'temp_tablespaces', 'session_preload_libraries')
-              THEN substr(c, strpos(c, '=') + 1) ELSE quote_literal(substr(c, strpos(c, '=') + 1)) END)
-       FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) c WHERE d.datname = $1
-     UNION ALL
-     SELECT format('ALTER DATABASE %I CONNECTION LIMIT %s', datname, datconnlimit) FROM pg_database WHERE datname = $1
-     UNION ALL
-     SELECT format('COMMENT ON DATABASE %I IS %L', datname, shobj_description(oid, 'pg_database')) FROM pg_database WHERE datname = $1`,
-    [database],
-  );
-  return rows.map(({ statement }) => statement);
 }
 
 /** Copies the database. A former restore point goes when the new one is whole. */

@@ -2,8 +2,9 @@
 import type pg from "pg";
 import { removeContainers } from "../../lib/docker.ts";
 import { type Address, connect, ident, isPassing, withConnection } from "../../lib/postgres.ts";
+import { announceRestorePoint } from "../backups/restore-point.ts";
 import { MigrationFailure, migrationsLabel, type Plan, type Step, startRun, type WaitingRun } from "./container.ts";
-import { leftShut, openDoor, shutDoor } from "./door.ts";
+import { LOCK_KEY, leftShut, openDoor, shutDoor } from "./door.ts";
 import { lend, takeBack } from "./loan.ts";
 import {
   makeRestorePoint,
@@ -14,8 +15,6 @@ import {
   settleRestorePoint,
 } from "./restore-point.ts";
 
-/** Key of the advisory lock that a run holds on the server: the letters "sectormi" as a 64-bit number. */
-const LOCK_KEY = "8315161638746615145";
 /** Milliseconds between two lines of progress. */
 const PACE_MS = 1000;
 /** Longest part of a failing statement that is shown, characters. */
@@ -236,6 +235,8 @@ async function change(
     `migrations: ${steps.length} ${what}${steps.length === 1 ? "" : "s"} from ${current ?? "an empty chain"} to ${wanted ?? "base"}`,
   );
   const point: RestorePoint = { from: current, to: wanted, at: new Date().toISOString(), running: true };
+  // While the door is open: a server that is restored to this moment is to let everybody in.
+  await announceRestorePoint(stack, keeper, (line) => say(`migrations: ${line}`), spec.dockerHost);
   const strangers = await readStrangers(spec);
   const properties = await shutDoor(keeper, database);
   let isCopied = false;

@@ -6,10 +6,12 @@ import { readMarker } from "../import/swap.ts";
 import type { ImportedStateInputs } from "./imported.ts";
 import { IMPORTED, saveSnapshot } from "./snapshots.ts";
 
+/** The part of the free room that a copy may take which nobody has asked for. */
+const MODEST = 0.5;
 /** Milliseconds after an import in which the update that made it is still under way, at worst a slow one. */
 const FRESH_MS = 10 * 60_000;
 
-/** Whether the update that runs has made the import. One that switches backups on later has restarted the server. */
+/** Whether the update that runs has made the import. Data that was kept over a destroy has another server since. */
 async function justImported(client: pg.Client): Promise<boolean> {
   const marker = await readMarker(client);
   if (!marker) return false;
@@ -30,7 +32,7 @@ export const provider: dynamic.ResourceProvider = {
     const address = { host, port, user, password, database };
     try {
       if (await withConnection(address, justImported, { patienceMs: 30_000 })) {
-        await saveSnapshot({ address, container, dockerHost }, IMPORTED, false);
+        await saveSnapshot({ address, container, dockerHost }, IMPORTED, { share: MODEST });
       }
     } catch (error) {
       console.log(`no save point of the import was made: ${(error as Error).message}`);

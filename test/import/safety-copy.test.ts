@@ -15,6 +15,7 @@ import { ROLE_NAMES } from "../../components/roles/names.ts";
 import { docker } from "../../lib/docker.ts";
 import { atPhase, atTable, attempt, expectComplete, expectUntouched, reportText } from "../support/attempt.ts";
 import { contentsOf } from "../support/compare.ts";
+import { handToolsImage } from "../support/hand-tools.ts";
 import { images, type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
 import { LARGE, SMALL } from "../support/small.ts";
 
@@ -192,24 +193,6 @@ describe("an import with a safety copy", () => {
     await expect(restore()).rejects.toThrow(/0002\.copy\.zst\.age cannot be read|expected|COPY/);
   });
 });
-
-/** Tools that have nothing of this project's. */
-async function handToolsImage(): Promise<string> {
-  const folder = join(lab.folder, "hand-tools");
-  await mkdir(folder);
-  await writeFile(
-    join(folder, "Dockerfile"),
-    `ARG BASE
-FROM \${BASE}
-RUN if command -v apk; then apk add --no-cache age zstd; else apt-get update -q && apt-get install -qy --no-install-recommends age zstd; fi
-`,
-  );
-  const image = "sectorwars-test-hand-tools";
-  await docker(["build", "-q", "-t", image, "--build-arg", `BASE=${images().databaseBase}`, folder], {
-    timeoutMs: 120_000,
-  });
-  return image;
-}
 
 /** A copy of the copy that something has happened to. */
 async function damagedCopy(name: string, damage: (copy: string) => Promise<unknown>): Promise<string> {

@@ -3,6 +3,8 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Server } from "node:net";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { inBackups } from "../../components/backups/console.ts";
+import { parseReport } from "../../components/backups/report.ts";
 import { type MigrationsSpec, runMigrations } from "../../components/migrations/run-migrations.ts";
 import { docker } from "../../lib/docker.ts";
 import { withConnection } from "../../lib/postgres.ts";
@@ -383,7 +385,11 @@ describe("back", () => {
     );
     expect(error).toContain("pulumi config set alembicDowngrade true");
     expect(await revision()).toBe("0004quick");
+    // As with backups that are there and do not work: the copy beside the database is enough to go on with.
+    await docker(["create", "--name", stack.names.backups, `${stack.names.image}:15`]);
     const { said } = await migrate({ wanted: "base", allowDowngrade: true });
+    await docker(["rm", "-v", stack.names.backups]);
+    expect(said).toContain("the backups cannot give back all databases of the server as they are now: changes are not");
     expect(said).toContain("migrations: 4 downgrades from 0004quick to base");
     expect(said).toContain("migrations: 1 of 4: 0004quick makes 0004quick");
     expect(await revision()).toBe(null);
@@ -419,6 +425,27 @@ describe("back", () => {
     expect(await revision()).toBe("0004quick");
     await isSettled();
   });
+
+  test.runIf(process.env.BACKUPS === "all")(
+    "with backups, a restore to the moment before a run is told, and brings it back, open for everybody",
+    async () => {
+      for (const key of ["backupFull", "backupDifferential", "backupDrill"]) await stack.set(key, "never");
+      await stack.set("backups", "true");
+      await stack.up();
+      const report = async () => parseReport(await inBackups(stack.name, "report"));
+      await expect.poll(async () => (await report()).full.ok, { timeout: 120_000, interval: 500 }).not.toBeNull();
+      await game.addRevision("0005drops", "0004quick", "DROP TABLE ships CASCADE", "SELECT 1");
+      const { text } = await stack.up();
+      const to = /back from the backups: npm run restore -- --to (\S+) --stack/.exec(text)?.[1] ?? text;
+      expect(await relations()).not.toContain("ships");
+      const restored = await run("node", ["commands/restore.ts", "--stack", stack.name, "--to", to], stack.env);
+      expect(restored.text).toContain("npm run restore -- --undo");
+      expect(restored.code).toBe(0);
+      expect(await revision()).toBe("0004quick");
+      expect(await value("SELECT count(*)::int FROM ships")).toBe(1);
+      await isSettled();
+    },
+  );
 });
 
 test("the engine may be on another machine", () => {

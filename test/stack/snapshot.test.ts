@@ -1,176 +1,326 @@
-/** Save points, on one stack with the sample's data. With BACKUPS=all in the environment also backups off and on again. */
+/** Save points and portable copies, on one stack with the sample's data and without backups. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readdir } from "node:fs/promises";
-import { resolve } from "node:path";
+import { appendFile, chmod, mkdir, readdir, readFile, stat, truncate, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { parseReport } from "../../components/backups/report.ts";
-import { maintenance } from "../../components/import/swap.ts";
+import { makePortableCopy, type PortableOrder, verifyPortableCopy } from "../../components/backups/portable.ts";
+import { readIdentity } from "../../components/import/identity.ts";
+import { LOCK_KEY as MIGRATIONS_LOCK } from "../../components/migrations/door.ts";
+import {
+  deleteSnapshot,
+  listSnapshots,
+  restoreSnapshot,
+  type SnapshotPlace,
+  saveSnapshot,
+} from "../../components/snapshots/snapshots.ts";
 import { docker } from "../../lib/docker.ts";
 import { connect, withConnection } from "../../lib/postgres.ts";
+import { handToolsImage } from "../support/hand-tools.ts";
 import { run, TestStack, urlAddress } from "./test-stack.ts";
 
 let stack: TestStack;
-const command = (name: string, ...args: string[]) =>
-  run("node", [`commands/${name}.ts`, "--stack", stack.name, ...args], stack.env);
+let place: SnapshotPlace;
+let database: string;
+
 const succeed = async (name: string, ...args: string[]) => {
-  const said = await command(name, ...args);
+  const said = await run("node", [`commands/${name}.ts`, "--stack", stack.name, ...args], stack.env);
   if (said.code !== 0) throw new Error(`${name} ${args.join(" ")} failed:\n${said.text}`);
-  return said.text;
+  return said.stdout;
 };
+const message = (work: Promise<unknown>): Promise<string> =>
+  work.then(
+    () => "it went well",
+    (error: Error) => error.message,
+  );
+/** As the superuser on the server's own database, which no save point shuts. */
+const onServer = <T>(work: (client: pg.Client) => Promise<T>): Promise<T> =>
+  withConnection({ ...place.address, database: "postgres" }, work, { patienceMs: 20_000 });
+const names = async () => (await onServer((client) => listSnapshots(client, database))).map(({ name }) => name);
 const value = (sql: string): Promise<unknown> =>
   stack.as(
     "superuser",
     async (client) => (await client.query<unknown[]>({ text: sql, rowMode: "array" })).rows[0]?.[0],
   );
-const asApp = async (): Promise<pg.Client> => connect(urlAddress((await stack.outputs()).urls.app));
+/** Every row and index entry of the table that the tests change. */
 const players = () => value("SELECT md5(string_agg(p::text, ',' ORDER BY p::text)) FROM players p");
 const access = () =>
-  value(`SELECT concat_ws(' ', (SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM unnest(datacl) a), pg_get_userbyid(datdba), shobj_description(d.oid, 'pg_database'),
+  value(`SELECT concat_ws(' ', (SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM unnest(datacl) a), pg_get_userbyid(datdba),
+    shobj_description(d.oid, 'pg_database'), datallowconn, datconnlimit,
     (SELECT string_agg(setrole || setconfig::text, ' ' ORDER BY setrole) FROM pg_db_role_setting WHERE setdatabase = d.oid))
     FROM pg_database d WHERE datname = current_database()`);
-const database = async () => urlAddress((await stack.outputs()).urls.superuser).database;
-
-async function firstBackup(): Promise<void> {
-  const report = async () => parseReport(await docker(["exec", stack.names.backups, "sectorwars-backup", "report"]));
-  for (const end = Date.now() + 120_000; (await report()).full.ok === null; await sleep(500)) {
-    if (Date.now() > end) throw new Error("there is no first backup");
-  }
-}
+/** Waits until a copy is being made, or waits for those who are connected. */
+const copying = async () => {
+  await onServer(async (client) => {
+    const sql = "SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'CREATE DATABASE %'";
+    for (const end = Date.now() + 20_000; (await client.query(sql)).rowCount === 0; await sleep(10)) {
+      if (Date.now() > end) throw new Error("no copy was begun");
+    }
+  });
+};
+const asApp = async (): Promise<pg.Client> => connect(urlAddress((await stack.outputs()).urls.app));
 
 beforeAll(async () => {
-  const never = { backupFull: "never", backupDifferential: "never", backupDrill: "never" };
-  stack = await TestStack.make({ memory: "512", backups: "true", ...never });
+  stack = await TestStack.make({ memory: "512" });
   await stack.up();
-  // A save point waits for nobody who reads for long, and the first backup writes down what the tables hold.
-  await firstBackup();
+  const address = urlAddress((await stack.outputs()).urls.superuser);
+  place = { address, container: stack.names.container };
+  database = address.database;
 });
 afterAll(() => stack.end());
 
-test("a save point brings back every row, who may connect and the settings; what was there meanwhile is kept", async () => {
-  await value(`ALTER DATABASE ${await database()} SET search_path = "$user", public, "a, b"`);
-  await value(`ALTER ROLE sectorwars_app IN DATABASE ${await database()} SET application_name = 'it''s, me'`);
-  await value(`COMMENT ON DATABASE ${await database()} IS 'the game''s'`);
+test("the import made one, which reset brings back; what was there is kept; Pulumi sees no change", async () => {
+  expect(await names()).toEqual(["imported"]);
+  const imported = await players();
+  await stack.as("owner", (client) => client.query("TRUNCATE players CASCADE"));
+  const emptied = await players();
+  expect(await succeed("reset")).toContain("The database is as the import left it.");
+  expect(await players()).toBe(imported);
+  await restoreSnapshot(place, "before_restore");
+  expect(await players()).toBe(emptied);
+  await restoreSnapshot(place, "imported");
+  expect(await names()).toEqual(["imported", "before_restore"]);
+  await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
+});
+
+test("a save point brings back every row, and leaves rights, settings and comment as they are now", async () => {
+  await value(`ALTER DATABASE ${database} SET search_path = "$user", public, "a, b"`);
+  await value(`ALTER DATABASE ${database} SET temp_tablespaces = ''`);
+  await value(`ALTER DATABASE ${database} SET sectorwars.colour = 'red'`);
+  await value(`ALTER ROLE sectorwars_app IN DATABASE ${database} SET application_name = 'it''s, me'`);
+  await value(`COMMENT ON DATABASE ${database} IS 'the game''s'`);
   const [rows, grants] = [await players(), await access()];
   expect(grants).toContain("a, b");
   expect(await succeed("snapshot", "save", "one")).toMatch(/Saved [\d.]+ MB as one in [\d.]+ s/);
   await stack.as("app", (client) => client.query("UPDATE players SET credits = credits + 1"));
-  const changed = await players();
-  expect(changed).not.toBe(rows);
-  await succeed("snapshot", "restore", "one");
+  expect(await players()).not.toBe(rows);
+  expect(await succeed("snapshot", "restore", "one")).toContain("snapshot -- restore before_restore");
   expect(await players()).toBe(rows);
   expect(await access()).toBe(grants);
-  await stack.up("--expect-no-changes");
-  await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
-  await succeed("snapshot", "restore", "before_restore");
-  expect(await players()).toBe(changed);
+  expect(JSON.parse(await succeed("snapshot", "list", "--json"))).toMatchObject([
+    { name: "imported" },
+    { name: "one", bytes: expect.any(Number) },
+    { name: "before_restore" },
+  ]);
+  expect(await succeed("status")).toMatch(/save points {1}3, [\d.]+ MB/);
+  const port = urlAddress((await stack.outputs()).urls.app);
+  // Nobody gets into a save point, or changes it.
+  await expect(connect({ ...port, database: "save__one" })).rejects.toThrow("not currently accepting connections");
 });
 
-test("reset is the state right after the import", async () => {
-  const before = await players();
-  await succeed("snapshot", "restore", "one");
-  const imported = await players();
-  await stack.as("owner", (client) => client.query("TRUNCATE players CASCADE"));
-  await succeed("reset");
-  expect(await players()).toBe(imported);
-  expect(await players()).not.toBe(before);
+test("others: idle ones are told so, newcomers wait, one that works is waited for, named, or forced out", async () => {
+  const idle = await asApp();
+  const told: string[] = [];
+  idle.on("error", (error) => told.push(error.message));
+  const busy = await asApp();
+  await busy.query("BEGIN; UPDATE players SET credits = 0");
+  const rows = await players();
+  const refused = message(restoreSnapshot(place, "one"));
+  expect(await refused).toMatch(
+    /Somebody works in the database: sectorwars_app .*idle in transaction\. Wait .*--force$/,
+  );
+  expect(told.join()).toContain("terminating connection due to administrator command");
+  await expect(idle.query("SELECT 1")).rejects.toThrow();
+
+  // What comes while a copy waits for the other waits as well, and is served.
+  const saving = saveSnapshot(place, "late");
+  await copying();
+  const newcomer = players();
+  await busy.query("ROLLBACK");
+  expect((await saving).name).toBe("late");
+  expect(await newcomer).toBe(rows);
+
+  const stubborn = await asApp();
+  await stubborn.query("BEGIN; UPDATE players SET credits = 0");
+  await restoreSnapshot(place, "late", true);
+  await expect(stubborn.query("SELECT 1")).rejects.toThrow();
+  expect(await players()).toBe(rows);
+  await Promise.all([idle, busy, stubborn].map((client) => client.end().catch(() => {})));
 });
 
-describe("others", () => {
-  test("that are idle are told so; one that works is waited for, then named, unless it is forced out", async () => {
-    const idle = await asApp();
-    const told: string[] = [];
-    idle.on("error", (error) => told.push(error.message));
+describe("cut short", () => {
+  test("killed while it waits and copies: nobody is shut out, nothing is lost, the next one clears it", async () => {
+    const rows = await players();
     const busy = await asApp();
-    await busy.query("BEGIN; UPDATE players SET credits = 0");
-    const refused = await command("snapshot", "restore", "one");
-    expect(refused.code).toBe(1);
-    expect(refused.text).toMatch(/Somebody works in the database: sectorwars_app .*idle in transaction.*--force/);
-    expect(told.join()).toContain("terminating connection due to administrator command");
-    await expect(idle.query("SELECT 1")).rejects.toThrow();
-
-    // Ctrl-C while it waits: the door is not left shut.
+    await busy.query("BEGIN; SELECT count(*) FROM players");
     const child = spawn("node", ["commands/snapshot.ts", "--stack", stack.name, "save", "never"], {
       env: { ...process.env, ...stack.env } as NodeJS.ProcessEnv,
     });
     const ended = once(child, "exit");
-    const server = maintenance(urlAddress((await stack.outputs()).urls.superuser));
-    await withConnection(server, async (client) => {
-      const shut = "SELECT FROM pg_database WHERE datname = $1 AND NOT datallowconn";
-      while ((await client.query(shut, [await database()])).rowCount === 0) {
-        if (child.exitCode !== null) throw new Error("the database was never shut");
-        await sleep(20);
-      }
-    });
-    child.kill("SIGINT");
-    expect((await ended)[0]).toBe(130);
-    await stack.as("app", (client) => client.query("SELECT 1"));
+    await copying();
+    child.kill("SIGKILL");
+    await ended;
+    await busy.query("COMMIT");
+    await busy.end();
+    expect(await players()).toBe(rows);
+    expect(await names()).not.toContain("never");
+    // The server goes on with what was begun, and keeps the lock for so long.
+    await expect.poll(() => message(saveSnapshot(place, "next")), { timeout: 20_000 }).toBe("it went well");
+    await deleteSnapshot(place, "next");
+    expect(await value("SELECT count(*)::int FROM pg_database WHERE datname ~ '__(restoring|former)$'")).toBe(0);
+  });
 
-    // The one that was waited for goes on, and the door is open again.
-    await busy.query("ROLLBACK");
+  test("the server is killed meanwhile: the data is what it was", async () => {
+    const rows = await players();
+    const busy = await asApp();
+    busy.on("error", () => {});
     await busy.query("BEGIN; SELECT count(*) FROM players");
-    await stack.as("app", (client) => client.query("SELECT 1"));
-    await succeed("snapshot", "restore", "one", "--force");
-    await expect(busy.query("SELECT 1")).rejects.toThrow();
-    await Promise.all([idle.end().catch(() => {}), busy.end().catch(() => {})]);
-    await stack.as("app", (client) => client.query("SELECT 1"));
+    const restoring = message(saveSnapshot(place, "never"));
+    await copying();
+    await busy.end();
+    await docker(["kill", stack.names.container]);
+    expect(await restoring).not.toBe("");
+    await docker(["start", stack.names.container]);
+    await onServer(async () => {});
+    expect(await players()).toBe(rows);
+    await saveSnapshot(place, "after");
+    await deleteSnapshot(place, "after");
+  });
+
+  test("two at once: one is made, the other says so", async () => {
+    const both = await Promise.all([message(saveSnapshot(place, "two")), message(saveSnapshot(place, "three"))]);
+    expect(both.filter((words) => words === "it went well")).toHaveLength(1);
+    expect(both.join()).toContain("Another save point is being made or restored.");
   });
 });
 
-test("what cannot be is said, with the remedy", async () => {
+test("what cannot be is said, with the remedy, and changes nothing", async () => {
+  const before = await names();
+  for (const [work, words] of [
+    [() => saveSnapshot(place, "one"), "There is a save point one already. Delete it first: npm run snapshot"],
+    [() => saveSnapshot(place, "My point"), '"My point" cannot name a save point: use up to 40 small letters'],
+    [() => saveSnapshot(place, "before_restore"), "before_restore is what a restore keeps; give another name"],
+    [() => saveSnapshot(place, "big", { share: 1e-9 }), /There is no room for another copy: it takes [\d.]+ MB, and/],
+    [() => restoreSnapshot(place, "nosuch"), "There is no save point nosuch. There are: imported, one"],
+    [() => deleteSnapshot(place, "nosuch"), "There is no save point nosuch"],
+  ] as const) {
+    expect(await message(work())).toMatch(words);
+  }
+  await onServer(async (client) => {
+    await client.query(`SELECT pg_advisory_lock(${MIGRATIONS_LOCK})`);
+    expect(await message(restoreSnapshot(place, "one"))).toContain("Migrations are running on this server. Wait");
+    await client.query(`SELECT pg_advisory_unlock(${MIGRATIONS_LOCK})`);
+    // A name that somebody else uses is left alone.
+    await client.query(`CREATE DATABASE ${database}__restoring`);
+    expect(await message(saveSnapshot(place, "five"))).toContain(`There is a database ${database}__restoring, whose`);
+    await client.query(`DROP DATABASE ${database}__restoring`);
+    for (let i = before.length; i < 13; i += 1) {
+      await client.query(`CREATE DATABASE save__many${i} TEMPLATE template0`);
+      await client.query(`COMMENT ON DATABASE save__many${i} IS 'save point of ${database} at 2026-01-01T00:00:00Z'`);
+    }
+  });
+  expect(await message(saveSnapshot(place, "five"))).toContain("There are 12 save points already. Delete one:");
+  for (const name of (await names()).filter((name) => name.startsWith("many"))) await deleteSnapshot(place, name);
+  expect(await names()).toEqual(before);
   for (const [args, words] of [
-    [["save", "one"], "There is a save point one already. Delete it first"],
-    [["save", "My point"], '"My point" cannot name a save point'],
-    [["restore", "nosuch"], "There is no save point nosuch. There are: "],
-    [["delete", "nosuch"], "There is no save point nosuch"],
     [["save"], "Which save point? npm run snapshot -- save NAME"],
     [["rename", "one"], "Say save, list, restore or delete"],
   ] as const) {
-    const said = await command("snapshot", ...args);
-    expect(said.code, args.join(" ")).toBe(1);
-    expect(said.text).toContain(words);
+    expect(await message(succeed("snapshot", ...args))).toContain(words);
   }
 });
 
-test("two at once: one is made, the other says so; one that was cut short is cleared", async () => {
-  const both = await Promise.all([command("snapshot", "save", "two"), command("snapshot", "save", "three")]);
-  expect(both.map(({ code }) => code).sort()).not.toEqual([1, 1]);
-  for (const { code, text } of both) if (code === 1) expect(text).toContain("Another save point is being made");
-  await value(`CREATE DATABASE "${await database()}__restoring"`);
-  expect(JSON.parse(await succeed("snapshot", "list", "--json")).length).toBeGreaterThanOrEqual(3);
-  await succeed("snapshot", "save", "four");
-  expect(await value(`SELECT count(*)::int FROM pg_database WHERE datname LIKE '%restoring'`)).toBe(0);
-  await succeed("snapshot", "delete", "four");
-});
+describe("a portable copy", () => {
+  const folder = () => resolve(stack.stateFolder, "portable");
+  const identityFile = () => resolve(stack.stateFolder, "settings/sectorwars/age-identity.txt");
+  const order = (more: Partial<PortableOrder> = {}): PortableOrder => ({
+    stack: stack.name,
+    container: place.container,
+    server: place.address,
+    databases: [database],
+    folder: folder(),
+    recipient: undefined,
+    identityFile: identityFile(),
+    onNewIdentity: () => {},
+    say: () => {},
+    ...more,
+  });
+  let path: string;
 
-test.runIf(process.env.BACKUPS === "all")(
-  "backups go off and on again, into a folder, and the data stays",
-  async () => {
-    const before = await players();
-    await succeed("snapshot", "delete", "imported");
-    await stack.unset("backups");
-    await stack.up();
-    expect((await stack.leftovers()).join("\n")).not.toMatch(/backups|socket/);
-    expect(await players()).toBe(before);
-    expect(await succeed("status")).not.toMatch(/^ {2}(backups|key) /m);
-    expect((await command("backup")).text).toContain(`The stack ${stack.name} takes no backups. Switch them on`);
-    expect((await command("reset")).text).toContain(
-      "There is no save point imported. The update that imports makes it",
+  test("is whole, encrypted and its owner's alone; what a killed run left goes", async () => {
+    await mkdir(join(folder(), `${stack.name}-20260101T000000Z.partial`), { recursive: true });
+    const made = JSON.parse(await succeed("backup", "--portable", "--folder", folder(), "--json"));
+    expect(made).toMatchObject({ databases: [database], verified: "decrypted" });
+    path = made.path;
+    expect(await readdir(folder())).toEqual([made.name]);
+    const files = (await readdir(path)).sort();
+    expect(files).toEqual(["README.txt", "checksums.txt", "globals.sql.age", "restore.sh", `${database}.dump.age`]);
+    for (const file of files) {
+      expect((await stat(join(path, file))).mode & 0o077, file).toBe(0);
+      const text = await readFile(join(path, file), "latin1");
+      if (file.endsWith(".age")) expect(text).toMatch(/^age-encryption\.org\/v1\n/);
+      for (const clear of ["SCRAM-SHA-256", "sectorwars_owner", "players", "PGDMP"]) expect(text).not.toContain(clear);
+    }
+    expect((await stat(path)).mode & 0o077).toBe(0);
+    expect(await succeed("backup", "--check", path)).toContain(`is whole: the roles, and ${database}, decrypted`);
+  });
+
+  test("is restored on another machine by the script that lies in it: all of it, or one database under a new name", async () => {
+    const name = `${stack.names.container}-elsewhere`;
+    const rows = await players();
+    const inside = (...args: string[]) => docker(["exec", "-w", "/copy", "-e", "PGUSER=postgres", name, ...args]);
+    const image = await handToolsImage();
+    await docker(["run", "-d", "--name", name, "--network", "none", "-e", "POSTGRES_HOST_AUTH_METHOD=trust", image]);
+    try {
+      await docker(["cp", path, `${name}:/copy`]);
+      await docker(["cp", identityFile(), `${name}:/identity.txt`]);
+      const tcp = ["pg_isready", "-q", "-h", "127.0.0.1"];
+      await expect.poll(() => message(inside(...tcp)), { timeout: 30_000, interval: 200 }).toBe("it went well");
+      await inside("./restore.sh", "/identity.txt");
+      await inside("./restore.sh", "/identity.txt", database, "beside");
+      const query = "SELECT md5(string_agg(p::text, ',' ORDER BY p::text)) FROM players p";
+      for (const restored of [database, "beside"]) {
+        expect((await inside("psql", "-X", "-A", "-t", "-d", restored, "-c", query)).trim()).toBe(rows);
+      }
+      const owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'players'";
+      expect(await inside("psql", "-X", "-A", "-t", "-d", database, "-c", owner)).toBe("sectorwars_owner\n");
+      await expect(inside("./restore.sh", "/identity.txt", database, "beside")).rejects.toThrow("already exists");
+      await inside(
+        "sh",
+        "-c",
+        `truncate -s -100 ${database}.dump.age && sha256sum *.age README.txt restore.sh >checksums.txt`,
+      );
+      await expect(inside("./restore.sh", "/identity.txt", database, "half")).rejects.toThrow(
+        /pg_restore: error|cannot be read/,
+      );
+    } finally {
+      await docker(["rm", "-f", "-v", name]);
+    }
+  });
+
+  test("what is damaged, foreign or cannot be made is said, and leaves nothing", async () => {
+    const { secret = "" } = (await readIdentity(identityFile())) ?? {};
+    const check = () => message(verifyPortableCopy(path, secret, place.container));
+    const dump = join(path, `${database}.dump.age`);
+    const { size } = await stat(dump);
+    await appendFile(dump, "x");
+    expect(await check()).toContain(`${dump} cannot be read: it was changed since it was written`);
+    // With a checksum that fits, as somebody would who means it.
+    const { stdout } = await run("sh", ["-c", `cd ${path} && sha256sum *.age README.txt restore.sh`]);
+    await writeFile(join(path, "checksums.txt"), stdout);
+    expect(await check()).toContain(`${dump} cannot be read: it was changed or cut short`);
+    await truncate(dump, size);
+
+    const before = await readdir(folder());
+    const made = (more: Partial<PortableOrder>) => message(makePortableCopy(order(more)));
+    expect(await made({ databases: ["nosuch"] })).toMatch(
+      /nosuch\.dump\.age could not be written: .*"nosuch" does not exist/,
     );
-    const folder = resolve(stack.stateFolder, "repository");
-    await stack.set("backups", "true");
-    await stack.set("backupRepository", folder);
-    await stack.up();
-    expect(await players()).toBe(before);
-    // What is there now is of another day than the import.
-    expect((await command("reset")).code).toBe(1);
-    await firstBackup();
-    expect(await succeed("drill")).toContain("all as recorded");
-    expect((await readdir(folder)).sort()).toEqual(["archive", "backup"]);
-    await stack.up("--expect-no-changes");
-    // The files are the server's user's, whoever runs this test.
-    await docker(["exec", stack.names.backups, "sh", "-c", "rm -rf /var/lib/sectorwars-backups/repository/*"]);
-  },
-);
+    expect(await made({ recipient: "age1x" })).toContain('"age1x" is no public key of age');
+    await onServer(async (client) => {
+      await client.query("SELECT pg_advisory_lock(8101820098838424677)");
+      expect(await made({})).toBe("Another portable copy is being made of this server. Wait for it.");
+    });
+    await chmod(identityFile(), 0o644);
+    expect(await made({})).toContain("is open to others");
+    await chmod(identityFile(), 0o600);
+    expect(await readdir(folder())).toEqual(before);
+    const foreign = "age1lvyvwawkr0mcnnnncaghunadrqkmuf9e6507x9y920xxpp866cnql7dp2z";
+    expect(await makePortableCopy(order({ recipient: foreign }))).toMatchObject({
+      verified: "as written",
+      recipient: foreign,
+    });
+  });
+});

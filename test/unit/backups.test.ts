@@ -23,6 +23,7 @@ const SETTINGS: Settings = {
   dockerHost: undefined,
   backups: {
     folder: undefined,
+    s3: undefined,
     plans: { full: "0|3|1|1|0|0", diff: "", drill: "30|3|1|1|0|0" },
     compression: "zst",
     keepDays: 14,
@@ -122,7 +123,7 @@ describe("the backups' container", () => {
     });
     expect(inputs.networkMode).toBe("none");
     expect(inputs.entrypoints).toEqual(["sectorwars-backup"]);
-    expect(namesIn(options.dependsOn)).toEqual(["ready", "imported"]);
+    expect(namesIn(options.dependsOn)).toEqual(["ready"]);
     expect(inputs.envs).toEqual(expect.arrayContaining(["BACKUP_FULL=0|3|1|1|0|0", "BACKUP_DIFF="]));
   });
 
