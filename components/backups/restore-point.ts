@@ -1,8 +1,10 @@
 /** A moment to come back to, made before something that changes much: a migration, an import over data. */
 import type pg from "pg";
-import { containerState, type DockerOptions } from "../../lib/docker.ts";
+import { containerState, type DockerOptions, docker } from "../../lib/docker.ts";
 import { namesFor } from "../server/naming.ts";
+import { type BackupReport, parseReport, rangeOf } from "./report.ts";
 import { archiveEverything } from "./restore.ts";
+import { rangeInWords } from "./target.ts";
 
 /** A moment, and the way back to it. */
 export interface RestorePoint {
@@ -16,14 +18,15 @@ export interface RestorePoint {
  * Makes sure that this moment can be restored: everything written so far is in the repository when it returns.
  * @param client a session of the superuser on the stack's server.
  * @returns undefined where the stack takes no backups.
- * @throws {Error} when the write-ahead log does not reach the repository in time.
+ * @throws {Error} when the write-ahead log does not reach the repository in time, or no backup leads there.
  */
 export async function makeRestorePoint(
   stack: string,
   client: pg.Client,
   engine: DockerOptions = {},
 ): Promise<RestorePoint | undefined> {
-  if ((await containerState(namesFor(stack).backups, engine)) === undefined) return undefined;
+  const { backups } = namesFor(stack);
+  if ((await containerState(backups, engine)) === undefined) return undefined;
   await refuseBroken(client);
   // Rounded up, and waited for: what is committed from here on has a later time than the one that is told.
   const { rows } = await client.query<{ at: Date }>(
@@ -31,7 +34,15 @@ export async function makeRestorePoint(
   );
   await archiveEverything(client);
   const at = rows[0]?.at.toISOString() ?? "";
+  const report = parseReport(await docker(["exec", backups, "sectorwars-backup", "report"], engine));
+  refuseUnreachable(Math.floor(Date.parse(at) / 1000), report);
   return { at, command: `npm run restore -- --to ${at} --stack ${stack}` };
+}
+
+/** Changes lead nowhere without a backup that they follow, or behind a gap. Times are seconds since 1970. */
+function refuseUnreachable(at: number, report: BackupReport): void {
+  const range = rangeOf(report);
+  if (range === undefined || at < range.from || at > range.to) throw new Error(rangeInWords(report));
 }
 
 /** An archive that fails is known at once; waiting for it would only take longer. */
