@@ -31,7 +31,6 @@ const source = { bootstrap, bootstrapChosen, safetyCopy, selection };
 const means = { newerImage: settings.newerPostgres, jobs: settings.importJobs };
 const target = { container: server.containerName, image: server.imageId, owner: owner.name, denyList };
 const data = new NeonImport("import", { ...base, ...source, ...means, ...target, after: [roles.ready] });
-
 const privileges = new Privileges("privileges", { ...access, database, denyList, after: [data.ready] });
 
 const names = { names: settings.databases, droppable: settings.droppableDatabases, provider: roles.provider };
