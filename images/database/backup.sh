@@ -609,7 +609,8 @@ report() {
 	info=$(pgb --io-timeout=3 info --output=json 2>/dev/null | tr -cd '\040-\176') || code=$?
 	case $info in '['*) ;; *) info=null ;; esac
 	said=
-	if [ "$info" = null ] || [ "$code" != 0 ]; then said=$(pgb --io-timeout=3 info 2>&1 | head -n 3); fi
+	if [ "$info" = null ] || [ "$code" != 0 ]; then said=$(pgb --io-timeout=3 info 2>&1 | head -n 3)
+	else said=$(printf '%s' "$info" | grep -o '\[[A-Za-z]*ConnectError\][^"]*' | head -n 1); fi
 	archiver=$(sql -c "
 		SELECT json_build_object('archived', archived_count, 'failed', failed_count, 'lastArchived', last_archived_wal,
 			'lastArchivedAt', extract(epoch FROM last_archived_time)::float8, 'lastFailed', last_failed_wal,
