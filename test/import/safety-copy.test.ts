@@ -16,7 +16,7 @@ import { docker } from "../../lib/docker.ts";
 import { atPhase, atTable, attempt, expectComplete, expectUntouched, reportText } from "../support/attempt.ts";
 import { contentsOf } from "../support/compare.ts";
 import { handToolsImage } from "../support/hand-tools.ts";
-import { images, type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
+import { type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
 import { LARGE, SMALL } from "../support/small.ts";
 
 /** What a copy must carry beyond plain tables. */
