@@ -305,6 +305,12 @@ due() {
 	[ "$(slot_of "$1")" -gt "$done_slot" ]
 }
 
+# Kind and beginning of the run under way. One that was killed may have left its note.
+running() {
+	note=$(noted "$STATE/running") || return 0
+	if [ -d "/proc/${note##* }" ]; then echo "${note% *}"; fi
+}
+
 # late KIND: seconds since which a run is due that nobody has begun; 0 where all is as it should be.
 late() {
 	slot=$(slot_of "$1")
@@ -529,13 +535,13 @@ run() {
 	kind=$1
 	exec 9>>"$STATE/lock"
 	if ! flock -n 9; then
-		running=$(noted "$STATE/running" || echo "something $(now)")
-		what=${running% *} since=${running#* }
-		echo "error: a run is under way ($what, for $(($(now) - since)) s)" >&2
+		# shellcheck disable=SC2046
+		set -- $(noted "$STATE/running" || echo "something $(now)")
+		echo "error: a run is under way ($1, for $(($(now) - $2)) s)" >&2
 		exit 75
 	fi
 	begin=$(now)
-	put "$STATE/running" "$kind $begin"
+	put "$STATE/running" "$kind $begin $$"
 	slot=$(slot_of "$kind")
 	details=
 	code=0
@@ -623,7 +629,7 @@ report() {
 		printf '"%s":{"ok":%s,"failed":%s,"late":%s},\n' "$kind" "$(noted_or_null "$STATE/$kind.ok")" \
 			"$(noted_or_null "$STATE/$kind.failed")" "$(late "$kind")"
 	done
-	printf '"running":%s,\n' "$(json "$(noted "$STATE/running" || :)")"
+	printf '"running":%s,\n' "$(json "$(running)")"
 	printf '"archiver":%s,\n' "${archiver:-null}"
 	# Also of a server that is down.
 	printf '"systemIdentifier":%s,\n' "$(json "$(control "system identifier")")"
