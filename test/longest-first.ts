@@ -3,11 +3,13 @@ import { BaseSequencer, type TestSpecification } from "vitest/node";
 /** Files that take two minutes and more on two processors, the longest first. Others come behind, the larger first. */
 const LONG = [
   "stack/backup",
+  "stack/backup-faults",
   "stack/handover",
   "stack/import",
   "stack/life",
   "import/faults",
   "stack/migrations",
+  "stack/snapshot",
   "import/kill",
   "stack/interrupted",
   "stack/trouble",
