@@ -129,15 +129,20 @@ async function measureBackups(up: Up, rounds: number, size: number): Promise<Sec
     await sleep(1100);
     const moment = new Date().toISOString();
     await changeTwentieth(up);
-    const restore = async (to: string) => {
-      const { stdout } = await command("commands/restore.ts", "--to", to, "--stack", STACK);
-      const stamp = /--undo (\w+)/.exec(stdout)?.[1] ?? "";
+    for (const [what, to] of [
+      ["latest", "latest"],
+      ["time", moment],
+    ] as const) {
+      let said = "";
+      const restore = async () => {
+        said = (await command("commands/restore.ts", "--to", to, "--stack", STACK)).stdout;
+      };
+      note(times, what, await seconds(restore));
+      const stamp = /--undo (\w+)/.exec(said)?.[1] ?? "";
       await docker(["exec", up.place.container, "rm", "-rf", `${DATA}/pgdata.before-${stamp}`]);
       // The full backup that follows a restore is not to run beside the next figure.
       while ((await readReport(STACK)).running !== "" || (await wanted())) await sleep(500);
-    };
-    note(times, "latest", await seconds(() => restore("latest")));
-    note(times, "time", await seconds(() => restore(moment)));
+    }
   }
   const row = (what: string, key: string, against = "") => [
     what,
