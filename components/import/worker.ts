@@ -308,7 +308,10 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   await clearAside(keeper, target.address.database);
 
   const endSnapshot = await enter("snapshot", "one snapshot for all that is read");
-  const snapshot = await exportSnapshot(source);
+  const snapshot = await exportSnapshot(source).catch((error: Error) => {
+    // It answered a moment ago, and no connection to it was left whose end could be told.
+    throw isPassing(error) ? holdings.wentAway("source", error.message) : error;
+  });
   const takenAt = new Date().toISOString();
   // What was looked at before may have changed since; from here on everybody sees the same.
   const found = await readCatalog(snapshot.holder);

@@ -102,3 +102,65 @@ test("of a large table, whose bytes alone were noted, a change on the source is 
   await target.sql(here, "UPDATE pilots SET note = 'gone here' WHERE id = 8");
   expect(await pilots()).toEqual([{ object: "rows of public.pilots", changed: undefined }]);
 });
+
+/** Of the database of a session. */
+const SETTINGS = `
+  SELECT coalesce(pg_get_userbyid(nullif(s.setrole, 0)) || ': ', '') || c AS setting FROM pg_db_role_setting s, unnest(s.setconfig) c
+  WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1`;
+
+test("what a database has beside its objects comes along and is proven, or is named; no value is told", async () => {
+  await source.sql("postgres", "CREATE ROLE game_backend");
+  await source.sql("postgres", "CREATE DATABASE besides");
+  await source.sql("besides", SMALL);
+  await source.sql(
+    "besides",
+    `ALTER DATABASE besides SET timezone = 'Europe/Berlin'; ALTER DATABASE besides SET search_path = "$user", game, public, '';
+     ALTER DATABASE besides SET app.tenant = 'Rocinante''s, "own"'; ALTER DATABASE besides SET work_mem = '7MB';
+     ALTER ROLE sectorwars_app IN DATABASE besides SET datestyle = 'SQL, DMY';
+     ALTER ROLE game_backend IN DATABASE besides SET search_path = backend;
+     COMMENT ON DATABASE besides IS 'theirs'; SELECT lo_create(0);
+     ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO game_backend; GRANT SELECT ON pilots TO game_backend`,
+  );
+  // Cannot be made together with anything else.
+  await source.sql(
+    "besides",
+    "CREATE SUBSCRIPTION theirs CONNECTION 'host=nowhere.invalid password=S3cret' PUBLICATION p WITH (connect = false)",
+  );
+  const spec = await lab.newImport(source.source("besides", "superuser"), target);
+  const { error, lines } = await attempt(spec);
+  expect(error).toBe("");
+
+  const here = spec.target.address.database;
+  const report = await readReport(spec);
+  expect(report.skipped.map(({ what }) => what).sort()).toEqual([
+    "1 large objects",
+    "comment of the database",
+    "default privileges that lab_admin gives",
+    "grants to game_backend",
+    "setting search_path of the role game_backend in the database",
+    "setting work_mem of the database",
+    "subscription theirs",
+  ]);
+  expect(report.remarks).toContain("setting TimeZone of the database is as on the source");
+  expect(JSON.stringify(report) + lines.join()).not.toMatch(/Rocinante|S3cret/);
+  expect(await target.sql(here, SETTINGS)).toEqual([
+    { setting: "TimeZone=Europe/Berlin" },
+    { setting: `app.tenant=Rocinante's, "own"` },
+    { setting: 'search_path="$user", game, public, ""' },
+    { setting: "sectorwars_app: DateStyle=SQL, DMY" },
+  ]);
+  expect(await target.value(here, "SHOW timezone")).toBe("Europe/Berlin");
+  expect((await compareEnds(spec)).differences).toEqual([]);
+
+  await target.sql(
+    here,
+    `ALTER DATABASE ${ident(here)} SET timezone = 'UTC'; ALTER ROLE sectorwars_app IN DATABASE ${ident(here)} RESET datestyle;
+     ALTER DATABASE ${ident(here)} SET work_mem = '9MB'`,
+  );
+  await source.sql("besides", "ALTER DATABASE besides SET app.tenant = 'another'");
+  expect((await compareEnds(spec)).differences.map(({ object, changed }) => ({ object, changed }))).toEqual([
+    { object: "setting DateStyle of the role sectorwars_app in the database", changed: "here" },
+    { object: "setting TimeZone of the database", changed: "here" },
+    { object: "setting app.tenant of the database", changed: "on the source" },
+  ]);
+});

@@ -6,7 +6,7 @@ import { expectNothingLeft } from "./attempt.ts";
 import type { Lab, Server, SourceServer } from "./lab.ts";
 import type { TcpProxy } from "./proxy.ts";
 
-/** FAULTS=all tries each fault in each phase, which takes a quarter of an hour; otherwise each in those that tell most. */
+/** FAULTS=all tries each fault in each phase, which takes half an hour; otherwise each in those that tell most. */
 export const THOROUGH = process.env.FAULTS === "all";
 
 /** All phases, or those given. */
