@@ -243,7 +243,17 @@ init() {
 	if [ -e "$BEGAN" ] && [ "${1:-}" != anew ] && ! has_archive_info; then
 		fail "the repository is empty, but backups were made there: it was lost or replaced. Bring it back, or begin anew with: npm run backup -- --begin-anew"
 	fi
-	if ! said=$(pgb stanza-create 2>&1); then fail "$said"; fi
+	# A volume that was kept may have its schedule going already: that run ends at once where the repository is not its own.
+	tries=0
+	until said=$(pgb stanza-create 2>&1); do
+		tries=$((tries + 1))
+		case $said in *'[050]'*) [ "$tries" -lt 120 ] || fail "$said" ;; *) fail "$said" ;; esac
+		sleep 0.5
+	done
+	# A server that was restored before is on a later timeline, whose history went to the repository that was lost.
+	for history in "$VOLUME"/pgdata/pg_wal/*.history; do
+		[ ! -e "$history" ] || pgb --no-archive-async archive-push "$history" || :
+	done
 	# Whatever was in the repository before, nobody knows what was archived since.
 	: >"$STATE/full.wanted"
 	: >"$STATE/initialised"
