@@ -23,6 +23,10 @@ const contentOf = async () => {
 
 beforeAll(async () => {
   base = JSON.parse(await readFile(".local/images.json", "utf8")).databaseBase;
+  stack = await TestStack.make({ bootstrap: "empty", memory: "512" });
+  // Beside the other server's start.
+  const up = stack.up();
+  up.catch(() => {});
   // As docker compose starts it, and killed rather than stopped: a laptop that ran out of battery.
   const environment = ["-e", "POSTGRES_PASSWORD=forgotten", "-e", "POSTGRES_DB=sectorwars_dev"];
   await docker(["run", "-d", "--name", former, ...environment, "-v", `${volume}:/var/lib/postgresql/data`, base]);
@@ -51,8 +55,7 @@ beforeAll(async () => {
       await new Promise((resolve) => setTimeout(resolve, 300));
     }
   }
-  stack = await TestStack.make({ bootstrap: "empty", memory: "512" });
-  await stack.up();
+  await up;
 });
 afterAll(async () => {
   await docker(["rm", "-f", "-v", former]).catch(() => {});

@@ -136,13 +136,20 @@ describe("from a server with TLS, as Neon is", () => {
     return (text.match(/connection authorized/g) ?? []).length;
   };
 
-  test("preview never connects, up imports once, and no secret of the source stays anywhere", async () => {
+  test("preview never connects, a wrong password is told, the right one imports once, and no secret stays anywhere", async () => {
     const before = await connections();
-    const stack = await TestStack.make({ memory: "512" }, env);
+    const wrong = url.replace(password, "not-the-password");
+    const stack = await TestStack.make({ memory: "512" }, { ...env, NEON_DATABASE_URL: wrong });
     try {
       await stack.succeed("preview", "--stack", stack.name);
       expect(await connections()).toBe(before);
 
+      const failed = await stack.upFails();
+      expect(failed).toContain("The password is wrong. Copy NEON_DATABASE_URL anew from the Neon console");
+      expect(failed).not.toContain("not-the-password");
+      expect(await connections()).toBe(before);
+
+      stack.env.NEON_DATABASE_URL = url;
       const first = await stack.up();
       expect(first.text).toContain("1 tables, 1,000 rows");
       const after = await connections();
@@ -234,18 +241,6 @@ describe("from a server with TLS, as Neon is", () => {
       const again = await command("restore", basename(copy), "--into", "rescued");
       expect(again).toMatchObject({ code: 1 });
       expect(again.text).toContain("error: There is a database rescued, and nothing is ever overwritten");
-    } finally {
-      await stack.end();
-    }
-  });
-
-  test("a wrong password is told with its remedy and without the password; nothing is left half done", async () => {
-    const wrong = url.replace(password, "not-the-password");
-    const stack = await TestStack.make({ memory: "512" }, { ...env, NEON_DATABASE_URL: wrong });
-    try {
-      const text = await stack.upFails();
-      expect(text).toContain("The password is wrong. Copy NEON_DATABASE_URL anew from the Neon console");
-      expect(text).not.toContain("not-the-password");
     } finally {
       await stack.end();
     }
