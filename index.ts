@@ -13,6 +13,7 @@ import { Seed } from "./components/seed/seed.ts";
 import { DatabaseServer } from "./components/server/database-server.ts";
 import { readSettings } from "./components/settings.ts";
 import { ImportedState } from "./components/snapshots/imported.ts";
+import { whatIs } from "./lib/outputs.ts";
 
 const settings = readSettings();
 const { stack, bootstrap, database, passwordVersion, dockerHost, readonlyDenyList: denyList } = settings;
@@ -56,13 +57,15 @@ const handover = left ?? handOver(after);
 const saved = new ImportedState("imported", { ...base, container: server.containerName, after });
 if (archiving) new Backups("backups", { settings, archiving, server, after: [...after, saved] });
 
-export const container = server.containerName;
-export const postgresVersion = server.version;
-export const address = `${host}:${port}/${database}`;
-export const imported = data.summary;
-export const revision = schema.revision;
-export const seeded = seed?.rows;
-export const adminPassword = seed?.adminPassword;
-export const handedOver = handover?.summary;
-export const databaseUrls = databases.urls;
-export const urls = urlsFor(base, { superuser: { name: superuser, password: superuserPassword }, ...roles.access });
+export default whatIs({
+  container: server.containerName,
+  postgresVersion: server.version,
+  address: `${host}:${port}/${database}`,
+  imported: data.summary,
+  revision: schema.revision,
+  seeded: seed?.rows,
+  adminPassword: seed?.adminPassword,
+  handedOver: handover?.summary,
+  databaseUrls: databases.urls,
+  urls: urlsFor(base, { superuser: { name: superuser, password: superuserPassword }, ...roles.access }),
+});

@@ -7,7 +7,9 @@ import { benchQuery } from "./query.ts";
 import { type Section, writeResults } from "./results.ts";
 import { benchUp } from "./up.ts";
 
-const BENCHES: Record<string, (options: { rounds: number; scale: number }) => Promise<Section | Section[]>> = {
+type Bench = (options: { rounds: number; scale: number }) => Promise<Section | Section[]> | AsyncIterable<Section>;
+
+const BENCHES: Record<string, Bench> = {
   up: benchUp,
   application: benchApplication,
   query: benchQuery,
@@ -34,11 +36,11 @@ Needs what script/bootstrap compose migrations obtains; pgcopydb is measured whe
 }
 
 const chosen = positionals.length > 0 ? positionals : Object.keys(BENCHES);
-const sections: Section[] = [];
 for (const name of chosen) {
   console.log(`bench: ${name}`);
-  const bench = BENCHES[name];
-  if (bench) sections.push(...[await bench({ rounds: Number(values.rounds), scale: Number(values.scale) })].flat());
+  const measured = BENCHES[name]?.({ rounds: Number(values.rounds), scale: Number(values.scale) }) ?? [];
+  // Each as soon as it is there: what was measured in half an hour is not lost when the next fails.
+  if (Symbol.asyncIterator in measured) for await (const section of measured) await writeResults([section]);
+  else await writeResults([await measured].flat());
 }
-await writeResults(sections);
 console.log("bench: written to bench/RESULTS.md");

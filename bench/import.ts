@@ -12,7 +12,16 @@ import { openFarWay } from "./far.ts";
 import { fillSource } from "./lab.ts";
 import { figure, median, ratio, type Section, seconds } from "./results.ts";
 import { dumpAndRestore, type FromContainer, pgcopydbClone, pgcopydbVersion } from "./rivals.ts";
-import { type BenchServer, cpuSeconds, IMAGE, NETWORK, prepare, removeServers, startServer } from "./servers.ts";
+import {
+  type BenchServer,
+  cpuSeconds,
+  IMAGE,
+  NETWORK,
+  newerImage,
+  prepare,
+  removeServers,
+  startServer,
+} from "./servers.ts";
 
 /** Milliseconds each way to a source in another region. */
 const FAR_MS = 20;
@@ -32,6 +41,8 @@ interface Bench {
   source: BenchServer;
   target: BenchServer;
   folder: string;
+  /** Image of a newer PostgreSQL. */
+  newer: string;
 }
 
 const onTarget = ({ target }: Bench, sql: string) => withConnection(target.address, (client) => client.query(sql));
@@ -51,7 +62,7 @@ async function measure(bench: Bench, database: string | undefined, figures: Figu
 }
 
 /** @param address how this process reaches the source; @param far how containers do. */
-function importSpec({ target, folder }: Bench, address: Address, far: FromContainer): ImportSpec {
+function importSpec({ target, folder, newer }: Bench, address: Address, far: FromContainer): ImportSpec {
   return {
     source: {
       label: "bench",
@@ -68,7 +79,7 @@ function importSpec({ target, folder }: Bench, address: Address, far: FromContai
     },
     stack: "bench",
     image: IMAGE,
-    newerImage: IMAGE,
+    newerImage: newer,
     dockerHost: undefined,
     jobs: 2,
     reportFolder: join(folder, "report"),
@@ -86,6 +97,11 @@ const row = (what: string, own: Figures, ours: Figures) => [
   median(own.sourceCpu).toFixed(1),
 ];
 
+function tell(round: string, figures: Record<string, Figures>): void {
+  const last = Object.entries(figures).map(([name, { seconds }]) => `${name} ${seconds.at(-1)?.toFixed(1)} s`);
+  console.log(`  ${round}: ${last.join(", ")}`);
+}
+
 async function compareNear(bench: Bench, rounds: number, bytes: number): Promise<Section> {
   const pgcopydb = await pgcopydbVersion();
   const figures = { ours: newFigures(), dump: newFigures(), clone: newFigures(), plain: newFigures() };
@@ -102,8 +118,7 @@ async function compareNear(bench: Bench, rounds: number, bytes: number): Promise
         pgcopydbClone(bench.source.address, bench.target.address, folder),
       );
     }
-    const last = Object.entries(figures).map(([name, { seconds }]) => `${name} ${seconds.at(-1)?.toFixed(1)} s`);
-    console.log(`  round ${round}: ${last.join(", ")}`);
+    tell(`round ${round}`, figures);
   }
   const { ours, dump, clone, plain } = figures;
   return {
@@ -128,7 +143,7 @@ async function compareFar(bench: Bench, rounds: number): Promise<Section> {
   // In a process of its own: passing bytes on must not cost the import's process what it does not cost the others'.
   const way = await openFarWay(bench.source.address, FAR_MS, gateway);
   const far = { host: gateway, port: way.port };
-  const figures = { ours: newFigures(), plain: newFigures() };
+  const figures = { ours: newFigures(), plain: newFigures(), newer: newFigures() };
   try {
     const spec = importSpec(bench, { ...bench.source.address, ...far }, far);
     for (let round = 1; round <= rounds; round += 1) {
@@ -136,6 +151,10 @@ async function compareFar(bench: Bench, rounds: number): Promise<Section> {
       await measure(bench, undefined, figures.plain, () =>
         dumpAndRestore(far, bench.target, { flags: "-Z0", relaxed: true }),
       );
+      await measure(bench, undefined, figures.newer, () =>
+        dumpAndRestore(far, bench.target, { flags: "-Z0", relaxed: true, image: bench.newer }),
+      );
+      tell(`far ${round}`, figures);
     }
   } finally {
     way.close();
@@ -147,6 +166,7 @@ async function compareFar(bench: Bench, rounds: number): Promise<Section> {
       ["what", "seconds", "import against it", "CPU s on the source"],
       row("the import, proof included", figures.ours, figures.ours),
       row("`pg_dump -Fd -j2 -Z0`, `pg_restore -j2`", figures.plain, figures.ours),
+      row("the same with a newer version's programs", figures.newer, figures.ours),
     ],
   };
 }
@@ -161,7 +181,7 @@ async function timesOf(bench: Bench, rounds: number): Promise<number[]> {
 }
 
 /** @param scale 1 is about 2 GB. */
-export async function benchImport({ rounds, scale }: { rounds: number; scale: number }): Promise<Section[]> {
+export async function* benchImport({ rounds, scale }: { rounds: number; scale: number }): AsyncGenerator<Section> {
   const names = {
     source: "sectorwars-bench-source",
     tenth: "sectorwars-bench-tenth",
@@ -173,14 +193,15 @@ export async function benchImport({ rounds, scale }: { rounds: number; scale: nu
     const target = await startServer(names.target);
     for (const role of Object.values(ROLE_NAMES))
       await withConnection(target.address, (client) => client.query(`CREATE ROLE ${ident(role)}`));
-    const bench: Bench = { source: await startServer(names.source), target, folder };
+    const bench: Bench = { source: await startServer(names.source), target, folder, newer: await newerImage() };
     const bytes = await fillSource(names.source, bench.source.address, scale);
-    const sections = [await compareNear(bench, rounds, bytes), await compareFar(bench, Math.ceil(rounds / 2))];
+    yield await compareNear(bench, rounds, bytes);
+    yield await compareFar(bench, rounds);
 
     const tenth: Bench = { ...bench, source: await startServer(names.tenth) };
     const tenthBytes = await fillSource(names.tenth, tenth.source.address, scale * TENTH);
     const [small, large] = [await timesOf(tenth, rounds), await timesOf(bench, 1)];
-    sections.push({
+    yield {
       title: "Import, ten times the rows",
       about: "The import alone, of a source with a tenth of the rows in the large tables, and of the whole.",
       table: [
@@ -188,8 +209,7 @@ export async function benchImport({ rounds, scale }: { rounds: number; scale: nu
         [`${(tenthBytes / GIB).toFixed(2)} GiB`, figure(small), "1"],
         [`${(bytes / GIB).toFixed(2)} GiB`, figure(large), ratio(large, small)],
       ],
-    });
-    return sections;
+    };
   } finally {
     await removeServers(...Object.values(names));
     await rm(folder, { recursive: true, force: true });

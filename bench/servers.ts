@@ -26,6 +26,10 @@ const password = randomBytes(16).toString("hex");
 /** Variables for programs that take a password from the environment. */
 export const withPassword = { POSTGRES_PASSWORD: password, PGPASSWORD: password };
 
+/** The image of a newer PostgreSQL, whose pg_dump asks a far source fewer questions. */
+export const newerImage = async (): Promise<string> =>
+  JSON.parse(await readFile(".local/images.json", "utf8")).newerPostgres;
+
 /** Builds the image and the network. */
 export async function prepare(): Promise<void> {
   const { databaseBase } = JSON.parse(await readFile(".local/images.json", "utf8"));
