@@ -255,7 +255,7 @@ init() {
 		[ ! -e "$history" ] || pgb --no-archive-async archive-push "$history" || :
 	done
 	# Whatever was in the repository before, nobody knows what was archived since.
-	: >"$STATE/full.wanted"
+	want_full
 	: >"$STATE/initialised"
 	for kind in full diff drill; do [ -e "$STATE/$kind.slot" ] || slot_of "$kind" >"$STATE/$kind.slot"; done
 	note_timeline
@@ -326,6 +326,10 @@ late() {
 	slot=$(slot_of "$1")
 	if [ "$slot" -gt "$(number_in "$STATE/$1.slot")" ]; then echo "$(($(now) - slot))"; else echo 0; fi
 }
+
+# A backup that was begun before the wish does not grant it: every wish has a text of its own.
+want_full() { cat /proc/sys/kernel/random/uuid >"$STATE/full.wanted"; }
+wish() { cat "$STATE/full.wanted" 2>/dev/null || echo none; }
 
 newest_label() { pgb info --output=json | grep -o '"label":"[^"]*"' | tail -n 1 | cut -d '"' -f 4; }
 
@@ -415,11 +419,21 @@ has_met() {
 	else [ "$(find "$MEETING" -name 'locked.*' | wc -l)" -ge "$FOLLOWING" ]; fi
 }
 
-# record NAME: what every table holds at a restore point behind the backup, so that a drill can compare exactly.
+# timeline_of LABEL: the timeline on which a backup ended, as WAL files' names begin.
+timeline_of() {
+	pgb info --output=json | grep -oE '"(stop|label)":"[^"]*"' | cut -d '"' -f 4 |
+		awk -v label="$1" '$0 == label { print substr(stop, 1, 8) } { stop = $0 }'
+}
+
+# The server's timeline, and since when it runs: a restore, or its undoing, changes both.
+life() { sql -c "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8), pg_postmaster_start_time()"; }
+
+# record NAME LABEL: what every table holds at a restore point behind the backup, so that a drill can compare exactly.
 record() {
 	tries=0
 	while :; do
 		point="${1}_$tries"
+		life=$(life 2>/dev/null) || life=
 		if rows=$(fingerprints_at "$point" 2>"$OUTPUT.record"); then break; fi
 		tries=$((tries + 1))
 		# A transaction that writes for long must not be waited for in front of everybody else.
@@ -427,7 +441,12 @@ record() {
 		sleep "$((tries * tries / 4 + 1))"
 	done
 	file=$(sql -c "SELECT pg_walfile_name(pg_switch_wal())")
-	timeline=$(sql -c "SELECT timeline_id FROM pg_control_checkpoint()")
+	timeline=${life%%|*}
+	# A restore point on one timeline cannot be reached from a backup of another.
+	if [ "$timeline" != "$(timeline_of "$2")" ] || [ "$(life)" != "$life" ]; then
+		echo "the data was exchanged by a restore since the backup was begun; one of the present data is needed" >"$OUTPUT.record"
+		return 1
+	fi
 	waited=0
 	until [ "$(sql -c "SELECT coalesce(last_archived_wal, '') COLLATE \"C\" >= '$file' FROM pg_stat_archiver")" = t ]; do
 		waited=$((waited + 1))
@@ -437,7 +456,7 @@ record() {
 		fi
 		sleep 0.5
 	done
-	printf '%s\n%s\n%s\n' "$point" "$timeline" "$rows" >"$STATE/records/$1.partial"
+	printf '%s\n%s\n%s\n' "$point" "$((0x$timeline))" "$rows" >"$STATE/records/$1.partial"
 	mv "$STATE/records/$1.partial" "$STATE/records/$1"
 }
 
@@ -456,6 +475,7 @@ instead_of_full() {
 
 backup() {
 	gaps=$(gaps_seen)
+	wish=$(wish)
 	if ! pgb --type="$1" backup >"$OUTPUT" 2>&1; then
 		if [ "$1" = full ] && grep -q 'is not later than latest backup label' "$OUTPUT"; then instead_of_full; fi
 		return 1
@@ -464,13 +484,13 @@ backup() {
 	if in_store; then bytes=$(pgb info --output=json | grep -o '"repository":{"delta":[0-9]*' | tail -n 1 | grep -o '[0-9]*$')
 	else bytes=$(bytes_of "$STORE/repository/backup/main/$label"); fi
 	details="\"label\":$(json "$label"),\"bytes\":$bytes"
-	if record "$label"; then details="$details,\"recorded\":true"
+	if record "$label" "$label"; then details="$details,\"recorded\":true"
 	else details="$details,\"recorded\":false,\"warning\":$(json "what it holds was not written down: $(cause "$OUTPUT.record")")"; fi
 	forget_old_records
 	case $label in
 	*_*) ;;
 	*)
-		rm -f "$STATE/full.wanted"
+		if [ "$(wish)" = "$wish" ]; then rm -f "$STATE/full.wanted"; fi
 		if [ "$gaps" -gt "$(number_in "$STATE/gaps.healed")" ]; then
 			tail -n +"$(($(number_in "$STATE/gaps.healed") + 1))" "$GAPS" | awk -v until="$label" -v healed="$(now)" '
 				NR == 1 { from = $1; first = $2 } END { print from, healed, first, $2, until }' >>"$STATE/gaps"
@@ -506,7 +526,7 @@ drill() {
 	if [ ! -e "$STATE/records/$label" ]; then
 		# Taken without a record, or the record was lost: what the tables hold now is as good.
 		name=now
-		if ! record "$name"; then
+		if ! record "$name" "$label"; then
 			echo "error: $(cause "$OUTPUT.record")" >"$OUTPUT"
 			return 1
 		fi
@@ -733,7 +753,7 @@ report) report ;;
 note-timeline) note_timeline ;;
 meet) meet "$@" ;;
 want-full)
-	: >"$STATE/full.wanted"
+	want_full
 	# One that failed because the server was exchanged under it is no reason to wait.
 	forget "$STATE/full.failures"
 	;;

@@ -128,6 +128,8 @@ describe("a stack with backups", () => {
 });
 
 describe("under a running writer", () => {
+  let backAgain: string;
+
   test("a backup and a drill are exact; what was dropped comes back; undone, everything is as before", async () => {
     const writer = new Writer(stack, 1);
     await sleep(500);
@@ -160,7 +162,9 @@ describe("under a running writer", () => {
     await stack.succeed("preview", "--expect-no-changes", "--stack", stack.name);
 
     const undo = /restore -- --undo (\w+)/.exec(text)?.[1] ?? "";
-    expect(await succeed("restore", "--undo", undo)).toContain("The data is as it was before the restore.");
+    const undone = await succeed("restore", "--undo", undo);
+    expect(undone).toContain("The data is as it was before the restore.");
+    backAgain = /restore -- --undo (\w+)/.exec(undone)?.[1] ?? "";
     const back = await backed.written();
     const exchanged = Math.max(...back);
     for (const n of all.filter((n) => n <= exchanged)) expect(back, `row ${n}`).toContain(n);
@@ -186,6 +190,24 @@ describe("under a running writer", () => {
     );
     expect(await fulls()).toBeGreaterThanOrEqual(2);
     expect(JSON.parse(await succeed("drill", "--json"))).toMatchObject({ result: "ok", tables: 3 });
+  });
+
+  test("a backup whose data is exchanged before it is recorded is no answer to the wish for another", async () => {
+    const backups = async () => (await report()).info?.[0]?.backup.length ?? 0;
+    const before = await backups();
+    const running = await stack.as("superuser", async (client) => {
+      await client.query("BEGIN; LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE");
+      client.on("error", () => {});
+      // It cannot write down what the locked table holds, and tries again until the other data is there.
+      const run = inside("sectorwars-backup run full");
+      await until("a backup that waits for its record", async () => (await backups()) > before);
+      await succeed("restore", "--undo", backAgain);
+      return run.catch(String);
+    });
+    expect(running).toContain("the data was exchanged by a restore since the backup was begun");
+    await backed.quiet();
+    expect(await backups()).toBe(before + 2);
+    expect(JSON.parse(await succeed("drill", "--json"))).toMatchObject({ result: "ok", tables: 4 });
   });
 
   test.runIf(ALL)("the server is killed while the data is exchanged: the next start ends it", async () => {

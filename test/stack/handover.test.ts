@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { chmod, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { provider as databaseProvider } from "../../components/databases/database-provider.ts";
 import { valuesOf } from "../../components/handover/env-block.ts";
 import { runMigrations } from "../../components/migrations/run-migrations.ts";
 import type { SeedFile, SeedInputs } from "../../components/seed/seed.ts";
@@ -276,6 +277,29 @@ describe("further databases", () => {
     expect(text).toMatch(/east: import: .* proven equal/);
     // Only what is east's is new.
     expect((await env()).replaceAll(/^DATABASE_URL_EAST.*\n/gm, "")).toBe(right);
+    const east = urlAddress(valuesOf(await env()).DATABASE_URL_EAST ?? "");
+    await withConnection(east, async (client) => {
+      expect((await client.query("SELECT count(*)::int AS n FROM languages")).rows).toEqual([{ n: 12 }]);
+    });
+  });
+
+  test("one whose import was killed behind its swap is known by the import's mark; somebody else's is refused", async () => {
+    const { stdout } = await stack.succeed("stack", "export", "--show-secrets", "--stack", stack.name);
+    const { resources } = JSON.parse(stdout).deployment;
+    const { inputs } = resources.find(({ urn }: { urn: string }) => urn.endsWith("::east"));
+    const plain = JSON.parse(JSON.stringify(inputs), (_key, value) =>
+      value?.plaintext === undefined ? value : JSON.parse(value.plaintext),
+    );
+    const comment = `SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = 'east'`;
+    await stack.as("superuser", async (client) => {
+      await client.query("COMMENT ON DATABASE east IS NULL; CREATE DATABASE stranger");
+      await databaseProvider.create(plain);
+      expect((await client.query(comment)).rows).toEqual([{ comment: "made by sectorwars-database" }]);
+      await expect(databaseProvider.create({ ...plain, database: "stranger" })).rejects.toThrow(
+        "There is a database stranger already, which this project did not make. Give yours another name, or rename that one.",
+      );
+      await client.query("DROP DATABASE stranger");
+    });
     const east = urlAddress(valuesOf(await env()).DATABASE_URL_EAST ?? "");
     await withConnection(east, async (client) => {
       expect((await client.query("SELECT count(*)::int AS n FROM languages")).rows).toEqual([{ n: 12 }]);
