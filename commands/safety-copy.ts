@@ -46,8 +46,8 @@ async function verify({ values, rest }: Invocation, folder: string, identity: st
 
 async function restore({ stack, values, rest }: Invocation, folder: string, identity: string): Promise<number> {
   const database = values.into;
-  if (typeof database !== "string" || !/^[a-z][a-z0-9_]{0,62}$/.test(database)) {
-    throw new Error("Say the new database's name with --into: small letters, digits and _, a letter first");
+  if (typeof database !== "string" || !/^[a-z][a-z0-9_]{0,40}$/.test(database)) {
+    throw new Error("Say the new database's name with --into: at most 41 small letters, digits and _, a letter first");
   }
   const { restoreCopy } = await import("../components/import/safety-copy-restore.ts");
   const copy = await findCopy(folder, rest[1]);

@@ -19,7 +19,7 @@ import {
   SCRIPTS,
 } from "./safety-copy-files.ts";
 import { openTarget } from "./session.ts";
-import { clearAside, lockServer, maintenance, makeAside, writeMarker } from "./swap.ts";
+import { clearAside, clearDead, lockServer, maintenance, makeAside, release, writeMarker } from "./swap.ts";
 import type { ImportSummary } from "./types.ts";
 
 /** What to restore, and where. */
@@ -42,38 +42,27 @@ export interface RestoreOrder {
 
 /**
  * Restores a copy into a new database, and proves that it holds what the source sent: every table is read back and compared
- * with the SHA-256 that was taken when it crossed the wire.
- * @throws {Error} when the database exists, or anything is not as it was; then the new database is dropped again.
+ * with the SHA-256 that was taken when it crossed the wire. It has its name when it is whole, not before.
+ * @throws {Error} when the database exists, or anything is not as it was; then there is no new database.
  */
 export async function restoreCopy(order: RestoreOrder): Promise<ImportSummary> {
-  const { copy, secret, server, database, say } = order;
-  const manifest = await readManifest(copy, secret);
-  return withConnection(maintenance(server), async (keeper) => {
+  const { copy, database, say } = order;
+  const refuseTaken = async (keeper: pg.Client) => {
     const { rows } = await keeper.query("SELECT FROM pg_database WHERE datname = $1", [database]);
-    if (rows.length > 0) {
-      throw new Error(
-        `There is a database ${database}, and nothing is ever overwritten. Choose another name for --into.`,
-      );
-    }
-    await keeper.query(`CREATE DATABASE ${ident(database)} TEMPLATE template0 OWNER ${ident(order.owner)}`);
-    try {
-      const client = await openTarget({ ...server, database });
-      try {
-        await fill(client, manifest, order);
-        const summary = summaryOf(manifest, basename(copy));
-        await writeMarker(client, summary);
-        await keeper.query("CHECKPOINT");
-        say(
-          `${database}: ${summary.tables} tables, ${summary.rows.toLocaleString("en")} rows, as the source sent them`,
-        );
-        return summary;
-      } finally {
-        await client.end().catch(() => {});
-      }
-    } catch (error) {
-      await keeper.query(`DROP DATABASE IF EXISTS ${ident(database)} WITH (FORCE)`).catch(() => {});
-      throw error;
-    }
+    if (rows.length === 0) return;
+    throw new Error(
+      `There is a database ${database}, and nothing is ever overwritten. Choose another name for --into.`,
+    );
+  };
+  await withConnection(maintenance(order.server), refuseTaken);
+  return withRestored(order, async (restored, { keeper, manifest }) => {
+    const summary = summaryOf(manifest, basename(copy));
+    await withConnection(restored, (client) => writeMarker(client, summary));
+    await keeper.query("CHECKPOINT");
+    await refuseTaken(keeper);
+    await release(keeper, database);
+    say(`${database}: ${summary.tables} tables, ${summary.rows.toLocaleString("en")} rows, as the source sent them`);
+    return summary;
   });
 }
 
@@ -83,13 +72,17 @@ export async function restoreCopy(order: RestoreOrder): Promise<ImportSummary> {
  * @param order `database` is what the one that is made is called after.
  * @throws {Error} also when an import, or another such piece of work, goes on in the server.
  */
-export async function withRestored<T>(order: RestoreOrder, work: (restored: Address) => Promise<T>): Promise<T> {
+export async function withRestored<T>(
+  order: RestoreOrder,
+  work: (restored: Address, at: { keeper: pg.Client; manifest: Manifest }) => Promise<T>,
+): Promise<T> {
   const { copy, secret, server, database, owner } = order;
   const manifest = await readManifest(copy, secret);
   return withConnection(maintenance(server), async (keeper) => {
     // Stopped half-way, it is this session that clears up.
     currentScope()?.release(keeper);
     await lockServer(keeper);
+    await clearDead(keeper);
     await clearAside(keeper, database);
     try {
       const restored = await makeAside(keeper, { target: { address: { ...server, database }, owner } });
@@ -97,7 +90,7 @@ export async function withRestored<T>(order: RestoreOrder, work: (restored: Addr
       await fill(client, manifest, { ...order, database: restored.database }).finally(() =>
         client.end().catch(() => {}),
       );
-      return await work(restored);
+      return await work(restored, { keeper, manifest });
     } finally {
       await clearAside(keeper, database);
     }

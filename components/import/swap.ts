@@ -68,6 +68,12 @@ export async function clearAside(client: pg.Client, database: string): Promise<v
   }
 }
 
+/** Removes whatever runs that died have left, under any name. Only for who holds the server's lock: then all of them are dead. */
+export async function clearDead(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ name: string }>(`SELECT datname AS name FROM pg_database WHERE ${IS_ITS_OWN}`);
+  for (const { name } of rows) await client.query(`DROP DATABASE ${ident(name)} WITH (FORCE)`);
+}
+
 /** Makes the database that is loaded aside, with the cluster's encoding and collation; empty, but for its mark. */
 export async function makeAside(
   client: pg.Client,
@@ -83,6 +89,16 @@ export async function makeAside(
     COMMENT ON DATABASE ${name} IS ${literal(ITS_OWN)};
     ALTER DATABASE ${name} ALLOW_CONNECTIONS true CONNECTION LIMIT -1`);
   return aside;
+}
+
+/** Gives the loaded database a name that nothing has yet; from then on it is nobody's to drop. */
+export async function release(client: pg.Client, database: string): Promise<void> {
+  await endSessions(client, [asideName(database)]);
+  await client.query(`
+    BEGIN;
+    COMMENT ON DATABASE ${ident(asideName(database))} IS NULL;
+    ALTER DATABASE ${ident(asideName(database))} RENAME TO ${ident(database)};
+    COMMIT`);
 }
 
 /** Writes into the loaded database what it is a copy of. It becomes visible together with the data, or not at all. */

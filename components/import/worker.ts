@@ -27,7 +27,7 @@ import { compareSequences, copySequences } from "./sequences.ts";
 import { openTarget } from "./session.ts";
 import { exportSnapshot, joinSnapshot, lockTables, tablesToLock } from "./snapshot.ts";
 import { compareStates, digestAll, type StateDifference } from "./states.ts";
-import { CLEARING, clearAside, lockServer, maintenance, makeAside, swapIn, writeMarker } from "./swap.ts";
+import { CLEARING, clearAside, clearDead, lockServer, maintenance, makeAside, swapIn, writeMarker } from "./swap.ts";
 import type { Catalog, ImportSpec, ImportSummary, Report, SafetyCopyFacts, Table } from "./types.ts";
 import { populatedViews, refreshViews } from "./views.ts";
 
@@ -305,6 +305,7 @@ interface Work {
 async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined, work: Work): Promise<ImportSummary> {
   const { enter, progress, report, holdings, keeper, hooks } = work;
   const { source, target } = spec;
+  await clearDead(keeper);
   await clearAside(keeper, target.address.database);
 
   const endSnapshot = await enter("snapshot", "one snapshot for all that is read");

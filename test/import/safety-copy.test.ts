@@ -148,6 +148,42 @@ describe("an import with a safety copy", () => {
     expect(await target.databases()).not.toContain("halved");
   });
 
+  test("a restore that is killed half-way leaves nothing of that name, and the next clears behind it", async () => {
+    const order = {
+      copy: facts.path,
+      secret,
+      server: { ...target.admin, password: "" },
+      database: "killed",
+      owner: ROLE_NAMES.owner,
+    };
+    const program = `
+      import { restoreCopy } from "./components/import/safety-copy-restore.ts";
+      import { preparationScript } from "./components/privileges/scripts.ts";
+      const order = JSON.parse(process.env.ORDER);
+      order.server.password = process.env.PASSWORD;
+      order.preparation = (name) => preparationScript(name, ["*"]);
+      order.say = (line) => { if (line.includes("pilots")) process.kill(process.pid, "SIGKILL"); };
+      await restoreCopy(order);`;
+    const env = { ...process.env, ORDER: JSON.stringify(order), PASSWORD: target.admin.password };
+    const died = promisify(execFile)(process.execPath, ["--input-type=module-typescript", "-e", program], { env });
+    await expect(died).rejects.toMatchObject({ signal: "SIGKILL" });
+    const left = await target.databases();
+    expect(left).not.toContain("killed");
+    expect(left).toContain("killed_import");
+    // Also one that asks for another name clears what the dead one has left.
+    await restoreCopy({
+      ...order,
+      server: target.admin,
+      database: "alive",
+      preparation: (name) => preparationScript(name, ["*"]),
+      say: () => {},
+    });
+    const now = await target.databases();
+    expect(now).toContain("alive");
+    expect(now.filter((name) => name.startsWith("killed") || name.endsWith("_import"))).toEqual([]);
+    expect(await contentsOf(target.in("alive"))).toEqual(await contentsOf(source.in("more")));
+  });
+
   test("is restored by hand, with age, zstd and psql alone", async () => {
     const image = await handToolsImage();
     await target.sql("postgres", "CREATE DATABASE by_hand");

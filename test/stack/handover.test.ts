@@ -292,7 +292,8 @@ describe("further databases", () => {
     );
     const comment = `SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = 'east'`;
     await stack.as("superuser", async (client) => {
-      await client.query("COMMENT ON DATABASE east IS NULL; CREATE DATABASE stranger");
+      await client.query("COMMENT ON DATABASE east IS NULL");
+      await client.query("CREATE DATABASE stranger");
       await databaseProvider.create(plain);
       expect((await client.query(comment)).rows).toEqual([{ comment: "made by sectorwars-database" }]);
       await expect(databaseProvider.create({ ...plain, database: "stranger" })).rejects.toThrow(
