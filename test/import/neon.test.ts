@@ -76,7 +76,9 @@ describe.each([
     await compute.sql("postgres", limits.map((limit) => `ALTER ROLE neondb_owner SET ${limit}`).join(";"));
     const endpoint = project().host.split(".")[0];
     const query = `sslmode=require&channel_binding=require&options=endpoint%3D${endpoint}`;
-    spec = await lab.newImport(project().source(project().url("neondb", { pooled: true, query })), target);
+    const order = await lab.newImport(project().source(project().url("neondb", { pooled: true, query })), target);
+    // One session that does all the work, and more of them than there may be CPUs.
+    spec = { ...order, jobs: version >= 17 ? 5 : 1 };
     await stateOf(project(), "neondb");
     before = await stateOf(project(), "neondb");
     const seen = front.visits.length;
@@ -114,15 +116,15 @@ describe.each([
     expect(remarks).toContain("sslmode require: certificate and host name are verified all the same (verify-full)");
   });
 
-  test("opens five connections: one that looks ahead, one that holds the snapshot, two that read, and pg_dump's", () => {
+  test("opens a connection that looks ahead, one that holds the snapshot, one for each job, and pg_dump's", () => {
     expect(visits.map(({ application }) => application).sort()).toEqual([
       "pg_dump",
-      ...Array(4).fill("sectorwars-import"),
+      ...Array(2 + spec.jobs).fill("sectorwars-import"),
     ]);
   });
 
   test("binds every password's proof to the certificate, pg_dump's too", () => {
-    expect(visits.map(({ mechanism }) => mechanism)).toEqual(Array(5).fill("SCRAM-SHA-256-PLUS"));
+    expect(visits.map(({ mechanism }) => mechanism)).toEqual(Array(3 + spec.jobs).fill("SCRAM-SHA-256-PLUS"));
   });
 
   test("leaves the source as it was: definitions, roles, settings, rows, counters, slots", () => {
