@@ -126,6 +126,9 @@ async function readStatus(stack: string): Promise<Status> {
   return status;
 }
 
+/** For a stack whose data would go with its volume. */
+const NO_BACKUPS = "off; for any moment back: pulumi config set backups true, then pulumi up";
+
 /** The status in words, a line each. */
 export function describe(status: Status): string {
   const { import: imported } = status;
@@ -152,7 +155,7 @@ export function describe(status: Status): string {
     ["handover", status.handover && `${status.handover.target} database, by ${status.handover.file}`],
     ["pools", status.handover?.pools.sum],
     ["roles", roles.length > 0 ? roles.join(", ") : undefined],
-    ["backups", status.backups?.summary],
+    ["backups", status.backups?.summary ?? (status.version && NO_BACKUPS)],
     ...(status.backups?.troubles ?? []).map((trouble): [string, string] => ["TROUBLE", trouble]),
     [
       "key",

@@ -146,6 +146,7 @@ describe("two stacks side by side, and the commands on them", () => {
     expect(words.code).toBe(0);
     expect(words.text).toMatch(/state {7}running, healthy/);
     expect(words.text).toContain("roles       app ok, monitor ok, owner ok, readonly ok, superuser ok");
+    expect(words.text).toContain("backups     off; for any moment back: pulumi config set backups true");
     const machine = JSON.parse((await command("status", stacks[0], "--json")).stdout);
     expect(machine).toMatchObject({ healthy: true, connections: { max: 100 }, roles: { app: "ok" } });
     for (const url of Object.values((await stacks[0]?.outputs())?.urls ?? {})) {
