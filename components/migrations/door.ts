@@ -5,7 +5,7 @@
 import type pg from "pg";
 import { commentOf, databaseProperties } from "../../lib/database-properties.ts";
 import { ident, literal } from "../../lib/postgres.ts";
-import { endSessions, MADE_BY } from "./restore-point.ts";
+import { endSessions, inTransaction, MADE_BY } from "./restore-point.ts";
 
 /** Key of the advisory lock that a run holds on the server: the letters "sectormi" as a 64-bit number. */
 export const LOCK_KEY = "8315161638746615145";
@@ -23,32 +23,20 @@ export async function shutDoor(client: pg.Client, database: string): Promise<str
      WHERE datname = $1 AND a.grantee <> datdba`,
     [database],
   );
-  const revokes = rows.map(({ grantee }) => `REVOKE CONNECT ON DATABASE ${ident(database)} FROM ${grantee};`);
+  const revokes = rows.map(({ grantee }) => `REVOKE CONNECT ON DATABASE ${ident(database)} FROM ${grantee}`);
   const note = JSON.stringify({ madeBy: MADE_BY, open: properties });
-  await inTransaction(client, [...revokes, `COMMENT ON DATABASE ${ident(database)} IS ${literal(note)};`]);
+  await inTransaction(client, [...revokes, `COMMENT ON DATABASE ${ident(database)} IS ${literal(note)}`]);
   await endSessions(client, database);
   return properties;
 }
 
 /** Opens the door again, with everything as it was before. */
 export const openDoor = (client: pg.Client, properties: readonly string[]): Promise<void> =>
-  inTransaction(
-    client,
-    properties.map((statement) => `${statement};`),
-  );
+  inTransaction(client, properties);
 
 /** How to open a door that a killed run has left shut, or undefined where it is open. */
 export async function leftShut(client: pg.Client, database: string): Promise<string[] | undefined> {
   const text = await commentOf(client, database);
   if (!text?.includes(MADE_BY)) return undefined;
   return (JSON.parse(text) as { open?: string[] }).open;
-}
-
-async function inTransaction(client: pg.Client, statements: readonly string[]): Promise<void> {
-  try {
-    await client.query(`BEGIN; ${statements.join("\n")} COMMIT`);
-  } catch (error) {
-    await client.query("ROLLBACK");
-    throw error;
-  }
 }

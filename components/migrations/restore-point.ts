@@ -28,19 +28,28 @@ const OBJECT_IN_USE = "55006";
 
 /** The restore point's database. */
 export const pointName = (database: string): string => `${database}_before_migration`;
+/** Where the restore point of the last run waits while another one is under way: should that fail, it is the last one again. */
+const formerName = (database: string): string => `${database}_former_migration`;
 /** Where a database goes whose migration is undone. */
 export const undoneName = (database: string): string => `${database}_undone`;
 
+const rename = (from: string, to: string) => `ALTER DATABASE ${ident(from)} RENAME TO ${ident(to)}`;
+
+/**
+ * Whether there is a database of that name, which a former run made.
+ * @throws {Error} for one that somebody else made.
+ */
+async function isOwn(client: pg.Client, database: string): Promise<boolean> {
+  const comment = await commentOf(client, database);
+  if (comment === undefined || comment?.includes(MADE_BY)) return comment !== undefined;
+  throw new Error(
+    `There is a database ${database}, which no migration made; its name is needed. Rename it: ALTER DATABASE ... RENAME TO ...`,
+  );
+}
+
 /** Drops a database that a former run made. One of that name that somebody else made is refused. */
 async function dropOwn(client: pg.Client, database: string): Promise<void> {
-  const comment = await commentOf(client, database);
-  if (comment === undefined) return;
-  if (!comment?.includes(MADE_BY)) {
-    throw new Error(
-      `There is a database ${database}, which no migration made; its name is needed. Rename it: ALTER DATABASE ... RENAME TO ...`,
-    );
-  }
-  await client.query(`DROP DATABASE ${ident(database)} WITH (FORCE)`);
+  if (await isOwn(client, database)) await client.query(`DROP DATABASE ${ident(database)} WITH (FORCE)`);
 }
 
 const comment = (database: string, point: RestorePoint) =>
@@ -58,6 +67,16 @@ export async function endSessions(client: pg.Client, database: string): Promise<
     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()",
     [database],
   );
+}
+
+/** Runs statements that have an effect together or none. */
+export async function inTransaction(client: pg.Client, statements: readonly string[]): Promise<void> {
+  try {
+    await client.query(`BEGIN; ${statements.map((statement) => `${statement};`).join("\n")} COMMIT`);
+  } catch (error) {
+    await client.query("ROLLBACK");
+    throw error;
+  }
 }
 
 /** Runs a statement that nobody may be connected for, ending sessions until it succeeds. */
@@ -84,7 +103,7 @@ async function undisturbed(client: pg.Client, database: string, statement: strin
   }
 }
 
-/** Copies the database. A former restore point goes when the new one is whole. */
+/** Copies the database. The restore point of the run before is put aside, and goes when this run has ended well. */
 export async function makeRestorePoint(client: pg.Client, database: string, point: RestorePoint): Promise<void> {
   const partial = `${pointName(database)}_`;
   // Killed before it got its mark, it has none; nobody else gives a name like that.
@@ -103,18 +122,26 @@ export async function makeRestorePoint(client: pg.Client, database: string, poin
     `CREATE DATABASE ${ident(partial)} TEMPLATE ${ident(database)} OWNER ${ident(found.owner)} STRATEGY ${strategy}`,
   );
   await client.query(comment(partial, point));
-  await dropOwn(client, pointName(database));
-  await client.query(`ALTER DATABASE ${ident(partial)} RENAME TO ${ident(pointName(database))}`);
-  await client.query(`REVOKE ALL ON DATABASE ${ident(pointName(database))} FROM PUBLIC`);
+  await client.query(`REVOKE ALL ON DATABASE ${ident(partial)} FROM PUBLIC`);
+  // One that is there was left by a run that was killed after it had ended well.
+  await dropOwn(client, formerName(database));
+  const hasFormer = await isOwn(client, pointName(database));
+  if (hasFormer) await endSessions(client, pointName(database));
+  await inTransaction(client, [
+    ...(hasFormer ? [rename(pointName(database), formerName(database))] : []),
+    rename(partial, pointName(database)),
+  ]);
 }
 
-/** Notes that the run which the restore point was made for has ended. */
+/** Notes that the run which the restore point was made for has ended well: it is the only one now. */
 export async function settleRestorePoint(client: pg.Client, database: string, point: RestorePoint): Promise<void> {
   await client.query(comment(pointName(database), { ...point, running: false }));
+  await dropOwn(client, formerName(database));
 }
 
 /**
- * Puts the restore point in the database's place.
+ * Puts the restore point in the database's place. Where that takes back a run that did not end well, the restore point of the
+ * run before it is the last one again.
  * @param properties the database's, as {@link databaseProperties} told them; a closed door is not to be kept.
  * @param keep whether the database as it is now stays, under {@link undoneName}.
  */
@@ -124,14 +151,16 @@ export async function putBack(
   { point, properties, keep }: { point: RestorePoint; properties: readonly string[]; keep: boolean },
 ): Promise<void> {
   await dropOwn(client, undoneName(database));
-  await endSessions(client, pointName(database));
+  const isFormerBack = point.running && (await isOwn(client, formerName(database)));
+  for (const name of [pointName(database), formerName(database)]) await endSessions(client, name);
   await undisturbed(
     client,
     database,
     `BEGIN;
-     ALTER DATABASE ${ident(database)} RENAME TO ${ident(undoneName(database))};
+     ${rename(database, undoneName(database))};
      ${comment(undoneName(database), { ...point, running: false })};
-     ALTER DATABASE ${ident(pointName(database))} RENAME TO ${ident(database)};
+     ${rename(pointName(database), database)};
+     ${isFormerBack ? `${rename(formerName(database), pointName(database))};` : ""}
      ${properties.map((statement) => `${statement};`).join("\n")}
      COMMIT`,
   );
@@ -141,7 +170,7 @@ export async function putBack(
 /** Drops the restore point, and what an undone migration has left. Returns their names. */
 export async function forgetRestorePoints(client: pg.Client, database: string): Promise<string[]> {
   const gone: string[] = [];
-  for (const name of [pointName(database), undoneName(database)]) {
+  for (const name of [pointName(database), formerName(database), undoneName(database)]) {
     if (!(await commentOf(client, name))?.includes(MADE_BY)) continue;
     await dropOwn(client, name);
     gone.push(name);

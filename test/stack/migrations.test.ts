@@ -36,7 +36,13 @@ const relations = () =>
 const isLent = () => value("SELECT has_parameter_privilege('sectorwars_owner', 'session_replication_role', 'SET')");
 const mayEnter = (role: string) => value(`SELECT has_database_privilege('${role}', current_database(), 'CONNECT')`);
 const copies = () =>
-  value("SELECT string_agg(datname, ' ') FROM pg_database WHERE datname ~ '_(before_migration_?|undone)$'");
+  value(
+    "SELECT string_agg(datname, ' ') FROM pg_database WHERE datname ~ '_(before_migration_?|former_migration|undone)$'",
+  );
+/** The restore point that is there to go back to: which database it is, and what is written on it. */
+const pointOf = () =>
+  value(`SELECT concat_ws(' ', oid, shobj_description(oid, 'pg_database')) FROM pg_database
+    WHERE datname = 'sectorwars_dev_before_migration'`);
 
 /** Runs them without an update around it; tells what was said, and the error if there was one. */
 async function migrate(more: Partial<MigrationsSpec> = {}): Promise<{ said: string; error: string }> {
@@ -246,6 +252,7 @@ describe("a migration that fails", () => {
       'with op.get_context().autocommit_block(): op.execute("CREATE TABLE half ()"); op.execute("DELETE FROM ships")',
     );
     await game.addRevision("0005fails", "0004half", "SELECT nonsense FROM ships");
+    const before = await pointOf();
     const { error } = await migrate();
     expect(error).toContain("The migration 0005fails makes 0005fails failed: ");
     expect(error).toContain('column "nonsense" does not exist');
@@ -256,7 +263,10 @@ describe("a migration that fails", () => {
     expect(await revision()).toBe("0003crew");
     expect(await relations()).not.toContain("half");
     expect(await value("SELECT count(*)::int FROM ships")).toBe(1);
-    expect(await copies()).toBe(null);
+    // What there is to go back to is still the moment before the last run that went well.
+    expect(await copies()).toBe("sectorwars_dev_before_migration");
+    expect(await pointOf()).toBe(before);
+    expect(before).toContain('"to":"0003crew"');
     await isSettled();
     await game.removeRevision("0005fails");
     await game.removeRevision("0004half");
@@ -321,7 +331,8 @@ describe("a run that is ended half-way", () => {
   const isAsBefore = async () => {
     expect(await revision()).toBe("0003crew");
     expect(await relations()).not.toContain("slow");
-    expect(await copies()).toBe(null);
+    expect(await copies()).toBe("sectorwars_dev_before_migration");
+    expect(await pointOf()).toContain('"to":"0003crew"');
     await isSettled();
   };
   beforeAll(() =>
@@ -373,6 +384,7 @@ describe("a run that is ended half-way", () => {
     expect((await stack.up()).text).toContain("a run was killed half-way");
     expect(await revision()).toBe("0004quick");
     expect(await relations()).not.toContain("slow");
+    expect(await copies()).toBe("sectorwars_dev_before_migration");
     await isSettled();
   });
 });
