@@ -110,9 +110,11 @@ async function restore(
       `${error.message}\nIf the restored data is in place, the former is kept: ${undoCommand(stack, stamp)}`,
     );
   });
-  await goOn(stack);
-  console.log("Done. A full backup of it follows by itself.");
+  console.log("Done.");
+  // Whatever becomes of the backups, the way back is known first.
   sayKept(stack, stamp);
+  await goOn(stack);
+  console.log("A full backup of it follows by itself.");
   return 0;
 }
 
@@ -126,9 +128,9 @@ async function undo(outputs: StackOutputs, stamp: string): Promise<number> {
   }
   const now = stampOf(new Date());
   await exchange(outputs, folder, `pgdata.before-${now}`);
-  if (await takesBackups(outputs.stack)) await goOn(outputs.stack);
   console.log("The data is as it was before the restore.");
   sayKept(outputs.stack, now);
+  if (await takesBackups(outputs.stack)) await goOn(outputs.stack);
   return 0;
 }
 

@@ -74,7 +74,9 @@ export async function confirmKeyFile(file: string, now: Date): Promise<void> {
   const known = await readKeyFile(file);
   if (known === undefined) throw new Error(`There is no key file ${file}.`);
   if (known.confirmedAt !== undefined) return;
+  // Somebody's editor may have left out the end of the last line, which is the key's.
+  const end = (await readFile(file, "utf8")).endsWith("\n") ? "" : "\n";
   const handle = await open(file, "a");
-  await handle.writeFile(`${CONFIRMED}${now.toISOString()}\n`);
+  await handle.writeFile(`${end}${CONFIRMED}${now.toISOString()}\n`);
   await handle.close();
 }

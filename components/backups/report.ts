@@ -13,6 +13,8 @@ export interface Run {
   /** Of a drill. */
   tables?: number;
   rows?: number;
+  /** Of a drill: with what was recorded behind the backup, or with what the tables hold at present. */
+  compared?: "recorded" | "present";
 }
 
 /** The last runs of a kind. */
@@ -59,6 +61,8 @@ export interface BackupReport {
   systemIdentifier: string;
   /** Seconds since 1970 up to which everything is in the repository; 0 where nothing was archived yet. */
   archivedUntil: number;
+  /** What the archiver said last, while its attempts fail; else empty. */
+  archivingSaid: string;
   /** Per cent of the data's disk at which WAL that cannot be archived is given up. */
   giveUpAt: number;
   /** WAL files that wait for being archived. */
@@ -75,7 +79,10 @@ export interface BackupReport {
   begun: boolean;
   /** Closed gaps: `from until first-file last-file label`, times in seconds since 1970. */
   gaps: string[];
-  /** The first WAL file that was given up since the last full backup: `time file`, or empty. */
+  /**
+   * The first WAL file that was given up since the last full backup: `time file`, or empty. Where the server ran without
+   * archiving, `off-` and the time of its start stand in the file's place.
+   */
   openGap: string;
   /** `since timeline parent fork-position`, oldest first. */
   timelines: string[];
@@ -109,10 +116,13 @@ export interface Range {
 export function rangeOf(report: BackupReport): Range | undefined {
   const oldest = backupsIn(report).find((backup) => backup.type === "full");
   if (oldest === undefined) return undefined;
-  const gaps = report.gaps.map((line) => {
-    const [from = 0, until = 0] = line.split(" ").map(Number);
-    return { from, until };
-  });
+  const gaps = report.gaps
+    .map((line) => {
+      const [from = 0, until = 0] = line.split(" ").map(Number);
+      return { from, until };
+    })
+    // What lies before the oldest backup is out of reach anyway.
+    .filter(({ until }) => until > oldest.timestamp.stop);
   const cut = Number(report.openGap.split(" ")[0] || Number.POSITIVE_INFINITY);
   const archived = report.archiver === null || isFailing(report) ? report.archivedUntil : report.now;
   return { from: oldest.timestamp.stop, to: Math.min(archived, cut), gaps };
@@ -126,13 +136,8 @@ export const isFailing = ({ archiver }: BackupReport): boolean =>
 export function troublesOf(report: BackupReport): string[] {
   const troubles: string[] = [];
   const { info } = report;
-  if (report.openGap) {
-    const [since, file] = report.openGap.split(" ");
-    troubles.push(
-      `WAL was given up (from ${file} on): nothing later than ${time(Number(since))} can be restored until a new full backup is ` +
-        `made, which happens by itself once the repository is back`,
-    );
-  }
+  const gap = gapInWords(report);
+  if (gap) troubles.push(gap);
   if (report.begun && !report.repositoryThere) {
     troubles.push(
       `the repository is empty, missing or cannot be read${report.infoSaid ? ` (${report.infoSaid.trim()})` : ""}: bring it back, ` +
@@ -163,6 +168,19 @@ export function troublesOf(report: BackupReport): string[] {
   return troubles;
 }
 
+/** Set while what is written now cannot be had back: behind WAL that never reached the repository, until the next full backup. */
+export function gapInWords({ openGap }: BackupReport): string | undefined {
+  if (openGap === "") return undefined;
+  const [since, file = ""] = openGap.split(" ");
+  const why = file.startsWith("off-")
+    ? "the server ran with backups switched off"
+    : `WAL was given up (from ${file} on)`;
+  return (
+    `${why}: nothing later than ${time(Number(since))} can be restored until a new full backup is made, which happens by itself ` +
+    `once the repository is back`
+  );
+}
+
 /** Set where the repository belongs to another database than this one, in words. */
 export function foreignOwner({ info, systemIdentifier }: BackupReport): string | undefined {
   const known = info?.[0]?.db.at(-1)?.["system-id"];
@@ -180,9 +198,10 @@ function waitingInWords(report: BackupReport): string {
     room > 0
       ? `There is room for ${humanBytes(room)} more${lasts}, until ${giveUpAt} % of that disk are in use and archiving is given up`
       : `${giveUpAt} % of that disk (${humanBytes(dataSize)}, ${humanBytes(dataFree)} free) are in use: archiving is given up`;
+  const said = report.archivingSaid ? `. What is in the way: ${report.archivingSaid.trim()}` : "";
   return (
     `changes are not archived since ${time(archivedUntil)}, and would be lost with the database's disk: ${waiting} WAL files ` +
-    `wait there (${humanBytes(walBytes)}). ${limit}`
+    `wait there (${humanBytes(walBytes)}). ${limit}${said}`
   );
 }
 
@@ -220,7 +239,9 @@ export function summaryOf(report: BackupReport): string {
     return report.running ? "the first one is being made" : "none yet; the first one follows by itself";
   }
   const size = report.repositoryBytes === null ? "" : ` (${humanBytes(report.repositoryBytes)})`;
-  const drill = report.drill.ok ? `, proven by a drill at ${time(report.drill.ok.finished)}` : "";
+  const { ok: proof } = report.drill;
+  const against = proof?.compared === "present" ? " against the data of then" : "";
+  const drill = proof ? `, proven${against} by a drill at ${time(proof.finished)}` : "";
   const gaps = range.gaps.map((gap) => `, but not ${time(gap.from)} to ${time(gap.until)}`).join("");
   return (
     `${backups.length}, the last ${duration(report.now - last.timestamp.stop)} ago${size}; ` +
@@ -234,6 +255,8 @@ export interface BackupFigures {
   last: Record<Kind, { finished: number; ageSeconds: number; seconds: number; bytes: number | null } | null>;
   /** Kinds whose last run failed. */
   failed: Kind[];
+  /** Whether the last good drill had the record behind the backup to compare with; null where that is not known. */
+  drillHadRecord: boolean | null;
   archiving: {
     failing: boolean;
     failures: number | null;
@@ -260,6 +283,7 @@ export function figuresIn(report: BackupReport): BackupFigures {
   return {
     last: { full: last("full"), diff: last("diff"), drill: last("drill") },
     failed: KINDS.filter((kind) => report[kind].failed),
+    drillHadRecord: report.drill.ok?.compared ? report.drill.ok.compared === "recorded" : null,
     archiving: {
       failing: isFailing(report),
       failures: report.archiver?.failed ?? null,
@@ -279,7 +303,7 @@ export function figuresIn(report: BackupReport): BackupFigures {
 
 /** The figures in Prometheus' text format. */
 export function figuresOf(report: BackupReport): string {
-  const { last, failed, archiving, repository } = figuresIn(report);
+  const { last, failed, drillHadRecord, archiving, repository } = figuresIn(report);
   const lines: string[] = [];
   const figure = (name: string, help: string, values: [string, number | null | undefined][]) => {
     const known = values.filter((entry): entry is [string, number] => typeof entry[1] === "number");
@@ -301,6 +325,11 @@ export function figuresOf(report: BackupReport): string {
   each("last_duration_seconds", "How long the last good run of a kind took.", (kind) => last[kind]?.seconds);
   each("last_size_bytes", "What the last good run of a kind added to the repository.", (kind) => last[kind]?.bytes);
   each("failed", "1 where the last run of a kind failed.", (kind) => Number(failed.includes(kind)));
+  one(
+    "drill_had_record",
+    "1 where the last good drill compared with what was recorded behind the backup.",
+    drillHadRecord,
+  );
   one("archived_total", "WAL files archived.", report.archiver?.archived);
   one("archive_failures_total", "Failed attempts at archiving a WAL file.", archiving.failures);
   one("archive_failing", "1 while the last attempt at archiving failed.", archiving.failing);

@@ -2,9 +2,9 @@
 import type pg from "pg";
 import { containerState, type DockerOptions, docker } from "../../lib/docker.ts";
 import { namesFor } from "../server/naming.ts";
-import { type BackupReport, parseReport, rangeOf } from "./report.ts";
+import { parseReport } from "./report.ts";
 import { archiveEverything } from "./restore.ts";
-import { rangeInWords } from "./target.ts";
+import { refuseUnreachable } from "./target.ts";
 
 /** A moment, and the way back to it. */
 export interface RestorePoint {
@@ -18,7 +18,7 @@ export interface RestorePoint {
  * Makes sure that this moment can be restored: everything written so far is in the repository when it returns.
  * @param client a session of the superuser on the stack's server.
  * @returns undefined where the stack takes no backups.
- * @throws {Error} when the write-ahead log does not reach the repository in time, or no backup leads there.
+ * @throws {Error} when the write-ahead log does not reach the repository in time, no backup leads there, or WAL was given up.
  */
 export async function makeRestorePoint(
   stack: string,
@@ -37,12 +37,6 @@ export async function makeRestorePoint(
   const report = parseReport(await docker(["exec", backups, "sectorwars-backup", "report"], engine));
   refuseUnreachable(Math.floor(Date.parse(at) / 1000), report);
   return { at, command: `npm run restore -- --to ${at} --stack ${stack}` };
-}
-
-/** Changes lead nowhere without a backup that they follow, or behind a gap. Times are seconds since 1970. */
-function refuseUnreachable(at: number, report: BackupReport): void {
-  const range = rangeOf(report);
-  if (range === undefined || at < range.from || at > range.to) throw new Error(rangeInWords(report));
 }
 
 /** An archive that fails is known at once; waiting for it would only take longer. */

@@ -19,6 +19,10 @@ const ROOM_LEFT = 1024 ** 3;
 export const KEPT_DAYS = 7;
 /** Milliseconds to wait for the last WAL file to reach the repository. */
 const ARCHIVED_WITHIN_MS = 90_000;
+/** After so many attempts, a second apart, PostgreSQL's archiver rests for a minute (NUM_ARCHIVE_RETRIES in its pgarch.c). */
+const ATTEMPTS = 3;
+/** Where the archive command leaves what it said, while its attempts fail (images/database/backup.sh). */
+const ARCHIVER_SAID = `${DATA}/archiving-said`;
 const STOP_SECONDS = 120;
 const READY_WITHIN_MS = 180_000;
 
@@ -47,25 +51,41 @@ const superuser = (outputs: StackOutputs) => addressOf(outputs.urls.superuser ??
 /**
  * Makes sure that all that was written so far is in the repository, and that something comes after it: a recovery up to a
  * time ends at the first commit behind it. Returns how far the log has come.
- * @throws {Error} when the WAL does not get there in time.
+ * @throws {Error} when the WAL does not get there in time, or the archiver has failed so often that it rests; with its words.
  */
 export async function archiveEverything(client: pg.Client): Promise<bigint> {
   await client.query("SELECT pg_current_xact_id()");
+  // Before the file is there to be archived: what fails from here on is this one, or one in front of it.
+  const before = (await archiverOf(client, "")).failed;
   const { rows } = await client.query<{ file: string; lsn: string }>(
     "SELECT pg_walfile_name(lsn) AS file, lsn::text FROM pg_switch_wal() AS lsn",
   );
   const deadline = Date.now() + ARCHIVED_WITHIN_MS;
   for (;;) {
-    const { rows: seen } = await client.query<{ there: boolean }>(
-      `SELECT coalesce(last_archived_wal, '') COLLATE "C" >= $1 AS there FROM pg_stat_archiver`,
-      [rows[0]?.file],
-    );
-    if (seen[0]?.there) return position(rows[0]?.lsn ?? "0/0");
-    if (Date.now() > deadline) {
-      throw new Error("what was written last does not reach the repository; npm run status tells why");
+    const { there, failed } = await archiverOf(client, rows[0]?.file ?? "");
+    if (there) return position(rows[0]?.lsn ?? "0/0");
+    if (Date.now() > deadline || failed - before >= ATTEMPTS) {
+      throw new Error(`what was written last does not reach the repository${await archiverSaid(client)}`);
     }
     await sleep(200);
   }
+}
+
+/** Whether the archiver has dealt with a file, and how often it has failed. */
+async function archiverOf(client: pg.Client, file: string): Promise<{ there: boolean; failed: number }> {
+  const { rows } = await client.query<{ there: boolean; failed: number }>(
+    `SELECT coalesce(last_archived_wal, '') COLLATE "C" >= $1 AS there, failed_count::int AS failed FROM pg_stat_archiver`,
+    [file],
+  );
+  return rows[0] ?? { there: false, failed: 0 };
+}
+
+async function archiverSaid(client: pg.Client): Promise<string> {
+  const { rows } = await client.query<{ said: string | null }>("SELECT pg_read_file($1, 0, 1000, true) AS said", [
+    ARCHIVER_SAID,
+  ]);
+  const said = rows[0]?.said?.trim();
+  return said ? `: ${said}` : "; npm run status tells why";
 }
 
 /** The roles' passwords as SQL: those of today, for data from a time that had others. Roles that were not there yet are left out. */

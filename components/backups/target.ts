@@ -1,6 +1,6 @@
-/** What to restore to: times as people write them, and the backup and timeline that lead there. */
-import * as chrono from "chrono-node";
-import { type Backup, type BackupReport, backupsIn, foreignOwner, rangeOf, time } from "./report.ts";
+/** What to restore to, and the backup and timeline that lead there. */
+import { parseMoment } from "./moment.ts";
+import { type Backup, type BackupReport, backupsIn, foreignOwner, gapInWords, rangeOf, time } from "./report.ts";
 
 /** What somebody wants back. */
 export type Target =
@@ -8,8 +8,6 @@ export type Target =
   | { kind: "backup"; label: string }
   | { kind: "time" /** Seconds since 1970. */; at: number };
 
-/** As machines write it: with fractions, which the reader of people's words takes for milliseconds whatever their number. */
-const ISO = /^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)?$/i;
 const LABEL = /^\d{8}-\d{6}F(_\d{8}-\d{6}[DI])?$/;
 
 /**
@@ -21,32 +19,9 @@ export function parseTarget(text: string, now: Date): Target {
   const wanted = text.trim();
   if (wanted === "latest") return { kind: "latest" };
   if (LABEL.test(wanted)) return { kind: "backup", label: wanted };
-  const at = isoTime(wanted) ?? wordsTime(text, wanted, now);
-  if (Number.isNaN(at.getTime())) throw new Error(`"${text}" is no time`);
+  const at = parseMoment(wanted, now);
   if (at > now) throw new Error(`"${text}" is ${at.toISOString()}, which is yet to come`);
   return { kind: "time", at: at.getTime() / 1000 };
-}
-
-function isoTime(text: string): Date | undefined {
-  const [, day, hour, zone = ""] = ISO.exec(text) ?? [];
-  if (day === undefined) return undefined;
-  const offset = /^(z|utc)$/i.test(zone)
-    ? "Z"
-    : zone.replace(/^([+-]\d\d):?(\d\d)?$/, (_all, h, m) => `${h}:${m ?? "00"}`);
-  return new Date(`${day}T${hour}${offset}`);
-}
-
-function wordsTime(text: string, wanted: string, now: Date): Date {
-  const [found, ...more] = chrono.parse(wanted, { instant: now });
-  // A time that was understood in part is a time that was misunderstood.
-  if (found === undefined || more.length > 0 || found.end || found.text.length !== wanted.length) {
-    throw new Error(
-      `"${text}" is no time. Write, for instance, "2026-11-22 10:00", "2026-11-22 10:00 UTC", "10 minutes ago", ` +
-        `"yesterday 18:00", latest, or a backup's label (npm run backup -- --list)`,
-    );
-  }
-  if (!found.start.isCertain("hour")) throw new Error(`"${text}" is a day; say the time too: "${text} 18:00"`);
-  return found.start.date();
 }
 
 /** How to get to a target. */
@@ -148,6 +123,20 @@ function refuseOutside(
   const inGap = range.gaps.find((gap) => at > gap.from && at < gap.until);
   if (at >= range.from && at <= range.to && !inGap) return;
   throw new Error(`${time(at)} cannot be restored. ${rangeInWords(report)}`);
+}
+
+/**
+ * Makes sure that a moment which is just over can be restored. An archiver that gives WAL up counts it as archived, so this is asked
+ * of what is written down about the repository, and not of the server.
+ * @param at seconds since 1970.
+ * @throws {Error} that says why it cannot, and what can.
+ */
+export function refuseUnreachable(at: number, report: BackupReport): void {
+  const gap = gapInWords(report);
+  if (gap) throw new Error(gap);
+  const range = rangeOf(report);
+  if (range === undefined) throw new Error(rangeInWords(report));
+  refuseOutside(at, range, report);
 }
 
 /** Which times there are. */

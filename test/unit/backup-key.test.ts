@@ -53,6 +53,14 @@ describe("the key's file", () => {
     await confirmKeyFile(file, new Date("2026-11-24T10:00:00Z"));
     expect((await readKeyFile(file))?.confirmedAt).toBe("2026-11-23T10:00:00.000Z");
   });
+
+  test("is still read after that where an editor had left out the end of its last line", async () => {
+    const key = newKey();
+    await writeKeyFile(file, "test", key);
+    await writeFile(file, `key: ${key}`);
+    await confirmKeyFile(file, new Date("2026-11-23T10:00:00Z"));
+    expect(await readKeyFile(file)).toEqual({ key, confirmedAt: "2026-11-23T10:00:00.000Z" });
+  });
 });
 
 describe("the key as a resource", () => {

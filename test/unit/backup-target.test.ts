@@ -1,7 +1,7 @@
-import { describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Backup, BackupReport } from "../../components/backups/report.ts";
 import { figuresIn, figuresOf, parseReport, rangeOf, summaryOf, troublesOf } from "../../components/backups/report.ts";
-import { parseTarget, position, rangeInWords, wayTo } from "../../components/backups/target.ts";
+import { parseTarget, position, rangeInWords, refuseUnreachable, wayTo } from "../../components/backups/target.ts";
 
 const at = (text: string) => Date.parse(text) / 1000;
 const NOW = at("2026-11-23T12:00:00Z");
@@ -42,6 +42,7 @@ function report(more: Partial<BackupReport> = {}, backups = [backup("2026-11-20T
     },
     systemIdentifier: "7711238311425556519",
     archivedUntil: NOW - 30,
+    archivingSaid: "",
     giveUpAt: 90,
     waiting: 0,
     walBytes: 32 * 1024 * 1024,
@@ -86,10 +87,80 @@ describe("a time as people write it", () => {
     ["10 minutes ago or so", "is no time. Write, for instance"],
     ["yesterday 18:00 to 19:00", "is no time. Write, for instance"],
     ["2026-13-41 10:00", "is no time"],
+    ["2026-02-30 10:00", "is no time"],
+    ["2026-02-30 10:00 UTC", "is no time"],
+    ["2026-11-22 10:00 Europe/Berlin", "is no time. Write, for instance"],
+    ["2026-11-22 10:00 CST", "names a zone, and names stand for several. Write UTC, or the offset: +02:00"],
+    ["10/11/2026 10:00", "may name two days (10/11). Write it as 2026-11-22 10:00"],
+    ["10.11.2026 10:00", "may name two days (10.11)"],
     ["yesterday", "is a day; say the time too"],
     ["2026-11-22", "is a day; say the time too"],
     ["2026-11-24 10:00 UTC", "is yet to come"],
   ])("%j is refused", (text, message) => expect(() => parseTarget(text, now)).toThrow(message));
+});
+
+describe("a time without a zone is this machine's", () => {
+  const zone = process.env.TZ;
+  const parse = (text: string, now = "2026-11-23T12:00:00Z") => parseTarget(text, new Date(now));
+  beforeAll(() => {
+    process.env.TZ = "Europe/Berlin";
+  });
+  afterAll(() => {
+    if (zone === undefined) delete process.env.TZ;
+    else process.env.TZ = zone;
+  });
+
+  test.each([
+    ["2026-11-22 10:00", "2026-11-22T09:00:00Z"],
+    ["2026-07-22T10:00:30.25", "2026-07-22T08:00:30.250Z"],
+    ["yesterday 14:00", "2026-11-22T13:00:00Z"],
+    ["22.11.2026 10:00", "2026-11-22T09:00:00Z"],
+    ["2026-11-22 10:00 UTC", "2026-11-22T10:00:00Z"],
+    ["2026-11-22T10:00-05:00", "2026-11-22T15:00:00Z"],
+    ["22 Nov 2026 10:00 +02:00", "2026-11-22T08:00:00Z"],
+  ])("%s", (text, moment) => expect(parse(text)).toEqual({ kind: "time", at: at(moment) }));
+
+  test.each(["2026-10-25 02:30", "25 Oct 2026 02:30"])("%s was twice, and both are named", (text) =>
+    expect(() => parse(text)).toThrow(
+      `"${text}" was twice: clocks here were set back over it. Say which: "2026-10-25 02:30 +02:00", or later "2026-10-25 02:30 +01:00"`,
+    ),
+  );
+
+  test("each of the two is understood; what is relative is never in doubt", () => {
+    expect(parse("2026-10-25 02:30 +02:00")).toEqual({ kind: "time", at: at("2026-10-25T00:30:00Z") });
+    expect(parse("2026-10-25 02:30 +01:00")).toEqual({ kind: "time", at: at("2026-10-25T01:30:00Z") });
+    expect(parse("10 minutes ago", "2026-10-25T01:10:00Z")).toEqual({ kind: "time", at: at("2026-10-25T01:00:00Z") });
+    expect(parse("2026-10-25 03:00")).toEqual({ kind: "time", at: at("2026-10-25T02:00:00Z") });
+    expect(parse("2026-10-25 01:59:59")).toEqual({ kind: "time", at: at("2026-10-24T23:59:59Z") });
+  });
+
+  test.each(["2026-03-29 02:30", "29 Mar 2026 02:30"])("%s was never", (text) =>
+    expect(() => parse(text)).toThrow(`"${text}" was never: clocks here were set forward over it.`),
+  );
+
+  test("what is yet to come is told with the moment that was understood", () =>
+    expect(() => parse("14:00")).toThrow('"14:00" is 2026-11-23T13:00:00.000Z, which is yet to come'));
+});
+
+describe("a moment that is just over", () => {
+  test("can be restored where all is archived", () => expect(() => refuseUnreachable(NOW, report())).not.toThrow());
+
+  test.each<[string, Partial<BackupReport>, RegExp]>([
+    // Given up, a file counts as archived for PostgreSQL.
+    [
+      "WAL was given up",
+      { openGap: `${NOW} 00000001000000000000000A` },
+      /^WAL was given up \(from 0{7}1.*A on\): nothing later than 2026-11-23 12:00:00 UTC can be restored/,
+    ],
+    [
+      "backups were off",
+      { openGap: `${NOW - 3600} off-${NOW - 3500}` },
+      /^the server ran with backups switched off: nothing later than 2026-11-23 11:00:00 UTC can be restored/,
+    ],
+    ["a gap was closed after it", { gaps: [`${NOW - 60} ${NOW + 60} 1 2 label`] }, /cannot be restored\. Any moment/],
+    ["the archive is behind", { archiver: null }, /2026-11-23 12:00:00 UTC cannot be restored\. Any moment/],
+    ["there is no backup yet", { info: [] }, /^There is no backup yet/],
+  ])("cannot where %s", (_name, more, message) => expect(() => refuseUnreachable(NOW, report(more))).toThrow(message));
 });
 
 describe("the way to a time", () => {
@@ -133,6 +204,9 @@ describe("the way to a time", () => {
     expect(() => wayTo({ kind: "latest" }, report({ openGap }))).toThrow(
       "The last change cannot be restored. Any moment from 2026-11-20 03:00:00 UTC to 2026-11-21 00:00:00 UTC",
     );
+    // One that lies before the oldest backup cuts nothing out.
+    const early = `${at("2026-11-18T00:00:00Z")} ${at("2026-11-19T00:00:00Z")} 1 2 label`;
+    expect(rangeOf(report({ gaps: [early, gap] }))?.gaps).toHaveLength(1);
     expect(rangeOf(report({ openGap }))?.to).toBe(at("2026-11-21T00:00:00Z"));
   });
 
@@ -211,6 +285,11 @@ describe("what is wrong", () => {
       /not archived since 2026-11-23 11:00:00 UTC, .*: 3 WAL files .* room for 2\.8 GB more, about 2 days at the present rate/,
     ],
     [
+      "archiving, with the archiver's words",
+      { waiting: 3, archivingSaid: "ERROR: [041]: no\n", archiver: { ...archiver, lastFailedAt: NOW - 5 } },
+      /3 WAL files wait there .*\. What is in the way: ERROR: \[041\]: no$/,
+    ],
+    [
       "archiving, on a disk that is as full as it may be",
       { waiting: 3, dataFree: 9e9, archiver: { ...archiver, lastFailedAt: NOW - 5 } },
       /90 % of that disk \(93\.1 GB, 8\.4 GB free\) are in use: archiving is given up/,
@@ -265,6 +344,16 @@ test("figures for machines: of each kind the last good run, and how archiving is
     repository: { ok: true, bytes: 1e7 },
   });
   expect(figuresIn(report({ systemIdentifier: "1" })).repository.ok).toBe(false);
+});
+
+test("what a drill had to compare with is told", () => {
+  const drilled = (compared?: "recorded" | "present") =>
+    report({ drill: { ok: { finished: NOW, seconds: 4, ...(compared ? { compared } : {}) }, failed: null, late: 0 } });
+  expect(summaryOf(drilled("recorded"))).toContain(", proven by a drill at 2026-11-23 12:00:00 UTC");
+  expect(summaryOf(drilled("present"))).toContain(", proven against the data of then by a drill at 2026-11-23");
+  expect(figuresOf(drilled("recorded"))).toContain("sectorwars_backup_drill_had_record 1\n");
+  expect(figuresOf(drilled("present"))).toContain("sectorwars_backup_drill_had_record 0\n");
+  expect(figuresOf(drilled())).not.toContain("drill_had_record");
 });
 
 test("figures are what Prometheus reads: a help, a type, a number", () => {
