@@ -16,8 +16,10 @@ of it, and compares every table with what the database held when the backup was 
     const run = await runNow(stack, "drill");
     if (values.json) console.log(JSON.stringify(run, null, 2));
     else if (run.result === "ok") {
+      const as =
+        run.compared === "present" ? "all as they are now (no record was made behind the backup)" : "all as recorded";
       console.log(
-        `${run.label}: ${run.tables} tables, ${run.rows?.toLocaleString("en")} rows, all as recorded; ${run.seconds} s`,
+        `${run.label}: ${run.tables} tables, ${run.rows?.toLocaleString("en")} rows, ${as}; ${run.seconds} s`,
       );
     } else console.error(`error: the drill failed: ${run.error}`);
     return run.result === "ok" ? 0 : 1;

@@ -4,7 +4,11 @@ import { DockerError, docker } from "../../lib/docker.ts";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import type { BackupsBegunInputs } from "./backups.ts";
 
-const BEGAN = "/var/lib/postgresql/data/archiving-began";
+const DATA = "/var/lib/postgresql/data";
+/** That something was ever archived; without it, an empty repository is a new one. */
+const BEGAN = `${DATA}/archiving-began`;
+/** What is known of a repository that goes with its volume (images/database/backup.sh). */
+const NOTES = ["archiving-gaps", "archived-until", "archiving-said"].map((note) => `${DATA}/${note}`);
 
 /** What pgBackRest says, by its error's number, and what to do about it. */
 const REMEDIES: ReadonlyArray<readonly [string, string]> = [
@@ -46,7 +50,10 @@ export const provider: dynamic.ResourceProvider = {
   },
 
   /** A volume that goes with its backups is no loss to be told of when its successor begins. */
-  async delete(_id, { server, keep, dockerHost: host }: BackupsBegunInputs) {
-    if (!keep) await docker(["exec", server, "rm", "-f", BEGAN], { host }).catch(() => {});
+  async delete(_id, { server, folder, keep, dockerHost: host }: BackupsBegunInputs) {
+    if (keep) return;
+    // A folder or a store is not removed: what it lacks by then must still be known when it is used again.
+    const notes = folder === undefined ? [BEGAN, ...NOTES] : [BEGAN];
+    await docker(["exec", server, "rm", "-f", ...notes], { host }).catch(() => {});
   },
 };

@@ -43,6 +43,8 @@ export interface RunLine {
   warning?: string;
   tables?: number;
   rows?: number;
+  /** Of a drill: with what was recorded behind the backup, or with what the tables hold at present. */
+  compared?: "recorded" | "present";
 }
 
 /**

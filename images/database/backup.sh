@@ -21,6 +21,8 @@ BEGAN=$VOLUME/archiving-began
 GAPS=$VOLUME/archiving-gaps
 # Its time stamp: up to when everything that was written is in the repository.
 ARCHIVED=$VOLUME/archived-until
+# What the last attempt at archiving said, while they fail.
+SAID=$VOLUME/archiving-said
 # What the data is being restored to, until it has been recovered.
 RECOVERING=$VOLUME/recovering
 RESTORE_COMMAND='sectorwars-backup wal-get %f "%p"'
@@ -88,13 +90,17 @@ push() {
 		[ -e "$BEGAN" ] || : >"$BEGAN"
 		# The last moment that the file holds is that at which it was written to last, whenever it is archived.
 		touch -r "$1" "$ARCHIVED" || :
+		[ ! -e "$SAID" ] || rm -f "$SAID"
 		return 0
 	fi
 	# No backup was ever begun, so nothing could be restored by this file: a first import need not wait for it.
 	if [ ! -e "$BEGAN" ]; then
 		case $said in *archive.info*) return 0 ;; esac
 	fi
-	printf '%s\n' "$said" | grep -a ERROR >&2 || printf '%s\n' "$said" >&2
+	said=$(printf '%s\n' "$said" | grep -a ERROR || printf '%s\n' "$said")
+	printf '%s\n' "$said" >&2
+	# Whoever waits for the file is told why it does not come. On a full disk there is no room for that either.
+	{ printf '%s\n' "$said" >"$SAID.partial" && mv "$SAID.partial" "$SAID"; } 2>/dev/null || rm -f "$SAID.partial"
 	used=$(df -Pk "$VOLUME" | awk 'NR == 2 { sub("%", "", $5); print $5 }')
 	if [ "$used" -lt "${BACKUP_GIVE_UP_AT:-100}" ] || has_patience; then return 1; fi
 	# Up to when all is archived; another file may have been given up since.
@@ -291,7 +297,15 @@ put() {
 noted() { cat "$UNWRITTEN/${1##*/}" 2>/dev/null || cat "$1" 2>/dev/null; }
 
 forget() { rm -f "$1" "$UNWRITTEN/${1##*/}"; }
-gaps_seen() { if [ -e "$GAPS" ]; then wc -l <"$GAPS"; else echo 0; fi; }
+
+# What was given up, or written while backups were off, since the last gap that a full backup has closed: `since file`, a line
+# each. By their names and not by their number: the list goes with the data's volume, and with the repository the closed ones.
+open_gaps() {
+	[ -e "$GAPS" ] || return 0
+	awk -v closed="$(tail -n 1 "$STATE/gaps" 2>/dev/null | cut -d ' ' -f 4)" '
+		{ line[NR] = $0; if ($2 "" == closed "") last = NR }
+		END { for (n = last + 1; n <= NR; n++) print line[n] }' "$GAPS"
+}
 
 # A slot that was missed is made up for once; what failed is tried again after 1, 2, 4 ... minutes, at most 6 hours.
 due() {
@@ -305,7 +319,7 @@ due() {
 	fi
 	if [ "$1" = full ]; then
 		if [ ! -e "$STATE/full.ok" ] || [ -e "$STATE/full.wanted" ]; then return 0; fi
-		if [ "$(gaps_seen)" -gt "$(number_in "$STATE/gaps.healed")" ]; then return 0; fi
+		if [ -n "$(open_gaps)" ]; then return 0; fi
 	elif [ ! -e "$STATE/full.ok" ]; then
 		return 1
 	fi
@@ -331,7 +345,8 @@ late() {
 want_full() { cat /proc/sys/kernel/random/uuid >"$STATE/full.wanted"; }
 wish() { cat "$STATE/full.wanted" 2>/dev/null || echo none; }
 
-newest_label() { pgb info --output=json | grep -o '"label":"[^"]*"' | tail -n 1 | cut -d '"' -f 4; }
+labels() { pgb info --output=json | grep -o '"label":"[^"]*"' | cut -d '"' -f 4; }
+newest_label() { labels | tail -n 1; }
 
 # fork_of FOLDER TIMELINE: the timeline it left, and where.
 fork_of() {
@@ -358,6 +373,40 @@ share_notes() {
 	for note in timelines gaps; do
 		if [ -e "$STATE/$note" ]; then pgb --raw repo-put "$note" <"$STATE/$note" || :; fi
 	done
+}
+
+# So that a backup can be proven where nothing else is left, what it holds lies beside it, encrypted as the backups are, with a sum at
+# its end: a damaged text is decrypted to another one without an error.
+share_records() {
+	labels=$(labels)
+	# A repository that cannot be read is no reason to forget anything.
+	[ -n "$labels" ] || return 0
+	shared=$(pgb repo-ls records 2>/dev/null) || shared=
+	for label in $(ls "$STATE/records") $shared; do
+		if ! printf '%s\n' "$labels" | grep -qxF "$label"; then
+			rm -f "$STATE/records/$label"
+			if printf '%s\n' "$shared" | grep -qxF "$label"; then pgb repo-rm "records/$label" || :; fi
+		elif [ -e "$STATE/records/$label" ] && ! printf '%s\n' "$shared" | grep -qxF "$label"; then
+			{ cat "$STATE/records/$label" && sha1sum <"$STATE/records/$label"; } | pgb repo-put "records/$label" || :
+		fi
+	done
+}
+
+# fetch_record LABEL: from the repository, where it is not known here. pgBackRest encrypts such a file by itself, but wants to be
+# told the key to decrypt it; by its environment, which nobody sees who may not read the configuration.
+fetch_record() {
+	[ ! -e "$STATE/records/$1" ] || return 0
+	(
+		PGBACKREST_CIPHER_PASS=$(sed -n 's/^repo1-cipher-pass=//p' /etc/pgbackrest/pgbackrest.conf)
+		export PGBACKREST_CIPHER_PASS
+		pgb repo-get "records/$1" 2>/dev/null
+	) >"$OUTPUT.fetched" || return 1
+	sed '$d' "$OUTPUT.fetched" >"$STATE/records/$1.partial" || return 1
+	if [ "$(sha1sum <"$STATE/records/$1.partial")" != "$(tail -n 1 "$OUTPUT.fetched")" ]; then
+		rm -f "$STATE/records/$1.partial"
+		return 1
+	fi
+	mv "$STATE/records/$1.partial" "$STATE/records/$1"
 }
 
 # databases [ARGUMENTS FOR PSQL]: all that can hold anything of anybody's.
@@ -460,13 +509,6 @@ record() {
 	mv "$STATE/records/$1.partial" "$STATE/records/$1"
 }
 
-forget_old_records() {
-	labels=$(pgb info --output=json | grep -o '"label":"[^"]*"')
-	for file in "$STATE"/records/*; do
-		case $labels in *"\"${file##*/}\""*) ;; *) rm -f "$file" ;; esac
-	done
-}
-
 # pgBackRest makes no full backup that would be named earlier than the last one; what it names after that one it does make.
 instead_of_full() {
 	pgb --type=diff backup >"$OUTPUT.diff" 2>&1 || return 0
@@ -474,32 +516,36 @@ instead_of_full() {
 }
 
 backup() {
-	gaps=$(gaps_seen)
+	gaps=$(open_gaps)
 	wish=$(wish)
 	if ! pgb --type="$1" backup >"$OUTPUT" 2>&1; then
 		if [ "$1" = full ] && grep -q 'is not later than latest backup label' "$OUTPUT"; then instead_of_full; fi
 		return 1
 	fi
 	label=$(newest_label)
+	if [ -z "$label" ]; then
+		# Without its name nobody knows whether it is a full one, which would close a gap.
+		echo "error: the backup was made, but the repository does not list it" >"$OUTPUT"
+		return 1
+	fi
 	if in_store; then bytes=$(pgb info --output=json | grep -o '"repository":{"delta":[0-9]*' | tail -n 1 | grep -o '[0-9]*$')
 	else bytes=$(bytes_of "$STORE/repository/backup/main/$label"); fi
-	details="\"label\":$(json "$label"),\"bytes\":$bytes"
+	details="\"label\":$(json "$label"),\"bytes\":${bytes:-null}"
 	if record "$label" "$label"; then details="$details,\"recorded\":true"
 	else details="$details,\"recorded\":false,\"warning\":$(json "what it holds was not written down: $(cause "$OUTPUT.record")")"; fi
-	forget_old_records
 	case $label in
 	*_*) ;;
 	*)
 		if [ "$(wish)" = "$wish" ]; then rm -f "$STATE/full.wanted"; fi
-		if [ "$gaps" -gt "$(number_in "$STATE/gaps.healed")" ]; then
-			tail -n +"$(($(number_in "$STATE/gaps.healed") + 1))" "$GAPS" | awk -v until="$label" -v healed="$(now)" '
-				NR == 1 { from = $1; first = $2 } END { print from, healed, first, $2, until }' >>"$STATE/gaps"
-			put "$STATE/gaps.healed" "$gaps"
+		if [ -n "$gaps" ]; then
+			printf '%s\n' "$gaps" | awk -v until="$label" -v closed="$(now)" '
+				NR == 1 { from = $1; first = $2 } { last = $2 } END { print from, closed, first, last, until }' >>"$STATE/gaps"
 		fi
 		put "$STATE/diff.slot" "$(slot_of diff)"
 		;;
 	esac
 	share_notes
+	share_records
 }
 
 # pgBackRest's verify exits with 0 and says "completed" whatever it finds; what counts is the word behind "status".
@@ -523,9 +569,11 @@ drill() {
 	fi
 	details="\"label\":$(json "$label")"
 	name=$label
-	if [ ! -e "$STATE/records/$label" ]; then
+	compared=recorded
+	if ! fetch_record "$label"; then
 		# Taken without a record, or the record was lost: what the tables hold now is as good.
 		name=now
+		compared=present
 		if ! record "$name" "$label"; then
 			echo "error: $(cause "$OUTPUT.record")" >"$OUTPUT"
 			return 1
@@ -555,7 +603,7 @@ drill() {
 		echo "error: tables differ from what the database held when the backup was made: $differing" >"$OUTPUT"
 		return 1
 	fi
-	details="$details,$(awk -F '\t' '{ n++; rows += $2 } END { printf "\"tables\":%d,\"rows\":%.0f", n, rows }' /tmp/found)"
+	details="$details,\"compared\":\"$compared\",$(awk -F '\t' '{ n++; rows += $2 } END { printf "\"tables\":%d,\"rows\":%.0f", n, rows }' /tmp/found)"
 }
 
 # run KIND: one at a time, whoever asks. A run that was killed holds nothing: the lock ends with its processes. On a full disk
@@ -571,7 +619,9 @@ run() {
 		exit 75
 	fi
 	begin=$(now)
-	put "$STATE/running" "$kind $begin $$"
+	# Not $$, which in a subshell of `serve` is that one's: a run that was killed would count as under way for ever.
+	read -r self _ </proc/self/stat
+	put "$STATE/running" "$kind $begin $self"
 	slot=$(slot_of "$kind")
 	details=
 	code=0
@@ -664,6 +714,7 @@ report() {
 	# Also of a server that is down.
 	printf '"systemIdentifier":%s,\n' "$(json "$(control "system identifier")")"
 	printf '"archivedUntil":%s,\n' "$(stat -c %Y "$ARCHIVED" 2>/dev/null || echo 0)"
+	printf '"archivingSaid":%s,\n' "$(json "$(cat "$SAID" 2>/dev/null)")"
 	printf '"giveUpAt":%s,\n' "${BACKUP_GIVE_UP_AT:-100}"
 	printf '"waiting":%s,\n' "$(find "$VOLUME/pgdata/pg_wal/archive_status" -name '*.ready' 2>/dev/null | wc -l)"
 	printf '"walBytes":%s,\n' "$(bytes_of "$VOLUME/pgdata/pg_wal")"
@@ -676,7 +727,7 @@ report() {
 	printf '"repositoryThere":%s,\n' "$(case $info in *ConnectError*) echo false ;; *) if has_archive_info --io-timeout=3; then echo true; else echo false; fi ;; esac)"
 	printf '"begun":%s,\n' "$(if [ -e "$BEGAN" ]; then echo true; else echo false; fi)"
 	printf '"gaps":%s,\n' "$(lines_as_json "$STATE/gaps")"
-	printf '"openGap":%s,\n' "$(json "$(if [ -e "$GAPS" ]; then tail -n +"$(($(number_in "$STATE/gaps.healed") + 1))" "$GAPS" | head -n 1; fi)")"
+	printf '"openGap":%s,\n' "$(json "$(open_gaps | head -n 1)")"
 	printf '"timelines":%s,\n' "$(lines_as_json "$STATE/timelines")"
 	printf '"kept":['
 	first=yes

@@ -33,6 +33,15 @@ exchange_data() {
 	rm -f "$volume/exchange"
 }
 
+# A server that does not archive, on data whose repository may be kept, leaves a gap in that: from the last file on that is in it,
+# until a full backup closes it. It is noted as WAL that was given up is (sectorwars-backup).
+note_gap() {
+	since=$(stat -c %Y "$volume/archived-until" 2>/dev/null || date +%s)
+	case $(tail -n 1 "$volume/archiving-gaps" 2>/dev/null) in "$since off-"*) return ;; esac
+	echo "$since off-$(date +%s)" >>"$volume/archiving-gaps" &&
+		chown postgres "$volume/archiving-gaps"
+}
+
 if [ "${1:-}" = postgres ]; then
 	# shellcheck source=/dev/null
 	here=$(. /etc/os-release && echo "$ID ${VERSION_ID%%.*}")
@@ -55,6 +64,8 @@ if [ "${1:-}" = postgres ]; then
 	if [ -e /run/pgbackrest.conf ]; then
 		sectorwars-backup prepare
 		if [ -e /run/recover ]; then sectorwars-backup recover; fi
+	elif [ -e "$volume/archiving-began" ] || [ -e "$volume/archived-until" ]; then
+		note_gap || echo "WARNING: a gap in the backups could not be noted in $volume" >&2
 	fi
 fi
 exec docker-entrypoint.sh "$@"

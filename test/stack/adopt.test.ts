@@ -1,18 +1,27 @@
-/** A volume that docker compose made is taken over through the import, and stays as it was. */
+/**
+ * A volume that docker compose made is taken over through the import, and stays as it was. The stack has backups: before this
+ * import, and that of a further database, the way back is told.
+ */
 import { spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { docker } from "../../lib/docker.ts";
-import { run, TestStack } from "./test-stack.ts";
+import { withConnection } from "../../lib/postgres.ts";
+import { BackedUp, until } from "./backed-up.ts";
+import { run, TestStack, urlAddress } from "./test-stack.ts";
 
 const id = randomBytes(4).toString("hex");
 const volume = `swtest${id}_postgres_data`;
 const former = `swtest-${id}-database`;
 let stack: TestStack;
+let backed: BackedUp;
 let base: string;
 
+/** The moment before an import, as it is told. */
+const TOLD =
+  /to have all databases of the server as they are now back from the backups: npm run restore -- --to (\S+) --stack/;
 const adopt = (...args: string[]) => run("node", ["commands/adopt.ts", "--stack", stack.name, ...args], stack.env);
 /** One value for everything in the volume. */
 const contentOf = async () => {
@@ -23,7 +32,9 @@ const contentOf = async () => {
 
 beforeAll(async () => {
   base = JSON.parse(await readFile(".local/images.json", "utf8")).databaseBase;
-  stack = await TestStack.make({ bootstrap: "empty", memory: "512" });
+  const never = { backupFull: "never", backupDifferential: "never", backupDrill: "never" };
+  stack = await TestStack.make({ bootstrap: "empty", memory: "512", backups: "true", ...never });
+  backed = new BackedUp(stack);
   // Beside the other server's start.
   const up = stack.up();
   up.catch(() => {});
@@ -64,6 +75,8 @@ afterAll(async () => {
 });
 
 describe("adopt", () => {
+  let beforeAdopting: string;
+
   test("refuses a volume in use, one that is not there, and the stack's own", async () => {
     const inUse = await adopt(volume);
     expect(inUse.text).toContain(
@@ -98,7 +111,9 @@ describe("adopt", () => {
 
   test("brings the rows with proof, and leaves the volume as it was", async () => {
     const before = await contentOf();
+    await until("the first full backup", async () => (await backed.report()).full.ok !== null, 120);
     const said = await adopt(volume);
+    beforeAdopting = TOLD.exec(said.text)?.[1] ?? said.text;
     expect(said.text).toMatch(/1 tables, 1,000 rows, .* proven equal/);
     expect(said.code).toBe(0);
     expect(await contentOf()).toBe(before);
@@ -119,5 +134,28 @@ describe("adopt", () => {
     const refused = await adopt(volume);
     expect(refused.text).toContain("is not empty");
     expect(refused.code).toBe(1);
+  });
+
+  test("the moment before it can be had back, and so can the one before a further database is filled", async () => {
+    expect(await backed.succeed("restore", "--to", beforeAdopting, "--dry-run")).toContain("A dry run");
+    const { urls } = await stack.outputs();
+    await stack.succeed("config", "set", "--path", "databases[0]", "east", "--stack", stack.name);
+    stack.env.NEON_DATABASE_URL_EAST = `${urls.superuser.replace("127.0.0.1", "localhost")}?sslmode=disable`;
+    const { text } = await stack.up();
+    delete stack.env.NEON_DATABASE_URL_EAST;
+    expect(text).toMatch(/east: import: .* proven equal/);
+    const beforeEast = new RegExp(`east: ${TOLD.source}`).exec(text)?.[1] ?? text;
+    const ships = async (database: string) =>
+      withConnection({ ...urlAddress(urls.superuser), database }, async (client) => {
+        const { rows } = await client.query(
+          "SELECT CASE WHEN to_regclass('ships') IS NOT NULL THEN 'there' END AS ships",
+        );
+        return rows[0].ships;
+      });
+    expect(await ships("east")).toBe("there");
+    // It is there by then, and empty: what fills it comes after the moment.
+    await backed.succeed("restore", "--to", beforeEast);
+    expect(await ships("east")).toBe(null);
+    expect(await ships(urlAddress(urls.superuser).database)).toBe("there");
   });
 });

@@ -16,6 +16,8 @@ const ALL = process.env.BACKUPS === "all";
 
 let stack: TestStack;
 let key: string;
+/** What was not archived, in the data's volume. */
+const GAPS = "/var/lib/postgresql/data/archiving-gaps";
 const SETTINGS = {
   bootstrap: "empty",
   memory: "512",
@@ -61,7 +63,7 @@ describe("a stack with backups", () => {
     expect(full.ok).toMatchObject({ recorded: true });
     // The beginning of whatever OpenSSL encrypts with a passphrase.
     const heads = await inside(
-      `cd ${REPOSITORY} && for f in $(find archive backup -type f -size +16c); do head -c 8 "$f"; echo; done`,
+      `cd ${REPOSITORY} && for f in $(find archive backup records -type f -size +16c); do head -c 8 "$f"; echo; done`,
     );
     expect(new Set(heads.trim().split("\n"))).toEqual(new Set(["Salted__"]));
   });
@@ -311,7 +313,19 @@ describe("damage", () => {
     expect((await command("drill")).text).toContain(
       "error: the drill failed: tables differ from what the database held when the backup was made: further public.worlds",
     );
-    await inside(`cp -a /tmp/records/. ${records}`);
+    // What travels with the repository is enough to compare with, where nothing else is left.
+    await inside(`rm ${records}/*`);
+    expect(await succeed("drill")).toContain("all as recorded");
+    expect((await report()).drill.ok).toMatchObject({ compared: "recorded" });
+    const known = (await report()).info?.[0]?.backup.map(({ label }) => label) ?? [];
+    // But for one whose data was exchanged under it, each has its own.
+    const kept = (await inside(`ls ${REPOSITORY}/records`)).trim().split("\n");
+    expect(known).toEqual(expect.arrayContaining(kept));
+    expect(kept).toContain(known.at(-1));
+    if (!ALL) return;
+    // One that was damaged there is no measure for anything.
+    await inside(`rm ${records}/*; f=${REPOSITORY}/records/${known.at(-1)}; ${flip("$f", 200)}`);
+    expect(await succeed("drill")).toContain("all as they are now (no record was made behind the backup)");
   });
 
   test("a flipped byte in a backup fails the drill, in status too", async () => {
@@ -402,11 +416,29 @@ describe("a repository that is missing", () => {
     // With many, the file is given up, and that is written down.
     await push();
     expect((await command("status")).text).toContain(`WAL was given up (from ${file} on)`);
+    // Whoever waits for the archiver is told what it says, and not only that it took too long.
+    const begin = Date.now();
+    await expect(stack.as("superuser", archiveEverything)).rejects.toThrow(
+      /^what was written last does not reach the repository: ERROR: \[\d+\]/,
+    );
+    expect(Date.now() - begin).toBeLessThan(90_000);
+    // A server that is started without archiving leaves a gap as well, which is noted once.
+    const { names } = stack;
+    for (let n = 0; n < 2; n += 1) {
+      const volume = ["-v", `${names.volume}:/var/lib/postgresql/data`];
+      await docker(["run", "--rm", "--network", "none", ...volume, `${names.image}:15`, "postgres", "--version"]);
+    }
+    // Until somebody says so, no backup is tried again.
+    await inside(`echo 9 $(date +%s) >${STORE}/state/full.failures`);
     await inside(`mv ${REPOSITORY}/away ${REPOSITORY}/archive`);
     // Both would try again by themselves within a minute, for which nobody waits here.
     await value("SELECT pg_switch_wal()::text FROM pg_create_restore_point('back')");
-    await inside(`rm -f ${STORE}/state/full.failures`);
     await until("the archive", async () => (await report()).waiting === 0, 120);
+    // Everything is archived again, and yet nothing leads over the gap.
+    await expect(stack.as("superuser", (client) => makeRestorePoint(stack.name, client))).rejects.toThrow(
+      `WAL was given up (from ${file} on): nothing later than`,
+    );
+    await inside(`rm -f ${STORE}/state/full.failures`);
     await until(
       "a full backup that closes the gap",
       async () => (await report()).openGap === "" && (await report()).running === "",
@@ -414,7 +446,8 @@ describe("a repository that is missing", () => {
     );
     const { gaps } = await report();
     expect(gaps).toHaveLength(1);
-    expect(gaps[0]).toContain(file);
+    expect(gaps[0]).toMatch(new RegExp(`^\\d+ \\d+ ${file} off-\\d+ \\d{8}-\\d{6}F$`));
+    expect((await inside(`cat ${GAPS}`)).match(/ off-/g)).toHaveLength(1);
     expect(await succeed("status")).not.toContain("TROUBLE");
   });
 });

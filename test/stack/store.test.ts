@@ -86,9 +86,11 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
   });
 
   test("holds everything, encrypted; its keys show nowhere, and its certificate is verified", async () => {
-    expect((await inStore("ls")).trim().split("\n").sort()).toEqual(["archive", "backup", "timelines"]);
+    expect((await inStore("ls")).trim().split("\n").sort()).toEqual(["archive", "backup", "records", "timelines"]);
     // The list of timelines holds positions and times only, which are no secrets.
-    const heads = await inStore("for f in $(find archive backup -type f -size +16c); do head -c 8 $f; echo; done");
+    const heads = await inStore(
+      "for f in $(find archive backup records -type f -size +16c); do head -c 8 $f; echo; done",
+    );
     expect(new Set(heads.trim().split("\n"))).toEqual(new Set(["Salted__"]));
     const { container, backups, image } = stack.names;
     const shown = await Promise.all([

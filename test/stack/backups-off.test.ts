@@ -1,0 +1,86 @@
+/**
+ * Backups that are switched off for a while, and on again: what was written meanwhile is in no repository, and whoever asks for it is told
+ * so. Every switch restarts the server, so this runs with BACKUPS=all in the environment only.
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { backupsIn } from "../../components/backups/report.ts";
+import { docker } from "../../lib/docker.ts";
+import { BackedUp, until } from "./backed-up.ts";
+import { TestStack } from "./test-stack.ts";
+
+describe.runIf(process.env.BACKUPS === "all")("backups switched off and on again", () => {
+  let stack: TestStack;
+  let backed: BackedUp;
+  let folder: string;
+  const set = async (settings: Record<string, string>) => {
+    for (const [key, value] of Object.entries(settings)) await stack.set(key, value);
+    await stack.up();
+  };
+  const firstFull = () => until("a full backup", async () => (await backed.report()).full.ok !== null, 120);
+  /** Off, a change that is archived nowhere, and on again; returns a moment at which they were off. */
+  const offAndOn = async (): Promise<string> => {
+    await set({ backups: "false" });
+    await stack.as("superuser", (client) => client.query("INSERT INTO moments DEFAULT VALUES; SELECT pg_switch_wal()"));
+    await sleep(1100);
+    const moment = new Date().toISOString();
+    await set({ backups: "true" });
+    return moment;
+  };
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), "sectorwars-repository-"));
+    const never = { backupFull: "never", backupDifferential: "never", backupDrill: "never" };
+    stack = await TestStack.make({ bootstrap: "empty", memory: "512", backups: "true", ...never });
+    backed = new BackedUp(stack);
+    await stack.set("keepBackupsOnDestroy", "true");
+    await stack.up();
+    await stack.as("owner", (client) =>
+      client.query("CREATE TABLE moments (at timestamptz DEFAULT clock_timestamp())"),
+    );
+    await firstFull();
+  });
+  afterAll(async () => {
+    const { image } = stack.names;
+    // Its files belong to the image's user.
+    const clear = ["--entrypoint", "sh", `${image}:15`, "-c", "rm -rf /f/*"];
+    await docker(["run", "--rm", "-v", `${folder}:/f`, ...clear]).catch(() => {});
+    await stack.end();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  /** One gap, closed by a full backup that nobody asked for. */
+  const isClosed = async (moment: string) => {
+    await until("the full backup behind the gap", async () => (await backed.report()).gaps.length === 1, 120);
+    await backed.quiet();
+    const { gaps } = await backed.report();
+    expect(gaps).toEqual([expect.stringMatching(/^\d+ \d+ off-\d+ off-\d+ \d{8}-\d{6}F$/)]);
+    const said = await backed.command("restore", "--to", moment, "--dry-run");
+    expect(said.text).toMatch(/cannot be restored\. Any moment from .* can be restored, but for .* to .* UTC/);
+    expect(await backed.succeed("status")).toMatch(/any moment from .* to now, but not .* to /);
+    expect(await backed.succeed("drill")).toContain("all as recorded");
+  };
+
+  test("over a volume that is kept: the gap is known, and closed by a full backup", async () => {
+    await isClosed(await offAndOn());
+  });
+
+  test("without the volume: all of it begins anew", async () => {
+    await set({ keepBackupsOnDestroy: "false" });
+    await offAndOn();
+    await firstFull();
+    const { gaps, openGap } = await backed.report();
+    expect({ gaps, openGap }).toEqual({ gaps: [], openGap: "" });
+    expect(backupsIn(await backed.report())).toHaveLength(1);
+  });
+
+  test("over a folder, which stays in any case: the same as over a volume that is kept", async () => {
+    await set({ backupRepository: folder });
+    await until("a backup there", async () => backupsIn(await backed.report()).length > 0, 120);
+    await backed.quiet();
+    await isClosed(await offAndOn());
+  });
+});
