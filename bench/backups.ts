@@ -9,18 +9,14 @@ import { readReport, runNow } from "../components/backups/console.ts";
 import { backupsIn } from "../components/backups/report.ts";
 import { humanBytes } from "../components/import/progress.ts";
 import { namesFor } from "../components/server/naming.ts";
-import {
-  deleteSnapshot,
-  restoreSnapshot,
-  type SnapshotPlace,
-  saveSnapshot,
-} from "../components/snapshots/snapshots.ts";
+import { deleteSnapshot, restoreSnapshot, saveSnapshot } from "../components/snapshots/snapshots.ts";
 import { docker } from "../lib/docker.ts";
 import { ident, withConnection } from "../lib/postgres.ts";
-import { addressOf } from "../lib/stack.ts";
 import { events } from "./lab.ts";
-import { type BenchStack, makeStack } from "./pulumi.ts";
-import { figure, median, ratio, type Section, seconds } from "./results.ts";
+import { bringUp, type Up } from "./pulumi.ts";
+import { figure, ratio, type Section, seconds } from "./results.ts";
+import { until } from "./until.ts";
+import { CLIENTS, measureWrites } from "./writes.ts";
 
 const run = promisify(execFile);
 const STACK = "bench";
@@ -28,33 +24,11 @@ const STACK = "bench";
 const PLAIN = "bench-plain";
 /** In the volume of the backups, so that both write to the same disk. */
 const OTHERS = "/var/lib/sectorwars-backups/others";
-const PGBENCH_SECONDS = 30;
 const DATA = "/var/lib/postgresql/data";
-
-/** A stack that is up. */
-interface Up {
-  stack: BenchStack;
-  place: SnapshotPlace;
-  /** A command in the server's container, as the server's user. */
-  inServer: (...args: string[]) => Promise<string>;
-}
-
-async function bringUp(name: string, settings: Record<string, string>): Promise<Up> {
-  const stack = await makeStack(name);
-  for (const [key, value] of Object.entries(settings)) await stack.pulumi("config", "set", key, value, "--stack", name);
-  await stack.pulumi("up", "--yes", "--skip-preview", "--stack", name);
-  const urls = JSON.parse(await stack.pulumi("stack", "output", "urls", "--json", "--show-secrets", "--stack", name));
-  const { container } = namesFor(name);
-  return {
-    stack,
-    place: { address: addressOf(urls.superuser), container },
-    inServer: (...args) => docker(["exec", "-u", "postgres", container, ...args]),
-  };
-}
 
 /** About 1 GB at scale 1: half of it pgbench's, half jsonb under indexes. */
 async function fill({ place, inServer }: Up, scale: number): Promise<number> {
-  const pgbench = ["pgbench", "-q", "-i", "-I", "dtGp", "-s", String(Math.max(1, Math.round(32 * scale)))];
+  const pgbench = ["pgbench", "-q", "-i", "-I", "dtGp", "-s", String(Math.max(CLIENTS, Math.round(32 * scale)))];
   await inServer(...pgbench, place.address.database);
   return withConnection(place.address, async (client) => {
     await client.query(events(Math.round(700_000 * scale)));
@@ -83,11 +57,6 @@ async function baseBackup({ inServer }: Up, ...how: string[]): Promise<[number, 
   return [took, bytes];
 }
 
-/** Asks until there is a first backup: it begins by itself. */
-async function firstBackup(): Promise<void> {
-  while ((await readReport(STACK)).full.ok === null) await sleep(500);
-}
-
 /** One round's seconds, by what was done. */
 type Times = Record<string, number[]>;
 const note = (times: Times, what: string, value: number) => {
@@ -109,18 +78,27 @@ async function measureBackups(up: Up, rounds: number, size: number): Promise<Sec
   ]);
   await up.inServer("psql", "-X", "-q", "-c", "SELECT pg_reload_conf()");
   const newest = async () => backupsIn(await readReport(STACK)).at(-1);
+  const full = ["pgbackrest", "--stanza=main", "--type=full", "backup"];
+  const ways: [string, () => Promise<[number, number]>][] = [
+    ["plain", () => baseBackup(up)],
+    ["zstd", () => baseBackup(up, "-Ft", "--compress=server-zstd:3")],
+    [
+      "full",
+      async () => {
+        const took = await seconds(() => docker(["exec", "-u", "postgres", namesFor(STACK).backups, ...full]));
+        return [took, (await newest())?.info.repository.delta ?? 0];
+      },
+    ],
+  ];
   for (let round = 0; round < rounds; round += 1) {
-    for (const [what, how] of [
-      ["plain", []],
-      ["zstd", ["-Ft", "--compress=server-zstd:3"]],
-    ] as const) {
-      const [took, bytes] = await baseBackup(up, ...how);
+    // In turn this one or that one first, and nothing left to be written by the one before.
+    for (const [what, way] of round % 2 === 0 ? ways : ways.toReversed()) {
+      await up.inServer("psql", "-X", "-q", "-c", "CHECKPOINT");
+      await up.inServer("sync");
+      const [took, bytes] = await way();
       note(times, what, took);
       sizes[what] = bytes;
     }
-    const full = ["pgbackrest", "--stanza=main", "--type=full", "backup"];
-    note(times, "full", await seconds(() => docker(["exec", "-u", "postgres", namesFor(STACK).backups, ...full])));
-    sizes.full = (await newest())?.info.repository.delta ?? 0;
     note(times, "command", await seconds(() => runNow(STACK, "full")));
     await changeTwentieth(up);
     note(times, "differential", await seconds(() => runNow(STACK, "diff")));
@@ -141,7 +119,10 @@ async function measureBackups(up: Up, rounds: number, size: number): Promise<Sec
       const stamp = /--undo (\w+)/.exec(said)?.[1] ?? "";
       await docker(["exec", up.place.container, "rm", "-rf", `${DATA}/pgdata.before-${stamp}`]);
       // The full backup that follows a restore is not to run beside the next figure.
-      while ((await readReport(STACK)).running !== "" || (await wanted())) await sleep(500);
+      await until(
+        "the full backup after a restore",
+        async () => (await readReport(STACK)).running === "" && !(await wanted()),
+      );
     }
   }
   const row = (what: string, key: string, against = "") => [
@@ -221,34 +202,6 @@ async function measureSavePoints({ place, inServer }: Up, rounds: number, size: 
   };
 }
 
-/** Transactions a second, as pgbench counts them. */
-async function transactions({ place, inServer }: Up, duration: number): Promise<number> {
-  await inServer("psql", "-X", "-q", "-c", "CHECKPOINT");
-  const said = await inServer("pgbench", "-n", "-c", "8", "-j", "2", "-T", String(duration), place.address.database);
-  return Number(/tps = ([\d.]+)/.exec(said)?.[1]);
-}
-
-async function measureWrites(up: Up, plain: Up, rounds: number, scale: number): Promise<Section> {
-  const counts = { on: [] as number[], off: [] as number[] };
-  const duration = Math.max(5, Math.round(PGBENCH_SECONDS * Math.min(1, scale)));
-  for (let round = 0; round < rounds; round += 1) {
-    counts.off.push(await transactions(plain, duration));
-    counts.on.push(await transactions(up, duration));
-    console.log(`  pgbench: ${counts.off.at(-1)?.toFixed(0)} off, ${counts.on.at(-1)?.toFixed(0)} on`);
-  }
-  const shown = (values: number[]) =>
-    `${median(values).toFixed(0)} (${values.map((value) => value.toFixed(0)).join(", ")})`;
-  return {
-    title: "Writes while they are archived",
-    about: `pgbench, 8 clients, ${duration} s, on two stacks of the same settings and data. Every WAL file is compressed, encrypted and put into the repository.`,
-    table: [
-      ["archiving", "transactions a second", "against off"],
-      ["off", shown(counts.off), "1"],
-      ["on", shown(counts.on), ratio(counts.on, counts.off)],
-    ],
-  };
-}
-
 export async function benchBackups({ rounds, scale }: { rounds: number; scale: number }): Promise<Section[]> {
   const folder = await mkdtemp(join(tmpdir(), "sectorwars-bench-"));
   const former = process.env.XDG_CONFIG_HOME;
@@ -261,7 +214,10 @@ export async function benchBackups({ rounds, scale }: { rounds: number; scale: n
     stacks.push(up);
     const size = await fill(up, scale);
     console.log(`  ${humanBytes(size)}`);
-    await firstBackup();
+    await until(
+      "the first full backup, which begins by itself",
+      async () => (await readReport(STACK)).full.ok !== null,
+    );
     const plain = await bringUp(PLAIN, {});
     stacks.push(plain);
     await fill(plain, scale);

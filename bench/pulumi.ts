@@ -2,6 +2,10 @@
 import { execFile } from "node:child_process";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { promisify } from "node:util";
+import { namesFor } from "../components/server/naming.ts";
+import type { SnapshotPlace } from "../components/snapshots/snapshots.ts";
+import { docker } from "../lib/docker.ts";
+import { addressOf } from "../lib/stack.ts";
 
 const run = promisify(execFile);
 
@@ -37,5 +41,27 @@ export async function makeStack(name: string): Promise<BenchStack> {
       await rm(state, { recursive: true, force: true });
       await rm(`Pulumi.${name}.yaml`, { force: true });
     },
+  };
+}
+
+/** A stack that is up. */
+export interface Up {
+  stack: BenchStack;
+  place: SnapshotPlace;
+  /** A command in the server's container, as the server's user. */
+  inServer: (...args: string[]) => Promise<string>;
+}
+
+/** Makes a stack with these settings, and brings it up. */
+export async function bringUp(name: string, settings: Record<string, string>): Promise<Up> {
+  const stack = await makeStack(name);
+  for (const [key, value] of Object.entries(settings)) await stack.pulumi("config", "set", key, value, "--stack", name);
+  await stack.pulumi("up", "--yes", "--skip-preview", "--stack", name);
+  const urls = JSON.parse(await stack.pulumi("stack", "output", "urls", "--json", "--show-secrets", "--stack", name));
+  const { container } = namesFor(name);
+  return {
+    stack,
+    place: { address: addressOf(urls.superuser), container },
+    inServer: (...args) => docker(["exec", "-u", "postgres", container, ...args]),
   };
 }

@@ -3,6 +3,7 @@
  * the environment also the rarer faults, and the longer ways.
  */
 import { rm, stat } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { keyFile, readKeyFile } from "../../components/backups/key-file.ts";
@@ -10,7 +11,7 @@ import { archiveEverything } from "../../components/backups/restore.ts";
 import { makeRestorePoint } from "../../components/backups/restore-point.ts";
 import { docker } from "../../lib/docker.ts";
 import { BackedUp, REPOSITORY, STORE, until, Writer } from "./backed-up.ts";
-import { TestStack } from "./test-stack.ts";
+import { run, TestStack } from "./test-stack.ts";
 
 const ALL = process.env.BACKUPS === "all";
 
@@ -133,6 +134,9 @@ describe("under a running writer", () => {
   let backAgain: string;
 
   test("a backup and a drill are exact; what was dropped comes back; undone, everything is as before", async () => {
+    const odd = () =>
+      stack.as("app", async (client) => (await client.query('SELECT count(*)::int, sum(x) FROM "odd ""name"')).rows);
+    const before = await odd();
     const writer = new Writer(stack, 1);
     await sleep(500);
     expect(await succeed("backup")).toMatch(/F_\d{8}-\d{6}D: [\d.]+ \w+ in \d+ s/);
@@ -163,6 +167,11 @@ describe("under a running writer", () => {
     expect(await value("SELECT count(*)::int FROM pg_extension WHERE extname = 'amcheck'")).toBe(0);
     await stack.succeed("preview", "--expect-no-changes", "--stack", stack.name);
 
+    const copied = join(stack.stateFolder, "table.sql");
+    const { container, database } = await stack.outputs();
+    const dump = `docker exec -u postgres ${container} pg_dump --table='"odd ""name"' ${database} >${copied}`;
+    expect(await run("sh", ["-c", dump])).toMatchObject({ code: 0, text: "" });
+
     const undo = /restore -- --undo (\w+)/.exec(text)?.[1] ?? "";
     const undone = await succeed("restore", "--undo", undo);
     expect(undone).toContain("The data is as it was before the restore.");
@@ -172,6 +181,11 @@ describe("under a running writer", () => {
     for (const n of all.filter((n) => n <= exchanged)) expect(back, `row ${n}`).toContain(n);
     expect(back.size).toBeGreaterThan(writer.before(moment.getTime()).length);
     expect(await value(`SELECT to_regclass('"odd ""name"') IS NULL`)).toBe(true);
+    // That one table comes back alone.
+    const psql = `node commands/psql.ts --stack ${stack.name} -- --single-transaction -v ON_ERROR_STOP=1 <${copied}`;
+    expect(await run("sh", ["-c", psql], stack.env)).toMatchObject({ code: 0 });
+    expect(await odd()).toEqual(before);
+    expect(await backed.written()).toEqual(back);
     expect((await command("restore", "--undo", "20200101T000000Z")).text).toContain(
       "There is no data kept of 20200101T000000Z. There is:",
     );
@@ -191,7 +205,7 @@ describe("under a running writer", () => {
       120,
     );
     expect(await fulls()).toBeGreaterThanOrEqual(2);
-    expect(JSON.parse(await succeed("drill", "--json"))).toMatchObject({ result: "ok", tables: 3 });
+    expect(JSON.parse(await succeed("drill", "--json"))).toMatchObject({ result: "ok", tables: 4 });
   });
 
   test("a backup whose data is exchanged before it is recorded is no answer to the wish for another", async () => {
