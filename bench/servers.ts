@@ -57,7 +57,7 @@ export async function startServer(container: string): Promise<BenchServer> {
 }
 
 /** Seconds of CPU that a container has used since it started. */
-export async function cpuSeconds({ container }: BenchServer): Promise<number> {
+export async function cpuSeconds({ container }: { container: string }): Promise<number> {
   const said = await docker([
     ...["exec", container, "sh", "-c"],
     "cat /sys/fs/cgroup/cpu.stat 2>/dev/null || cat /sys/fs/cgroup/cpuacct/cpuacct.usage",
