@@ -11,7 +11,7 @@ import { archiveEverything } from "../../components/backups/restore.ts";
 import { makeRestorePoint } from "../../components/backups/restore-point.ts";
 import { docker } from "../../lib/docker.ts";
 import { BackedUp, REPOSITORY, STORE, until, Writer } from "./backed-up.ts";
-import { run, TestStack } from "./test-stack.ts";
+import { run, TestStack, urlAddress } from "./test-stack.ts";
 
 const ALL = process.env.BACKUPS === "all";
 
@@ -168,7 +168,8 @@ describe("under a running writer", () => {
     await stack.succeed("preview", "--expect-no-changes", "--stack", stack.name);
 
     const copied = join(stack.stateFolder, "table.sql");
-    const { container, database } = await stack.outputs();
+    const { container, urls } = await stack.outputs();
+    const { database } = urlAddress(urls.superuser);
     const dump = `docker exec -u postgres ${container} pg_dump --table='"odd ""name"' ${database} >${copied}`;
     expect(await run("sh", ["-c", dump])).toMatchObject({ code: 0, text: "" });
 
