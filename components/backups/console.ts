@@ -1,7 +1,7 @@
 /** The way to the container that takes the backups. */
 import { containerState, DockerError, docker } from "../../lib/docker.ts";
 import { namesFor } from "../server/naming.ts";
-import { type BackupReport, parseReport } from "./report.ts";
+import { type BackupReport, parseReport, type Run } from "./report.ts";
 
 /** The exit code of a run that found another one under way. */
 const BUSY = "a run is under way";
@@ -33,18 +33,9 @@ export async function inBackups(stack: string, ...args: string[]): Promise<strin
 export const readReport = async (stack: string): Promise<BackupReport> => parseReport(await inBackups(stack, "report"));
 
 /** A line of the container's log about a run. */
-export interface RunLine {
+export interface RunLine extends Omit<Run, "finished"> {
   run: string;
   result: "ok" | "failed";
-  seconds: number;
-  label?: string;
-  bytes?: number;
-  error?: string;
-  warning?: string;
-  tables?: number;
-  rows?: number;
-  /** Of a drill: with what was recorded behind the backup, or with what the tables hold at present. */
-  compared?: "recorded" | "present";
 }
 
 /**

@@ -6,7 +6,7 @@ import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { rolesOf } from "../roles/names.ts";
 import { PASSWORD, type RoleAccess } from "../roles/roles.ts";
 import { urlsFor } from "../roles/urls.ts";
-import { type ServerAccess, superuserLogin } from "../server/server-access.ts";
+import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 
 /** Roles that a further database has to itself. */
 export const OWN_ROLES = ["owner", "app", "readonly"] as const;
@@ -102,14 +102,9 @@ export class Databases extends pulumi.ComponentResource {
 }
 
 /** Inputs of {@link DatabaseList}. */
-export interface DatabaseListInputs {
+export interface DatabaseListInputs extends SuperuserLogin {
   names: string[];
   droppable: string[];
-  host: string;
-  port: number;
-  user: string;
-  password: string;
-  passwordVersion: number;
 }
 
 class DatabaseList extends ResourceOnDisk {
@@ -118,23 +113,11 @@ class DatabaseList extends ResourceOnDisk {
   }
 }
 
+type OwnInputs = pulumi.Unwrap<Omit<DatabasesArgs, keyof ServerAccess | "provider" | "names" | "droppable" | "after">>;
+
 /** Inputs of one database's resource. */
-export interface DatabaseInputs {
-  stack: string;
-  host: string;
-  port: number;
-  user: string;
-  password: string;
-  passwordVersion: number;
+export interface DatabaseInputs extends SuperuserLogin, OwnInputs {
   database: string;
-  denyList: string[];
-  container: string;
-  network: string;
-  alias: string;
-  image: string;
-  newerImage: string;
-  jobs: number;
-  dockerHost: string | undefined;
 }
 
 class Database extends ResourceOnDisk {

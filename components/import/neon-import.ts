@@ -1,7 +1,7 @@
 /** The one-time import, declared. The work is done in import-provider.ts, when Pulumi creates the resource. */
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
-import type { ServerAccess } from "../server/server-access.ts";
+import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 import type { Bootstrap } from "../settings.ts";
 import { reportFolder } from "./report-folder.ts";
 import type { RawSelection } from "./selection-settings.ts";
@@ -47,16 +47,10 @@ export class NeonImport extends pulumi.ComponentResource {
 
   constructor(name: string, args: NeonImportArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:import:NeonImport", name, {}, opts);
-    const { after, volume, superuser, superuserPassword, denyList, ...rest } = args;
+    const { after, volume, superuser: _user, superuserPassword: _password, ...rest } = args;
     const once = new ImportOnce(
       "once",
-      {
-        ...rest,
-        user: superuser,
-        password: superuserPassword,
-        denyList: [...denyList],
-        reportFolder: reportFolder(args.stack),
-      },
+      { ...rest, ...superuserLogin(args), reportFolder: reportFolder(args.stack) },
       { parent: this, dependsOn: after, deletedWith: volume },
     );
     this.summary = once.summary;
@@ -65,29 +59,11 @@ export class NeonImport extends pulumi.ComponentResource {
   }
 }
 
+type OwnInputs = pulumi.Unwrap<Omit<NeonImportArgs, keyof ServerAccess | "after">>;
+
 /** Inputs of the resource, as its provider gets them. */
-export interface NeonImportInputs {
-  stack: string;
-  bootstrap: Bootstrap;
-  bootstrapChosen: boolean;
-  database: string;
-  container: string;
-  host: string;
-  port: number;
-  user: string;
-  password: string;
-  passwordVersion: number;
-  owner: string;
-  denyList: string[];
-  network: string;
-  alias: string;
-  image: string;
-  newerImage: string;
-  jobs: number;
-  dockerHost: string | undefined;
+export interface NeonImportInputs extends SuperuserLogin, OwnInputs {
   reportFolder: string;
-  safetyCopy?: SafetyCopySettings;
-  selection?: RawSelection;
 }
 
 class ImportOnce extends ResourceOnDisk {

@@ -3,7 +3,7 @@ import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { folderHash } from "../../lib/folder-hash.ts";
-import { type ServerAccess, superuserLogin } from "../server/server-access.ts";
+import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 import { type Chain, type Revision, readChain } from "./chain.ts";
 
 const IMAGE_FOLDER = "images/migrations";
@@ -95,14 +95,9 @@ function readOrFail(folder: string, parent: pulumi.Resource): Chain {
 }
 
 /** Inputs of the resource, as its provider gets them. */
-export interface MigrationsInputs {
+export interface MigrationsInputs extends SuperuserLogin {
   stack: string;
   database: string;
-  host: string;
-  port: number;
-  user: string;
-  password: string;
-  passwordVersion: number;
   network: string;
   alias: string;
   owner: string;

@@ -1,7 +1,7 @@
 /** Extensions and privileges of the database, kept as sql/ says. */
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
-import { type ServerAccess, superuserLogin } from "../server/server-access.ts";
+import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 import { preparationScript } from "./scripts.ts";
 
 /** Which database, and who must not read what. */
@@ -37,12 +37,7 @@ export class Privileges extends pulumi.ComponentResource {
 }
 
 /** Inputs of {@link Prepared}. */
-export interface PreparedInputs {
-  host: string;
-  port: number;
-  user: string;
-  password: string;
-  passwordVersion: number;
+export interface PreparedInputs extends SuperuserLogin {
   database: string;
   script: string;
 }

@@ -4,7 +4,7 @@ import { basename, join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomPassword } from "@pulumi/random";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
-import { type ServerAccess, superuserLogin } from "../server/server-access.ts";
+import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 
 const OWN_FOLDER = "sql/seed";
 /** The file that makes the administrator; its rows tell whether the generated password is in use. */
@@ -92,12 +92,7 @@ function readSeedFiles(paths: readonly string[], parent: pulumi.Resource): SeedF
 }
 
 /** Inputs of the resource, as its provider gets them. */
-export interface SeedInputs {
-  host: string;
-  port: number;
-  user: string;
-  password: string;
-  passwordVersion: number;
+export interface SeedInputs extends SuperuserLogin {
   database: string;
   owner: string;
   admin: string;

@@ -14,6 +14,15 @@ export interface ServerAccess {
 }
 
 /** The superuser's login, as providers get it among their inputs. */
+export interface SuperuserLogin {
+  host: string;
+  port: number;
+  user: string;
+  password: string;
+  passwordVersion: number;
+}
+
+/** {@link SuperuserLogin} of a server. */
 export const superuserLogin = ({ host, port, superuser, superuserPassword, passwordVersion }: ServerAccess) => ({
   host,
   port,
