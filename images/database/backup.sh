@@ -119,24 +119,29 @@ has_patience() {
 # Whether the repository lies in a store, and not in a folder here.
 in_store() { grep -q '^repo1-type=' /etc/pgbackrest/pgbackrest.conf; }
 
-# in_archive BEGINNING: the files in the archive's folders whose names begin so. A folder is looked at directly: a call of pgBackRest
-# takes its time.
+# names FOLDER: what lies in a folder of the repository. Fails where that cannot be read, which is not the same as nothing. A folder
+# that is here is looked at directly: a call of pgBackRest takes its time.
+names() { if in_store; then pgb repo-ls "$1"; else ls "$STORE/repository/$1"; fi; }
+
+# in_archive BEGINNING: the files in the archive's folders whose names begin so.
 in_archive() {
-	if ! in_store; then
-		ls "$STORE"/repository/archive/main/*/"$1"*/ 2>/dev/null
-		return
-	fi
-	pgb repo-ls archive/main | grep -E '^[0-9.]+-[0-9]+$' | while read -r version; do
-		pgb repo-ls "archive/main/$version" </dev/null | grep "^$1" | while read -r folder; do
-			pgb repo-ls "archive/main/$version/$folder" </dev/null
-		done
+	versions=$(names archive/main) || return 1
+	for version in $(printf '%s\n' "$versions" | grep -E '^[0-9.]+-[0-9]+$'); do
+		folders=$(names "archive/main/$version") || return 1
+		for folder in $(printf '%s\n' "$folders" | grep "^$1"); do names "archive/main/$version/$folder" || return 1; done
 	done
 }
 
-# The restore_command of every recovery. PostgreSQL takes any exit code up to 125 for "there is no such file", and would end
-# the recovery early and silently at a damaged one; above that it stops. pgBackRest hands out a file whose bytes were changed in
-# the repository as long as it can be decompressed, and PostgreSQL takes the first record that makes no sense for the end of the
-# log. So the content is compared with the sum that is part of the file's name.
+# What stops a recovery: PostgreSQL takes any exit code up to 125 for "there is no such file", and ends it there.
+stop_recovery() {
+	echo "ERROR: $*" >&2
+	exit 126
+}
+
+# The restore_command of every recovery, which must never end early and silently at a file that is damaged, missing or cannot be
+# read. pgBackRest hands out a file whose bytes were changed in the repository as long as it can be decompressed, and PostgreSQL
+# takes the first record that makes no sense for the end of the log. So the content is compared with the sum that is part of the
+# file's name.
 wal_get() {
 	code=0
 	pgb --pg1-path="$PWD" archive-get "$1" "$2" || code=$?
@@ -145,24 +150,41 @@ wal_get() {
 	case $1 in *[!0-9A-F]*) exit "$code" ;; esac
 	if [ "$code" = 1 ]; then refuse_hole "$1"; fi
 	sum=$(sha1sum "$2" | cut -d ' ' -f 1)
-	if ! in_archive "${1%????????}" | grep -q "^$1-$sum"; then
-		echo "ERROR: the WAL file $1 is damaged in the repository: its content has another checksum than it was archived with" >&2
-		exit 126
+	files=$(in_archive "${1%????????}") || stop_recovery "the repository cannot be listed"
+	if ! printf '%s\n' "$files" | grep -q "^$1-$sum"; then
+		stop_recovery "the WAL file $1 is damaged in the repository: its content has another checksum than it was archived with"
 	fi
 }
 
-# There is no such file: the end of the archive, unless later ones are there. On the timelines that the wanted one branched off
-# PostgreSQL asks for files that need not be there.
+# There is no such file: the end of the archive, unless later ones are there.
 refuse_hole() {
-	branch=${1%????????????????}
+	timeline=${1%????????????????}
 	wanted=$(sed -n "s/^recovery_target_timeline = '\([0-9]*\)'.*/\1/p" postgresql.auto.conf | tail -n 1)
-	if [ -n "$wanted" ] && [ "$(printf '%08X' "$wanted")" != "$branch" ]; then exit 1; fi
-	newest=$(in_archive "$branch" | grep -E '^[0-9A-F]{24}-' | sort | tail -n 1)
+	if [ -n "$wanted" ] && [ "$(printf '%08X' "$wanted")" != "$timeline" ]; then
+		# Of a timeline that was left, every file is needed up to the one in which it was left, and PostgreSQL asks for some
+		# later ones that need not be there.
+		left=$(left_in "$timeline" "pg_wal/$(printf '%08X' "$wanted").history")
+		if [ -n "$left" ] && [ "$left" \> "${1#????????}" ]; then stop_recovery "the WAL file $1 is missing in the repository"; fi
+		exit 1
+	fi
+	files=$(in_archive "$timeline") || stop_recovery "the repository cannot be listed"
+	newest=$(printf '%s\n' "$files" | grep -E '^[0-9A-F]{24}-' | sort | tail -n 1)
 	if [ -n "$newest" ] && [ "${newest%%-*}" \> "$1" ]; then
-		echo "ERROR: the WAL file $1 is missing in the repository, while later ones are there" >&2
-		exit 126
+		stop_recovery "the WAL file $1 is missing in the repository, while later ones are there"
 	fi
 	exit 1
+}
+
+# left_in TIMELINE HISTORY: the file, without its timeline, in which a timeline was left on the way that a history tells.
+left_in() {
+	[ -e "$2" ] || return 0
+	while read -r parent position _; do
+		case $parent in '' | *[!0-9]*) continue ;; esac
+		if [ "$(printf '%08X' "$parent")" = "$1" ]; then
+			printf '%08X%08X\n' "$((0x${position%/*}))" "$((0x${position#*/} >> 24))"
+			return
+		fi
+	done <"$2"
 }
 
 # Fills an empty volume from the repository before the server's first start. /run/recover holds "latest" or seconds since 1970,

@@ -11,10 +11,13 @@ import { keyFile } from "../../components/backups/key-file.ts";
 import { backupsIn } from "../../components/backups/report.ts";
 import { archiveEverything } from "../../components/backups/restore.ts";
 import { makeRestorePoint } from "../../components/backups/restore-point.ts";
+import { position } from "../../components/backups/target.ts";
 import { containerLog, containerState, docker } from "../../lib/docker.ts";
+import { agedInfo } from "./aged.ts";
 import { BackedUp, REPOSITORY, STORE, until, Writer } from "./backed-up.ts";
 import { TestStack } from "./test-stack.ts";
 
+const DATA = "/var/lib/postgresql/data/pgdata";
 const SETTINGS = {
   bootstrap: "empty",
   // The disks are in memory, and what a container writes to them counts as its own.
@@ -36,7 +39,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
     stack = await TestStack.make(SETTINGS);
     backed = new BackedUp(stack);
     const { names } = stack;
-    const disks = { [names.volume]: "1800m", [names.backupVolume]: "300m" };
+    const disks = { [names.volume]: "2400m", [names.backupVolume]: "300m" };
     for (const [volume, size] of Object.entries(disks)) {
       const options = ["type=tmpfs", "device=tmpfs", `o=size=${size}`].flatMap((option) => ["--opt", option]);
       await docker(["volume", "create", "--label", `sectorwars.stack=${stack.name}`, ...options, volume]);
@@ -157,20 +160,23 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
   describe("the disk of the repository", () => {
     test("is full: the database goes on, everything waits, and is archived once there is room", async () => {
       await onDisks("dd if=/dev/zero of=/disk1/fill bs=1M 2>/dev/null || true");
-      await backed.value("SELECT pg_switch_wal()::text");
-      await until("the failure", failing, 90);
-      const said = await backed.command("status");
-      expect(said.code).toBe(1);
-      expect(said.text).toMatch(
-        /TROUBLE {5}changes are not archived since .* UTC, and would be lost with the database's disk: \d+ WAL files wait there .*\. There is room for .* more, about .* at the present rate, until 80 % of that disk/,
-      );
-      const backup = await backed.command("backup", "--full");
-      expect(backup.code).toBe(1);
-      expect(backup.text).toMatch(/error: the backup failed: ERROR: \[\d+\]/);
-      expect((await backed.command("status")).text).toMatch(/TROUBLE {5}the last full backup failed at .*: ERROR: /);
-      const before = writer.acknowledged.size;
-      await until("more rows", async () => writer.acknowledged.size > before + 20);
-      await onDisks("rm /disk1/fill");
+      try {
+        await backed.value("SELECT pg_switch_wal()::text");
+        await until("the failure", failing, 90);
+        const said = await backed.command("status");
+        expect(said.code).toBe(1);
+        expect(said.text).toMatch(
+          /TROUBLE {5}changes are not archived since .* UTC, and would be lost with the database's disk: \d+ WAL files wait there .*\. There is room for .* more, about .* at the present rate, until 80 % of that disk/,
+        );
+        const backup = await backed.command("backup", "--full");
+        expect(backup.code).toBe(1);
+        expect(backup.text).toMatch(/error: the backup failed: ERROR: \[\d+\]/);
+        expect((await backed.command("status")).text).toMatch(/TROUBLE {5}the last full backup failed at .*: ERROR: /);
+        const before = writer.acknowledged.size;
+        await until("more rows", async () => writer.acknowledged.size > before + 20);
+      } finally {
+        await onDisks("rm /disk1/fill");
+      }
       await until("the archive", async () => (await backed.report()).waiting === 0, 120);
       expect((await backed.report()).gaps).toEqual([]);
       await backed.succeed("backup", "--full");
@@ -201,30 +207,36 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
 
   describe("the disk of the data", () => {
     test("reaches its share while nothing can be archived: that is given up, told, and healed by a full backup", async () => {
-      await backed.inside(`mv ${REPOSITORY}/archive ${REPOSITORY}/away`);
+      // What is there can be read, and so is told: nothing new can be written.
+      await backed.inside(`chown -R root ${REPOSITORY}/archive && chmod -R a+rX ${REPOSITORY}/archive`);
       const room = "df -Pk /disk0 | awk 'NR == 2 { print int(($2 * 0.83 - $3) / 1024) }'";
-      await onDisks(`dd if=/dev/zero of=/disk0/fill bs=1M count=$(${room}) 2>/dev/null`);
-      for (let n = 0; n < 12; n += 1) {
-        await backed.value("SELECT pg_switch_wal()::text");
-        await sleep(100);
+      let since = "";
+      let late = "";
+      try {
+        await onDisks(`dd if=/dev/zero of=/disk0/fill bs=1M count=$(${room}) 2>/dev/null`);
+        for (let n = 0; n < 12; n += 1) {
+          await backed.value("SELECT pg_switch_wal()::text");
+          await sleep(100);
+        }
+        await until("giving up", async () => (await backed.report()).openGap !== "", 120);
+        const { openGap } = await backed.report();
+        [since = ""] = openGap.split(" ");
+        const status = (await backed.command("status")).text;
+        expect(status).toContain(`nothing later than ${utc(Number(since))} can be restored until a new full backup`);
+        expect(status).toContain(`to ${utc(Number(since))}`);
+        expect(await containerLog(stack.names.container, 200)).toMatch(
+          /ERROR: the WAL file [0-9A-F]{24} was given up: .* \(limit 80 %\)/,
+        );
+        late = new Date((Number(since) + 2) * 1000).toISOString();
+        const refused = await backed.command("restore", "--to", late, "--dry-run");
+        expect(refused.text).toMatch(/cannot be restored\. Any moment from .* to .* can be restored/);
+        const before = writer.acknowledged.size;
+        await until("more rows", async () => writer.acknowledged.size > before + 20);
+      } finally {
+        await onDisks("rm /disk0/fill");
+        await backed.inside(`chown -R postgres ${REPOSITORY}/archive`);
       }
-      await until("giving up", async () => (await backed.report()).openGap !== "", 120);
-      const { openGap } = await backed.report();
-      const [since = ""] = openGap.split(" ");
-      const status = (await backed.command("status")).text;
-      expect(status).toContain(`nothing later than ${utc(Number(since))} can be restored until a new full backup`);
-      expect(status).toContain(`to ${utc(Number(since))}`);
-      expect(await containerLog(stack.names.container, 200)).toMatch(
-        /ERROR: the WAL file [0-9A-F]{24} was given up: .* \(limit 80 %\)/,
-      );
-      const late = new Date((Number(since) + 2) * 1000).toISOString();
-      const refused = await backed.command("restore", "--to", late, "--dry-run");
-      expect(refused.text).toMatch(/cannot be restored\. Any moment from .* to .* can be restored/);
-      const before = writer.acknowledged.size;
-      await until("more rows", async () => writer.acknowledged.size > before + 20);
-      await onDisks("rm /disk0/fill");
-      await backed.inside(`mv ${REPOSITORY}/away ${REPOSITORY}/archive`);
-      await backed.quiet(180);
+      await backed.quiet(240);
       const { gaps } = await backed.report();
       expect(gaps).toHaveLength(1);
       expect(gaps[0]).toContain(`${since} `);
@@ -251,6 +263,58 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
   const image = async () => (await docker(["inspect", "-f", "{{.Image}}", stack.names.container])).trim();
   const utc = (seconds: number) => `${new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`;
 
+  test("WAL that is missing stops a recovery, on the timeline that was left too; where there is no more, it ends", async () => {
+    await backed.succeed("restore", "--to", "latest");
+    // What the writer was told between the last look at the log and the exchange is in the former data only.
+    writer.acknowledged.clear();
+    await until("more rows", async () => writer.acknowledged.size > 20);
+    // Before the full backup that follows by itself: the way there begins on the timeline that was left.
+    const moment = new Date().toISOString();
+    await backed.quiet();
+    for (let n = 0; n < 3; n += 1) await stack.as("superuser", archiveEverything);
+    const [, current = "", former = "", fork = ""] = (await backed.report()).timelines.at(-1)?.split(" ") ?? [];
+    const SIZE = 16n * 1024n ** 2n;
+    const hex = (number: bigint) => number.toString(16).toUpperCase().padStart(8, "0");
+    const fileAt = (timeline: string, at: bigint) => hex(BigInt(timeline)) + hex(at >> 32n) + hex((at >> 24n) & 0xffn);
+    const left = position(fork);
+    const now = position(String(await backed.value("SELECT pg_current_wal_lsn()::text")));
+
+    // Where a recovering server would ask: beside its control file, its settings, and the history of the timeline it wants.
+    await backed.inside(`
+      rm -rf /tmp/asking && mkdir -p /tmp/asking/global /tmp/asking/pg_wal && cd /tmp/asking
+      cp ${DATA}/global/pg_control global && cp ${DATA}/pg_wal/${hex(BigInt(current))}.history pg_wal
+      echo "recovery_target_timeline = '${current}'" >postgresql.auto.conf
+      chown -R postgres .`);
+    const ask = ["exec", "-u", "postgres", stack.names.backups, "sh", "-c"];
+    const answer = async (file: string) =>
+      (await docker([...ask, `cd /tmp/asking && sectorwars-backup wal-get ${file} got 2>/dev/null; echo $?`])).trim();
+    const without = async <T>(file: string, work: () => Promise<T>) => {
+      const there = `${REPOSITORY}/archive/main/15-1/${file.slice(0, 16)}`;
+      await backed.inside(`mkdir /tmp/taken && mv ${there}/${file}-* /tmp/taken`);
+      try {
+        return await work();
+      } finally {
+        await backed.inside(`mv /tmp/taken/* ${there} && rmdir /tmp/taken`);
+      }
+    };
+    const lastOfFormer = fileAt(former, left - SIZE);
+    for (const file of [lastOfFormer, fileAt(current, now - 2n * SIZE)]) {
+      expect(await answer(file)).toBe("0");
+      expect(await without(file, () => answer(file))).toBe("126");
+    }
+    const said = await without(lastOfFormer, () => backed.command("restore", "--to", moment));
+    expect(said.text).toContain("error: Nothing was changed: the recovery failed: ");
+    expect(said.text).toContain(`the WAL file ${lastOfFormer} is missing in the repository`);
+    const end = fileAt(current, now + 16n * SIZE);
+    expect(await answer(end)).toBe("1");
+    expect(await answer(fileAt(former, left + 16n * SIZE))).toBe("1");
+    // What cannot be looked at is not known to be empty.
+    await backed.inside(`chmod 111 ${REPOSITORY}/archive/main`);
+    const unread = await answer(end);
+    await backed.inside(`chmod 750 ${REPOSITORY}/archive/main && rm -r /tmp/asking`);
+    expect(unread).toBe("126");
+  });
+
   test("another database's repository in place of the own one: nothing is mixed, nothing restored from it", async () => {
     // A cluster and a repository of its own, with the same key, made inside the backups' container.
     await docker(["exec", "-i", "-u", "postgres", stack.names.backups, "sh", "-eu"], {
@@ -269,22 +333,25 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
     await backed.inside(
       `mkdir ${STORE}/own && cd ${REPOSITORY} && mv archive backup ${STORE}/own/ && cp -a /tmp/foreign-repository/. .`,
     );
-    const before = await backed.inside(sums);
-    await backed.value("SELECT pg_switch_wal()::text");
-    await until("the failure", failing, 90);
-    expect((await backed.command("status")).text).toMatch(
-      /TROUBLE {5}the repository belongs to another database \(\d+; this one is \d+\): nothing is archived/,
-    );
-    expect((await backed.command("backup", "--full")).code).toBe(1);
-    expect((await backed.command("drill")).code).toBe(1);
-    await expect(backed.inside("sectorwars-backup init")).rejects.toThrow("[028]");
-    for (const target of ["latest", new Date(Date.now() - 1000).toISOString()]) {
-      expect((await backed.command("restore", "--to", target)).text).toContain(
-        "error: Nothing is restored from there: the repository belongs to another database",
+    try {
+      const before = await backed.inside(sums);
+      await backed.value("SELECT pg_switch_wal()::text");
+      await until("the failure", failing, 90);
+      expect((await backed.command("status")).text).toMatch(
+        /TROUBLE {5}the repository belongs to another database \(\d+; this one is \d+\): nothing is archived/,
       );
+      expect((await backed.command("backup", "--full")).code).toBe(1);
+      expect((await backed.command("drill")).code).toBe(1);
+      await expect(backed.inside("sectorwars-backup init")).rejects.toThrow("[028]");
+      for (const target of ["latest", new Date(Date.now() - 1000).toISOString()]) {
+        expect((await backed.command("restore", "--to", target)).text).toContain(
+          "error: Nothing is restored from there: the repository belongs to another database",
+        );
+      }
+      expect(await backed.inside(sums)).toBe(before);
+    } finally {
+      await backed.inside(`cd ${REPOSITORY} && rm -rf archive backup && mv ${STORE}/own/* . && rmdir ${STORE}/own`);
     }
-    expect(await backed.inside(sums)).toBe(before);
-    await backed.inside(`cd ${REPOSITORY} && rm -rf archive backup && mv ${STORE}/own/* . && rmdir ${STORE}/own`);
     await until("the archive", async () => (await backed.report()).waiting === 0, 120);
     await backed.succeed("backup", "--full");
   });
@@ -366,19 +433,59 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
     });
   });
 
-  test("as many full backups are kept as were asked for, with the log that they need", async () => {
-    await backed.inside(
-      "sed -i 's/^repo1-retention-full-type=.*/repo1-retention-full-type=count/; s/^repo1-retention-full=.*/repo1-retention-full=1/' /etc/pgbackrest/pgbackrest.conf",
-    );
-    await backed.succeed("backup", "--full");
-    await backed.succeed("backup", "--full");
-    const left = backupsIn(await backed.report());
-    expect(left).toHaveLength(1);
-    const oldest = left[0]?.archive.start ?? "";
-    const files = (await backed.inside(`cd ${REPOSITORY}/archive/main && find . -name '*.zst'`)).match(
-      /[0-9A-F]{24}(?=-)/g,
-    );
-    expect(files?.filter((file) => file < oldest)).toEqual([]);
-    expect(files).toContain(oldest);
+  describe("retention", () => {
+    const keep = async (days: number, fulls: number) => {
+      await stack.set("backupKeepDays", String(days));
+      await stack.set("backupKeepFulls", String(fulls));
+      await stack.up();
+    };
+    const inRepository = (...args: string[]) => [
+      "exec",
+      "-i",
+      "-u",
+      "postgres",
+      stack.names.backups,
+      "pgbackrest",
+      "--stanza=main",
+      ...args,
+    ];
+    /** As if days had gone by since a backup. */
+    const age = async (label: string, days: number) => {
+      const file = "backup/main/backup.info";
+      const input = agedInfo(await docker(inRepository("repo-get", file)), label, days);
+      await docker(inRepository("repo-put", file), { input });
+    };
+    const makeFull = async () => (await backed.succeed("backup", "--full")).match(/\d{8}-\d{6}F(?=:)/)?.[0] ?? "";
+    const labels = async () => backupsIn(await backed.report()).map(({ label }) => label);
+    /** The log before the oldest backup is gone, and what that needs is there. */
+    const expectLogFromTheOldest = async () => {
+      const oldest = backupsIn(await backed.report())[0]?.archive.start ?? "";
+      const found = await backed.inside(`cd ${REPOSITORY}/archive/main && find . -name '*.zst'`);
+      const files = found.match(/[0-9A-F]{24}(?=-)/g)?.sort();
+      expect(files?.[0]).toBe(oldest);
+    };
+
+    test("by count: as many full backups are kept as were asked for, with the log that they need", async () => {
+      await keep(0, 1);
+      await makeFull();
+      const last = await makeFull();
+      expect(await labels()).toEqual([last]);
+      await expectLogFromTheOldest();
+    });
+
+    test("by days: a backup goes when the next one is old enough to lead to every moment of them, with its log", async () => {
+      await keep(7, 1);
+      const [first = ""] = await labels();
+      const second = await makeFull();
+      await age(first, 20);
+      await age(second, 6);
+      const third = await makeFull();
+      // Without the first, the seventh day could not be restored.
+      expect(await labels()).toEqual([first, second, third]);
+      await age(second, 2);
+      const fourth = await makeFull();
+      expect(await labels()).toEqual([second, third, fourth]);
+      await expectLogFromTheOldest();
+    });
   });
 });

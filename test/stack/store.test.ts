@@ -111,7 +111,7 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
     await stack.up("--expect-no-changes");
   });
 
-  test("a differential backup and a drill; a moment comes back; a damaged file never ends a recovery early", async () => {
+  test("a differential backup and a drill; a moment comes back; a damaged or missing file never ends a recovery early", async () => {
     expect(await succeed("backup")).toMatch(/F_\d{8}-\d{6}D: [1-9][\d.]* \w+ in/);
     expect(JSON.parse(await succeed("drill", "--json"))).toMatchObject({ result: "ok" });
     const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client));
@@ -129,12 +129,17 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
       await archiveEverything(client);
       return name;
     });
-    await inStore(
-      `f=$(ls archive/main/*/*/${file}-*) && cp -a $f /tmp/kept && printf X | dd of=$f bs=1 seek=4000 conv=notrunc`,
-    );
-    const said = await run("node", ["commands/restore.ts", "--stack", stack.name, "--to", "latest"], stack.env);
-    await inStore(`cp -a /tmp/kept $(ls archive/main/*/*/${file}-*)`);
-    expect(said.text).toContain("Nothing was changed: the recovery failed: ");
+    const harms: [string, RegExp][] = [
+      ["printf X | dd of=$f bs=1 seek=4000 conv=notrunc", /damaged in the repository|could not restore file/],
+      ["rm $f", /is missing in the repository, while later ones are there/],
+    ];
+    for (const [harm, words] of harms) {
+      await inStore(`f=$(ls archive/main/*/*/${file}-*) && echo $f >/tmp/which && cp -a $f /tmp/kept && ${harm}`);
+      const said = await run("node", ["commands/restore.ts", "--stack", stack.name, "--to", "latest"], stack.env);
+      await inStore("cp -a /tmp/kept $(cat /tmp/which)");
+      expect(said.text).toContain("Nothing was changed: the recovery failed: ");
+      expect(said.text).toMatch(words);
+    }
     expect(await count()).toBe(20_500);
   });
 
