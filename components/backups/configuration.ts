@@ -30,8 +30,8 @@ export function configuration(settings: BackupSettings, key: string, access?: S3
       "repo1-cipher-pass": key,
       ...retention,
       "compress-type": settings.compression,
-      // zstd's own default; lz4 has its only fast one.
-      "compress-level": settings.compression === "zst" ? 3 : 1,
+      // The fastest of both. Of zstd's levels, the third makes what is in a database no smaller, and takes a third longer.
+      "compress-level": 1,
       // A backup that waits for the next checkpoint may wait a quarter of an hour.
       "start-fast": "y",
       "archive-async": "y",
