@@ -55,7 +55,7 @@ const seed = seeding && new Seed("seed", { ...base, ...seeding, ...schema, owner
 const after = [...schema.after, ...databases.ready, ...(seed ? [seed.ready] : [])];
 const handover = left ?? handOver(after);
 const saved = new ImportedState("imported", { ...base, container: server.containerName, after });
-if (archiving) new Backups("backups", { settings, archiving, server, after: [...after, saved] });
+const backups = archiving && new Backups("backups", { settings, archiving, server, after: [...after, saved] });
 
 export default whatIs({
   container: server.containerName,
@@ -66,6 +66,7 @@ export default whatIs({
   seeded: seed?.rows,
   adminPassword: seed?.adminPassword,
   handedOver: handover?.summary,
+  backups: backups?.containerName,
   databaseUrls: databases.urls,
   urls: urlsFor(base, { superuser: { name: superuser, password: superuserPassword }, ...roles.access }),
 });

@@ -96,14 +96,26 @@ async function checkDisk(root: string): Promise<Finding> {
   }
 }
 
+/** What brings a server back whose container is gone. Its volume may be gone as well: then nothing may come up empty. */
+async function remedyForNone({ stack, backups }: StackOutputs): Promise<string> {
+  const { volume } = namesFor(stack);
+  const isThere = await docker(["volume", "inspect", volume]).then(
+    () => true,
+    () => false,
+  );
+  if (isThere)
+    return "pulumi refresh --yes --target '**Container::server', then pulumi up --skip-preview; the volume keeps the data";
+  return backups === undefined
+    ? `The volume ${volume} is gone as well, and with it the data: pulumi destroy, then pulumi up begins anew`
+    : `The volume ${volume} is gone as well. The backups are there, and go with pulumi destroy: docs/recovery.md, "the data volume is lost"`;
+}
+
 async function checkServer(outputs: StackOutputs): Promise<Finding[]> {
   const state = await containerState(outputs.container).catch(() => undefined);
   if (state?.status !== "running") {
     const log = state ? await containerLog(outputs.container, 30) : "";
     const seen = state ? `${state.status}, exit code ${state.exitCode}; ${likelyCause(log, state)}` : "it is not there";
-    const remedy = state
-      ? `docker start ${outputs.container}`
-      : "pulumi refresh --yes --target '**Container::server', then pulumi up; the volume keeps the data";
+    const remedy = state ? `docker start ${outputs.container}` : await remedyForNone(outputs);
     return [wrong(`Container ${outputs.container}`, seen, remedy)];
   }
   const container = fine(`Container ${outputs.container}`, [state.status, state.health].filter(Boolean).join(", "));
@@ -167,8 +179,8 @@ async function checkImport(stack: string): Promise<Finding> {
 }
 
 /** Backups, and their key: a copy that is nowhere else is worth a word, but no problem of today's. */
-async function checkBackups(stack: string): Promise<Finding[]> {
-  if (!(await takesBackups(stack).catch(() => false))) return [];
+async function checkBackups({ stack, backups }: StackOutputs): Promise<Finding[]> {
+  if (backups === undefined && !(await takesBackups(stack).catch(() => false))) return [];
   const file = keyFile(stack);
   const key = await readKeyFile(file).catch((error: Error) => error);
   const keyFinding =
@@ -197,7 +209,7 @@ async function checkBackups(stack: string): Promise<Finding[]> {
 async function checkStack(stack: string): Promise<Finding[]> {
   try {
     const outputs = await readStack(stack);
-    return [fine(`Stack ${stack}`, outputs.address), ...(await checkServer(outputs)), ...(await checkBackups(stack))];
+    return [fine(`Stack ${stack}`, outputs.address), ...(await checkServer(outputs)), ...(await checkBackups(outputs))];
   } catch (error) {
     return [wrong(`Stack ${stack}`, (error as Error).message, `Run: script/up --stack ${stack}`)];
   }

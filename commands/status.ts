@@ -44,8 +44,9 @@ interface BackupStatus {
   figures?: BackupFigures;
 }
 
-async function askBackups(stack: string): Promise<BackupStatus | undefined> {
-  if (!(await takesBackups(stack))) return undefined;
+async function askBackups({ stack, backups }: StackOutputs): Promise<BackupStatus | undefined> {
+  // One that was removed is no stack without backups.
+  if (backups === undefined && !(await takesBackups(stack))) return undefined;
   const keyIsSafe = (await readKeyFile(keyFile(stack)).catch(() => undefined))?.confirmedAt !== undefined;
   try {
     const report = await readReport(stack);
@@ -112,7 +113,7 @@ async function readStatus(stack: string): Promise<Status> {
     handover: outputs.handedOver,
     roles: {},
   };
-  const backups = await askBackups(stack);
+  const backups = await askBackups(outputs);
   if (backups) status.backups = backups;
   status.healthy &&= (backups?.troubles.length ?? 0) === 0;
   if (!running) return status;

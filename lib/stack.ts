@@ -20,6 +20,8 @@ export interface StackOutputs {
   revision?: string | null;
   /** Not there where nothing is handed over. */
   handedOver?: { file: string; target: string; pools: PoolBudget };
+  /** The container that takes the backups; not there where none are taken. */
+  backups?: string;
   urls: Record<string, string>;
   /** Of further databases, by their names. */
   databaseUrls?: Record<string, Record<string, string>>;

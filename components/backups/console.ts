@@ -16,7 +16,8 @@ export async function inBackups(stack: string, ...args: string[]): Promise<strin
   const state = await containerState(container);
   if (state === undefined) {
     throw new Error(
-      `The stack ${stack} takes no backups. Switch them on: pulumi config set backups true, then pulumi up`,
+      `There is no container ${container}: the stack takes no backups (pulumi config set backups true, then pulumi up), or it was ` +
+        `removed (pulumi refresh --yes --target '**Container::backup-container', then pulumi up)`,
     );
   }
   if (state.status !== "running")

@@ -112,9 +112,12 @@ async function summaryOf(inputs: NeonImportInputs): Promise<ImportSummary | null
 }
 
 export const provider: dynamic.ResourceProvider = {
-  /** Nothing that changes later is a reason to import again; a changed mind about where the data comes from is an error. */
+  /**
+   * Nothing that changes later is a reason to import again; a changed mind about where the data comes from is an error. That
+   * it is to come from the backup is none: so a stack goes on whose volume was lost, with all else of it as it was.
+   */
   async diff(_id, olds: NeonImportInputs, news: NeonImportInputs) {
-    if (news.bootstrapChosen && news.bootstrap !== olds.bootstrap) {
+    if (news.bootstrapChosen && news.bootstrap !== olds.bootstrap && news.bootstrap !== "backup") {
       throw new Error(
         `This stack's data came from "${olds.bootstrap}"; bootstrap is now "${news.bootstrap}", but data that is there is never ` +
           `replaced. Set it back (pulumi config set bootstrap ${olds.bootstrap}), reset the stack (pulumi destroy, then ` +

@@ -467,6 +467,27 @@ describe("a repository that is missing", () => {
   });
 });
 
+test("the volume with the data is lost: the stack goes on from the backup, with all else of it as it was", async () => {
+  await stack.as("owner", (client) => client.query("CREATE TABLE kept_words AS SELECT 'still here' AS said"));
+  await stack.as("superuser", archiveEverything);
+  await docker(["rm", "-f", stack.names.container, stack.names.backups]);
+  await docker(["volume", "rm", stack.names.volume]);
+  expect((await command("doctor")).text).toContain("The backups are there, and go with pulumi destroy");
+  const status = await command("status");
+  expect(status.code).toBe(1);
+  expect(status.text).toContain(`There is no container ${stack.names.backups}: `);
+  const lost = ["**Volume::data", "**Container::server", "**Container::backup-container"];
+  await stack.succeed("refresh", "--yes", ...lost.flatMap((urn) => ["--target", urn]), "--stack", stack.name);
+  await stack.set("bootstrap", "backup");
+  await stack.up();
+  expect(await value("SELECT said FROM kept_words")).toBe("still here");
+  for (const role of ["owner", "app", "readonly", "monitor"] as const)
+    await stack.as(role, (client) => client.query("SELECT 1"));
+  await stack.succeed("preview", "--expect-no-changes", "--stack", stack.name);
+  await backed.quiet();
+  expect(await succeed("drill")).toContain("all as recorded");
+});
+
 describe("the machine is lost, but not the repository and the key", () => {
   test("a new stack begins from them: latest, then goes on; a missing key says where it belongs", async () => {
     await stack.as("owner", (client) => client.query("CREATE TABLE last_words AS SELECT 'all is well' AS said"));

@@ -194,7 +194,7 @@ describe("two stacks side by side, and the commands on them", () => {
     await docker(["rm", "-f", stack.names.container]);
     const ill = await command("doctor", stack);
     expect(ill.text).toContain(
-      "pulumi refresh --yes --target '**Container::server', then pulumi up; the volume keeps the data",
+      "pulumi refresh --yes --target '**Container::server', then pulumi up --skip-preview; the volume keeps the data",
     );
     await stack.succeed("refresh", "--yes", "--target", "**Container::server", "--stack", stack.name);
     await stack.up();
