@@ -10,6 +10,11 @@ const BEGAN = `${DATA}/archiving-began`;
 /** What is known of a repository that goes with its volume (images/database/backup.sh). */
 const NOTES = ["archiving-gaps", "archived-until", "archiving-said"].map((note) => `${DATA}/${note}`);
 
+/** For a folder of the host's that belongs to somebody there. */
+const FOLDER_REMEDY =
+  "Where it is a folder that belongs to somebody else: docker exec -u root CONTAINER chown -R postgres " +
+  "/var/lib/sectorwars-backups/repository, then pulumi up.";
+
 /** What pgBackRest says, by its error's number, and what to do about it. */
 const REMEDIES: ReadonlyArray<readonly [string, string]> = [
   [
@@ -20,8 +25,8 @@ const REMEDIES: ReadonlyArray<readonly [string, string]> = [
   ],
   ["[055]", "The repository holds backups, but lost its archive.info. Bring it back from a copy of the repository."],
   ["[029]", "The repository was encrypted by another key. Put the right key file in place (docs/recovery.md)."],
-  ["[041]", "The repository cannot be read or written by the server's user. Make the folder writable for it."],
-  ["[047]", "The repository cannot be written. Make the folder writable for the server's user."],
+  ["[041]", `The server's user cannot read or write the repository. ${FOLDER_REMEDY}`],
+  ["[047]", `The server's user cannot write the repository. ${FOLDER_REMEDY}`],
 ];
 
 /** Begins the repository. The first full backup follows by itself: nobody waits for it here. */
@@ -30,7 +35,7 @@ async function begin({ container, dockerHost: host }: BackupsBegunInputs, anew: 
     await docker(["exec", container, "sectorwars-backup", "init", ...(anew ? ["anew"] : [])], { host });
   } catch (error) {
     const said = error instanceof DockerError ? error.stderr.trim() : (error as Error).message;
-    const remedy = REMEDIES.find(([code]) => said.includes(code))?.[1];
+    const remedy = REMEDIES.find(([code]) => said.includes(code))?.[1].replace("CONTAINER", container);
     throw new Error(`Backups cannot begin in ${container}: ${said}${remedy ? `\n${remedy}` : ""}`);
   }
 }

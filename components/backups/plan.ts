@@ -1,4 +1,4 @@
-/** Schedules: cron's expressions as people write them, and the lists that images/database/due.awk reads. */
+/** Schedules: cron's expressions as people write them, and the lists that images/database/backup/due.awk reads. */
 import { CronExpressionParser } from "cron-parser";
 
 /** Written for no schedule at all. */

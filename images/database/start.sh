@@ -13,6 +13,40 @@ fatal() {
 	exit 1
 }
 
+# Data that comes back by an undo was on its timeline before another one was begun. It does not go on along it: pgBackRest's retention
+# takes what is on a lower timeline for older than what is on a higher one, and would remove WAL that is needed. Recovering from
+# nothing but itself, the server begins a timeline of its own. Prepared before it becomes the data: it is that with all of this or not at all.
+leave_timeline() {
+	case $1 in pgdata.before-*) ;; *) return 0 ;; esac
+	sectorwars-backup share-histories "$volume/$1"
+	timeline_in "$volume/$1" >"$volume/undone"
+	touch "$volume/$1/recovery.signal"
+	chown postgres "$volume/$1/recovery.signal"
+	# It is no recovery from the repository, which may be begun anew.
+	rm -f "$volume/recovering"
+	sync
+}
+
+# The timeline that data is on, by its control file. A server that left one has written the new one there before it lets anybody in.
+timeline_in() {
+	LC_ALL=C pg_controldata -D "$1" | awk -F : '
+		/TimeLineID:/ && /^Latest/ || /^Min recovery ending loc/ && /timeline/ { if ($2 + 0 > timeline) timeline = $2 + 0 }
+		END { print timeline + 0 }'
+}
+
+# Put back, but killed before it had left its timeline: PostgreSQL removes the signal earlier than that.
+goes_on_leaving() {
+	[ -e "$volume/undone" ] && [ -e "$PGDATA/global/pg_control" ] && [ "$(timeline_in "$PGDATA")" = "$(cat "$volume/undone")" ]
+}
+
+# WAL that waits to be archived goes aside with its data: from there to the next full backup is a gap in the backups.
+note_left_behind() {
+	for waiting in "$PGDATA"/pg_wal/archive_status/*.ready; do
+		if [ -e "$waiting" ]; then note_gap exchanged || fatal "a gap in the backups cannot be noted in $volume: make room there"; fi
+		return 0
+	done
+}
+
 # The note says: NEXT KEPT EPOCH. The data becomes KEPT and NEXT becomes the data: two renames, which the next start goes on
 # with wherever this one is cut short.
 exchange_data() {
@@ -21,7 +55,9 @@ exchange_data() {
 		if [ -d "$PGDATA" ] && [ "$(($(date +%s) - asked))" -gt "$REQUEST_LASTS" ]; then
 			echo "A request to exchange the data for $next was never carried out, and is too old now: ignored" >&2
 		else
+			leave_timeline "$next"
 			if [ -d "$PGDATA" ]; then
+				note_left_behind
 				[ ! -e "$volume/$kept" ] || fatal "$volume/$kept is there already"
 				mv "$PGDATA" "$volume/$kept"
 			fi
@@ -33,12 +69,12 @@ exchange_data() {
 	rm -f "$volume/exchange"
 }
 
-# A server that does not archive, on data whose repository may be kept, leaves a gap in that: from the last file on that is in it,
-# until a full backup closes it. It is noted as WAL that was given up is (sectorwars-backup).
+# note_gap off|exchanged: a server that does not archive, on data whose repository may be kept, leaves a gap in that: from the last
+# file on that is in it, until a full backup closes it. It is noted as WAL that was given up is (sectorwars-backup).
 note_gap() {
 	since=$(stat -c %Y "$volume/archived-until" 2>/dev/null || date +%s)
-	case $(tail -n 1 "$volume/archiving-gaps" 2>/dev/null) in "$since off-"*) return ;; esac
-	echo "$since off-$(date +%s)" >>"$volume/archiving-gaps" &&
+	case $(tail -n 1 "$volume/archiving-gaps" 2>/dev/null) in "$since $1-"*) return ;; esac
+	echo "$since $1-$(date +%s)" >>"$volume/archiving-gaps" &&
 		chown postgres "$volume/archiving-gaps"
 }
 
@@ -60,12 +96,24 @@ if [ "${1:-}" = postgres ]; then
 			[ -e "$other/PG_VERSION" ] && fatal "$PGDATA is not there, but ${other##*/} is. Rename the one that is wanted to pgdata"
 		done
 	fi
-	[ -s "$note" ] || echo "$here" >"$note"
 	if [ -e /run/pgbackrest.conf ]; then
 		sectorwars-backup prepare
-		if [ -e /run/recover ]; then sectorwars-backup recover; fi
+		if [ -e /run/recover ]; then sectorwars-backup recover "$here"; fi
 	elif [ -e "$volume/archiving-began" ] || [ -e "$volume/archived-until" ]; then
-		note_gap || echo "WARNING: a gap in the backups could not be noted in $volume" >&2
+		note_gap off || echo "WARNING: a gap in the backups could not be noted in $volume" >&2
+	fi
+	[ -s "$note" ] || echo "$here" >"$note"
+	if goes_on_leaving; then touch "$PGDATA/recovery.signal"; fi
+	if [ -e "$PGDATA/recovery.signal" ]; then
+		# Whoever reads while it recovers would need as many workers and connections as there were; nobody does.
+		set -- "$@" -c hot_standby=off
+		if [ -e "$volume/undone" ]; then
+			set -- "$@" -c restore_command=false -c recovery_target_timeline=current -c recovery_target_action=promote
+			for target in '' _name _time _xid _lsn; do set -- "$@" -c "recovery_target$target="; done
+		fi
+	elif [ -e "$PGDATA/global/pg_control" ]; then
+		# The data is whole: these must never be a reason to do anything to it later.
+		rm -f "$volume/undone" "$volume/recovering"
 	fi
 fi
 exec docker-entrypoint.sh "$@"

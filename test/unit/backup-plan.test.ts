@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { planOf } from "../../components/backups/plan.ts";
 
-const DUE = "images/database/due.awk";
+const DUE = "images/database/backup/due.awk";
 
 /** The newest slot at or before a moment (seconds since 1970), as the image finds it. */
 function due(plan: string, now: number): number {

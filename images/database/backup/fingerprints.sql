@@ -19,27 +19,37 @@ SET extra_float_digits = 1;
 SET bytea_output = 'hex';
 SET search_path = '';
 
--- Ordinary tables and partitions. Unlogged ones are empty after any recovery; views are made of the others.
-\set tables_sql 'SELECT string_agg(c.oid::regclass::text, '', ONLY '' ORDER BY c.oid::regclass::text) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = ''r'' AND c.relpersistence = ''p'' AND n.nspname !~ ''^pg_'' AND n.nspname <> ''information_schema'''
-SELECT coalesce((:tables_sql), '') AS tables \gset
-SELECT :'tables' <> '' AS any, :'role' <> 'alone' AS together, :'role' = 'leading' AS leading \gset
+-- Ordinary tables and partitions, and large objects where there are any. Unlogged ones are empty after any recovery; views are made of
+-- the others; sequences run ahead in the log.
+\set ours 'c.relkind = ''r'' AND c.relpersistence = ''p'' AND (n.nspname !~ ''^pg_'' AND n.nspname <> ''information_schema'' OR c.oid = ''pg_catalog.pg_largeobject''::pg_catalog.regclass)'
+\set tables_sql 'SELECT string_agg(c.oid::regclass::text, '', ONLY '' ORDER BY c.oid::regclass::text) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE ' :ours
+SELECT (:tables_sql) AS tables \gset
+SELECT :'role' <> 'alone' AS together, :'role' = 'leading' AS leading \gset
 
+\if :together
+-- Each is locked twice, its indexes once; the table of all locks is the server's, and others need their share of it.
+SELECT (SELECT count(*) * 2 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE :ours)
+  + (SELECT count(*) FROM pg_catalog.pg_index)
+  > current_setting('max_locks_per_transaction')::int * current_setting('max_connections')::int / 2 AS many \gset
+\if :many
+\warn error: there are too many tables to lock them all for a moment: raise max_locks_per_transaction
+SELECT 1/0;
+\endif
+\endif
+
+-- Nothing that reads stands between this and the locks: it would take the snapshot.
 BEGIN ISOLATION LEVEL REPEATABLE READ;
-\if :any
+\if :together
 -- Held to the end: nobody may empty or rewrite a table in the meantime.
 SET LOCAL lock_timeout = '700ms';
 LOCK TABLE ONLY :tables IN ACCESS SHARE MODE;
-\endif
-\if :together
 SAVEPOINT gentle;
-\if :any
 SET LOCAL statement_timeout = '700ms';
 LOCK TABLE ONLY :tables IN SHARE MODE;
-\endif
 \set met `sectorwars-backup meet :'role'`
 \if :met
 \else
-\warn the tables of another database could not be locked
+\warn error: the tables of another database could not be locked
 SELECT 1/0;
 \endif
 \if :leading
@@ -52,16 +62,18 @@ SELECT 1 AS lsn \gset
 ROLLBACK TO SAVEPOINT gentle;
 \endif
 -- A table that was made in between is in the snapshot, but was not locked.
-SELECT coalesce((:tables_sql), '') IS DISTINCT FROM :'tables' AS changed \gset
+SELECT (:tables_sql) IS DISTINCT FROM :'tables' AS changed \gset
 \if :changed
-\warn a table was made or dropped meanwhile
+\warn error: a table was made or dropped meanwhile
 SELECT 1/0;
 \endif
+-- The alias alone would mean the column, in a table that has one of its name.
 SELECT format(
   'SELECT %L, count(*), coalesce(sum(hashtextextended(r, 0)::numeric), 0) || '' '' || coalesce(sum(hashtextextended(r, 20231)::numeric), 0) '
-  'FROM (SELECT t::text AS r FROM ONLY %s t OFFSET 0) x', current_database() || ' ' || c.oid::regclass, c.oid::regclass)
+  'FROM (SELECT (t.*)::text AS r FROM ONLY %s t OFFSET 0) x %s', current_database() || ' ' || c.oid::regclass, c.oid::regclass,
+  CASE WHEN c.oid = 'pg_catalog.pg_largeobject'::pg_catalog.regclass THEN 'HAVING count(*) > 0' END)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+WHERE :ours
 ORDER BY c.oid::regclass::text COLLATE "C"
 \gexec
 COMMIT;

@@ -1,0 +1,102 @@
+/** What the image finds out by awk, where no Node is. */
+import { execFileSync } from "node:child_process";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { Backup, BackupReport } from "../../components/backups/report.ts";
+import { wayTo } from "../../components/backups/target.ts";
+
+const FOLDER = "images/database/backup";
+
+const hex = (value: number, digits: number) => value.toString(16).toUpperCase().padStart(digits, "0");
+
+describe("the backup that leads to a moment", () => {
+  /** A position some hundreds of megabytes into the log, of any length. */
+  const lsn = (at: number) => `${hex(Math.floor(at / 7), 1)}/${hex((at % 7) * 0x1f00000 + 0x28, 1)}`;
+  const backup = ({ timeline, stop, at }: { timeline: number; stop: number; at: number }, n: number): Backup => ({
+    label: `20261120-${String(n).padStart(6, "0")}F`,
+    type: "full",
+    error: n % 5 === 4,
+    archive: { start: `${hex(timeline, 8)}0000000000000001`, stop: `${hex(timeline, 8)}0000000000000001` },
+    lsn: { start: lsn(at), stop: lsn(at) },
+    timestamp: { start: stop - 1, stop },
+    info: { size: 1, repository: { size: 1, delta: 1 } },
+  });
+  const asList = ({ label, archive, error, lsn: { start, stop }, timestamp }: Backup) =>
+    [
+      `archive:start:${archive.start}`,
+      `error:${error}`,
+      `label:${label}`,
+      `lsn:start:${start},stop:${stop}`,
+      `timestamp:start:${timestamp.start},stop:${timestamp.stop}`,
+    ].join("\n");
+  /** Timelines that each leave an earlier one somewhere. */
+  const forks = fc.array(fc.record({ parent: fc.nat(), fork: fc.integer({ min: 1, max: 60 }) }), { maxLength: 5 });
+  const backups = fc.array(
+    fc.record({ timeline: fc.integer({ min: 1, max: 6 }), stop: fc.integer({ min: 1, max: 90 }), at: fc.nat(60) }),
+    { minLength: 1, maxLength: 9 },
+  );
+
+  test("is the same one that npm run restore finds", () => {
+    fc.assert(
+      fc.property(forks, backups, fc.integer({ min: 2, max: 99 }), (branches, made, second) => {
+        const timelines = ["1 1 0 0/0"].concat(
+          branches.map(({ parent, fork }, i) => `${(i + 1) * 10} ${i + 2} ${(parent % (i + 1)) + 1} ${lsn(fork)}`),
+        );
+        const list = made.sort((a, b) => a.stop - b.stop).map(backup);
+        const moment = second + 0.5;
+        const wanted = timelines.findLast((line) => Number(line.split(" ")[0]) <= moment)?.split(" ")[1] ?? "1";
+        const report = {
+          info: [{ backup: list, db: [], status: { code: 0, message: "ok" } }],
+          ...{ now: 100, infoSaid: "", gaps: [], openGap: "", timelines, systemIdentifier: "", waitingSince: 0 },
+          ...{ archiver: { lastFailedAt: null }, full: { ok: null }, begun: true, repositoryThere: true },
+        } as unknown as BackupReport;
+        const expected = (() => {
+          try {
+            return wayTo({ kind: "time", at: moment }, report).backup.label;
+          } catch {
+            return "";
+          }
+        })();
+        const flags = `-F '[:,]' -v wanted=${wanted} -v moment=${moment} -v notes=/dev/fd/3`;
+        const line = `awk ${flags} -f ${FOLDER}/hex.awk -f ${FOLDER}/leading.awk 3<<N\n${timelines.join("\n")}\nN`;
+        const input = `${list.map(asList).join("\n")}\n`;
+        const found = execFileSync("sh", ["-c", line], { input, encoding: "utf8" }).trim();
+        expect(found).toBe(expected);
+      }),
+      { numRuns: 80 },
+    );
+  });
+});
+
+describe("a hole in the archive", () => {
+  const name = (timeline: number, place: number) =>
+    hex(timeline, 8) + hex(Math.floor(place / 256), 8) + hex(place % 256, 8);
+  const holes = (names: string[], first: string) =>
+    execFileSync("awk", ["-v", `first=${first}`, "-f", `${FOLDER}/hex.awk`, "-f", `${FOLDER}/holes.awk`], {
+      input: names
+        .map((file) => `${file}-\n`)
+        .sort()
+        .join(""),
+      encoding: "utf8",
+    }).trim();
+
+  test("is found on whichever timeline it is, also where the number in the middle changes; before the first file it counts for nothing", () => {
+    const starts = fc.record({ from: fc.nat(100_000), files: fc.integer({ min: 3, max: 40 }) });
+    fc.assert(
+      fc.property(fc.array(starts, { minLength: 1, maxLength: 3 }), fc.nat(), fc.nat(), (timelines, which, where) => {
+        const all = timelines.flatMap(({ from, files }, i) =>
+          Array.from({ length: files }, (_, place) => name(i + 1, from + place)),
+        );
+        const first = all[0] ?? "";
+        expect(holes(all, first)).toBe("");
+        const i = which % timelines.length;
+        const { from, files } = timelines[i] ?? { from: 0, files: 0 };
+        const lost = name(i + 1, from + 1 + (where % (files - 2)));
+        const left = all.filter((file) => file !== lost);
+        expect(holes(left, first)).toMatch(/^the archive lacks WAL files between [0-9A-F]{24} and [0-9A-F]{24}$/);
+        expect(holes(left, name(i + 1, from + files - 1))).toBe("");
+      }),
+      { numRuns: 25 },
+    );
+  });
+});
