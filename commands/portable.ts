@@ -41,7 +41,6 @@ export async function makePortable(stack: string, values: Values): Promise<numbe
     stack,
     container: outputs.container,
     server,
-    databases: [server.database, ...Object.keys(outputs.databaseUrls ?? {})],
     folder: String(values.folder),
     recipient: await chosen(stack, values.recipient, "safetyRecipient"),
     identityFile,

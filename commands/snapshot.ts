@@ -15,7 +15,7 @@ import { warnOfRevision } from "./revision.ts";
 
 await main({
   help: `
-usage: npm run snapshot -- save|restore|delete NAME [--force] [--stack NAME]
+usage: npm run snapshot -- save|restore|delete NAME [--force] [--json] [--stack NAME]
        npm run snapshot -- list [--json] [--stack NAME]
 
 Saves the whole database under a name, in seconds, and brings it back. Whoever is connected is disconnected: idle connections
@@ -24,7 +24,7 @@ and tries again. What a restore replaces is kept as the save point ${BEFORE_REST
 Save points live in the server beside the database; backups (npm run backup) are what survives a lost volume.
 
       --force       ends transactions that do not end by themselves
-      --json        the list, for machines`,
+      --json        the result, for machines`,
   options: { force: { type: "boolean" }, json: { type: "boolean" } },
   takesWords: true,
   async run({ stack, values, rest: [verb, name, ...more] }) {
@@ -36,7 +36,8 @@ Save points live in the server beside the database; backups (npm run backup) are
     const place = { address: addressOf(outputs.urls.superuser ?? ""), container: outputs.container };
     const force = values.force === true;
     const begin = Date.now();
-    const took = () => `${((Date.now() - begin) / 1000).toFixed(1)} s`;
+    const seconds = () => Math.round((Date.now() - begin) / 100) / 10;
+    const tell = (words: string, result: object) => console.log(values.json ? JSON.stringify(result, null, 2) : words);
     if (verb === "list") {
       const all = await withConnection(maintenance(place.address), (client) =>
         listSnapshots(client, place.address.database),
@@ -48,18 +49,23 @@ Save points live in the server beside the database; backups (npm run backup) are
           console.log(`  ${one.name.padEnd(40)} ${one.madeAt}  ${humanBytes(one.bytes).padStart(9)}`);
     } else if (verb === "save") {
       const saved = await saveSnapshot(place, name ?? "", { force });
-      console.log(
-        `Saved ${humanBytes(saved.bytes)} as ${saved.name} in ${took()}. Back to it:  npm run snapshot -- restore ${saved.name}`,
-      );
+      const back = `npm run snapshot -- restore ${saved.name}`;
+      tell(`Saved ${humanBytes(saved.bytes)} as ${saved.name} in ${seconds()} s. Back to it:  ${back}`, {
+        ...saved,
+        seconds: seconds(),
+      });
     } else if (verb === "restore") {
       await restoreSnapshot(place, name ?? "", force);
-      await warnOfRevision(outputs);
-      console.log(
-        `Restored ${name} in ${took()}. Back to what was there:  npm run snapshot -- restore ${BEFORE_RESTORE}`,
-      );
+      await warnOfRevision(outputs, console.error);
+      const back = `npm run snapshot -- restore ${BEFORE_RESTORE}`;
+      tell(`Restored ${name} in ${seconds()} s. Back to what was there:  ${back}`, {
+        restored: name,
+        seconds: seconds(),
+        kept: BEFORE_RESTORE,
+      });
     } else {
       await deleteSnapshot(place, name ?? "");
-      console.log(`Deleted ${name}.`);
+      tell(`Deleted ${name}.`, { deleted: name });
     }
     return 0;
   },

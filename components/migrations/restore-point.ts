@@ -4,6 +4,7 @@
  * (components/backups/restore-point.ts).
  */
 import type pg from "pg";
+import { besideBackups } from "../../lib/backup-lock.ts";
 import { commentOf } from "../../lib/database-properties.ts";
 import { ident, literal } from "../../lib/postgres.ts";
 
@@ -114,13 +115,14 @@ export async function makeRestorePoint(client: pg.Client, database: string, poin
   );
   const [found] = rows;
   if (found === undefined) throw new Error(`There is no database ${database}`);
+  const copy = (strategy: string) =>
+    undisturbed(
+      client,
+      database,
+      `CREATE DATABASE ${ident(partial)} TEMPLATE ${ident(database)} OWNER ${ident(found.owner)} STRATEGY ${strategy}`,
+    );
   // Through the write-ahead log is faster for little, but a copy of gigabytes would fill it (PostgreSQL manual, CREATE DATABASE).
-  const strategy = found.size < LITTLE_BYTES ? "wal_log" : "file_copy";
-  await undisturbed(
-    client,
-    database,
-    `CREATE DATABASE ${ident(partial)} TEMPLATE ${ident(database)} OWNER ${ident(found.owner)} STRATEGY ${strategy}`,
-  );
+  await (found.size < LITTLE_BYTES ? copy("wal_log") : besideBackups(client, copy));
   await client.query(comment(partial, point));
   await client.query(`REVOKE ALL ON DATABASE ${ident(partial)} FROM PUBLIC`);
   // One that is there was left by a run that was killed after it had ended well.

@@ -1,9 +1,10 @@
 /**
  * Save points: copies of the database beside it, in the same server. Made file by file (CREATE DATABASE ... STRATEGY
- * file_copy), a gigabyte takes seconds; given back, by renames in one transaction.
+ * file_copy), a gigabyte takes seconds; while a backup is made, through the log. Given back, by renames in one transaction.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
+import { besideBackups } from "../../lib/backup-lock.ts";
 import { commentOf, databaseProperties } from "../../lib/database-properties.ts";
 import { docker } from "../../lib/docker.ts";
 import { type Address, connect, ident, literal, withConnection } from "../../lib/postgres.ts";
@@ -92,16 +93,24 @@ const LOCKS: ReadonlyArray<readonly [string, string]> = [
   [IMPORT_LOCK, "An import into this server is running"],
 ];
 
+/**
+ * Makes this session the only one that changes databases as a whole, until it ends.
+ * @throws {Error} that says who does so at the moment.
+ */
+export async function holdAlone(client: pg.Client): Promise<void> {
+  for (const [key, words] of LOCKS) {
+    const { rows } = await client.query(`SELECT pg_try_advisory_lock(${key}) AS mine`);
+    if (!rows[0].mine) throw new Error(`${words}. Wait for the end, then try again.`);
+  }
+}
+
 /** Runs work on the server's own database, while nobody else makes, restores, migrates or imports. */
 async function alone<T>(place: SnapshotPlace, work: (client: pg.Client) => Promise<T>): Promise<T> {
   const { database } = place.address;
   return withConnection(
     maintenance(place.address),
     async (client) => {
-      for (const [key, words] of LOCKS) {
-        const { rows } = await client.query(`SELECT pg_try_advisory_lock(${key}) AS mine`);
-        if (!rows[0].mine) throw new Error(`${words}. Wait for the end, then try again.`);
-      }
+      await holdAlone(client);
       if (await leftShut(client, database)) {
         throw new Error("Migrations were killed half-way. Run pulumi up first: it puts the database back as it was.");
       }
@@ -187,12 +196,15 @@ async function undisturbed(
 }
 
 /** A copy that nobody gets into. It has its mark before it is there. */
-async function copySql(client: pg.Client, from: string, to: string, owned: string): Promise<string> {
+async function copySql(
+  client: pg.Client,
+  { from, to, owned, strategy }: { from: string; to: string; owned: string; strategy: string },
+): Promise<string> {
   const { rows } = await client.query("SELECT pg_get_userbyid(datdba) AS owner FROM pg_database WHERE datname = $1", [
     owned,
   ]);
   return (
-    `CREATE DATABASE ${ident(to)} TEMPLATE ${ident(from)} STRATEGY file_copy OWNER ${ident(rows[0].owner)} ` +
+    `CREATE DATABASE ${ident(to)} TEMPLATE ${ident(from)} STRATEGY ${strategy} OWNER ${ident(rows[0].owner)} ` +
     `ALLOW_CONNECTIONS false CONNECTION LIMIT ${NEWBORN_LIMIT}`
   );
 }
@@ -222,8 +234,10 @@ export async function saveSnapshot(place: SnapshotPlace, name: string, options: 
       throw new Error(`There are ${MOST} save points already. Delete one: npm run snapshot -- delete NAME`);
     await checkRoom(place, client, database, options.share ?? 1);
     const aside = asideOf(database);
-    const sql = await copySql(client, database, aside, database);
-    await undisturbed(client, address, options.force ?? false, () => client.query(sql));
+    await besideBackups(client, async (strategy) => {
+      const sql = await copySql(client, { from: database, to: aside, owned: database, strategy });
+      await undisturbed(client, address, options.force ?? false, () => client.query(sql));
+    });
     await client.query(`
       BEGIN;
       COMMENT ON DATABASE ${ident(aside)} IS ${literal(noteOf(database, new Date()))};
@@ -244,7 +258,8 @@ export async function restoreSnapshot(place: SnapshotPlace, name: string, force 
     await find(client, database, name);
     await checkRoom(place, client, databaseOf(name), 1);
     // The long part comes first: newcomers wait for the renames only.
-    await client.query(await copySql(client, databaseOf(name), asideOf(database), database));
+    const way = { from: databaseOf(name), to: asideOf(database), owned: database };
+    await besideBackups(client, async (strategy) => client.query(await copySql(client, { ...way, strategy })));
     await exchange(client, place.address, force);
   });
 }

@@ -222,6 +222,33 @@ test("what cannot be is said, with the remedy, and changes nothing", async () =>
   }
 });
 
+test("while a base backup is made, a save point is copied through the log: files alone would be a mixture after a recovery", async () => {
+  const strategy = (client: pg.Client) =>
+    client
+      .query("SELECT query FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'CREATE DATABASE %'")
+      .then(({ rows }) => /STRATEGY (\w+)/.exec(rows[0]?.query ?? "")?.[1]);
+  const seen = async () => {
+    const saving = saveSnapshot(place, "beside");
+    const found = await onServer(async (client) => {
+      for (const end = Date.now() + 20_000; Date.now() < end; await sleep(5)) {
+        const said = await strategy(client);
+        if (said) return said;
+      }
+      return "none";
+    });
+    await saving;
+    await deleteSnapshot(place, "beside");
+    return found;
+  };
+  // What pgBackRest holds meanwhile.
+  await onServer(async (client) => {
+    await client.query("SELECT pg_advisory_lock(12340078987004321)");
+    expect(await seen()).toBe("wal_log");
+  });
+  expect(await seen()).toBe("file_copy");
+  expect(await value("SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory'")).toBe(0);
+});
+
 describe("a portable copy", () => {
   const folder = () => resolve(stack.stateFolder, "portable");
   const identityFile = () => resolve(stack.stateFolder, "settings/sectorwars/age-identity.txt");
@@ -241,12 +268,16 @@ describe("a portable copy", () => {
 
   test("is whole, encrypted and its owner's alone; what a killed run left goes", async () => {
     await mkdir(join(folder(), `${stack.name}-20260101T000000Z.partial`), { recursive: true });
+    // Also what no setting knows of.
+    await onServer((client) => client.query('CREATE DATABASE "by=hand"'));
     const made = JSON.parse(await succeed("backup", "--portable", "--folder", folder(), "--json"));
-    expect(made).toMatchObject({ databases: [database], verified: "decrypted" });
+    expect(made).toMatchObject({ databases: ["by=hand", database], verified: "decrypted" });
     path = made.path;
     expect(await readdir(folder())).toEqual([made.name]);
     const files = (await readdir(path)).sort();
-    expect(files).toEqual(["README.txt", "checksums.txt", "globals.sql.age", "restore.sh", `${database}.dump.age`]);
+    const dumps = ["by=hand.dump.age", `${database}.dump.age`];
+    expect(files.filter((file) => file.endsWith(".dump.age"))).toEqual(dumps);
+    expect(files).toEqual(["README.txt", ...dumps, "checksums.txt", "globals.sql.age", "restore.sh"].sort());
     for (const file of files) {
       expect((await stat(join(path, file))).mode & 0o077, file).toBe(0);
       const text = await readFile(join(path, file), "latin1");
@@ -254,7 +285,9 @@ describe("a portable copy", () => {
       for (const clear of ["SCRAM-SHA-256", "sectorwars_owner", "players", "PGDMP"]) expect(text).not.toContain(clear);
     }
     expect((await stat(path)).mode & 0o077).toBe(0);
-    expect(await succeed("backup", "--check", path)).toContain(`is whole: the roles, and ${database}, decrypted`);
+    expect(await succeed("backup", "--check", path)).toContain(
+      `is whole: the roles, and by=hand, ${database}, decrypted`,
+    );
   });
 
   test("is restored on another machine by the script that lies in it: all of it, or one database under a new name", async () => {
