@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { baseImage, type KnownImages, newerImage, pythonImage, readImages } from "../lib/images.ts";
+import { isExactMoment } from "./backups/exact-moment.ts";
 import { planOf } from "./backups/plan.ts";
 import { type PoolBudget, type Pools, poolBudget } from "./handover/pool-budget.ts";
 import { defaultIdentityFile } from "./import/identity-file.ts";
@@ -390,9 +391,9 @@ export function resolveSettings(raw: RawSettings, { stack, neonUrlIsSet, images 
   check(whole(raw.backupKeepFulls, 1, 1000), "backupKeepFulls", "choose 1 to 1000");
   check(whole(raw.backupGiveUpAt, 1, 100), "backupGiveUpAt", "give per cent, 1 to 100");
   check(
-    raw.recoverTo === "latest" || !Number.isNaN(Date.parse(raw.recoverTo)),
+    raw.recoverTo === "latest" || isExactMoment(raw.recoverTo, new Date()),
     "recoverTo",
-    "choose latest, or give a time as 2026-11-22T10:00:00Z",
+    "choose latest, or a moment that is over, with its zone: 2026-11-22T10:00:00Z",
   );
   if (wrong.length > 0) throw new pulumi.RunError(`Settings of the stack "${stack}":\n  ${wrong.join("\n  ")}`);
 

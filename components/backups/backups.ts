@@ -6,6 +6,7 @@ import { type Archiving, configurationFile, type DatabaseServer } from "../serve
 import { namesFor } from "../server/naming.ts";
 import type { Settings } from "../settings.ts";
 import { configuration } from "./configuration.ts";
+import { readIso } from "./exact-moment.ts";
 import { BackupKey } from "./key.ts";
 import { readAccess } from "./s3.ts";
 
@@ -45,7 +46,7 @@ export function archivingFor(settings: Settings, opts?: pulumi.ComponentResource
  */
 export function recoverArguments(to: string): string[] {
   if (to === "latest") return ["latest", "--type=default"];
-  const at = new Date(to);
+  const at = readIso(to)?.at ?? new Date(Number.NaN);
   const target = at.toISOString().replace("T", " ").replace("Z", "+00");
   return [String(at.getTime() / 1000), "--type=time", `--target=${target}`, "--target-action=promote"];
 }

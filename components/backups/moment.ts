@@ -1,8 +1,7 @@
 /** Moments as people write them. One that can be understood in two ways is asked for again, never guessed. */
 import * as chrono from "chrono-node";
+import { readIso } from "./exact-moment.ts";
 
-/** As machines write it: with fractions, which the reader of people's words takes for milliseconds whatever their number. */
-const ISO = /^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)\s*(Z|UTC|[+-]\d\d(?::?\d\d)?)?$/i;
 /** Day and month in an order that differs between countries. */
 const NUMBERS = /^(\d{1,2})([/.-])(\d{1,2})\2\d{2,4}\b/;
 /** How a moment ends that says its zone by a number, or needs none. Names of zones are worth nothing: CST is three of them. */
@@ -21,16 +20,9 @@ export function parseMoment(text: string, now: Date): Date {
 }
 
 function isoTime(text: string): Date | undefined {
-  const [, day = "", hour, zone = ""] = ISO.exec(text) ?? [];
-  if (hour === undefined) return undefined;
-  const offset = /^(z|utc)$/i.test(zone)
-    ? "Z"
-    : zone.replace(/^([+-]\d\d):?(\d\d)?$/, (_all, h, m) => `${h}:${m ?? "00"}`);
-  const at = new Date(`${day}T${hour}${offset}`);
-  // Node takes the 30th of February for the 2nd of March.
-  const date = new Date(`${day}T00:00Z`);
-  if (Number.isNaN(at.getTime()) || !date.toISOString().startsWith(day)) throw new Error(`"${text}" is no time`);
-  return offset === "" ? onlyOne(text, at, `${day} ${hour.slice(0, 5)}`) : at;
+  const found = readIso(text);
+  if (found === undefined || found.hasZone) return found?.at;
+  return onlyOne(text, found.at, `${found.day} ${found.minute}`);
 }
 
 function wordsTime(text: string, now: Date): Date {

@@ -292,6 +292,7 @@ export class DatabaseServer extends pulumi.ComponentResource {
           password: password.result,
           passwordVersion: args.passwordVersion,
           dockerHost: args.dockerHost,
+          ...(archiving?.recover ? { recovers: true } : {}),
         },
         { ...own, dependsOn: container, deletedWith: volume },
       );
@@ -334,6 +335,8 @@ export interface ServerReadyInputs {
   password: string;
   passwordVersion: number;
   dockerHost: string | undefined;
+  /** Whether an empty volume is filled from backups, which takes as long as it takes. */
+  recovers?: boolean;
 }
 
 class ServerReady extends ResourceOnDisk {

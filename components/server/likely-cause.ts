@@ -18,6 +18,11 @@ const CAUSES: ReadonlyArray<readonly [RegExp, string]> = [
     "there is too little memory for the settings. Raise it: pulumi config set memory 4096",
   ],
   [
+    /data could not be restored from the repository|recovery ended before configured recovery target/i,
+    "the backups do not lead to what was asked for: is it the right repository, key (docs/recovery.md) and recoverTo? " +
+      "The lines below tell what pgBackRest and PostgreSQL found",
+  ],
+  [
     /unrecognized configuration parameter|invalid value for parameter|syntax error in file/i,
     "the configuration has an error. Look at images/database/config and the last change to it",
   ],

@@ -4,10 +4,11 @@
  */
 import type { dynamic } from "@pulumi/pulumi";
 import type pg from "pg";
-import { type ContainerState, containerLog, containerState, DockerError, docker } from "../../lib/docker.ts";
+import { type ContainerState, containerLog, containerState, docker } from "../../lib/docker.ts";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { type Address, connect, ident, isPassing, literal } from "../../lib/postgres.ts";
 import { pause } from "../../lib/scope.ts";
+import { humanBytes } from "../import/progress.ts";
 import { setAside } from "../roles/kept-roles.ts";
 import type { ServerReadyInputs } from "./database-server.ts";
 import { likelyCause } from "./likely-cause.ts";
@@ -15,6 +16,8 @@ import { likelyCause } from "./likely-cause.ts";
 const PATIENCE_MS = 180_000;
 /** A container that restarts this often will not come up by waiting. */
 const RESTARTS_TOO_MANY = 2;
+/** Milliseconds between two lines that tell how far a recovery is. */
+const RECOVERY_PACE_MS = 15_000;
 const LOG_LINES = 30;
 const INVALID_PASSWORD = "28P01";
 
@@ -50,27 +53,46 @@ async function throughSocket({ container, dockerHost: host }: ServerReadyInputs,
   );
 }
 
-/**
- * The password as the server keeps it: with this, the clear text reaches neither the server's log nor its statistics.
- * @returns whether it could be set; a server that is still recovering takes nothing yet.
- */
-async function setPassword(inputs: ServerReadyInputs): Promise<boolean> {
-  try {
-    await throughSocket(
-      inputs,
-      `SET log_min_error_statement = panic; SET log_min_duration_statement = -1;
-       ALTER ROLE postgres PASSWORD ${literal(inputs.password)};`,
-    );
+/** The password as the server keeps it: with this, the clear text reaches neither the server's log nor its statistics. */
+const setPassword = (inputs: ServerReadyInputs): Promise<void> =>
+  throughSocket(
+    inputs,
+    `SET log_min_error_statement = panic; SET log_min_duration_statement = -1;
+     ALTER ROLE postgres PASSWORD ${literal(inputs.password)};`,
+  );
+
+/** Prints the bytes that are there of data which is being filled from backups, and nothing when it is whole. */
+const FILLED =
+  "cd /var/lib/postgresql/data && [ -e recovering ] && { [ ! -e pgdata/global/pg_control ] || [ -e pgdata/recovery.signal ]; } && " +
+  "du -sk pgdata | cut -f 1";
+
+/** Tells how far a recovery is. */
+class RecoveryWatch {
+  private readonly inputs: ServerReadyInputs;
+  private lastLine = Date.now();
+
+  constructor(inputs: ServerReadyInputs) {
+    this.inputs = inputs;
+  }
+
+  /** Whether the data is being filled, or its log replayed: then no time is too long. */
+  async isUnderWay(): Promise<boolean> {
+    const { container, dockerHost: host, recovers } = this.inputs;
+    if (!recovers) return false;
+    const filled = await docker(["exec", container, "sh", "-c", FILLED], { host }).catch(() => "");
+    if (filled.trim() === "") return false;
+    if (Date.now() - this.lastLine > RECOVERY_PACE_MS) {
+      this.lastLine = Date.now();
+      console.log(`recovery: ${humanBytes(Number(filled) * 1024)} are there`);
+    }
     return true;
-  } catch (error) {
-    if (error instanceof DockerError && error.stderr.includes("read-only transaction")) return false;
-    throw error;
   }
 }
 
 /** Waits for the first TCP connection that succeeds, mending on the way what a former life of the volume left. */
 async function firstConnection(inputs: ServerReadyInputs): Promise<pg.Client> {
-  const { host, port, database, password, container, dockerHost } = inputs;
+  const { host, port, password, container, dockerHost } = inputs;
+  const recovery = new RecoveryWatch(inputs);
   const address: Address = { host, port, database: "postgres", user: "postgres", password };
   let deadline = Date.now() + PATIENCE_MS;
   let lastLook = 0;
@@ -78,23 +100,14 @@ async function firstConnection(inputs: ServerReadyInputs): Promise<pg.Client> {
   for (;;) {
     try {
       const client = await connect(address, { attemptMs: 3000 });
-      // Filled from a backup it answers queries before it has caught up.
-      if (await isRecovering(client)) {
-        await client.end();
-        await pause(200);
-        deadline = Date.now() + PATIENCE_MS;
-        continue;
-      }
-      await makeDatabase(client, database);
+      await makeDatabase(client, inputs);
       return client;
     } catch (error) {
+      if (error instanceof UnknownDatabase) throw error;
       const { code } = error as { code?: string };
       if (code === INVALID_PASSWORD && !passwordSet) {
-        passwordSet = await setPassword(inputs);
-        if (!passwordSet) {
-          await pause(300);
-          deadline = Date.now() + PATIENCE_MS;
-        }
+        await setPassword(inputs);
+        passwordSet = true;
         continue;
       }
       if (!isPassing(error)) throw await notReady(inputs, (error as Error).message);
@@ -103,22 +116,35 @@ async function firstConnection(inputs: ServerReadyInputs): Promise<pg.Client> {
     if (Date.now() - lastLook > 1000) {
       lastLook = Date.now();
       if (hasFailed(await containerState(container, { host: dockerHost }))) throw await notReady(inputs, "it ended");
+      if (await recovery.isUnderWay()) deadline = Date.now() + PATIENCE_MS;
     }
     await pause(100);
   }
 }
 
-async function isRecovering(client: pg.Client): Promise<boolean> {
-  const { rows } = await client.query("SELECT pg_is_in_recovery() AS recovering");
-  return rows[0].recovering;
-}
+/** Backups that hold another database than the one that is wanted. */
+class UnknownDatabase extends Error {}
 
 /** Killed between initdb and the making of the database, a cluster has none; nobody would make it later. */
-async function makeDatabase(client: pg.Client, database: string): Promise<void> {
+async function makeDatabase(client: pg.Client, { database, recovers }: ServerReadyInputs): Promise<void> {
   const { rowCount } = await client.query("SELECT FROM pg_database WHERE datname = $1", [database]);
+  if (rowCount === 0 && recovers) await refuseOthers(client, database);
   if (rowCount === 0) await client.query(`CREATE DATABASE ${ident(database)} TEMPLATE template0`);
   // An import that died in the moment of its swap has left the door shut.
   else await client.query(`ALTER DATABASE ${ident(database)} CONNECTION LIMIT -1`);
+}
+
+/** An empty database beside the one that was brought back would look like a loss. */
+async function refuseOthers(client: pg.Client, database: string): Promise<void> {
+  const { rows } = await client.query<{ datname: string }>(
+    "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate AND datname <> 'postgres' AND datconnlimit <> -2 ORDER BY 1",
+  );
+  if (rows.length === 0) return;
+  await client.end();
+  throw new UnknownDatabase(
+    `The backups hold no database ${database}, but ${rows.map(({ datname }) => datname).join(", ")}. Name the one that is meant: ` +
+      "pulumi config set database NAME, then pulumi up",
+  );
 }
 
 async function makeReady(inputs: ServerReadyInputs): Promise<{ version: string; fingerprint: string }> {

@@ -265,7 +265,17 @@ describe("a wrong value is named with what it may be", () => {
     [{ backupKeepDays: -1 }, "backupKeepDays is -1: choose 0 to 3650"],
     [{ backupKeepFulls: 0 }, "backupKeepFulls is 0: choose 1 to 1000"],
     [{ backupGiveUpAt: 101 }, "backupGiveUpAt is 101: give per cent, 1 to 100"],
-    [{ recoverTo: "yesterday" }, 'recoverTo is "yesterday": choose latest, or give a time as 2026-11-22T10:00:00Z'],
+    ...[
+      "yesterday",
+      "10/11/2026 10:00",
+      "1",
+      "2026-11-22T10:00:00",
+      "2026-02-30T10:00:00Z",
+      "2999-01-01T10:00:00Z",
+    ].map((recoverTo): [object, string] => [
+      { recoverTo },
+      `recoverTo is "${recoverTo}": choose latest, or a moment that is over, with its zone: 2026-11-22T10:00:00Z`,
+    ]),
     [{ database: "Sector" }, `database is "Sector": ${NAME_RULE}`],
     [{ database: "" }, `database is "": ${NAME_RULE}`],
     [{ database: "1st" }, `database is "1st": ${NAME_RULE}`],
