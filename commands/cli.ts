@@ -31,6 +31,30 @@ const COMMON = `
       --stack NAME  the stack; the one that Pulumi has selected, if left out
       --help        this text`;
 
+/** Tells what a long command is at, each line with the seconds since it began, beside its result (standard error). */
+export function steps(): (line: string) => void {
+  const begun = Date.now();
+  return (line) => console.error(`  ${String(Math.round((Date.now() - begun) / 1000)).padStart(4)} s  ${line}`);
+}
+
+/** For work that goes on without the command: whoever ends it with Ctrl-C is told. */
+export function tellWhoLeaves(words: string): void {
+  process.once("SIGINT", () => {
+    console.error(`\n${words}`);
+    process.exit(130);
+  });
+}
+
+/**
+ * Refuses options of which at most one makes sense.
+ * @throws {Error} that names two of them.
+ */
+export function oneOf(values: Values, names: readonly string[]): string | undefined {
+  const [first, second] = names.filter((name) => values[name] !== undefined && values[name] !== false);
+  if (second) throw new Error(`--${first} and --${second} do not go together. See --help`);
+  return first;
+}
+
 /** Runs a command and ends the process. An error is one line with its remedy, not a stack trace. */
 export async function main({ help, options = {}, takesWords = false, errorCode = 1, run }: Command): Promise<never> {
   try {

@@ -1,6 +1,7 @@
 /** `npm run drill`: proves the newest backup by restoring it. */
 import { runNow } from "../components/backups/console.ts";
-import { main } from "./cli.ts";
+import { namesFor } from "../components/server/naming.ts";
+import { main, steps, tellWhoLeaves } from "./cli.ts";
 
 await main({
   help: `
@@ -12,8 +13,8 @@ of it, and compares every table with what the database held when the backup was 
       --json        the result, for machines`,
   options: { json: { type: "boolean" } },
   async run({ stack, values }) {
-    if (!values.json) console.log("The newest backup is being restored and compared ...");
-    const run = await runNow(stack, "drill");
+    tellWhoLeaves(`The drill goes on in ${namesFor(stack).backups}; npm run status tells how it ends.`);
+    const run = await runNow(stack, "drill", steps());
     if (values.json) console.log(JSON.stringify(run, null, 2));
     else if (run.result === "ok") {
       const as =

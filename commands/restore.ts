@@ -1,17 +1,18 @@
 /** `npm run restore`: the database as it was at some moment, and back again. */
+import { once } from "node:events";
 import { createInterface } from "node:readline/promises";
 import { readReport, takesBackups } from "../components/backups/console.ts";
+import { type Kept, keptAmong, keptAs, stampOf } from "../components/backups/kept.ts";
 import { time } from "../components/backups/report.ts";
 import {
   checkRoom,
   exchange,
+  forget,
   goOn,
-  KEPT_DAYS,
   keptFolders,
-  momentOf,
+  refuseBusy,
   restoreAside,
   settle,
-  stampOf,
   tidy,
 } from "../components/backups/restore.ts";
 import {
@@ -22,8 +23,11 @@ import {
   type Way,
   wayTo,
 } from "../components/backups/target.ts";
+import { untilCancelled } from "../lib/cancellation.ts";
+import { currentScope, outsideScopes } from "../lib/scope.ts";
 import { readStack, type StackOutputs } from "../lib/stack.ts";
-import { main } from "./cli.ts";
+import { main, oneOf, steps } from "./cli.ts";
+import { warnOfRevision } from "./revision.ts";
 
 /** A moment in this machine's time zone and in UTC: whoever wrote a time sees how it was understood. */
 function inBothZones(seconds: number): string {
@@ -42,32 +46,34 @@ const inWords = (target: Target, way: Way) =>
 async function confirm(question: string): Promise<boolean> {
   if (!process.stdin.isTTY || !process.stdout.isTTY) return true;
   const terminal = createInterface({ input: process.stdin, output: process.stdout });
-  const answer = await terminal.question(`${question} [y/N] `);
+  // Ctrl-C closes it, and leaves the question without an answer.
+  const closed = once(terminal, "close").then(() => "");
+  const answer = await Promise.race([terminal.question(`${question} [y/N] `).catch(() => ""), closed]);
   terminal.close();
   return /^y(es)?$/i.test(answer.trim());
 }
 
-const undoCommand = (stack: string, stamp: string) => `npm run restore -- --undo ${stamp} --stack ${stack}`;
+/** How somebody wants to be told. */
+interface Telling {
+  /** Words on the way; beside the result where that is for machines. */
+  say: (line: string) => void;
+  json: boolean;
+}
 
-function sayKept(stack: string, stamp: string) {
-  const until = new Date((momentOf(stamp)?.getTime() ?? Date.now()) + KEPT_DAYS * 86_400_000);
-  console.log(
-    `The data as it was before is kept in the volume until ${until.toISOString().slice(0, 10)} at least, as pgdata.before-${stamp}.`,
-  );
-  console.log(`Back to it:  ${undoCommand(stack, stamp)}`);
+function sayKept({ folder, until, undo: command }: Kept, { say }: Telling) {
+  say(`The data as it was before is kept in the volume until ${until} at least, as ${folder}.`);
+  say(`Back to it:  ${command}`);
 }
 
 /** Where the server or the archive is out of order, what reached the repository before can still be had back. */
-async function settleFor(target: Target, outputs: StackOutputs): Promise<bigint> {
+async function settleFor(target: Target, outputs: StackOutputs, { say }: Telling): Promise<bigint> {
   const { archivedUntil } = await readReport(outputs.stack);
   const written = await settle(outputs).catch((error: Error) => {
     if (target.kind !== "time" || target.at > archivedUntil) throw error;
     return undefined;
   });
   if (written === undefined) {
-    console.log(
-      `Note:  what was written after ${time(archivedUntil)} may not be in the repository; the kept data has it.`,
-    );
+    say(`Note:  what was written after ${time(archivedUntil)} may not be in the repository; the kept data has it.`);
   }
   return written ?? 0n;
 }
@@ -75,90 +81,162 @@ async function settleFor(target: Target, outputs: StackOutputs): Promise<bigint>
 async function restore(
   outputs: StackOutputs,
   text: string,
-  values: { dryRun: boolean; yes: boolean },
+  values: { dryRun: boolean; yes: boolean; unsound: boolean },
+  telling: Telling,
 ): Promise<number> {
   const { stack } = outputs;
+  const { say, json } = telling;
   const target = parseTarget(text, new Date());
   refuseForeign(await readReport(stack));
-  const written = values.dryRun || target.kind === "backup" ? 0n : await settleFor(target, outputs);
+  if (!values.dryRun) await refuseBusy(outputs);
+  const written = values.dryRun || target.kind === "backup" ? 0n : await settleFor(target, outputs, telling);
   const way = wayTo(target, await readReport(stack));
-  console.log(`To:    ${inWords(target, way)}`);
-  console.log(
-    `From:  ${way.backup.label}, of ${time(way.backup.timestamp.stop)}${target.kind === "backup" ? "" : ", and the changes archived since"}`,
+  const { label } = way.backup;
+  const to = target.kind === "time" ? new Date(target.at * 1000).toISOString() : text;
+  say(`To:    ${inWords(target, way)}`);
+  say(
+    `From:  ${label}, of ${time(way.backup.timestamp.stop)}${target.kind === "backup" ? "" : ", and the changes archived since"}`,
   );
   if (values.dryRun) {
-    console.log("A dry run: nothing was changed.");
+    if (json) console.log(JSON.stringify({ to, backup: label, timeline: way.timeline, dryRun: true }, null, 2));
+    say("A dry run: nothing was changed.");
     return 0;
   }
-  const question = `The database of ${stack} is replaced by its state of then; connections end for some seconds. Go on?`;
-  if (!values.yes && !(await confirm(question))) return 1;
+  const question =
+    `All databases of ${stack}, with their save points, are replaced by their state of then; connections end for some seconds. ` +
+    "What is there now is kept. Go on?";
+  if (!values.yes && !(await confirm(question))) {
+    say("Nothing was changed.");
+    return 1;
+  }
   const now = new Date();
-  for (const folder of await tidy(outputs, now)) console.log(`Removed ${folder}, which is no longer needed.`);
+  for (const folder of await tidy(outputs, now)) say(`Removed ${folder}, which is no longer needed.`);
   checkRoom(way, await readReport(stack));
   const stamp = stampOf(now);
-  console.log("Restoring beside the running database, and checking it ...");
-  const restored = await restoreAside(outputs, way, stamp);
+  say("Restoring beside the running database, and checking it ...");
+  const restored = await restoreAside(outputs, way, stamp, { unsound: values.unsound, say: steps() });
   if (target.kind === "latest" && restored.reached < written) {
     await tidy(outputs, now);
     throw new Error("Nothing was changed: the archive ends before the last change. Its newest files are missing.");
   }
-  console.log(
-    `${restored.tables} tables, ${restored.rows.toLocaleString("en")} rows; every table and index is sound. Exchanging ...`,
-  );
-  await exchange(outputs, restored.folder, `pgdata.before-${stamp}`).catch((error: Error) => {
-    throw new Error(
-      `${error.message}\nIf the restored data is in place, the former is kept: ${undoCommand(stack, stamp)}`,
-    );
+  const { tables, rows, folder, last, unsound } = restored;
+  // How far it really came: a clock that ran ahead ends a recovery before its time.
+  if (last) say(`The last change in it is of ${last}.`);
+  const sound =
+    unsound.length === 0
+      ? "every table and index is sound"
+      : `UNSOUND: ${unsound.join("; ")}. REINDEX mends what indexes lack`;
+  say(`${tables} tables, ${rows.toLocaleString("en")} rows; ${sound}.`);
+  await mayExchange(outputs).catch(async (error: Error) => {
+    await outsideScopes(() => forget(outputs, folder));
+    throw new Error(`Nothing was changed. ${error.message}`);
   });
-  console.log("Done.");
-  // Whatever becomes of the backups, the way back is known first.
-  sayKept(stack, stamp);
-  await goOn(stack);
-  console.log("A full backup of it follows by itself.");
+  await exchangeAndTell(outputs, folder, stamp, "Done.", telling);
+  if (json)
+    console.log(
+      JSON.stringify({ to, backup: label, tables, rows, last, unsound, kept: keptAs(stack, stamp) }, null, 2),
+    );
   return 0;
 }
 
-async function undo(outputs: StackOutputs, stamp: string): Promise<number> {
-  const folder = `pgdata.before-${stamp}`;
-  if (momentOf(stamp) === undefined || !(await keptFolders(outputs)).includes(folder)) {
-    const kept = (await keptFolders(outputs)).filter((name) => name.startsWith("pgdata.before-"));
-    throw new Error(
-      `There is no data kept of ${stamp}. ${kept.length > 0 ? `There is: ${kept.map((name) => name.slice(14)).join(", ")}` : "None is kept at all."}`,
-    );
-  }
+/** @throws {Error} where it was stopped, or somebody would be cut off. */
+async function mayExchange(outputs: StackOutputs): Promise<void> {
+  await refuseBusy(outputs);
+  currentScope()?.check();
+}
+
+/** From here on it is not stopped any more: whoever tries is told of the way back all the same. */
+function exchangeAndTell(
+  outputs: StackOutputs,
+  folder: string,
+  stamp: string,
+  done: string,
+  telling: Telling,
+): Promise<void> {
+  const { stack } = outputs;
+  telling.say("Exchanging ...");
+  return outsideScopes(async () => {
+    const kept = keptAs(stack, stamp);
+    await exchange(outputs, folder, kept.folder).catch((error: Error) => {
+      throw new Error(`${error.message}\nIf the other data is in place, the former is kept: ${kept.undo}`);
+    });
+    telling.say(done);
+    // Whatever becomes of the backups, the way back is known first.
+    sayKept(kept, telling);
+    await warnOfRevision(outputs, telling.say).catch((error: Error) => telling.say(error.message));
+    if (!(await takesBackups(stack))) return;
+    await goOn(stack);
+    telling.say("A full backup of it follows by itself.");
+  });
+}
+
+/** The folder of former data that a stamp names. */
+async function keptFolder(outputs: StackOutputs, stamp: string): Promise<string> {
+  const all = keptAmong(outputs.stack, await keptFolders(outputs));
+  const kept = all.find((one) => one.stamp === stamp);
+  if (kept) return kept.folder;
+  const names = all.map((one) => one.stamp).join(", ");
+  throw new Error(`There is no data kept of ${stamp}. ${names ? `There is: ${names}` : "None is kept at all."}`);
+}
+
+async function undo(outputs: StackOutputs, stamp: string, telling: Telling): Promise<number> {
+  const { stack } = outputs;
+  const folder = await keptFolder(outputs, stamp);
   const now = stampOf(new Date());
-  await exchange(outputs, folder, `pgdata.before-${now}`);
-  console.log("The data is as it was before the restore.");
-  sayKept(outputs.stack, now);
-  if (await takesBackups(outputs.stack)) await goOn(outputs.stack);
+  await mayExchange(outputs);
+  await exchangeAndTell(outputs, folder, now, "The data is as it was before the restore.", telling);
+  if (telling.json) console.log(JSON.stringify({ undone: stamp, kept: keptAs(stack, now) }, null, 2));
+  return 0;
+}
+
+async function forgetKept(outputs: StackOutputs, stamp: string, { say, json }: Telling): Promise<number> {
+  const folder = await keptFolder(outputs, stamp);
+  await forget(outputs, folder);
+  if (json) console.log(JSON.stringify({ forgotten: folder }, null, 2));
+  say(`Removed ${folder}.`);
   return 0;
 }
 
 await main({
   help: `
-usage: npm run restore -- --to TIME|latest|LABEL [--dry-run] [--yes] [--stack NAME]
-       npm run restore -- --undo STAMP [--stack NAME]
+usage: npm run restore -- --to TIME|latest|LABEL [--dry-run] [--yes] [--json] [--stack NAME]
+       npm run restore -- --undo STAMP | --forget STAMP [--json] [--stack NAME]
 
-Brings the database back to what it was at a moment: restored beside the running one, checked (every table, every index),
-then exchanged. The former data is kept, with the command that brings it back.
+Brings the server, with all its databases, back to what it was at a moment: restored beside the running one, checked (every table,
+every index), then exchanged. The former data is kept, with the command that brings it back. Ctrl-C before the exchange changes nothing.
 
       --to WHEN     a time ("2026-11-22 10:00", "2026-11-22 10:00 UTC", "10 minutes ago", "yesterday 18:00"), latest, or a
                     backup's label (npm run backup -- --list)
       --dry-run     tells how the time is understood and what would be used, and changes nothing
       --undo STAMP  back to the data that a restore has kept
-      --yes         asks nothing`,
+      --forget STAMP
+                    removes data that a restore has kept (npm run status lists it), before its week is over
+      --unsound     exchanges also where the check finds damage, which may be older than the moment that is wanted
+      --yes         asks nothing
+      --json        the result, for machines; everything else goes to standard error`,
   options: {
     to: { type: "string" },
     undo: { type: "string" },
+    forget: { type: "string" },
+    json: { type: "boolean" },
     "dry-run": { type: "boolean" },
     yes: { type: "boolean" },
+    unsound: { type: "boolean" },
   },
   async run({ stack, values }) {
+    const json = values.json === true;
+    const telling = { say: json ? console.error : console.log, json };
+    const wish = oneOf(values, ["to", "undo", "forget"]);
     const outputs = await readStack(stack);
-    if (typeof values.undo === "string") return undo(outputs, values.undo);
-    if (typeof values.to !== "string") {
-      throw new Error(`Say what to go back to, with --to. ${rangeInWords(await readReport(stack))}`);
-    }
-    return restore(outputs, values.to, { dryRun: values["dry-run"] === true, yes: values.yes === true });
+    const given = wish === undefined ? "" : String(values[wish]);
+    if (wish === "undo") return untilCancelled(() => undo(outputs, given, telling));
+    if (wish === "forget") return forgetKept(outputs, given, telling);
+    if (wish !== "to") throw new Error(`Say what to go back to, with --to. ${rangeInWords(await readReport(stack))}`);
+    const how = {
+      dryRun: values["dry-run"] === true,
+      yes: values.yes === true,
+      unsound: values.unsound === true,
+    };
+    return untilCancelled(() => restore(outputs, given, how, telling));
   },
 });

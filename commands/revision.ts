@@ -3,11 +3,14 @@ import { readRevisions } from "../components/migrations/run-migrations.ts";
 import { addressOf, type StackOutputs } from "../lib/stack.ts";
 
 /** Says so where the schema stands at another revision than the stack has brought it to. */
-export async function warnOfRevision({ urls, revision, stack }: StackOutputs): Promise<void> {
+export async function warnOfRevision(
+  { urls, revision, stack }: StackOutputs,
+  say: (line: string) => void = console.log,
+): Promise<void> {
   if (!revision) return;
   const found = (await readRevisions(addressOf(urls.superuser ?? ""))).join(", ");
   if (found === revision) return;
-  console.log(
+  say(
     `Its schema is at revision ${found || "none"}, the stack's was at ${revision}. To migrate it again: ` +
       `pulumi refresh --yes --stack ${stack}, then pulumi up --stack ${stack}`,
   );

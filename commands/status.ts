@@ -1,5 +1,6 @@
 /** `npm run status`: how the database is. */
 import { readReport, takesBackups } from "../components/backups/console.ts";
+import { type Kept, keptAmong } from "../components/backups/kept.ts";
 import { keyFile, readKeyFile } from "../components/backups/key-file.ts";
 import { type BackupFigures, figuresIn, summaryOf, troublesOf } from "../components/backups/report.ts";
 import { humanBytes } from "../components/import/progress.ts";
@@ -40,6 +41,8 @@ interface BackupStatus {
   troubles: string[];
   /** Whether somebody said that a copy of the key is elsewhere. */
   keyIsSafe: boolean;
+  /** What restores have put aside. */
+  kept?: Kept[];
   /** For monitoring; not there while the backups' container does not answer. */
   figures?: BackupFigures;
 }
@@ -50,7 +53,13 @@ async function askBackups({ stack, backups }: StackOutputs): Promise<BackupStatu
   const keyIsSafe = (await readKeyFile(keyFile(stack)).catch(() => undefined))?.confirmedAt !== undefined;
   try {
     const report = await readReport(stack);
-    return { summary: summaryOf(report), troubles: troublesOf(report), keyIsSafe, figures: figuresIn(report) };
+    return {
+      summary: summaryOf(report),
+      troubles: troublesOf(report),
+      keyIsSafe,
+      kept: keptAmong(stack, report.kept),
+      figures: figuresIn(report),
+    };
   } catch (error) {
     return { summary: "not known", troubles: [(error as Error).message], keyIsSafe };
   }
@@ -158,6 +167,10 @@ export function describe(status: Status): string {
     ["roles", roles.length > 0 ? roles.join(", ") : undefined],
     ["backups", status.backups?.summary ?? (status.version && NO_BACKUPS)],
     ...(status.backups?.troubles ?? []).map((trouble): [string, string] => ["TROUBLE", trouble]),
+    ...(status.backups?.kept ?? []).map(({ folder, until, undo }): [string, string] => [
+      "kept",
+      `${folder}, what was there before a restore; until ${until} at least. Back to it: ${undo}`,
+    ]),
     [
       "key",
       status.backups && !status.backups.keyIsSafe

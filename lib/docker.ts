@@ -1,7 +1,8 @@
 /** The Docker command line, for what is done beside Pulumi's resources: short-lived containers, logs, health. */
 import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
-import { currentScope, pause } from "./scope.ts";
+import { currentScope, isOutsideScopes, pause } from "./scope.ts";
 
 /** A docker command that failed: its arguments (never its input, which may hold a password) and what it said. */
 export class DockerError extends Error {
@@ -24,6 +25,8 @@ export interface DockerOptions {
   timeoutMs?: number;
   /** Keeps standard input open behind the text until the command ends, so that a container sees when this process is gone. */
   holdInput?: boolean;
+  /** Told each line of standard error as it comes: what a long command is at. */
+  onLine?: (line: string) => void;
 }
 
 /**
@@ -36,7 +39,7 @@ export async function docker(args: readonly string[], options: DockerOptions = {
   scope?.check();
   const { promise, resolve, reject } = Promise.withResolvers<string>();
   const env = options.host ? { ...process.env, DOCKER_HOST: options.host } : process.env;
-  const child = spawn("docker", args, { env, stdio: ["pipe", "pipe", "pipe"] });
+  const child = spawn("docker", args, { env, stdio: ["pipe", "pipe", "pipe"], detached: isOutsideScopes() });
   const forget = scope?.add(() => child.kill("SIGKILL"));
   const timer = options.timeoutMs
     ? setTimeout(() => {
@@ -48,6 +51,7 @@ export async function docker(args: readonly string[], options: DockerOptions = {
   const stderr: Buffer[] = [];
   child.stdout.on("data", (chunk: Buffer) => stdout.push(chunk));
   child.stderr.on("data", (chunk: Buffer) => stderr.push(chunk));
+  if (options.onLine) createInterface({ input: child.stderr }).on("line", options.onLine);
   child.on("error", (cause) => {
     reject(new DockerError(args, `the docker command cannot be run (${cause.message}); install Docker's command line`));
   });
@@ -151,7 +155,7 @@ const LOOK_MS = 100;
 const REMOVED_WITHIN_MS = 30_000;
 
 /** Removes a container, or waits until it is gone where that has begun already: Docker itself removes one of `--rm` that ends. */
-async function removeContainer(id: string, options: DockerOptions): Promise<void> {
+export async function removeContainer(id: string, options: DockerOptions = {}): Promise<void> {
   for (const begun = Date.now(); ; ) {
     try {
       return void (await docker(["rm", "-f", "-v", id], options));

@@ -4,13 +4,19 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import type { Address } from "./postgres.ts";
 
-const ambient = new AsyncLocalStorage<Scope | undefined>();
+const ambient = new AsyncLocalStorage<Scope | "outside">();
 
 /** The scope that the calling code runs in, however deep; undefined outside of any. */
-export const currentScope = (): Scope | undefined => ambient.getStore();
+export function currentScope(): Scope | undefined {
+  const found = ambient.getStore();
+  return found === "outside" ? undefined : found;
+}
 
 /** Runs work, and all that it calls, in no scope: what tidies up must not end with what it tidies up. */
-export const outsideScopes = <T>(work: () => Promise<T>): Promise<T> => ambient.run(undefined, work);
+export const outsideScopes = <T>(work: () => Promise<T>): Promise<T> => ambient.run("outside", work);
+
+/** Whether the calling code was put outside of scopes: a Ctrl-C, which a terminal sends to children as well, must not end these. */
+export const isOutsideScopes = (): boolean => ambient.getStore() === "outside";
 
 /**
  * What was opened inside, and how each of it is ended at once. Passing a signal to every function in between would do the

@@ -45,12 +45,16 @@ async function pulumi(args: string[]): Promise<string> {
   }
 }
 
-/** The stack that Pulumi has selected, or `dev`. */
+/**
+ * The stack that Pulumi has selected, or `dev` where none is.
+ * @throws {StackError} when that cannot be told: whoever means another stack must not be given this one.
+ */
 export async function selectedStack(): Promise<string> {
   try {
     return (await pulumi(["stack", "--show-name"])).trim();
-  } catch {
-    return "dev";
+  } catch (error) {
+    if (/no stack selected/.test((error as Error).message)) return "dev";
+    throw error;
   }
 }
 

@@ -33,6 +33,9 @@ export async function inBackups(stack: string, ...args: string[]): Promise<strin
 /** What the container knows. */
 export const readReport = async (stack: string): Promise<BackupReport> => parseReport(await inBackups(stack, "report"));
 
+/** What went wrong, among lines that tell what was being done. */
+const errorLine = (stderr: string) => stderr.split("\n").find((line) => line.startsWith("error: "));
+
 /** A line of the container's log about a run. */
 export interface RunLine extends Omit<Run, "finished"> {
   run: string;
@@ -41,16 +44,22 @@ export interface RunLine extends Omit<Run, "finished"> {
 
 /**
  * Makes a backup or a drill now, and waits for its end.
+ * @param say told what the run is at.
  * @throws {Error} when another run is under way.
  */
-export async function runNow(stack: string, kind: "full" | "diff" | "drill"): Promise<RunLine> {
+export async function runNow(
+  stack: string,
+  kind: "full" | "diff" | "drill",
+  say?: (line: string) => void,
+): Promise<RunLine> {
   const container = namesFor(stack).backups;
   if (!(await takesBackups(stack))) await inBackups(stack);
   let said: string;
   try {
-    said = await docker(["exec", container, "sh", "-c", `sectorwars-backup run ${kind} || [ $? = 1 ]`]);
+    const line = `sectorwars-backup run ${kind} || [ $? = 1 ]`;
+    said = await docker(["exec", container, "sh", "-c", line], say ? { onLine: say } : {});
   } catch (error) {
-    const text = error instanceof DockerError ? error.stderr.trim() : String(error);
+    const text = error instanceof DockerError ? (errorLine(error.stderr) ?? error.stderr.trim()) : String(error);
     if (text.includes(BUSY)) {
       throw new Error(`${text.replace(/^error: /, "")}; wait for it, or look at it: docker logs ${container}`);
     }

@@ -56,6 +56,8 @@ export interface BackupReport {
     lastFailed: string | null;
     lastFailedAt: number | null;
     timeline: number;
+    /** Size of all databases. */
+    databaseBytes: number;
   } | null;
   /** Of the data, also while its server is down; empty where there is none. */
   systemIdentifier: string;
@@ -67,6 +69,8 @@ export interface BackupReport {
   giveUpAt: number;
   /** WAL files that wait for being archived. */
   waiting: number;
+  /** Seconds since 1970 at which the first of them was ready to be archived; 0 where none waits. */
+  waitingSince: number;
   walBytes: number;
   dataSize: number;
   dataFree: number;
@@ -81,7 +85,8 @@ export interface BackupReport {
   gaps: string[];
   /**
    * The first WAL file that was given up since the last full backup: `time file`, or empty. Where the server ran without
-   * archiving, `off-` and the time of its start stand in the file's place.
+   * archiving, `off-` and the time of its start stand in the file's place; where WAL stayed behind in data that was put aside,
+   * `exchanged-` and the time of that.
    */
   openGap: string;
   /** `since timeline parent fork-position`, oldest first. */
@@ -124,7 +129,8 @@ export function rangeOf(report: BackupReport): Range | undefined {
     // What lies before the oldest backup is out of reach anyway.
     .filter(({ until }) => until > oldest.timestamp.stop);
   const cut = Number(report.openGap.split(" ")[0] || Number.POSITIVE_INFINITY);
-  const archived = report.archiver === null || isFailing(report) ? report.archivedUntil : report.now;
+  const isBehind = report.archiver === null || isFailing(report) || isLagging(report);
+  const archived = isBehind ? report.archivedUntil : report.now;
   return { from: oldest.timestamp.stop, to: Math.min(archived, cut), gaps };
 }
 
@@ -132,34 +138,16 @@ export function rangeOf(report: BackupReport): Range | undefined {
 export const isFailing = ({ archiver }: BackupReport): boolean =>
   (archiver?.lastFailedAt ?? 0) > (archiver?.lastArchivedAt ?? 0) && archiver?.lastFailedAt != null;
 
+/** Whether WAL waits for so long that an archiver which fails at nothing must be too slow, or hang. */
+const isLagging = ({ waitingSince, now }: BackupReport): boolean => waitingSince > 0 && now - waitingSince > MAY_LAG;
+
 /** Everything that is wrong, most dangerous first, each with what is at risk or what to do. Empty when all is well. */
 export function troublesOf(report: BackupReport): string[] {
   const troubles: string[] = [];
-  const { info } = report;
   const gap = gapInWords(report);
   if (gap) troubles.push(gap);
-  if (report.begun && !report.repositoryThere) {
-    troubles.push(
-      `the repository is empty, missing or cannot be read${report.infoSaid ? ` (${report.infoSaid.trim()})` : ""}: bring it back, ` +
-        `or begin anew with npm run backup -- --begin-anew`,
-    );
-  } else if (info === null || report.infoSaid) {
-    troubles.push(`the repository cannot be read: ${report.infoSaid.trim() || "no answer"}`);
-  } else {
-    const status = info[0]?.status;
-    // 2 is a repository without a backup yet.
-    if (status && status.code !== 0 && status.code !== 2) {
-      troubles.push(`the repository cannot be used: ${status.message.slice(0, 200)}`);
-    }
-    if (report.full.ok && backupsIn(report).length === 0) {
-      troubles.push(
-        "the repository holds none of the backups that were made: nothing can be restored. Bring them back",
-      );
-    }
-    const foreign = foreignOwner(report);
-    if (foreign) troubles.push(`${foreign}: nothing is archived`);
-  }
-  if (isFailing(report)) troubles.push(waitingInWords(report));
+  troubles.push(...repositoryTroubles(report));
+  if (isFailing(report) || isLagging(report)) troubles.push(waitingInWords(report));
   for (const kind of ["full", "diff", "drill"] as const) {
     const { failed, late } = report[kind];
     if (failed) troubles.push(`the last ${NAMES[kind]} failed at ${time(failed.finished)}: ${failed.error}`);
@@ -168,13 +156,47 @@ export function troublesOf(report: BackupReport): string[] {
   return troubles;
 }
 
+/** What is wrong with the repository: why it cannot be read, or whose it is. Empty when all is well, and before the first backup. */
+export function repositoryTroubles(report: BackupReport): string[] {
+  const { info, infoSaid } = report;
+  const said = infoSaid.trim();
+  if (report.begun && !report.repositoryThere) {
+    return [
+      `the repository is empty, missing or cannot be read${said ? ` (${said})` : ""}: bring it back, ` +
+        `or begin anew with npm run backup -- --begin-anew`,
+    ];
+  }
+  if (info === null || said) return [`the repository cannot be read: ${said || "no answer"}`];
+  const troubles: string[] = [];
+  const status = info[0]?.status;
+  // 2 is a repository without a backup yet.
+  if (status && status.code !== 0 && status.code !== 2) {
+    troubles.push(`the repository cannot be used: ${status.message.slice(0, 200)}`);
+  }
+  if (report.full.ok && backupsIn(report).length === 0) {
+    troubles.push("the repository holds none of the backups that were made: nothing can be restored. Bring them back");
+  }
+  const foreign = foreignOwner(report);
+  if (foreign) troubles.push(`${foreign}: nothing is archived`);
+  return troubles;
+}
+
+/** Why nothing at all can be restored; undefined where something can. */
+export function nothingToRestore(report: BackupReport): string | undefined {
+  if (rangeOf(report) !== undefined) return undefined;
+  const [trouble] = repositoryTroubles(report);
+  return trouble ? `Nothing can be restored: ${trouble}.` : "There is no backup yet, so nothing can be restored.";
+}
+
 /** Set while what is written now cannot be had back: behind WAL that never reached the repository, until the next full backup. */
 export function gapInWords({ openGap }: BackupReport): string | undefined {
   if (openGap === "") return undefined;
   const [since, file = ""] = openGap.split(" ");
   const why = file.startsWith("off-")
     ? "the server ran with backups switched off"
-    : `WAL was given up (from ${file} on)`;
+    : file.startsWith("exchanged-")
+      ? "WAL stayed behind in the data that a restore put aside"
+      : `WAL was given up (from ${file} on)`;
   return (
     `${why}: nothing later than ${time(Number(since))} can be restored until a new full backup is made, which happens by itself ` +
     `once the repository is back`
@@ -204,6 +226,9 @@ function waitingInWords(report: BackupReport): string {
     `wait there (${humanBytes(walBytes)}). ${limit}${said}`
   );
 }
+
+/** Seconds that a WAL file may wait before that is a trouble; PostgreSQL's archiver rests for a minute after three failures. */
+const MAY_LAG = 300;
 
 /** Seconds after which a run that has not ended is a trouble; a large database's takes hours. */
 const MAY_BE_LATE = 6 * 3600;

@@ -1,12 +1,16 @@
 /** Restoring into a running stack: beside the data, checked, then exchanged by two renames in the same volume. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
-import { containerState, DockerError, docker } from "../../lib/docker.ts";
+import { containerState, DockerError, docker, removeContainer } from "../../lib/docker.ts";
 import { connect, literal } from "../../lib/postgres.ts";
+import { currentScope, outsideScopes } from "../../lib/scope.ts";
 import { addressOf, type StackOutputs } from "../../lib/stack.ts";
 import { humanBytes } from "../import/progress.ts";
+import { maintenance } from "../import/swap.ts";
 import { namesFor } from "../server/naming.ts";
+import { holdAlone } from "../snapshots/snapshots.ts";
 import { inBackups } from "./console.ts";
+import { keptAmong, overdue } from "./kept.ts";
 import type { BackupReport } from "./report.ts";
 import { position, type Way } from "./target.ts";
 
@@ -15,8 +19,6 @@ const DATA = "/var/lib/postgresql/data";
 const NOTE = `${DATA}/exchange`;
 /** Room that is left for the running server beside a restore, bytes: its log goes on growing meanwhile. */
 const ROOM_LEFT = 1024 ** 3;
-/** Days for which the former data is kept at least. */
-export const KEPT_DAYS = 7;
 /** Milliseconds to wait for the last WAL file to reach the repository. */
 const ARCHIVED_WITHIN_MS = 90_000;
 /** After so many attempts, a second apart, PostgreSQL's archiver rests for a minute (NUM_ARCHIVE_RETRIES in its pgarch.c). */
@@ -26,17 +28,6 @@ const ARCHIVER_SAID = `${DATA}/archiving-said`;
 const STOP_SECONDS = 120;
 const READY_WITHIN_MS = 180_000;
 
-/** A moment as a part of names: 20261123T101500Z. */
-export const stampOf = (now: Date): string => now.toISOString().replaceAll(/[-:]|\.\d+/g, "");
-
-/** The moment that a stamp names; undefined for something else. */
-export function momentOf(stamp: string): Date | undefined {
-  const parts = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/.exec(stamp)?.slice(1);
-  if (parts === undefined) return undefined;
-  const [year, month, day, hour, minute, second] = parts;
-  return new Date(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
-}
-
 /** What was found in the restored data. */
 export interface Restored {
   folder: string;
@@ -44,6 +35,10 @@ export interface Restored {
   rows: number;
   /** Where the recovery ended in the write-ahead log. */
   reached: bigint;
+  /** When the last transaction in it was committed, as the server tells it; undefined where none was replayed. */
+  last: string | undefined;
+  /** What is wrong with it; only where it was wanted all the same. */
+  unsound: string[];
 }
 
 const superuser = (outputs: StackOutputs) => addressOf(outputs.urls.superuser ?? "");
@@ -113,66 +108,121 @@ async function mountsOf(container: string): Promise<string[]> {
   });
 }
 
+/** Milliseconds between two lines that tell how much is there. */
+const PACE_MS = 10_000;
+
+/** The container of a stack's restore. */
+const restorerOf = (stack: string) => `${namesFor(stack).backups}-restore`;
+
 /**
  * Restores beside the running database, in a container of its own, and checks all of it.
- * @throws {Error} with nothing left behind when the repository, the recovery or the check fails, or another restore runs.
+ * @param options.unsound has data restored in which the check finds damage.
+ * @param options.say told what is being done.
+ * @throws {Error} with nothing left behind when the repository, the recovery or the check fails, another restore runs, or the
+ * surrounding scope is closed.
  */
-export async function restoreAside(outputs: StackOutputs, way: Way, stamp: string): Promise<Restored> {
+export async function restoreAside(
+  outputs: StackOutputs,
+  way: Way,
+  stamp: string,
+  { unsound = false, say = () => {} }: { unsound?: boolean; say?: (line: string) => void } = {},
+): Promise<Restored> {
   const names = namesFor(outputs.stack);
   const folder = `pgdata.next-${stamp}`;
   const configuration = await docker(["exec", names.backups, "cat", "/run/pgbackrest.conf"]);
   // A repository in a store is reached over the network, any other needs none.
   const network = configuration.includes("\nrepo1-type=s3\n") ? outputs.network : "none";
   const args = [
-    ...["run", "--rm", "-i", "--init", "--name", `${names.backups}-restore`, "--network", network],
+    ...["run", "--rm", "-i", "--init", "--name", restorerOf(outputs.stack), "--network", network],
     ...["--label", `sectorwars.stack=${outputs.stack}`],
-    ...["-e", `BACKUP_DATABASE=${superuser(outputs).database}`],
+    ...(unsound ? ["-e", "RESTORE_UNSOUND=yes"] : []),
     ...["-v", `${names.volume}:${DATA}`, ...(await mountsOf(names.backups))],
     ...["--entrypoint", "sectorwars-backup", await imageOf(names.backups)],
     ...["restore-aside", folder, ...way.args],
   ];
+  const told = tellSize(outputs.stack, `${DATA}/${folder}`, way.backup.info.size, say);
   try {
-    const said = await docker(args, { input: `${configuration}\n-- SQL --\n${passwordsSql(outputs)}` });
+    const input = `${configuration}\n-- SQL --\n${passwordsSql(outputs)}`;
+    const said = await docker(args, { input, onLine: told.onLine });
+    const found = (name: string) =>
+      said
+        .split("\n")
+        .filter((line) => line.startsWith(`${name} `))
+        .map((line) => line.slice(name.length + 1));
     const count = (name: string) => Number(new RegExp(`^${name} (\\d+)$`, "m").exec(said)?.[1] ?? 0);
     const reached = position(/^reached \d+ (\S+)$/m.exec(said)?.[1] ?? "0/0");
-    return { folder, tables: count("tables"), rows: count("rows"), reached };
+    const [last] = found("last");
+    return { folder, tables: count("tables"), rows: count("rows"), reached, last, unsound: found("unsound") };
   } catch (error) {
+    if (currentScope()?.reason) {
+      await outsideScopes(() => clearAside(outputs, folder));
+      throw new Error("The restore was stopped. Nothing was changed.");
+    }
     if (!(error instanceof DockerError)) throw error;
-    if (/is already in use/.test(error.stderr))
-      throw new Error("Another restore is running. Wait for it, then try again.");
+    if (/is already in use/.test(error.stderr)) throw anotherRuns(outputs.stack);
     const said = error.stderr.split("\n").filter((line) => line.startsWith("error: "));
     throw new Error(`Nothing was changed: ${said.join(" ").replaceAll("error: ", "") || error.stderr.trim()}`);
+  } finally {
+    told.end();
   }
+}
+
+const anotherRuns = (stack: string) =>
+  new Error(
+    `Another restore is running. Wait for it, then try again; one that nobody waits for ends with: docker rm -f ${restorerOf(stack)}`,
+  );
+
+/** Passes on what the container says of its steps, and while its files come, how much is there. */
+function tellSize(stack: string, folder: string, size: number, say: (line: string) => void) {
+  let isCopying = false;
+  const tell = async () => {
+    const said = await docker(["exec", restorerOf(stack), "du", "-sk", folder]).catch(() => "");
+    const kilobytes = Number.parseInt(said, 10);
+    if (isCopying && kilobytes > 0) say(`${humanBytes(kilobytes * 1024)} of ${humanBytes(size)}`);
+  };
+  const timer = setInterval(() => isCopying && void tell(), PACE_MS);
+  return {
+    onLine(line: string) {
+      if (line.startsWith("error: ")) return;
+      isCopying = line === "restoring the files";
+      say(line);
+    },
+    end() {
+      isCopying = false;
+      clearInterval(timer);
+    },
+  };
+}
+
+/** Removes a restore that was stopped: its container first, then what that has written. */
+async function clearAside(outputs: StackOutputs, folder: string): Promise<void> {
+  await removeContainer(restorerOf(outputs.stack));
+  await alone(outputs, `rm -rf ${DATA}/${folder}`);
 }
 
 /**
  * A restore is a second copy on the disk of the running database, which would stop if the disk became full.
  * @throws {Error} that tells what is missing.
  */
-export function checkRoom({ backup }: Way, { dataFree }: BackupReport): void {
-  if (dataFree >= backup.info.size + ROOM_LEFT) return;
+export function checkRoom({ backup }: Way, { dataFree, archiver, ...report }: BackupReport): void {
+  const [kept] = keptAmong("", report.kept);
+  // What came since the backup is replayed into it.
+  const size = Math.max(backup.info.size, archiver?.databaseBytes ?? 0);
+  if (dataFree >= size + ROOM_LEFT) return;
   throw new Error(
-    `Nothing was changed: the restored data takes ${humanBytes(backup.info.size)} beside the present one, and ` +
-      `${humanBytes(dataFree)} are free on its disk, of which ${humanBytes(ROOM_LEFT)} stay for the running server. Make room.`,
+    `Nothing was changed: the restored data takes about ${humanBytes(size)} beside the present one, and ` +
+      `${humanBytes(dataFree)} are free on its disk, of which ${humanBytes(ROOM_LEFT)} stay for the running server. Make room` +
+      (kept ? `; what a former restore has kept goes with: npm run restore -- --forget ${kept.stamp}` : "."),
   );
 }
 
 /** Removes what killed restores have left, and former data whose time is over. Returns what went. */
 export async function tidy(outputs: StackOutputs, now: Date): Promise<string[]> {
-  const container = `${namesFor(outputs.stack).backups}-restore`;
+  const container = restorerOf(outputs.stack);
   const state = await containerState(container);
-  if (state && !["created", "exited", "dead"].includes(state.status)) {
-    throw new Error("Another restore is running. Wait for it, then try again.");
-  }
+  if (state && !["created", "exited", "dead"].includes(state.status)) throw anotherRuns(outputs.stack);
   if (state) await docker(["rm", "-f", container]);
-  const gone: string[] = [];
-  for (const folder of await keptFolders(outputs)) {
-    const [, kind, stamp = ""] = /^pgdata\.(next|before)-(.+)$/.exec(folder) ?? [];
-    const moment = momentOf(stamp);
-    if (moment === undefined) continue;
-    const overdue = now.getTime() - moment.getTime() > KEPT_DAYS * 86_400_000;
-    if (kind === "next" || overdue) gone.push(folder);
-  }
+  const gone = overdue(await keptFolders(outputs), now);
   if (gone.length > 0) await alone(outputs, `cd ${DATA} && rm -rf ${gone.join(" ")}`);
   return gone;
 }
@@ -184,6 +234,13 @@ export async function keptFolders(outputs: StackOutputs): Promise<string[]> {
 }
 
 /**
+ * Removes former data that a restore has kept.
+ * @throws {Error} while an exchange is under way.
+ */
+export const forget = (outputs: StackOutputs, folder: string): Promise<void> =>
+  alone(outputs, `rm -rf ${DATA}/${folder}`);
+
+/**
  * Runs a line of shell on the stack's volume, alone among those who use this, and never while the server has an exchange
  * before it: a folder that is cleared away in that moment would be half of the next data.
  * @throws {Error} while an exchange is under way.
@@ -193,6 +250,9 @@ async function alone(outputs: StackOutputs, line: string): Promise<void> {
     outputs,
     `exec 9>>${DATA}/restore.lock && flock 9 && if [ -e ${NOTE} ]; then echo busy; else ${line}; fi`,
   );
+  if (said.trim() === "gone") {
+    throw new Error("Nothing was changed: another restore has cleared the restored data away. Start again, alone.");
+  }
   if (said.trim() === "busy") {
     throw new Error(
       `Another restore is about to exchange the data. Wait for it; where it was killed, end it: docker restart ${outputs.container}`,
@@ -204,19 +264,8 @@ async function alone(outputs: StackOutputs, line: string): Promise<void> {
 async function inVolume(outputs: StackOutputs, line: string): Promise<string> {
   const { volume } = namesFor(outputs.stack);
   const image = await imageOf(outputs.container);
-  return docker([
-    "run",
-    "--rm",
-    "--network",
-    "none",
-    "-v",
-    `${volume}:${DATA}`,
-    "--entrypoint",
-    "sh",
-    image,
-    "-c",
-    line,
-  ]);
+  const apart = ["run", "--rm", "--network", "none", "-v", `${volume}:${DATA}`, "--entrypoint", "sh", image];
+  return docker([...apart, "-c", line]);
 }
 
 /**
@@ -226,7 +275,8 @@ async function inVolume(outputs: StackOutputs, line: string): Promise<string> {
 export async function exchange(outputs: StackOutputs, folder: string, kept: string): Promise<void> {
   await alone(
     outputs,
-    `[ -d ${DATA}/${folder} ] && [ ! -e ${DATA}/${kept} ] && echo "${folder} ${kept} $(date +%s)" >${NOTE}.partial && mv ${NOTE}.partial ${NOTE}`,
+    `if [ ! -d ${DATA}/${folder} ]; then echo gone; else ` +
+      `[ ! -e ${DATA}/${kept} ] && echo "${folder} ${kept} $(date +%s)" >${NOTE}.partial && sync && mv ${NOTE}.partial ${NOTE}; fi`,
   );
   await docker(["restart", "-t", String(STOP_SECONDS), outputs.container]);
   // Roles of another time may have other passwords; over the socket the operating system's user is proof enough.
@@ -254,11 +304,22 @@ async function waitForSocket({ container }: StackOutputs): Promise<void> {
   }
 }
 
-/** After an exchange: the timeline is noted, and a full backup of what is there now is asked for. */
-export async function goOn(stack: string): Promise<void> {
-  await inBackups(stack, "note-timeline");
-  await inBackups(stack, "want-full");
+/**
+ * An exchange restarts the server: whoever migrates, imports or copies there would be cut off.
+ * @throws {Error} that says who does. A server that does not answer serves nobody.
+ */
+export async function refuseBusy(outputs: StackOutputs): Promise<void> {
+  const client = await connect(maintenance(superuser(outputs)), { patienceMs: 3000 }).catch(() => undefined);
+  if (client === undefined) return;
+  try {
+    await holdAlone(client);
+  } finally {
+    await client.end();
+  }
 }
+
+/** After an exchange: the timeline is noted, which asks for a full backup of what is there now. It would be, a little later. */
+export const goOn = (stack: string): Promise<string> => inBackups(stack, "note-timeline");
 
 /**
  * Prepares the repository for a restore. Returns how far the log has come; undefined where the server does not answer, which is

@@ -1,6 +1,15 @@
 /** What to restore to, and the backup and timeline that lead there. */
 import { parseMoment } from "./moment.ts";
-import { type Backup, type BackupReport, backupsIn, foreignOwner, gapInWords, rangeOf, time } from "./report.ts";
+import {
+  type Backup,
+  type BackupReport,
+  backupsIn,
+  foreignOwner,
+  gapInWords,
+  nothingToRestore,
+  rangeOf,
+  time,
+} from "./report.ts";
 
 /** What somebody wants back. */
 export type Target =
@@ -57,7 +66,7 @@ const timelineOf = (backup: Backup) => Number.parseInt(backup.archive.start.slic
 export function wayTo(target: Target, report: BackupReport): Way {
   refuseForeign(report);
   const range = rangeOf(report);
-  if (range === undefined) throw new Error("There is no backup yet, so nothing can be restored.");
+  if (range === undefined) throw new Error(rangeInWords(report));
   const backups = backupsIn(report);
   if (target.kind === "backup") {
     const backup = backups.find(({ label }) => label === target.label);
@@ -84,7 +93,11 @@ export function wayTo(target: Target, report: BackupReport): Way {
     (backup) => (target.kind === "latest" || backup.timestamp.stop <= target.at) && leadsTo(id, backup, timelines),
   );
   const backup = leading.at(-1);
-  if (backup === undefined) throw new Error(`No backup leads to that time. ${rangeInWords(report)}`);
+  if (backup === undefined) {
+    const first = backups.find((one) => leadsTo(id, one, timelines));
+    const since = first && ` The first one on its timeline is of ${time(first.timestamp.stop)}.`;
+    throw new Error(`No backup leads to that time.${since ?? ` ${rangeInWords(report)}`}`);
+  }
   const common = [`--set=${backup.label}`, `--target-timeline=${id}`];
   if (target.kind === "latest") return { backup, timeline: id, args: [...common, "--type=default"] };
   const stamp = new Date(target.at * 1000).toISOString().replace("T", " ").replace("Z", "+00");
@@ -142,7 +155,7 @@ export function refuseUnreachable(at: number, report: BackupReport): void {
 /** Which times there are. */
 export function rangeInWords(report: BackupReport): string {
   const range = rangeOf(report);
-  if (range === undefined) return "There is no backup yet.";
+  if (range === undefined) return nothingToRestore(report) ?? "";
   const gaps = range.gaps.map((gap) => `, but for ${time(gap.from)} to ${time(gap.until)}`).join("");
   return `Any moment from ${time(range.from)} to ${time(range.to)} can be restored${gaps}.`;
 }

@@ -4,7 +4,7 @@ import type pg from "pg";
 import { type BackupReport, parseReport } from "../../components/backups/report.ts";
 import { docker } from "../../lib/docker.ts";
 import { connect } from "../../lib/postgres.ts";
-import { run, type Said, type TestStack, urlAddress } from "./test-stack.ts";
+import { run, type Said, type TestStack, type Update, urlAddress } from "./test-stack.ts";
 
 export const STORE = "/var/lib/sectorwars-backups";
 export const REPOSITORY = `${STORE}/repository`;
@@ -28,10 +28,22 @@ export class BackedUp {
     return run("node", [`commands/${name}.ts`, "--stack", this.stack.name, ...args], this.stack.env);
   }
 
+  /** Begins one that is to be interrupted. */
+  begin(name: string, ...args: string[]): Update {
+    return this.stack.beginProgram("node", [`commands/${name}.ts`, "--stack", this.stack.name, ...args]);
+  }
+
   async succeed(name: string, ...args: string[]): Promise<string> {
     const said = await this.command(name, ...args);
     if (said.code !== 0) throw new Error(`${name} ${args.join(" ")} failed:\n${said.text}`);
     return said.text;
+  }
+
+  /** What one that succeeds tells machines. */
+  async result(name: string, ...args: string[]) {
+    const said = await this.command(name, ...args, "--json");
+    if (said.code !== 0) throw new Error(`${name} ${args.join(" ")} --json failed:\n${said.text}`);
+    return JSON.parse(said.stdout);
   }
 
   /** A line of shell in the container that takes the backups, as root. */

@@ -27,6 +27,9 @@ const SETTINGS = {
   backupFull: "never",
   backupDifferential: "never",
   backupDrill: "never",
+  // As few as there can be: what is needed no more goes at once, and nothing else.
+  backupKeepDays: "0",
+  backupKeepFulls: "2",
 };
 
 let backed: BackedUp;
@@ -48,7 +51,12 @@ beforeAll(async () => {
       CREATE TABLE "odd ""name" (x numeric, note text);
       INSERT INTO "odd ""name" SELECT i / 7.0, md5(i::text) FROM generate_series(1, 20000) i`),
   );
-  await stack.as("superuser", (client) => client.query("CREATE DATABASE further"));
+  await stack.as("superuser", async (client) => {
+    for (const name of ["further", `"odd=name of 'one'"`, "half_dropped"])
+      await client.query(`CREATE DATABASE ${name}`);
+    // What an interrupted DROP DATABASE leaves: nobody gets in.
+    await client.query("UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'half_dropped'");
+  });
   await docker([
     ...["exec", "-u", "postgres", stack.names.backups],
     ...["psql", "-d", "further", "-c", "CREATE TABLE worlds AS SELECT 1 AS n"],
@@ -118,7 +126,7 @@ describe("a stack with backups", () => {
     );
     expect(await succeed("doctor")).toContain("ok     Key to the backups: only here");
     await succeed("backup", "--key-is-safe");
-    const { backups } = JSON.parse(await succeed("status", "--json"));
+    const { backups } = await backed.result("status");
     expect(backups).toMatchObject({ troubles: [], keyIsSafe: true });
     expect(backups.figures).toMatchObject({
       last: { full: { seconds: expect.any(Number), ageSeconds: expect.any(Number) }, diff: null, drill: null },
@@ -132,15 +140,17 @@ describe("a stack with backups", () => {
 
 describe("under a running writer", () => {
   let backAgain: string;
+  let writer: Writer | undefined;
+  afterAll(() => writer?.stop());
 
   test("a backup and a drill are exact; what was dropped comes back; undone, everything is as before", async () => {
     const odd = () =>
       stack.as("app", async (client) => (await client.query('SELECT count(*)::int, sum(x) FROM "odd ""name"')).rows);
     const before = await odd();
-    const writer = new Writer(stack, 1);
+    writer = new Writer(stack, 1);
     await sleep(500);
     expect(await succeed("backup")).toMatch(/F_\d{8}-\d{6}D: [\d.]+ \w+ in \d+ s/);
-    const drill = JSON.parse(await succeed("drill", "--json"));
+    const drill = await backed.result("drill");
     expect(drill).toMatchObject({ run: "drill", result: "ok", tables: 4 });
     expect(drill.rows).toBeGreaterThan(20_000);
 
@@ -152,9 +162,27 @@ describe("under a running writer", () => {
     await stack.as("owner", (client) => client.query('DROP TABLE "odd ""name"'));
     const dry = await succeed("restore", "--to", moment.toISOString(), "--dry-run");
     expect(dry).toContain("A dry run: nothing was changed.");
+    const shown = moment.toISOString().slice(0, 19).replace("T", " ");
+    expect(dry).toContain(`To:    ${shown} UTC`);
+    const elsewhere = { ...stack.env, TZ: "Asia/Kolkata" };
+    const there = await run(
+      "node",
+      ["commands/restore.ts", "--stack", stack.name, "--to", point?.at ?? "", "--dry-run"],
+      elsewhere,
+    );
+    expect(there.text).toMatch(new RegExp(`To: +[-\\d]+ [\\d:]+ \\S+ \\(Asia/\\w+\\), ${shown} UTC`));
     const text = await succeed("restore", "--to", moment.toISOString());
     const all = await writer.stop();
     expect(text).toContain("4 tables");
+    expect(text).toMatch(
+      /\d s {2}restoring the files\n[\s\S]* s {2}recovering up to [\s\S]* s {2}checking every table and index\n/,
+    );
+    expect(text).toMatch(/The last change in it is of \d{4}-\d\d-\d\d [\d:.]+\+00\./);
+    const week = new Date(Date.now() + 7 * 86_400_000).toISOString().slice(0, 10);
+    expect(text).toContain(`is kept in the volume until ${week} at least, as pgdata.before-`);
+    expect(await succeed("status")).toMatch(
+      /kept {8}pgdata\.before-\w+, what was there before a restore; until .* npm run restore -- --undo \w+/,
+    );
     const rows = await backed.written();
     // A commit that was acknowledged before the moment was made before it. The writer went on after the exchange.
     for (const n of writer.before(moment.getTime())) expect(rows, `row ${n}`).toContain(n);
@@ -165,6 +193,7 @@ describe("under a running writer", () => {
     ).toBe(0);
     expect(await value('SELECT count(*)::int FROM "odd ""name"')).toBe(20_000);
     expect(await value("SELECT count(*)::int FROM pg_extension WHERE extname = 'amcheck'")).toBe(0);
+    await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
     await stack.succeed("preview", "--expect-no-changes", "--stack", stack.name);
 
     const copied = join(stack.stateFolder, "table.sql");
@@ -174,7 +203,11 @@ describe("under a running writer", () => {
     expect(await run("sh", ["-c", dump])).toMatchObject({ code: 0, text: "" });
 
     const undo = /restore -- --undo (\w+)/.exec(text)?.[1] ?? "";
+    const timeline = async () => (await report()).timelines.at(-1)?.split(" ").slice(1, 3).map(Number);
+    expect(await timeline()).toEqual([2, 1]);
     const undone = await succeed("restore", "--undo", undo);
+    // Retention takes a lower timeline for an older one: what was put back goes on along one of its own.
+    expect(await timeline()).toEqual([3, 1]);
     expect(undone).toContain("The data is as it was before the restore.");
     backAgain = /restore -- --undo (\w+)/.exec(undone)?.[1] ?? "";
     const back = await backed.written();
@@ -193,38 +226,52 @@ describe("under a running writer", () => {
   });
 
   test("and backups go on along the new timeline by themselves", async () => {
-    await until(
-      "a full backup after the restore",
-      async () => {
-        const { full, running } = await report();
-        return (
-          running === "" &&
-          full.failed === null &&
-          (await inside("ls /var/lib/sectorwars-backups/state")).includes("full.wanted") === false
-        );
-      },
-      120,
-    );
+    await backed.quiet();
+    expect((await report()).full.failed).toBeNull();
     expect(await fulls()).toBeGreaterThanOrEqual(2);
-    expect(JSON.parse(await succeed("drill", "--json"))).toMatchObject({ result: "ok", tables: 4 });
+    expect(await backed.result("drill")).toMatchObject({ result: "ok", tables: 4 });
+  });
+
+  test("what a row holds is compared, also in a table that has a column of the name that the comparison uses", async () => {
+    const { container } = stack.names;
+    const sql = "CREATE TABLE trap (t int, other text); INSERT INTO trap VALUES (1, 'a')";
+    await docker(["exec", "-u", "postgres", container, "psql", "-d", "further", "-c", sql]);
+    const script = ["-v", "role=alone", "-f", "/usr/local/share/sectorwars/fingerprints.sql"];
+    const found = async () =>
+      (await docker(["exec", "-u", "postgres", container, "psql", "-X", "-d", "further", ...script])).split("\n");
+    const trapOf = async () => (await found()).find((line) => line.startsWith("further public.trap\t"));
+    const before = await trapOf();
+    expect(before).toMatch(/\t1\t-?\d+ -?\d+$/);
+    await docker(["exec", "-u", "postgres", container, "psql", "-d", "further", "-c", "UPDATE trap SET other = 'b'"]);
+    expect(await trapOf()).not.toBe(before);
+    // A large object is a row as well; where there are none, nothing is said of them.
+    expect((await found()).join()).not.toContain("pg_largeobject");
+    const large = "SELECT lo_from_bytea(1, 'x')";
+    await docker(["exec", "-u", "postgres", container, "psql", "-d", "further", "-c", large, "-c", "DROP TABLE trap"]);
+    expect((await found()).join()).toMatch(/further pg_largeobject\t1\t/);
+    await docker(["exec", "-u", "postgres", container, "psql", "-d", "further", "-c", "SELECT lo_unlink(1)"]);
   });
 
   test("a backup whose data is exchanged before it is recorded is no answer to the wish for another", async () => {
-    const backups = async () => (await report()).info?.[0]?.backup.length ?? 0;
-    const before = await backups();
+    const newest = async () => (await report()).info?.[0]?.backup.at(-1)?.label;
+    const before = await newest();
+    let unrecorded: string | undefined;
     const running = await stack.as("superuser", async (client) => {
       await client.query("BEGIN; LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE");
       client.on("error", () => {});
       // It cannot write down what the locked table holds, and tries again until the other data is there.
       const run = inside("sectorwars-backup run full");
-      await until("a backup that waits for its record", async () => (await backups()) > before);
+      await until("a backup that waits for its record", async () => {
+        unrecorded = await newest();
+        return unrecorded !== before;
+      });
       await succeed("restore", "--undo", backAgain);
       return run.catch(String);
     });
     expect(running).toContain("the data was exchanged by a restore since the backup was begun");
     await backed.quiet();
-    expect(await backups()).toBe(before + 2);
-    expect(JSON.parse(await succeed("drill", "--json"))).toMatchObject({ result: "ok", tables: 4 });
+    expect([before, unrecorded]).not.toContain(await newest());
+    expect(await backed.result("drill")).toMatchObject({ result: "ok", tables: 4 });
   });
 
   test.runIf(ALL)("the server is killed while the data is exchanged: the next start ends it", async () => {
@@ -280,15 +327,30 @@ describe("what cannot be", () => {
     expect((await first).code).toBe(0);
   });
 
+  // A terminal tells the whole group of processes.
+  test("a restore that is stopped by Ctrl-C says so, and leaves nothing", async () => {
+    const restore = backed.begin("restore", "--to", "latest");
+    await restore.until("restoring the files");
+    const { backups } = stack.names;
+    const processes = "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ | tr '\\0' ' '";
+    for (const args of [
+      ["inspect", `${backups}-restore`],
+      ["exec", `${backups}-restore`, "sh", "-c", processes],
+    ])
+      expect(await docker(args)).not.toContain(key);
+    process.kill(-restore.pid, "SIGINT");
+    expect(await restore.ended).not.toBe(0);
+    expect(restore.text).toContain("error: The restore was stopped. Nothing was changed.");
+    expect((await report()).kept.filter((folder) => folder.includes("next"))).toEqual([]);
+    expect(await docker(["ps", "-aq", "--filter", `name=${backups}-restore`])).toBe("");
+    expect(await value("SELECT 1")).toBe(1);
+  });
+
   test.runIf(ALL)("two restores at once: one goes through, the other says so", async () => {
     const both = await Promise.all([command("restore", "--to", "latest"), command("restore", "--to", "latest")]);
     expect(both.map(({ code }) => code).sort()).toEqual([0, 1]);
     expect(both.find(({ code }) => code === 1)?.text).toMatch(/Another restore is (running|about to exchange)/);
-    await until(
-      "the backup after it",
-      async () => !(await inside("ls /var/lib/sectorwars-backups/state")).includes("full.wanted"),
-      90,
-    );
+    await backed.quiet();
   });
 
   test.runIf(ALL)("a backup that is killed leaves no lock", async () => {
@@ -321,6 +383,7 @@ describe("damage", () => {
     }
   };
   const newest = `$(ls -d backup/main/*F | tail -1)`;
+  const oldest = `$(ls -d backup/main/*F | head -1)`;
 
   test("a table that is not as it was recorded fails the drill, whichever database it is in", async () => {
     const records = "/var/lib/sectorwars-backups/state/records";
@@ -349,7 +412,11 @@ describe("damage", () => {
   });
 
   test.runIf(ALL).each([
-    ["a truncated backup", `f=${newest}/bundle/1; truncate -s 5000 $f`, /verify finds damage/],
+    [
+      "a truncated backup",
+      `f=${newest}/bundle/1; truncate -s 5000 $f`,
+      /verify finds damage: .*\. The newest backup could not be restored: /,
+    ],
     [
       "a flipped byte in a manifest",
       `f=${newest}/backup.manifest; ${flip("$f", 900)}; cp ${newest}/backup.manifest ${newest}/backup.manifest.copy`,
@@ -357,12 +424,34 @@ describe("damage", () => {
     ],
     [
       "a missing WAL file",
-      `rm $(ls archive/main/15-1/*/*-*.zst | tail -2 | head -1)`,
-      /verify finds damage|ERROR|FATAL/,
+      `rm $(ls archive/main/15-1/*/*-*.zst | sort | tail -2 | head -1)`,
+      /the archive lacks WAL files between [0-9A-F]{24} and [0-9A-F]{24}/,
     ],
   ])("%s fails the drill, in status too", async (_name, harm, words) => {
     expect(await damaged(harm)).toMatch(words);
   });
+
+  test.runIf(ALL)(
+    "a damaged file of an older backup: the newest one is proven all the same; once only that is kept, all is well",
+    async () => {
+      await succeed("backup", "--full");
+      await inside(`cd ${REPOSITORY} && f=${oldest}/bundle/1; ${flip("$f", 4000)}`);
+      expect((await command("drill")).text).toMatch(
+        /verify finds damage: .*status: invalid.*The newest backup could be restored all the same, every table as it was/s,
+      );
+      const expire = "expire --repo1-retention-full-type=count --repo1-retention-full=1";
+      await docker([
+        "exec",
+        "-u",
+        "postgres",
+        stack.names.backups,
+        "pgbackrest",
+        "--stanza=main",
+        ...expire.split(" "),
+      ]);
+      expect(await succeed("drill")).toContain("all as recorded");
+    },
+  );
 
   test.runIf(ALL)("a wrong key fails the drill", async () => {
     await inside("sed -i 's/^repo1-cipher-pass=.*/repo1-cipher-pass=another/' /etc/pgbackrest/pgbackrest.conf");
@@ -406,6 +495,114 @@ describe("damage", () => {
   );
 });
 
+describe.runIf(ALL)("a restore", () => {
+  test("to a backup's label, for machines; undone, the backups that retention leaves lead to all that is there", async () => {
+    await succeed("backup", "--full");
+    const label = (await report()).info?.[0]?.backup.at(-1)?.label ?? "";
+    const count = () => value("SELECT count(*)::int FROM ledger");
+    const before = await count();
+    await stack.as("app", (client) => client.query("INSERT INTO ledger SELECT g FROM generate_series(-50, -1) g"));
+    const json = (...args: string[]) => backed.result("restore", ...args);
+    const restored = await json("--to", label);
+    expect(restored).toMatchObject({
+      to: label,
+      backup: label,
+      unsound: [],
+      kept: { folder: expect.any(String) },
+    });
+    expect(await count()).toBe(before);
+    await backed.quiet();
+    expect(await json("--undo", restored.kept.stamp)).toMatchObject({ undone: restored.kept.stamp });
+    expect(await count()).toBe(Number(before) + 50);
+    await backed.quiet();
+    expect(await succeed("drill")).toContain("all as recorded");
+    await succeed("backup");
+    expect(await succeed("drill")).toContain("all as recorded");
+    const { kept } = await report();
+    for (const folder of kept) expect(await json("--forget", folder.slice(14))).toEqual({ forgotten: folder });
+    expect((await report()).kept).toEqual([]);
+  });
+
+  test("that is stopped by Ctrl-C while the data is exchanged ends all the same, and tells the way back", async () => {
+    const restore = backed.begin("restore", "--to", "latest");
+    await restore.until("Exchanging ...");
+    process.kill(-restore.pid, "SIGINT");
+    expect(await restore.ended).toBe(0);
+    expect(restore.text).toMatch(/Done\.\n[\s\S]*Back to it: {2}npm run restore -- --undo \w+/);
+    await backed.quiet();
+  });
+
+  test("of data in which pg_amcheck finds damage is refused, unless it is wanted so; the drill tells it too", async () => {
+    // An index that lacks what it should have, as a damaged one does.
+    await stack.as("owner", (client) =>
+      client.query(`
+        CREATE FUNCTION place(n int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT n';
+        CREATE INDEX damaged ON ledger (place(n));
+        CREATE OR REPLACE FUNCTION place(n int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT n + 1'`),
+    );
+    await succeed("backup");
+    expect((await command("drill")).text).toMatch(/error: the drill failed: pg_amcheck: .*lacks matching index tuple/s);
+    const refused = await command("restore", "--to", "latest");
+    expect(refused.text).toMatch(
+      /error: Nothing was changed: pg_amcheck: .*lacks matching index tuple.*all the same: --unsound/s,
+    );
+    expect(await succeed("restore", "--to", "latest", "--unsound")).toMatch(
+      /UNSOUND: pg_amcheck: .* REINDEX mends[\s\S]*Done\./,
+    );
+    await stack.as("owner", (client) => client.query("DROP INDEX damaged"));
+    await backed.quiet();
+    expect(await succeed("drill")).toContain("all as recorded");
+  });
+
+  test("needs no server that starts: the damaged data is kept", async () => {
+    const { names } = stack;
+    await stack.as("superuser", archiveEverything);
+    const before = await value("SELECT count(*)::int FROM ledger");
+    await docker(["stop", names.container]);
+    const damage = "echo nonsense >/v/pgdata/global/pg_control";
+    await docker(["run", "--rm", "-v", `${names.volume}:/v`, "--entrypoint", "sh", `${names.image}:15`, "-c", damage]);
+    await docker(["start", names.container]);
+    const text = await succeed("restore", "--to", "latest");
+    expect(text).toMatch(/Note: {2}what was written after .* may not be in the repository; the kept data has it\./);
+    expect(await value("SELECT count(*)::int FROM ledger")).toBe(before);
+    const [, stamp = ""] = /--undo (\w+)/.exec(text) ?? [];
+    expect(await backed.inServer(`cat /var/lib/postgresql/data/pgdata.before-${stamp}/global/pg_control`)).toBe(
+      "nonsense\n",
+    );
+    await backed.quiet();
+    expect(await succeed("drill")).toContain("all as recorded");
+  });
+
+  test("beside a tablespace is refused: both would write to it", async () => {
+    await backed.inServer("mkdir -m 0700 /var/lib/postgresql/data/pgdata/elsewhere");
+    await stack.as("superuser", (client) =>
+      client.query("CREATE TABLESPACE elsewhere LOCATION '/var/lib/postgresql/data/pgdata/elsewhere'"),
+    );
+    try {
+      expect((await command("restore", "--to", "latest")).text).toContain(
+        "error: Nothing was changed: the server has a tablespace of its own, beside which nothing can be restored",
+      );
+    } finally {
+      await stack.as("superuser", (client) => client.query("DROP TABLESPACE elsewhere"));
+    }
+  });
+});
+
+test.runIf(ALL)("whoever wants a table that is being counted for the record need not wait for it", async () => {
+  await stack.as("owner", (client) =>
+    client.query("CREATE TABLE large AS SELECT i, md5(i::text) AS text FROM generate_series(1, 3000000) i"),
+  );
+  const backup = command("backup", "--json", "--diff");
+  const counting =
+    "SELECT count(*)::int FROM pg_stat_activity WHERE application_name = 'sectorwars-record' AND query LIKE '%hashtextextended%'";
+  await until("the counting", async () => Number(await value(counting)) > 0, 120);
+  const waits = stack.as("owner", (client) => client.query("ALTER TABLE large ADD COLUMN more int"));
+  await waits;
+  expect(await value(counting)).toBe(0);
+  expect(JSON.parse((await backup).stdout)).toMatchObject({ result: "ok", recorded: true });
+  await stack.as("owner", (client) => client.query("DROP TABLE large"));
+});
+
 describe("a repository that is missing", () => {
   test("the database goes on, its WAL waits, status tells; back again, all of it is archived", async () => {
     await inside(`mv ${REPOSITORY}/archive ${REPOSITORY}/away`);
@@ -416,6 +613,15 @@ describe("a repository that is missing", () => {
     expect(said.code).toBe(1);
     expect(said.text).toMatch(/TROUBLE {5}the repository is empty, missing or cannot be read/);
     expect(said.text).toMatch(/TROUBLE {5}changes are not archived since .*: \d+ WAL files wait there/);
+    // What cannot be read is not taken for what is not there.
+    for (const [name, ...args] of [
+      ["restore", "--to", "latest"],
+      ["restore", "--to", "1 minute ago", "--dry-run"],
+      ["backup", "--list"],
+    ]) {
+      const { code, text } = await command(name ?? "", ...args);
+      expect({ code, text }).toMatchObject({ code: 1, text: expect.not.stringContaining("no backup yet") });
+    }
     // It is not begun anew by itself.
     await expect(inside("sectorwars-backup init")).rejects.toThrow(
       "the repository is empty, but backups were made there",
@@ -488,6 +694,42 @@ test("the volume with the data is lost: the stack goes on from the backup, with 
   expect(await succeed("drill")).toContain("all as recorded");
 });
 
+test("the state is lost, the volumes are not: the stack takes all of it over, also what was never archived", async () => {
+  await stack.as("owner", (client) => client.query("CREATE TABLE never_archived AS SELECT 'here' AS said"));
+  const { container, backups, network } = stack.names;
+  await docker(["rm", "-f", container, backups]);
+  await docker(["network", "rm", network]);
+  await stack.loseState(SETTINGS);
+  await stack.up();
+  expect(await value("SELECT said FROM never_archived")).toBe("here");
+  for (const role of ["owner", "app", "readonly", "monitor"] as const)
+    await stack.as(role, (client) => client.query("SELECT 1"));
+  await stack.succeed("preview", "--expect-no-changes", "--stack", stack.name);
+  await backed.quiet();
+  expect(await succeed("status")).not.toContain("TROUBLE");
+});
+
+test.runIf(ALL)(
+  "the state and the key are lost: the data is there, and backups begin anew with another key",
+  async () => {
+    await stack.as("owner", (client) => client.query("CREATE TABLE without_key AS SELECT 'here' AS said"));
+    await rm(keyFile(stack.name, stack.env));
+    const { container, backups, network, backupVolume, image } = stack.names;
+    const aside = ["-c", "mv /b/repository /b/unreadable"];
+    await docker(["run", "--rm", "-v", `${backupVolume}:/b`, "--entrypoint", "sh", `${image}:15`, ...aside]);
+    await docker(["rm", "-f", container, backups]);
+    await docker(["network", "rm", network]);
+    await stack.loseState(SETTINGS);
+    expect(await stack.upFails()).toContain("or begin anew with: npm run backup -- --begin-anew");
+    await succeed("backup", "--begin-anew");
+    await stack.up();
+    expect((await readKeyFile(keyFile(stack.name, stack.env)))?.key).not.toBe(key);
+    expect(await value("SELECT said FROM without_key")).toBe("here");
+    await backed.quiet();
+    expect(await succeed("drill")).toContain("all as recorded");
+  },
+);
+
 describe("the machine is lost, but not the repository and the key", () => {
   test("a new stack begins from them: latest, then goes on; a missing key says where it belongs", async () => {
     await stack.as("owner", (client) => client.query("CREATE TABLE last_words AS SELECT 'all is well' AS said"));
@@ -497,19 +739,22 @@ describe("the machine is lost, but not the repository and the key", () => {
     await docker(["rm", "-f", stack.names.container, stack.names.backups]);
     await docker(["volume", "rm", stack.names.volume, stack.names.socketVolume]);
     await docker(["network", "rm", stack.names.network]);
-    await stack.loseState({ ...SETTINGS, bootstrap: "backup" });
+    await stack.loseState({ ...SETTINGS, bootstrap: "backup", ...(ALL ? { database: "misspelt" } : {}) });
+    if (ALL) {
+      expect(await stack.upFails()).toContain(
+        "The backups hold no database misspelt, but further, odd=name of 'one', sectorwars_dev.",
+      );
+      await stack.unset("database");
+    }
     await stack.up();
     expect(await value("SELECT said FROM last_words")).toBe("all is well");
     expect(await value("SELECT count(*)::int FROM ledger")).toBe(rows);
     for (const role of ["owner", "app", "readonly", "monitor"] as const)
       await stack.as(role, (client) => client.query("SELECT 1"));
     if (ALL) await stack.up("--expect-no-changes");
-    await until(
-      "the full backup of the new timeline",
-      async () => !(await inside("ls /var/lib/sectorwars-backups/state")).includes("full.wanted"),
-      90,
-    );
-    expect(JSON.parse(await succeed("drill", "--json"))).toMatchObject({ result: "ok" });
+    // The full backup of the new timeline is made by itself.
+    await backed.quiet();
+    expect(await backed.result("drill")).toMatchObject({ result: "ok" });
   });
 
   test.runIf(ALL)(

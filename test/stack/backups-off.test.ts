@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { backupsIn } from "../../components/backups/report.ts";
 import { docker } from "../../lib/docker.ts";
 import { BackedUp, until } from "./backed-up.ts";
-import { TestStack } from "./test-stack.ts";
+import { run, TestStack } from "./test-stack.ts";
 
 describe.runIf(process.env.BACKUPS === "all")("backups switched off and on again", () => {
   let stack: TestStack;
@@ -80,7 +80,18 @@ describe.runIf(process.env.BACKUPS === "all")("backups switched off and on again
   });
 
   test("over a folder, which stays in any case: the same as over a volume that is kept", async () => {
-    await set({ backupRepository: folder, keepBackupsOnDestroy: "false" });
+    // At first it belongs to somebody else, as a folder of a person's does.
+    const { image, backups } = stack.names;
+    const give = ["--entrypoint", "sh", `${image}:15`, "-c", "chown 1000 /f && chmod 0700 /f"];
+    await docker(["run", "--rm", "-v", `${folder}:/f`, ...give]);
+    await stack.set("backupRepository", folder);
+    await stack.set("keepBackupsOnDestroy", "false");
+    const refused = await stack.upFails();
+    expect(refused).toMatch(/The server's user cannot (read or )?write the repository\./);
+    const remedy = `docker exec -u root ${backups} chown -R postgres /var/lib/sectorwars-backups/repository`;
+    expect(refused).toContain(remedy);
+    expect((await run("sh", ["-c", remedy])).code).toBe(0);
+    await stack.up();
     await until("a backup there", async () => backupsIn(await backed.report()).length > 0, 120);
     await backed.quiet();
     await isClosed(await offAndOn());

@@ -7,12 +7,12 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type BackupReport, parseReport } from "../../components/backups/report.ts";
 import { archiveEverything } from "../../components/backups/restore.ts";
 import { makeRestorePoint } from "../../components/backups/restore-point.ts";
 import { makeServerCertificate } from "../../lib/certificates.ts";
 import { docker } from "../../lib/docker.ts";
 import { images } from "../support/lab.ts";
+import { BackedUp, until } from "./backed-up.ts";
 import { run, TestStack } from "./test-stack.ts";
 
 const BUCKET = "game";
@@ -26,19 +26,11 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
   let store: string;
   let settings: Record<string, string>;
 
-  const succeed = async (name: string, ...args: string[]) => {
-    const said = await run("node", [`commands/${name}.ts`, "--stack", stack.name, ...args], stack.env);
-    if (said.code !== 0) throw new Error(`${name} ${args.join(" ")} failed:\n${said.text}`);
-    return said.text;
-  };
-  const inside = (line: string) => docker(["exec", stack.names.backups, "sh", "-c", line]);
+  let backed: BackedUp;
+  const succeed = (name: string, ...args: string[]) => backed.succeed(name, ...args);
+  const inside = (line: string) => backed.inside(line);
+  const report = () => backed.report();
   const inStore = (line: string) => docker(["exec", store, "sh", "-c", `cd /s3/${BUCKET}/backups && ${line}`]);
-  const report = async (): Promise<BackupReport> => parseReport(await inside("sectorwars-backup report"));
-  const until = async (what: string, fine: () => Promise<boolean>, seconds = 90) => {
-    for (const end = Date.now() + seconds * 1000; !(await fine()); await sleep(500)) {
-      if (Date.now() > end) throw new Error(`${what}: not within ${seconds} s`);
-    }
-  };
   const count = () =>
     stack.as("owner", async (client) => (await client.query("SELECT count(*)::int AS n FROM ledger")).rows[0].n);
   const connectStore = () => docker(["network", "connect", "--alias", "store", stack.names.network, store]);
@@ -46,6 +38,7 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
   beforeAll(async () => {
     const never = { backupFull: "never", backupDifferential: "never", backupDrill: "never" };
     stack = await TestStack.make({ bootstrap: "empty", memory: "512" });
+    backed = new BackedUp(stack);
     store = `${stack.names.container}-store`;
     await stack.up();
     const files = resolve(stack.stateFolder, "settings/sectorwars");
@@ -86,8 +79,14 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
   });
 
   test("holds everything, encrypted; its keys show nowhere, and its certificate is verified", async () => {
-    expect((await inStore("ls")).trim().split("\n").sort()).toEqual(["archive", "backup", "records", "timelines"]);
-    // The list of timelines holds positions and times only, which are no secrets.
+    expect((await inStore("ls")).trim().split("\n").sort()).toEqual([
+      "archive",
+      "backup",
+      "made-on",
+      "records",
+      "timelines",
+    ]);
+    // The list of timelines holds positions and times only, and the other note a system's name: neither is a secret.
     const heads = await inStore(
       "for f in $(find archive backup records -type f -size +16c); do head -c 8 $f; echo; done",
     );
@@ -113,15 +112,12 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
 
   test("a differential backup and a drill; a moment comes back; a damaged or missing file never ends a recovery early", async () => {
     expect(await succeed("backup")).toMatch(/F_\d{8}-\d{6}D: [1-9][\d.]* \w+ in/);
-    expect(JSON.parse(await succeed("drill", "--json"))).toMatchObject({ result: "ok" });
+    expect(await backed.result("drill")).toMatchObject({ result: "ok" });
     const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client));
     await stack.as("owner", (client) => client.query("DELETE FROM ledger WHERE n > 5"));
     await succeed("restore", "--to", point?.at ?? "");
     expect(await count()).toBe(20_000);
-    await until(
-      "the backup behind it",
-      async () => !(await inside("ls /var/lib/sectorwars-backups/state")).includes("full.wanted"),
-    );
+    await backed.quiet();
 
     await stack.as("owner", (client) => client.query("INSERT INTO ledger SELECT i FROM generate_series(1, 500) i"));
     const file = await stack.as("superuser", async (client) => {
@@ -135,7 +131,7 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
     ];
     for (const [harm, words] of harms) {
       await inStore(`f=$(ls archive/main/*/*/${file}-*) && echo $f >/tmp/which && cp -a $f /tmp/kept && ${harm}`);
-      const said = await run("node", ["commands/restore.ts", "--stack", stack.name, "--to", "latest"], stack.env);
+      const said = await backed.command("restore", "--to", "latest");
       await inStore("cp -a /tmp/kept $(cat /tmp/which)");
       expect(said.text).toContain("Nothing was changed: the recovery failed: ");
       expect(said.text).toMatch(words);
@@ -148,7 +144,7 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
     await stack.as("owner", (client) => client.query("INSERT INTO ledger SELECT i FROM generate_series(1, 500) i"));
     await stack.as("superuser", (client) => client.query("SELECT pg_switch_wal()"));
     await until("the failure", async () => ((await report()).archiver?.failed ?? 0) > 0, 180);
-    const said = await run("node", ["commands/status.ts", "--stack", stack.name], stack.env);
+    const said = await backed.command("status");
     expect(said.text).toMatch(/TROUBLE {5}the repository is empty, missing or cannot be read .*store/);
     await docker(["start", store]);
     await until("the archive", async () => (await report()).waiting === 0, 180);
@@ -180,10 +176,7 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
     await up;
     expect(await count()).toBe(21_000);
     await stack.up("--expect-no-changes");
-    await until(
-      "the backup of the new timeline",
-      async () => !(await inside("ls /var/lib/sectorwars-backups/state")).includes("full.wanted"),
-    );
-    expect(JSON.parse(await succeed("drill", "--json"))).toMatchObject({ result: "ok" });
+    await backed.quiet();
+    expect(await backed.result("drill")).toMatchObject({ result: "ok" });
   });
 });

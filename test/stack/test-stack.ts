@@ -129,7 +129,12 @@ export class TestStack {
   /** Begins an update that is to be interrupted. */
   begin(): Update {
     this.known = undefined;
-    const child = spawn("pulumi", ["up", "--yes", "--skip-preview", "--non-interactive", "--stack", this.name], {
+    return this.beginProgram("pulumi", ["up", "--yes", "--skip-preview", "--non-interactive", "--stack", this.name]);
+  }
+
+  /** Begins a program that is to be interrupted. */
+  beginProgram(program: string, args: readonly string[]): Update {
+    const child = spawn(program, args, {
       env: { ...process.env, ...this.env } as NodeJS.ProcessEnv,
       // As a shell with job control does: a signal meant for the update reaches nobody else.
       detached: true,
@@ -147,7 +152,7 @@ export class TestStack {
         over = true;
       });
       while (!update.text.includes(line)) {
-        if (over) throw new Error(`the update ended before it said "${line}":\n${update.text}`);
+        if (over) throw new Error(`${program} ended before it said "${line}":\n${update.text}`);
         await sleep(10);
       }
     };

@@ -39,12 +39,14 @@ function report(more: Partial<BackupReport> = {}, backups = [backup("2026-11-20T
       lastFailed: null,
       lastFailedAt: null,
       timeline: 1,
+      databaseBytes: 1e9,
     },
     systemIdentifier: "7711238311425556519",
     archivedUntil: NOW - 30,
     archivingSaid: "",
     giveUpAt: 90,
     waiting: 0,
+    waitingSince: 0,
     walBytes: 32 * 1024 * 1024,
     dataSize: 1e11,
     dataFree: 5e10,
@@ -68,6 +70,11 @@ describe("a time as people write it", () => {
     ["2026-11-22 10:00 UTC", "2026-11-22T10:00:00Z"],
     ["2026-11-22 10:00:30.5+02", "2026-11-22T08:00:30.500Z"],
     ["2026-11-22 10:00:30 -0330", "2026-11-22T13:30:30Z"],
+    // What a transaction itself says of its time is in what is recovered up to it.
+    ["2026-11-22 10:00:30.123456+00", "2026-11-22T10:00:30.124Z"],
+    ["2026-11-22 10:00:30.123000+00", "2026-11-22T10:00:30.123Z"],
+    // What Pulumi makes of a time without quotes in its settings' file.
+    ["2026-11-22 10:00:30.5 +0000 UTC", "2026-11-22T10:00:30.500Z"],
     ["22 Nov 2026 10:00 UTC", "2026-11-22T10:00:00Z"],
     ["10 minutes ago", "2026-11-23T11:50:00Z"],
     ["an hour ago", "2026-11-23T11:00:00Z"],
@@ -160,6 +167,16 @@ describe("a moment that is just over", () => {
     ["a gap was closed after it", { gaps: [`${NOW - 60} ${NOW + 60} 1 2 label`] }, /cannot be restored\. Any moment/],
     ["the archive is behind", { archiver: null }, /2026-11-23 12:00:00 UTC cannot be restored\. Any moment/],
     ["there is no backup yet", { info: [] }, /^There is no backup yet/],
+    [
+      "WAL stayed behind",
+      { openGap: `${NOW - 3600} exchanged-${NOW - 3500}` },
+      /^WAL stayed behind in the data that a restore put aside: nothing later than 2026-11-23 11:00:00 UTC can/,
+    ],
+    [
+      "the archiver hangs",
+      { waiting: 1, waitingSince: NOW - 301 },
+      /2026-11-23 12:00:00 UTC cannot be restored\. Any moment from .* to 2026-11-23 11:59:30 UTC/,
+    ],
   ])("cannot where %s", (_name, more, message) => expect(() => refuseUnreachable(NOW, report(more))).toThrow(message));
 });
 
@@ -220,7 +237,29 @@ describe("the way to a time", () => {
     );
     // The data is lost, so whose repository it is cannot be told, and need not.
     expect(wayTo({ kind: "latest" }, report({ systemIdentifier: "" })).timeline).toBe(1);
-    expect(rangeInWords(report({}, []))).toBe("There is no backup yet.");
+    expect(rangeInWords(report({}, []))).toBe("There is no backup yet, so nothing can be restored.");
+  });
+
+  test.each<[string, Partial<BackupReport>, RegExp]>([
+    [
+      "is away",
+      { repositoryThere: false },
+      /^Nothing can be restored: the repository is empty, missing or cannot be read/,
+    ],
+    [
+      "has another key",
+      { info: null, infoSaid: "WARN: crypto error" },
+      /^Nothing can be restored: the repository cannot be/,
+    ],
+    [
+      "lost its backups",
+      { full: { ok: { finished: NOW, seconds: 4 }, failed: null, late: 0 } },
+      /^Nothing can be restored: the repository holds none of the backups that were made/,
+    ],
+  ])("a repository that %s is not one without backups", (_name, more, words) => {
+    const away = report({ info: [], ...more }, []);
+    expect(() => wayTo({ kind: "latest" }, away)).toThrow(words);
+    expect(rangeInWords(away)).toMatch(words);
   });
 
   describe("after a restore", () => {
@@ -301,6 +340,11 @@ describe("what is wrong", () => {
         info: [{ backup: [], db: [], status: { code: 2, message: "no valid backups" } }],
       },
       /holds none of the backups that were made/,
+    ],
+    [
+      "archiving that hangs",
+      { waiting: 2, waitingSince: NOW - 301 },
+      /^changes are not archived since 2026-11-23 11:59:30 UTC, and would be lost .*: 2 WAL files wait there/,
     ],
     [
       "a gap",
