@@ -1,0 +1,126 @@
+/**
+ * The image's scripts with the shell and the tools that Alpine has: every one of busybox's stands in front of Debian's. It takes a
+ * stack of its own, so it runs with BACKUPS=busybox in the environment only, after script/bootstrap busybox.
+ */
+import { copyFile, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { archiveEverything } from "../../components/backups/restore.ts";
+import { makeRestorePoint } from "../../components/backups/restore-point.ts";
+import { docker } from "../../lib/docker.ts";
+import { images } from "../support/lab.ts";
+import { BackedUp, REPOSITORY, STORE, until } from "./backed-up.ts";
+import { TestStack } from "./test-stack.ts";
+
+const DOCKERFILE = `
+ARG BASE
+FROM \${BASE}
+COPY busybox /bin/busybox
+RUN mkdir /alpine && for tool in $(/bin/busybox --list); do ln -s /bin/busybox "/alpine/$tool"; done && ln -sf busybox /bin/sh
+ENV PATH=/alpine:$PATH
+`;
+
+describe.runIf(process.env.BACKUPS === "busybox")("with busybox", () => {
+  let stack: TestStack;
+  let backed: BackedUp;
+  let image: string;
+  const count = () => backed.value("SELECT count(*)::int FROM ledger");
+
+  beforeAll(async () => {
+    stack = await TestStack.make({ bootstrap: "empty", memory: "512", backups: "true" });
+    backed = new BackedUp(stack);
+    image = `${stack.names.image}-busybox`;
+    const folder = await mkdtemp(join(tmpdir(), "sectorwars-busybox-"));
+    try {
+      await copyFile("/bin/busybox", join(folder, "busybox"));
+      await writeFile(join(folder, "Dockerfile"), DOCKERFILE);
+      await docker(["build", "-q", "-t", image, "--build-arg", `BASE=${images().databaseBase}`, folder]);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+    const yearly = "0 3 1 1 *";
+    const plans = { backupFull: yearly, backupDifferential: yearly, backupDrill: yearly, backupCompression: "lz4" };
+    for (const [key, value] of Object.entries({ ...plans, baseImage: image })) await stack.set(key, value);
+    await stack.up();
+    await until("the first full backup", async () => (await backed.report()).full.ok !== null, 120);
+    await stack.as("owner", (client) =>
+      client.query("CREATE TABLE ledger AS SELECT i AS n, md5(i::text) AS hash FROM generate_series(1, 2000) i"),
+    );
+  });
+  afterAll(async () => {
+    await stack.end();
+    await docker(["image", "rm", image]).catch(() => {});
+  });
+
+  test("is what the scripts run in", async () => {
+    const tools = ["sh", "awk", "sed", "stat", "find", "df"];
+    const ask = `for tool in ${tools.join(" ")}; do $tool --help 2>&1 | grep -o "^BusyBox"; done`;
+    expect(await backed.inside(ask)).toBe("BusyBox\n".repeat(tools.length));
+  });
+
+  test("backups, drills and the schedule work", async () => {
+    expect(await backed.succeed("backup")).toMatch(/F_\d{8}-\d{6}D: /);
+    expect(await backed.succeed("drill")).toContain("all as recorded");
+    const before = (await backed.report()).drill.ok?.finished ?? 0;
+    await sleep(1100);
+    await backed.inside(`echo 1000000000 >${STORE}/state/drill.slot`);
+    await until("the drill that was missed", async () => ((await backed.report()).drill.ok?.finished ?? 0) > before);
+    expect(await backed.succeed("status")).not.toContain("TROUBLE");
+    expect(await backed.succeed("backup", "--figures")).toMatch(/^sectorwars_backup_data_free_bytes [1-9]\d+$/m);
+  });
+
+  test("a moment comes back, and the way back too; WAL that is damaged or missing ends no recovery early", async () => {
+    const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client));
+    await stack.as("owner", (client) => client.query("DELETE FROM ledger WHERE n > 5"));
+    const text = await backed.succeed("restore", "--to", point?.at ?? "");
+    expect(await count()).toBe(2000);
+    await backed.quiet();
+    await backed.succeed("restore", "--undo", /--undo (\w+)/.exec(text)?.[1] ?? "");
+    expect(await count()).toBe(5);
+    await backed.quiet();
+    await stack.as("owner", (client) => client.query("INSERT INTO ledger SELECT i FROM generate_series(6, 100) i"));
+    const file = await backed.value("SELECT pg_walfile_name(pg_current_wal_lsn())");
+    await stack.as("superuser", archiveEverything);
+    await stack.as("superuser", archiveEverything);
+    for (const [harm, words] of [
+      [
+        "printf '\\377\\0\\377\\0' | dd of=$f bs=1 seek=2000 conv=notrunc",
+        /is damaged in the repository|could not restore file/,
+      ],
+      ["rm $f", /is missing in the repository, while later ones are there/],
+    ] as const) {
+      await backed.inside(
+        `cd ${REPOSITORY}; f=$(ls archive/main/15-1/*/${file}-*); cp -a $f /tmp/keep; echo $f >/tmp/which; ${harm}`,
+      );
+      const { text: said } = await backed.command("restore", "--to", "latest");
+      await backed.inside(`cd ${REPOSITORY}; cp -a /tmp/keep $(cat /tmp/which)`);
+      expect(said).toContain("Nothing was changed: the recovery failed: ");
+      expect(said).toMatch(words);
+    }
+    expect(await backed.succeed("drill")).toContain("all as recorded");
+  });
+
+  test("WAL that was given up is a gap, closed by a full backup", async () => {
+    await backed.inServer(`echo "$(date +%s) 00000009000000000000000A" >>/var/lib/postgresql/data/archiving-gaps`);
+    expect((await backed.command("status")).text).toContain("WAL was given up (from 00000009000000000000000A on)");
+    await until("the full backup behind it", async () => (await backed.report()).gaps.length === 1, 120);
+    await backed.quiet();
+    expect(await backed.succeed("drill")).toContain("all as recorded");
+  });
+
+  test("a lost volume is filled again, along the timeline that was in use", async () => {
+    const { names, name } = stack;
+    await stack.as("superuser", archiveEverything);
+    await docker(["rm", "-f", names.container, names.backups]);
+    await docker(["volume", "rm", names.volume]);
+    const lost = ["**Volume::data", "**Container::server", "**Container::backup-container"];
+    await stack.succeed("refresh", "--yes", ...lost.flatMap((urn) => ["--target", urn]), "--stack", name);
+    await stack.set("bootstrap", "backup");
+    await stack.up();
+    expect(await count()).toBe(100);
+    await backed.quiet();
+    expect(await backed.succeed("drill")).toContain("all as recorded");
+  });
+});
