@@ -221,7 +221,7 @@ export async function tidy(outputs: StackOutputs, now: Date): Promise<string[]> 
   const container = restorerOf(outputs.stack);
   const state = await containerState(container);
   if (state && !["created", "exited", "dead"].includes(state.status)) throw anotherRuns(outputs.stack);
-  if (state) await docker(["rm", "-f", container]);
+  if (state) await removeContainer(container);
   const gone = overdue(await keptFolders(outputs), now);
   if (gone.length > 0) await alone(outputs, `cd ${DATA} && rm -rf ${gone.join(" ")}`);
   return gone;

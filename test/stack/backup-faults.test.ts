@@ -57,7 +57,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
   });
   afterAll(async () => {
     await writer?.stop();
-    await docker(["rm", "-f", `${stack.names.backups}-disks`]).catch(() => {});
+    await docker(["rm", "-f", "-v", `${stack.names.backups}-disks`]).catch(() => {});
     await stack?.end();
   });
 

@@ -40,7 +40,7 @@ describe("before anything is made", () => {
       );
       expect(await stack.leftovers()).toEqual([`container ${stack.names.container}`]);
     } finally {
-      await docker(["rm", stack.names.container]);
+      await docker(["rm", "-v", stack.names.container]);
     }
     // The application's own database has that name, most often.
     const label = "com.docker.compose.project=the-game";
@@ -53,7 +53,7 @@ describe("before anything is made", () => {
           "first: docker compose -p the-game down. Its volume stays, and npm run adopt takes over what is in it.",
       );
     } finally {
-      await docker(["rm", stack.names.container]);
+      await docker(["rm", "-v", stack.names.container]);
     }
   });
 
