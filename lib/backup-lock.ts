@@ -3,7 +3,7 @@ import type pg from "pg";
 
 /**
  * The advisory lock that pgBackRest holds in the database `postgres` while it makes a backup (PG_BACKUP_ADVISORY_LOCK in its
- * db/db.c). The container that takes the backups waits for it (images/database/backup.sh).
+ * db/db.c). The container that takes the backups waits for it (images/database/backup/backup.sh).
  */
 const BACKUP_LOCK = "12340078987004321";
 

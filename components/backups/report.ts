@@ -38,7 +38,7 @@ export interface Backup {
   info: { size: number; repository: { size: number; delta: number } };
 }
 
-/** The container's answer (images/database/backup.sh, `report`). */
+/** The container's answer (images/database/backup/report.sh). */
 export interface BackupReport {
   now: number;
   info: { backup: Backup[]; db: { "system-id": string }[]; status: { code: number; message: string } }[] | null;

@@ -23,7 +23,7 @@ const ROOM_LEFT = 1024 ** 3;
 const ARCHIVED_WITHIN_MS = 90_000;
 /** After so many attempts, a second apart, PostgreSQL's archiver rests for a minute (NUM_ARCHIVE_RETRIES in its pgarch.c). */
 const ATTEMPTS = 3;
-/** Where the archive command leaves what it said, while its attempts fail (images/database/backup.sh). */
+/** Where the archive command leaves what it said, while its attempts fail (images/database/backup/archiving.sh). */
 const ARCHIVER_SAID = `${DATA}/archiving-said`;
 const STOP_SECONDS = 120;
 const READY_WITHIN_MS = 180_000;
