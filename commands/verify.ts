@@ -18,6 +18,7 @@ import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
 import { main } from "./cli.ts";
 import { findCopy, openIdentity } from "./copies.ts";
+import { ownerOf } from "./owner.ts";
 
 /** Sessions on each side. */
 const JOBS = 2;
@@ -92,7 +93,7 @@ async function verifyCopy(stack: string, { name, folder, identity }: Required<Ot
     secret,
     server: address,
     database: `${address.database}_safety_copy`,
-    owner: ROLE_NAMES.owner,
+    ...ownerOf(outputs.urls),
     preparation: (into: string) => preparationScript(into, ["*"]),
     say,
   };
