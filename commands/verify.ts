@@ -51,12 +51,13 @@ function targetOf({ stack, network, urls, address }: StackOutputs): SideAccess {
     address: addressOf(urls.superuser ?? ""),
     fromContainer: { host: namesFor(stack).alias, port: 5432, network },
     rootCertificates: undefined,
+    dumpLogin: addressOf(urls.owner ?? ""),
   };
 }
 
-/** Another database of the stack's server: a safety copy that was restored beside it. */
+/** Another database of the stack's server, whoever owns it: a safety copy that was restored beside it, a further database. */
 function databaseBeside(outputs: StackOutputs, database: string): SideAccess {
-  const target = targetOf(outputs);
+  const { dumpLogin: _, ...target } = targetOf(outputs);
   return { ...target, label: `the database ${database}`, address: { ...target.address, database } };
 }
 

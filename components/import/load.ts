@@ -268,11 +268,15 @@ function foreignKeyTask(
   };
 }
 
-/** Statistics of what has no rows of its own to copy, and so no task: partitioned tables, materialised views. */
+/**
+ * Statistics of what has no rows of its own to copy, and so no task: partitioned tables, materialised views; and of tables whose
+ * extended statistics were made after their rows were counted.
+ * @param client logged in as the owner: expressions in statistics run.
+ */
 export async function analyzeOthers(client: pg.Client): Promise<void> {
   const { rows } = await client.query<{ schema: string; name: string }>(`
     SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('p', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema')`);
+    WHERE (c.relkind IN ('p', 'm') OR EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid)) AND n.nspname NOT IN ('pg_catalog', 'information_schema')`);
   if (rows.length > 0) await client.query(`ANALYZE ${rows.map((row) => qualified(row.schema, row.name)).join(", ")}`);
 }
 

@@ -4,6 +4,7 @@
  * settings and comments of his databases. Nothing of that belongs to an import, so it is compared before the copy becomes the data.
  */
 import type pg from "pg";
+import { ident, literal } from "../../lib/postgres.ts";
 import { compareStates, type States } from "./states.ts";
 
 /** Read in the server's own database, where nobody but superusers makes objects. */
@@ -27,30 +28,50 @@ const STATE = `
   UNION ALL
   SELECT 'tablespace ' || quote_ident(spcname), concat_ws(' ', spcowner, spcacl, spcoptions) FROM pg_tablespace`;
 
+/** A server's state, with what it takes to give roles their passwords back. */
+export interface ServerState {
+  states: States;
+  /** The verifiers that the server keeps in place of passwords, by role. A role may change its own. */
+  verifiers: ReadonlyMap<string, string>;
+}
+
 /**
  * Reads the state of a server, but for one database.
  * @param client a superuser's session in the server's own database.
  * @param staging the database that is being loaded.
  */
-export async function readServerState(client: pg.Client, staging: string): Promise<States> {
+export async function readServerState(client: pg.Client, staging: string): Promise<ServerState> {
   const { rows } = await client.query<{ object: string; state: string }>(STATE, [staging]);
-  return new Map(rows.map(({ object, state }) => [object, state]));
+  const passwords = await client.query<{ rolname: string; rolpassword: string }>(
+    "SELECT rolname, rolpassword FROM pg_authid WHERE rolpassword IS NOT NULL",
+  );
+  return {
+    states: new Map(rows.map(({ object, state }) => [object, state])),
+    verifiers: new Map(passwords.rows.map(({ rolname, rolpassword }) => [rolname, rolpassword])),
+  };
 }
 
 /**
- * Refuses a copy whose code has changed the server while it was loaded.
+ * Compares a server with what it was, and gives roles their passwords back: the next run must be able to log in.
  * @param before the server's state before anything of the source ran.
- * @throws {Error} that names what was changed.
+ * @returns what was changed meanwhile, by name.
  */
-export async function refuseChangedServer(client: pg.Client, staging: string, before: States): Promise<void> {
-  const changed = compareStates(before, await readServerState(client, staging)).map(({ object }) => object);
-  if (changed.length === 0) return;
-  throw new Error(
+export async function findServerChanges(client: pg.Client, staging: string, before: ServerState): Promise<string[]> {
+  const now = await readServerState(client, staging);
+  for (const [role, verifier] of before.verifiers) {
+    if (!now.verifiers.has(role) || now.verifiers.get(role) === verifier) continue;
+    await client.query(`ALTER ROLE ${ident(role)} PASSWORD ${literal(verifier)}`);
+  }
+  return compareStates(before.states, now.states).map(({ object }) => object);
+}
+
+/** The error for a copy whose code has changed the server while it was loaded. */
+export const serverChanged = (changed: readonly string[]): Error =>
+  new Error(
     [
-      "While the copy was loaded, something changed the server outside of it, so the copy was thrown away. Nobody else should " +
-        "change roles and databases meanwhile; if nobody did, code in the source did (a function of a CHECK, a default, an index, " +
-        "a domain, a view). Look at the source's functions; pulumi up puts the roles right:",
+      "While the copy was loaded, something changed the server outside of it, so the copy was thrown away. If nobody else changed " +
+        "roles or databases meanwhile, code in the source did: a function of a CHECK, a domain, a generated column, an index or a " +
+        "view. Look at the source's functions. Passwords are as they were; pulumi up puts the rest right. Changed:",
       ...changed.map((object) => `  - ${object}`),
     ].join("\n"),
   );
-}

@@ -24,11 +24,21 @@ import { SafetyCopy } from "./safety-copy.ts";
 import { chooseDumpImage, dumpAside, dumpSource, helperLabel, LOCK_NOT_AVAILABLE, makeBefore } from "./schema.ts";
 import { describeSelection, selectRows } from "./selection.ts";
 import { compareSequences, copySequences } from "./sequences.ts";
-import { readServerState, refuseChangedServer } from "./server-state.ts";
+import { findServerChanges, readServerState, type ServerState, serverChanged } from "./server-state.ts";
 import { openOwner, openTarget } from "./session.ts";
 import { exportSnapshot, joinSnapshot, lockTables, tablesToLock } from "./snapshot.ts";
 import { compareStates, digestAll, type StateDifference } from "./states.ts";
-import { CLEARING, clearAside, clearDead, lockServer, maintenance, makeAside, swapIn, writeMarker } from "./swap.ts";
+import {
+  asideName,
+  CLEARING,
+  clearAside,
+  clearDead,
+  lockServer,
+  maintenance,
+  makeAside,
+  swapIn,
+  writeMarker,
+} from "./swap.ts";
 import type { Catalog, ImportSpec, ImportSummary, Report, SafetyCopyFacts, Table } from "./types.ts";
 import { populatedViews, refreshViews } from "./views.ts";
 
@@ -241,15 +251,17 @@ async function importOrAdopt(spec: ImportSpec, hooks: ImportHooks, holdings: Hol
     remarks: seen.remarks,
     spans: progress.spans,
   };
+  const work: Work = { enter, progress, report, holdings, keeper, hooks };
   let safetyCopy: SafetyCopy | undefined;
   try {
     // Before anything is read or written: a folder that cannot be used is no reason to have copied for an hour.
     safetyCopy = spec.safetyCopy && (await SafetyCopy.begin(spec.safetyCopy, spec.stack, hooks.say));
-    const summary = await copyAndProve(spec, safetyCopy, { enter, progress, report, holdings, keeper, hooks });
+    const summary = await copyAndProve(spec, safetyCopy, work);
     report.verdict = summary.butFor === undefined ? "identical" : "selected";
     return summary;
   } catch (error) {
-    const explained = await explain(error, holdings);
+    const changed = await outsideScopes(() => changesOf(spec, work.serverState));
+    const explained = changed.length > 0 ? serverChanged(changed) : await explain(error, holdings);
     report.error = (explained as Error).message;
     holdings.close(explained as Error);
     throw explained;
@@ -269,6 +281,15 @@ const tellReport = (folder: string, report: Report): Promise<string> =>
     (page) => `the report is ${page}`,
     (error: Error) => `the report could not be written: ${error.message}`,
   );
+
+/**
+ * What code of the source has changed outside of the copy before the import failed; nothing where the server cannot be asked.
+ */
+async function changesOf({ target }: ImportSpec, before: ServerState | undefined): Promise<string[]> {
+  if (before === undefined) return [];
+  const find = (client: pg.Client) => findServerChanges(client, asideName(target.address.database), before);
+  return withConnection(maintenance(target.address), find, { attemptMs: CLEARING_MS }).catch(() => []);
+}
 
 /** What an import that failed has made. Should a server be gone, the next run begins by clearing. */
 async function clearRemains(spec: ImportSpec, safetyCopy: SafetyCopy | undefined): Promise<void> {
@@ -301,6 +322,8 @@ interface Work {
   holdings: Holdings;
   keeper: pg.Client;
   hooks: ImportHooks;
+  /** The server as it was before anything of the source ran in it; known from then on. */
+  serverState?: ServerState;
 }
 
 async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined, work: Work): Promise<ImportSummary> {
@@ -341,7 +364,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   const superuser = await openTarget(aside);
   await superuser.query(target.preparation(aside.database));
   const settings = await copySettings(await readSettings(snapshot.holder), aside, target.roles);
-  const serverState = await readServerState(keeper, aside.database);
+  work.serverState = await readServerState(keeper, aside.database);
   const owner = await openOwner(aside, target);
   const schema = await dumping;
   await makeBefore({ superuser, owner }, schema, catalog, target.owner);
@@ -409,7 +432,8 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   refuseSchemaDifferences(catalog, report, differences, factDifferences);
   await refuseStrangers(report, superuser, target.owner);
   await refuseLooser(report, snapshot.holder, superuser);
-  await refuseChangedServer(keeper, aside.database, serverState);
+  const changed = await findServerChanges(keeper, aside.database, work.serverState);
+  if (changed.length > 0) throw serverChanged(changed);
   const record: ImportRecord = new Map([
     ...noteStates(digestAll(theirs), digestAll(ours)),
     ...noteStates(theirFacts, ourFacts),
