@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import { DockerError, docker } from "../../lib/docker.ts";
 import { type Address, type ChannelBinding, ident, literal } from "../../lib/postgres.ts";
-import { PINNED_SETTINGS, startupOptions } from "../../lib/session-settings.ts";
+import { DUMP_SETTINGS, startupOptions } from "../../lib/session-settings.ts";
 import { NEON_EXTENSIONS, NEON_SCHEMAS, STACK_SCHEMA } from "./catalog.ts";
 import { describeEntry, type Entry, isCopied, splitDump } from "./dump-entries.ts";
 import { remedyFor } from "./remedies.ts";
@@ -59,11 +59,6 @@ const DUMP_SCRIPT = `
   echo "${DIVIDER}"
   pg_restore ${LEFT_OUT} --section=post-data --file=- /tmp/schema
 `;
-
-/** What pg_dump does not pin by itself, but for what a server of another version does not know. */
-const DUMP_SETTINGS = Object.fromEntries(
-  Object.entries(PINNED_SETTINGS).filter(([name]) => !["client_encoding", "idle_session_timeout"].includes(name)),
-);
 
 /** SQLSTATE of a lock that was not to be had in the time that was given. */
 export const LOCK_NOT_AVAILABLE = "55P03";
