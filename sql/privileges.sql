@@ -68,6 +68,7 @@ BEGIN
 	END IF;
 END
 $body$;
+REVOKE ALL ON ALL TABLES IN SCHEMA sectorwars_stack FROM PUBLIC, :"app", :"readonly";
 -- The status of a stack tells where its data comes from. An import that is under way writes this table later.
 DO $body$
 BEGIN
@@ -86,6 +87,7 @@ $body$;
 -- An event trigger revokes what readonly holds on a denied relation, at the end of the statement that granted, created,
 -- renamed or attached it. Nothing is granted when a partition is detached or a relation is renamed: that is up to the owner.
 CREATE TABLE IF NOT EXISTS sectorwars_stack.readonly_denied (pattern text PRIMARY KEY);
+REVOKE ALL ON sectorwars_stack.readonly_denied FROM PUBLIC, :"owner", :"app", :"readonly", :"monitor";
 GRANT SELECT ON sectorwars_stack.readonly_denied TO :"monitor";
 DROP EVENT TRIGGER IF EXISTS sectorwars_deny_readonly;
 

@@ -15,11 +15,11 @@ const arrayLiteral = (texts: readonly string[]) =>
 /** Reads a file of sql/ and fills in its variables. */
 const script = (file: string, variables: Record<string, string>) => fillIn(readFileSync(file, "utf8"), variables);
 
-/** Returns the script that lets only one role create large objects in a database. */
-export const largeObjectsScript = (owner: string): string => script("sql/large-objects.sql", { owner });
+/** Returns the script that lets only one of the stack's roles create large objects in a database. */
+export const largeObjectsScript = (owner: string): string => script("sql/large-objects.sql", { ...ROLE_NAMES, owner });
 
 /** Returns the script for the database `postgres`: who may do what in PostgreSQL's own databases. */
-export const serverScript = (): string => script("sql/server.sql", { monitor: ROLE_NAMES.monitor });
+export const serverScript = (): string => script("sql/server.sql", ROLE_NAMES);
 
 /**
  * Extensions, then privileges, as one script for the superuser. It must run in a transaction, which the message of several
