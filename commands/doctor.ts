@@ -15,6 +15,7 @@ import { baseImage, readImages } from "../lib/images.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
 import { main } from "./cli.ts";
+import { checkDenyList } from "./deny-list.ts";
 
 const run = promisify(execFile);
 const GIB = 1024 ** 3;
@@ -120,7 +121,9 @@ async function checkServer(outputs: StackOutputs): Promise<Finding[]> {
   }
   const container = fine(`Container ${outputs.container}`, [state.status, state.health].filter(Boolean).join(", "));
   const port = await checkPort(outputs);
-  return port.fine ? [container, port, await checkSorting(outputs)] : [container, port];
+  return port.fine
+    ? [container, port, await checkSorting(outputs), ...(await checkDenyList(outputs))]
+    : [container, port];
 }
 
 /** An index that was built by other sorting rules than the image's answers wrongly, and PostgreSQL only warns. */

@@ -51,7 +51,10 @@ async function makeDatabase(inputs: DatabaseInputs): Promise<void> {
           `There is a database ${database} already, which this project did not make. Give yours another name, or rename that one.`,
         );
       }
-      if (rows[0] === undefined) await client.query(`CREATE DATABASE ${ident(database)} TEMPLATE template0`);
+      if (rows[0] === undefined) {
+        await client.query(`CREATE DATABASE ${ident(database)} TEMPLATE template0`);
+        await client.query(`REVOKE ALL ON DATABASE ${ident(database)} FROM PUBLIC`);
+      }
       await client.query(`COMMENT ON DATABASE ${ident(database)} IS ${literal(MADE_BY)}`);
     },
     PATIENCE,
@@ -59,12 +62,7 @@ async function makeDatabase(inputs: DatabaseInputs): Promise<void> {
 }
 
 async function prepare(inputs: DatabaseInputs): Promise<void> {
-  const { database, denyList } = inputs;
-  await withConnection(
-    addressOf(inputs),
-    (client) => client.query(`BEGIN; ${preparationScript(database, denyList, rolesOf(database))}; COMMIT`),
-    PATIENCE,
-  );
+  await withConnection(addressOf(inputs), (client) => client.query(`BEGIN; ${scriptOf(inputs)}; COMMIT`), PATIENCE);
 }
 
 /** Fills a new database from the source that the environment names for it, with the same proof as the first one. */
@@ -106,10 +104,14 @@ async function importOnce(inputs: DatabaseInputs): Promise<void> {
   );
 }
 
-/** What is wanted of the database: the image and the network are none of it. */
+/** Returns the script that prepares the database, with its own roles. */
+const scriptOf = ({ database, denyList }: Pick<DatabaseInputs, "database" | "denyList">) =>
+  preparationScript(database, denyList, rolesOf(database));
+
+/** What is wanted of the database, the files in sql/ included. The image and the network are not part of it. */
 const wantedOf = ({ database, denyList, passwordVersion, host, port }: DatabaseInputs) => ({
   database,
-  denyList,
+  script: scriptOf({ database, denyList }),
   passwordVersion,
   host,
   port,
