@@ -4,13 +4,14 @@
 
 -- The database: nobody by default; the owner may make schemas in it.
 ALTER DATABASE :"database" OWNER TO :"owner";
-REVOKE ALL ON DATABASE :"database" FROM PUBLIC;
+ALTER DATABASE :"database" CONNECTION LIMIT -1;
+REVOKE ALL ON DATABASE :"database" FROM PUBLIC, :"app", :"readonly", :"monitor" CASCADE;
 GRANT CONNECT, TEMPORARY ON DATABASE :"database" TO :"app";
 GRANT CONNECT ON DATABASE :"database" TO :"readonly", :"monitor";
 
 -- Its first schema: to the owner everything, to those who read or write rows the way in.
 ALTER SCHEMA public OWNER TO :"owner";
-REVOKE ALL ON SCHEMA public FROM PUBLIC;
+REVOKE ALL ON SCHEMA public FROM PUBLIC, :"app", :"readonly", :"monitor" CASCADE;
 GRANT USAGE ON SCHEMA public TO :"app", :"readonly";
 
 -- What the owner makes from now on, in any schema.

@@ -3,7 +3,10 @@ import { createHash } from "node:crypto";
 import type { dynamic } from "@pulumi/pulumi";
 import type pg from "pg";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
+import { glance } from "../../lib/glance.ts";
 import { withConnection } from "../../lib/postgres.ts";
+import { ROLE_NAMES } from "../roles/names.ts";
+import { readGuarded, readGuardedDrift } from "./guarded.ts";
 import type { PreparedInputs } from "./privileges.ts";
 
 const PATIENCE_MS = 30_000;
@@ -29,13 +32,23 @@ async function grantsDigest(client: pg.Client): Promise<string> {
     .slice(0, 16);
 }
 
+const ROLES = Object.values(ROLE_NAMES);
+
+const addressOf = ({ host, port, user, password, database }: PreparedInputs) => ({
+  host,
+  port,
+  user,
+  password,
+  database,
+});
+
 async function prepare(inputs: PreparedInputs) {
-  const { script, passwordVersion: _, ...address } = inputs;
   return withConnection(
-    address,
+    addressOf(inputs),
     async (client) => {
-      await client.query(`BEGIN; ${script}; COMMIT`);
-      return { ...inputs, grants: await grantsDigest(client), fingerprint: inputsFingerprint({ ...inputs }) };
+      await client.query(`BEGIN; ${inputs.script}; COMMIT`);
+      const [grants, guarded] = [await grantsDigest(client), await readGuarded(client, ROLES)];
+      return { ...inputs, grants, guarded, fingerprint: inputsFingerprint({ ...inputs }) };
     },
     { patienceMs: PATIENCE_MS },
   );
@@ -43,7 +56,18 @@ async function prepare(inputs: PreparedInputs) {
 
 /** Keeps extensions and privileges as the script says. */
 export const provider: dynamic.ResourceProvider = {
-  diff: diffByFingerprint,
+  /** Looks with the inputs of the last update: those of a preview may not be known yet. */
+  async diff(id, olds, news) {
+    const diff = await diffByFingerprint(id, olds, news);
+    const { guarded } = olds as { guarded?: string[] };
+    if (diff.changes || guarded === undefined) return diff;
+    const inputs = olds as PreparedInputs;
+    const drift = await glance(addressOf(inputs), (client) =>
+      readGuardedDrift(client, inputs.database, ROLES, guarded),
+    );
+    for (const line of drift ?? []) console.log(`privileges of ${inputs.database}: ${line}`);
+    return { ...diff, changes: drift !== undefined && drift.length > 0 };
+  },
 
   async create(inputs: PreparedInputs) {
     return { id: inputs.database, outs: await prepare(inputs) };
@@ -56,7 +80,7 @@ export const provider: dynamic.ResourceProvider = {
   /** Changed by hand, the resource no longer carries the fingerprint of what is wanted, so the next update mends it. */
   async read(id, props) {
     if (props === undefined) throw new Error("the database's preparation cannot be imported; run pulumi up");
-    const grants = await withConnection(props as PreparedInputs, grantsDigest, { patienceMs: PATIENCE_MS });
+    const grants = await withConnection(addressOf(props as PreparedInputs), grantsDigest, { patienceMs: PATIENCE_MS });
     return { id, props: grants === props.grants ? props : { ...props, grants, fingerprint: "changed by hand" } };
   },
 };
