@@ -199,7 +199,6 @@ const POWERFUL_SETTINGS: ReadonlyMap<string, string> = new Map([
   ["session_replication_role", "origin"],
   ["lo_compat_privileges", "off"],
   ["allow_system_table_mods", "off"],
-  ["ignore_system_indexes", "off"],
   ["ignore_checksum_failure", "off"],
   ["zero_damaged_pages", "off"],
   ["session_preload_libraries", ""],
@@ -305,8 +304,10 @@ function compareSettings({ settings }: Found, { superuser, roles, databases }: E
     });
 }
 
-function compareSuperuser({ settings }: Found, { superuser, superuserSettings }: Expected): Drift[] {
-  return Object.entries(superuserSettings)
+function compareSuperuser({ roles, settings }: Found, { superuser, superuserSettings }: Expected): Drift[] {
+  const lost = roles.some((role) => role.name === superuser && !role.superuser);
+  const remedy = `as another superuser: ALTER ROLE ${ident(superuser)} SUPERUSER`;
+  const lacking = Object.entries(superuserSettings)
     .filter(
       ([name, value]) =>
         !settings.some(
@@ -320,6 +321,9 @@ function compareSuperuser({ settings }: Found, { superuser, superuserSettings }:
       repair: `ALTER ROLE ${ident(superuser)} SET ${parameterName(name)} TO ${literal(value)}`,
       sessionsOf: [],
     }));
+  return lost
+    ? [{ subject: superuser, what: "is not a superuser", repair: undefined, remedy, sessionsOf: [] }, ...lacking]
+    : lacking;
 }
 
 function compareParameters({ parameterGrants, temporaryGrant }: Found, { roles, databases }: Expected): Drift[] {
