@@ -6,7 +6,6 @@ import { MADE_BY } from "../../components/migrations/restore-point.ts";
 import { ROLE_NAMES, rolesOf } from "../../components/roles/names.ts";
 import { repairableDrift, repairRoles } from "../../components/roles/read-drift.ts";
 import { expectedOfDatabase, expectedOfStack, together } from "../../components/roles/role-drift.ts";
-import { docker } from "../../lib/docker.ts";
 import { TEMPORARY_GRANT_KEY } from "../../lib/locks.ts";
 import { type Address, connect, ident, literal, withConnection } from "../../lib/postgres.ts";
 import { addressOf } from "../../lib/stack.ts";
@@ -181,26 +180,6 @@ test("the connection lock of a migration that was killed is no drift: the migrat
   expect(await previewed()).toEqual(["update prepared"]);
   await stack.up();
   await stack.as("app", (client) => client.query("SELECT 1"));
-});
-
-test.each([
-  ["hangs", "pause", "unpause"],
-  ["is stopped", "stop", "start"],
-])("a preview while the server %s neither fails nor waits long, and shows no drift", async (_, down, up) => {
-  await asSuperuser("ALTER ROLE sectorwars_app CREATEDB; ALTER ROLE nexus_app CREATEDB");
-  expect(await previewed()).toEqual(["update nexus", "update role-drift"]);
-  await docker([down, stack.names.container]);
-  try {
-    const begun = Date.now();
-    expect(await previewed()).toEqual([]);
-    // Four looks of two seconds at most, and what a preview takes itself.
-    expect(Date.now() - begun).toBeLessThan(20_000);
-  } finally {
-    await docker([up, stack.names.container]);
-  }
-  await stack.as("superuser", () =>
-    asSuperuser("ALTER ROLE sectorwars_app NOCREATEDB; ALTER ROLE nexus_app NOCREATEDB"),
-  );
 });
 
 /** What anybody could do to the roles, with the words for it. */

@@ -2,6 +2,7 @@ import { createServer } from "node:net";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { guardedDrift } from "../../components/privileges/guarded.ts";
+import { provider as prepared } from "../../components/privileges/prepared-provider.ts";
 import { ROLE_NAMES } from "../../components/roles/names.ts";
 import {
   compare,
@@ -15,7 +16,8 @@ import {
   SUPERUSER_SETTINGS,
   together,
 } from "../../components/roles/role-drift.ts";
-import { glance } from "../../lib/glance.ts";
+import { provider as roleDrift } from "../../components/roles/role-drift-provider.ts";
+import { inputsFingerprint } from "../../lib/dynamic.ts";
 
 const EXPECTED: Expected = together(expectedOfStack("postgres", "game", ROLE_NAMES), [
   expectedOfDatabase("postgres", "nexus"),
@@ -304,22 +306,36 @@ describe("databases", () => {
   });
 });
 
-describe("a glance at a server", () => {
-  const at = (port: number) => ({ host: "127.0.0.1", port, database: "d", user: "u", password: "p" });
+describe("a preview while the server", () => {
+  const inputs = (port: number) => {
+    const login = { host: "127.0.0.1", port, user: "postgres", password: "p", passwordVersion: 1 };
+    return { ...login, database: "game" };
+  };
+  const outputs = (port: number) => ({
+    ...inputs(port),
+    fingerprint: inputsFingerprint(inputs(port)),
+    guarded: ["database belongs to sectorwars_owner"],
+  });
+  const looks = [
+    ["roles", roleDrift],
+    ["privileges", prepared],
+  ] as const;
+  const unchanged = { changes: false, replaces: [], deleteBeforeReplace: false };
 
-  test("that nobody listens for sees nothing, at once", async () => {
+  test.each(looks)("is down sees no drift of the %s, at once", async (_, { diff }) => {
     const begun = Date.now();
-    expect(await glance(at(1), async () => "seen")).toBeUndefined();
+    expect(await diff?.("id", outputs(1), inputs(1))).toEqual(unchanged);
     expect(Date.now() - begun).toBeLessThan(1000);
   });
 
-  test("that takes the connection and never answers sees nothing after two seconds", async () => {
+  test.each(looks)("hangs sees no drift of the %s after two seconds", async (_, { diff }) => {
     const sockets: { destroy: () => void }[] = [];
     const server = createServer((socket) => void sockets.push(socket)).listen(0, "127.0.0.1");
     await new Promise((resolve) => server.once("listening", resolve));
+    const { port } = server.address() as { port: number };
     try {
       const begun = Date.now();
-      expect(await glance(at((server.address() as { port: number }).port), async () => "seen")).toBeUndefined();
+      expect(await diff?.("id", outputs(port), inputs(port))).toEqual(unchanged);
       expect(Date.now() - begun).toBeLessThan(2500);
       expect(sockets).toHaveLength(1);
     } finally {
