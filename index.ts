@@ -30,8 +30,9 @@ const { owner, app } = roles.access;
 const { bootstrapChosen, safetyCopy, selection } = settings;
 const source = { bootstrap, bootstrapChosen, safetyCopy, selection };
 const means = { newerImage: settings.newerPostgres, jobs: settings.importJobs };
-const target = { container: server.containerName, image: server.imageId, owner: owner.name, denyList };
-const data = new NeonImport("import", { ...base, ...source, ...means, ...target, after: [roles.ready] });
+const target = { container: server.containerName, image: server.imageId, denyList };
+const loader = { owner: owner.name, ownerPassword: owner.password };
+const data = new NeonImport("import", { ...base, ...source, ...means, ...target, ...loader, after: [roles.ready] });
 const privileges = new Privileges("privileges", { ...access, database, denyList, after: [data.ready] });
 
 const names = { names: settings.databases, droppable: settings.droppableDatabases, provider: roles.provider };
@@ -50,7 +51,7 @@ const left = passing?.target === "neon" ? handOver(prepared) : undefined;
 const before = [privileges.ready, ...(left ? [left.ready] : [])];
 const migrations = migrating && new Migrations("migrations", { ...base, ...migrating, owner, engine, after: before });
 const schema = { revision: migrations?.revision, after: [migrations?.ready ?? privileges.ready] };
-const seed = seeding && new Seed("seed", { ...base, ...seeding, ...schema, owner: owner.name });
+const seed = seeding && new Seed("seed", { ...base, ...seeding, ...schema, owner });
 
 const after = [...schema.after, ...databases.ready, ...(seed ? [seed.ready] : [])];
 const handover = left ?? handOver(after);

@@ -1,4 +1,5 @@
 /** The import with its proof, against tools that prove nothing. */
+import { randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -7,7 +8,8 @@ import { runImport } from "../components/import/worker.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
 import { ROLE_NAMES } from "../components/roles/names.ts";
 import { docker } from "../lib/docker.ts";
-import { type Address, ident, withConnection } from "../lib/postgres.ts";
+import { type Address, ident, literal } from "../lib/postgres.ts";
+import { withConnection } from "../test/support/session.ts";
 import { openFarWay } from "./far.ts";
 import { fillSource } from "./lab.ts";
 import { figure, median, ratio, type Section, seconds } from "./results.ts";
@@ -47,6 +49,9 @@ interface Bench {
 
 const onTarget = ({ target }: Bench, sql: string) => withConnection(target.address, (client) => client.query(sql));
 
+/** Of the target's roles, which live as long as this run. */
+const OWNER_PASSWORD = randomBytes(16).toString("hex");
+
 async function clearTarget(bench: Bench): Promise<void> {
   for (const name of ["restored", "imported"]) await onTarget(bench, `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`);
   await onTarget(bench, "CHECKPOINT");
@@ -74,6 +79,8 @@ function importSpec({ target, folder, newer }: Bench, address: Address, far: Fro
     target: {
       address: { ...target.address, database: "imported" },
       owner: ROLE_NAMES.owner,
+      ownerPassword: OWNER_PASSWORD,
+      roles: [ROLE_NAMES.owner, ROLE_NAMES.app, ROLE_NAMES.readonly],
       preparation: (database) => preparationScript(database, []),
       fromContainer: { host: target.container, port: 5432, network: NETWORK },
     },
@@ -192,7 +199,9 @@ export async function* benchImport({ rounds, scale }: { rounds: number; scale: n
     await prepare();
     const target = await startServer(names.target);
     for (const role of Object.values(ROLE_NAMES))
-      await withConnection(target.address, (client) => client.query(`CREATE ROLE ${ident(role)}`));
+      await withConnection(target.address, (client) =>
+        client.query(`CREATE ROLE ${ident(role)} LOGIN PASSWORD ${literal(OWNER_PASSWORD)}`),
+      );
     const bench: Bench = { source: await startServer(names.source), target, folder, newer: await newerImage() };
     const bytes = await fillSource(names.source, bench.source.address, scale);
     yield await compareNear(bench, rounds, bytes);

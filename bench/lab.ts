@@ -1,6 +1,7 @@
 /** The data that imports are measured on: about 2 GB that are hard to import, for reasons that a real game's are. */
 import { docker } from "../lib/docker.ts";
-import { type Address, withConnection } from "../lib/postgres.ts";
+import type { Address } from "../lib/postgres.ts";
+import { withConnection } from "../test/support/session.ts";
 
 /** Wide jsonb rows under b-trees and a GIN index, which alone takes longer to build than all rows to copy. */
 export const events = (rows: number) => `

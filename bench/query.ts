@@ -1,6 +1,6 @@
 /** What a query through the published port costs. */
 import { defaultPort } from "../components/settings.ts";
-import { withConnection } from "../lib/postgres.ts";
+import { withConnection } from "../test/support/session.ts";
 import { makeStack } from "./pulumi.ts";
 import { median, percentile, type Section } from "./results.ts";
 

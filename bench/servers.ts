@@ -4,7 +4,8 @@ import { readFile } from "node:fs/promises";
 import { directAddress } from "../components/import/direct.ts";
 import { asArguments, tune } from "../components/server/tuning.ts";
 import { docker } from "../lib/docker.ts";
-import { type Address, withConnection } from "../lib/postgres.ts";
+import type { Address } from "../lib/postgres.ts";
+import { withConnection } from "../test/support/session.ts";
 
 /** The stack's database image, under a name of the benchmark's own. */
 export const IMAGE = "sectorwars-bench-database:15";

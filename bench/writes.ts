@@ -1,6 +1,6 @@
 /** What archiving costs a server that is written to. */
 import { readReport } from "../components/backups/console.ts";
-import { connect } from "../lib/postgres.ts";
+import { connect } from "../test/support/session.ts";
 import type { Up } from "./pulumi.ts";
 import { median, type Section } from "./results.ts";
 import { cpuSeconds } from "./servers.ts";

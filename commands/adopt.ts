@@ -6,7 +6,6 @@ import { reportFolder } from "../components/import/report-folder.ts";
 import { lockServer, readMarker } from "../components/import/swap.ts";
 import { runImport } from "../components/import/worker.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
-import { ROLE_NAMES } from "../components/roles/names.ts";
 import { namesFor } from "../components/server/naming.ts";
 import { cancellable } from "../lib/cancellation.ts";
 import { type DockerError, docker } from "../lib/docker.ts";
@@ -16,6 +15,7 @@ import { Scope } from "../lib/scope.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
 import { ALIAS, imageOf, onlyDatabase, publishedPort, SUPERUSER, startServer } from "./adopt-source.ts";
 import { main } from "./cli.ts";
+import { ownerOf } from "./owner.ts";
 
 /** The tables of a deny list as the stack's own database has them. */
 async function deniedIn(url: string): Promise<string[]> {
@@ -82,7 +82,7 @@ async function adopt(stack: string, volume: string, wanted: { image?: string; da
         },
         target: {
           address: await directAddress(outputs.container, target, undefined),
-          owner: ROLE_NAMES.owner,
+          ...ownerOf(outputs.urls),
           preparation: (into) => preparationScript(into, denyList),
           fromContainer: { host: namesFor(stack).alias, port: 5432, network: outputs.network },
         },

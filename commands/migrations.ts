@@ -15,8 +15,8 @@ import { main } from "./cli.ts";
 
 const maintenance = (address: Address) => ({ ...address, database: "postgres" });
 
-async function show(address: Address, isForMachines: boolean): Promise<number> {
-  const revisions = await readRevisions(address);
+async function show(address: Address, owner: Address, isForMachines: boolean): Promise<number> {
+  const revisions = await readRevisions(owner);
   const point = await withConnection(maintenance(address), (client) => readRestorePoint(client, address.database));
   if (isForMachines) {
     console.log(JSON.stringify({ revisions, restorePoint: point ?? null }, null, 2));
@@ -88,7 +88,7 @@ undo puts the database back as it was before the last run; forget drops the rest
     const address = addressOf(urls.superuser ?? "");
     if (what === "undo") return undo(address, values.yes === true);
     if (what === "forget") return forget(address);
-    if (what === "show") return show(address, values.json === true);
+    if (what === "show") return show(address, addressOf(urls.owner ?? ""), values.json === true);
     throw new Error(`'${what}' is nothing this command does. It knows: undo, forget.`);
   },
 });

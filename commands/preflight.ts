@@ -14,11 +14,11 @@ import { SAFETY_FOLDER } from "../components/import/safety-copy-files.ts";
 import { sourceFromEnvironment } from "../components/import/source-environment.ts";
 import type { Source, Target } from "../components/import/types.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
-import { ROLE_NAMES } from "../components/roles/names.ts";
 import { namesFor } from "../components/server/naming.ts";
 import { newerImage, readImages } from "../lib/images.ts";
 import { addressOf, readConfig, readStack, StackError, type StackOutputs } from "../lib/stack.ts";
 import { main } from "./cli.ts";
+import { ownerOf } from "./owner.ts";
 
 /** Milliseconds for a suspended endpoint to wake. */
 const PATIENCE_MS = 20_000;
@@ -57,7 +57,7 @@ async function readTarget(stack: string): Promise<{ target?: Target; found: Find
 
 const targetOf = ({ container, urls, network, stack }: StackOutputs): Target => ({
   address: addressOf(urls.superuser ?? ""),
-  owner: ROLE_NAMES.owner,
+  ...ownerOf(urls),
   preparation: (database) => preparationScript(database, []),
   fromContainer: { host: namesFor(stack).alias, port: 5432, network },
   container,

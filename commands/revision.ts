@@ -8,7 +8,7 @@ export async function warnOfRevision(
   say: (line: string) => void = console.log,
 ): Promise<void> {
   if (!revision) return;
-  const found = (await readRevisions(addressOf(urls.superuser ?? ""))).join(", ");
+  const found = (await readRevisions(addressOf(urls.owner ?? ""))).join(", ");
   if (found === revision) return;
   say(
     `Its schema is at revision ${found || "none"}, the stack's was at ${revision}. To migrate it again: ` +

@@ -4,10 +4,10 @@ import { defaultIdentityFile } from "../components/import/identity-file.ts";
 import { humanBytes } from "../components/import/progress.ts";
 import { type FoundCopy, listCopies, SAFETY_FOLDER } from "../components/import/safety-copy-files.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
-import { ROLE_NAMES } from "../components/roles/names.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
 import { type Invocation, main } from "./cli.ts";
 import { findCopy, openIdentity } from "./copies.ts";
+import { ownerOf } from "./owner.ts";
 
 /** Prints for machines or for people. */
 const print = (json: boolean, value: unknown, text: string) =>
@@ -58,7 +58,7 @@ async function restore({ stack, values, rest }: Invocation, folder: string, iden
     secret,
     server: addressOf(urls.superuser ?? ""),
     database,
-    owner: ROLE_NAMES.owner,
+    ...ownerOf(urls),
     // Which tables readonly must not read is the stack's setting for its own database; here it reads none.
     preparation: (name) => preparationScript(name, ["*"]),
     say: (line) => {

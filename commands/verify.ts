@@ -18,6 +18,7 @@ import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
 import { main } from "./cli.ts";
 import { findCopy, openIdentity } from "./copies.ts";
+import { ownerOf } from "./owner.ts";
 
 /** Sessions on each side. */
 const JOBS = 2;
@@ -50,12 +51,13 @@ function targetOf({ stack, network, urls, address }: StackOutputs): SideAccess {
     address: addressOf(urls.superuser ?? ""),
     fromContainer: { host: namesFor(stack).alias, port: 5432, network },
     rootCertificates: undefined,
+    dumpLogin: addressOf(urls.owner ?? ""),
   };
 }
 
-/** Another database of the stack's server: a safety copy that was restored beside it. */
+/** Another database of the stack's server, whoever owns it: a safety copy that was restored beside it, a further database. */
 function databaseBeside(outputs: StackOutputs, database: string): SideAccess {
-  const target = targetOf(outputs);
+  const { dumpLogin: _, ...target } = targetOf(outputs);
   return { ...target, label: `the database ${database}`, address: { ...target.address, database } };
 }
 
@@ -92,7 +94,7 @@ async function verifyCopy(stack: string, { name, folder, identity }: Required<Ot
     secret,
     server: address,
     database: `${address.database}_safety_copy`,
-    owner: ROLE_NAMES.owner,
+    ...ownerOf(outputs.urls),
     preparation: (into: string) => preparationScript(into, ["*"]),
     say,
   };

@@ -1,11 +1,38 @@
 /** What belongs to a database beside its content: a copy by template, or another one in its place, does not have it. */
 import type pg from "pg";
+import { ident, literal } from "./postgres.ts";
 
-/** Settings that are lists of names, kept with their quotes: quoted once more, a list would become one name (pg_dump does so). */
-const LISTS = [
+/** Settings that are lists of names. PostgreSQL keeps them as one text, with quotes where a name needs them. */
+const LISTS = new Set([
   ...["search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"],
   ...["shared_preload_libraries", "unix_socket_directories"],
-];
+]);
+
+/**
+ * The names in a list as PostgreSQL keeps it: as its SplitGUCList reads them, which pg_dump uses for the same. Names that need no
+ * quotes there may hold anything but white space and commas, a semicolon for one, so the text itself must never become SQL.
+ * @returns undefined for a text that PostgreSQL could not read either.
+ */
+export function namesInList(text: string): string[] | undefined {
+  if (text.trim() === "") return [];
+  const names: string[] = [];
+  let rest = text;
+  for (;;) {
+    const found = /^\s*(?:"((?:[^"]|"")*)"|([^\s,"][^\s,]*))\s*(,|$)/.exec(rest);
+    if (found === null) return undefined;
+    const [all, quoted, plain, end] = found;
+    names.push(quoted?.replaceAll('""', '"') ?? plain ?? "");
+    if (end === "") return names;
+    rest = rest.slice(all.length);
+  }
+}
+
+/** A setting's value as it stands behind SET ... TO; undefined for one that cannot be written. */
+export function settingValue(name: string, value: string): string | undefined {
+  if (!LISTS.has(name)) return literal(value);
+  const names = namesInList(value);
+  return names && (names.length === 0 ? "''" : names.map(literal).join(", "));
+}
 
 /** A database's comment; undefined where there is no such database. */
 export async function commentOf(client: pg.Client, database: string): Promise<string | null | undefined> {
@@ -29,21 +56,27 @@ export async function databaseProperties(client: pg.Client, database: string): P
          CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
        FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) a WHERE datname = $1 AND a.grantee <> datdba
      UNION ALL
-     SELECT format('ALTER %s SET %s TO %s',
-         CASE WHEN s.setrole = 0 THEN format('DATABASE %I', d.datname)
-              ELSE format('ROLE %I IN DATABASE %I', pg_get_userbyid(s.setrole), d.datname) END,
-         -- The name of an extension's setting has a dot, which belongs between its parts.
-         (SELECT string_agg(quote_ident(part), '.') FROM unnest(string_to_array(name, '.')) part),
-         -- An empty list is kept as an empty name, which cannot be written.
-         CASE WHEN name = ANY ($2) AND value <> '""' THEN value ELSE quote_literal(CASE WHEN name = ANY ($2) THEN '' ELSE value END) END)
-       FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) item,
-         LATERAL (SELECT split_part(item, '=', 1) AS name, substr(item, strpos(item, '=') + 1) AS value) x
-       WHERE d.datname = $1
-     UNION ALL
      SELECT format('ALTER DATABASE %I CONNECTION LIMIT %s', datname, datconnlimit) FROM pg_database WHERE datname = $1
      UNION ALL
      SELECT format('COMMENT ON DATABASE %I IS %L', datname, shobj_description(oid, 'pg_database')) FROM pg_database WHERE datname = $1`,
-    [database, LISTS],
+    [database],
   );
-  return rows.map(({ statement }) => statement);
+  return [...rows.map(({ statement }) => statement), ...(await settingStatements(client, database))];
+}
+
+/** Statements that give a database, and roles in it, the settings that they have there. */
+async function settingStatements(client: pg.Client, database: string): Promise<string[]> {
+  const { rows } = await client.query<{ role: string | null; name: string; value: string }>(
+    `SELECT CASE WHEN s.setrole <> 0 THEN pg_get_userbyid(s.setrole) END AS role,
+       split_part(item, '=', 1) AS name, substr(item, strpos(item, '=') + 1) AS value
+     FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) item
+     WHERE d.datname = $1`,
+    [database],
+  );
+  return rows.flatMap(({ role, name, value }) => {
+    const whose = `${role === null ? "" : `ROLE ${ident(role)} IN `}DATABASE ${ident(database)}`;
+    const written = settingValue(name, value);
+    // The name of an extension's setting has a dot, which belongs between its parts.
+    return written === undefined ? [] : [`ALTER ${whose} SET ${name.split(".").map(ident).join(".")} TO ${written}`];
+  });
 }

@@ -4,6 +4,13 @@ import type { Socket } from "node:net";
 import type { ConnectionOptions } from "node:tls";
 import pg from "pg";
 import { currentScope, pause } from "./scope.ts";
+import {
+  PIN_SUPERUSER,
+  PINNED_SETTINGS,
+  pinStatement,
+  type SessionSettings,
+  startupOptions,
+} from "./session-settings.ts";
 
 /** Where a server is and who asks. */
 export interface Address {
@@ -29,6 +36,15 @@ export interface ConnectOptions {
   attemptMs?: number;
   /** Shown in pg_stat_activity. */
   applicationName?: string;
+  /** Settings of this session beside the pinned ones, or in their place. */
+  settings?: SessionSettings;
+  /** Names of pinned settings that are left as the role and the database have them. */
+  unpinned?: readonly string[];
+  /**
+   * How settings are pinned: as startup options, which hold from the first moment, or by the session's first statement, for a
+   * server that may stand behind a proxy.
+   */
+  pinBy?: "startup" | "statement";
   /** SQL run before the connection is handed out. */
   setup?: string;
 }
@@ -55,13 +71,22 @@ export const socketOf = (client: pg.Client): Socket =>
 /** Ends a session at once, whatever it is doing: a polite end would wait behind a copy that nobody reads. */
 export const drop = (client: pg.Client): void => void socketOf(client).destroy();
 
+/** All settings that a session gets. */
+function settingsOf({ settings = {}, unpinned = [] }: ConnectOptions): SessionSettings {
+  const pinned = Object.entries(PINNED_SETTINGS).filter(([name]) => !unpinned.includes(name));
+  return { ...Object.fromEntries(pinned), ...settings };
+}
+
 /**
  * Opens a connection, with growing pauses between attempts while the failure is one that passes.
  * @throws the last attempt's error once the patience is used up, or at once when waiting cannot help; the reason, where the
  * surrounding scope was closed.
  */
 export async function connect(address: Address, options: ConnectOptions = {}): Promise<pg.Client> {
-  const { patienceMs = 0, attemptMs = 10_000 } = options;
+  const { patienceMs = 0, attemptMs = 10_000, pinBy = "startup", setup = "" } = options;
+  const settings = settingsOf(options);
+  const pinned = pinBy === "statement" ? pinStatement(settings) : "";
+  const firstStatements = [pinned, PIN_SUPERUSER, setup, WHOSE].join("\n");
   const deadline = Date.now() + patienceMs;
   const scope = currentScope();
   for (let wait = 50; ; wait = Math.min(wait * 1.5, 1000)) {
@@ -76,6 +101,7 @@ export async function connect(address: Address, options: ConnectOptions = {}): P
       enableChannelBinding: address.tls !== undefined && address.channelBinding !== "disable",
       connectionTimeoutMillis: attemptMs,
       application_name: options.applicationName ?? "sectorwars-database",
+      options: pinBy === "startup" ? startupOptions(settings) : undefined,
       keepAlive: true,
       // Without a delay of ours the kernel asks after two hours: a connection that a sleeping laptop lost would hang.
       keepAliveInitialDelayMillis: 10_000,
@@ -88,8 +114,8 @@ export async function connect(address: Address, options: ConnectOptions = {}): P
     try {
       await client.connect();
       demand?.();
-      if (scope) scope.opened(client, address, await setUp(client, `${options.setup ?? ""}\n; ${WHOSE}`, attemptMs));
-      else if (options.setup) await setUp(client, options.setup, attemptMs);
+      const pid = await setUp(client, firstStatements, attemptMs);
+      scope?.opened(client, address, pid);
       return client;
     } catch (error) {
       drop(client);
@@ -128,11 +154,11 @@ function demandChannelBinding(client: pg.Client, password: string): () => void {
 }
 
 /** The server's process behind a session: what the protocol tells at its start may be a proxy's invention. */
-const WHOSE = "SELECT pg_backend_pid() AS pid";
+const WHOSE = ";SELECT pg_catalog.pg_backend_pid() AS pid";
 
 /**
  * Runs a session's first statements, in bounded time.
- * @returns the server's process, where the last of them asks for it.
+ * @returns the server's process, which the last of them asks for.
  */
 async function setUp(client: pg.Client, setup: string, timeoutMs: number): Promise<number> {
   const timer = setTimeout(() => drop(client), timeoutMs);

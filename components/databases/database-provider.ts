@@ -90,6 +90,8 @@ async function importOnce(inputs: DatabaseInputs): Promise<void> {
       target: {
         address: await directAddress(inputs.container, addressOf(inputs), inputs.dockerHost),
         owner: rolesOf(database).owner,
+        ownerPassword: inputs.ownerPassword,
+        roles: OWN_ROLES.map((key) => rolesOf(database)[key]),
         preparation: (name) => preparationScript(name, inputs.denyList, rolesOf(database)),
         fromContainer: besideServer(inputs.container),
       },

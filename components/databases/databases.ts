@@ -77,6 +77,7 @@ export class Databases extends pulumi.ComponentResource {
           stack: args.stack,
           ...superuserLogin(args),
           database,
+          ownerPassword: (access[database] as Record<OwnRole, RoleAccess>).owner.password,
           denyList: [...args.denyList],
           container: args.container,
           network: args.network,
@@ -118,6 +119,8 @@ type OwnInputs = pulumi.Unwrap<Omit<DatabasesArgs, keyof ServerAccess | "provide
 /** Inputs of one database's resource. */
 export interface DatabaseInputs extends SuperuserLogin, OwnInputs {
   database: string;
+  /** Of the database's own owner, in whose sessions an import loads it. */
+  ownerPassword: string;
 }
 
 class Database extends ResourceOnDisk {

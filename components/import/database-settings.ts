@@ -65,12 +65,16 @@ export async function readSettings(client: pg.Client): Promise<Setting[]> {
 export const nameOf = ({ role, everywhere, name }: Setting): string =>
   `setting ${name} of ${role === null ? (everywhere ? "all roles" : "the database") : `the role ${role}${everywhere ? "" : " in the database"}`}`;
 
-const STACK_ROLES: readonly string[] = Object.values(ROLE_NAMES);
+/**
+ * Roles that get the settings of the source's database here. Superusers and the stack's own sessions must not: a setting such as
+ * search_path decides what a statement means.
+ */
+const APPLICATION_ROLES: readonly string[] = [ROLE_NAMES.owner, ROLE_NAMES.app, ROLE_NAMES.readonly];
 
 /** Settings that come along. */
-export const keptSettings = (settings: readonly Setting[]): Setting[] =>
+export const keptSettings = (settings: readonly Setting[], roles = APPLICATION_ROLES): Setting[] =>
   settings.filter(
-    ({ role, everywhere, name }) => !everywhere && isKept(name) && (role === null || STACK_ROLES.includes(role)),
+    ({ role, everywhere, name }) => !everywhere && isKept(name) && (role === null || roles.includes(role)),
   );
 
 /** Settings that do not, each with its reason. */
@@ -86,40 +90,55 @@ export function leftOutSettings(settings: readonly Setting[]): Skipped[] {
     }));
 }
 
-/** Settings that are kept, as states to be compared. */
-export const settingStates = (settings: readonly Setting[]): States =>
-  new Map(keptSettings(settings).map((setting) => [nameOf(setting), setting.value]));
+/** Settings as roles have them: one of the database is each role's, unless the role has its own. */
+function ofRoles(settings: readonly Setting[], roles: readonly string[]): (Setting & { role: string })[] {
+  const own = settings.flatMap((setting) => (setting.role === null ? [] : [{ ...setting, role: setting.role }]));
+  const has = new Set(own.map(({ role, name }) => JSON.stringify([role, name])));
+  const shared = settings.filter(({ role }) => role === null);
+  return [
+    ...own,
+    ...roles.flatMap((role) =>
+      shared.filter(({ name }) => !has.has(JSON.stringify([role, name]))).map((setting) => ({ ...setting, role })),
+    ),
+  ];
+}
+
+/** Settings that are kept, as states of the roles that have them. */
+export const settingStates = (settings: readonly Setting[], roles = APPLICATION_ROLES): States =>
+  new Map(ofRoles(keptSettings(settings, roles), roles).map((setting) => [nameOf(setting), setting.value]));
+
+/** What was given: settings, and for the report also what the target's server refuses. */
+export interface CopiedSettings {
+  taken: Setting[];
+  remarks: string[];
+}
 
 /**
- * Gives the database that is loaded aside the settings of the source's. They hold for sessions that begin later.
- * @returns those that it took, and for the report also what the target's server refuses.
+ * Gives roles, in the staging database alone, the settings that the source's database has. They hold for sessions that begin later.
+ * To be called before anything of the source is in the database: it takes a superuser's session.
  */
 export async function copySettings(
   settings: readonly Setting[],
-  aside: Address,
-): Promise<{ taken: Setting[]; remarks: string[] }> {
-  const kept = keptSettings(settings);
+  staging: Address,
+  roles = APPLICATION_ROLES,
+): Promise<CopiedSettings> {
+  const kept = keptSettings(settings, roles);
   if (kept.length === 0) return { taken: [], remarks: [] };
-  // A session of its own: each setting is made its own first, whatever kind of value it has, and taken over from there.
-  const client = await openTarget(aside);
+  const client = await openTarget(staging);
   try {
     const taken: Setting[] = [];
-    const remarks: string[] = [];
-    for (const setting of kept) {
-      const { role, name, value } = setting;
-      const database = ident(aside.database);
-      const whose = role === null ? `DATABASE ${database}` : `ROLE ${ident(role)} IN DATABASE ${database}`;
-      try {
-        await client.query("SELECT pg_catalog.set_config($1, $2, false)", [name, value]);
-        await client.query(`ALTER ${whose} SET ${name.split(".").map(ident).join(".")} FROM CURRENT`);
-        taken.push(setting);
-        remarks.push(`${nameOf(setting)} is as on the source`);
-      } catch (error) {
-        const { code } = error as { code?: string };
-        if (!REFUSED.has(code ?? "")) throw error;
-        remarks.push(`${nameOf(setting)} is not known to this server, or not with that value, and was left out`);
-      }
+    const refused = new Set<string>();
+    for (const setting of ofRoles(kept, roles)) {
+      if (await giveSetting(client, setting, staging.database)) taken.push(setting);
+      else refused.add(setting.name);
     }
+    const remarks = kept.map((setting) => {
+      if (refused.has(setting.name)) {
+        return `${nameOf(setting)} is not known to this server, or not with that value, and was left out`;
+      }
+      const whose = setting.role === null ? `, for ${roles.join(", ")}` : "";
+      return `${nameOf(setting)} is as on the source${whose}`;
+    });
     return { taken, remarks };
   } finally {
     await client.end().catch(() => {});
@@ -128,3 +147,24 @@ export async function copySettings(
 
 /** SQLSTATEs of a setting or a value that a server does not know: undefined_object, invalid_parameter_value, cant_change_runtime_param. */
 const REFUSED = new Set(["42704", "22023", "55P02", "42602"]);
+
+/**
+ * Makes a setting the transaction's own first, whatever kind of value it has, and takes it over from there.
+ * @returns whether the server knows it.
+ */
+async function giveSetting(client: pg.Client, setting: Setting & { role: string }, database: string): Promise<boolean> {
+  const { role, name, value } = setting;
+  try {
+    await client.query("BEGIN");
+    await client.query("SELECT pg_catalog.set_config($1, $2, true)", [name, value]);
+    await client.query(
+      `ALTER ROLE ${ident(role)} IN DATABASE ${ident(database)} SET ${name.split(".").map(ident).join(".")} FROM CURRENT`,
+    );
+    await client.query("COMMIT");
+    return true;
+  } catch (error) {
+    await client.query("ROLLBACK");
+    if (REFUSED.has((error as { code?: string }).code ?? "")) return false;
+    throw error;
+  }
+}

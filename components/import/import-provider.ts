@@ -4,6 +4,7 @@ import { removeContainers } from "../../lib/docker.ts";
 import { withConnection } from "../../lib/postgres.ts";
 import { outsideScopes } from "../../lib/scope.ts";
 import { preparationScript } from "../privileges/scripts.ts";
+import { ROLE_NAMES } from "../roles/names.ts";
 import { besideServer, directAddress } from "./direct.ts";
 import type { NeonImportInputs } from "./neon-import.ts";
 import { startSample } from "./sample.ts";
@@ -28,6 +29,8 @@ const addressOf = ({ host, port, user, password, database }: NeonImportInputs) =
 const targetOf = async (inputs: NeonImportInputs): Promise<Target> => ({
   address: await directAddress(inputs.container, addressOf(inputs), inputs.dockerHost),
   owner: inputs.owner,
+  ownerPassword: inputs.ownerPassword,
+  roles: [ROLE_NAMES.owner, ROLE_NAMES.app, ROLE_NAMES.readonly],
   preparation: (database) => preparationScript(database, inputs.denyList),
   fromContainer: besideServer(inputs.container),
   container: inputs.container,

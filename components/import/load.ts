@@ -1,6 +1,6 @@
 /** The middle of the import: rows, keys and indexes of all tables, each table proven as soon as it is in. */
 import type pg from "pg";
-import { ident, qualified } from "../../lib/postgres.ts";
+import { qualified } from "../../lib/postgres.ts";
 import type { Entry } from "./dump-entries.ts";
 import type { Progress } from "./progress.ts";
 import { proveTable } from "./proof.ts";
@@ -12,7 +12,10 @@ import type { Table, TableProof } from "./types.ts";
 /** A worker's own connections: one end of the pipe and the other. */
 export interface Ends {
   source: pg.Client;
+  /** Logged in as the owner: rows are loaded, and keys, indexes and statistics are made in it. */
   target: pg.Client;
+  /** The superuser's, in which nothing of the source's code runs: it has the server read tables out. */
+  superuser: pg.Client;
 }
 
 /** Which table an index or a key belongs to: dumps name the one by its own name, the other by both. */
@@ -133,7 +136,6 @@ export function batchesOf(plans: readonly TablePlan[]): TablePlan[][] {
 
 /** What the tasks of a load share. */
 export interface LoadContext {
-  owner: string;
   progress: Progress;
   /** Told of each table when its rows are in, before they are proven. A test may look, or spoil. */
   onLoaded?: (table: Table) => Promise<void>;
@@ -149,7 +151,7 @@ export async function loadTables(load: LoadPlan, ends: Ends[], context: LoadCont
   const proofs = new Map<string, TableProof>();
   const tasks = [
     ...batchesOf(load.plans).flatMap((batch) => tableTasks(batch, context, proofs)),
-    ...load.foreignKeys.map((key) => foreignKeyTask(key, load.plans, context, proofs)),
+    ...load.foreignKeys.map((key) => foreignKeyTask(key, load.plans, proofs)),
   ];
   await runTasks(tasks, ends);
   return load.plans.map(({ table }) => {
@@ -159,11 +161,8 @@ export async function loadTables(load: LoadPlan, ends: Ends[], context: LoadCont
   });
 }
 
-async function asOwner(target: pg.Client, owner: string, entries: readonly Entry[]): Promise<void> {
-  if (entries.length === 0) return;
-  await target.query(`SET ROLE ${ident(owner)}`);
+async function makeEntries(target: pg.Client, entries: readonly Entry[]): Promise<void> {
   for (const entry of entries) await makeEntry(target, entry);
-  await target.query("RESET ROLE");
 }
 
 const nameOf = ({ schema, name }: Table) => `${schema}.${name}`;
@@ -174,7 +173,7 @@ const wholeness = ({ table, indexes }: TablePlan) => [`keys of ${table.sql}`, ..
 
 function tableTasks(
   batch: readonly TablePlan[],
-  { owner, progress, onLoaded, observe }: LoadContext,
+  { progress, onLoaded, observe }: LoadContext,
   proofs: Map<string, TableProof>,
 ): Task<Ends>[] {
   const sent = new Map<string, Transfer & { seconds: number }>();
@@ -216,17 +215,17 @@ function tableTasks(
           cost: keys.length * KEYS_COST * table.bytes,
           run: async ({ target }) => {
             await onLoaded?.(table);
-            await spanned(`keys ${nameOf(table)}`, () => asOwner(target, owner, keys));
+            await spanned(`keys ${nameOf(table)}`, () => makeEntries(target, keys));
           },
         },
         {
           name: proofTask(table),
           after: [keyed],
           cost: PROOF_COST * table.bytes,
-          run: async ({ source, target }) => {
+          run: async (ends) => {
             const { seconds, ...transfer } = sent.get(table.sql) as Transfer & { seconds: number };
             await spanned(`proof ${nameOf(table)}`, async () => {
-              proofs.set(table.sql, await proveTable(table, transfer, seconds, source, target));
+              proofs.set(table.sql, await proveTable(table, transfer, seconds, ends));
             });
           },
         },
@@ -235,7 +234,7 @@ function tableTasks(
           after: [keyed],
           cost: indexCost(entry) * table.bytes,
           run: async ({ target }: Ends) => {
-            await spanned(indexTask(entry), () => asOwner(target, owner, [entry]));
+            await spanned(indexTask(entry), () => makeEntry(target, entry));
           },
         })),
         {
@@ -253,7 +252,6 @@ function tableTasks(
 function foreignKeyTask(
   { entry, tables }: ForeignKey,
   plans: readonly TablePlan[],
-  { owner }: LoadContext,
   proofs: ReadonlyMap<string, TableProof>,
 ): Task<Ends> {
   const both = plans.filter(({ table }) => tables.includes(table.sql));
@@ -265,22 +263,26 @@ function foreignKeyTask(
     run: async ({ target }) => {
       // Rows that are not the source's may break the key; what is wrong with them says more than that it is broken.
       if (both.some(({ table }) => proofs.get(table.sql)?.verdict === "different")) return;
-      await asOwner(target, owner, [entry]);
+      await makeEntry(target, entry);
     },
   };
 }
 
-/** Statistics of what has no rows of its own to copy, and so no task: partitioned tables, materialised views. */
+/**
+ * Statistics of what has no rows of its own to copy, and so no task: partitioned tables, materialised views; and of tables whose
+ * extended statistics were made after their rows were counted.
+ * @param client logged in as the owner: expressions in statistics run.
+ */
 export async function analyzeOthers(client: pg.Client): Promise<void> {
   const { rows } = await client.query<{ schema: string; name: string }>(`
     SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('p', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema')`);
+    WHERE (c.relkind IN ('p', 'm') OR EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid)) AND n.nspname NOT IN ('pg_catalog', 'information_schema')`);
   if (rows.length > 0) await client.query(`ANALYZE ${rows.map((row) => qualified(row.schema, row.name)).join(", ")}`);
 }
 
 /** Everything else in the dump's order: triggers, rules, policies, comments, foreign keys of partitioned tables. */
-export async function makeRest(client: pg.Client, rest: Entry[], owner: string): Promise<void> {
-  await client.query(`BEGIN; SET LOCAL ROLE ${ident(owner)}`);
+export async function makeRest(client: pg.Client, rest: Entry[]): Promise<void> {
+  await client.query("BEGIN");
   for (const entry of rest) await makeEntry(client, entry);
   await client.query("COMMIT");
 }

@@ -17,8 +17,9 @@ export interface NeonImportArgs extends ServerAccess {
   database: string;
   /** The server's container, and where its port is published. */
   container: string;
-  /** Role that owns all that is imported. */
+  /** Role that owns all that is imported, and in whose sessions it is loaded. */
   owner: string;
+  ownerPassword: pulumi.Input<string>;
   /** Tables that readonly must not read. */
   denyList: readonly string[];
   /** The stack's network, and the server's name in it. */

@@ -35,16 +35,20 @@ const rowsOnTarget = (table: Table): Rows =>
 
 /**
  * A row as text: what its columns' output functions write, with NULL told from an empty text. All of its columns, or those
- * that are named, in that order. (`t` alone would be a column of that name, where there is one.)
+ * that are named, in that order. (`t` alone would be a column of that name, where there is one.) Never `::text`: the owner of a
+ * table may give its rows a cast to text of his own, which would run here, with this session's rights, and could say that all
+ * rows are equal. No cast leads to a record (PostgreSQL manual, CREATE CAST: no pseudo-types), and output functions are C.
  */
-const rowText = (columns?: readonly string[]) =>
-  columns === undefined ? "(t.*)::text" : `(ROW(${columns.map((name) => `t.${ident(name)}`).join(", ")}))::text`;
+const rowText = (columns?: readonly string[]) => {
+  const row = columns === undefined ? "t.*" : `ROW(${columns.map((name) => `t.${ident(name)}`).join(", ")})`;
+  return `pg_catalog.textin(pg_catalog.record_out(${row}))`;
+};
 
 /** The query behind {@link setFingerprint}. The text is written once, for both hashes: OFFSET 0 sees to that. */
 export const setFingerprintSql = (rows: Rows, columns?: readonly string[]): string => `
-  SELECT count(*)::float8 AS rows,
-    coalesce(sum(hashtextextended(r, 0)), 0) || ' ' ||
-    coalesce(sum(hashtextextended(r, ${OTHER_SEED})), 0) AS sums
+  SELECT pg_catalog.count(*)::float8 AS rows,
+    pg_catalog.concat(coalesce(pg_catalog.sum(pg_catalog.hashtextextended(r, 0)), 0), ' ',
+      coalesce(pg_catalog.sum(pg_catalog.hashtextextended(r, ${OTHER_SEED})), 0)) AS sums
   FROM (SELECT ${rowText(columns)} AS r FROM ${rows} t OFFSET 0) x`;
 
 /**
@@ -66,15 +70,15 @@ export const describeSet = ({ rows, sums }: SetFingerprint): string => `${rows} 
 /**
  * Proves one table. The target's rows, read back in the order in which they were written, must be byte for byte what the
  * source sent. Another order would be no error, so before one is reported the rows are compared as a set.
+ * @param ends sessions on the source and, as the owner and as the superuser, on the target.
  */
 export async function proveTable(
   table: Table,
   sent: Transfer,
   seconds: number,
-  source: pg.Client,
-  target: pg.Client,
+  { source, target, superuser }: Record<"source" | "target" | "superuser", pg.Client>,
 ): Promise<TableProof> {
-  const agreed = sent.bytes >= WORTH_A_PROGRAM_BYTES && (await serverAgrees(table, sent, target));
+  const agreed = sent.bytes >= WORTH_A_PROGRAM_BYTES && (await serverAgrees(table, sent, superuser));
   const back = agreed ? sent : await readBack(table, target);
   const proof: TableProof = {
     table: `${table.schema}.${table.name}`,

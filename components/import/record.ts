@@ -4,7 +4,7 @@
  */
 import type pg from "pg";
 import { ident } from "../../lib/postgres.ts";
-import { STACK_SCHEMA } from "./catalog.ts";
+import { isOwnTable, STACK_SCHEMA } from "./catalog.ts";
 import { describeSet, setFingerprint } from "./proof.ts";
 import { readBack } from "./rows.ts";
 import { runTasks } from "./schedule.ts";
@@ -118,8 +118,7 @@ export async function writeRecord(client: pg.Client, record: ImportRecord): Prom
 
 /** Reads the record; undefined where an import of an older version of this program made none. */
 export async function readRecord(client: pg.Client): Promise<ImportRecord | undefined> {
-  const { rows } = await client.query(`SELECT to_regclass('${STACK_SCHEMA}.import_record') IS NOT NULL AS there`);
-  if (!rows[0].there) return undefined;
+  if (!(await isOwnTable(client, "import_record"))) return undefined;
   const found = await client.query<{ object: string; noted: Noted }>(
     `SELECT object, jsonb_strip_nulls(to_jsonb(r) - 'object') AS noted FROM ${STACK_SCHEMA}.import_record r`,
   );

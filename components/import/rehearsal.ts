@@ -3,14 +3,14 @@
  * others. All of it is taken back.
  */
 import type pg from "pg";
-import { ident, withConnection } from "../../lib/postgres.ts";
+import { type Address, ident, withConnection } from "../../lib/postgres.ts";
 import { describeEntry, type Entry } from "./dump-entries.ts";
 import { type Finding, finding } from "./preflight/findings.ts";
 import { remedyFor } from "./remedies.ts";
-import { dumpImage, dumpSchema, makeInOrder } from "./schema.ts";
-import { openTarget } from "./session.ts";
+import { dumpImage, dumpSchema, entriesOfOwner, makeExtensions } from "./schema.ts";
+import { openOwner } from "./session.ts";
 import { clearAside, lockServer, maintenance, makeAside } from "./swap.ts";
-import type { Catalog, ImportSpec } from "./types.ts";
+import type { Catalog, ImportSpec, Target } from "./types.ts";
 
 /** What comes behind the rows and needs roles, functions or tables that may not be here. */
 const NEEDS_OTHERS = new Set(["POLICY", "TRIGGER"]);
@@ -37,15 +37,16 @@ async function tryOne(client: pg.Client, sql: string): Promise<string | undefine
  * Tries what comes behind the rows before any row is moved, on tables that are still empty. Keys and indexes need nothing but their
  * own tables, and would cost time. What fails for another reason than a known one may only be early: it might need a key, or what
  * stands behind it in the dump.
+ * @param client logged in as the owner.
  * @throws {Error} that lists every object that cannot be made, with what helps.
  */
-export async function rehearse(client: pg.Client, entries: readonly Entry[], owner: string): Promise<void> {
+export async function rehearse(client: pg.Client, entries: readonly Entry[]): Promise<void> {
   const problems: string[] = [];
   const note = (entry: Entry, message: string | undefined) => {
     const remedy = message && remedyFor(message);
     if (remedy) problems.push(`${describeEntry(entry)}: ${message}. ${remedy}.`);
   };
-  await client.query(`BEGIN; SET LOCAL ROLE ${ident(owner)}`);
+  await client.query("BEGIN");
   for (const entry of entries) if (NEEDS_OTHERS.has(entry.type)) note(entry, await tryOne(client, entry.sql));
   for (const entry of entries.filter(({ type }) => type === "FK CONSTRAINT")) {
     const table = referenced(entry);
@@ -79,37 +80,38 @@ export async function trySchema(spec: TrialSpec, catalog: Catalog): Promise<Find
     await lockServer(keeper);
     await clearAside(keeper, target.address.database);
     const aside = await makeAside(keeper, spec);
-    const client = await openTarget(aside);
     try {
-      await client.query(target.preparation(aside.database));
-      return await makeAll(client, [...schema.before, ...schema.after], catalog, target.owner);
+      await withConnection(aside, (superuser) => superuser.query(target.preparation(aside.database)));
+      return await makeAll(aside, target, [...schema.before, ...schema.after], catalog);
     } finally {
-      await client.end().catch(() => {});
       await clearAside(keeper, target.address.database);
     }
   });
 }
 
-async function makeAll(client: pg.Client, entries: Entry[], catalog: Catalog, owner: string): Promise<Finding[]> {
+async function makeAll(aside: Address, target: Target, entries: Entry[], catalog: Catalog): Promise<Finding[]> {
   const found: Finding[] = [];
-  await client.query("BEGIN");
-  await makeInOrder(client, entries, catalog, owner, async (subject, sql) => {
-    const message = await tryOne(client, sql);
+  const note = (subject: string, message: string | undefined) => {
     if (message) found.push(finding("object-not-made", subject, message, remedyFor(message) ?? CHANGE_IT));
+  };
+  await withConnection(aside, async (superuser) => {
+    await superuser.query("BEGIN");
+    await makeExtensions(catalog, target.owner, async (subject, sql) => note(subject, await tryOne(superuser, sql)));
+    await superuser.query("COMMIT");
   });
-  const refused = new Set(found.map(({ subject }) => subject));
-  const made = entries.filter((entry) => !refused.has(describeEntry(entry)));
-  found.push(...(await checkBodies(client, made)));
-  await client.query("ROLLBACK");
-  const failed = refused.size;
-  found.push(
-    finding(
-      "schema-tried",
-      "the schema",
-      `${entries.length - failed} of ${entries.length} objects were made, and dropped again`,
-    ),
-  );
-  return found;
+  const client = await openOwner(aside, target);
+  try {
+    await client.query("BEGIN");
+    for (const entry of entriesOfOwner(entries, catalog)) note(describeEntry(entry), await tryOne(client, entry.sql));
+    const refused = new Set(found.map(({ subject }) => subject));
+    const made = entries.filter((entry) => !refused.has(describeEntry(entry)));
+    found.push(...(await checkBodies(client, made)));
+    await client.query("ROLLBACK");
+    const tried = `${entries.length - refused.size} of ${entries.length} objects were made, and dropped again`;
+    return [...found, finding("schema-tried", "the schema", tried)];
+  } finally {
+    await client.end().catch(() => {});
+  }
 }
 
 /** Bodies may name tables without a schema: which one is meant is decided when they run, so all schemas are looked through. */

@@ -10,7 +10,7 @@ import { ident } from "../../lib/postgres.ts";
 import { AgeError, unseal } from "./age.ts";
 import type { Setting } from "./database-settings.ts";
 import type { Change } from "./restrictions.ts";
-import type { SequenceState } from "./types.ts";
+import type { Catalog, SequenceState } from "./types.ts";
 
 /** Folder of the safety copies, from the project's folder, unless a setting says otherwise. */
 export const SAFETY_FOLDER = "backups/safety";
@@ -69,6 +69,8 @@ export interface Manifest {
   takenAt: string;
   tables: CopiedTable[];
   sequences: SequenceState[];
+  /** Extensions, likewise in a script; not there in copies of older versions of this program. */
+  extensions?: Catalog["extensions"];
   /** Settings of the database, which are in none of the scripts; not there in copies of older versions of this program. */
   settings?: Setting[];
   /** What was revoked from the stack's roles, likewise. */

@@ -4,7 +4,7 @@ import { basename, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import type pg from "pg";
 import { from as copyFrom } from "pg-copy-streams";
-import { type Address, ident, withConnection } from "../../lib/postgres.ts";
+import { type Address, withConnection } from "../../lib/postgres.ts";
 import { currentScope } from "../../lib/scope.ts";
 import { copySettings } from "./database-settings.ts";
 import { restrictionsSql } from "./restrictions.ts";
@@ -18,12 +18,13 @@ import {
   readSealedText,
   SCRIPTS,
 } from "./safety-copy-files.ts";
-import { openTarget } from "./session.ts";
+import { extensionsSql } from "./schema.ts";
+import { openOwner } from "./session.ts";
 import { clearAside, clearDead, lockServer, maintenance, makeAside, release, writeMarker } from "./swap.ts";
-import type { ImportSummary } from "./types.ts";
+import type { Catalog, ImportSummary, OwnerLogin } from "./types.ts";
 
 /** What to restore, and where. */
-export interface RestoreOrder {
+export interface RestoreOrder extends OwnerLogin {
   /** The copy's folder. */
   copy: string;
   /** age's private key. */
@@ -32,8 +33,8 @@ export interface RestoreOrder {
   server: Address;
   /** Name of the database that is made. */
   database: string;
-  /** Owner of all that is restored. */
-  owner: string;
+  /** Roles that get the settings of the source's database. */
+  roles: readonly string[];
   /** SQL that gives a database of this name its extensions and privileges. */
   preparation: (database: string) => string;
   /** Shows a line to whoever waits. */
@@ -86,10 +87,9 @@ export async function withRestored<T>(
     await clearAside(keeper, database);
     try {
       const restored = await makeAside(keeper, { target: { address: { ...server, database }, owner } });
-      const client = await openTarget(restored);
-      await fill(client, manifest, { ...order, database: restored.database }).finally(() =>
-        client.end().catch(() => {}),
-      );
+      await prepare(restored, manifest, order);
+      const client = await openOwner(restored, order);
+      await fill(client, manifest, order).finally(() => client.end().catch(() => {}));
       return await work(restored, { keeper, manifest });
     } finally {
       await clearAside(keeper, database);
@@ -97,26 +97,49 @@ export async function withRestored<T>(
   });
 }
 
-async function fill(client: pg.Client, manifest: Manifest, order: RestoreOrder): Promise<void> {
-  const { copy, secret, database, owner, preparation, say } = order;
-  const script = async (file: string, role?: string) => {
+/**
+ * What takes a superuser: extensions, privileges, settings. It is done before anything of the copy is there; nothing that the copy
+ * holds is run as it stands, for whoever has its public key could have made one.
+ */
+async function prepare(restored: Address, manifest: Manifest, order: RestoreOrder): Promise<void> {
+  const { copy, secret, owner, roles, preparation, say } = order;
+  const extensions = manifest.extensions ?? namedIn(await readSealedText(join(copy, SCRIPTS.extensions), secret));
+  await withConnection(restored, async (superuser) => {
+    await superuser.query(preparation(restored.database));
+    await superuser.query(extensionsSql({ extensions }, owner));
+  });
+  const { remarks } = await copySettings(manifest.settings ?? [], restored, roles);
+  for (const remark of remarks) say(remark);
+}
+
+/** The extensions of a copy that has no list of them, by the script that makes them. */
+export function namedIn(script: string): Catalog["extensions"] {
+  const name = '("(?:[^"]|"")+"|[a-z_][a-z0-9_]*)';
+  const plain = (text = "") => (text.startsWith('"') ? text.slice(1, -1).replaceAll('""', '"') : text);
+  return [...script.matchAll(new RegExp(`^CREATE EXTENSION IF NOT EXISTS ${name} SCHEMA ${name};$`, "gm"))].map(
+    ([, extension, schema]) => ({ name: plain(extension), schema: plain(schema), version: "" }),
+  );
+}
+
+/** Makes everything else, in the owner's session. */
+async function fill(client: pg.Client, manifest: Manifest, { copy, secret, say }: RestoreOrder): Promise<void> {
+  const script = async (file: string) => {
     const text = await readSealedText(join(copy, file), secret);
-    await client.query(`BEGIN; ${role ? `SET LOCAL ROLE ${ident(role)};` : ""} ${text}\nCOMMIT`);
+    await client.query(`BEGIN; ${text}\nCOMMIT`);
   };
-  await client.query(preparation(database));
-  await script(SCRIPTS.schemas, owner);
-  await script(SCRIPTS.extensions);
-  await script(SCRIPTS.before, owner);
+  const schemas = await readSealedText(join(copy, SCRIPTS.schemas), secret);
+  // An extension's schema is there already.
+  await client.query(
+    `BEGIN; ${schemas.replaceAll(/^CREATE SCHEMA (?!IF )/gm, "CREATE SCHEMA IF NOT EXISTS ")}\nCOMMIT`,
+  );
+  await script(SCRIPTS.before);
   for (const table of manifest.tables) {
     say(`${table.table}: ${table.rows.toLocaleString("en")} rows`);
     await load(client, table, join(copy, table.file), secret);
   }
-  await script(SCRIPTS.after, owner);
-  await script(SCRIPTS.finish, owner);
+  await script(SCRIPTS.after);
+  await script(SCRIPTS.finish);
   await client.query(restrictionsSql(manifest.restrictions ?? []));
-  const { server } = order;
-  const { remarks } = await copySettings(manifest.settings ?? [], { ...server, database });
-  for (const remark of remarks) say(remark);
   await client.query("ANALYZE");
 }
 

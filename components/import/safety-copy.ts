@@ -182,6 +182,7 @@ export class SafetyCopy {
         takenAt: rest.takenAt,
         tables,
         sequences: [...rest.sequences],
+        extensions: rest.catalog.extensions,
         settings: [...rest.settings],
         restrictions: [...rest.restrictions],
       };

@@ -3,9 +3,11 @@ import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import { DockerError, docker } from "../../lib/docker.ts";
 import { type Address, type ChannelBinding, ident, literal } from "../../lib/postgres.ts";
+import { DUMP_SETTINGS, startupOptions } from "../../lib/session-settings.ts";
 import { NEON_EXTENSIONS, NEON_SCHEMAS, STACK_SCHEMA } from "./catalog.ts";
 import { describeEntry, type Entry, isCopied, splitDump } from "./dump-entries.ts";
 import { remedyFor } from "./remedies.ts";
+import { asOwner } from "./session.ts";
 import type { Catalog, ImportSpec } from "./types.ts";
 
 /** The schema in two parts: what rows need to be loaded, and what is better made after they are. */
@@ -87,7 +89,7 @@ export async function dumpSchema(
     PGSSLMODE: rootCertificates === undefined ? "disable" : "verify-full",
     ...(rootCertificates === undefined ? {} : { PGSSLROOTCERT: "/tmp/roots.pem" }),
     ...(channelBinding === undefined ? {} : { PGCHANNELBINDING: channelBinding }),
-    PGOPTIONS: "-c default_transaction_read_only=on -c idle_in_transaction_session_timeout=0 -c statement_timeout=0",
+    PGOPTIONS: startupOptions({ ...DUMP_SETTINGS, default_transaction_read_only: "on" }),
     PGCONNECT_TIMEOUT: "30",
   };
   const excluded = [...NEON_SCHEMAS, STACK_SCHEMA].map((schema) => `--exclude-schema=${schema}`);
@@ -133,10 +135,10 @@ export function dumpSource(spec: ImportSpec, image: string, snapshot: string): P
   );
 }
 
-/** The schema of the database that was loaded aside, written by the same pg_dump. */
+/** The schema of the staging database, written by the same pg_dump, which its owner runs. */
 export function dumpAside(spec: ImportSpec, image: string, aside: Address): Promise<Schema> {
   const { target, stack, dockerHost } = spec;
-  const { database, user, password } = aside;
+  const { database, user, password } = asOwner(aside, target);
   return dumpSchema(
     { ...target.fromContainer, database, user, password, rootCertificates: undefined },
     { image, stack, dockerHost },
@@ -193,7 +195,7 @@ async function makeOne(client: pg.Client, subject: string, sql: string): Promise
  * Extensions as the source has them: in their schema, and in their version where the image has it. They are the superuser's
  * work, and come before all that uses them. Some are there already: every database of the stack has them.
  */
-export function extensionsSql(catalog: Catalog, owner: string): string {
+export function extensionsSql(catalog: Pick<Catalog, "extensions">, owner: string): string {
   return catalog.extensions
     .filter(({ name }) => !NEON_EXTENSIONS.includes(name))
     .map(
@@ -216,36 +218,40 @@ export function extensionsSql(catalog: Catalog, owner: string): string {
 }
 
 /**
- * Makes objects in an order in which they can be: schemas, then extensions, which are the superuser's work and may have a schema of
- * the user's, then all else in pg_dump's order, as the owner, so that all belongs to it and its default privileges apply from the
- * first moment. To be called inside a transaction.
- * @param make makes one thing, of which it is told how it is called and its SQL.
+ * Makes the source's extensions, in their schemas. That takes a superuser, in whose session nothing of the source may run: so it
+ * is done before anything else of the source is there.
+ * @param make makes one extension, of which it is told how it is called and its SQL.
  */
-export async function makeInOrder(
-  client: pg.Client,
-  entries: readonly Entry[],
+export async function makeExtensions(
   catalog: Catalog,
   owner: string,
   make: (subject: string, sql: string) => Promise<void>,
 ): Promise<void> {
-  const asOwner = `SET LOCAL ROLE ${ident(owner)}`;
-  const makeThose = async (which: (entry: Entry) => boolean) => {
-    for (const entry of entries) if (which(entry)) await make(describeEntry(entry), entry.sql);
-  };
-  await client.query(asOwner);
-  await makeThose(({ type }) => type === "SCHEMA");
-  await client.query("RESET ROLE");
   for (const extension of catalog.extensions) {
-    const sql = extensionsSql({ ...catalog, extensions: [extension] }, owner);
+    const sql = extensionsSql({ extensions: [extension] }, owner);
     if (sql !== "") await make(`extension ${extension.name}`, sql);
   }
-  await client.query(asOwner);
-  await makeThose(({ type }) => type !== "SCHEMA");
 }
 
-/** Makes everything that rows need, in one transaction: schemas, types, functions, tables, views. */
-export async function makeBefore(client: pg.Client, schema: Schema, catalog: Catalog, owner: string): Promise<void> {
-  await client.query("BEGIN");
-  await makeInOrder(client, schema.before, catalog, owner, (subject, sql) => makeOne(client, subject, sql));
-  await client.query("COMMIT");
+/** The entries that are made as the owner. The schema of an extension is there already. */
+export const entriesOfOwner = (entries: readonly Entry[], { extensions }: Catalog): Entry[] => {
+  const made = new Set(extensions.map(({ schema }) => schema));
+  return entries.filter(({ type, name }) => type !== "SCHEMA" || !made.has(name));
+};
+
+/**
+ * Makes everything that rows need: extensions as the superuser, then, in one transaction of the owner's, schemas, types,
+ * functions, tables, views, in pg_dump's order. So all of it belongs to the owner, and its default privileges apply from the
+ * first moment.
+ */
+export async function makeBefore(
+  { superuser, owner }: { superuser: pg.Client; owner: pg.Client },
+  schema: Schema,
+  catalog: Catalog,
+  ownerName: string,
+): Promise<void> {
+  await makeExtensions(catalog, ownerName, (subject, sql) => makeOne(superuser, subject, sql));
+  await owner.query("BEGIN");
+  for (const entry of entriesOfOwner(schema.before, catalog)) await makeEntry(owner, entry);
+  await owner.query("COMMIT");
 }

@@ -1,31 +1,10 @@
 /** Sessions on both ends that spell every value the same way. */
 import type pg from "pg";
-import { type Address, type ConnectOptions, connect } from "../../lib/postgres.ts";
+import { type Address, type ConnectOptions, connect, ident, literal } from "../../lib/postgres.ts";
+import type { OwnerLogin } from "./types.ts";
 
 /** How long a suspended source may take to wake, ms. */
 const SOURCE_PATIENCE_MS = 60_000;
-
-/**
- * Settings that decide how a value is written as text, in which order rows come, and whether a session is cut off. The same
- * on both ends, or equal rows would have different fingerprints (pg_dump pins most of them for the same reason).
- */
-const PINNED = {
-  statement_timeout: "0",
-  lock_timeout: "0",
-  idle_in_transaction_session_timeout: "0",
-  extra_float_digits: "3",
-  datestyle: "ISO, YMD",
-  intervalstyle: "postgres",
-  timezone: "UTC",
-  bytea_output: "hex",
-  xmloption: "content",
-  lc_monetary: "C",
-  search_path: "",
-  client_encoding: "UTF8",
-  synchronize_seqscans: "off",
-  jit: "off",
-  row_security: "off",
-};
 
 /**
  * Settings of the load's own sessions that make it faster. Nobody else's work is touched, no restart is needed, and none of them can
@@ -38,42 +17,36 @@ export const RELAXED = {
   wal_compression: "off",
 };
 
-/** Settings of the target alone: the load's own speed, and an end to work whose client is gone. */
+/** Settings of the target alone: an end to work whose client is gone, and what any role may set of {@link RELAXED}. */
 const TARGET_ONLY = {
-  ...RELAXED,
+  synchronous_commit: RELAXED.synchronous_commit,
   check_function_bodies: "off",
-  client_min_messages: "warning",
+  jit: "off",
   client_connection_check_interval: "1s",
-  // The superuser's statements hold the application's data; they have no place in the server's log.
-  log_min_duration_statement: "-1",
+  client_min_messages: "warning",
 };
 
 /**
- * Settings of the source that not every version knows: it lets go of a snapshot whose reader is gone, even when no packet says
- * so, and has no time-outs of its own.
+ * Settings that only a superuser may give: they are the staging database's until the import ends. The statements hold the
+ * application's data, which has no place in the server's log.
  */
-const SOURCE_WHERE_KNOWN = {
+const STAGING_ONLY = { wal_compression: RELAXED.wal_compression, log_min_duration_statement: "-1" };
+
+/**
+ * Settings of the source: it cannot write, somebody else's lock on a table may last a minute, it lets go of a snapshot whose
+ * reader is gone, even when no packet says so, and has no time-outs of its own. A version that does not know one has none.
+ */
+const SOURCE_ONLY = {
+  default_transaction_read_only: "on",
+  lock_timeout: "60s",
+  jit: "off",
   tcp_keepalives_idle: "10",
   tcp_keepalives_interval: "5",
   tcp_keepalives_count: "3",
   tcp_user_timeout: "25000",
   client_connection_check_interval: "1s",
   transaction_timeout: "0",
-  idle_session_timeout: "0",
 };
-
-const whereKnown = (settings: Record<string, string>) =>
-  `SELECT set_config(name, value, false) FROM (VALUES ${Object.entries(settings)
-    .map(([name, value]) => `('${name}', '${value}')`)
-    .join(", ")}) s (name, value) JOIN pg_catalog.pg_settings USING (name);`;
-
-const asSql = (settings: Record<string, string>) =>
-  Object.entries(settings)
-    .map(([name, value]) => `SET ${name} = '${value}';`)
-    .join(" ");
-
-/** Settings of the source alone. Somebody else's lock on a table may last a minute. */
-const SOURCE_ONLY = "SET default_transaction_read_only = on; SET lock_timeout = '60s';";
 
 /** Opens a session on the source. It cannot write: the server refuses. */
 export function openSource(address: Address, patienceMs = SOURCE_PATIENCE_MS): Promise<pg.Client> {
@@ -81,16 +54,44 @@ export function openSource(address: Address, patienceMs = SOURCE_PATIENCE_MS): P
     patienceMs,
     attemptMs: 20_000,
     applicationName: "sectorwars-import",
-    setup: `${asSql(PINNED)} ${SOURCE_ONLY} ${whereKnown(SOURCE_WHERE_KNOWN)}`,
+    settings: SOURCE_ONLY,
+    pinBy: "statement",
   });
 }
 
-/** Opens a session on a database of the target's server. */
+/**
+ * Opens a session on a database of the target's server, as whoever the address names. As the superuser it may make databases and
+ * extensions, read catalogs, and copy plain tables out; code from the source never runs in it.
+ */
 export function openTarget(address: Address, options: ConnectOptions = {}): Promise<pg.Client> {
   return connect(address, {
     patienceMs: 10_000,
     applicationName: "sectorwars-import",
-    setup: asSql({ ...PINNED, ...TARGET_ONLY }),
+    settings: TARGET_ONLY,
     ...options,
   });
 }
+
+/** A database of the target's server as its owner logs in there. */
+export const asOwner = (address: Address, { owner, ownerPassword }: OwnerLogin): Address => ({
+  ...address,
+  user: owner,
+  password: ownerPassword,
+});
+
+/**
+ * Opens the session in which code from the source runs: logged in as the owner, so that nothing in it can have more than the
+ * owner's rights. `SET ROLE` in a superuser's session would not do: any function can take the role back.
+ */
+export const openOwner = (database: Address, target: OwnerLogin): Promise<pg.Client> =>
+  openTarget(asOwner(database, target));
+
+/** Statements of the superuser that ease the load of a staging database, for sessions that begin later. */
+export const easeStaging = (database: string): string[] =>
+  Object.entries(STAGING_ONLY).map(
+    ([name, value]) => `ALTER DATABASE ${ident(database)} SET ${name} = ${literal(value)}`,
+  );
+
+/** Statements that take back what {@link easeStaging} gave, before the staging database becomes the data. */
+export const endEasing = (database: string): string[] =>
+  Object.keys(STAGING_ONLY).map((name) => `ALTER DATABASE ${ident(database)} RESET ${name}`);

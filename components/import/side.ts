@@ -1,5 +1,6 @@
 /** One of two databases that are compared, as it is at one moment. It is only read. */
 import type pg from "pg";
+import type { Address } from "../../lib/postgres.ts";
 import { readCatalog } from "./catalog.ts";
 import { schemaStates } from "./dump-entries.ts";
 import { readFacts } from "./facts.ts";
@@ -9,7 +10,10 @@ import type { States } from "./states.ts";
 import type { Catalog, Source } from "./types.ts";
 
 /** Where a side is: a remote source, the stack's own database, or a server that was made for the comparison. */
-export type SideAccess = Pick<Source, "label" | "address" | "fromContainer" | "rootCertificates">;
+export interface SideAccess extends Pick<Source, "label" | "address" | "fromContainer" | "rootCertificates"> {
+  /** Who runs pg_dump there; whom the address names, if left out. On the stack's own server the owner's rights suffice. */
+  dumpLogin?: Pick<Address, "user" | "password">;
+}
 
 /** A side, open. Whoever opened it closes it. */
 export interface Side {
@@ -48,7 +52,8 @@ export async function openSide(access: SideAccess, { jobs, stack, dockerHost }: 
       catalog,
       sessions,
       definitions: async (image) => {
-        const { database, user, password } = access.address;
+        const { database } = access.address;
+        const { user, password } = access.dumpLogin ?? access.address;
         const { before, after } = await dumpSchema(
           { ...access.fromContainer, database, user, password, rootCertificates: access.rootCertificates },
           { image, stack, dockerHost, snapshot: snapshot.id },

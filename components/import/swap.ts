@@ -2,7 +2,8 @@
 import type pg from "pg";
 import { type Address, ident, literal, withConnection } from "../../lib/postgres.ts";
 import { pause } from "../../lib/scope.ts";
-import { findRelations, STACK_SCHEMA } from "./catalog.ts";
+import { findRelations, isOwnTable, STACK_SCHEMA } from "./catalog.ts";
+import { easeStaging, endEasing } from "./session.ts";
 import type { ImportSummary, Target } from "./types.ts";
 
 /** Key of the advisory lock that an import holds on the server: the letters "sectorwa" as a 64-bit number. */
@@ -87,6 +88,8 @@ export async function makeAside(
   );
   await client.query(`
     COMMENT ON DATABASE ${name} IS ${literal(ITS_OWN)};
+    REVOKE ALL ON DATABASE ${name} FROM PUBLIC;
+    ${easeStaging(aside.database).join(";\n")};
     ALTER DATABASE ${name} ALLOW_CONNECTIONS true CONNECTION LIMIT -1`);
   return aside;
 }
@@ -97,6 +100,7 @@ export async function release(client: pg.Client, database: string): Promise<void
   await client.query(`
     BEGIN;
     COMMENT ON DATABASE ${ident(asideName(database))} IS NULL;
+    ${endEasing(asideName(database)).join(";\n")};
     ALTER DATABASE ${ident(asideName(database))} RENAME TO ${ident(database)};
     COMMIT`);
 }
@@ -111,8 +115,7 @@ export async function writeMarker(client: pg.Client, summary: ImportSummary): Pr
 
 /** What a database says it was imported from, or undefined. */
 export async function readMarker(client: pg.Client): Promise<ImportSummary | undefined> {
-  const { rows } = await client.query(`SELECT to_regclass('${STACK_SCHEMA}.import') IS NOT NULL AS there`);
-  if (!rows[0].there) return undefined;
+  if (!(await isOwnTable(client, "import"))) return undefined;
   const found = await client.query<{ summary: ImportSummary }>(`SELECT summary FROM ${STACK_SCHEMA}.import`);
   return found.rows[0]?.summary;
 }
@@ -133,6 +136,7 @@ export async function swapIn(client: pg.Client, target: Address): Promise<void> 
       BEGIN;
       COMMENT ON DATABASE ${ident(database)} IS ${literal(ITS_OWN)};
       COMMENT ON DATABASE ${ident(asideName(database))} IS NULL;
+      ${endEasing(asideName(database)).join(";\n")};
       ALTER DATABASE ${ident(database)} RENAME TO ${ident(formerName(database))};
       ALTER DATABASE ${ident(asideName(database))} RENAME TO ${ident(database)};
       COMMIT`);

@@ -15,12 +15,19 @@ export interface Source {
   remarks: string[];
 }
 
+/** How the owner of a database logs in. Code that comes from a source runs in its sessions alone. */
+export interface OwnerLogin {
+  /** Role that owns the database and everything in it. */
+  owner: string;
+  ownerPassword: string;
+}
+
 /** Where the rows go. */
-export interface Target {
+export interface Target extends OwnerLogin {
   /** The server, by its superuser; its `database` is the one to be filled. */
   address: Address;
-  /** Owner of the database and of everything in it. */
-  owner: string;
+  /** Roles of the application, the owner among them: they get the settings that the source's database has. */
+  roles: readonly string[];
   /** SQL that gives a database of this name its extensions and privileges. */
   preparation: (database: string) => string;
   /** The same server as a container sees it. */

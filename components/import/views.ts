@@ -1,6 +1,6 @@
 /** Materialised views: their definitions came with the schema, their rows are computed anew. */
 import type pg from "pg";
-import { ident, qualified } from "../../lib/postgres.ts";
+import { qualified } from "../../lib/postgres.ts";
 import { isUsers } from "./catalog.ts";
 import type { Entry } from "./dump-entries.ts";
 import { entryKey } from "./load.ts";
@@ -38,13 +38,13 @@ export const populatedViews = async (entries: readonly Entry[], source: pg.Clien
 /**
  * Fills those views that are filled on the source. Their rows are compared, too; but a query may give other rows on another day,
  * so a difference is a remark and no failure.
+ * @param sessions on the target: the owner's, in which the views' queries run, and the superuser's, which reads what came of them.
  * @param isWhole whether the tables are the source's; a view of selected rows has no counterpart there.
  */
 export async function refreshViews(
   entries: readonly Entry[],
   source: pg.Client,
-  target: pg.Client,
-  owner: string,
+  { owner, superuser }: { owner: pg.Client; superuser: pg.Client },
   isWhole: boolean,
 ) {
   const remarks: string[] = [];
@@ -53,18 +53,16 @@ export async function refreshViews(
     const { sql } = view;
     const name = `${view.schema}.${view.name}`;
     // As on the source, where the owner's own policies hold for it as soon as a table forces row security.
-    await target.query(
-      `SET ROLE ${ident(owner)}; SET row_security = on; REFRESH MATERIALIZED VIEW ${sql}; SET row_security = off; RESET ROLE`,
-    );
+    await owner.query(`SET row_security = on; REFRESH MATERIALIZED VIEW ${sql}; RESET row_security`);
     if (!isWhole) {
-      const ours = await setFingerprint(`ONLY ${sql}`, target);
+      const ours = await setFingerprint(`ONLY ${sql}`, superuser);
       record.set(rowsOf(view), { target: describeSet(ours), selected: "computed from selected rows" });
       remarks.push(`the materialised view ${name} was computed anew, from the rows that were selected`);
       continue;
     }
     const [theirs, ours] = await Promise.all([
       setFingerprint(`ONLY ${sql}`, source),
-      setFingerprint(`ONLY ${sql}`, target),
+      setFingerprint(`ONLY ${sql}`, superuser),
     ]);
     record.set(rowsOf(view), { source: describeSet(theirs), target: describeSet(ours) });
     const same = describeSet(theirs) === describeSet(ours);

@@ -24,10 +24,21 @@ import { SafetyCopy } from "./safety-copy.ts";
 import { chooseDumpImage, dumpAside, dumpSource, helperLabel, LOCK_NOT_AVAILABLE, makeBefore } from "./schema.ts";
 import { describeSelection, selectRows } from "./selection.ts";
 import { compareSequences, copySequences } from "./sequences.ts";
-import { openTarget } from "./session.ts";
+import { findServerChanges, readServerState, type ServerState, serverChanged } from "./server-state.ts";
+import { openOwner, openTarget } from "./session.ts";
 import { exportSnapshot, joinSnapshot, lockTables, tablesToLock } from "./snapshot.ts";
 import { compareStates, digestAll, type StateDifference } from "./states.ts";
-import { CLEARING, clearAside, clearDead, lockServer, maintenance, makeAside, swapIn, writeMarker } from "./swap.ts";
+import {
+  asideName,
+  CLEARING,
+  clearAside,
+  clearDead,
+  lockServer,
+  maintenance,
+  makeAside,
+  swapIn,
+  writeMarker,
+} from "./swap.ts";
 import type { Catalog, ImportSpec, ImportSummary, Report, SafetyCopyFacts, Table } from "./types.ts";
 import { populatedViews, refreshViews } from "./views.ts";
 
@@ -240,15 +251,17 @@ async function importOrAdopt(spec: ImportSpec, hooks: ImportHooks, holdings: Hol
     remarks: seen.remarks,
     spans: progress.spans,
   };
+  const work: Work = { enter, progress, report, holdings, keeper, hooks };
   let safetyCopy: SafetyCopy | undefined;
   try {
     // Before anything is read or written: a folder that cannot be used is no reason to have copied for an hour.
     safetyCopy = spec.safetyCopy && (await SafetyCopy.begin(spec.safetyCopy, spec.stack, hooks.say));
-    const summary = await copyAndProve(spec, safetyCopy, { enter, progress, report, holdings, keeper, hooks });
+    const summary = await copyAndProve(spec, safetyCopy, work);
     report.verdict = summary.butFor === undefined ? "identical" : "selected";
     return summary;
   } catch (error) {
-    const explained = await explain(error, holdings);
+    const changed = await outsideScopes(() => changesOf(spec, work.serverState));
+    const explained = changed.length > 0 ? serverChanged(changed) : await explain(error, holdings);
     report.error = (explained as Error).message;
     holdings.close(explained as Error);
     throw explained;
@@ -268,6 +281,15 @@ const tellReport = (folder: string, report: Report): Promise<string> =>
     (page) => `the report is ${page}`,
     (error: Error) => `the report could not be written: ${error.message}`,
   );
+
+/**
+ * What code of the source has changed outside of the copy before the import failed; nothing where the server cannot be asked.
+ */
+async function changesOf({ target }: ImportSpec, before: ServerState | undefined): Promise<string[]> {
+  if (before === undefined) return [];
+  const find = (client: pg.Client) => findServerChanges(client, asideName(target.address.database), before);
+  return withConnection(maintenance(target.address), find, { attemptMs: CLEARING_MS }).catch(() => []);
+}
 
 /** What an import that failed has made. Should a server be gone, the next run begins by clearing. */
 async function clearRemains(spec: ImportSpec, safetyCopy: SafetyCopy | undefined): Promise<void> {
@@ -300,6 +322,8 @@ interface Work {
   holdings: Holdings;
   keeper: pg.Client;
   hooks: ImportHooks;
+  /** The server as it was before anything of the source ran in it; known from then on. */
+  serverState?: ServerState;
 }
 
 async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined, work: Work): Promise<ImportSummary> {
@@ -336,11 +360,15 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   dumping.catch(() => {});
   const belonging = await readBelonging(snapshot.holder);
   const aside = await makeAside(keeper, spec);
-  const main = await openTarget(aside);
-  await main.query(target.preparation(aside.database));
+  // The superuser's session and the owner's: whatever may run code of the source is done in the latter.
+  const superuser = await openTarget(aside);
+  await superuser.query(target.preparation(aside.database));
+  const settings = await copySettings(await readSettings(snapshot.holder), aside, target.roles);
+  work.serverState = await readServerState(keeper, aside.database);
+  const owner = await openOwner(aside, target);
   const schema = await dumping;
-  await makeBefore(main, schema, catalog, target.owner);
-  await rehearse(main, schema.after, target.owner);
+  await makeBefore({ superuser, owner }, schema, catalog, target.owner);
+  await rehearse(owner, schema.after);
   endSchema();
 
   const endRows = await enter("rows", `the rows of ${catalog.tables.length} tables, ${spec.jobs} at a time`);
@@ -348,7 +376,6 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   const ends = await openEnds();
   progress.expect(catalog.tables);
   report.tables = await loadTables({ plans, foreignKeys }, ends, {
-    owner: target.owner,
     progress,
     onLoaded: hooks.onLoaded,
     observe: safetyCopy?.observe,
@@ -359,11 +386,10 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   refuseDifferences(report);
 
   const endConstraints = await enter("constraints", `${rest.length} triggers, policies and others`);
-  await makeRest(main, rest, target.owner);
-  const restrictions = await copyRestrictions(ROLES, snapshot.holder, main);
-  const settings = await copySettings(await readSettings(snapshot.holder), aside);
+  await makeRest(owner, rest);
+  const restrictions = await copyRestrictions(ROLES, snapshot.holder, owner);
   report.remarks.push(...restrictions.remarks, ...settings.remarks);
-  const views = await refreshViews(schema.before, snapshot.holder, main, target.owner, selection === undefined);
+  const views = await refreshViews(schema.before, snapshot.holder, { owner, superuser }, selection === undefined);
   report.remarks.push(...views.remarks);
   endConstraints();
 
@@ -373,26 +399,27 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   const noting = noteRows(
     catalog.tables,
     report.tables,
-    ends.map((end) => end.target),
+    // Policies are in place, and may be forced on the owner.
+    ends.map((end) => end.superuser),
   );
   noting.catch(() => {});
   const endSequences = await enter(
     "sequences",
     `${catalog.sequences.length} sequences, and statistics for the planner`,
   );
-  const sequences = await copySequences(catalog.sequences, snapshot.holder, main);
-  await analyzeOthers(main);
+  const sequences = await copySequences(catalog.sequences, snapshot.holder, owner);
+  await analyzeOthers(owner);
   endSequences();
 
   const endCompare = await enter("compare", "both schemas and sequences, in both directions");
-  report.sequences = await compareSequences(sequences, main);
+  report.sequences = await compareSequences(sequences, owner);
   const [aSchema] = await Promise.all([dumpingAside, keeper.query("CHECKPOINT")]);
   const theirs = schemaStates([...schema.before, ...schema.after]);
   const ours = schemaStates([...aSchema.before, ...aSchema.after]);
   const theirFacts = await readFacts(snapshot.holder);
-  const ourFacts = await readFacts(main);
-  const theirSettings = settingStates(settings.taken);
-  const ourSettings = settingStates(await readSettings(main));
+  const ourFacts = await readFacts(superuser);
+  const theirSettings = settingStates(settings.taken, target.roles);
+  const ourSettings = settingStates(await readSettings(superuser), target.roles);
   const differences = compareStates(theirs, ours);
   const factDifferences = [
     ...compareFacts(theirFacts, ourFacts),
@@ -403,8 +430,10 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
     differences: [...differences, ...factDifferences].map(({ object, how }) => `${object}: ${how}`),
   };
   refuseSchemaDifferences(catalog, report, differences, factDifferences);
-  await refuseStrangers(report, main, target.owner);
-  await refuseLooser(report, snapshot.holder, main);
+  await refuseStrangers(report, superuser, target.owner);
+  await refuseLooser(report, snapshot.holder, superuser);
+  const changed = await findServerChanges(keeper, aside.database, work.serverState);
+  if (changed.length > 0) throw serverChanged(changed);
   const record: ImportRecord = new Map([
     ...noteStates(digestAll(theirs), digestAll(ours)),
     ...noteStates(theirFacts, ourFacts),
@@ -435,8 +464,8 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
 
   const endSwap = await enter("swap", "settling to disk, then taking the target's place");
   const summary = summarise(source.label, report, progress);
-  await writeRecord(main, record);
-  await writeMarker(main, summary);
+  await writeRecord(superuser, record);
+  await writeMarker(superuser, summary);
   // The load did not wait for its commits to reach the disk. From here on everything has; little is left since the last time.
   await keeper.query("CHECKPOINT");
   holdings.beginSwap();
@@ -454,7 +483,8 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
     return Promise.all(
       readers.map(async (reader) => ({
         source: reader,
-        target: await openTarget(aside),
+        target: await openOwner(aside, target),
+        superuser: await openTarget(aside),
       })),
     );
   }

@@ -3,17 +3,36 @@
  * be lost if the run failed, and their locks could hold it up.
  */
 import type pg from "pg";
-import { commentOf, databaseProperties } from "../../lib/database-properties.ts";
+import { databaseProperties } from "../../lib/database-properties.ts";
 import { ident, literal } from "../../lib/postgres.ts";
-import { endSessions, inTransaction, MADE_BY } from "./restore-point.ts";
+import { isOwnTable, STACK_SCHEMA } from "../import/catalog.ts";
+import { endSessions, inTransaction } from "./restore-point.ts";
 
 /** Key of the advisory lock that a run holds on the server: the letters "sectormi" as a 64-bit number. */
 export const LOCK_KEY = "8315161638746615145";
 
 /**
- * Shuts the door and sees everybody out. In one transaction it is noted, as the database's comment, how to open it again:
- * a run that is killed leaves that note.
- * @returns the database's properties with the door open.
+ * Where it is noted how a door is opened again: in the server's own database, which nobody but superusers writes. The statements
+ * are run by a superuser; in a comment of the database its owner could write some of his own.
+ */
+const NOTES = `${STACK_SCHEMA}.connection_locks`;
+const MAKE_NOTES = [
+  `CREATE SCHEMA IF NOT EXISTS ${STACK_SCHEMA}`,
+  `REVOKE ALL ON SCHEMA ${STACK_SCHEMA} FROM PUBLIC`,
+  `CREATE TABLE IF NOT EXISTS ${NOTES} (database name PRIMARY KEY, statements text[] NOT NULL)`,
+];
+
+/** What opens a door: the database's properties, and the end of the note. */
+const opening = (database: string, properties: readonly string[]): string[] => [
+  ...properties,
+  `DELETE FROM ${NOTES} WHERE database = ${literal(database)}`,
+];
+
+/**
+ * Shuts the door and sees everybody out. In one transaction it is noted how to open it again: a run that is killed leaves that
+ * note.
+ * @param client a superuser's session in the server's own database.
+ * @returns the statements that open the door again.
  */
 export async function shutDoor(client: pg.Client, database: string): Promise<string[]> {
   const properties = await databaseProperties(client, database);
@@ -24,19 +43,29 @@ export async function shutDoor(client: pg.Client, database: string): Promise<str
     [database],
   );
   const revokes = rows.map(({ grantee }) => `REVOKE CONNECT ON DATABASE ${ident(database)} FROM ${grantee}`);
-  const note = JSON.stringify({ madeBy: MADE_BY, open: properties });
-  await inTransaction(client, [...revokes, `COMMENT ON DATABASE ${ident(database)} IS ${literal(note)}`]);
+  const statements = `ARRAY[${properties.map(literal).join(", ")}]::text[]`;
+  await inTransaction(client, [
+    ...MAKE_NOTES,
+    ...revokes,
+    `INSERT INTO ${NOTES} VALUES (${literal(database)}, ${statements})
+     ON CONFLICT (database) DO UPDATE SET statements = excluded.statements`,
+  ]);
   await endSessions(client, database);
-  return properties;
+  return opening(database, properties);
 }
 
 /** Opens the door again, with everything as it was before. */
-export const openDoor = (client: pg.Client, properties: readonly string[]): Promise<void> =>
-  inTransaction(client, properties);
+export const openDoor = (client: pg.Client, statements: readonly string[]): Promise<void> =>
+  inTransaction(client, statements);
 
-/** How to open a door that a killed run has left shut, or undefined where it is open. */
+/**
+ * The statements that open a door which a killed run has left shut, or undefined where it is open.
+ * @param client a superuser's session in the server's own database.
+ */
 export async function leftShut(client: pg.Client, database: string): Promise<string[] | undefined> {
-  const text = await commentOf(client, database);
-  if (!text?.includes(MADE_BY)) return undefined;
-  return (JSON.parse(text) as { open?: string[] }).open;
+  if (!(await isOwnTable(client, "connection_locks"))) return undefined;
+  const { rows } = await client.query<{ statements: string[] }>(`SELECT statements FROM ${NOTES} WHERE database = $1`, [
+    database,
+  ]);
+  return rows[0] && opening(database, rows[0].statements);
 }

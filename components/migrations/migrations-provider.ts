@@ -113,7 +113,8 @@ export const provider: dynamic.ResourceProvider = {
   async read(id, props) {
     if (props === undefined) throw new Error("migrations cannot be taken over from elsewhere; run pulumi up");
     const outs = props as Outs;
-    const [revision = null] = await readRevisions(addressOf(outs));
+    const owner = { user: outs.owner, password: outs.ownerPassword };
+    const [revision = null] = await readRevisions({ ...addressOf(outs), ...owner });
     return { id, props: revision === outs.revision ? outs : { ...outs, revision, fingerprint: "changed by hand" } };
   },
 

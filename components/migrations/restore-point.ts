@@ -144,7 +144,7 @@ export async function settleRestorePoint(client: pg.Client, database: string, po
 /**
  * Puts the restore point in the database's place. Where that takes back a run that did not end well, the restore point of the
  * run before it is the last one again.
- * @param properties the database's, as {@link databaseProperties} told them; a closed door is not to be kept.
+ * @param properties statements that give the database what belongs to it beside its content, and open its door.
  * @param keep whether the database as it is now stays, under {@link undoneName}.
  */
 export async function putBack(

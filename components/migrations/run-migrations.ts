@@ -53,6 +53,12 @@ export interface MigrationsResult {
 
 const maintenance = (address: Address): Address => ({ ...address, database: "postgres" });
 
+const ofOwner = ({ address, owner, ownerPassword }: MigrationsSpec): Address => ({
+  ...address,
+  user: owner,
+  password: ownerPassword,
+});
+
 /** As the application gets it: bare, since Alembic's configuration and asyncpg stumble over anything more. */
 const urlInside = ({ owner, ownerPassword, alias, address }: MigrationsSpec) =>
   `postgresql://${owner}:${ownerPassword}@${alias}:5432/${address.database}`;
@@ -64,6 +70,7 @@ export const nameStep = ({ id, title }: { id: string; title: string | null }): s
 /**
  * The database's revisions: none before the first, several where branches were not merged. Alembic's table is looked for
  * in every schema of the application's, since the project may say where it lies.
+ * @param address the database, as its owner reaches it: what is read there is the owner's.
  */
 export async function readRevisions(address: Address): Promise<string[]> {
   return withConnection(address, async (client) => {
@@ -117,7 +124,7 @@ export async function runMigrations(
     await removeContainers(migrationsLabel(spec.stack), { host: spec.dockerHost });
     await takeBack(keeper, owner);
     await settleKilled(keeper, spec, say);
-    const current = await onlyRevision(address);
+    const current = await onlyRevision(ofOwner(spec));
     const run = await startRun({ ...spec, url: urlInside(spec), current }).catch((error) => {
       throw explained(error, spec, `The database is untouched.`);
     });
@@ -166,7 +173,7 @@ async function settleKilled(keeper: pg.Client, spec: MigrationsSpec, say: (line:
   if (properties === undefined) return;
   const point = await readRestorePoint(keeper, database);
   if (point?.running) {
-    const [now = null] = await readRevisions(spec.address);
+    const [now = null] = await readRevisions(ofOwner(spec));
     if (now !== point.to) {
       say(`migrations: a run was killed half-way; ${database} is put back as it was at ${point.at}`);
       await putBack(keeper, database, { point, properties, keep: false });

@@ -2,7 +2,8 @@
 import { createHash } from "node:crypto";
 import type { dynamic } from "@pulumi/pulumi";
 import type pg from "pg";
-import { fillIn, ident, withConnection } from "../../lib/postgres.ts";
+import { type Address, fillIn, ident, withConnection } from "../../lib/postgres.ts";
+import { isOwnTable, STACK_SCHEMA } from "../import/catalog.ts";
 import { readMarker } from "../import/swap.ts";
 import { ADMIN_FILE, type Seeded, type SeedFile, type SeedInputs } from "./seed.ts";
 
@@ -73,45 +74,83 @@ function explain(error: unknown, { name }: SeedFile): Error {
   return new Error(`The seed data in ${name} cannot be inserted: ${message}. ${nothing}`);
 }
 
+/** The database as its superuser, who keeps the record of what was seeded, and as its owner, whose rows they become. */
+const superuserOf = ({ host, port, user, password, database }: SeedInputs): Address => ({
+  host,
+  port,
+  user,
+  password,
+  database,
+});
+const ownerOf = (inputs: SeedInputs): Address => ({
+  ...superuserOf(inputs),
+  user: inputs.owner,
+  password: inputs.ownerPassword,
+});
+
+/**
+ * The owner's session follows the search path of the database, as the application's statements do, and its row security. The
+ * tables' triggers and defaults run in it, with the owner's rights and no more.
+ */
+const AS_APPLICATION = { patienceMs: PATIENCE_MS, unpinned: ["search_path"], settings: { row_security: "on" } };
+
+/** The record of seed data. The owner writes it in the transaction that inserts; the table is not his to change. */
+const MAKE_RECORD = (owner: string) => `
+  BEGIN;
+  CREATE TABLE IF NOT EXISTS ${STACK_SCHEMA}.seeded (file text PRIMARY KEY, content text NOT NULL, rows integer NOT NULL);
+  COMMENT ON TABLE ${STACK_SCHEMA}.seeded IS 'Seed data that was inserted, so that it is inserted once.';
+  GRANT USAGE ON SCHEMA ${STACK_SCHEMA} TO ${ident(owner)};
+  GRANT SELECT, INSERT, UPDATE ON ${STACK_SCHEMA}.seeded TO ${ident(owner)};
+  COMMIT`;
+
 async function insert(inputs: SeedInputs, former: Partial<Outs> = {}): Promise<Outs> {
-  const { host, port, user, password, database, owner } = inputs;
-  const rows: Seeded = {};
-  let adminMade = former.adminMade ?? false;
-  await withConnection(
-    { host, port, user, password, database },
+  const isSeeding = await withConnection(
+    superuserOf(inputs),
     async (client) => {
-      if (!(await isWanted(client, inputs))) {
-        console.log(
-          "seed: the data was imported, and has its rows; nothing is inserted (seed always does it all the same)",
-        );
-        return;
-      }
+      if (!(await isWanted(client, inputs))) return false;
       inputs.files.forEach(refuseTransactions);
-      // As a parameter: what is shown of a running query is its text.
-      const { rows: hashes } = await client.query<{ hash: string }>(`SELECT (${inputs.passwordHash})::text AS hash`, [
-        inputs.adminPassword,
-      ]);
-      const variables = { admin_name: inputs.admin, admin_password_hash: hashes[0]?.hash ?? "" };
-      await client.query(`
-        BEGIN;
-        CREATE TABLE IF NOT EXISTS sectorwars_stack.seeded (file text PRIMARY KEY, content text NOT NULL, rows integer NOT NULL);
-        COMMENT ON TABLE sectorwars_stack.seeded IS 'Seed data that was inserted, so that it is inserted once.'`);
-      try {
-        for (const file of inputs.files) {
-          const { count, last } = await insertFile(client, file, owner, variables);
-          rows[file.name] = count;
-          if (file.name === ADMIN_FILE && last > 0) adminMade = true;
-        }
-        await client.query("COMMIT");
-      } catch (error) {
-        await client.query("ROLLBACK");
-        throw error;
-      }
+      await client.query(MAKE_RECORD(inputs.owner));
+      return true;
     },
     { patienceMs: PATIENCE_MS },
   );
+  let adminMade = former.adminMade ?? false;
+  let rows: Seeded = {};
+  if (isSeeding) {
+    const seeded = await withConnection(ownerOf(inputs), (client) => insertAll(client, inputs), AS_APPLICATION);
+    rows = seeded.rows;
+    adminMade ||= seeded.adminMade;
+  } else {
+    console.log(
+      "seed: the data was imported, and has its rows; nothing is inserted (seed always does it all the same)",
+    );
+  }
   tell(rows);
   return { ...inputs, rows, adminMade, fingerprint: reasonsOf(inputs) };
+}
+
+/** Inserts all files in one transaction. */
+async function insertAll(client: pg.Client, inputs: SeedInputs): Promise<{ rows: Seeded; adminMade: boolean }> {
+  // As a parameter: what is shown of a running query is its text.
+  const { rows: hashes } = await client.query<{ hash: string }>(`SELECT (${inputs.passwordHash})::text AS hash`, [
+    inputs.adminPassword,
+  ]);
+  const variables = { admin_name: inputs.admin, admin_password_hash: hashes[0]?.hash ?? "" };
+  const rows: Seeded = {};
+  let adminMade = false;
+  await client.query("BEGIN");
+  try {
+    for (const file of inputs.files) {
+      const { count, last } = await insertFile(client, file, variables);
+      rows[file.name] = count;
+      if (file.name === ADMIN_FILE && last > 0) adminMade = true;
+    }
+    await client.query("COMMIT");
+  } catch (error) {
+    await client.query("ROLLBACK");
+    throw error;
+  }
+  return { rows, adminMade };
 }
 
 /** What a file has inserted. */
@@ -122,15 +161,10 @@ interface Inserted {
   last: number;
 }
 
-/** Runs a file as the owner, unless it was run before. */
-async function insertFile(
-  client: pg.Client,
-  file: SeedFile,
-  owner: string,
-  variables: Record<string, string>,
-): Promise<Inserted> {
+/** Runs a file, unless it was run before. */
+async function insertFile(client: pg.Client, file: SeedFile, variables: Record<string, string>): Promise<Inserted> {
   const found = await client.query<{ content: string; rows: number }>(
-    "SELECT content, rows FROM sectorwars_stack.seeded WHERE file = $1",
+    `SELECT content, rows FROM ${STACK_SCHEMA}.seeded WHERE file = $1`,
     [file.name],
   );
   const [before] = found.rows;
@@ -138,16 +172,14 @@ async function insertFile(
   if (!(await isThere(client, tablesNeeded(file.sql)))) return { count: null, last: 0 };
   let results: pg.QueryResult[];
   try {
-    await client.query(`SET LOCAL ROLE ${ident(owner)}`);
     results = [await client.query(fillIn(file.sql, variables))].flat();
   } catch (error) {
     throw explain(error, file);
   }
-  await client.query("RESET ROLE");
   const inserts = results.filter(({ command }) => command === "INSERT").map(({ rowCount }) => rowCount ?? 0);
   const count = inserts.reduce((sum, n) => sum + n, 0) + (before?.rows ?? 0);
   await client.query(
-    "INSERT INTO sectorwars_stack.seeded VALUES ($1, $2, $3) ON CONFLICT (file) DO UPDATE SET content = $2, rows = $3",
+    `INSERT INTO ${STACK_SCHEMA}.seeded VALUES ($1, $2, $3) ON CONFLICT (file) DO UPDATE SET content = $2, rows = $3`,
     [file.name, hashOf(file.sql), count],
   );
   return { count, last: inserts.at(-1) ?? 0 };
@@ -158,6 +190,22 @@ function tell(rows: Seeded): void {
     const said = count === null ? "its table is not there, nothing inserted" : `${count} rows`;
     console.log(`seed: ${file}: ${said}`);
   }
+}
+
+/** The files that were seeded; "all" where nothing is to be, undefined in a database that was made anew. */
+async function seededFiles(client: pg.Client, inputs: SeedInputs): Promise<Set<string> | "all" | undefined> {
+  if (!(await isWanted(client, inputs))) return "all";
+  if (!(await isOwnTable(client, "seeded"))) return undefined;
+  const { rows } = await client.query<{ file: string }>(`SELECT file FROM ${STACK_SCHEMA}.seeded`);
+  return new Set(rows.map(({ file }) => file));
+}
+
+/** Whether a file was not seeded whose tables are there. */
+async function isAnyMissing(client: pg.Client, files: readonly SeedFile[], seeded: Set<string>): Promise<boolean> {
+  for (const file of files) {
+    if (!seeded.has(file.name) && (await isThere(client, tablesNeeded(file.sql)))) return true;
+  }
+  return false;
 }
 
 export const provider: dynamic.ResourceProvider = {
@@ -182,21 +230,13 @@ export const provider: dynamic.ResourceProvider = {
   async read(id, props) {
     if (props === undefined) throw new Error("seed data cannot be taken over from elsewhere; run pulumi up");
     const outs = props as Outs;
-    const { host, port, user, password, database, files } = outs;
-    const isStale = await withConnection(
-      { host, port, user, password, database },
-      async (client) => {
-        if (!(await isWanted(client, outs))) return false;
-        if (!(await isThere(client, ["sectorwars_stack.seeded"]))) return true;
-        const { rows } = await client.query<{ file: string }>("SELECT file FROM sectorwars_stack.seeded");
-        const seeded = new Set(rows.map(({ file }) => file));
-        for (const file of files) {
-          if (!seeded.has(file.name) && (await isThere(client, tablesNeeded(file.sql)))) return true;
-        }
-        return false;
-      },
-      { patienceMs: PATIENCE_MS },
-    );
+    const seeded = await withConnection(superuserOf(outs), (client) => seededFiles(client, outs), {
+      patienceMs: PATIENCE_MS,
+    });
+    const isStale =
+      seeded !== "all" &&
+      (seeded === undefined ||
+        (await withConnection(ownerOf(outs), (client) => isAnyMissing(client, outs.files, seeded), AS_APPLICATION)));
     return { id, props: isStale ? { ...outs, fingerprint: "changed by hand" } : outs };
   },
 };

@@ -4,6 +4,7 @@ import { basename, join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomPassword } from "@pulumi/random";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
+import type { RoleAccess } from "../roles/roles.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 
 const OWN_FOLDER = "sql/seed";
@@ -19,8 +20,8 @@ export interface SeedFile {
 /** What to insert, where, and as whom. */
 export interface SeedArgs extends ServerAccess {
   database: string;
-  /** Role that inserts. */
-  owner: string;
+  /** Role that inserts, as it logs in. */
+  owner: RoleAccess;
   /** Further files, or folders of them, run after the project's own. */
   files: readonly string[];
   /** Name of the administrator. */
@@ -53,7 +54,8 @@ export class Seed extends pulumi.ComponentResource {
       {
         ...superuserLogin(args),
         database: args.database,
-        owner: args.owner,
+        owner: args.owner.name,
+        ownerPassword: args.owner.password,
         admin: args.admin,
         adminPassword: password,
         passwordHash: args.passwordHash,
@@ -95,6 +97,7 @@ function readSeedFiles(paths: readonly string[], parent: pulumi.Resource): SeedF
 export interface SeedInputs extends SuperuserLogin {
   database: string;
   owner: string;
+  ownerPassword: string;
   admin: string;
   adminPassword: string;
   passwordHash: string;

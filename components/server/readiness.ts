@@ -8,6 +8,7 @@ import { type ContainerState, containerLog, containerState, docker } from "../..
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { type Address, connect, ident, isPassing, literal } from "../../lib/postgres.ts";
 import { pause } from "../../lib/scope.ts";
+import { serverProgram } from "../../lib/server-programs.ts";
 import { humanBytes } from "../import/progress.ts";
 import { setAside } from "../roles/kept-roles.ts";
 import { SUPERUSER_SETTINGS } from "../roles/role-drift.ts";
@@ -45,13 +46,10 @@ async function notReady({ container, dockerHost: host }: ServerReadyInputs, why:
 
 /** Runs SQL as the superuser over the container's socket, where the operating system's user is proof enough. */
 async function throughSocket({ container, dockerHost: host }: ServerReadyInputs, sql: string): Promise<void> {
-  await docker(
-    ["exec", "-i", "-u", "postgres", container, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres"],
-    {
-      host,
-      input: sql,
-    },
-  );
+  await docker(serverProgram(container, "psql", ["-v", "ON_ERROR_STOP=1", "-d", "postgres"], { input: true }), {
+    host,
+    input: sql,
+  });
 }
 
 /** The password as the server keeps it: with this, the clear text reaches neither the server's log nor its statistics. */

@@ -6,11 +6,11 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openSource } from "../../components/import/session.ts";
 import type { ImportSpec, Report, Source } from "../../components/import/types.ts";
 import { docker } from "../../lib/docker.ts";
-import { connect, withConnection } from "../../lib/postgres.ts";
 import { Neon } from "../neon/neon.ts";
 import { type Attempt, atPhase, attempt, expectNothingLeft, expectUntouched, reportText } from "../support/attempt.ts";
 import { catalogDigest, physicalDigest, tableDigests } from "../support/compare.ts";
 import { haveImage, images, Lab, readReport, type Server } from "../support/lab.ts";
+import { connect, withConnection } from "../support/session.ts";
 import { SMALL } from "../support/small.ts";
 
 const withNewer = await haveImage(images().newerPostgres);

@@ -11,7 +11,6 @@ import { helperLabel } from "../../components/import/schema.ts";
 import { exportSnapshot, lockTables } from "../../components/import/snapshot.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { docker } from "../../lib/docker.ts";
-import { connect, withConnection } from "../../lib/postgres.ts";
 import {
   aside,
   atPhase,
@@ -26,6 +25,7 @@ import {
 } from "../support/attempt.ts";
 import { catalogDigest, physicalDigest, tableDigests } from "../support/compare.ts";
 import { DENY_LIST, type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
+import { connect, withConnection } from "../support/session.ts";
 import { SMALL } from "../support/small.ts";
 
 let lab: Lab;
@@ -272,6 +272,7 @@ describe("one time", () => {
     // The resource takes its source from a URL, in which a container and this process see the same host.
     const inputs = {
       ...{ stack: lab.id, bootstrap: "neon", bootstrapChosen: true, owner: spec.target.owner, denyList: DENY_LIST },
+      ownerPassword: spec.target.ownerPassword,
       ...{ database: address.database, host: address.host, port: address.port, user: address.user },
       ...{
         password: address.password,
@@ -351,7 +352,7 @@ describe("the source", () => {
         expect(statement).not.toMatch(WRITING);
       }
       if (session.startsWith("sectorwars-import")) {
-        expect(said[0]).toContain("SET default_transaction_read_only = on");
+        expect(said[0]).toContain("('default_transaction_read_only', 'on')");
       } else {
         expect(said.join("\n")).toMatch(/SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY/);
       }

@@ -6,8 +6,9 @@ import { ROLE_NAMES } from "../../components/roles/names.ts";
 import { ident } from "../../lib/postgres.ts";
 import { attempt } from "../support/attempt.ts";
 import { compareEnds } from "../support/compare-ends.ts";
-import { type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
+import { type Lab, openBothEnds, ROLES_PASSWORD, readReport, type Server, type SourceServer } from "../support/lab.ts";
 import { type Plant, type PlantSide, plants, ROWS } from "../support/plants.ts";
+import { withConnection } from "../support/session.ts";
 import { SMALL } from "../support/small.ts";
 
 /** Printed by a failing run, which is repeated with it: SEED=... npx vitest run ... */
@@ -141,26 +142,38 @@ test("what a database has beside its objects comes along and is proven, or is na
     "setting work_mem of the database",
     "subscription theirs",
   ]);
-  expect(report.remarks).toContain("setting TimeZone of the database is as on the source");
+  expect(report.remarks).toContain(
+    "setting TimeZone of the database is as on the source, for sectorwars_owner, sectorwars_app, sectorwars_readonly",
+  );
   expect(JSON.stringify(report) + lines.join()).not.toMatch(/Rocinante|S3cret/);
-  expect(await target.sql(here, SETTINGS)).toEqual([
-    { setting: "TimeZone=Europe/Berlin" },
-    { setting: `app.tenant=Rocinante's, "own"` },
-    { setting: 'search_path="$user", game, public, ""' },
-    { setting: "sectorwars_app: DateStyle=SQL, DMY" },
+  // They are the application's roles': a superuser must not follow what the source decides.
+  const roles = ["sectorwars_app", "sectorwars_owner", "sectorwars_readonly"];
+  const given = ["TimeZone=Europe/Berlin", `app.tenant=Rocinante's, "own"`, 'search_path="$user", game, public, ""'];
+  expect((await target.sql<{ setting: string }>(here, SETTINGS)).map(({ setting }) => setting).sort()).toEqual(
+    [
+      ...roles.flatMap((role) => given.map((setting) => `${role}: ${setting}`)),
+      "sectorwars_app: DateStyle=SQL, DMY",
+    ].sort(),
+  );
+  expect(await target.value(here, "SHOW timezone")).toBe("UTC");
+  const owner = { ...spec.target.address, user: "sectorwars_owner", password: ROLES_PASSWORD };
+  expect((await withConnection(owner, (client) => client.query("SHOW timezone"))).rows).toEqual([
+    { TimeZone: "Europe/Berlin" },
   ]);
-  expect(await target.value(here, "SHOW timezone")).toBe("Europe/Berlin");
   expect((await compareEnds(spec)).differences).toEqual([]);
 
   await target.sql(
     here,
-    `ALTER DATABASE ${ident(here)} SET timezone = 'UTC'; ALTER ROLE sectorwars_app IN DATABASE ${ident(here)} RESET datestyle;
-     ALTER DATABASE ${ident(here)} SET work_mem = '9MB'`,
+    `ALTER ROLE sectorwars_owner IN DATABASE ${ident(here)} SET timezone = 'UTC';
+     ALTER ROLE sectorwars_app IN DATABASE ${ident(here)} RESET datestyle; ALTER DATABASE ${ident(here)} SET work_mem = '9MB'`,
   );
   await source.sql("besides", "ALTER DATABASE besides SET app.tenant = 'another'");
   expect((await compareEnds(spec)).differences.map(({ object, changed }) => ({ object, changed }))).toEqual([
     { object: "setting DateStyle of the role sectorwars_app in the database", changed: "here" },
-    { object: "setting TimeZone of the database", changed: "here" },
-    { object: "setting app.tenant of the database", changed: "on the source" },
+    { object: "setting TimeZone of the role sectorwars_owner in the database", changed: "here" },
+    ...roles.map((role) => ({
+      object: `setting app.tenant of the role ${role} in the database`,
+      changed: "on the source",
+    })),
   ]);
 });

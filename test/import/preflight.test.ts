@@ -14,11 +14,12 @@ import { parseSourceUrl } from "../../components/import/source-url.ts";
 import { LOCK_KEY } from "../../components/import/swap.ts";
 import type { Catalog, ImportSpec, Source } from "../../components/import/types.ts";
 import { docker } from "../../lib/docker.ts";
-import { connect, ident } from "../../lib/postgres.ts";
+import { ident } from "../../lib/postgres.ts";
 import { attempt } from "../support/attempt.ts";
 import { catalogDigest } from "../support/compare.ts";
 import { images, Lab, type Server, type SourceServer } from "../support/lab.ts";
 import { haveOtherVersions, imageOfVersion } from "../support/other-versions.ts";
+import { connect } from "../support/session.ts";
 
 /** An extension that only the source has, with a table of its own to which users add rows. */
 const SECTOR_MAP = `

@@ -16,7 +16,7 @@ import { docker } from "../../lib/docker.ts";
 import { atPhase, atTable, attempt, expectComplete, expectUntouched, reportText } from "../support/attempt.ts";
 import { contentsOf } from "../support/compare.ts";
 import { handToolsImage } from "../support/hand-tools.ts";
-import { type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
+import { type Lab, openBothEnds, ROLES_PASSWORD, readReport, type Server, type SourceServer } from "../support/lab.ts";
 import { LARGE, SMALL } from "../support/small.ts";
 
 /** What a copy must carry beyond plain tables. */
@@ -125,6 +125,8 @@ describe("an import with a safety copy", () => {
       server: target.admin,
       database: "rescued",
       owner: ROLE_NAMES.owner,
+      ownerPassword: ROLES_PASSWORD,
+      roles: [ROLE_NAMES.owner, ROLE_NAMES.app, ROLE_NAMES.readonly],
       preparation: (name: string) => preparationScript(name, ["*"]),
       say: () => {},
     };
@@ -155,6 +157,8 @@ describe("an import with a safety copy", () => {
       server: { ...target.admin, password: "" },
       database: "killed",
       owner: ROLE_NAMES.owner,
+      ownerPassword: ROLES_PASSWORD,
+      roles: [ROLE_NAMES.owner, ROLE_NAMES.app, ROLE_NAMES.readonly],
     };
     const program = `
       import { restoreCopy } from "./components/import/safety-copy-restore.ts";

@@ -4,10 +4,10 @@ import { startSample } from "../../components/import/sample.ts";
 import { helperLabel } from "../../components/import/schema.ts";
 import type { ImportSpec, Source } from "../../components/import/types.ts";
 import { docker, removeContainers } from "../../lib/docker.ts";
-import { withConnection } from "../../lib/postgres.ts";
 import { type Attempt, attempt, expectNothingLeft, expectSameRows } from "../support/attempt.ts";
 import { haveImage, images, Lab, readReport, type Server, type SourceServer, sampleFiles } from "../support/lab.ts";
 import { haveOtherVersions, imageOfVersion } from "../support/other-versions.ts";
+import { withConnection } from "../support/session.ts";
 import { SMALL } from "../support/small.ts";
 import { expectGoodReport, expectGrants, expectOwnership, expectSameContents } from "../support/verify.ts";
 

@@ -8,10 +8,11 @@ import { parseSelection, type RawSelection } from "../../components/import/selec
 import { findSubset } from "../../components/import/subset.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { docker } from "../../lib/docker.ts";
-import { qualified, withConnection } from "../../lib/postgres.ts";
+import { qualified } from "../../lib/postgres.ts";
 import { attempt, expectUntouched, reportText } from "../support/attempt.ts";
 import { catalogDigest, contentsOf, physicalDigest } from "../support/compare.ts";
 import { type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
+import { withConnection } from "../support/session.ts";
 import { makeTable } from "../unit/table.ts";
 
 /** Circles, a table that refers to itself, keys of two columns, partitions at both ends, types that a mask must fit. */

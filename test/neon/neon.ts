@@ -11,8 +11,9 @@ import { networkInterfaces } from "node:os";
 import { parseSourceUrl } from "../../components/import/source-url.ts";
 import type { Source } from "../../components/import/types.ts";
 import { docker } from "../../lib/docker.ts";
-import { connect, ident, literal, withConnection } from "../../lib/postgres.ts";
+import { ident, literal } from "../../lib/postgres.ts";
 import { images, type Lab, type SourceServer, secret } from "../support/lab.ts";
+import { connect, withConnection } from "../support/session.ts";
 import { Front, type Upstream } from "./front.ts";
 
 const REGION = "eu-central-1.aws.neon.tech";

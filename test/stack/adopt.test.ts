@@ -8,7 +8,7 @@ import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { docker } from "../../lib/docker.ts";
-import { withConnection } from "../../lib/postgres.ts";
+import { withConnection } from "../support/session.ts";
 import { BackedUp, until } from "./backed-up.ts";
 import { run, TestStack, urlAddress } from "./test-stack.ts";
 

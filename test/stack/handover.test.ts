@@ -9,8 +9,9 @@ import { runMigrations } from "../../components/migrations/run-migrations.ts";
 import type { SeedFile, SeedInputs } from "../../components/seed/seed.ts";
 import { provider } from "../../components/seed/seed-provider.ts";
 import { composeCommand, docker } from "../../lib/docker.ts";
-import { type Address, withConnection } from "../../lib/postgres.ts";
+import type { Address } from "../../lib/postgres.ts";
 import { Application } from "../support/application.ts";
+import { withConnection } from "../support/session.ts";
 import { run, TestStack, urlAddress } from "./test-stack.ts";
 
 const project = `swgame${randomBytes(4).toString("hex")}`;
@@ -109,6 +110,7 @@ describe("seed data on other terms", () => {
     const { urls } = await stack.outputs();
     address = { ...urlAddress(urls.superuser), database: "seeding" };
     await stack.as("superuser", (client) => client.query("CREATE DATABASE seeding TEMPLATE nexus"));
+    await stack.as("superuser", (client) => client.query("GRANT CONNECT ON DATABASE seeding TO sectorwars_owner"));
     await sql(
       "CREATE SCHEMA IF NOT EXISTS sectorwars_stack; CREATE TABLE ranks (name text PRIMARY KEY, grade int NOT NULL)",
     );
@@ -117,6 +119,7 @@ describe("seed data on other terms", () => {
       ...address,
       passwordVersion: 1,
       owner: "sectorwars_owner",
+      ownerPassword: urlAddress(urls.owner).password,
       admin: "admin",
       adminPassword: "adminpw",
       passwordHash: "'hash of ' || $1",

@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
-import { withConnection } from "../../lib/postgres.ts";
+import { withConnection } from "../support/session.ts";
 import { TestStack, urlAddress } from "./test-stack.ts";
 
 let stack: TestStack;

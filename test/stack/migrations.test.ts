@@ -7,8 +7,8 @@ import { inBackups } from "../../components/backups/console.ts";
 import { parseReport } from "../../components/backups/report.ts";
 import { type MigrationsSpec, runMigrations } from "../../components/migrations/run-migrations.ts";
 import { docker } from "../../lib/docker.ts";
-import { withConnection } from "../../lib/postgres.ts";
 import { Application } from "../support/application.ts";
+import { withConnection } from "../support/session.ts";
 import { run, TestStack, urlAddress } from "./test-stack.ts";
 
 const DENIED = "42501";

@@ -1,7 +1,7 @@
 /** Each role tries, over TCP, what it may and what it must not. */
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { withConnection } from "../../lib/postgres.ts";
+import { withConnection } from "../support/session.ts";
 import { type StackUrls, TestStack, urlAddress } from "./test-stack.ts";
 
 const DENIED = "42501";

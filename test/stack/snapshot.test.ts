@@ -17,8 +17,8 @@ import {
   saveSnapshot,
 } from "../../components/snapshots/snapshots.ts";
 import { docker } from "../../lib/docker.ts";
-import { connect, withConnection } from "../../lib/postgres.ts";
 import { handToolsImage } from "../support/hand-tools.ts";
+import { connect, withConnection } from "../support/session.ts";
 import { run, TestStack, urlAddress } from "./test-stack.ts";
 
 let stack: TestStack;

@@ -11,8 +11,8 @@ import { helperLabel } from "../../components/import/schema.ts";
 import { migrationsLabel } from "../../components/migrations/container.ts";
 import { namesFor } from "../../components/server/naming.ts";
 import { docker, removeContainers } from "../../lib/docker.ts";
-import { withConnection } from "../../lib/postgres.ts";
 import { addressOf } from "../../lib/stack.ts";
+import { withConnection } from "../support/session.ts";
 
 /** What a command said, and how it ended. */
 export interface Said {

@@ -6,10 +6,10 @@ import { join } from "node:path";
 import { expect } from "vitest";
 import type { ImportSpec, ImportSummary } from "../../components/import/types.ts";
 import { type ImportHooks, type Phase, runImport } from "../../components/import/worker.ts";
-import { withConnection } from "../../lib/postgres.ts";
 import { Scope } from "../../lib/scope.ts";
 import { tableDigests } from "./compare.ts";
 import { type Lab, readReport, type Server } from "./lab.ts";
+import { withConnection } from "./session.ts";
 
 export interface Attempt {
   summary?: ImportSummary;

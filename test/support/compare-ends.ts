@@ -1,5 +1,6 @@
 /** Compares the two ends of an import as `npm run verify` does, without a stack. */
 import { readRecord } from "../../components/import/record.ts";
+import { asOwner } from "../../components/import/session.ts";
 import { openSide } from "../../components/import/side.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { compareSides, type Verification } from "../../components/import/verify.ts";
@@ -10,7 +11,13 @@ import { withConnection } from "../../lib/postgres.ts";
 export async function compareEnds(spec: ImportSpec): Promise<Verification> {
   const options = { jobs: 2, stack: spec.stack, dockerHost: undefined };
   const { address, fromContainer } = spec.target;
-  const access = { label: "the target", address, fromContainer, rootCertificates: undefined };
+  const access = {
+    label: "the target",
+    address,
+    fromContainer,
+    rootCertificates: undefined,
+    dumpLogin: asOwner(address, spec.target),
+  };
   const [source, target] = await Promise.all([openSide(spec.source, options), openSide(access, options)]);
   try {
     return await compareSides(source, target, {

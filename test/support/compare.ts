@@ -1,6 +1,7 @@
 /** What two databases hold, found out by other means than the import's own. */
 import type pg from "pg";
-import { type Address, qualified, withConnection } from "../../lib/postgres.ts";
+import { type Address, qualified } from "../../lib/postgres.ts";
+import { withConnection } from "./session.ts";
 
 const NOT_USERS = "n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema', 'sectorwars_stack')";
 const NOT_EXTENSIONS =

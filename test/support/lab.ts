@@ -14,7 +14,8 @@ import { preparationScript } from "../../components/privileges/scripts.ts";
 import { ROLE_NAMES } from "../../components/roles/names.ts";
 import { makeServerCertificate, type ServerCertificate } from "../../lib/certificates.ts";
 import { containerLog, docker, removeContainers } from "../../lib/docker.ts";
-import { type Address, connect, ident, literal, withConnection } from "../../lib/postgres.ts";
+import { type Address, ident, literal } from "../../lib/postgres.ts";
+import { connect, withConnection } from "./session.ts";
 
 /** On every container and network of a test: whatever is left carries it. */
 const TEST_LABEL = "sectorwars.test=1";
@@ -70,6 +71,9 @@ async function freePort(): Promise<number> {
 }
 
 export const secret = (): string => randomBytes(16).toString("hex");
+
+/** Password of the stack's roles on every target of this run. */
+export const ROLES_PASSWORD = secret();
 
 /** One server of a lab. */
 export class Server {
@@ -342,7 +346,7 @@ export class Lab {
     await server.sql(
       "postgres",
       Object.values(ROLE_NAMES)
-        .map((role) => `CREATE ROLE ${ident(role)} LOGIN PASSWORD ${literal(secret())}`)
+        .map((role) => `CREATE ROLE ${ident(role)} LOGIN PASSWORD ${literal(ROLES_PASSWORD)}`)
         .join(";"),
     );
     return server;
@@ -461,6 +465,8 @@ export function targetOf(server: Server, database: string): Target {
   return {
     address: server.in(database),
     owner: ROLE_NAMES.owner,
+    ownerPassword: ROLES_PASSWORD,
+    roles: [ROLE_NAMES.owner, ROLE_NAMES.app, ROLE_NAMES.readonly],
     preparation: (name) => preparationScript(name, DENY_LIST),
     fromContainer: besideServer(server.container),
     container: server.container,

@@ -16,6 +16,7 @@ const request = (code: number, ...more: Buffer[]) => {
   head.writeInt32BE(code, 5);
   return Buffer.concat([head, rest]);
 };
+const NOTHING = Buffer.from("I\0\0\0\u0004");
 const READY = Buffer.from("Z\0\0\0\u0005I");
 
 /** Listens, and answers a start-up message; returns what it heard after that. */
@@ -24,7 +25,10 @@ async function startServer(answer: Buffer): Promise<{ port: number; heard: Buffe
   server = net.createServer((socket) => {
     socket.on("error", () => {});
     socket.once("data", () => {
-      socket.on("data", (data) => heard.push(data));
+      socket.on("data", (data) => {
+        heard.push(data);
+        if (data.toString("latin1", 0, 1) === "Q") socket.write(Buffer.concat([NOTHING, READY]));
+      });
       socket.write(answer);
     });
   });

@@ -18,7 +18,7 @@ async function make(adminMade: boolean, files: string[] = []) {
           superuserPassword: pulumi.secret("superuser's"),
           passwordVersion: 1,
           database: "game",
-          owner: "owner",
+          owner: { name: "owner", password: pulumi.output("ownerpw") },
           files,
           admin: "admin",
           passwordHash: "md5($1)",
