@@ -10,7 +10,7 @@ import { reportFolder } from "../import/report-folder.ts";
 import { parseSourceUrl } from "../import/source-url.ts";
 import { readMarker } from "../import/swap.ts";
 import { runImport } from "../import/worker.ts";
-import { readGuarded, readGuardedDrift } from "../privileges/guarded.ts";
+import { glanceAtGuarded, readGuarded } from "../privileges/guarded.ts";
 import { preparationScript } from "../privileges/scripts.ts";
 import { takeBack } from "../roles/kept-roles.ts";
 import { rolesOf } from "../roles/names.ts";
@@ -125,10 +125,8 @@ async function readDrift(inputs: DatabaseInputs, guarded: readonly string[]): Pr
   const roles = await glance(maintenance(inputs), (client) =>
     repairableDrift(client, expectedOfDatabase(user, database)),
   );
-  const own = await glance(addressOf(inputs), (client) =>
-    readGuardedDrift(client, database, Object.values(rolesOf(database)), guarded),
-  );
-  return [...(roles ?? []).map(sentence), ...(own ?? [])];
+  const own = await glanceAtGuarded(addressOf(inputs), Object.values(rolesOf(database)), guarded);
+  return [...(roles ?? []).map(sentence), ...own];
 }
 
 async function keep(inputs: DatabaseInputs, isNew: boolean) {

@@ -4,7 +4,10 @@
  * owner's migrations (extensions, default privileges, grants to roles of other making), so a difference there is no drift.
  */
 import type pg from "pg";
+import { glance } from "../../lib/glance.ts";
+import type { Address } from "../../lib/postgres.ts";
 import { leftShut } from "../migrations/door.ts";
+import { MAINTENANCE_DATABASE } from "../roles/role-drift.ts";
 
 /** $1 are the stack's roles. */
 const GUARDED = `
@@ -52,16 +55,20 @@ export function guardedDrift(before: readonly string[], now: readonly string[]):
 }
 
 /**
- * Looks for drift in a database.
+ * Looks for drift in a database, for a resource's diff: it neither fails nor waits long when the server is down.
+ * @param address the database, as the superuser.
+ * @param before {@link readGuarded} right after the preparation.
  * @returns none while migrations run, and after a run that was killed: that run's connection lock is no drift, and lifting it
  * before the migrations have put the database back would let rows in that are then lost.
  */
-export async function readGuardedDrift(
-  client: pg.Client,
-  database: string,
+export async function glanceAtGuarded(
+  address: Address,
   roles: readonly string[],
   before: readonly string[],
 ): Promise<string[]> {
-  if ((await leftShut(client, database)) !== undefined) return [];
-  return guardedDrift(before, await readGuarded(client, roles));
+  const maintenance = { ...address, database: MAINTENANCE_DATABASE };
+  const lock = await glance(maintenance, async (client) => (await leftShut(client, address.database)) !== undefined);
+  if (lock !== false) return [];
+  const now = await glance(address, (client) => readGuarded(client, roles));
+  return now === undefined ? [] : guardedDrift(before, now);
 }

@@ -3,10 +3,9 @@ import { createHash } from "node:crypto";
 import type { dynamic } from "@pulumi/pulumi";
 import type pg from "pg";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
-import { glance } from "../../lib/glance.ts";
 import { withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../roles/names.ts";
-import { readGuarded, readGuardedDrift } from "./guarded.ts";
+import { glanceAtGuarded, readGuarded } from "./guarded.ts";
 import type { PreparedInputs } from "./privileges.ts";
 
 const PATIENCE_MS = 30_000;
@@ -62,11 +61,9 @@ export const provider: dynamic.ResourceProvider = {
     const { guarded } = olds as { guarded?: string[] };
     if (diff.changes || guarded === undefined) return diff;
     const inputs = olds as PreparedInputs;
-    const drift = await glance(addressOf(inputs), (client) =>
-      readGuardedDrift(client, inputs.database, ROLES, guarded),
-    );
-    for (const line of drift ?? []) console.log(`privileges of ${inputs.database}: ${line}`);
-    return { ...diff, changes: drift !== undefined && drift.length > 0 };
+    const drift = await glanceAtGuarded(addressOf(inputs), ROLES, guarded);
+    for (const line of drift) console.log(`privileges of ${inputs.database}: ${line}`);
+    return { ...diff, changes: drift.length > 0 };
   },
 
   async create(inputs: PreparedInputs) {
