@@ -24,7 +24,7 @@ const { host, port, alias, superuser, superuserPassword, volume, engine } = serv
 const access = { host, port, superuser, superuserPassword, passwordVersion, volume };
 const base = { ...access, stack, database, alias, network: server.networkName, dockerHost };
 
-const roles = new Roles("roles", { ...access, ready: server.ready });
+const roles = new Roles("roles", { ...access, database, ready: server.ready });
 const { owner, app } = roles.access;
 
 const { bootstrapChosen, safetyCopy, selection } = settings;

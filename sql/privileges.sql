@@ -9,13 +9,14 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 -- The database: PUBLIC gets nothing, and the owner may create schemas. Applications use temporary tables, so the app role
 -- may create them here, and in no other database.
 ALTER DATABASE :"database" OWNER TO :"owner";
+ALTER DATABASE :"database" CONNECTION LIMIT -1;
 REVOKE ALL ON DATABASE :"database" FROM PUBLIC, :"app", :"readonly", :"monitor" CASCADE;
 GRANT CONNECT, TEMPORARY ON DATABASE :"database" TO :"app";
 GRANT CONNECT ON DATABASE :"database" TO :"readonly", :"monitor";
 
 -- The schema public belongs to the owner. The roles that read or write rows may use it.
 ALTER SCHEMA public OWNER TO :"owner";
-REVOKE ALL ON SCHEMA public FROM PUBLIC;
+REVOKE ALL ON SCHEMA public FROM PUBLIC, :"app", :"readonly", :"monitor" CASCADE;
 GRANT USAGE ON SCHEMA public TO :"app", :"readonly";
 
 -- Grants on what the owner creates from now on, in any schema.

@@ -2,7 +2,9 @@
 import type { dynamic } from "@pulumi/pulumi";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { type Address, withConnection } from "../../lib/postgres.ts";
+import { ROLE_NAMES } from "../roles/names.ts";
 import { digestOf, readDatabaseGrants, readServerGrants } from "./grants.ts";
+import { glanceAtGuarded, readGuarded } from "./guarded.ts";
 import type { PreparedInputs } from "./privileges.ts";
 
 const PATIENCE = { patienceMs: 30_000 };
@@ -17,16 +19,42 @@ async function readDigest(address: Address): Promise<string> {
   return digestOf(database, server);
 }
 
+const ROLES = Object.values(ROLE_NAMES);
+
+const addressOf = ({ host, port, user, password, database }: PreparedInputs) => ({
+  host,
+  port,
+  user,
+  password,
+  database,
+});
+
 async function prepare(inputs: PreparedInputs) {
-  const { script, serverScript, passwordVersion: _, ...address } = inputs;
-  await withConnection(serverOf(address), (client) => client.query(`BEGIN; ${serverScript}; COMMIT`), PATIENCE);
-  await withConnection(address, (client) => client.query(`BEGIN; ${script}; COMMIT`), PATIENCE);
-  return { ...inputs, grants: await readDigest(address), fingerprint: inputsFingerprint({ ...inputs }) };
+  const address = addressOf(inputs);
+  await withConnection(serverOf(address), (client) => client.query(`BEGIN; ${inputs.serverScript}; COMMIT`), PATIENCE);
+  const guarded = await withConnection(
+    address,
+    async (client) => {
+      await client.query(`BEGIN; ${inputs.script}; COMMIT`);
+      return readGuarded(client, ROLES);
+    },
+    PATIENCE,
+  );
+  return { ...inputs, grants: await readDigest(address), guarded, fingerprint: inputsFingerprint({ ...inputs }) };
 }
 
 /** Keeps extensions and privileges as the script says. */
 export const provider: dynamic.ResourceProvider = {
-  diff: diffByFingerprint,
+  /** Looks with the inputs of the last update: those of a preview may not be known yet. */
+  async diff(id, olds, news) {
+    const diff = await diffByFingerprint(id, olds, news);
+    const { guarded } = olds as { guarded?: string[] };
+    if (diff.changes || guarded === undefined) return diff;
+    const inputs = olds as PreparedInputs;
+    const drift = await glanceAtGuarded(addressOf(inputs), ROLES, guarded);
+    for (const line of drift) console.log(`privileges of ${inputs.database}: ${line}`);
+    return { ...diff, changes: drift.length > 0 };
+  },
 
   async create(inputs: PreparedInputs) {
     return { id: inputs.database, outs: await prepare(inputs) };
@@ -39,7 +67,7 @@ export const provider: dynamic.ResourceProvider = {
   /** Changed by hand, the resource no longer carries the fingerprint of what is wanted, so the next update mends it. */
   async read(id, props) {
     if (props === undefined) throw new Error("the database's preparation cannot be imported; run pulumi up");
-    const grants = await readDigest(props as PreparedInputs);
+    const grants = await readDigest(addressOf(props as PreparedInputs));
     return { id, props: grants === props.grants ? props : { ...props, grants, fingerprint: "changed by hand" } };
   },
 };

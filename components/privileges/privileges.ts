@@ -14,8 +14,8 @@ export interface PrivilegesArgs extends ServerAccess {
 }
 
 /**
- * Runs sql/extensions.sql and sql/privileges.sql in the database, again whenever they or the roles' names change, or when a
- * refresh finds that somebody changed the grants by hand. Inside a database the declarations are SQL, not the provider's
+ * Runs sql/extensions.sql and sql/privileges.sql in the database, again whenever they or the roles' names change, when an update
+ * finds that what guarded.ts lists was changed by hand, or when a refresh finds that any grant was. Inside a database the declarations are SQL, not the provider's
  * resources: the import needs the very same ones in a database that has no resources yet.
  */
 export class Privileges extends pulumi.ComponentResource {
@@ -53,7 +53,7 @@ class Prepared extends ResourceOnDisk {
       "components/privileges/prepared-provider.ts",
       name,
       inputs,
-      ["grants", "fingerprint"],
+      ["grants", "guarded", "fingerprint"],
       opts,
     );
   }
