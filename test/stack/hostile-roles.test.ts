@@ -199,6 +199,10 @@ describe("a stack in which all of that lies", () => {
     );
     await stack.succeed("config", "set", "--path", "seedFiles[0]", `${game.folder}/more.sql`, "--stack", stack.name);
     await stack.succeed("config", "set", "seed", "always", "--stack", stack.name);
+    // Alembic needs a schema to create its tables in. The database's own setting stays as it is.
+    await stack.as("owner", (client) =>
+      client.query(`ALTER ROLE sectorwars_owner IN DATABASE "${client.database}" SET search_path = public`),
+    );
     const before = read;
     await stack.up();
     await expectHarmless();
