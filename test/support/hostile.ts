@@ -145,6 +145,9 @@ export const HOSTILE_PLACES: Readonly<Record<string, string>> = {
   procedure: "CREATE PROCEDURE evil.proc() LANGUAGE plpgsql AS $f$ BEGIN PERFORM evil.pwn('procedure'); END $f$",
 };
 
-/** All of it as one script. */
-export const hostileScript = (home: string): string =>
-  [hostileFunctions(home), ...Object.values(HOSTILE_PLACES).map((sql) => `${sql};`)].join("\n");
+/** All of it as one script, but for some places. */
+export const hostileScript = (home: string, except: readonly string[] = []): string =>
+  [
+    hostileFunctions(home),
+    ...Object.entries(HOSTILE_PLACES).flatMap(([place, sql]) => (except.includes(place) ? [] : `${sql};`)),
+  ].join("\n");
