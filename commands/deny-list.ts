@@ -30,7 +30,7 @@ async function checkDatabase(address: Address, readonly: string): Promise<Findin
     const { code, message } = error as { code?: string; message: string };
     const remedy = NOT_PREPARED.has(code ?? "")
       ? "The database was prepared by another version: pulumi up"
-      : "Mend what is wrong with the server, then look again";
-    return { what, fine: false, seen: message, remedy };
+      : "Run npm run status: it says whether the server answers";
+    return { what, fine: false, seen: `the deny list cannot be read: ${message}`, remedy };
   }
 }

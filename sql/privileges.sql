@@ -93,7 +93,8 @@ GRANT SELECT ON sectorwars_stack.readonly_denied TO :"monitor";
 DROP EVENT TRIGGER IF EXISTS sectorwars_deny_readonly;
 
 -- Returns the denied relations. `altered` limits the search to relatives of some relations, which is all that a statement
--- about them can change; NULL searches the whole database. PL/pgSQL, because it keeps its plans for the whole session.
+-- about them can change; NULL searches the whole database. Temporary tables do not count: only their own session reads them,
+-- through a parent as well. PL/pgSQL, because it keeps its plans for the whole session.
 CREATE OR REPLACE FUNCTION sectorwars_stack.denied_relations(patterns text[], altered oid[]) RETURNS SETOF oid
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
@@ -105,7 +106,7 @@ BEGIN
 	IF altered IS NULL THEN
 		named := ARRAY(
 			SELECT c.oid FROM pg_catalog.pg_class c
-			WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+			WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'
 			  AND pg_catalog.lower(c.relname::text COLLATE pg_catalog."default") LIKE ANY (lowered));
 	ELSE
 		candidates := ARRAY(
@@ -119,7 +120,7 @@ BEGIN
 			SELECT a.oid FROM above a);
 		named := ARRAY(
 			SELECT c.oid FROM pg_catalog.pg_class c
-			WHERE c.oid = ANY (candidates) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+			WHERE c.oid = ANY (candidates) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'
 			  AND pg_catalog.lower(c.relname::text COLLATE pg_catalog."default") LIKE ANY (lowered));
 	END IF;
 	IF named = '{}' THEN
@@ -137,7 +138,6 @@ BEGIN
 	RETURN QUERY
 		SELECT c.oid FROM pg_catalog.pg_class c
 		WHERE c.oid = ANY (related) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-		  -- Temporary tables are seen by their own session alone.
 		  AND c.relpersistence <> 't'
 		  AND c.relnamespace <> ALL (ARRAY['pg_catalog', 'information_schema', 'sectorwars_stack']::pg_catalog.regnamespace[]::oid[])
 		  -- What an extension shows to everybody, such as pg_stat_statements, has no rows of the application.

@@ -333,6 +333,15 @@ describe("partitions and inheritance children", () => {
     await mayRead("other_items");
   });
 
+  test("that are temporary deny nothing: no other session reads their rows", async () => {
+    await owner(
+      "CREATE TABLE ships (c text)",
+      "CREATE TEMP TABLE mfa_ships () INHERITS (ships)",
+      "GRANT SELECT ON ships TO sectorwars_readonly",
+    );
+    await mayRead("ships");
+  });
+
   test("stay denied when they are detached, and tables when they are renamed, until the owner grants them", async () => {
     await owner(
       "CREATE TABLE mfa_codes (id int) PARTITION BY LIST (id)",

@@ -1,9 +1,13 @@
 /** What shows rows of denied tables to readonly is found, and nothing else: each finding is tried by reading the rows. */
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { checkDenyList } from "../../commands/deny-list.ts";
 import { describeExposed, type Exposed, readExposed } from "../../components/privileges/exposed-relations.ts";
+import { preparationScript } from "../../components/privileges/scripts.ts";
+import { rolesOf } from "../../components/roles/names.ts";
 import { withConnection } from "../../lib/postgres.ts";
-import { Lab, type Server } from "../support/lab.ts";
+import type { StackOutputs } from "../../lib/stack.ts";
+import { DENY_LIST, Lab, type Server } from "../support/lab.ts";
 import { PreparedDatabase, prepareServer } from "../support/prepared.ts";
 
 let lab: Lab;
@@ -134,5 +138,44 @@ test("a readonly role that reads denied tables by a membership is told first", a
   expect(describeExposed(exposed)).toMatchObject({
     seen: "sectorwars_readonly can read rows of denied tables through table public.mfa_codes itself",
     remedy: expect.stringContaining("a membership in another role"),
+  });
+});
+
+describe("doctor", () => {
+  const check = (databases: string[] = []) => {
+    const { host, port, user, password, database } = game.address("monitor");
+    return checkDenyList({
+      urls: { monitor: `postgresql://${user}:${password}@${host}:${port}/${database}` },
+      databaseUrls: Object.fromEntries(databases.map((name) => [name, {}])),
+    } as unknown as StackOutputs);
+  };
+
+  test("looks into further databases too, each with its own readonly role", async () => {
+    const { owner, app, readonly } = rolesOf("east");
+    await server.sql("postgres", `CREATE ROLE ${owner}; CREATE ROLE ${app}; CREATE ROLE ${readonly}`);
+    await server.sql("postgres", "CREATE DATABASE east TEMPLATE template0");
+    await server.sql("east", `BEGIN; ${preparationScript("east", DENY_LIST, rolesOf("east"))}; COMMIT`);
+    await server.sql(
+      "east",
+      `SET ROLE ${owner}; CREATE TABLE mfa_codes (code text); CREATE VIEW leak AS SELECT * FROM mfa_codes`,
+    );
+    const [first, further] = await check(["east"]);
+    expect(first).toMatchObject({ what: "Deny list of sectorwars_readonly", fine: false });
+    expect(further).toMatchObject({
+      what: "Deny list of east_readonly",
+      fine: false,
+      seen: "east_readonly can read rows of denied tables through view public.leak (reads public.mfa_codes)",
+      remedy: expect.stringContaining("REVOKE SELECT ON name FROM east_readonly, PUBLIC"),
+    });
+  });
+
+  test("says what to do about a database that an earlier version prepared", async () => {
+    await server.sql("postgres", "CREATE DATABASE west TEMPLATE template0");
+    const [, further] = await check(["west"]);
+    expect(further).toMatchObject({
+      fine: false,
+      seen: 'the deny list cannot be read: relation "sectorwars_stack.readonly_denied" does not exist',
+      remedy: "The database was prepared by another version: pulumi up",
+    });
   });
 });

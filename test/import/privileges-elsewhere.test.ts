@@ -6,6 +6,7 @@ import { writeMarker } from "../../components/import/swap.ts";
 import { digestOf, readDatabaseGrants, readServerGrants } from "../../components/privileges/grants.ts";
 import { provider as preparedProvider } from "../../components/privileges/prepared-provider.ts";
 import { preparationScript, serverScript } from "../../components/privileges/scripts.ts";
+import { docker } from "../../lib/docker.ts";
 import { type Address, withConnection } from "../../lib/postgres.ts";
 import { DENY_LIST, Lab, type Server } from "../support/lab.ts";
 import { PreparedDatabase, prepareServer } from "../support/prepared.ts";
@@ -92,6 +93,44 @@ describe("a further database", () => {
     const olds = { ...outs, fingerprint: "of an earlier version" };
     expect(await databaseProvider.diff?.("east", olds, inputs())).toMatchObject({ changes: true });
   });
+});
+
+test("an operator of the owner's runs in no session that reads or repairs privileges", async () => {
+  await game.as(
+    "owner",
+    "CREATE TABLE witnesses (who text)",
+    `CREATE FUNCTION public.trap(text, name) RETURNS text LANGUAGE plpgsql AS $$
+     BEGIN INSERT INTO public.witnesses VALUES (current_user); RETURN $1; END $$`,
+    "CREATE OPERATOR public.|| (LEFTARG = text, RIGHTARG = name, FUNCTION = public.trap)",
+    "ALTER DATABASE game SET search_path = public, pg_catalog",
+  );
+  const inputs = {
+    ...login(),
+    database: "game",
+    script: preparationScript("game", DENY_LIST),
+    serverScript: serverScript(),
+  };
+  const { outs } = (await preparedProvider.update?.("game", {}, inputs)) ?? {};
+  await preparedProvider.read?.("game", outs);
+  await withConnection(game.address("superuser"), (client) => client.query("SELECT 'x'::text || 'y'::name"));
+  expect(await game.as("owner", "SELECT who FROM public.witnesses")).toEqual([{ who: "postgres" }]);
+  await game.as("owner", "ALTER DATABASE game RESET search_path", "DROP FUNCTION public.trap CASCADE");
+});
+
+test("a portable copy, restored elsewhere by a superuser, has the same privileges and deny list", async () => {
+  await game.as("owner", "CREATE TABLE portable_secrets (c text)", "CREATE TABLE portable_ships (c text)");
+  const copy =
+    "pg_dump --format=custom game >/tmp/game.dump && createdb -T template0 carried && " +
+    "pg_restore --exit-on-error --single-transaction --dbname=carried /tmp/game.dump";
+  await docker(["exec", "-u", "postgres", server.container, "sh", "-c", copy]);
+  const grantsIn = (database: string) =>
+    withConnection({ ...server.admin, database }, async (client) =>
+      (await readDatabaseGrants(client)).split("\n").filter((line) => !line.startsWith("database ")),
+    );
+  expect(await grantsIn("carried")).toEqual(await grantsIn("game"));
+  const may = (table: string) =>
+    server.value("carried", `SELECT has_table_privilege('sectorwars_readonly', '${table}', 'SELECT')`);
+  expect([await may("portable_secrets"), await may("portable_ships")]).toEqual([false, true]);
 });
 
 test("monitor reads what a database was imported from, and no other role does", async () => {
