@@ -15,6 +15,7 @@ import { baseImage, readImages } from "../lib/images.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
 import { main } from "./cli.ts";
+import { checkDenyList } from "./deny-list.ts";
 import { maintenanceAddress, monitorAddress, readRoleFindings, whyNoLogin } from "./roles.ts";
 
 const run = promisify(execFile);
@@ -121,7 +122,14 @@ async function checkServer(outputs: StackOutputs): Promise<Finding[]> {
   }
   const container = fine(`Container ${outputs.container}`, [state.status, state.health].filter(Boolean).join(", "));
   const port = await checkPort(outputs);
-  return port.fine ? [container, port, await checkSorting(outputs), ...(await checkRoles(outputs))] : [container, port];
+  if (!port.fine) return [container, port];
+  return [
+    container,
+    port,
+    await checkSorting(outputs),
+    ...(await checkRoles(outputs)),
+    ...(await checkDenyList(outputs)),
+  ];
 }
 
 /** Roles that cannot log in, and roles and databases that were changed by hand. */

@@ -10,7 +10,7 @@ import { reportFolder } from "../import/report-folder.ts";
 import { parseSourceUrl } from "../import/source-url.ts";
 import { readMarker } from "../import/swap.ts";
 import { runImport } from "../import/worker.ts";
-import { glanceAtGuarded, readGuarded } from "../privileges/guarded.ts";
+import { type Guard, glanceAtGuarded, readGuarded } from "../privileges/guarded.ts";
 import { preparationScript } from "../privileges/scripts.ts";
 import { takeBack } from "../roles/kept-roles.ts";
 import { rolesOf } from "../roles/names.ts";
@@ -55,7 +55,10 @@ async function makeDatabase(inputs: DatabaseInputs): Promise<void> {
           `There is a database ${database} already, which this project did not make. Give yours another name, or rename that one.`,
         );
       }
-      if (rows[0] === undefined) await client.query(`CREATE DATABASE ${ident(database)} TEMPLATE template0`);
+      if (rows[0] === undefined) {
+        await client.query(`CREATE DATABASE ${ident(database)} TEMPLATE template0`);
+        await client.query(`REVOKE ALL ON DATABASE ${ident(database)} FROM PUBLIC`);
+      }
       await client.query(`COMMENT ON DATABASE ${ident(database)} IS ${literal(MADE_BY)}`);
     },
     PATIENCE,
@@ -63,12 +66,7 @@ async function makeDatabase(inputs: DatabaseInputs): Promise<void> {
 }
 
 async function prepare(inputs: DatabaseInputs): Promise<void> {
-  const { database, denyList } = inputs;
-  await withConnection(
-    addressOf(inputs),
-    (client) => client.query(`BEGIN; ${preparationScript(database, denyList, rolesOf(database))}; COMMIT`),
-    PATIENCE,
-  );
+  await withConnection(addressOf(inputs), (client) => client.query(`BEGIN; ${scriptOf(inputs)}; COMMIT`), PATIENCE);
 }
 
 /** Fills a new database from the source that the environment names for it, with the same proof as the first one. */
@@ -110,14 +108,21 @@ async function importOnce(inputs: DatabaseInputs): Promise<void> {
   );
 }
 
-/** What is wanted of the database: the image and the network are none of it, and the script in sql/ is part of it. */
+/** Returns the script that prepares the database, with its own roles. */
+const scriptOf = ({ database, denyList }: Pick<DatabaseInputs, "database" | "denyList">) =>
+  preparationScript(database, denyList, rolesOf(database));
+
+/** What is wanted of the database, the files in sql/ included. The image and the network are not part of it. */
 const wantedOf = ({ database, denyList, passwordVersion, host, port }: DatabaseInputs) => ({
   database,
-  script: preparationScript(database, denyList, rolesOf(database)),
+  script: scriptOf({ database, denyList }),
   passwordVersion,
   host,
   port,
 });
+
+/** PostgreSQL's own databases are guarded by the stack's. */
+const guardOf = (database: string): Guard => ({ roles: Object.values(rolesOf(database)), otherDatabases: [] });
 
 /** The roles' drift and the database's, each in words. */
 async function readDrift(inputs: DatabaseInputs, guarded: readonly string[]): Promise<string[]> {
@@ -125,7 +130,7 @@ async function readDrift(inputs: DatabaseInputs, guarded: readonly string[]): Pr
   const roles = await glance(maintenance(inputs), (client) =>
     repairableDrift(client, expectedOfDatabase(user, database)),
   );
-  const own = await glanceAtGuarded(addressOf(inputs), Object.values(rolesOf(database)), guarded);
+  const own = await glanceAtGuarded(addressOf(inputs), guardOf(database), guarded);
   return [...(roles ?? []).map(sentence), ...own];
 }
 
@@ -145,7 +150,7 @@ async function keep(inputs: DatabaseInputs, isNew: boolean) {
   if (isNew) await importOnce(inputs);
   const guarded = await withConnection(
     addressOf(inputs),
-    (client) => readGuarded(client, Object.values(roles)),
+    (client) => readGuarded(client, guardOf(inputs.database)),
     PATIENCE,
   );
   return { ...inputs, guarded, fingerprint: inputsFingerprint(wantedOf(inputs)) };

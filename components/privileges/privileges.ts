@@ -1,8 +1,8 @@
-/** Extensions and privileges of the database, kept as sql/ says. */
+/** Extensions and privileges of the database and of PostgreSQL's own databases, kept as sql/ says. */
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
-import { preparationScript } from "./scripts.ts";
+import { preparationScript, serverScript } from "./scripts.ts";
 
 /** Which database, and who must not read what. */
 export interface PrivilegesArgs extends ServerAccess {
@@ -29,6 +29,7 @@ export class Privileges extends pulumi.ComponentResource {
         ...superuserLogin(args),
         database: args.database,
         script: preparationScript(args.database, args.denyList),
+        serverScript: serverScript(),
       },
       { parent: this, dependsOn: args.after, deletedWith: args.volume },
     );
@@ -39,7 +40,10 @@ export class Privileges extends pulumi.ComponentResource {
 /** Inputs of {@link Prepared}. */
 export interface PreparedInputs extends SuperuserLogin {
   database: string;
+  /** What runs in the database. */
   script: string;
+  /** What runs in the server's own database. */
+  serverScript: string;
 }
 
 class Prepared extends ResourceOnDisk {

@@ -1,7 +1,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import { beforeAll, describe, expect, test } from "vitest";
 import { provider } from "../../components/privileges/prepared-provider.ts";
-import { preparationScript } from "../../components/privileges/scripts.ts";
+import { preparationScript, serverScript } from "../../components/privileges/scripts.ts";
 import { type Asked, namesIn, record, secretly } from "./pulumi.ts";
 
 let get: (name: string) => Asked;
@@ -31,7 +31,7 @@ beforeAll(async () => {
 });
 
 describe("privileges", () => {
-  test("are one script, run with a password that stays secret", () => {
+  test("are one script a database, run with a password that stays secret", () => {
     const { __provider: _, ...inputs } = get("prepared").inputs;
     expect(inputs).toEqual({
       host: "127.0.0.1",
@@ -41,6 +41,7 @@ describe("privileges", () => {
       passwordVersion: 1,
       database: "sectorwars_test",
       script: preparationScript("sectorwars_test", ["mfa_*"]),
+      serverScript: serverScript(),
     });
   });
 
