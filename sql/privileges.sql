@@ -29,7 +29,7 @@ ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" GRANT SELECT ON SEQUENCES TO :"readon
 -- The stack's own schema. Only superusers create objects in it. The owner and monitor may reach single objects that they are
 -- granted, none of which holds a secret.
 CREATE SCHEMA IF NOT EXISTS sectorwars_stack;
-REVOKE ALL ON SCHEMA sectorwars_stack FROM PUBLIC, :"owner", :"app", :"readonly", :"monitor";
+REVOKE ALL ON SCHEMA sectorwars_stack FROM PUBLIC, :"owner", :"app", :"readonly", :"monitor" CASCADE;
 GRANT USAGE ON SCHEMA sectorwars_stack TO :"owner", :"monitor";
 
 -- A superuser reads and writes the tables of that schema. A trigger or a rule on one of them, or a table of another role,
@@ -100,6 +100,7 @@ DECLARE
 	lowered CONSTANT text[] := ARRAY(SELECT pg_catalog.lower(p COLLATE pg_catalog."default") FROM pg_catalog.unnest(patterns) p);
 	candidates oid[];
 	named oid[];
+	related oid[];
 BEGIN
 	IF altered IS NULL THEN
 		named := ARRAY(
@@ -124,7 +125,7 @@ BEGIN
 	IF named = '{}' THEN
 		RETURN;
 	END IF;
-	RETURN QUERY
+	related := ARRAY(
 		WITH RECURSIVE below AS (
 			SELECT n AS oid FROM pg_catalog.unnest(named) n
 			UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN below b ON i.inhparent = b.oid
@@ -132,15 +133,19 @@ BEGIN
 			SELECT b.oid FROM below b
 			UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN above a ON i.inhrelid = a.oid
 		)
-		SELECT c.oid FROM above a JOIN pg_catalog.pg_class c ON c.oid = a.oid
-		WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+		SELECT a.oid FROM above a);
+	RETURN QUERY
+		SELECT c.oid FROM pg_catalog.pg_class c
+		WHERE c.oid = ANY (related) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 		  -- Temporary tables are seen by their own session alone.
 		  AND c.relpersistence <> 't'
 		  AND c.relnamespace <> ALL (ARRAY['pg_catalog', 'information_schema', 'sectorwars_stack']::pg_catalog.regnamespace[]::oid[])
 		  -- What an extension shows to everybody, such as pg_stat_statements, has no rows of the application.
-		  AND NOT EXISTS (
-			SELECT FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_roles r ON r.oid = c.relowner AND r.rolsuper
-			WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e');
+		  AND NOT (
+			EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = c.relowner AND r.rolsuper)
+			AND EXISTS (
+				SELECT FROM pg_catalog.pg_depend d
+				WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'));
 END
 $body$;
 

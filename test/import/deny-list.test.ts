@@ -188,6 +188,27 @@ describe("readonly", () => {
     });
   });
 
+  test("loses what a group was granted before it became a member, at the next update", async () => {
+    await superuser("CREATE ROLE readers");
+    await owner("CREATE TABLE mfa_codes (c text)", "GRANT SELECT ON mfa_codes TO readers");
+    await superuser("GRANT readers TO sectorwars_readonly");
+    await mayRead("mfa_codes");
+    await game.prepare();
+    await mustNotRead("mfa_codes");
+    await superuser("DROP OWNED BY readers", "DROP ROLE readers");
+  });
+
+  test("by a list that names everything is denied all but what extensions show to everybody", async () => {
+    await game.prepare(["*"]);
+    await owner("CREATE TABLE ships (c text)", "GRANT SELECT ON ships TO PUBLIC");
+    await mustNotRead("ships");
+    const [row] = await superuser(
+      "SELECT has_table_privilege('sectorwars_monitor', 'public.pg_stat_statements', 'SELECT') AS may",
+    );
+    expect(row).toEqual({ may: true });
+    await denied(readonly("sectorwars_stack.readonly_denied"), "the list itself");
+  });
+
   test("reads other tables, created and granted in all of these ways", async () => {
     await owner(
       "CREATE TABLE ships (c text)",
@@ -312,15 +333,16 @@ describe("partitions and inheritance children", () => {
     await mayRead("other_items");
   });
 
-  test("stay denied when they are detached, until the owner grants them", async () => {
+  test("stay denied when they are detached, and tables when they are renamed, until the owner grants them", async () => {
     await owner(
       "CREATE TABLE mfa_codes (id int) PARTITION BY LIST (id)",
       "CREATE TABLE part PARTITION OF mfa_codes FOR VALUES IN (1)",
       "ALTER TABLE mfa_codes DETACH PARTITION part",
+      "ALTER TABLE mfa_codes RENAME TO codes",
     );
-    await mustNotRead("part");
+    await mustNotRead("part", "codes");
     await game.prepare();
-    await mustNotRead("part");
+    await mustNotRead("part", "codes");
     await owner("GRANT SELECT ON part TO sectorwars_readonly");
     await mayRead("part");
   });
@@ -485,6 +507,13 @@ describe("large and temporary objects", () => {
     if (may) await expect(attempt).resolves.toBeDefined();
     else await denied(attempt, who);
   });
+  test("app passes the right to create temporary tables on to no other role for longer than to the next update", async () => {
+    await owner(`GRANT TEMPORARY ON DATABASE ${game.name} TO sectorwars_app WITH GRANT OPTION`);
+    await app(`GRANT TEMPORARY ON DATABASE ${game.name} TO sectorwars_readonly`);
+    await game.prepare();
+    await denied(game.as("readonly", "CREATE TEMP TABLE t (a int)"), "readonly");
+    await expect(app("CREATE TEMP TABLE t (a int)")).resolves.toBeDefined();
+  });
 });
 
 test("a statement about one of 1000 tables takes less than 2 ms longer with the deny list than without", async () => {
@@ -493,15 +522,16 @@ test("a statement about one of 1000 tables takes less than 2 ms longer with the 
     "DO $$ BEGIN FOR i IN 1..10 LOOP EXECUTE format('CREATE TABLE mfa_%s (id int PRIMARY KEY, name text)', i); END LOOP; END $$",
   );
   await superuser("ANALYZE pg_class; ANALYZE pg_inherits");
-  const medianOf = (sql: (run: number) => string) =>
+  // The fastest tenth: other programs on the machine make a statement slower, and none makes it faster.
+  const timeOf = (sql: (run: number) => string) =>
     withConnection(game.address("owner"), async (client) => {
       const times: number[] = [];
-      for (let run = 0; run < 60; run += 1) {
+      for (let run = 0; run < 100; run += 1) {
         const start = performance.now();
         await client.query(sql(run));
         times.push(performance.now() - start);
       }
-      return times.sort((a, b) => a - b)[30] ?? Number.NaN;
+      return times.sort((a, b) => a - b)[10] ?? Number.NaN;
     });
   const statements = {
     create: (run: number) => `CREATE TABLE extra_${run}_${Math.random().toString(36).slice(2)} (id int)`,
@@ -510,9 +540,9 @@ test("a statement about one of 1000 tables takes less than 2 ms longer with the 
   };
   const measured: Record<string, { with: number; without: number }> = {};
   for (const [name, sql] of Object.entries(statements)) {
-    const withTrigger = await medianOf(sql);
+    const withTrigger = await timeOf(sql);
     await superuser("ALTER EVENT TRIGGER sectorwars_deny_readonly DISABLE");
-    const without = await medianOf(sql);
+    const without = await timeOf(sql);
     await superuser("ALTER EVENT TRIGGER sectorwars_deny_readonly ENABLE ALWAYS");
     console.log(`${name}: ${withTrigger.toFixed(2)} ms with the deny list, ${without.toFixed(2)} ms without`);
     measured[name] = { with: withTrigger, without };
