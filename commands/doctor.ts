@@ -122,14 +122,9 @@ async function checkServer(outputs: StackOutputs): Promise<Finding[]> {
   }
   const container = fine(`Container ${outputs.container}`, [state.status, state.health].filter(Boolean).join(", "));
   const port = await checkPort(outputs);
-  if (!port.fine) return [container, port];
-  return [
-    container,
-    port,
-    await checkSorting(outputs),
-    ...(await checkRoles(outputs)),
-    ...(await checkDenyList(outputs)),
-  ];
+  return port.fine
+    ? [container, port, await checkSorting(outputs), ...(await checkRoles(outputs)), ...(await checkDenyList(outputs))]
+    : [container, port];
 }
 
 /** Roles that cannot log in, and roles and databases that were changed by hand. */

@@ -292,11 +292,11 @@ export async function exchange(outputs: StackOutputs, folder: string, kept: stri
   }
 }
 
-async function waitForSocket({ container }: StackOutputs): Promise<void> {
+async function waitForSocket(outputs: StackOutputs): Promise<void> {
   const deadline = Date.now() + READY_WITHIN_MS;
   for (;;) {
     try {
-      await docker(serverProgram(container, "psql", ["-c", ""]));
+      await docker(serverProgram(outputs.container, "psql", ["-c", ""]));
       return;
     } catch (error) {
       if (Date.now() > deadline) throw error;
