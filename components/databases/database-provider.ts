@@ -10,7 +10,7 @@ import { reportFolder } from "../import/report-folder.ts";
 import { parseSourceUrl } from "../import/source-url.ts";
 import { readMarker } from "../import/swap.ts";
 import { runImport } from "../import/worker.ts";
-import { glanceAtGuarded, readGuarded } from "../privileges/guarded.ts";
+import { type Guard, glanceAtGuarded, readGuarded } from "../privileges/guarded.ts";
 import { preparationScript } from "../privileges/scripts.ts";
 import { takeBack } from "../roles/kept-roles.ts";
 import { rolesOf } from "../roles/names.ts";
@@ -121,13 +121,16 @@ const wantedOf = ({ database, denyList, passwordVersion, host, port }: DatabaseI
   port,
 });
 
+/** PostgreSQL's own databases are guarded by the stack's. */
+const guardOf = (database: string): Guard => ({ roles: Object.values(rolesOf(database)), otherDatabases: [] });
+
 /** The roles' drift and the database's, each in words. */
 async function readDrift(inputs: DatabaseInputs, guarded: readonly string[]): Promise<string[]> {
   const { database, user } = inputs;
   const roles = await glance(maintenance(inputs), (client) =>
     repairableDrift(client, expectedOfDatabase(user, database)),
   );
-  const own = await glanceAtGuarded(addressOf(inputs), Object.values(rolesOf(database)), guarded);
+  const own = await glanceAtGuarded(addressOf(inputs), guardOf(database), guarded);
   return [...(roles ?? []).map(sentence), ...own];
 }
 
@@ -147,7 +150,7 @@ async function keep(inputs: DatabaseInputs, isNew: boolean) {
   if (isNew) await importOnce(inputs);
   const guarded = await withConnection(
     addressOf(inputs),
-    (client) => readGuarded(client, Object.values(roles)),
+    (client) => readGuarded(client, guardOf(inputs.database)),
     PATIENCE,
   );
   return { ...inputs, guarded, fingerprint: inputsFingerprint(wantedOf(inputs)) };

@@ -1,6 +1,6 @@
 /**
- * What a plain `pulumi up` guards in a database: its owner, its connection limit, what the stack's roles and PUBLIC may do with it
- * and with its first schemas, and the event trigger of the deny list. Everything else in a database may be changed by its
+ * What a plain `pulumi up` guards in a database: its owner, its connection limit, what the stack's roles and PUBLIC may do with
+ * it and with its first schemas, and the event trigger of the deny list. Everything else in a database may be changed by its
  * owner's migrations (extensions, default privileges, grants to roles of other making), so a difference there is no drift.
  */
 import type pg from "pg";
@@ -9,11 +9,20 @@ import type { Address } from "../../lib/postgres.ts";
 import { leftShut } from "../migrations/door.ts";
 import { MAINTENANCE_DATABASE } from "../roles/role-drift.ts";
 
-/** $1 are the stack's roles. */
+/** Whose privileges are guarded, and where. */
+export interface Guard {
+  /** The database's own roles and the monitor. */
+  roles: readonly string[];
+  /** Databases whose privileges count beside the database's own. */
+  otherDatabases: readonly string[];
+}
+
+/** $1 are the roles, $2 the other databases. */
 const GUARDED = `
   WITH guarded AS (
-    SELECT 'database' AS what, d.datdba AS owner, 'd'::"char" AS kind, d.datacl AS acl
-      FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
+    SELECT 'database ' || d.datname AS what, d.datdba AS owner, 'd'::"char" AS kind, d.datacl AS acl
+      FROM pg_catalog.pg_database d
+      WHERE d.datname = pg_catalog.current_database() OR d.datname = ANY ($2)
     UNION ALL
     SELECT 'schema ' || n.nspname, n.nspowner, 'n', n.nspacl
       FROM pg_catalog.pg_namespace n WHERE n.nspname IN ('public', 'sectorwars_stack')
@@ -34,12 +43,9 @@ const GUARDED = `
       FROM pg_catalog.pg_event_trigger t WHERE t.evtname = 'sectorwars_deny_readonly'
   ) lines ORDER BY line COLLATE "C"`;
 
-/**
- * Reads what is guarded, one line each, as it is now.
- * @param roles the database's own roles and the monitor.
- */
-export async function readGuarded(client: pg.Client, roles: readonly string[]): Promise<string[]> {
-  const { rows } = await client.query<{ line: string }>(GUARDED, [roles]);
+/** Reads what is guarded, one line each, as it is now. */
+export async function readGuarded(client: pg.Client, { roles, otherDatabases }: Guard): Promise<string[]> {
+  const { rows } = await client.query<{ line: string }>(GUARDED, [roles, otherDatabases]);
   return rows.map(({ line }) => line);
 }
 
@@ -61,14 +67,10 @@ export function guardedDrift(before: readonly string[], now: readonly string[]):
  * @returns none while migrations run, and after a run that was killed: that run's connection lock is no drift, and lifting it
  * before the migrations have put the database back would let rows in that are then lost.
  */
-export async function glanceAtGuarded(
-  address: Address,
-  roles: readonly string[],
-  before: readonly string[],
-): Promise<string[]> {
+export async function glanceAtGuarded(address: Address, guard: Guard, before: readonly string[]): Promise<string[]> {
   const maintenance = { ...address, database: MAINTENANCE_DATABASE };
   const lock = await glance(maintenance, async (client) => (await leftShut(client, address.database)) !== undefined);
   if (lock !== false) return [];
-  const now = await glance(address, (client) => readGuarded(client, roles));
+  const now = await glance(address, (client) => readGuarded(client, guard));
   return now === undefined ? [] : guardedDrift(before, now);
 }

@@ -4,7 +4,7 @@ import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { type Address, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../roles/names.ts";
 import { digestOf, readDatabaseGrants, readServerGrants } from "./grants.ts";
-import { glanceAtGuarded, readGuarded } from "./guarded.ts";
+import { type Guard, glanceAtGuarded, readGuarded } from "./guarded.ts";
 import type { PreparedInputs } from "./privileges.ts";
 
 /** The path is pinned: a setting of the database must not put the application's operators in place of PostgreSQL's. */
@@ -20,7 +20,8 @@ async function readDigest(address: Address): Promise<string> {
   return digestOf(database, server);
 }
 
-const ROLES = Object.values(ROLE_NAMES);
+/** PostgreSQL's own databases belong to no component, so the stack's database guards them. */
+const GUARD: Guard = { roles: Object.values(ROLE_NAMES), otherDatabases: ["postgres", "template1"] };
 
 const addressOf = ({ host, port, user, password, database }: PreparedInputs) => ({
   host,
@@ -31,13 +32,14 @@ const addressOf = ({ host, port, user, password, database }: PreparedInputs) => 
 });
 
 async function prepare(inputs: PreparedInputs) {
+  const { script, serverScript } = inputs;
   const address = addressOf(inputs);
-  await withConnection(serverOf(address), (client) => client.query(`BEGIN; ${inputs.serverScript}; COMMIT`), PATIENCE);
+  await withConnection(serverOf(address), (client) => client.query(`BEGIN; ${serverScript}; COMMIT`), PATIENCE);
   const guarded = await withConnection(
     address,
     async (client) => {
-      await client.query(`BEGIN; ${inputs.script}; COMMIT`);
-      return readGuarded(client, ROLES);
+      await client.query(`BEGIN; ${script}; COMMIT`);
+      return readGuarded(client, GUARD);
     },
     PATIENCE,
   );
@@ -52,7 +54,7 @@ export const provider: dynamic.ResourceProvider = {
     const { guarded } = olds as { guarded?: string[] };
     if (diff.changes || guarded === undefined) return diff;
     const inputs = olds as PreparedInputs;
-    const drift = await glanceAtGuarded(addressOf(inputs), ROLES, guarded);
+    const drift = await glanceAtGuarded(addressOf(inputs), GUARD, guarded);
     for (const line of drift) console.log(`privileges of ${inputs.database}: ${line}`);
     return { ...diff, changes: drift.length > 0 };
   },

@@ -86,7 +86,8 @@ async function changeByHand(): Promise<void> {
     ALTER ROLE nexus_app BYPASSRLS;
     ALTER DATABASE ${ident(database)} OWNER TO postgres;
     ALTER DATABASE ${ident(database)} CONNECTION LIMIT 5;
-    GRANT CREATE ON DATABASE nexus TO nexus_app`);
+    GRANT CREATE ON DATABASE nexus TO nexus_app;
+    GRANT CONNECT ON DATABASE template1 TO PUBLIC`);
   await stack.as("superuser", (client) => client.query("GRANT CREATE ON SCHEMA public TO sectorwars_readonly"));
 }
 
@@ -126,8 +127,9 @@ test("roles and databases that were changed by hand are named with the remedy, a
     const { rows } = await client.query(`
       SELECT has_schema_privilege('sectorwars_readonly', 'public', 'CREATE') AS readonly_creates,
         has_database_privilege('nexus_app', 'nexus', 'CREATE') AS app_creates,
+        has_database_privilege('nexus_app', 'template1', 'CONNECT') AS app_connects,
         (SELECT datconnlimit FROM pg_database WHERE datname = current_database()) AS limit`);
-    expect(rows).toEqual([{ readonly_creates: false, app_creates: false, limit: -1 }]);
+    expect(rows).toEqual([{ readonly_creates: false, app_creates: false, app_connects: false, limit: -1 }]);
   });
   for (const role of ["owner", "app", "readonly", "monitor"] as (keyof StackUrls)[]) {
     await stack.as(role, (client) => client.query("SELECT 1"));
