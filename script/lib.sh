@@ -14,8 +14,9 @@ fail() {
 	exit 1
 }
 
-# try_step NAME COMMAND...: runs the command with its output in a log; prints one line with the seconds it took. Returns the command's
-# code, and leaves the log's name in step_log.
+# try_step NAME COMMAND...: runs the command with its output in a log; prints one line with the seconds it took. Leaves the command's
+# code in step_code, and the log's name in step_log. It is no condition by itself: in a condition, and in all that is called there, `set -e`
+# is off, so that a half done step would count as done. Bash applies this even to jobs.
 try_step() {
 	step_name=$1
 	shift
@@ -24,19 +25,20 @@ try_step() {
 	printf '  %-58s' "$step_name" >&2
 	step_start=$(date +%s)
 	step_code=0
-	# In a job of its own: a condition would switch `set -e` off inside the command, and a half done step would count as done.
+	# In a job of its own, whose code `wait` tells.
 	"$@" >"$step_log" 2>&1 </dev/null &
 	wait $! || step_code=$?
-	case $step_code in
-	0) printf ' %4ss\n' "$(($(date +%s) - step_start))" >&2 ;;
-	*) printf ' failed\n' >&2 ;;
-	esac
-	return "$step_code"
+	if [ "$step_code" = 0 ]; then
+		printf ' %4ss\n' "$(($(date +%s) - step_start))" >&2
+	else
+		printf ' failed\n' >&2
+	fi
 }
 
 # step NAME COMMAND...: as try_step, but a command that fails is the end.
 step() {
-	if try_step "$@"; then return; fi
+	try_step "$@"
+	[ "$step_code" = 0 ] && return
 	tail -n 20 "$step_log" >&2
 	fail "$step_name failed; its whole output is in $step_log"
 }
