@@ -30,6 +30,9 @@ const whereIs = (name: string): string | undefined =>
     .map((folder) => join(folder, name))
     .find((path) => existsSync(path));
 
+/** Whether this machine has a program. */
+export const hasProgram = (name: string): boolean => whereIs(name) !== undefined;
+
 /**
  * Makes a folder with the programs that every system has, and some more; whoever makes it removes it.
  * @param more names of programs that are there as well, and of commands that do nothing.
