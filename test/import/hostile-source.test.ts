@@ -117,6 +117,18 @@ describe("an import of code in every place", () => {
   });
 });
 
+test("a source that is read as its superuser, as a volume that is adopted, runs none of its code for him either", async () => {
+  await source.makeDatabase("adopted", hostileScript("nowhere"));
+  const before = (await source.log()).length;
+  const spec = await lab.newImport(source.source("adopted", "superuser"), target);
+  expect((await attempt(spec)).error).toBe("");
+  expect((await compareEnds(spec)).differences).toEqual([]);
+  const deeds = deedsIn((await source.log()).slice(before));
+  expect(deeds.ruled).toEqual([]);
+  expect(deeds.succeeded).toEqual([]);
+  await expectHarmless();
+});
+
 test("code that changes what the owner may change outside of the copy ends the import, which names it", async () => {
   await source.makeDatabase(
     "outside",
