@@ -165,8 +165,18 @@ export const differentTexts = (differences: readonly StateDifference[]): string[
 const wordedAlike = (objects: readonly string[], a: States, b: States): string[] =>
   objects.filter((object) => a.has(object) && a.get(object) === b.get(object));
 
-/** Errors, without the notes and statements around them. */
-const errorsIn = (said: string): string[] => said.split("\n").filter((line) => line.startsWith("pg_restore: error:"));
+/** What pg_restore says of an entry: which one it was at, and the error. */
+const REFUSAL =
+  /^pg_restore: from TOC entry \d+; \d+ \d+ (?<type>[A-Z ]+) (?<name>.*) \S+\npg_restore: error: (?<error>.*)$/gm;
+
+/** The errors of pg_restore about some objects. It says names without their schemas. */
+export function refusalsOf(objects: readonly string[], said: string): string[] {
+  return [...said.matchAll(REFUSAL)].flatMap(({ groups }) => {
+    const { type = "", name = "", error = "" } = groups ?? {};
+    const object = objects.find((key) => key.startsWith(`${type.toLowerCase()} `) && key.endsWith(name));
+    return object === undefined ? [] : [`${object}: pg_restore cannot make it: ${error}`];
+  });
+}
 
 /**
  * Tells definitions that PostgreSQL words anew from those that were changed. Nothing is restored where there is nothing to tell.
@@ -184,8 +194,8 @@ export async function findRewordings(objects: readonly string[], reworded: Rewor
     const ours = await restoreDefinitions(server, image, changed);
     for (const object of wordedAlike(left, theirs.states, ours.states)) proven.add(object);
   }
-  const isMissing = objects.some((object) => !proven.has(object) && !theirs.states.has(object));
-  return { proven, refused: isMissing ? errorsIn(theirs.refused) : [] };
+  const missing = objects.filter((object) => !proven.has(object) && !theirs.states.has(object));
+  return { proven, refused: refusalsOf(missing, theirs.refused) };
 }
 
 /** Marks what the import has found to mean the same on both sides, so that a later comparison need not find out again. */

@@ -19,7 +19,7 @@ export const CLEARING = "sectorwars-import clearing";
 /** The database that an import fills while nobody sees it. */
 export const asideName = (database: string): string => `${database}_import`;
 /** The database in which definitions are restored once more, to see how PostgreSQL words them; it holds no rows. */
-export const scratchName = (database: string): string => `${database}_scratch`;
+export const scratchName = (database: string): string => `${database}_import_check`;
 /** The empty one that it replaces, for the moment until it is dropped. */
 export const formerName = (database: string) => `${database}_before_import`;
 
