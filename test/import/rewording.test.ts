@@ -1,5 +1,6 @@
 /** Definitions that PostgreSQL words anew when it restores them: imported and proven, and what was changed is found all the same. */
 import { readFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { maintenance, makeAside, scratchName } from "../../components/import/swap.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
@@ -192,6 +193,21 @@ test("settings of the source's role and database change nothing about how pg_dum
   expect((await attempt(spec)).error).toBe("");
   expect((await readReport(spec)).schema).toMatchObject({ differences: [], reworded: [] });
   expect(await compareEnds(spec)).toMatchObject({ verdict: "equal", differences: [] });
+});
+
+test("an import that is stopped while it restores definitions leaves nothing, and the next one is complete", async () => {
+  const spec = await newImport("stopped");
+  const name = scratchName(spec.target.address.database);
+  const stop = new AbortController();
+  let hasEnded = false;
+  const running = attempt(spec, {}, stop.signal).finally(() => {
+    hasEnded = true;
+  });
+  while (!hasEnded && !(await target.databases()).includes(name)) await sleep(20);
+  stop.abort();
+  expect((await running).error).toContain("The import was stopped");
+  await expectUntouched(lab, target, spec);
+  await expectComplete(lab, target, spec);
 });
 
 test("a scratch database that a killed run has left is cleared; one that somebody else made is not", async () => {
