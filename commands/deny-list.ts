@@ -22,7 +22,6 @@ async function checkDatabase(address: Address, readonly: string): Promise<Findin
   try {
     const exposed = await withConnection(address, (client) => readExposed(client, readonly), {
       attemptMs: 5000,
-      setup: "SET search_path = pg_catalog, pg_temp",
     });
     if (exposed.length === 0) return { what, fine: true, seen: "no view and no function found that shows denied rows" };
     return { what, fine: false, ...describeExposed(exposed, readonly) };

@@ -8,7 +8,7 @@ import { type Guard, glanceAtGuarded, readGuarded } from "./guarded.ts";
 import type { PreparedInputs } from "./privileges.ts";
 
 /** The path is pinned: a setting of the database must not put the application's operators in place of PostgreSQL's. */
-const PATIENCE = { patienceMs: 30_000, setup: "SET search_path = pg_catalog, pg_temp" };
+const PATIENCE = { patienceMs: 30_000 };
 
 /** The server's own database, for what concerns all databases. */
 const serverOf = (address: Address): Address => ({ ...address, database: "postgres" });
