@@ -6,6 +6,7 @@ import { Databases } from "./components/databases/databases.ts";
 import { HandOver } from "./components/handover/handover.ts";
 import { NeonImport } from "./components/import/neon-import.ts";
 import { Migrations } from "./components/migrations/migrations.ts";
+import { keepSecretsPrivate } from "./components/private-places.ts";
 import { Privileges } from "./components/privileges/privileges.ts";
 import { Roles } from "./components/roles/roles.ts";
 import { urlsFor } from "./components/roles/urls.ts";
@@ -16,6 +17,7 @@ import { ImportedState } from "./components/snapshots/imported.ts";
 import { whatIs } from "./lib/outputs.ts";
 
 const settings = readSettings();
+keepSecretsPrivate(settings);
 const { stack, bootstrap, database, passwordVersion, dockerHost, readonlyDenyList: denyList } = settings;
 
 const archiving = archivingFor(settings);

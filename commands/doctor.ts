@@ -8,6 +8,7 @@ import { summaryOf, troublesOf } from "../components/backups/report.ts";
 import { humanBytes } from "../components/import/progress.ts";
 import { reportFolder } from "../components/import/report-folder.ts";
 import type { Report } from "../components/import/types.ts";
+import { checkPrivateFiles } from "../components/private-places.ts";
 import { likelyCause } from "../components/server/likely-cause.ts";
 import { namesFor } from "../components/server/naming.ts";
 import { containerLog, containerState, docker } from "../lib/docker.ts";
@@ -267,7 +268,13 @@ async function checkImages(): Promise<Finding[]> {
 
 async function examine(stack: string): Promise<Finding[]> {
   const machine = [checkNode(), await checkPulumi(), ...(await checkDocker())];
-  return [...machine, ...(await checkImages()), ...(await checkStack(stack)), await checkImport(stack)];
+  return [
+    ...machine,
+    ...(await checkImages()),
+    ...(await checkPrivateFiles(stack)),
+    ...(await checkStack(stack)),
+    await checkImport(stack),
+  ];
 }
 
 /** A finding in words. */

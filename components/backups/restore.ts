@@ -105,7 +105,8 @@ async function mountsOf(container: string): Promise<string[]> {
   return mounts.flatMap((mount) => {
     const [type, name, source, destination = ""] = mount.split("|");
     if (!destination.startsWith("/var/lib/sectorwars-backups")) return [];
-    return ["-v", `${type === "volume" ? name : source}:${destination}:ro`];
+    // A host folder carries the label that SELinux asks for, also where it was copied here without it.
+    return ["-v", type === "volume" ? `${name}:${destination}:ro` : `${source}:${destination}:ro,z`];
   });
 }
 
