@@ -6,6 +6,7 @@ import { Databases } from "./components/databases/databases.ts";
 import { HandOver } from "./components/handover/handover.ts";
 import { NeonImport } from "./components/import/neon-import.ts";
 import { Migrations } from "./components/migrations/migrations.ts";
+import { keepSecretsPrivate } from "./components/private-places.ts";
 import { Privileges } from "./components/privileges/privileges.ts";
 import { Roles } from "./components/roles/roles.ts";
 import { urlsFor } from "./components/roles/urls.ts";
@@ -16,6 +17,7 @@ import { ImportedState } from "./components/snapshots/imported.ts";
 import { whatIs } from "./lib/outputs.ts";
 
 const settings = readSettings();
+keepSecretsPrivate(settings);
 const { stack, bootstrap, database, passwordVersion, dockerHost, readonlyDenyList: denyList } = settings;
 
 const archiving = archivingFor(settings);
@@ -24,7 +26,7 @@ const { host, port, alias, superuser, superuserPassword, volume, engine } = serv
 const access = { host, port, superuser, superuserPassword, passwordVersion, volume };
 const base = { ...access, stack, database, alias, network: server.networkName, dockerHost };
 
-const roles = new Roles("roles", { ...access, ready: server.ready });
+const roles = new Roles("roles", { ...access, database, ready: server.ready });
 const { owner, app } = roles.access;
 
 const { bootstrapChosen, safetyCopy, selection } = settings;

@@ -8,6 +8,7 @@ import { summaryOf, troublesOf } from "../components/backups/report.ts";
 import { humanBytes } from "../components/import/progress.ts";
 import { reportFolder } from "../components/import/report-folder.ts";
 import type { Report } from "../components/import/types.ts";
+import { checkPrivateFiles } from "../components/private-places.ts";
 import { likelyCause } from "../components/server/likely-cause.ts";
 import { namesFor } from "../components/server/naming.ts";
 import { containerLog, containerState, docker } from "../lib/docker.ts";
@@ -15,6 +16,8 @@ import { baseImage, readImages } from "../lib/images.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
 import { main } from "./cli.ts";
+import { checkDenyList } from "./deny-list.ts";
+import { maintenanceAddress, monitorAddress, readRoleFindings, whyNoLogin } from "./roles.ts";
 
 const run = promisify(execFile);
 const GIB = 1024 ** 3;
@@ -120,34 +123,64 @@ async function checkServer(outputs: StackOutputs): Promise<Finding[]> {
   }
   const container = fine(`Container ${outputs.container}`, [state.status, state.health].filter(Boolean).join(", "));
   const port = await checkPort(outputs);
-  return port.fine ? [container, port, await checkSorting(outputs)] : [container, port];
+  return port.fine
+    ? [container, port, await checkSorting(outputs), ...(await checkRoles(outputs)), ...(await checkDenyList(outputs))]
+    : [container, port];
+}
+
+/** Roles that cannot log in, and roles and databases that were changed by hand. */
+async function checkRoles(outputs: StackOutputs): Promise<Finding[]> {
+  const drift = await readRoleFindings(outputs);
+  const findings = drift.map(({ subject, what, remedy }) =>
+    wrong("Roles", `${subject} ${what}`, `Put it right: ${remedy}`),
+  );
+  for (const [role, url] of Object.entries(outputs.urls)) {
+    const { user } = addressOf(url);
+    // One that is wrong otherwise cannot log in for that reason, most often.
+    if (drift.some(({ subject }) => subject === user)) continue;
+    const reason = await whyNoLogin(role, url);
+    if (reason === undefined) continue;
+    const remedy =
+      "If its password was changed by hand, raise the version: pulumi config set passwordVersion NUMBER, then pulumi up. " +
+      "Otherwise: pulumi up";
+    findings.push(wrong("Roles", `${user} cannot log in: ${reason}`, remedy));
+  }
+  return findings.length > 0 ? findings : [fine("Roles", `${Object.keys(outputs.urls).length}, each as declared`)];
 }
 
 /** An index that was built by other sorting rules than the image's answers wrongly, and PostgreSQL only warns. */
 async function checkSorting(outputs: StackOutputs): Promise<Finding> {
-  const address = addressOf(outputs.urls.superuser ?? "");
-  const { made, now } = await withConnection(
-    address,
-    async (client) => {
-      const { rows } = await client.query<{ made: string | null; now: string | null }>(
-        `SELECT datcollversion AS made, pg_database_collation_actual_version(oid) AS now
-         FROM pg_database WHERE datname = current_database()`,
-      );
-      return rows[0] ?? { made: null, now: null };
-    },
-    { attemptMs: 5000 },
-  );
-  if (made === now) return fine("Sorting rules", `ICU ${now}, as the indexes were built by`);
+  const address = monitorAddress(outputs);
+  const what = "Sorting rules";
+  const read = () =>
+    withConnection(
+      maintenanceAddress(outputs.urls.monitor ?? ""),
+      async (client) => {
+        const { rows } = await client.query<{ made: string | null; now: string | null }>(
+          `SELECT datcollversion AS made, pg_catalog.pg_database_collation_actual_version(oid) AS now
+           FROM pg_catalog.pg_database WHERE datname = $1`,
+          [address.database],
+        );
+        return rows[0] ?? { made: null, now: null };
+      },
+      { attemptMs: 5000 },
+    );
+  const found = await read().catch((error: Error) => error);
+  // Why the monitor cannot log in is told beside its name.
+  if (found instanceof Error) return wrong(what, `${address.user} cannot read them: ${found.message}`, "pulumi up");
+  const { made, now } = found;
+  if (made === now) return fine(what, `ICU ${now}, as the indexes were built by`);
   const database = `"${address.database}"`;
   return wrong(
-    "Sorting rules",
+    what,
     `the indexes were built by ICU ${made}, the image has ${now}`,
     `npm run psql -- --role superuser, then: REINDEX DATABASE ${database}; ALTER DATABASE ${database} REFRESH COLLATION VERSION;`,
   );
 }
 
+/** Logs in as the superuser: it is the superuser's password that every update needs. */
 async function checkPort(outputs: StackOutputs): Promise<Finding> {
-  const address = addressOf(outputs.urls.superuser ?? "");
+  const address = maintenanceAddress(outputs.urls.superuser ?? "");
   const what = `Port ${address.port} on ${address.host}`;
   try {
     const version = await withConnection(
@@ -235,7 +268,13 @@ async function checkImages(): Promise<Finding[]> {
 
 async function examine(stack: string): Promise<Finding[]> {
   const machine = [checkNode(), await checkPulumi(), ...(await checkDocker())];
-  return [...machine, ...(await checkImages()), ...(await checkStack(stack)), await checkImport(stack)];
+  return [
+    ...machine,
+    ...(await checkImages()),
+    ...(await checkPrivateFiles(stack)),
+    ...(await checkStack(stack)),
+    await checkImport(stack),
+  ];
 }
 
 /** A finding in words. */
@@ -246,8 +285,8 @@ await main({
   help: `
 usage: npm run doctor [-- --json] [--stack NAME]
 
-Looks at the machine and at the stack: tools, Docker, disk, container, port, the last import,
-backups and their key. Says what to do about each
+Looks at the machine and at the stack: tools, Docker, disk, container, port, roles, the last
+import, backups and their key. Says what to do about each
 thing that is wrong, and exits with 1 when there is one.
 
       --json        the findings, for machines`,

@@ -10,6 +10,7 @@ import { containerState } from "../lib/docker.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
 import { main } from "./cli.ts";
+import { maintenanceAddress, monitorAddress, type RoleFinding, readRoleFindings, whyNoLogin } from "./roles.ts";
 
 /** What is told; also the form of --json. */
 interface Status {
@@ -25,13 +26,16 @@ interface Status {
   /** Copies of it beside it, by `npm run snapshot`. */
   savePoints?: { count: number; bytes: number };
   connections?: { used: number; max: number };
-  /** What was imported, and whether its mark is still in the database. */
-  import?: ImportSummary & { markPresent: boolean };
+  /** What was imported, and whether its mark is still in the database; without that while nobody is let into it. */
+  import?: ImportSummary & { markPresent?: boolean };
   /** The schema's revision, where migrations run. */
   revision?: string | null;
   /** What the application was given, and whether its pools fit. */
   handover?: StackOutputs["handedOver"];
+  /** By role: `ok`, or what is wrong. */
   roles: Record<string, string>;
+  /** Roles and databases that were changed by hand, further databases' among them, each with the remedy. */
+  drift: RoleFinding[];
   backups?: BackupStatus;
 }
 
@@ -65,46 +69,58 @@ async function askBackups({ stack, backups }: StackOutputs): Promise<BackupStatu
   }
 }
 
-/** Logs in as a role, as an application would, and looks whether it is what it should be. */
-async function checkRole(role: string, url: string): Promise<string> {
-  try {
-    return await withConnection(
-      addressOf(url),
-      async (client) => {
-        const { rows } = await client.query("SELECT rolsuper FROM pg_roles WHERE rolname = current_user");
-        const mayRule = role === "superuser";
-        if (rows[0].rolsuper === mayRule) return "ok";
-        return mayRule ? "is no superuser" : "is a superuser, and must not be";
-      },
-      { attemptMs: 5000 },
-    );
-  } catch (error) {
-    return `cannot log in: ${(error as Error).message}`;
-  }
-}
+/** Whether the import's mark is in the database. Every role may see that a table is there, though not read it. */
+const MARK = `
+  SELECT count(*) > 0 AS mark FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE n.nspname = 'sectorwars_stack' AND c.relname = 'import'`;
 
+/** The mark, or undefined while migrations let nobody into the database. */
+const askForMark = (outputs: StackOutputs): Promise<boolean | undefined> =>
+  withConnection(
+    monitorAddress(outputs),
+    async (client) => (await client.query<{ mark: boolean }>(MARK)).rows[0]?.mark,
+    { attemptMs: 5000 },
+  ).catch(() => undefined);
+
+/** Figures of the server, as the monitor sees them: pg_monitor may read the size of every database. */
 async function askServer(outputs: StackOutputs): Promise<Partial<Status>> {
-  return withConnection(
-    addressOf(outputs.urls.superuser ?? ""),
+  const { database } = monitorAddress(outputs);
+  const figures = await withConnection(
+    maintenanceAddress(outputs.urls.monitor ?? ""),
     async (client) => {
-      const { rows } = await client.query(`
-        SELECT split_part(current_setting('server_version'), ' ', 1) AS version,
-          pg_database_size(current_database())::float8 AS size,
-          (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend') - 1 AS used,
-          current_setting('max_connections')::int AS max,
-          to_regclass('sectorwars_stack.import') IS NOT NULL AS mark`);
-      const { version, size, used, max, mark } = rows[0];
-      const saved = await listSnapshots(client, addressOf(outputs.urls.superuser ?? "").database);
-      return {
-        version,
-        size,
-        savePoints: { count: saved.length, bytes: saved.reduce((sum, { bytes }) => sum + bytes, 0) },
-        connections: { used, max },
-        ...(outputs.imported ? { import: { ...outputs.imported, markPresent: mark } } : {}),
-      };
+      const { rows } = await client.query(
+        `SELECT pg_catalog.split_part(pg_catalog.current_setting('server_version'), ' ', 1) AS version,
+          pg_catalog.pg_database_size($1::name)::float8 AS size,
+          (SELECT count(*)::int FROM pg_catalog.pg_stat_activity WHERE backend_type = 'client backend') - 1 AS used,
+          pg_catalog.current_setting('max_connections')::int AS max`,
+        [database],
+      );
+      return { ...rows[0], saved: await listSnapshots(client, database) };
     },
     { attemptMs: 5000 },
   );
+  const { version, size, used, max, saved } = figures;
+  const mark = outputs.imported ? await askForMark(outputs) : undefined;
+  return {
+    version,
+    size,
+    savePoints: {
+      count: saved.length,
+      bytes: saved.reduce((sum: number, { bytes }: { bytes: number }) => sum + bytes, 0),
+    },
+    connections: { used, max },
+    ...(outputs.imported
+      ? { import: { ...outputs.imported, ...(mark === undefined ? {} : { markPresent: mark }) } }
+      : {}),
+  };
+}
+
+/** A role's verdict: whether it can log in, and what is wrong with it. */
+async function checkRole(role: string, url: string, findings: readonly RoleFinding[]): Promise<string> {
+  const { user } = addressOf(url);
+  const reason = await whyNoLogin(role, url);
+  const wrong = findings.filter(({ subject }) => subject === user).map(({ what }) => what);
+  return [...(reason === undefined ? [] : [`cannot log in: ${reason}`]), ...wrong].join("; ") || "ok";
 }
 
 async function readStatus(stack: string): Promise<Status> {
@@ -121,18 +137,27 @@ async function readStatus(stack: string): Promise<Status> {
     revision: outputs.revision,
     handover: outputs.handedOver,
     roles: {},
+    drift: [],
   };
   const backups = await askBackups(outputs);
   if (backups) status.backups = backups;
   status.healthy &&= (backups?.troubles.length ?? 0) === 0;
   if (!running) return status;
   try {
-    Object.assign(status, await askServer(outputs));
+    status.drift = await readRoleFindings(outputs);
   } catch (error) {
     return { ...status, healthy: false, state: `${state}, but it does not answer: ${(error as Error).message}` };
   }
-  for (const [role, url] of Object.entries(outputs.urls)) status.roles[role] = await checkRole(role, url);
-  status.healthy &&= Object.values(status.roles).every((verdict) => verdict === "ok");
+  try {
+    Object.assign(status, await askServer(outputs));
+  } catch (error) {
+    status.state = `${state}, but ${monitorAddress(outputs).user} cannot read its figures: ${(error as Error).message}`;
+    status.healthy = false;
+  }
+  for (const [role, url] of Object.entries(outputs.urls)) {
+    status.roles[role] = await checkRole(role, url, status.drift);
+  }
+  status.healthy &&= status.drift.length === 0 && Object.values(status.roles).every((verdict) => verdict === "ok");
   return status;
 }
 
@@ -159,12 +184,13 @@ export function describe(status: Status): string {
         `${imported.tables} tables, ${imported.rows.toLocaleString("en")} rows ${
           imported.butFor === undefined ? "proven equal to" : `identical but for ${imported.butFor}: from`
         } ${imported.source} at ` +
-          `${imported.finishedAt}${imported.markPresent ? "" : "; ITS MARK IS GONE: the database was replaced since"}`,
+          `${imported.finishedAt}${imported.markPresent !== false ? "" : "; ITS MARK IS GONE: the database was replaced since"}`,
     ],
     ["revision", status.revision ?? undefined],
     ["handover", status.handover && `${status.handover.target} database, by ${status.handover.file}`],
     ["pools", status.handover?.pools.sum],
     ["roles", roles.length > 0 ? roles.join(", ") : undefined],
+    ...status.drift.map(({ subject, what, remedy }): [string, string] => ["DRIFT", `${subject} ${what}: ${remedy}`]),
     ["backups", status.backups?.summary ?? (status.version && NO_BACKUPS)],
     ...(status.backups?.troubles ?? []).map((trouble): [string, string] => ["TROUBLE", trouble]),
     ...(status.backups?.kept ?? []).map(({ folder, until, undo }): [string, string] => [
@@ -190,8 +216,8 @@ if (import.meta.main) {
     help: `
 usage: npm run status [-- --json] [--stack NAME]
 
-Tells how the database is: state, version, size, connections, what was imported, whether each role can log in,
-and what can be restored.
+Tells how the database is: state, version, size, connections, what was imported, whether each role can log in
+and is as it should be, and what can be restored.
 Exits with 1 when it is not healthy.
 
       --json        the same for machines`,

@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
+import { contextEndpoint } from "../lib/docker-context.ts";
 import { baseImage, type KnownImages, newerImage, pythonImage, readImages } from "../lib/images.ts";
 import { isExactMoment } from "./backups/exact-moment.ts";
 import { planOf } from "./backups/plan.ts";
@@ -200,6 +201,8 @@ export interface Surroundings {
   stack: string;
   /** Whether NEON_DATABASE_URL is set. Its value is nobody's business here: only the import reads it. */
   neonUrlIsSet: boolean;
+  /** The engine of Docker's current context, where that is not the usual one. */
+  contextEndpoint?: string | undefined;
   /** Images that script/bootstrap found or built. */
   images: KnownImages;
 }
@@ -284,7 +287,8 @@ export function defaultPort(stack: string): number {
  * Checks and completes the settings.
  * @throws {pulumi.RunError} that names every wrong setting, its value and what it may be.
  */
-export function resolveSettings(raw: RawSettings, { stack, neonUrlIsSet, images }: Surroundings): Settings {
+export function resolveSettings(raw: RawSettings, surroundings: Surroundings): Settings {
+  const { stack, neonUrlIsSet, images } = surroundings;
   const wrong: string[] = [];
   const check = (fine: boolean, key: keyof RawSettings, rule: string) => {
     if (!fine) wrong.push(`${key} is ${JSON.stringify(raw[key])}: ${rule}`);
@@ -414,7 +418,7 @@ export function resolveSettings(raw: RawSettings, { stack, neonUrlIsSet, images 
     selection,
     baseImage: raw.baseImage === "auto" ? baseImage(images) : raw.baseImage,
     newerPostgres: newerImage(images),
-    dockerHost: raw.dockerHost === "auto" ? undefined : raw.dockerHost,
+    dockerHost: raw.dockerHost === "auto" ? surroundings.contextEndpoint : raw.dockerHost,
     databases: Object.freeze([...raw.databases]),
     droppableDatabases: Object.freeze([...raw.droppableDatabases]),
     seed: seeds ? seedOf(raw) : undefined,
@@ -518,10 +522,10 @@ export function unknownKeys(project: string, given: readonly string[]): string[]
     .filter((key) => !(KEYS as readonly string[]).includes(key));
 }
 
-/** A file that cannot be read is told without a stack trace. */
-function knownImages(): KnownImages {
+/** Runs what looks around on this machine; its error is told without a stack trace. */
+function lookup<T>(work: () => T): T {
   try {
-    return readImages();
+    return work();
   } catch (error) {
     throw new pulumi.RunError((error as Error).message);
   }
@@ -610,6 +614,7 @@ export function readSettings(): Settings {
   return resolveSettings(raw, {
     stack: pulumi.getStack(),
     neonUrlIsSet: Boolean(process.env.NEON_DATABASE_URL),
-    images: knownImages(),
+    images: lookup(readImages),
+    contextEndpoint: raw.dockerHost === "auto" ? lookup(contextEndpoint) : undefined,
   });
 }

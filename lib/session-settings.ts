@@ -28,6 +28,11 @@ export function parseSettings(text: string): SessionSettings {
 /** The one list, shared with the image's scripts. Every role may set each of them. */
 export const PINNED_SETTINGS: SessionSettings = parseSettings(readFileSync("images/database/session-settings", "utf8"));
 
+/** The list for pg_dump, which chooses the encoding itself, also of a server that is older than a setting is. */
+export const DUMP_SETTINGS: SessionSettings = Object.fromEntries(
+  Object.entries(PINNED_SETTINGS).filter(([name]) => !["client_encoding", "idle_session_timeout"].includes(name)),
+);
+
 /**
  * Settings as libpq's and the protocol's `options`: they win over those of the database and the role (PostgreSQL manual,
  * "Parameter Interaction via SQL"). White space and backslashes are escaped with a backslash, as pg_split_opts expects.

@@ -10,6 +10,7 @@ import { pipeline } from "node:stream/promises";
 import type pg from "pg";
 import { DockerError, type DockerStream, docker, dockerStream } from "../../lib/docker.ts";
 import { type Address, withConnection } from "../../lib/postgres.ts";
+import { serverProgram } from "../../lib/server-programs.ts";
 import { AgeError, seal, unseal } from "../import/age.ts";
 import { type Identity, readIdentity, readOrMakeIdentity } from "../import/identity.ts";
 import { isPartialOf } from "../import/safety-copy.ts";
@@ -98,9 +99,9 @@ export async function makePortableCopy(order: PortableOrder): Promise<PortableCo
     await mkdir(partial, { mode: 0o700 });
     try {
       const files = new Map<string, Sealed>();
-      for (const [file, args] of dumpsOf(databases)) {
+      for (const [file, args] of dumpsOf(order.container, databases)) {
         say(`${file}: writing`);
-        files.set(file, await writeSealed(join(partial, file), inServer(order, args), recipient));
+        files.set(file, await writeSealed(join(partial, file), dockerStream(args), recipient));
       }
       for (const [file, { lying, held }] of files) {
         say(`${file}: reading it again`);
@@ -125,14 +126,18 @@ export async function makePortableCopy(order: PortableOrder): Promise<PortableCo
   });
 }
 
-/** Each file's command in the server's container. Over the socket the operating system's user is proof enough: no password. */
-const dumpsOf = (databases: readonly string[]): [string, string[]][] => [
-  [GLOBALS, ["pg_dumpall", "--globals-only"]],
+/** Each file's command in the server's container. */
+const dumpsOf = (container: string, databases: readonly string[]): [string, string[]][] => [
+  [GLOBALS, serverProgram(container, "pg_dumpall", ["--globals-only"])],
   // The fastest level costs a tenth of the size, and saves two thirds of the time.
   ...databases.map((name): [string, string[]] => [
     name + DUMP,
     // A name alone would be taken for a connection string, where it has a sign of equality in it.
-    ["pg_dump", "--format=custom", "--compress=1", `dbname='${name.replaceAll(/[\\']/g, "\\$&")}'`],
+    serverProgram(container, "pg_dump", [
+      "--format=custom",
+      "--compress=1",
+      `dbname='${name.replaceAll(/[\\']/g, "\\$&")}'`,
+    ]),
   ]),
 ];
 
@@ -154,9 +159,6 @@ async function databasesOn(client: pg.Client): Promise<string[]> {
   }
   return names;
 }
-
-const inServer = ({ container }: { container: string }, args: readonly string[]) =>
-  dockerStream(["exec", "-u", "postgres", container, ...args]);
 
 async function writeSealed(path: string, { stdout, ended }: DockerStream, recipient: string): Promise<Sealed> {
   const [held, lying] = [measure(), measure()];

@@ -4,6 +4,7 @@ import type pg from "pg";
 import { containerState, DockerError, docker, removeContainer } from "../../lib/docker.ts";
 import { connect, literal } from "../../lib/postgres.ts";
 import { currentScope, outsideScopes } from "../../lib/scope.ts";
+import { serverProgram } from "../../lib/server-programs.ts";
 import { addressOf, type StackOutputs } from "../../lib/stack.ts";
 import { humanBytes } from "../import/progress.ts";
 import { maintenance } from "../import/swap.ts";
@@ -104,7 +105,8 @@ async function mountsOf(container: string): Promise<string[]> {
   return mounts.flatMap((mount) => {
     const [type, name, source, destination = ""] = mount.split("|");
     if (!destination.startsWith("/var/lib/sectorwars-backups")) return [];
-    return ["-v", `${type === "volume" ? name : source}:${destination}:ro`];
+    // A host folder carries the label that SELinux asks for, also where it was copied here without it.
+    return ["-v", type === "volume" ? `${name}:${destination}:ro` : `${source}:${destination}:ro,z`];
   });
 }
 
@@ -281,7 +283,7 @@ export async function exchange(outputs: StackOutputs, folder: string, kept: stri
   await docker(["restart", "-t", String(STOP_SECONDS), outputs.container]);
   // Roles of another time may have other passwords; over the socket the operating system's user is proof enough.
   await waitForSocket(outputs);
-  await docker(["exec", "-i", "-u", "postgres", outputs.container, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1"], {
+  await docker(serverProgram(outputs.container, "psql", ["-v", "ON_ERROR_STOP=1"], { input: true }), {
     input: passwordsSql(outputs),
   });
   await (await connect(superuser(outputs), { patienceMs: READY_WITHIN_MS })).end();
@@ -291,11 +293,11 @@ export async function exchange(outputs: StackOutputs, folder: string, kept: stri
   }
 }
 
-async function waitForSocket({ container }: StackOutputs): Promise<void> {
+async function waitForSocket(outputs: StackOutputs): Promise<void> {
   const deadline = Date.now() + READY_WITHIN_MS;
   for (;;) {
     try {
-      await docker(["exec", "-u", "postgres", container, "psql", "-X", "-q", "-c", ""]);
+      await docker(serverProgram(outputs.container, "psql", ["-c", ""]));
       return;
     } catch (error) {
       if (Date.now() > deadline) throw error;

@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import type { dynamic } from "@pulumi/pulumi";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
+import { glance } from "../../lib/glance.ts";
 import { ident, literal, withConnection } from "../../lib/postgres.ts";
 import { announceRestorePoint } from "../backups/restore-point.ts";
 import { besideServer, directAddress } from "../import/direct.ts";
@@ -9,9 +10,12 @@ import { reportFolder } from "../import/report-folder.ts";
 import { parseSourceUrl } from "../import/source-url.ts";
 import { readMarker } from "../import/swap.ts";
 import { runImport } from "../import/worker.ts";
+import { type Guard, glanceAtGuarded, readGuarded } from "../privileges/guarded.ts";
 import { preparationScript } from "../privileges/scripts.ts";
 import { takeBack } from "../roles/kept-roles.ts";
 import { rolesOf } from "../roles/names.ts";
+import { repairableDrift, repairRoles, sentence } from "../roles/read-drift.ts";
+import { expectedOfDatabase } from "../roles/role-drift.ts";
 import { type DatabaseInputs, OWN_ROLES } from "./databases.ts";
 
 const PATIENCE = { patienceMs: 30_000 };
@@ -51,7 +55,10 @@ async function makeDatabase(inputs: DatabaseInputs): Promise<void> {
           `There is a database ${database} already, which this project did not make. Give yours another name, or rename that one.`,
         );
       }
-      if (rows[0] === undefined) await client.query(`CREATE DATABASE ${ident(database)} TEMPLATE template0`);
+      if (rows[0] === undefined) {
+        await client.query(`CREATE DATABASE ${ident(database)} TEMPLATE template0`);
+        await client.query(`REVOKE ALL ON DATABASE ${ident(database)} FROM PUBLIC`);
+      }
       await client.query(`COMMENT ON DATABASE ${ident(database)} IS ${literal(MADE_BY)}`);
     },
     PATIENCE,
@@ -59,12 +66,7 @@ async function makeDatabase(inputs: DatabaseInputs): Promise<void> {
 }
 
 async function prepare(inputs: DatabaseInputs): Promise<void> {
-  const { database, denyList } = inputs;
-  await withConnection(
-    addressOf(inputs),
-    (client) => client.query(`BEGIN; ${preparationScript(database, denyList, rolesOf(database))}; COMMIT`),
-    PATIENCE,
-  );
+  await withConnection(addressOf(inputs), (client) => client.query(`BEGIN; ${scriptOf(inputs)}; COMMIT`), PATIENCE);
 }
 
 /** Fills a new database from the source that the environment names for it, with the same proof as the first one. */
@@ -106,14 +108,31 @@ async function importOnce(inputs: DatabaseInputs): Promise<void> {
   );
 }
 
-/** What is wanted of the database: the image and the network are none of it. */
+/** Returns the script that prepares the database, with its own roles. */
+const scriptOf = ({ database, denyList }: Pick<DatabaseInputs, "database" | "denyList">) =>
+  preparationScript(database, denyList, rolesOf(database));
+
+/** What is wanted of the database, the files in sql/ included. The image and the network are not part of it. */
 const wantedOf = ({ database, denyList, passwordVersion, host, port }: DatabaseInputs) => ({
   database,
-  denyList,
+  script: scriptOf({ database, denyList }),
   passwordVersion,
   host,
   port,
 });
+
+/** PostgreSQL's own databases are guarded by the stack's. */
+const guardOf = (database: string): Guard => ({ roles: Object.values(rolesOf(database)), otherDatabases: [] });
+
+/** The roles' drift and the database's, each in words. */
+async function readDrift(inputs: DatabaseInputs, guarded: readonly string[]): Promise<string[]> {
+  const { database, user } = inputs;
+  const roles = await glance(maintenance(inputs), (client) =>
+    repairableDrift(client, expectedOfDatabase(user, database)),
+  );
+  const own = await glanceAtGuarded(addressOf(inputs), guardOf(database), guarded);
+  return [...(roles ?? []).map(sentence), ...own];
+}
 
 async function keep(inputs: DatabaseInputs, isNew: boolean) {
   const roles = rolesOf(inputs.database);
@@ -122,14 +141,30 @@ async function keep(inputs: DatabaseInputs, isNew: boolean) {
       maintenance(inputs),
       OWN_ROLES.map((key) => roles[key]),
     );
+  const expected = expectedOfDatabase(inputs.user, inputs.database);
+  for (const drift of await repairRoles(maintenance(inputs), expected, PATIENCE.patienceMs)) {
+    console.log(`${inputs.database}: ${sentence(drift)}: repaired`);
+  }
   await makeDatabase(inputs);
   await prepare(inputs);
   if (isNew) await importOnce(inputs);
-  return { ...inputs, fingerprint: inputsFingerprint(wantedOf(inputs)) };
+  const guarded = await withConnection(
+    addressOf(inputs),
+    (client) => readGuarded(client, guardOf(inputs.database)),
+    PATIENCE,
+  );
+  return { ...inputs, guarded, fingerprint: inputsFingerprint(wantedOf(inputs)) };
 }
 
 export const provider: dynamic.ResourceProvider = {
-  diff: (id, olds, news) => diffByFingerprint(id, olds, wantedOf(news as DatabaseInputs)),
+  /** Looks with the inputs of the last update: those of a preview may not be known yet. */
+  async diff(id, olds, news) {
+    const diff = await diffByFingerprint(id, olds, wantedOf(news as DatabaseInputs));
+    if (diff.changes) return diff;
+    const drift = await readDrift(olds as DatabaseInputs, (olds as { guarded?: string[] }).guarded ?? []);
+    for (const line of drift) console.log(`${id}: ${line}`);
+    return { ...diff, changes: drift.length > 0 };
+  },
 
   async create(inputs: DatabaseInputs) {
     return { id: inputs.database, outs: await keep(inputs, true) };

@@ -125,6 +125,13 @@ export interface DatabaseInputs extends SuperuserLogin, OwnInputs {
 
 class Database extends ResourceOnDisk {
   constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
-    super("databases:Database", "components/databases/database-provider.ts", name, inputs, ["fingerprint"], opts);
+    super(
+      "databases:Database",
+      "components/databases/database-provider.ts",
+      name,
+      inputs,
+      ["guarded", "fingerprint"],
+      opts,
+    );
   }
 }

@@ -3,7 +3,8 @@
  * that the block sets is moved into it as a comment, with its place, and goes back there when the block goes.
  */
 
-const BEGIN = "# >>> sectorwars-database";
+/** How the block begins. */
+export const BLOCK_BEGIN = "# >>> sectorwars-database";
 const END = "# <<< sectorwars-database";
 const EXPLANATION = "# Written by pulumi up; pulumi destroy takes it out and puts back what it replaced.";
 const WAS = "# was line ";
@@ -103,13 +104,13 @@ function quote(key: string, value: string): string {
  */
 export function takeOut(text: string): Taken {
   const lines = text.split(/(?<=\n)/);
-  const begin = lines.findIndex((line) => line.startsWith(BEGIN));
+  const begin = lines.findIndex((line) => line.startsWith(BLOCK_BEGIN));
   const end = lines.findIndex((line) => line.startsWith(END));
   if (begin === -1 && end === -1) return { text, stack: undefined, isOurs: false, former: {}, ours: {} };
-  const isSecond = lines.findIndex((line, i) => i > begin && line.startsWith(BEGIN)) !== -1;
+  const isSecond = lines.findIndex((line, i) => i > begin && line.startsWith(BLOCK_BEGIN)) !== -1;
   if (begin === -1 || end < begin || isSecond) {
     throw new Error(
-      `has a damaged block: "${BEGIN}" ${begin === -1 ? "is missing" : `stands in line ${begin + 1}`} and "${END}" ` +
+      `has a damaged block: "${BLOCK_BEGIN}" ${begin === -1 ? "is missing" : `stands in line ${begin + 1}`} and "${END}" ` +
         `${end === -1 ? "is missing" : `in line ${end + 1}`}${isSecond ? ", and there is a second one" : ""}. Remove those lines by hand`,
     );
   }
@@ -165,7 +166,7 @@ export function putIn(text: string | undefined, stack: string, variables: Readon
   return [
     rest,
     isOpen ? "\n" : "",
-    `${BEGIN}: stack ${stack}\n${EXPLANATION}\n`,
+    `${BLOCK_BEGIN}: stack ${stack}\n${EXPLANATION}\n`,
     wasNone ? `${NO_FILE}\n` : "",
     isOpen ? `${NO_NEWLINE}\n` : "",
     ...replaced,

@@ -1,42 +1,47 @@
 /** Makes the tests' database. Runs inside Pulumi's dynamic provider. */
-import { readFile } from "node:fs/promises";
+import { readFileSync } from "node:fs";
 import type { dynamic } from "@pulumi/pulumi";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { fillIn, ident, withConnection } from "../../lib/postgres.ts";
+import { largeObjectsScript } from "../privileges/scripts.ts";
 import type { TestDatabaseInputs } from "./test-database.ts";
 
 const PATIENCE = { patienceMs: 30_000 };
 
+/** Returns what runs in the database: its extensions and privileges. */
+function scriptOf({ database, owner }: Pick<TestDatabaseInputs, "database" | "owner">): string {
+  return `
+    ${fillIn(readFileSync("sql/extensions.sql", "utf8"), {})};
+    ALTER DATABASE ${ident(database)} OWNER TO ${ident(owner)};
+    REVOKE ALL ON DATABASE ${ident(database)} FROM PUBLIC;
+    ALTER SCHEMA public OWNER TO ${ident(owner)};
+    REVOKE ALL ON SCHEMA public FROM PUBLIC;
+    ${largeObjectsScript(owner)}`;
+}
+
+/** The files in sql/ are part of what is wanted, so a change of theirs reaches the databases that exist. */
+const wantedOf = (inputs: TestDatabaseInputs) => ({ ...inputs, script: scriptOf(inputs) });
+
 async function make(inputs: TestDatabaseInputs) {
-  const { host, port, user, password, database, owner } = inputs;
+  const { host, port, user, password, database } = inputs;
   const address = { host, port, user, password, database };
   await withConnection(
     { ...address, database: "postgres" },
     async (client) => {
       const { rowCount } = await client.query("SELECT FROM pg_database WHERE datname = $1", [database]);
-      if (rowCount === 0) await client.query(`CREATE DATABASE ${ident(database)} TEMPLATE template0`);
+      if (rowCount === 0) {
+        await client.query(`CREATE DATABASE ${ident(database)} TEMPLATE template0`);
+        await client.query(`REVOKE ALL ON DATABASE ${ident(database)} FROM PUBLIC`);
+      }
     },
     PATIENCE,
   );
-  const extensions = fillIn(await readFile("sql/extensions.sql", "utf8"), {});
-  await withConnection(
-    address,
-    (client) =>
-      client.query(`
-        BEGIN;
-        ${extensions};
-        ALTER DATABASE ${ident(database)} OWNER TO ${ident(owner)};
-        REVOKE ALL ON DATABASE ${ident(database)} FROM PUBLIC;
-        ALTER SCHEMA public OWNER TO ${ident(owner)};
-        REVOKE ALL ON SCHEMA public FROM PUBLIC;
-        COMMIT`),
-    PATIENCE,
-  );
-  return { ...inputs, fingerprint: inputsFingerprint({ ...inputs }) };
+  await withConnection(address, (client) => client.query(`BEGIN; ${scriptOf(inputs)}; COMMIT`), PATIENCE);
+  return { ...inputs, fingerprint: inputsFingerprint(wantedOf(inputs)) };
 }
 
 export const provider: dynamic.ResourceProvider = {
-  diff: diffByFingerprint,
+  diff: (id, olds, news) => diffByFingerprint(id, olds, wantedOf(news as TestDatabaseInputs)),
 
   async create(inputs: TestDatabaseInputs) {
     return { id: inputs.database, outs: await make(inputs) };

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import { DockerError, docker } from "../../lib/docker.ts";
 import { type Address, type ChannelBinding, ident, literal } from "../../lib/postgres.ts";
-import { PINNED_SETTINGS, startupOptions } from "../../lib/session-settings.ts";
+import { DUMP_SETTINGS, startupOptions } from "../../lib/session-settings.ts";
 import { NEON_EXTENSIONS, NEON_SCHEMAS, STACK_SCHEMA } from "./catalog.ts";
 import { describeEntry, type Entry, isCopied, splitDump } from "./dump-entries.ts";
 import { remedyFor } from "./remedies.ts";
@@ -78,11 +78,6 @@ const dumpScript = (restore: string) => `
   echo "${DIVIDER}"
   cat /tmp/refused
 `;
-
-/** What pg_dump does not pin by itself, but for what a server of another version does not know. */
-const DUMP_SETTINGS = Object.fromEntries(
-  Object.entries(PINNED_SETTINGS).filter(([name]) => !["client_encoding", "idle_session_timeout"].includes(name)),
-);
 
 const READ_ONLY = startupOptions({ ...DUMP_SETTINGS, default_transaction_read_only: "on" });
 

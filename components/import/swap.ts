@@ -2,6 +2,7 @@
 import type pg from "pg";
 import { type Address, ident, literal, withConnection } from "../../lib/postgres.ts";
 import { pause } from "../../lib/scope.ts";
+import { ROLE_NAMES } from "../roles/names.ts";
 import { findRelations, isOwnTable, STACK_SCHEMA } from "./catalog.ts";
 import { easeStaging, endEasing } from "./session.ts";
 import type { ImportSummary, Target } from "./types.ts";
@@ -118,7 +119,8 @@ export async function release(client: pg.Client, database: string): Promise<void
 export async function writeMarker(client: pg.Client, summary: ImportSummary): Promise<void> {
   await client.query(`
     CREATE TABLE ${STACK_SCHEMA}.import (summary jsonb NOT NULL);
-    COMMENT ON TABLE ${STACK_SCHEMA}.import IS 'What this database was imported from. While it is here, nothing is imported again.'`);
+    COMMENT ON TABLE ${STACK_SCHEMA}.import IS 'What this database was imported from. While it is here, nothing is imported again.';
+    GRANT SELECT ON TABLE ${STACK_SCHEMA}.import TO ${ident(ROLE_NAMES.monitor)}`);
   await client.query(`INSERT INTO ${STACK_SCHEMA}.import VALUES ($1)`, [JSON.stringify(summary)]);
 }
 

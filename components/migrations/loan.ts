@@ -3,10 +3,8 @@
  * The server itself takes it back as soon as the session that asked for it is gone, whatever ended it.
  */
 import type pg from "pg";
+import { TEMPORARY_GRANT_KEY } from "../../lib/locks.ts";
 import { type Address, connect, drop, ident } from "../../lib/postgres.ts";
-
-/** Key of the advisory lock that is held for as long as the right is lent: the letters "sectorwl" as a 64-bit number. */
-const LENT_KEY = "8315161638746617708";
 
 const revoke = (owner: string) => `REVOKE SET ON PARAMETER session_replication_role FROM ${ident(owner)}`;
 
@@ -21,13 +19,13 @@ export const takeBack = (client: pg.Client, owner: string): Promise<unknown> => 
  * @returns what takes the right back.
  */
 export async function lend(keeper: pg.Client, address: Address, owner: string): Promise<() => Promise<void>> {
-  await keeper.query(`SELECT pg_advisory_lock(${LENT_KEY})`);
+  await keeper.query(`SELECT pg_advisory_lock(${TEMPORARY_GRANT_KEY})`);
   const watcher = await connect(address, {
     applicationName: "sectorwars-migrations right",
     setup: "SET client_connection_check_interval = 0; SET statement_timeout = 0; SET lock_timeout = 0",
   });
   // One message, and so one transaction: the next loan waits until the REVOKE is in force.
-  const taken = watcher.query(`SELECT pg_advisory_xact_lock(${LENT_KEY}); ${revoke(owner)}`);
+  const taken = watcher.query(`SELECT pg_advisory_xact_lock(${TEMPORARY_GRANT_KEY}); ${revoke(owner)}`);
   taken.catch(() => {});
   try {
     await keeper.query(`GRANT SET ON PARAMETER session_replication_role TO ${ident(owner)}`);
@@ -38,7 +36,7 @@ export async function lend(keeper: pg.Client, address: Address, owner: string): 
   let back: Promise<void> | undefined;
   return () => {
     back ??= (async () => {
-      await keeper.query(`SELECT pg_advisory_unlock(${LENT_KEY})`);
+      await keeper.query(`SELECT pg_advisory_unlock(${TEMPORARY_GRANT_KEY})`);
       try {
         await taken;
       } finally {

@@ -1,49 +1,63 @@
 /** Runs the preparation script, and notices when its result was changed by hand. Runs inside Pulumi's dynamic provider. */
-import { createHash } from "node:crypto";
 import type { dynamic } from "@pulumi/pulumi";
-import type pg from "pg";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
-import { withConnection } from "../../lib/postgres.ts";
+import { type Address, withConnection } from "../../lib/postgres.ts";
+import { ROLE_NAMES } from "../roles/names.ts";
+import { digestOf, readDatabaseGrants, readServerGrants } from "./grants.ts";
+import { type Guard, glanceAtGuarded, readGuarded } from "./guarded.ts";
 import type { PreparedInputs } from "./privileges.ts";
 
-const PATIENCE_MS = 30_000;
+/** The path is pinned: a setting of the database must not put the application's operators in place of PostgreSQL's. */
+const PATIENCE = { patienceMs: 30_000 };
 
-/** Everything about grants that the script decides, as one text; tables' own grants belong to the migrations. */
-const GRANTS = `
-  SELECT string_agg(line, E'\\n' ORDER BY line) AS grants FROM (
-    SELECT 'database ' || pg_get_userbyid(datdba) || ' ' || coalesce(datacl::text, '') AS line
-      FROM pg_database WHERE datname = current_database()
-    UNION ALL SELECT 'schema ' || nspname || ' ' || pg_get_userbyid(nspowner) || ' ' || coalesce(nspacl::text, '')
-      FROM pg_namespace WHERE nspname IN ('public', 'sectorwars_stack')
-    UNION ALL SELECT 'default ' || pg_get_userbyid(defaclrole) || ' ' || defaclobjtype::text || ' ' || defaclacl::text
-      FROM pg_default_acl
-    UNION ALL SELECT 'event trigger ' || evtname || ' ' || evtenabled::text FROM pg_event_trigger
-    UNION ALL SELECT 'extension ' || extname FROM pg_extension
-  ) s`;
+/** The server's own database, for what concerns all databases. */
+const serverOf = (address: Address): Address => ({ ...address, database: "postgres" });
 
-async function grantsDigest(client: pg.Client): Promise<string> {
-  const { rows } = await client.query<{ grants: string }>(GRANTS);
-  return createHash("sha256")
-    .update(rows[0]?.grants ?? "")
-    .digest("hex")
-    .slice(0, 16);
+/** Returns a digest of the privileges in both databases. */
+async function readDigest(address: Address): Promise<string> {
+  const database = await withConnection(address, readDatabaseGrants, PATIENCE);
+  const server = await withConnection(serverOf(address), readServerGrants, PATIENCE);
+  return digestOf(database, server);
 }
 
+/** PostgreSQL's own databases belong to no component, so the stack's database guards them. */
+const GUARD: Guard = { roles: Object.values(ROLE_NAMES), otherDatabases: ["postgres", "template1"] };
+
+const addressOf = ({ host, port, user, password, database }: PreparedInputs) => ({
+  host,
+  port,
+  user,
+  password,
+  database,
+});
+
 async function prepare(inputs: PreparedInputs) {
-  const { script, passwordVersion: _, ...address } = inputs;
-  return withConnection(
+  const { script, serverScript } = inputs;
+  const address = addressOf(inputs);
+  await withConnection(serverOf(address), (client) => client.query(`BEGIN; ${serverScript}; COMMIT`), PATIENCE);
+  const guarded = await withConnection(
     address,
     async (client) => {
       await client.query(`BEGIN; ${script}; COMMIT`);
-      return { ...inputs, grants: await grantsDigest(client), fingerprint: inputsFingerprint({ ...inputs }) };
+      return readGuarded(client, GUARD);
     },
-    { patienceMs: PATIENCE_MS },
+    PATIENCE,
   );
+  return { ...inputs, grants: await readDigest(address), guarded, fingerprint: inputsFingerprint({ ...inputs }) };
 }
 
 /** Keeps extensions and privileges as the script says. */
 export const provider: dynamic.ResourceProvider = {
-  diff: diffByFingerprint,
+  /** Looks with the inputs of the last update: those of a preview may not be known yet. */
+  async diff(id, olds, news) {
+    const diff = await diffByFingerprint(id, olds, news);
+    const { guarded } = olds as { guarded?: string[] };
+    if (diff.changes || guarded === undefined) return diff;
+    const inputs = olds as PreparedInputs;
+    const drift = await glanceAtGuarded(addressOf(inputs), GUARD, guarded);
+    for (const line of drift) console.log(`privileges of ${inputs.database}: ${line}`);
+    return { ...diff, changes: drift.length > 0 };
+  },
 
   async create(inputs: PreparedInputs) {
     return { id: inputs.database, outs: await prepare(inputs) };
@@ -56,7 +70,7 @@ export const provider: dynamic.ResourceProvider = {
   /** Changed by hand, the resource no longer carries the fingerprint of what is wanted, so the next update mends it. */
   async read(id, props) {
     if (props === undefined) throw new Error("the database's preparation cannot be imported; run pulumi up");
-    const grants = await withConnection(props as PreparedInputs, grantsDigest, { patienceMs: PATIENCE_MS });
+    const grants = await readDigest(addressOf(props as PreparedInputs));
     return { id, props: grants === props.grants ? props : { ...props, grants, fingerprint: "changed by hand" } };
   },
 };

@@ -1,8 +1,8 @@
-/** Extensions and privileges of the database, kept as sql/ says. */
+/** Extensions and privileges of the database and of PostgreSQL's own databases, kept as sql/ says. */
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
-import { preparationScript } from "./scripts.ts";
+import { preparationScript, serverScript } from "./scripts.ts";
 
 /** Which database, and who must not read what. */
 export interface PrivilegesArgs extends ServerAccess {
@@ -14,8 +14,8 @@ export interface PrivilegesArgs extends ServerAccess {
 }
 
 /**
- * Runs sql/extensions.sql and sql/privileges.sql in the database, again whenever they or the roles' names change, or when a
- * refresh finds that somebody changed the grants by hand. Inside a database the declarations are SQL, not the provider's
+ * Runs sql/extensions.sql and sql/privileges.sql in the database, again whenever they or the roles' names change, when an update
+ * finds that what guarded.ts lists was changed by hand, or when a refresh finds that any grant was. Inside a database the declarations are SQL, not the provider's
  * resources: the import needs the very same ones in a database that has no resources yet.
  */
 export class Privileges extends pulumi.ComponentResource {
@@ -29,6 +29,7 @@ export class Privileges extends pulumi.ComponentResource {
         ...superuserLogin(args),
         database: args.database,
         script: preparationScript(args.database, args.denyList),
+        serverScript: serverScript(),
       },
       { parent: this, dependsOn: args.after, deletedWith: args.volume },
     );
@@ -39,7 +40,10 @@ export class Privileges extends pulumi.ComponentResource {
 /** Inputs of {@link Prepared}. */
 export interface PreparedInputs extends SuperuserLogin {
   database: string;
+  /** What runs in the database. */
   script: string;
+  /** What runs in the server's own database. */
+  serverScript: string;
 }
 
 class Prepared extends ResourceOnDisk {
@@ -49,7 +53,7 @@ class Prepared extends ResourceOnDisk {
       "components/privileges/prepared-provider.ts",
       name,
       inputs,
-      ["grants", "fingerprint"],
+      ["grants", "guarded", "fingerprint"],
       opts,
     );
   }

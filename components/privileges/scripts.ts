@@ -12,8 +12,18 @@ export function likePattern(name: string): string {
 const arrayLiteral = (texts: readonly string[]) =>
   `{${texts.map((text) => `"${text.replaceAll(/["\\]/g, (sign) => `\\${sign}`)}"`).join(",")}}`;
 
+/** Reads a file of sql/ and fills in its variables. */
+const script = (file: string, variables: Record<string, string>) => fillIn(readFileSync(file, "utf8"), variables);
+
+/** Returns the script that lets only one of the stack's roles create large objects in a database. */
+export const largeObjectsScript = (owner: string): string => script("sql/large-objects.sql", { ...ROLE_NAMES, owner });
+
+/** Returns the script for the database `postgres`: who may do what in PostgreSQL's own databases. */
+export const serverScript = (): string => script("sql/server.sql", ROLE_NAMES);
+
 /**
- * Extensions, then privileges, as one script for the superuser.
+ * Extensions, then privileges, as one script for the superuser. It must run in a transaction, which the message of several
+ * statements that a client sends at once is.
  * @param denyList tables that readonly must not read, with * for any characters.
  * @param roles the database's own roles, where they are not the stack's.
  */
@@ -23,7 +33,7 @@ export function preparationScript(
   roles: Readonly<Record<RoleKey, string>> = ROLE_NAMES,
 ): string {
   const variables = { database, ...roles, denied: arrayLiteral(denyList.map(likePattern)) };
-  return ["sql/extensions.sql", "sql/privileges.sql"]
-    .map((file) => fillIn(readFileSync(file, "utf8"), variables))
+  return ["sql/extensions.sql", "sql/privileges.sql", "sql/large-objects.sql"]
+    .map((file) => script(file, variables))
     .join("\n");
 }

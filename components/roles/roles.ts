@@ -3,7 +3,7 @@ import * as postgresql from "@pulumi/postgresql";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomPassword } from "@pulumi/random";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
-import type { ServerAccess } from "../server/server-access.ts";
+import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 import { ROLE_NAMES, type RoleKey } from "./names.ts";
 
 /** Alphanumeric: a `%` breaks Alembic's configuration, other signs break URLs. 32 of them are 190 bits. */
@@ -11,6 +11,8 @@ export const PASSWORD = { length: 32, special: false };
 
 /** The server whose roles these are. */
 export interface RolesArgs extends ServerAccess {
+  /** The stack's database. */
+  database: string;
   /** What must be there before a role can be made. */
   ready: pulumi.Resource;
   /** The roles live and die with this volume: destroying it, nobody need drop them one by one. */
@@ -25,7 +27,7 @@ export interface RoleAccess {
 /** Owner, app, readonly and monitor, each with a generated password. */
 export class Roles extends pulumi.ComponentResource {
   readonly access: Readonly<Record<RoleKey, RoleAccess>>;
-  /** Whoever depends on this finds all roles there, with their passwords set. */
+  /** Once this is there, all roles are, with their passwords, attributes and memberships as declared. */
   readonly ready: pulumi.Resource;
   /** Makes roles as the superuser. */
   readonly provider: postgresql.Provider;
@@ -69,10 +71,16 @@ export class Roles extends pulumi.ComponentResource {
       readonly: createRole("readonly"),
       monitor: createRole("monitor", { roles: ["pg_monitor"] }),
     };
-    this.ready = new KeptRoles(
+    const kept = new KeptRoles(
       "kept-roles",
       { host: args.host, port: args.port, user: args.superuser, password: args.superuserPassword },
       { parent: this, dependsOn: last, deletedWith: args.volume },
+    );
+    // After the roles of a retained volume have their names back: they may have drifted under the former stack.
+    this.ready = new RoleDrift(
+      "role-drift",
+      { ...superuserLogin(args), database: args.database },
+      { parent: this, dependsOn: kept, deletedWith: args.volume },
     );
     this.registerOutputs({ names: Object.values(ROLE_NAMES) });
   }
@@ -89,5 +97,16 @@ export interface KeptRolesInputs {
 class KeptRoles extends ResourceOnDisk {
   constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
     super("roles:KeptRoles", "components/roles/kept-roles-provider.ts", name, inputs, ["taken"], opts);
+  }
+}
+
+/** Inputs of {@link RoleDrift}. */
+export interface RoleDriftInputs extends SuperuserLogin {
+  database: string;
+}
+
+class RoleDrift extends ResourceOnDisk {
+  constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
+    super("roles:RoleDrift", "components/roles/role-drift-provider.ts", name, inputs, ["fingerprint"], opts);
   }
 }

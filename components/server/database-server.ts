@@ -182,7 +182,8 @@ export class DatabaseServer extends pulumi.ComponentResource {
       const socket = new docker.Volume("socket", { name: names.socketVolume, labels }, options);
       return [
         { volumeName: store.name, containerPath: STORE },
-        ...(folder === undefined ? [] : [{ hostPath: folder, containerPath: REPOSITORY }]),
+        // Where SELinux is enforced, containers may only use host folders with a label of theirs; without SELinux it does nothing.
+        ...(folder === undefined ? [] : [{ hostPath: folder, containerPath: REPOSITORY, selinuxRelabel: "z" }]),
         { volumeName: socket.name, containerPath: "/var/run/postgresql" },
       ];
     }

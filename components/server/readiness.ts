@@ -8,8 +8,10 @@ import { type ContainerState, containerLog, containerState, docker } from "../..
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { type Address, connect, ident, isPassing, literal } from "../../lib/postgres.ts";
 import { pause } from "../../lib/scope.ts";
+import { serverProgram } from "../../lib/server-programs.ts";
 import { humanBytes } from "../import/progress.ts";
 import { setAside } from "../roles/kept-roles.ts";
+import { SUPERUSER_SETTINGS } from "../roles/role-drift.ts";
 import type { ServerReadyInputs } from "./database-server.ts";
 import { likelyCause } from "./likely-cause.ts";
 
@@ -44,13 +46,10 @@ async function notReady({ container, dockerHost: host }: ServerReadyInputs, why:
 
 /** Runs SQL as the superuser over the container's socket, where the operating system's user is proof enough. */
 async function throughSocket({ container, dockerHost: host }: ServerReadyInputs, sql: string): Promise<void> {
-  await docker(
-    ["exec", "-i", "-u", "postgres", container, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres"],
-    {
-      host,
-      input: sql,
-    },
-  );
+  await docker(serverProgram(container, "psql", ["-v", "ON_ERROR_STOP=1", "-d", "postgres"], { input: true }), {
+    host,
+    input: sql,
+  });
 }
 
 /** The password as the server keeps it: with this, the clear text reaches neither the server's log nor its statistics. */
@@ -151,9 +150,9 @@ async function makeReady(inputs: ServerReadyInputs): Promise<{ version: string; 
   const client = await firstConnection(inputs);
   try {
     // Statements that set passwords would be logged as they are when they are slow or fail; only the superuser sends them.
-    await client.query(`
-      ALTER ROLE postgres SET log_min_error_statement = 'panic';
-      ALTER ROLE postgres SET log_min_duration_statement = '-1'`);
+    for (const [name, value] of Object.entries(SUPERUSER_SETTINGS)) {
+      await client.query(`ALTER ROLE postgres SET ${ident(name)} = ${literal(value)}`);
+    }
     const { rows } = await client.query<{ server_version: string }>("SHOW server_version");
     const version = rows[0]?.server_version.split(" ")[0] ?? "unknown";
     return { version, fingerprint: inputsFingerprint({ ...inputs }) };

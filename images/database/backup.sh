@@ -5,6 +5,7 @@
 #   in the database's container:  prepare, recover SYSTEM, share-histories FOLDER, pgbackrest-push FILE, wal-get NAME PATH
 #   in the backups' container:    serve, init [anew], run full|diff|drill, report, note-timeline, meet ROLE
 #   in a container of its own:    restore-aside FOLDER ARGUMENTS...
+#   in any of them:               session PROGRAM ARGUMENTS..., for programs that connect to the server
 #
 # The parts lie in backup/; in each what belongs together, and nothing that runs by itself.
 set -eu
@@ -53,9 +54,6 @@ as_postgres() {
 	else su-exec postgres "$@"; fi
 }
 
-pgb() { as_postgres pgbackrest --stanza=main "$@"; }
-sql() { as_postgres psql -X -q -A -t -v ON_ERROR_STOP=1 -d postgres "$@"; }
-
 # named DATABASE: as psql takes it for a name, whatever is in it.
 named() { printf "dbname='%s'" "$(printf '%s' "$1" | sed "s/[\\\\']/\\\\&/g")"; }
 
@@ -85,7 +83,7 @@ cause() {
 	printf '%s' "${said#error: }"
 }
 
-for part in archiving recovery aside notes record backup drill schedule report restore; do
+for part in session archiving recovery aside notes record backup drill schedule report restore; do
 	# shellcheck source=/dev/null
 	. "$SHARE/$part.sh"
 done
@@ -105,5 +103,6 @@ note-timeline) note_timeline ;;
 share-histories) share_histories "$@" ;;
 meet) meet "$@" ;;
 restore-aside) restore_aside "$@" ;;
-*) fail "usage: sectorwars-backup prepare|recover|pgbackrest-push|wal-get|init|serve|run|report|note-timeline|share-histories|meet|restore-aside" ;;
+session) session "$@" ;;
+*) fail "usage: sectorwars-backup prepare|recover|pgbackrest-push|wal-get|init|serve|run|report|note-timeline|share-histories|meet|restore-aside|session" ;;
 esac

@@ -297,9 +297,9 @@ describe("a migration that fails", () => {
     );
     const { error } = await migrate();
     expect(error).toContain(
-      "made what does not belong to sectorwars_owner: relation odd (sectorwars_monitor), relation",
+      "made what does not belong to sectorwars_owner: relation public.odd (sectorwars_monitor), relation",
     );
-    expect(error).toContain("relation strange (sectorwars_monitor)");
+    expect(error).toContain("relation public.strange (sectorwars_monitor)");
     expect(await relations()).not.toContain("strange");
     await stack.as("superuser", (client) =>
       client.query(

@@ -2,7 +2,7 @@
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { withConnection } from "../support/session.ts";
-import { type StackUrls, TestStack, urlAddress } from "./test-stack.ts";
+import { run, type StackUrls, TestStack, urlAddress } from "./test-stack.ts";
 
 const DENIED = "42501";
 let stack: TestStack;
@@ -38,7 +38,9 @@ describe("owner", () => {
   test.each([
     "CREATE DATABASE more",
     "CREATE ROLE somebody",
-    "SELECT * FROM sectorwars_stack.import",
+    "SELECT * FROM sectorwars_stack.readonly_denied",
+    "CREATE TABLE sectorwars_stack.mine (id int)",
+    "CREATE FUNCTION sectorwars_stack.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
     "ALTER SYSTEM SET jit = on",
   ])("must not: %s", (sql) => expect(tries("owner", sql)).rejects.toMatchObject({ code: DENIED }));
 });
@@ -62,6 +64,8 @@ describe("app", () => {
     "CREATE EXTENSION hstore",
     "SELECT * FROM pg_authid",
     "SET session_replication_role = replica",
+    "SELECT lo_create(0)",
+    "SELECT * FROM sectorwars_stack.readonly_denied",
   ])("must not: %s", (sql) => expect(tries("app", sql)).rejects.toMatchObject({ code: DENIED }));
   test.each(["DROP TABLE ships", "ALTER TABLE ships ADD x int"])("must not, as it is no owner: %s", (sql) =>
     expect(tries("app", sql)).rejects.toThrow("must be owner"),
@@ -115,6 +119,76 @@ test("somebody without grants cannot even connect", async () => {
     withConnection({ host, port, database, user: "nobody", password: "nobody" }, (client) => client.query("SELECT 1")),
   ).rejects.toMatchObject({ code: DENIED });
   await tries("superuser", "DROP ROLE nobody");
+});
+
+test("every function that runs with its owner's rights pins its search path with pg_temp last, and PUBLIC cannot call it", async () => {
+  const address = urlAddress(urls.superuser);
+  const databases = await tries("superuser", "SELECT datname FROM pg_database WHERE datallowconn ORDER BY 1");
+  const names = databases.rows.map(({ datname }) => datname);
+  expect(names).toEqual(expect.arrayContaining([address.database, "postgres", "template1"]));
+  const found: string[] = [];
+  for (const database of names) {
+    const { rows } = await withConnection({ ...address, database }, (client) =>
+      client.query<{ name: string; pinned: string | null; public: boolean }>(
+        `SELECT p.oid::regprocedure::text AS name,
+           (SELECT c FROM unnest(p.proconfig) c WHERE c LIKE 'search_path=%') AS pinned,
+           EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee = 0) AS public
+         FROM pg_proc p WHERE p.prosecdef`,
+      ),
+    );
+    for (const row of rows) {
+      found.push(row.name);
+      expect(row, row.name).toMatchObject({
+        pinned: expect.stringMatching(/^search_path=.*\bpg_temp$/),
+        public: false,
+      });
+    }
+  }
+  expect(found).toContain("sectorwars_stack.deny_readonly()");
+});
+
+test("PostgreSQL's own databases are closed to all roles but monitor, which creates nothing there", async () => {
+  const inside = (role: "owner" | "app" | "readonly" | "monitor", database: string, sql: string) =>
+    withConnection({ ...urlAddress(urls[role]), database }, (client) => client.query(sql));
+  for (const role of ["owner", "app", "readonly", "monitor"] as const) {
+    await expect(inside(role, "template1", "SELECT"), role).rejects.toMatchObject({ code: DENIED });
+    if (role === "monitor") await expect(inside(role, "postgres", "SELECT")).resolves.toBeDefined();
+    else await expect(inside(role, "postgres", "SELECT"), role).rejects.toMatchObject({ code: DENIED });
+  }
+  for (const sql of ["CREATE TEMP TABLE t (id int)", "SELECT lo_create(0)"]) {
+    await expect(inside("monitor", "postgres", sql), sql).rejects.toMatchObject({ code: DENIED });
+  }
+});
+
+test("a refresh notices loosened privileges and the next update puts them right; nothing changes after that", async () => {
+  await tries(
+    "superuser",
+    `GRANT CONNECT, TEMPORARY ON DATABASE postgres TO PUBLIC; GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC;
+     ALTER EVENT TRIGGER sectorwars_deny_readonly DISABLE; GRANT SELECT ON mfa_secrets TO PUBLIC`,
+  );
+  await expect(tries("readonly", "SELECT * FROM mfa_secrets")).resolves.toBeDefined();
+  await stack.succeed("refresh", "--yes", "--skip-preview", "--stack", stack.name);
+  await stack.up();
+  await expect(tries("readonly", "SELECT * FROM mfa_secrets")).rejects.toMatchObject({ code: DENIED });
+  await expect(tries("app", "SELECT lo_create(0)")).rejects.toMatchObject({ code: DENIED });
+  await expect(
+    withConnection({ ...urlAddress(urls.app), database: "postgres" }, (client) => client.query("SELECT")),
+  ).rejects.toMatchObject({ code: DENIED });
+  await stack.up("--expect-no-changes");
+});
+
+test("doctor names a view that shows rows of a denied table, and is content once the view asks as its reader", async () => {
+  const doctor = () => run("node", ["commands/doctor.ts", "--stack", stack.name], stack.env);
+  expect((await doctor()).text).toContain("ok     Deny list of sectorwars_readonly");
+  await tries("owner", "CREATE VIEW leak AS SELECT secret FROM mfa_secrets");
+  const ill = await doctor();
+  expect(ill.code).toBe(1);
+  expect(ill.text).toContain(
+    "WRONG  Deny list of sectorwars_readonly: sectorwars_readonly can read rows of denied tables through view public.leak (reads public.mfa_secrets)",
+  );
+  await tries("owner", "ALTER VIEW leak SET (security_invoker = true)");
+  expect((await doctor()).text).toContain("ok     Deny list of sectorwars_readonly");
+  await tries("owner", "DROP VIEW leak");
 });
 
 test("a shorter deny list gives the table back, a longer one takes it, and a migration's REVOKE outlives both", async () => {

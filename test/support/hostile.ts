@@ -9,7 +9,7 @@ import { literal } from "../../lib/postgres.ts";
 export interface Deeds {
   /** Places in which it ran at all. */
   ran: string[];
-  /** Lines of places in which it ran as a superuser or in a superuser's session. */
+  /** Lines of places in which it ran as a superuser, or could become the superuser whose session it was. */
   ruled: string[];
   /** Lines of attempts that succeeded. */
   succeeded: string[];
@@ -21,7 +21,7 @@ export function deedsIn(log: string): Deeds {
   return {
     ran: [...new Set(ran.map(([, place = ""]) => place))].sort(),
     ruled: ran.filter(([, , , , ruled]) => ruled !== "f").map(([line]) => line),
-    succeeded: [...log.matchAll(/evil succeeded: .*/g)].map(([line]) => line),
+    succeeded: [...log.matchAll(/evil succeeded: [^%].*/g)].map(([line]) => line),
   };
 }
 
@@ -50,14 +50,13 @@ DECLARE
   attempt text;
 BEGIN
   IF pg_catalog.current_database() OPERATOR(pg_catalog.=) ${literal(home)} THEN RETURN true; END IF;
-  SELECT pg_catalog.bool_or(rolsuper) INTO super FROM pg_catalog.pg_roles
-    WHERE rolname OPERATOR(pg_catalog.=) session_user OR rolname OPERATOR(pg_catalog.=) current_user;
+  -- A session of the superuser's that was lent to the owner is taken back; PostgreSQL itself forbids that where it runs code for
+  -- the owner of a table (security-restricted operations: autovacuum, pg_amcheck).
+  BEGIN EXECUTE pg_catalog.format('SET ROLE %I', session_user); EXCEPTION WHEN OTHERS THEN NULL; END;
+  SELECT rolsuper INTO super FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user;
   RAISE WARNING 'evil ran: % as % in a session of % superuser=%', place, current_user, session_user, super;
   FOREACH attempt IN ARRAY ARRAY[${ATTEMPTS.map((attempt) => `'${attempt}'`).join(", ")}] LOOP
     BEGIN
-      IF current_user OPERATOR(pg_catalog.<>) session_user THEN
-        EXECUTE pg_catalog.format('SET ROLE %I', session_user);
-      END IF;
       EXECUTE attempt;
       RAISE WARNING 'evil succeeded: % by %', attempt, place;
     EXCEPTION WHEN OTHERS THEN NULL;
@@ -146,6 +145,9 @@ export const HOSTILE_PLACES: Readonly<Record<string, string>> = {
   procedure: "CREATE PROCEDURE evil.proc() LANGUAGE plpgsql AS $f$ BEGIN PERFORM evil.pwn('procedure'); END $f$",
 };
 
-/** All of it as one script. */
-export const hostileScript = (home: string): string =>
-  [hostileFunctions(home), ...Object.values(HOSTILE_PLACES).map((sql) => `${sql};`)].join("\n");
+/** All of it as one script, but for some places. */
+export const hostileScript = (home: string, except: readonly string[] = []): string =>
+  [
+    hostileFunctions(home),
+    ...Object.entries(HOSTILE_PLACES).flatMap(([place, sql]) => (except.includes(place) ? [] : `${sql};`)),
+  ].join("\n");

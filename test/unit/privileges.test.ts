@@ -1,7 +1,8 @@
 import * as pulumi from "@pulumi/pulumi";
 import { beforeAll, describe, expect, test } from "vitest";
 import { provider } from "../../components/privileges/prepared-provider.ts";
-import { preparationScript } from "../../components/privileges/scripts.ts";
+import { preparationScript, serverScript } from "../../components/privileges/scripts.ts";
+import { inputsFingerprint } from "../../lib/dynamic.ts";
 import { type Asked, namesIn, record, secretly } from "./pulumi.ts";
 
 let get: (name: string) => Asked;
@@ -30,18 +31,17 @@ beforeAll(async () => {
   });
 });
 
+const inputs = {
+  ...{ host: "127.0.0.1", port: 15500, user: "postgres", password: "superuser's", passwordVersion: 1 },
+  database: "sectorwars_test",
+  script: preparationScript("sectorwars_test", ["mfa_*"]),
+  serverScript: serverScript(),
+};
+
 describe("privileges", () => {
-  test("are one script, run with a password that stays secret", () => {
-    const { __provider: _, ...inputs } = get("prepared").inputs;
-    expect(inputs).toEqual({
-      host: "127.0.0.1",
-      port: 15500,
-      user: "postgres",
-      password: secretly("superuser's"),
-      passwordVersion: 1,
-      database: "sectorwars_test",
-      script: preparationScript("sectorwars_test", ["mfa_*"]),
-    });
+  test("are one script a database, run with a password that stays secret", () => {
+    const { __provider: _, ...given } = get("prepared").inputs;
+    expect(given).toEqual({ ...inputs, password: secretly("superuser's") });
   });
 
   test("come after the data, and go with the volume", () => {
@@ -52,6 +52,14 @@ describe("privileges", () => {
 
   test("have no password in what is kept of their code", () => {
     expect(JSON.stringify(get("prepared").inputs.__provider)).not.toContain("superuser's");
+  });
+
+  test("reach a stack of an earlier version, which has no privileges for the server's own databases", async () => {
+    const { serverScript: _, ...earlier } = { ...inputs, script: "of that version" };
+    const olds = { ...earlier, fingerprint: inputsFingerprint(earlier) };
+    expect(await provider.diff?.("id", olds, inputs)).toMatchObject({ changes: true, replaces: [] });
+    const now = { ...inputs, fingerprint: inputsFingerprint(inputs) };
+    expect(await provider.diff?.("id", now, inputs)).toMatchObject({ changes: false });
   });
 
   test("cannot be taken over from elsewhere", async () => {

@@ -16,6 +16,7 @@ async function make(passwordVersion = 1) {
     roles = new Roles(
       "roles",
       {
+        database: "sectorwars_test",
         host: "127.0.0.1",
         port: 15500,
         superuser: "postgres",
@@ -66,7 +67,7 @@ describe("roles", () => {
   });
 
   test("live and die with the volume", () => {
-    for (const key of [...KEYS, "kept-roles"]) expect(get(key).options.deletedWith).toBe(volume);
+    for (const key of [...KEYS, "kept-roles", "role-drift"]) expect(get(key).options.deletedWith).toBe(volume);
   });
 
   test("are no superusers, and only the monitor is a member of another role", () => {
@@ -81,7 +82,7 @@ describe("roles", () => {
 
   test("are made one after the other", () => {
     const waitsFor = (name: string) => namesIn(get(name).options.dependsOn);
-    expect([...KEYS, "kept-roles"].flatMap(waitsFor)).toEqual(["server-ready", ...KEYS]);
+    expect([...KEYS, "kept-roles", "role-drift"].flatMap(waitsFor)).toEqual(["server-ready", ...KEYS, "kept-roles"]);
   });
 });
 
@@ -93,6 +94,10 @@ test("the provider is told the password as a secret", () => {
   expect(namesIn(options.dependsOn)).toEqual(["server-ready"]);
 });
 
-test("those who look after kept roles get the password as a secret", () => {
-  expect(get("kept-roles").inputs).toMatchObject({ user: "postgres", password: secretly("superuser's") });
+test.each(["kept-roles", "role-drift"])("%s gets the password as a secret", (name) => {
+  expect(get(name).inputs).toMatchObject({ user: "postgres", password: secretly("superuser's") });
+});
+
+test("whatever uses the roles waits until their drift is repaired", () => {
+  expect(namesIn(roles.ready)).toEqual(["role-drift"]);
 });

@@ -117,6 +117,17 @@ describe("what the application gets", () => {
   );
 });
 
+describe("the Docker engine", () => {
+  const contextEndpoint = "unix:///home/me/.colima/default/docker.sock";
+  test.each([
+    ["auto", undefined, undefined],
+    ["auto", contextEndpoint, contextEndpoint],
+    ["ssh://me@box", contextEndpoint, "ssh://me@box"],
+  ])("with dockerHost %s and a context at %s is %s", (dockerHost, endpoint, expected) => {
+    expect(resolve({ dockerHost }, { contextEndpoint: endpoint }).dockerHost).toBe(expected);
+  });
+});
+
 describe("the settings that nobody changed", () => {
   test("are completed for the stack dev", () => {
     expect(resolve()).toEqual({

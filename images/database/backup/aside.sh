@@ -9,9 +9,9 @@ start_aside() {
 	as_postgres pg_ctl -D "$1" -w -t 1000000 -l "$ASIDE/log" start -o "-c config_file=/etc/postgresql/postgresql.conf \
 		-c hba_file=$ASIDE/hba.conf -c listen_addresses='' -c unix_socket_directories=$ASIDE -c port=5432 \
 		-c archive_mode=$2 -c archive_command='' -c shared_preload_libraries='' -c hot_standby=off -c shared_buffers=64MB \
-		-c max_logical_replication_workers=0 -c log_min_messages=warning -c max_connections=20 -c max_locks_per_transaction=4096" >"$ASIDE/start" 2>&1 9>&- || return 1
+		-c max_logical_replication_workers=0 -c autovacuum=off -c log_min_messages=warning -c max_connections=20 -c max_locks_per_transaction=4096" >"$ASIDE/start" 2>&1 9>&- || return 1
 	# Started is not recovered: until then it lets nobody in, and a recovery that fails ends it.
-	until as_postgres psql -X -q -h "$ASIDE" -d postgres -c '' >/dev/null 2>&1; do
+	until sql -h "$ASIDE" -c '' >/dev/null 2>&1; do
 		as_postgres pg_ctl -D "$1" status >/dev/null 2>&1 || return 1
 		sleep 0.2
 	done
@@ -28,4 +28,16 @@ clear_scratch() {
 	rm -rf "$SCRATCH" "$ASIDE"
 }
 
-amcheck() { as_postgres pg_amcheck -h "$ASIDE" --all --heapallindexed --install-missing; }
+# prepare_check: see prepare-check.sql. What takes it back is left in /tmp/after-check.N, for the Nth of the databases in /tmp/checked.
+prepare_check() {
+	rm -f /tmp/after-check.*
+	sql -h "$ASIDE" -c "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> $INVALID" >/tmp/checked || return 1
+	number=0
+	while IFS= read -r database; do
+		number=$((number + 1))
+		sql -h "$ASIDE" -d "$(named "$database")" -f "$SHARE/prepare-check.sql" </dev/null >"/tmp/after-check.$number" || return 1
+	done </tmp/checked
+}
+
+# Index expressions run as the owner of their table, without a way to other rights (amcheck does that since PostgreSQL 15).
+amcheck() { prepare_check && session pg_amcheck -h "$ASIDE" --all --heapallindexed --install-missing; }

@@ -12,25 +12,20 @@
 \pset format unaligned
 \pset tuples_only on
 \pset fieldsep '\t'
-SET timezone = 'UTC';
-SET datestyle = 'iso, ymd';
-SET intervalstyle = 'postgres';
-SET extra_float_digits = 1;
-SET bytea_output = 'hex';
-SET search_path = '';
+-- How values are written, and where names are looked up, is pinned by the session (session.sh).
 
 -- Ordinary tables and partitions, and large objects where there are any. Unlogged ones are empty after any recovery; views are made of
 -- the others; sequences run ahead in the log.
 \set ours 'c.relkind = ''r'' AND c.relpersistence = ''p'' AND (n.nspname !~ ''^pg_'' AND n.nspname <> ''information_schema'' OR c.oid = ''pg_catalog.pg_largeobject''::pg_catalog.regclass)'
-\set tables_sql 'SELECT string_agg(c.oid::regclass::text, '', ONLY '' ORDER BY c.oid::regclass::text) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE ' :ours
+\set tables_sql 'SELECT pg_catalog.string_agg(c.oid::pg_catalog.regclass::text, '', ONLY '' ORDER BY c.oid::pg_catalog.regclass::text) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE ' :ours
 SELECT (:tables_sql) AS tables \gset
 SELECT :'role' <> 'alone' AS together, :'role' = 'leading' AS leading \gset
 
 \if :together
 -- Each is locked twice, its indexes once; the table of all locks is the server's, and others need their share of it.
-SELECT (SELECT count(*) * 2 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE :ours)
-  + (SELECT count(*) FROM pg_catalog.pg_index)
-  > current_setting('max_locks_per_transaction')::int * current_setting('max_connections')::int / 2 AS many \gset
+SELECT (SELECT pg_catalog.count(*) * 2 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE :ours)
+  + (SELECT pg_catalog.count(*) FROM pg_catalog.pg_index)
+  > pg_catalog.current_setting('max_locks_per_transaction')::int * pg_catalog.current_setting('max_connections')::int / 2 AS many \gset
 \if :many
 \warn error: there are too many tables to lock them all for a moment: raise max_locks_per_transaction
 SELECT 1/0;
@@ -67,13 +62,18 @@ SELECT (:tables_sql) IS DISTINCT FROM :'tables' AS changed \gset
 \warn error: a table was made or dropped meanwhile
 SELECT 1/0;
 \endif
+-- No code of the tables' owner may run here, nor decide what is read. A cast of the row to text would be the owner's, if there is one; but
+-- record_out takes a record, to which nothing can be cast, and calls the output functions of types, which superusers alone make.
 -- The alias alone would mean the column, in a table that has one of its name.
-SELECT format(
-  'SELECT %L, count(*), coalesce(sum(hashtextextended(r, 0)::numeric), 0) || '' '' || coalesce(sum(hashtextextended(r, 20231)::numeric), 0) '
-  'FROM (SELECT (t.*)::text AS r FROM ONLY %s t OFFSET 0) x %s', current_database() || ' ' || c.oid::regclass, c.oid::regclass,
-  CASE WHEN c.oid = 'pg_catalog.pg_largeobject'::pg_catalog.regclass THEN 'HAVING count(*) > 0' END)
+SELECT pg_catalog.format(
+  'SELECT %L, pg_catalog.count(*), '
+  'coalesce(pg_catalog.sum(pg_catalog.hashtextextended(r, 0)::pg_catalog.numeric), 0) OPERATOR(pg_catalog.||) '' '' '
+  'OPERATOR(pg_catalog.||) coalesce(pg_catalog.sum(pg_catalog.hashtextextended(r, 20231)::pg_catalog.numeric), 0) '
+  'FROM (SELECT pg_catalog.textin(pg_catalog.record_out(t.*)) AS r FROM ONLY %s t OFFSET 0) x %s',
+  pg_catalog.current_database() || ' ' || c.oid::pg_catalog.regclass, c.oid::pg_catalog.regclass,
+  CASE WHEN c.oid = 'pg_catalog.pg_largeobject'::pg_catalog.regclass THEN 'HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0' END)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE :ours
-ORDER BY c.oid::regclass::text COLLATE "C"
+ORDER BY c.oid::pg_catalog.regclass::text COLLATE "C"
 \gexec
 COMMIT;

@@ -8,9 +8,16 @@ unsound() {
 	echo "unsound $1"
 }
 
-# A check that was cut short has not brought it everywhere; damaged data that is wanted all the same need not let it go.
-drop_amcheck() {
-	sql -h "$ASIDE" -d "$(named "$1")" -c "DROP EXTENSION IF EXISTS amcheck" </dev/null >/tmp/output 2>&1 || unsound "$(cause /tmp/output)"
+# What the check has changed is no part of the data. A check that was cut short has not come to every database; in damaged data that is
+# wanted all the same, taking it back may fail, and what can be taken back is.
+after_check() {
+	number=0
+	while IFS= read -r database; do
+		number=$((number + 1))
+		[ -e "/tmp/after-check.$number" ] || continue
+		sql -h "$ASIDE" -d "$(named "$database")" -v ON_ERROR_STOP=0 -f - <"/tmp/after-check.$number" >/tmp/output 2>&1 || :
+		[ ! -s /tmp/output ] || unsound "$(cause /tmp/output)"
+	done </tmp/checked
 }
 
 # restore_aside FOLDER ARGUMENTS...: restores beside the data, brings the server up without network, checks all of it, sets
@@ -45,16 +52,10 @@ restore_aside() {
 	fi
 	grep -ao 'last completed transaction was at log time .*' "$ASIDE/log" | tail -n 1 | sed 's/.* log time /last /'
 	echo "checking every table and index" >&2
-	sql -h "$ASIDE" -c "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> $INVALID" >/tmp/all-databases
-	while IFS= read -r database; do
-		known=$(sql -h "$ASIDE" -d "$(named "$database")" -c "SELECT 1 FROM pg_extension WHERE extname = 'amcheck'" </dev/null) || known=
-		[ -n "$known" ] || printf '%s\n' "$database"
-	done </tmp/all-databases >/tmp/without-amcheck
 	amcheck >/tmp/output 2>&1 || unsound "pg_amcheck: $(head -n 3 /tmp/output | tr '\n' ' ')"
 	fingerprints -h "$ASIDE" >/tmp/found 2>/tmp/output || unsound "a table cannot be read: $(cause /tmp/output)"
 	awk -F '\t' '{ n++; rows += $2 } END { printf "tables %d\nrows %.0f\n", n, rows }' /tmp/found
-	# What the check has brought along is no part of the data.
-	while IFS= read -r database; do drop_amcheck "$database"; done </tmp/without-amcheck
+	after_check
 	echo "reached $(fork_of "$restored" "$(timeline_now -h "$ASIDE")")"
 	for setting in restore_command recovery_target recovery_target_time recovery_target_name recovery_target_action \
 		recovery_target_timeline; do

@@ -1,0 +1,46 @@
+/** Keeps the stack's roles as role-drift.ts says. Runs inside Pulumi's dynamic provider. */
+import type { dynamic } from "@pulumi/pulumi";
+import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
+import { glance } from "../../lib/glance.ts";
+import { ROLE_NAMES } from "./names.ts";
+import { repairableDrift, repairRoles, sentence } from "./read-drift.ts";
+import { expectedOfStack, MAINTENANCE_DATABASE } from "./role-drift.ts";
+import type { RoleDriftInputs } from "./roles.ts";
+
+const PATIENCE_MS = 30_000;
+
+const maintenance = ({ host, port, user, password }: RoleDriftInputs) => ({
+  host,
+  port,
+  user,
+  password,
+  database: MAINTENANCE_DATABASE,
+});
+const expectedOf = ({ user, database }: RoleDriftInputs) => expectedOfStack(user, database, ROLE_NAMES);
+
+async function repair(inputs: RoleDriftInputs) {
+  for (const drift of await repairRoles(maintenance(inputs), expectedOf(inputs), PATIENCE_MS)) {
+    console.log(`roles: ${sentence(drift)}: repaired`);
+  }
+  return { ...inputs, fingerprint: inputsFingerprint({ ...inputs }) };
+}
+
+export const provider: dynamic.ResourceProvider = {
+  /** Looks with the inputs of the last update: those of a preview may not be known yet. */
+  async diff(id, olds, news) {
+    const diff = await diffByFingerprint(id, olds, news);
+    if (diff.changes) return diff;
+    const inputs = olds as RoleDriftInputs;
+    const drifts = await glance(maintenance(inputs), (client) => repairableDrift(client, expectedOf(inputs)));
+    for (const drift of drifts ?? []) console.log(`roles: ${sentence(drift)}`);
+    return { ...diff, changes: drifts !== undefined && drifts.length > 0 };
+  },
+
+  async create(inputs: RoleDriftInputs) {
+    return { id: "role-drift", outs: await repair(inputs) };
+  },
+
+  async update(_id, _olds, inputs: RoleDriftInputs) {
+    return { outs: await repair(inputs) };
+  },
+};

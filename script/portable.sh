@@ -1,0 +1,52 @@
+# Functions that macOS and small systems lack the commands for; to be sourced. POSIX sh, and only what POSIX requires beside.
+# shellcheck shell=sh
+
+# sha256: prints the SHA-256 of standard input, in hexadecimal. GNU and busybox have sha256sum, macOS and BSD shasum or sha256.
+sha256() {
+	if command -v sha256sum >/dev/null; then
+		sha256sum | cut -d ' ' -f 1
+	elif command -v shasum >/dev/null; then
+		shasum -a 256 | cut -d ' ' -f 1
+	elif command -v openssl >/dev/null; then
+		openssl dgst -sha256 -r | cut -d ' ' -f 1
+	else
+		# Without a hash, an image's name would not say what the image is made of.
+		echo "error: none of sha256sum, shasum and openssl is installed. Install one of them." >&2
+		return 1
+	fi
+}
+
+# at_least HAVE WANT: whether a version is at least another. The numbers in them are compared one by one.
+at_least() {
+	awk -v have="$1" -v want="$2" 'BEGIN {
+		split(have, h, /[^0-9]+/)
+		n = split(want, w, /[^0-9]+/)
+		for (i = 1; i <= n; i++) if (h[i] + 0 != w[i] + 0) exit !(h[i] + 0 > w[i] + 0)
+	}'
+}
+
+# detached COMMAND...: runs a command that outlives this shell and its terminal.
+detached() {
+	if command -v setsid >/dev/null; then setsid "$@"; else nohup "$@"; fi
+}
+
+# lock_9 [-n]: waits for the lock on file descriptor 9, or with -n fails where another process has it. The lock ends with the process
+# that opened the descriptor. macOS has no flock, but Perl; where neither is, there is no lock.
+lock_9() {
+	if command -v flock >/dev/null; then
+		flock "$@" 9
+	elif command -v perl >/dev/null; then
+		# flock(2) belongs to the open file, which the shell keeps open after Perl has ended. 2 is LOCK_EX, 4 is LOCK_NB.
+		perl -e 'open(my $file, ">&=", 9) or die $!; exit(flock($file, @ARGV ? 2 | 4 : 2) ? 0 : 1)' -- "$@"
+	fi
+}
+
+# system_name, machine_name: of this machine, as Go and the Pulumi project write them.
+system_name() { uname -s | tr '[:upper:]' '[:lower:]'; }
+machine_name() {
+	case $(uname -m) in
+	x86_64 | amd64) echo amd64 ;;
+	aarch64 | arm64) echo arm64 ;;
+	*) uname -m ;;
+	esac
+}

@@ -1,0 +1,222 @@
+/**
+ * The stack's own roles plant code wherever PostgreSQL runs some by itself, and whatever else they may create. Then every command
+ * and every step of a stack's life is run: nothing of it ever runs with a superuser's rights.
+ */
+import { readFile } from "node:fs/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { containerLog, docker } from "../../lib/docker.ts";
+import { Application } from "../support/application.ts";
+import { deedsIn, hostileScript } from "../support/hostile.ts";
+import { BackedUp } from "./backed-up.ts";
+import { TestStack } from "./test-stack.ts";
+
+/** A case as it was found, without psql's own commands. */
+const caseFile = async (name: string): Promise<string> =>
+  (await readFile(`test/cases/security/${name}`, "utf8")).replaceAll(/^\\.*$/gm, "");
+
+let stack: TestStack;
+let backed: BackedUp;
+let game: Application;
+
+beforeAll(async () => {
+  game = await Application.make();
+  stack = await TestStack.make({
+    bootstrap: "empty",
+    memory: "512",
+    backups: "true",
+    backupFull: "never",
+    backupDifferential: "never",
+    backupDrill: "never",
+    alembic: game.gameserver,
+  });
+  await stack.succeed("config", "set", "--path", "databases[0]", "nexus", "--stack", stack.name);
+  backed = new BackedUp(stack);
+  await stack.up();
+});
+afterAll(async () => {
+  await stack.end();
+  await game.end();
+});
+
+/** As an attacker would: one statement after another, whatever becomes of each. */
+async function tryAll(role: "app" | "readonly" | "monitor", statements: readonly string[]): Promise<string[]> {
+  return stack.as(role, async (client) => {
+    const done: string[] = [];
+    for (const sql of statements) {
+      await client.query(sql).then(
+        () => done.push(sql),
+        () => {},
+      );
+    }
+    return done;
+  });
+}
+
+let read = 0;
+/** What the code has done since the last look, in the server and beside the backups; no role has what it should not have. */
+async function expectHarmless(): Promise<void> {
+  const logs = await Promise.all(
+    [stack.names.container, stack.names.backups].map((name) => containerLog(name, 10_000_000)),
+  );
+  const log = logs.join("\n");
+  const deeds = deedsIn(log);
+  expect(deeds.ruled.slice(0, 10)).toEqual([]);
+  expect(deeds.succeeded).toEqual([]);
+  read = deeds.ran.length;
+  expect(
+    await docker(["exec", stack.names.container, "sh", "-c", "ls /tmp | grep -E 'by-source|executed' || true"]),
+  ).toBe("");
+  await stack.as("superuser", async (client) => {
+    const { rows } = await client.query(
+      `SELECT rolname FROM pg_roles WHERE rolname ~ '^(sectorwars|nexus|east)_'
+         AND (rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls OR rolreplication)
+       UNION ALL SELECT datname FROM pg_database WHERE datname = 'stolen'`,
+    );
+    expect(rows).toEqual([]);
+    for (const schema of ["evil", "evil4"]) {
+      const there = await client.query(`SELECT to_regclass('${schema}.log') IS NOT NULL AS there`);
+      if (there.rows[0].there) expect((await client.query(`SELECT * FROM ${schema}.log`)).rows).toEqual([]);
+    }
+  });
+}
+
+describe("what the roles plant", () => {
+  test("the owner: code in every place, and the cases as they were found", async () => {
+    await stack.as("owner", async (client) => {
+      // The cases bring operators and a search path of their own.
+      await client.query(hostileScript("nowhere", ["better operator", "better function", "search path"]));
+      await client.query(
+        "CREATE TRIGGER seeded BEFORE INSERT ON languages FOR EACH ROW EXECUTE FUNCTION evil.trigger(); " +
+          "CREATE TRIGGER stamped BEFORE INSERT OR UPDATE OR DELETE ON alembic_version FOR EACH ROW EXECUTE FUNCTION evil.trigger()",
+      );
+      const [two, three, four] = await Promise.all(
+        [
+          "02-owner-to-superuser-search_path.sql",
+          "03-owner-to-superuser-cast-in-backup-record.sql",
+          "04-owner-to-superuser-better-match.sql",
+        ].map(caseFile),
+      );
+      // The case's schema is called as the other one's.
+      await client.query((two ?? "").replaceAll(/\bevil\b/g, "evil2"));
+      await client.query(three ?? "");
+      await client.query(four ?? "");
+    });
+    await expectHarmless();
+  });
+
+  test("the owner: settings and comments of the database that would be run as SQL", async () => {
+    await stack.as("owner", async (client) => {
+      const { database } = client;
+      await client.query(
+        "SELECT set_config('search_path', 'a;ALTER/**/ROLE/**/sectorwars_owner/**/SUPERUSER;--', false)",
+      );
+      await client
+        .query(`ALTER ROLE sectorwars_owner IN DATABASE "${database}" SET search_path FROM CURRENT`)
+        .catch(() => {});
+      await client.query(`ALTER DATABASE "${database}" SET search_path FROM CURRENT`);
+      await client.query(
+        `COMMENT ON DATABASE "${database}" IS '{"madeBy":"sectorwars-database migrations","open":["ALTER ROLE sectorwars_owner SUPERUSER"],"running":true}'`,
+      );
+    });
+    // A second setting beside it: a path whose functions stand in for PostgreSQL's own.
+    await stack.as("owner", (client) =>
+      client.query(`ALTER DATABASE "${client.database}" SET standard_conforming_strings = off`),
+    );
+  });
+
+  test("the app: a temporary view in the place of a catalog, as it was found", async () => {
+    const statements = (await caseFile("01-app-to-superuser-temp-pg_class.sql")).split(
+      /;\s*$(?!\s*(?:END|RETURN|RAISE|EXECUTE))/m,
+    );
+    await tryAll("app", statements);
+    const more = await tryAll("app", [
+      "CREATE TEMP TABLE pg_roles (rolname name, rolsuper boolean)",
+      "SELECT lo_create(0)",
+      "CREATE SCHEMA mine",
+      "CREATE TABLE public.mine (a int)",
+      "CREATE FUNCTION public.format(text) RETURNS text LANGUAGE sql AS 'SELECT 1'",
+      "ALTER ROLE sectorwars_app SUPERUSER",
+      "ALTER ROLE sectorwars_readonly PASSWORD 'known'",
+    ]);
+    expect(more).toEqual(["CREATE TEMP TABLE pg_roles (rolname name, rolsuper boolean)"]);
+    await expectHarmless();
+  });
+
+  test.each(["readonly", "monitor"] as const)("%s: nothing at all", async (role) => {
+    const made = await tryAll(role, [
+      "CREATE TEMP TABLE t (a int)",
+      "CREATE TABLE public.t (a int)",
+      "CREATE SCHEMA mine",
+      "SELECT lo_create(0)",
+      "SELECT lo_from_bytea(0, 'x')",
+      "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+      "COPY (SELECT 1) TO PROGRAM 'true'",
+      "SELECT pg_read_file('/etc/passwd')",
+    ]);
+    expect(made).toEqual([]);
+  });
+});
+
+describe("a stack in which all of that lies", () => {
+  test("comes up again, with other settings, new passwords, and what a refresh finds", async () => {
+    await stack.up("--refresh");
+    await expectHarmless();
+    await stack.set("passwordVersion", "2");
+    await stack.succeed("config", "set", "--path", "readonlyDenyList[0]", "t_*", "--stack", stack.name);
+    await stack.up();
+    await expectHarmless();
+  });
+
+  test("tells its state, is looked through, and compared", async () => {
+    await backed.command("status", "--json");
+    await backed.command("doctor", "--json");
+    await backed.command("verify", "--database", "nexus");
+    await backed.succeed("migrations", "--json");
+    await expectHarmless();
+  });
+
+  test("is backed up, drilled, copied, and restored", async () => {
+    await backed.succeed("backup", "--full");
+    await backed.succeed("drill");
+    await expectHarmless();
+    await backed.succeed("backup", "--portable", "--folder", `${stack.stateFolder}/portable`);
+    await backed.succeed("restore", "--to", "latest", "--yes");
+    await expectHarmless();
+  });
+
+  test("has snapshots, and goes back to them", async () => {
+    await backed.succeed("snapshot", "save", "before", "--force");
+    await backed.succeed("snapshot", "restore", "before", "--force");
+    await expectHarmless();
+  });
+
+  test("migrates, undoes it, and seeds", async () => {
+    await game.addRevision("0003crew", "0002ships", "CREATE TABLE crew (id serial PRIMARY KEY)");
+    await game.write(
+      "more.sql",
+      "INSERT INTO languages (code, name, native_name, direction, is_active) VALUES ('eo', 'Esperanto', 'Esperanto', 'ltr', true)",
+    );
+    await stack.succeed("config", "set", "--path", "seedFiles[0]", `${game.folder}/more.sql`, "--stack", stack.name);
+    await stack.succeed("config", "set", "seed", "always", "--stack", stack.name);
+    // Alembic needs a schema to create its tables in. The database's own setting stays as it is.
+    await stack.as("owner", (client) =>
+      client.query(`ALTER ROLE sectorwars_owner IN DATABASE "${client.database}" SET search_path = public`),
+    );
+    const before = read;
+    await stack.up();
+    await expectHarmless();
+    // The code was alive all the while: triggers of tables that are written ran, as the owner.
+    expect(read).toBeGreaterThan(before);
+    await backed.succeed("migrations", "undo", "--yes");
+    await expectHarmless();
+  });
+
+  test("gets databases, and loses them", async () => {
+    await stack.succeed("config", "set", "--path", "databases[1]", "east", "--stack", stack.name);
+    await stack.up();
+    await stack.succeed("config", "set", "--path", "droppableDatabases[0]", "east", "--stack", stack.name);
+    await stack.succeed("config", "rm", "--path", "databases[1]", "--stack", stack.name);
+    await stack.up();
+    await expectHarmless();
+  });
+});

@@ -1,0 +1,220 @@
+/** What other users of the machine can read, after the stack was brought up by hand in a fresh clone. */
+import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import {
+  appendFile,
+  chmod,
+  cp,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join, relative, resolve } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { helperLabel } from "../../components/import/schema.ts";
+import { namesFor } from "../../components/server/naming.ts";
+import { docker, removeContainers } from "../../lib/docker.ts";
+import { run, type Said } from "./test-stack.ts";
+
+const isRoot = process.getuid?.() === 0;
+
+describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask) => {
+  const stack = `t${randomBytes(4).toString("hex")}`;
+  const names = namesFor(stack);
+  let base: string;
+  let clone: string;
+  const at = (path: string) => join(base, path);
+  const settings = () => at("home/.config/sectorwars");
+
+  /** Runs a command in the clone, as somebody with a home folder of their own. */
+  function inClone(...command: string[]): Promise<Said> {
+    const env = {
+      ...process.env,
+      HOME: at("home"),
+      XDG_CONFIG_HOME: at("home/.config"),
+      PULUMI_HOME: at("home/.pulumi"),
+      PULUMI_BACKEND_URL: undefined,
+      PULUMI_CONFIG_PASSPHRASE: "",
+      NEON_DATABASE_URL: undefined,
+      NODE_COMPILE_CACHE: undefined,
+      SECTORWARS_ROOT: undefined,
+    };
+    return new Promise((done) => {
+      const args = ["-c", `umask ${umask}; exec "$@"`, "sh", ...command];
+      execFile("sh", args, { cwd: clone, env, maxBuffer: 64 * 1024 * 1024 }, (error, stdout, stderr) =>
+        done({ code: error === null ? 0 : Number(error.code) || 1, text: stdout + stderr, stdout }),
+      );
+    });
+  }
+  async function succeed(...command: string[]): Promise<Said> {
+    const said = await inClone(...command);
+    if (said.code !== 0) throw new Error(`${command.join(" ")} failed:\n${said.text}`);
+    return said;
+  }
+  const pulumi = (...args: string[]) => succeed("pulumi", ...args, "--stack", stack, "--non-interactive");
+  const up = () => pulumi("up", "--yes", "--skip-preview");
+  const doctor = () => inClone("node", "commands/doctor.ts", "--stack", stack, "--json");
+  const finding = async () =>
+    JSON.parse((await doctor()).stdout).find(({ what }: { what: string }) => what === "Files with secrets");
+
+  beforeAll(async () => {
+    base = await mkdtemp(join(tmpdir(), "sectorwars-private-"));
+    await chmod(base, 0o755);
+    clone = at("clone");
+    for (const folder of ["home/.pulumi", "application"]) await mkdir(at(folder), { recursive: true });
+    await run("sh", ["-c", `umask ${umask}; exec git clone --quiet --shared . "$0"`, clone]);
+    // What is not committed yet is part of what is tested.
+    const list = "git ls-files -z --modified --others --exclude-standard";
+    await run("sh", ["-c", `${list} | tar -c --ignore-failed-read --null -T - | tar -x -C "$0"`, clone]);
+    await symlink(resolve("node_modules"), join(clone, "node_modules"));
+    await cp(".local/images.json", join(clone, ".local/images.json")).catch(() => {});
+    const plugins = resolve(process.env.PULUMI_HOME ?? ".local/pulumi", "plugins");
+    await run("cp", ["-al", plugins, at("home/.pulumi/plugins")]);
+    await cp("test/application", at("application"), { recursive: true });
+    await writeFile(at("application/.gitignore"), ".env\n");
+    await run("git", ["init", "--quiet", at("application")]);
+    await writeFile(join(clone, `Pulumi.${stack}.yaml`), "config:\n");
+    const wanted = {
+      bootstrap: "sample",
+      safetyCopy: true,
+      backups: true,
+      application: at("application"),
+      memory: 512,
+    };
+    for (const [key, value] of Object.entries({ ...wanted, maxConnections: 40 })) {
+      await appendFile(join(clone, `Pulumi.${stack}.yaml`), `  sectorwars-database:${key}: "${value}"\n`);
+    }
+    await succeed("pulumi", "stack", "init", stack);
+    // Any secret among the settings is opened by the empty passphrase.
+    await pulumi("config", "set", "--secret", "elsewhere:token", "of another program");
+    await up();
+  });
+
+  afterAll(async () => {
+    await removeContainers(helperLabel(stack));
+    for (const name of [names.container, names.backups]) await docker(["rm", "-f", "-v", name]).catch(() => {});
+    for (const name of [names.volume, names.backupVolume, names.socketVolume]) {
+      await docker(["volume", "rm", name]).catch(() => {});
+    }
+    await docker(["network", "rm", names.network]).catch(() => {});
+    await docker(["image", "rm", `${names.image}:15`]).catch(() => {});
+    await rm(base, { recursive: true, force: true });
+  });
+
+  /** All secrets of the stack, in the spellings in which a file may hold them. */
+  async function secrets(): Promise<Buffer[]> {
+    const said = await pulumi("stack", "export", "--show-secrets");
+    // Secrets stand as JSON inside of JSON. Passwords are words of 32 letters and digits.
+    const shown = [...said.stdout.matchAll(/"plaintext": "((?:[^"\\]|\\.)*)"/g)].map(([, text = ""]) => text);
+    const generated = new Set(shown.flatMap((text) => text.match(/\b[A-Za-z0-9]{32}\b/g) ?? []));
+    const keys = await Promise.all(
+      (await readdir(settings())).map(async (name) => {
+        const text = await readFile(join(settings(), name), "utf8");
+        return /^key: (\S+)|^(AGE-SECRET-KEY-\S+)/m.exec(text)?.slice(1).filter(Boolean) ?? [];
+      }),
+    );
+    expect(generated.size).toBeGreaterThan(5);
+    expect(keys.flat()).toHaveLength(2);
+    return [...generated, ...keys.flat()].flatMap((secret: string) => {
+      const bytes = Buffer.from(secret);
+      // The last characters of base64 depend on what follows.
+      return [bytes, Buffer.from(bytes.toString("hex")), Buffer.from(bytes.toString("base64").slice(0, -4))];
+    });
+  }
+
+  /** Files with a secret, or with what the empty passphrase opens. */
+  async function filesWithSecrets(): Promise<string[]> {
+    const wanted = [...(await secrets()), Buffer.from('"ciphertext"'), Buffer.from("secure: v1:")];
+    const found: string[] = [];
+    for (const entry of await readdir(base, { recursive: true, withFileTypes: true })) {
+      const path = join(entry.parentPath, entry.name);
+      if (!entry.isFile() || /\/(node_modules|plugins|test|\.git)\//.test(path)) continue;
+      const content = await readFile(path);
+      if (wanted.some((secret) => content.includes(secret))) found.push(path);
+    }
+    return found;
+  }
+
+  /** Whether others may read a file, by its mode and those of all folders above. */
+  async function isOpen(path: string): Promise<boolean> {
+    if (((await stat(path)).mode & 0o077) === 0) return false;
+    for (let above = dirname(path); above !== base; above = dirname(above)) {
+      if (((await stat(above)).mode & 0o077) === 0) return false;
+    }
+    return true;
+  }
+
+  async function readableByOthers(paths: readonly string[]): Promise<string[]> {
+    const readable: string[] = [];
+    for (const path of paths) {
+      const asNobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "cat", path];
+      const isRead = isRoot && (await run("setpriv", asNobody)).code === 0;
+      if (isRead || (await isOpen(path))) readable.push(relative(base, path));
+    }
+    return readable;
+  }
+
+  test("let nobody else read a file with a secret", async () => {
+    const files = await filesWithSecrets();
+    const kinds = files.map((file) => relative(base, file));
+    for (const kind of [
+      /^clone\/\.local\/state\/\.pulumi\/stacks\//,
+      /^clone\/\.local\/state\/\.pulumi\/history\//,
+      /^application\/\.env$/,
+      /age-identity\.txt$/,
+      /backups-\w+\.txt$/,
+      /^clone\/Pulumi\.\w+\.yaml$/,
+    ]) {
+      expect(kinds).toContainEqual(expect.stringMatching(kind));
+    }
+    expect(await readableByOthers(files)).toEqual([]);
+    expect(await finding()).toMatchObject({ fine: true, seen: "only you can open them" });
+  });
+
+  // The umask makes no difference any more once a stack is up.
+  test.runIf(umask === "022")("close what was opened since, and say so", async () => {
+    const configuration = join(clone, `Pulumi.${stack}.yaml`);
+    const opened = [join(clone, ".local"), at("application/.env"), settings(), configuration];
+    for (const path of opened) await run("chmod", ["-R", "a+rwX", path]);
+    expect((await readableByOthers(await filesWithSecrets())).length).toBeGreaterThan(4);
+
+    const found = await finding();
+    expect(found.fine).toBe(false);
+    for (const part of [
+      ".local (0777)",
+      `${at("application/.env")} (0666)`,
+      `${settings()} (0777)`,
+      `Pulumi.${stack}.yaml (0666)`,
+    ]) {
+      expect(found.seen).toContain(part);
+    }
+    const { text } = await up();
+    expect(text).toContain(`Other users of this machine could open .local (0777)`);
+    expect(text).toContain("raise passwordVersion");
+    expect(await readableByOthers(await filesWithSecrets())).toEqual([]);
+    expect(await finding()).toMatchObject({ fine: true });
+    expect((await up()).text).not.toContain("Other users");
+  });
+
+  test.runIf(umask === "022")("have a remedy that works without an update", async () => {
+    await run("chmod", ["-R", "a+rX", join(clone, ".local"), at("application/.env")]);
+    const { remedy } = await finding();
+    expect(remedy).toContain("chmod -R go= '.local'");
+    await succeed("sh", "-c", remedy.replace(/^Run as the owner: /, "").replace(/, or: pulumi up$/, ""));
+    expect(await readableByOthers(await filesWithSecrets())).toEqual([]);
+    expect(await finding()).toMatchObject({ fine: true });
+  });
+
+  test("tell of a project that everybody may change, as they could put any code into it", async () => {
+    const findings: { what: string; fine: boolean; remedy: string }[] = JSON.parse((await doctor()).stdout);
+    const found = findings.filter(({ what }) => what === "The project's folder");
+    if (umask === "022") expect(found).toEqual([]);
+    else expect(found).toMatchObject([{ fine: false, remedy: `Run as the owner: chmod -R go-w '${clone}'` }]);
+  });
+});

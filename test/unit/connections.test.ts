@@ -1,0 +1,96 @@
+/** Every session of this project pins its settings: there is one place that opens them, and one for PostgreSQL's own programs. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { namesInList, settingValue } from "../../lib/database-properties.ts";
+import {
+  DUMP_SETTINGS,
+  PIN_SUPERUSER,
+  PINNED_SETTINGS,
+  parseSettings,
+  pinStatement,
+  startupOptions,
+} from "../../lib/session-settings.ts";
+
+/** The program's own files, by their paths from the project's folder. */
+const files = ["components", "commands", "lib", "index.ts"].flatMap((root) =>
+  root.endsWith(".ts")
+    ? [root]
+    : readdirSync(root, { recursive: true, encoding: "utf8" })
+        .filter((name) => name.endsWith(".ts"))
+        .map((name) => join(root, name)),
+);
+const filesWith = (pattern: RegExp): string[] =>
+  files.filter((file) => pattern.test(readFileSync(file, "utf8"))).sort();
+
+describe("a session", () => {
+  test("is opened in one place", () => {
+    expect(filesWith(/new (pg\.)?(Client|Pool)\b/)).toEqual(["lib/postgres.ts"]);
+  });
+
+  test("of a program in the server's container is made in one place; a person's prompt is the person's own", () => {
+    expect(filesWith(/"exec",[^;]*"(psql|pg_dump\w*|pg_amcheck|pg_basebackup)"/)).toEqual(["commands/psql.ts"]);
+    expect(filesWith(/PGOPTIONS/)).toEqual([
+      "commands/psql.ts",
+      "components/import/schema.ts",
+      "lib/server-programs.ts",
+    ]);
+  });
+});
+
+describe("what is pinned", () => {
+  test("names PostgreSQL's own schema first, temporary objects last, and nothing else", () => {
+    expect(PINNED_SETTINGS.search_path).toBe("pg_catalog, pg_temp");
+    for (const name of ["role", "standard_conforming_strings", "client_encoding", "row_security", "datestyle"]) {
+      expect(PINNED_SETTINGS).toHaveProperty([name]);
+    }
+    expect(DUMP_SETTINGS).not.toHaveProperty("client_encoding");
+  });
+
+  test("is read line by line; a line of another form is refused", () => {
+    expect(parseSettings("# why\n\na_b = c, d\nempty =\n")).toEqual({ a_b: "c, d", empty: "" });
+    expect(() => parseSettings("a=b")).toThrow('"a=b" is not NAME = VALUE');
+  });
+
+  test("is escaped as the server reads startup options, whatever is in it", () => {
+    expect(startupOptions({ datestyle: "ISO, YMD", odd: "a\\b c" })).toBe("-c datestyle=ISO,\\ YMD -c odd=a\\\\b\\ c");
+  });
+
+  test("is set by a statement in which no function or operator of a database can take part", () => {
+    for (const sql of [pinStatement({ a: "b" }), PIN_SUPERUSER]) {
+      const ofPostgres = /pg_catalog\.\w+\(|OPERATOR\(pg_catalog\.=\)|s \(name, value\)|'[^']*'/g;
+      expect(sql.replaceAll(ofPostgres, "").replaceAll(/VALUES \(|IS NOT NULL/g, "")).not.toMatch(/\w\(|[=<>|~]/);
+    }
+  });
+});
+
+describe("a list of names that PostgreSQL keeps as one text", () => {
+  test("is taken apart as PostgreSQL does", () => {
+    expect(namesInList('"$user", public')).toEqual(["$user", "public"]);
+    expect(namesInList('a ,"b""c" , "d, e"')).toEqual(["a", 'b"c', "d, e"]);
+    expect(namesInList('""')).toEqual([""]);
+    expect(namesInList("")).toEqual([]);
+    expect(namesInList("a b")).toBeUndefined();
+    expect(namesInList('"a')).toBeUndefined();
+    expect(namesInList("a,")).toBeUndefined();
+  });
+
+  test("never becomes SQL of its own: what needs no quotes there gets them here", () => {
+    expect(settingValue("search_path", "a;ALTER/**/ROLE/**/x/**/SUPERUSER;--")).toBe(
+      "'a;ALTER/**/ROLE/**/x/**/SUPERUSER;--'",
+    );
+    expect(settingValue("app.x", "it's")).toBe("'it''s'");
+    expect(settingValue("search_path", "")).toBe("''");
+  });
+
+  test("is the same after being quoted and read again", () => {
+    const names = fc.array(fc.string({ minLength: 1 }), { minLength: 1 });
+    fc.assert(
+      fc.property(names, (all) => {
+        const kept = all.map((name) => `"${name.replaceAll('"', '""')}"`).join(", ");
+        expect(namesInList(kept)).toEqual(all);
+      }),
+    );
+  });
+});

@@ -1,0 +1,81 @@
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { makeServerCertificate } from "../../lib/certificates.ts";
+import { contextEndpoint } from "../../lib/docker-context.ts";
+
+const SOCKET = "unix:///home/me/.colima/default/docker.sock";
+
+/** Where the docker command keeps its contexts, in this test. */
+let folder: string;
+let environment: NodeJS.ProcessEnv;
+const docker = (...args: string[]) => execFileSync("docker", args, { env: environment, stdio: "pipe" });
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "sectorwars-context-"));
+  environment = { PATH: process.env.PATH, HOME: folder, DOCKER_CONFIG: folder };
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Whether the docker command is on this machine; it needs no engine for its contexts. */
+const hasDocker = (() => {
+  try {
+    execFileSync("docker", ["--version"], { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
+})();
+
+describe.runIf(hasDocker)("the engine that Pulumi's provider is told of", () => {
+  test("is the current context's", () => {
+    docker("context", "create", "colima", "--docker", `host=${SOCKET}`);
+    expect(contextEndpoint(environment)).toBeUndefined();
+    docker("context", "use", "colima");
+    expect(contextEndpoint(environment)).toBe(SOCKET);
+    docker("context", "use", "default");
+    expect(contextEndpoint(environment)).toBeUndefined();
+  });
+
+  test("is DOCKER_CONTEXT's before the current one, and DOCKER_HOST's before both, as the docker command has it", () => {
+    docker("context", "create", "colima", "--docker", `host=${SOCKET}`);
+    docker("context", "create", "box", "--docker", "host=ssh://me@box");
+    docker("context", "use", "colima");
+    expect(contextEndpoint({ ...environment, DOCKER_CONTEXT: "box" })).toBe("ssh://me@box");
+    expect(contextEndpoint({ ...environment, DOCKER_CONTEXT: "default" })).toBeUndefined();
+    // The provider reads DOCKER_HOST by itself.
+    expect(
+      contextEndpoint({ ...environment, DOCKER_CONTEXT: "box", DOCKER_HOST: "unix:///other.sock" }),
+    ).toBeUndefined();
+  });
+
+  test("cannot be a context with TLS, and the error says how else", async () => {
+    const { authority, certificate, key } = await makeServerCertificate(["far"]);
+    for (const [file, text] of Object.entries({ ca: authority, cert: certificate, key })) {
+      writeFileSync(join(folder, `${file}.pem`), text);
+    }
+    const files = ["ca", "cert", "key"].map((part) => `${part}=${join(folder, `${part}.pem`)}`).join(",");
+    docker("context", "create", "far", "--docker", `host=tcp://far:2376,${files}`);
+    const [hash] = readdirSync(join(folder, "contexts/tls"));
+    expect(() => contextEndpoint({ ...environment, DOCKER_CONTEXT: "far" })).toThrow(
+      "Docker's context far uses TLS, which Pulumi's provider takes from the environment alone. Run: export DOCKER_HOST=tcp://far:2376 " +
+        `DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH='${join(folder, "contexts/tls", hash ?? "", "docker")}'`,
+    );
+  });
+
+  test("that is gone is an error with a remedy", () => {
+    expect(() => contextEndpoint({ ...environment, DOCKER_CONTEXT: "gone" })).toThrow(
+      /^Docker's context gone cannot be read \(.*gone.*\)\. Choose another: docker context use default$/s,
+    );
+  });
+});
+
+test("the usual engine is looked for without starting the docker command", () => {
+  const path = join(folder, "nothing");
+  mkdirSync(path);
+  expect(contextEndpoint({ ...environment, PATH: path })).toBeUndefined();
+  writeFileSync(join(folder, "config.json"), '{ "auths": {} }');
+  expect(contextEndpoint({ ...environment, PATH: path })).toBeUndefined();
+});
