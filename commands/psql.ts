@@ -1,13 +1,26 @@
 /** `npm run psql`: a prompt on the database, as one of its roles. */
 import { spawn } from "node:child_process";
+import { PINNED_SETTINGS, startupOptions } from "../lib/session-settings.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
 import { main } from "./cli.ts";
+
+/** How values are shown stays the person's choice. */
+const SUPERUSER_PROMPT = {
+  search_path: PINNED_SETTINGS.search_path ?? "",
+  role: "none",
+  local_preload_libraries: "",
+  standard_conforming_strings: "on",
+  session_replication_role: "origin",
+};
 
 await main({
   help: `
 usage: npm run psql [-- --role ROLE] [--stack NAME] [-- psql's own arguments]
 
 Opens psql in the database's container. ROLE is owner (the default), app, readonly, monitor or superuser.
+
+As the superuser, names are looked up in pg_catalog alone, whatever the database's settings say: write public.ships. Functions and
+operators of the application then cannot stand in for PostgreSQL's own.
 
       --role ROLE   whom to be`,
   options: { role: { type: "string", default: "owner" } },
@@ -28,6 +41,7 @@ Opens psql in the database's container. ROLE is owner (the default), app, readon
         ...terminal,
         "-e",
         "PGPASSWORD",
+        ...(values.role === "superuser" ? ["-e", `PGOPTIONS=${startupOptions(SUPERUSER_PROMPT)}`] : []),
         outputs.container,
         "psql",
         "-h",

@@ -41,6 +41,11 @@ const GUARDED = `
     UNION ALL
     SELECT 'event trigger ' || t.evtname || ' is ' || CASE t.evtenabled WHEN 'D' THEN 'disabled' ELSE 'enabled' END
       FROM pg_catalog.pg_event_trigger t WHERE t.evtname = 'sectorwars_deny_readonly'
+    UNION ALL
+    -- A restore to an earlier time may bring back those of an earlier version of this program.
+    SELECT 'function ' || p.oid::pg_catalog.regprocedure || ' is ' || pg_catalog.md5(pg_catalog.concat_ws(' ', p.proowner, p.prosecdef,
+        p.proconfig, p.proacl, p.prosrc))
+      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'sectorwars_stack'
   ) lines ORDER BY line COLLATE "C"`;
 
 /** Reads what is guarded, one line each, as it is now. */
