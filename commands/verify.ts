@@ -1,8 +1,10 @@
 /** `npm run verify`: the proof again, at any time. */
 import { resolve } from "node:path";
+import type pg from "pg";
 import { defaultIdentityFile } from "../components/import/identity-file.ts";
 import { unreadable } from "../components/import/preflight/connection.ts";
 import { readRecord } from "../components/import/record.ts";
+import { withScratchServer } from "../components/import/rewording.ts";
 import { SAFETY_FOLDER } from "../components/import/safety-copy-files.ts";
 import { openSide, type Side, type SideAccess } from "../components/import/side.ts";
 import { sourceFromEnvironment } from "../components/import/source-environment.ts";
@@ -75,11 +77,15 @@ async function verify(stack: string, { variable, database, copy }: Other, say: S
     return compare(outputs, databaseBeside(outputs, database), say);
   }
   const source = await sourceFrom(variable);
-  return compare(await readStack(stack), source, say, ({ label }, error) => {
+  const explain = ({ label }: SideAccess, error: Error) => {
     const { what, remedy } = unreadable(label, error);
     return new Error(`${label} ${what}. ${remedy}.`, { cause: error });
-  });
+  };
+  return compare(await readStack(stack), source, say, { explain });
 }
+
+/** What a database needs before anything is restored into it. The readonly role may read nothing there. */
+const preparation = (database: string): string => preparationScript(database, ["*"]);
 
 /** Restores a safety copy beside the stack's database for the time of the comparison. */
 async function verifyCopy(stack: string, { name, folder, identity }: Required<Other>["copy"], say: Say): Promise<Told> {
@@ -95,20 +101,27 @@ async function verifyCopy(stack: string, { name, folder, identity }: Required<Ot
     server: address,
     database: `${address.database}_safety_copy`,
     ...ownerOf(outputs.urls),
-    preparation: (into: string) => preparationScript(into, ["*"]),
+    preparation,
     say,
   };
-  return withRestored(order, ({ database }) =>
-    compare(outputs, { ...databaseBeside(outputs, database), label: `the safety copy ${copy.name}` }, say),
+  return withRestored(order, ({ database }, { keeper }) =>
+    compare(outputs, { ...databaseBeside(outputs, database), label: `the safety copy ${copy.name}` }, say, { keeper }),
   );
 }
 
-/** @param explain says what is wrong with a source that cannot be read. */
+/** What a comparison needs in some cases. */
+interface CompareOptions {
+  /** Says what is wrong with a source that cannot be read. */
+  explain?: (source: SideAccess, error: Error) => Error;
+  /** A session that holds the import's lock on the stack's server already. */
+  keeper?: pg.Client;
+}
+
 async function compare(
   outputs: StackOutputs,
   source: SideAccess,
   say: Say,
-  explain: (source: SideAccess, error: Error) => Error = (_source, error) => error,
+  { explain = (_source, error) => error, keeper }: CompareOptions = {},
 ): Promise<Told> {
   const { stack } = outputs;
   const target = targetOf(outputs);
@@ -119,6 +132,7 @@ async function compare(
   }));
   say(`${source.label} and ${target.label}, each at one moment; both are only read`);
   const options = { jobs: JOBS, stack, dockerHost: undefined };
+  const scratch = { stack, dockerHost: undefined, target: { ...target, ...ownerOf(outputs.urls), preparation } };
   const sides: Side[] = [];
   try {
     sides.push(
@@ -134,6 +148,7 @@ async function compare(
       roles: Object.values(ROLE_NAMES),
       image,
       newerImage: newerImage(readImages()),
+      withScratch: (work) => (keeper ? work({ ...scratch, keeper }) : withScratchServer(scratch, work)),
       say,
     });
     return {
@@ -180,7 +195,8 @@ if (import.meta.main) {
 usage: npm run verify [-- --json] [--source VARIABLE | --database NAME | --safety-copy NAME] [--stack NAME]
 
 Compares the stack's database with its source again: definitions, sequences, and the rows of every table, by fingerprints that
-each server computes itself, so next to nothing crosses the wire. Both sides are only read, each at one moment. Names what
+each server computes itself, so next to nothing crosses the wire. Both sides are only read, each at one moment. Where definitions
+differ in their text, they are restored in a scratch database beside the stack's, to compare what PostgreSQL makes of them. Names what
 differs, down to keys and columns, and on which side it has changed since the import.
 Exits with 0 when both are equal, 1 when they differ, 2 when they could not be compared.
 

@@ -104,14 +104,15 @@ export async function completeNote(record: ImportRecord, table: Table, target: p
 export async function writeRecord(client: pg.Client, record: ImportRecord): Promise<void> {
   await client.query(`
     CREATE TABLE ${STACK_SCHEMA}.import_record (
-      object text PRIMARY KEY, source text, target text, columns text[], selected text, stream text
+      object text PRIMARY KEY, source text, target text, columns text[], selected text, stream text,
+      reworded boolean
     );
     COMMENT ON TABLE ${STACK_SCHEMA}.import_record IS 'Rows, definitions and sequences as the import left them, for npm run verify.'`);
   const rows = [...record].map(([object, noted]) => ({ object, ...noted }));
   await client.query(
     `INSERT INTO ${STACK_SCHEMA}.import_record
-     SELECT object, source, target, columns, selected, stream
-     FROM jsonb_to_recordset($1) AS r(object text, source text, target text, columns text[], selected text, stream text)`,
+     SELECT object, source, target, columns, selected, stream, reworded
+     FROM jsonb_to_recordset($1) AS r(object text, source text, target text, columns text[], selected text, stream text, reworded boolean)`,
     [JSON.stringify(rows)],
   );
 }

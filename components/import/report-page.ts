@@ -217,16 +217,24 @@ function sequences(report: Report): Html {
   );
 }
 
-function schema({ verdict, schema: { compared, differences } }: Report): Html {
+function schema({ verdict, schema: { compared, differences, reworded = [] } }: Report): Html {
   if (compared === 0) return html`<p class="muted">The schema was not compared.</p>`;
+  const objects = (lines: readonly string[]) =>
+    list(
+      lines.map((line) => html`<code>${line}</code>`),
+      "",
+    );
+  const again =
+    reworded.length > 0 &&
+    html`<p>${plural(reworded.length, "object")} worded anew by PostgreSQL, with the same meaning: <code>pg_restore</code> made the source’s definitions once more in an empty database, and there they read as in the copy.</p>
+${objects(reworded)}`;
   if (differences.length === 0)
-    return html`<p>${plural(compared, "object")} compared, each defined as on the source. ${badge("equal", true)}</p>`;
+    return html`<p>${plural(compared, "object")} compared, each defined as on the source. ${badge("equal", true)}</p>
+${again}`;
   return html`<p>${plural(compared, "object")} compared, of which not as on the source:</p>
-${list(
-  differences.map((line) => html`<code>${line}</code>`),
-  "",
-)}
-${(verdict === "identical" || verdict === "selected") && html`<p>Nothing is missing or too much: these are worded differently by servers of different versions.</p>`}`;
+${objects(differences)}
+${(verdict === "identical" || verdict === "selected") && html`<p>Nothing is missing or too much: the remarks say why each of these was accepted.</p>`}
+${again}`;
 }
 
 const PROOF = html`<p>Each comparison is between what the source sent and what the finished copy holds, not between two counts.</p>
@@ -234,7 +242,7 @@ const PROOF = html`<p>Each comparison is between what the source sent and what t
 <dt>Rows</dt><dd>All tables are read inside <em>one exported snapshot</em> of the source, so they belong to the same moment whatever is written there meanwhile. While a table crosses the wire, a <em>SHA-256</em> is taken of its <code>COPY</code> stream, from the first byte to the last. Then the copy is read back the same way and hashed again: equal hashes mean equal bytes, in the same order.</dd>
 <dt>Sets of rows</dt><dd>Where the order of rows came out otherwise, or columns are computed by the server and do not travel, all rows are compared as a set: two independent sums of 64-bit hashes, <em>128 bits</em>, taken on both sides, which change with any value and with any row that is lost or doubled.</dd>
 <dt>Sequences</dt><dd>They stand outside of snapshots. Each is set to what the source said, then read back.</dd>
-<dt>Schema</dt><dd>The same <code>pg_dump</code> writes down both databases, and the two are compared object by object, in both directions. Owners and privileges are not part of it; the target has its own.</dd>
+<dt>Schema</dt><dd>The same <code>pg_dump</code> writes down both databases, and the two are compared object by object, in both directions. PostgreSQL may word an expression anew when it reads it again: where texts differ, <code>pg_restore</code> makes the source’s definitions once more in an empty database, and what is printed there must be what the copy prints. Owners and privileges are not part of it; the target has its own.</dd>
 </dl>`;
 
 /**

@@ -53,10 +53,16 @@ export interface CopiedTable {
   selected?: string;
 }
 
-/** Loads a table from its file's data. */
-export const loadSql = ({ sql, columns, format }: Pick<CopiedTable, "sql" | "columns" | "format">): string => {
+/**
+ * Loads a table from its file's data.
+ * @param how FREEZE for a table that was emptied in the same transaction.
+ */
+export const loadSql = (
+  { sql, columns, format }: Pick<CopiedTable, "sql" | "columns" | "format">,
+  how?: "FREEZE",
+): string => {
   const list = columns.length === 0 ? "" : ` (${columns.map(ident).join(", ")})`;
-  return `COPY ${sql}${list} FROM STDIN (FORMAT ${format})`;
+  return `COPY ${sql}${list} FROM STDIN (FORMAT ${format}${how === undefined ? "" : `, ${how}`})`;
 };
 
 /** What a copy holds. */

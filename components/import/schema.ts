@@ -16,6 +16,14 @@ export interface Schema {
   after: Entry[];
 }
 
+/** A schema as pg_dump read it, with the archive that it wrote. */
+export interface Dump extends Schema {
+  /** pg_dump's archive, compressed, as base64: pg_restore makes the schema from it, without any code of this program. */
+  archive: string;
+  /** What pg_restore could not make, in its own words, where an archive was restored first. */
+  refused: string;
+}
+
 /** Where and as whom pg_dump connects, from inside a container. */
 export interface DumpAccess {
   host: string;
@@ -28,8 +36,8 @@ export interface DumpAccess {
   channelBinding?: ChannelBinding;
 }
 
-/** Between the two parts, on a line of its own, which no text of a schema can hold. */
-const DIVIDER = `-- after the rows ${randomUUID()}`;
+/** Between the parts of the output, on a line of its own, which no text of a schema can hold. */
+const DIVIDER = `-- next part ${randomUUID()}`;
 
 /** Understood by pg_dump and pg_restore alike; from an archive, owners and grants are left out only by the latter. */
 const LEFT_OUT =
@@ -37,6 +45,9 @@ const LEFT_OUT =
 
 /** Behind the certificates, on a line of its own. */
 const ROOTS_END = "sectorwars: no more certificates";
+
+/** After an archive that is to be restored, on a line of its own. */
+const ARCHIVE_END = "sectorwars: end of the archive";
 
 /** A source whose packets stop coming is given up within half a minute (PostgreSQL manual, "Parameter Key Words"). */
 const KEEPALIVES = "keepalives_idle=10 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=25000";
@@ -46,19 +57,40 @@ const KEEPALIVES = "keepalives_idle=10 keepalives_interval=5 keepalives_count=3 
  * docker inspect. Behind them standard input stays open as long as this process lives; when it ends, however it ends, all in
  * the container is killed. The archive tells the two sections apart for certain; plain output would have to be guessed at.
  */
-const DUMP_SCRIPT = `
+const dumpScript = (restore: string) => `
   set -eu
   umask 077
   read -r PGPASSWORD
   export PGPASSWORD
-  while IFS= read -r line && [ "$line" != "${ROOTS_END}" ]; do echo "$line"; done >/tmp/roots.pem
+  lines_until() { while IFS= read -r line && [ "$line" != "$1" ]; do echo "$line"; done; }
+  lines_until "${ROOTS_END}" >/tmp/roots.pem
+  lines_until "${ARCHIVE_END}" >/tmp/given
   exec 3<&0
   { cat <&3 >/dev/null; kill -KILL -1; } &
+  : >/tmp/refused
+  ${restore}
   pg_dump --dbname="${KEEPALIVES}" --format=custom --schema-only --lock-wait-timeout=5s ${LEFT_OUT} --file=/tmp/schema "$@"
   pg_restore ${LEFT_OUT} --section=pre-data --file=- /tmp/schema
   echo "${DIVIDER}"
   pg_restore ${LEFT_OUT} --section=post-data --file=- /tmp/schema
+  echo "${DIVIDER}"
+  gzip -c /tmp/schema | base64
+  echo "${DIVIDER}"
+  cat /tmp/refused
 `;
+
+const READ_ONLY = startupOptions({ ...DUMP_SETTINGS, default_transaction_read_only: "on" });
+
+/** Nobody ever needs what is restored only to be dumped, so its commits wait for no disk. */
+const RESTORE_OPTIONS = startupOptions({ ...DUMP_SETTINGS, synchronous_commit: "off" });
+
+/**
+ * Restores the archive that was given before the schema is read. pg_restore goes on after a statement that fails (an extension's
+ * schema that is there already, a setting that an older server does not know), ends with 1, and says each.
+ */
+const RESTORE_GIVEN = `
+  base64 -d /tmp/given | gzip -dc >/tmp/archive
+  PGOPTIONS='${RESTORE_OPTIONS}' pg_restore --dbname="${KEEPALIVES}" ${LEFT_OUT} /tmp/archive 2>/tmp/refused || :`;
 
 /** SQLSTATE of a lock that was not to be had in the time that was given. */
 export const LOCK_NOT_AVAILABLE = "55P03";
@@ -66,56 +98,34 @@ export const LOCK_NOT_AVAILABLE = "55P03";
 /** Label of the short-lived containers of a stack's import; a dead run's are found by it. */
 export const helperLabel = (stack: string): string => `sectorwars.import=${stack}`;
 
+/** How a schema is read. */
+export interface DumpOptions {
+  image: string;
+  stack: string;
+  dockerHost: string | undefined;
+  /** The exported snapshot to read in; the present, if left out. */
+  snapshot?: string;
+  /** A dump's archive, which pg_restore restores into the database before its schema is read. */
+  restoring?: string;
+}
+
 /**
  * Reads a schema with pg_dump.
- * @param snapshot the exported snapshot to read in, or undefined for the present.
  * @throws {Error} with pg_dump's own words.
  */
-export async function dumpSchema(
-  access: DumpAccess,
-  options: {
-    image: string;
-    stack: string;
-    dockerHost: string | undefined;
-    snapshot?: string;
-  },
-): Promise<Schema> {
-  const { host, port, network, database, user, password, rootCertificates, channelBinding } = access;
-  const environment = {
-    PGHOST: host,
-    PGPORT: String(port),
-    PGDATABASE: database,
-    PGUSER: user,
-    PGSSLMODE: rootCertificates === undefined ? "disable" : "verify-full",
-    ...(rootCertificates === undefined ? {} : { PGSSLROOTCERT: "/tmp/roots.pem" }),
-    ...(channelBinding === undefined ? {} : { PGCHANNELBINDING: channelBinding }),
-    PGOPTIONS: startupOptions({ ...DUMP_SETTINGS, default_transaction_read_only: "on" }),
-    PGCONNECT_TIMEOUT: "30",
-  };
-  const excluded = [...NEON_SCHEMAS, STACK_SCHEMA].map((schema) => `--exclude-schema=${schema}`);
+export async function dumpSchema(access: DumpAccess, options: DumpOptions): Promise<Dump> {
+  const { host, database, password, rootCertificates } = access;
+  const { dockerHost, restoring = "" } = options;
+  const input = [password, rootCertificates ?? "", ROOTS_END, restoring, ARCHIVE_END, ""].join("\n");
   try {
-    const dump = await docker(
-      [
-        "run",
-        "--rm",
-        "-i",
-        "--label",
-        helperLabel(options.stack),
-        ...(network ? ["--network", network] : []),
-        ...Object.entries(environment).flatMap(([name, value]) => ["-e", `${name}=${value}`]),
-        "--entrypoint",
-        "sh",
-        options.image,
-        "-c",
-        DUMP_SCRIPT,
-        "pg_dump",
-        ...excluded,
-        ...(options.snapshot ? [`--snapshot=${options.snapshot}`] : []),
-      ],
-      { host: options.dockerHost, input: `${password}\n${rootCertificates ?? ""}\n${ROOTS_END}\n`, holdInput: true },
-    );
-    const [before = "", after = ""] = dump.split(`\n${DIVIDER}\n`);
-    return { before: splitDump(before).filter(isCopied), after: splitDump(after).filter(isCopied) };
+    const dump = await docker(dumpArguments(access, options), { host: dockerHost, input, holdInput: true });
+    const [before = "", after = "", archive = "", refused = ""] = dump.split(`\n${DIVIDER}\n`);
+    return {
+      before: splitDump(before).filter(isCopied),
+      after: splitDump(after).filter(isCopied),
+      archive: archive.trim(),
+      refused: refused.trim(),
+    };
   } catch (error) {
     if (!(error instanceof DockerError)) throw error;
     if (/canceling statement due to (statement|lock) timeout/.test(error.stderr)) {
@@ -125,8 +135,41 @@ export async function dumpSchema(
   }
 }
 
+/** What docker is told to run pg_dump, and before it, where an archive is given, pg_restore. */
+function dumpArguments(access: DumpAccess, { image, stack, snapshot, restoring }: DumpOptions): string[] {
+  const { host, port, network, database, user, rootCertificates, channelBinding } = access;
+  const environment = {
+    PGHOST: host,
+    PGPORT: String(port),
+    PGDATABASE: database,
+    PGUSER: user,
+    PGSSLMODE: rootCertificates === undefined ? "disable" : "verify-full",
+    ...(rootCertificates === undefined ? {} : { PGSSLROOTCERT: "/tmp/roots.pem" }),
+    ...(channelBinding === undefined ? {} : { PGCHANNELBINDING: channelBinding }),
+    PGOPTIONS: READ_ONLY,
+    PGCONNECT_TIMEOUT: "30",
+  };
+  return [
+    "run",
+    "--rm",
+    "-i",
+    "--label",
+    helperLabel(stack),
+    ...(network ? ["--network", network] : []),
+    ...Object.entries(environment).flatMap(([name, value]) => ["-e", `${name}=${value}`]),
+    "--entrypoint",
+    "sh",
+    image,
+    "-c",
+    dumpScript(restoring === undefined ? "" : RESTORE_GIVEN),
+    "pg_dump",
+    ...[...NEON_SCHEMAS, STACK_SCHEMA].map((schema) => `--exclude-schema=${schema}`),
+    ...(snapshot ? [`--snapshot=${snapshot}`] : []),
+  ];
+}
+
 /** The source's schema, inside the snapshot. */
-export function dumpSource(spec: ImportSpec, image: string, snapshot: string): Promise<Schema> {
+export function dumpSource(spec: ImportSpec, image: string, snapshot: string): Promise<Dump> {
   const { source, stack, dockerHost } = spec;
   const { database, user, password, channelBinding } = source.address;
   return dumpSchema(
@@ -136,7 +179,7 @@ export function dumpSource(spec: ImportSpec, image: string, snapshot: string): P
 }
 
 /** The schema of the staging database, written by the same pg_dump, which its owner runs. */
-export function dumpAside(spec: ImportSpec, image: string, aside: Address): Promise<Schema> {
+export function dumpAside(spec: ImportSpec, image: string, aside: Address): Promise<Dump> {
   const { target, stack, dockerHost } = spec;
   const { database, user, password } = asOwner(aside, target);
   return dumpSchema(

@@ -18,11 +18,11 @@ const STATE = `
   SELECT concat('settings of ', CASE WHEN r.oid IS NULL THEN 'all roles' ELSE 'role ' || quote_ident(r.rolname) END,
       ' in ', CASE WHEN d.oid IS NULL THEN 'all databases' ELSE 'database ' || quote_ident(d.datname) END), md5(s.setconfig::text)
     FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase
-    WHERE d.datname IS DISTINCT FROM $1
+    WHERE (d.datname = ANY ($1)) IS NOT TRUE
   UNION ALL
   SELECT 'database ' || quote_ident(datname), concat_ws(' ', datdba, datallowconn, datconnlimit, datacl,
       md5(shobj_description(oid, 'pg_database')))
-    FROM pg_database WHERE datname <> $1
+    FROM pg_database WHERE datname <> ALL ($1)
   UNION ALL
   SELECT 'parameter ' || parname, paracl::text FROM pg_parameter_acl
   UNION ALL
@@ -36,11 +36,11 @@ export interface ServerState {
 }
 
 /**
- * Reads the state of a server, but for one database.
+ * Reads the state of a server, except for the import's own databases.
  * @param client a superuser's session in the server's own database.
- * @param staging the database that is being loaded.
+ * @param staging names of the databases that the import makes.
  */
-export async function readServerState(client: pg.Client, staging: string): Promise<ServerState> {
+export async function readServerState(client: pg.Client, staging: readonly string[]): Promise<ServerState> {
   const { rows } = await client.query<{ object: string; state: string }>(STATE, [staging]);
   const passwords = await client.query<{ rolname: string; rolpassword: string }>(
     "SELECT rolname, rolpassword FROM pg_authid WHERE rolpassword IS NOT NULL",
@@ -56,7 +56,11 @@ export async function readServerState(client: pg.Client, staging: string): Promi
  * @param before the server's state before anything of the source ran.
  * @returns what was changed meanwhile, by name.
  */
-export async function findServerChanges(client: pg.Client, staging: string, before: ServerState): Promise<string[]> {
+export async function findServerChanges(
+  client: pg.Client,
+  staging: readonly string[],
+  before: ServerState,
+): Promise<string[]> {
   const now = await readServerState(client, staging);
   for (const [role, verifier] of before.verifiers) {
     if (!now.verifiers.has(role) || now.verifiers.get(role) === verifier) continue;

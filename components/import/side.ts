@@ -2,9 +2,8 @@
 import type pg from "pg";
 import type { Address } from "../../lib/postgres.ts";
 import { readCatalog } from "./catalog.ts";
-import { schemaStates } from "./dump-entries.ts";
 import { readFacts } from "./facts.ts";
-import { dumpSchema } from "./schema.ts";
+import { type Dump, dumpSchema } from "./schema.ts";
 import { exportSnapshot, joinSnapshot, lockTables, tablesToLock } from "./snapshot.ts";
 import type { States } from "./states.ts";
 import type { Catalog, Source } from "./types.ts";
@@ -22,7 +21,7 @@ export interface Side {
   /** Sessions that all see the same moment, with every setting pinned. As many as may work at the same time. */
   sessions: pg.Client[];
   /** Definitions, as the pg_dump of an image writes them. */
-  definitions(image: string): Promise<States>;
+  definitions(image: string): Promise<Dump>;
   /** What pg_dump does not write. */
   facts(): Promise<States>;
   close(): Promise<void>;
@@ -53,12 +52,17 @@ export async function openSide(access: SideAccess, { jobs, stack, dockerHost }: 
       sessions,
       definitions: async (image) => {
         const { database } = access.address;
-        const { user, password } = access.dumpLogin ?? access.address;
-        const { before, after } = await dumpSchema(
-          { ...access.fromContainer, database, user, password, rootCertificates: access.rootCertificates },
-          { image, stack, dockerHost, snapshot: snapshot.id },
-        );
-        return schemaStates([...before, ...after]);
+        const dumpAs = ({ user, password }: Pick<Address, "user" | "password">) =>
+          dumpSchema(
+            { ...access.fromContainer, database, user, password, rootCertificates: access.rootCertificates },
+            { image, stack, dockerHost, snapshot: snapshot.id },
+          );
+        if (access.dumpLogin === undefined) return dumpAs(access.address);
+        // Something that belongs to another role is a difference to be named, and no reason to compare nothing.
+        return dumpAs(access.dumpLogin).catch((error: Error) => {
+          if (/permission denied/.test(error.message)) return dumpAs(access.address);
+          throw error;
+        });
       },
       facts: () => readFacts(snapshot.holder),
       close,

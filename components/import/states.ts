@@ -39,6 +39,8 @@ export interface Noted {
    * not depend on the order, would have cost another reading.
    */
   stream?: string;
+  /** Of a definition: both sides word it differently, and mean the same. */
+  reworded?: boolean;
 }
 
 /** Where something has changed since it was noted. `nowhere`: it differed then as it does now, and that was accepted. */

@@ -19,8 +19,13 @@ export const CLEARING = "sectorwars-import clearing";
 
 /** The database that an import fills while nobody sees it. */
 export const asideName = (database: string): string => `${database}_import`;
+/** The database in which definitions are restored once more, to see how PostgreSQL words them; it holds no rows. */
+export const scratchName = (database: string): string => `${database}_import_check`;
 /** The empty one that it replaces, for the moment until it is dropped. */
 export const formerName = (database: string) => `${database}_before_import`;
+
+/** Databases that exist only while an import loads and compares. */
+export const importNames = (database: string): string[] => [asideName(database), scratchName(database)];
 
 /** The server's own database, for work on the others. */
 export const maintenance = (address: Address): Address => ({ ...address, database: "postgres" });
@@ -58,7 +63,7 @@ export const IS_ITS_OWN = `coalesce(shobj_description(oid, 'pg_database') = ${li
 export async function clearAside(client: pg.Client, database: string): Promise<void> {
   const { rows } = await client.query<{ name: string; mine: boolean }>(
     `SELECT datname AS name, ${IS_ITS_OWN} AS mine FROM pg_database WHERE datname = ANY ($1)`,
-    [[asideName(database), formerName(database)]],
+    [[asideName(database), scratchName(database), formerName(database)]],
   );
   for (const { name, mine } of rows) {
     if (!mine) {
@@ -76,12 +81,16 @@ export async function clearDead(client: pg.Client): Promise<void> {
   for (const { name } of rows) await client.query(`DROP DATABASE ${ident(name)} WITH (FORCE)`);
 }
 
-/** Makes the database that is loaded aside, with the cluster's encoding and collation; empty, but for its mark. */
+/**
+ * Makes the database that is loaded aside, with the cluster's encoding and collation; empty, but for its mark.
+ * @param database its name; the staging database's, if left out.
+ */
 export async function makeAside(
   client: pg.Client,
   { target }: { target: Pick<Target, "address" | "owner"> },
+  database = asideName(target.address.database),
 ): Promise<Address> {
-  const aside = { ...target.address, database: asideName(target.address.database) };
+  const aside = { ...target.address, database };
   const name = ident(aside.database);
   // A database cannot be made in a transaction with its comment; whoever dies in between leaves one that can be told, too.
   await client.query(

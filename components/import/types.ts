@@ -193,7 +193,12 @@ export interface Report {
   bytes: number;
   tables: TableProof[];
   sequences: { name: string; source: string; target: string }[];
-  schema: { compared: number; differences: string[] };
+  schema: {
+    compared: number;
+    differences: string[];
+    /** Definitions whose text differs and whose meaning was proven to be the same. */
+    reworded?: string[];
+  };
   skipped: Skipped[];
   remarks: string[];
   spans: Span[];

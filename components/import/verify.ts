@@ -6,6 +6,7 @@ import { compareFacts, findStrangers } from "./facts.ts";
 import { describeSet, findDifferences, type SetFingerprint, setFingerprint } from "./proof.ts";
 import { completeNote, type ImportRecord, positionOf, rowsOf } from "./record.ts";
 import { describeRestriction, readRestrictions } from "./restrictions.ts";
+import { differentTexts, findRewordings, type ScratchServer, statesOf } from "./rewording.ts";
 import { runTasks } from "./schedule.ts";
 import { dumpImage } from "./schema.ts";
 import { describeState } from "./sequences.ts";
@@ -52,6 +53,10 @@ export interface VerifyOptions {
   /** Images with pg_dump, as for an import. */
   image: string;
   newerImage: string;
+  /**
+   * Lends the server on which definitions are restored that differ in their text alone, perhaps. Asked only where there are any.
+   */
+  withScratch: <T>(work: (server: ScratchServer) => Promise<T>) => Promise<T>;
   say: (line: string) => void;
 }
 
@@ -73,16 +78,26 @@ class Findings {
   }
 
   /** Adds what differs between two sides' states. */
-  addStates(source: States, target: States, inRecord: (state: string) => string): void {
+  addStates(source: States, target: States, same: ReadonlySet<string> = new Set()): void {
     for (const { object, how } of compareStates(source, target)) {
-      const [theirs, ours] = [source.get(object), target.get(object)];
-      const now = {
-        source: theirs === undefined ? undefined : inRecord(theirs),
-        target: ours === undefined ? undefined : inRecord(ours),
-      };
-      this.add(object, now, [how]);
+      if (!same.has(object)) this.add(object, digestsOf(object, source, target), [how]);
     }
   }
+
+  /** Whether the import has found both sides to mean the same, and neither has moved since. */
+  isReworded(object: string, source: States, target: States): boolean {
+    const noted = this.record?.get(object);
+    return noted?.reworded === true && whoChanged(noted, digestsOf(object, source, target)) === "nowhere";
+  }
+}
+
+/** Both sides' states of an object, in the record's words. */
+function digestsOf(object: string, source: States, target: States): { source?: string; target?: string } {
+  const [theirs, ours] = [source, target].map((states) => {
+    const state = states.get(object);
+    return state === undefined ? undefined : digest(state);
+  });
+  return { source: theirs, target: ours };
 }
 
 /** One relation whose rows are compared. */
@@ -113,11 +128,10 @@ export async function compareSides(source: Side, target: Side, options: VerifyOp
     options.image,
     options.newerImage,
   );
-  const [theirDefinitions, ourDefinitions] = await Promise.all([source.definitions(image), target.definitions(image)]);
-  findings.addStates(theirDefinitions, ourDefinitions, digest);
+  const definitions = await compareDefinitions(source, target, image, options, findings);
   await compareBeyondDump(source, target, findings);
   const [theirSettings, ourSettings] = await Promise.all([readSettings(theirs), readSettings(ours)]);
-  findings.addStates(settingStates(theirSettings), settingStates(ourSettings), digest);
+  findings.addStates(settingStates(theirSettings), settingStates(ourSettings));
   await compareAccess(theirs, ours, options, findings);
   const sequences = await compareSequences(source, target, findings);
 
@@ -134,10 +148,39 @@ export async function compareSides(source: Side, target: Side, options: VerifyOp
     tables: subjects.length,
     rows,
     sequences,
-    definitions: theirDefinitions.size,
+    definitions,
     differences: findings.differences,
     remarks: findings.remarks,
   };
+}
+
+/** Returns the number of the source's definitions. */
+async function compareDefinitions(
+  source: Side,
+  target: Side,
+  image: string,
+  { withScratch, say }: VerifyOptions,
+  findings: Findings,
+): Promise<number> {
+  const [theirDump, ourDump] = await Promise.all([source.definitions(image), target.definitions(image)]);
+  const [theirs, ours] = [statesOf(theirDump), statesOf(ourDump)];
+  const different = differentTexts(compareStates(theirs, ours));
+  const known = different.filter((object) => findings.isReworded(object, theirs, ours));
+  const unknown = different.filter((object) => !known.includes(object));
+  const find = async (server: ScratchServer) => {
+    const [their, our] = [source.sessions[0] as pg.Client, target.sessions[0] as pg.Client];
+    say(`${unknown.length} definitions that differ, as PostgreSQL words both when they are restored`);
+    return findRewordings(unknown, {
+      server,
+      image,
+      source: { dump: theirDump, catalog: source.catalog, settings: await readSettings(their), session: their },
+      target: { states: ours, session: our },
+      changed: { dump: ourDump, catalog: target.catalog, settings: await readSettings(our) },
+    });
+  };
+  const found = unknown.length > 0 ? (await withScratch(find)).proven : [];
+  findings.addStates(theirs, ours, new Set([...known, ...found]));
+  return theirs.size;
 }
 
 async function compareBeyondDump(source: Side, target: Side, findings: Findings): Promise<void> {

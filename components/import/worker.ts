@@ -8,7 +8,6 @@ import { currentScope, outsideScopes, Scope } from "../../lib/scope.ts";
 import { ROLE_NAMES } from "../roles/names.ts";
 import { readCatalog } from "./catalog.ts";
 import { copySettings, readSettings, settingStates } from "./database-settings.ts";
-import { schemaStates } from "./dump-entries.ts";
 import { compareFacts, type FactDifference, findStrangers, readFacts } from "./facts.ts";
 import { analyzeOthers, type Ends, loadTables, makeRest, planTables, readBelonging } from "./load.ts";
 import { maskKey, setMaskKey } from "./masks.ts";
@@ -20,6 +19,7 @@ import { type ImportRecord, noteRows, noteStates, positionOf, writeRecord } from
 import { rehearse } from "./rehearsal.ts";
 import { writeReport } from "./report.ts";
 import { copyRestrictions, describeRestriction, readRestrictions } from "./restrictions.ts";
+import { differentTexts, findRewordings, noteRewordings, type Rewordings, statesOf } from "./rewording.ts";
 import { SafetyCopy } from "./safety-copy.ts";
 import { chooseDumpImage, dumpAside, dumpSource, helperLabel, LOCK_NOT_AVAILABLE, makeBefore } from "./schema.ts";
 import { describeSelection, selectRows } from "./selection.ts";
@@ -29,17 +29,17 @@ import { openOwner, openTarget } from "./session.ts";
 import { exportSnapshot, joinSnapshot, lockTables, tablesToLock } from "./snapshot.ts";
 import { compareStates, digestAll, type StateDifference } from "./states.ts";
 import {
-  asideName,
   CLEARING,
   clearAside,
   clearDead,
+  importNames,
   lockServer,
   maintenance,
   makeAside,
   swapIn,
   writeMarker,
 } from "./swap.ts";
-import type { Catalog, ImportSpec, ImportSummary, Report, SafetyCopyFacts, Table } from "./types.ts";
+import type { ImportSpec, ImportSummary, Report, SafetyCopyFacts, Table } from "./types.ts";
 import { populatedViews, refreshViews } from "./views.ts";
 
 /** Phases in order; a test may end the process in any of them. */
@@ -287,7 +287,7 @@ const tellReport = (folder: string, report: Report): Promise<string> =>
  */
 async function changesOf({ target }: ImportSpec, before: ServerState | undefined): Promise<string[]> {
   if (before === undefined) return [];
-  const find = (client: pg.Client) => findServerChanges(client, asideName(target.address.database), before);
+  const find = (client: pg.Client) => findServerChanges(client, importNames(target.address.database), before);
   return withConnection(maintenance(target.address), find, { attemptMs: CLEARING_MS }).catch(() => []);
 }
 
@@ -364,7 +364,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   const superuser = await openTarget(aside);
   await superuser.query(target.preparation(aside.database));
   const settings = await copySettings(await readSettings(snapshot.holder), aside, target.roles);
-  work.serverState = await readServerState(keeper, aside.database);
+  work.serverState = await readServerState(keeper, importNames(target.address.database));
   const owner = await openOwner(aside, target);
   const schema = await dumping;
   await makeBefore({ superuser, owner }, schema, catalog, target.owner);
@@ -414,8 +414,8 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   const endCompare = await enter("compare", "both schemas and sequences, in both directions");
   report.sequences = await compareSequences(sequences, owner);
   const [aSchema] = await Promise.all([dumpingAside, keeper.query("CHECKPOINT")]);
-  const theirs = schemaStates([...schema.before, ...schema.after]);
-  const ours = schemaStates([...aSchema.before, ...aSchema.after]);
+  const theirs = statesOf(schema);
+  const ours = statesOf(aSchema);
   const theirFacts = await readFacts(snapshot.holder);
   const ourFacts = await readFacts(superuser);
   const theirSettings = settingStates(settings.taken, target.roles);
@@ -425,17 +425,25 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
     ...compareFacts(theirFacts, ourFacts),
     ...compareStates(theirSettings, ourSettings).map((difference) => ({ ...difference, tolerable: false })),
   ];
+  const rewordings = await findRewordings(differentTexts(differences), {
+    server: { ...spec, keeper },
+    image: dumpImage,
+    source: { dump: schema, catalog, settings: settings.taken, session: snapshot.holder },
+    target: { states: ours, session: superuser },
+  });
+  const changedDefinitions = differences.filter(({ object }) => !rewordings.proven.has(object));
   report.schema = {
     compared: theirs.size + theirFacts.size + theirSettings.size,
-    differences: [...differences, ...factDifferences].map(({ object, how }) => `${object}: ${how}`),
+    differences: [...changedDefinitions, ...factDifferences].map(({ object, how }) => `${object}: ${how}`),
+    reworded: [...rewordings.proven].sort(),
   };
-  refuseSchemaDifferences(catalog, report, differences, factDifferences);
+  refuseSchemaDifferences(report, changedDefinitions, factDifferences, rewordings);
   await refuseStrangers(report, superuser, target.owner);
   await refuseLooser(report, snapshot.holder, superuser);
-  const changed = await findServerChanges(keeper, aside.database, work.serverState);
+  const changed = await findServerChanges(keeper, importNames(target.address.database), work.serverState);
   if (changed.length > 0) throw serverChanged(changed);
   const record: ImportRecord = new Map([
-    ...noteStates(digestAll(theirs), digestAll(ours)),
+    ...noteRewordings(noteStates(digestAll(theirs), digestAll(ours)), rewordings),
     ...noteStates(theirFacts, ourFacts),
     ...noteStates(digestAll(theirSettings), digestAll(ourSettings)),
     ...report.sequences.map(({ name, ...positions }) => [positionOf(name), positions] as const),
@@ -503,34 +511,26 @@ function refuseDifferences(report: Report): void {
 }
 
 /**
- * What is missing or too much always ends the import. Another wording ends it only where both servers are of one version:
- * a newer one writes some definitions differently that mean the same.
+ * Ends the import where the copy's schema is not the source's: something is missing, too much, or means something else. Another
+ * wording of the same is no difference, between servers of one version or of two.
  */
 function refuseSchemaDifferences(
-  catalog: Catalog,
   report: Report,
   differences: StateDifference[],
   facts: FactDifference[],
+  { refused }: Rewordings,
 ): void {
-  const sameVersion = report.targetVersion.split(".")[0] === String(catalog.majorVersion);
-  const fatal = [
-    ...differences.filter(({ how }) => sameVersion || how !== "different"),
-    ...facts.filter(({ tolerable }) => !tolerable),
-  ];
+  const fatal = [...differences, ...facts.filter(({ tolerable }) => !tolerable)];
   const sequences = report.sequences.filter((sequence) => sequence.source !== sequence.target);
   const lines = [
     ...fatal.map(({ object, how }) => `  - ${object}: ${how}`),
+    ...refused.map((line) => `  - ${line}`),
     ...sequences.map((s) => `  - sequence ${s.name}: ${s.source} on the source, ${s.target} on the target`),
   ];
   if (lines.length > 0) {
     report.verdict = "different";
     throw new Error(
       `The copy's schema differs from the source's, so it was thrown away; the target is as it was:\n${lines.join("\n")}`,
-    );
-  }
-  for (const { object } of differences) {
-    report.remarks.push(
-      `${object} is worded differently by PostgreSQL ${catalog.majorVersion}; both definitions are in place`,
     );
   }
   for (const { object, how, tolerable } of facts) if (tolerable) report.remarks.push(`${object}: ${how}`);

@@ -81,7 +81,7 @@ test(`differences of every kind are found and named, each on its side, and nothi
     }),
     { seed: SEED, numRuns: RUNS, endOnFailure: true },
   );
-});
+}, 600_000);
 
 test("of a large table, whose bytes alone were noted, a change on the source is told as long as nothing has changed here", async () => {
   await source.makeDatabase("large", SMALL);

@@ -121,7 +121,7 @@ describe("from a server with TLS, as Neon is", () => {
       { host: "127.0.0.1", port: Number(port), user: "postgres", password, database: "neondb" },
       (client) =>
         client.query(
-          "ALTER DATABASE neondb SET search_path = public, pg_catalog; ALTER DATABASE neondb SET app.secret = 'S3cret, of theirs'; CREATE TABLE players AS SELECT i AS id, 'player ' || i AS name FROM generate_series(1, 1000) i; ALTER TABLE players ADD PRIMARY KEY (id)",
+          "ALTER DATABASE neondb SET search_path = public, pg_catalog; ALTER DATABASE neondb SET app.secret = 'S3cret, of theirs'; CREATE TABLE players AS SELECT i AS id, 'player ' || i AS name FROM generate_series(1, 1000) i; ALTER TABLE players ADD PRIMARY KEY (id); ALTER TABLE players ADD tier varchar(9) CHECK (tier IN ('gold', 'none'))",
         ),
       { patienceMs: 60_000 },
     );

@@ -1,5 +1,6 @@
 /** Compares the two ends of an import as `npm run verify` does, without a stack. */
 import { readRecord } from "../../components/import/record.ts";
+import { withScratchServer } from "../../components/import/rewording.ts";
 import { asOwner } from "../../components/import/session.ts";
 import { openSide } from "../../components/import/side.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
@@ -26,6 +27,7 @@ export async function compareEnds(spec: ImportSpec): Promise<Verification> {
       roles: Object.values(ROLE_NAMES),
       image: spec.image,
       newerImage: spec.newerImage,
+      withScratch: (work) => withScratchServer(spec, work),
       say: () => {},
     });
   } finally {

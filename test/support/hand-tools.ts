@@ -1,6 +1,8 @@
 /** Tools that have nothing of this project's: what somebody restores with who has only the files. */
+import { cp, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { docker } from "../../lib/docker.ts";
-import { images } from "./lab.ts";
+import { images, type Lab, type Server } from "./lab.ts";
 
 const DOCKERFILE = `ARG BASE
 FROM \${BASE}
@@ -15,4 +17,40 @@ export async function handToolsImage(): Promise<string> {
     timeoutMs: 120_000,
   });
   return image;
+}
+
+/**
+ * Restores a safety copy with its own restore.sh, in a container that has age, zstd and psql and nothing of this project's.
+ * @returns what the script said.
+ */
+export async function restoreByHand(
+  lab: Lab,
+  server: Server,
+  { copy, identityFile, database }: { copy: string; identityFile: string; database: string },
+): Promise<string> {
+  const container = `${lab.id}-hands-${database}`;
+  const hands = join(lab.folder, container);
+  await cp(copy, join(hands, "copy"), { recursive: true });
+  await cp(identityFile, join(hands, "identity.txt"));
+  await writeFile(join(hands, "pgpass"), `*:*:*:*:${server.admin.password}\n`, { mode: 0o600 });
+  const variables = { PGHOST: server.alias, PGUSER: "postgres", PGDATABASE: database, PGPASSFILE: "/hands/pgpass" };
+  await docker([
+    ...[
+      "create",
+      "--name",
+      container,
+      "--label",
+      `sectorwars.test.run=${lab.id}`,
+      "--network",
+      lab.id,
+      "--user",
+      "root",
+    ],
+    ...Object.entries(variables).flatMap(([key, value]) => ["-e", `${key}=${value}`]),
+    ...["--entrypoint", "sleep", await handToolsImage(), "600"],
+  ]);
+  await docker(["cp", `${hands}/.`, `${container}:/hands`]);
+  await docker(["start", container]);
+  await docker(["exec", container, "chown", "-R", "root:root", "/hands"]);
+  return docker(["exec", container, "/hands/copy/restore.sh", "/hands/identity.txt"]);
 }

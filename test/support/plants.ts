@@ -650,6 +650,58 @@ const OBJECTS: Plant[] = [
   },
 ];
 
+/** A varchar column that is compared with literals: PostgreSQL words the expression anew when it restores it. */
+const worded = (name: string) =>
+  `CREATE TABLE ${name} (id integer PRIMARY KEY, kind varchar(9) CONSTRAINT known CHECK (kind IN ('a', 'b')))`;
+
+/** Objects that are worded differently on both sides before anything is planted in them. */
+const REWORDED: Plant[] = [
+  {
+    what: "another literal in a check that is worded anew",
+    setup: worded("kinds"),
+    spoil: "ALTER TABLE kinds DROP CONSTRAINT known; ALTER TABLE kinds ADD CONSTRAINT known CHECK (kind IN ('a', 'c'))",
+    objects: ["table public.kinds"],
+  },
+  {
+    what: "a check that is worded anew and no longer validated",
+    setup: worded("kinds_unchecked"),
+    spoil: `ALTER TABLE kinds_unchecked DROP CONSTRAINT known;
+      ALTER TABLE kinds_unchecked ADD CONSTRAINT known CHECK (kind IN ('a', 'b')) NOT VALID`,
+    objects: ["table public.kinds_unchecked", "check constraint public.kinds_unchecked known"],
+  },
+  {
+    what: "another default beside a check that is worded anew",
+    setup: worded("kinds_default"),
+    spoil: "ALTER TABLE kinds_default ALTER kind SET DEFAULT 'b'",
+    objects: ["table public.kinds_default"],
+  },
+  {
+    what: "a literal less in a view that is worded anew",
+    setup: `${worded("kinds_seen")}; CREATE VIEW kinds_view AS SELECT id FROM kinds_seen WHERE kind IN ('a', 'b')`,
+    spoil: "CREATE OR REPLACE VIEW kinds_view AS SELECT id FROM kinds_seen WHERE kind IN ('a')",
+    objects: ["view public.kinds_view"],
+  },
+  {
+    what: "NOT before an expression that is worded anew",
+    setup: `${worded("kinds_policed")}; CREATE POLICY own ON kinds_policed USING (kind IN ('a', 'b'))`,
+    spoil: "ALTER POLICY own ON kinds_policed USING (kind NOT IN ('a', 'b'))",
+    objects: ["policy public.kinds_policed own"],
+  },
+  {
+    what: "another literal in an index that is worded anew",
+    setup: `${worded("kinds_found")}; CREATE INDEX kinds_idx ON kinds_found (id) WHERE kind IN ('a', 'b')`,
+    spoil: "DROP INDEX kinds_idx; CREATE INDEX kinds_idx ON kinds_found (id) WHERE kind IN ('a', 'b ')",
+    objects: ["index public.kinds_idx"],
+  },
+  {
+    what: "a trigger whose condition is worded anew, switched off",
+    setup: `${worded("kinds_watched")};
+      CREATE TRIGGER watch BEFORE UPDATE ON kinds_watched FOR EACH ROW WHEN (NEW.kind IN ('a', 'b')) EXECUTE FUNCTION nothing()`,
+    spoil: "ALTER TABLE kinds_watched DISABLE TRIGGER watch",
+    objects: ["trigger public.kinds_watched watch"],
+  },
+];
+
 /** Rules for the target: whose all is, and what was taken from roles of the same name. */
 const ACCESS: Plant[] = [
   {
@@ -760,6 +812,6 @@ const ACCESS: Plant[] = [
 
 /** All of it: the setup of the source, and the plants for a choice of rows. */
 export function plants(row: number, next: number): { setup: string; plants: Plant[] } {
-  const all = [...cells(row), ...rows(row, next), ...OBJECTS, ...ACCESS];
+  const all = [...cells(row), ...rows(row, next), ...OBJECTS, ...REWORDED, ...ACCESS];
   return { setup: [TYPES, ...all.map(({ setup }) => setup)].filter((sql) => sql !== "").join(";\n"), plants: all };
 }

@@ -300,6 +300,28 @@ function build(g: GeneratorValue, index: number): RandomSchema {
     if (chance(15)) out.push(`CREATE STATISTICS ${own(newName("statistics"))} (mcv) ON (id % 3), ref FROM ${sql}`);
   }
 
+  // Expressions that PostgreSQL words anew when it restores them, in every place where an expression can stand.
+  for (const { sql } of tables) {
+    if (!chance(25)) continue;
+    const kind = ident(newName("kind"));
+    const kinds = () => `${kind} ${maybe(30, "NOT")} IN (${["a", text(), text()].map(literal).join(", ")})`;
+    out.push(
+      `ALTER TABLE ${sql} ADD ${kind} varchar(${whole(1, 99)}) CONSTRAINT ${ident(newName("check"))} CHECK (${kinds()}) ${maybe(20, "NO INHERIT")}`,
+      pick([
+        `ALTER TABLE ${sql} ADD ${ident(newName("g"))} boolean GENERATED ALWAYS AS (${kinds()}) STORED`,
+        `ALTER TABLE ${sql} ADD CHECK (id BETWEEN -9 AND 99999 AND ref IS DISTINCT FROM -9 AND (${kinds()} OR id > -10)) NOT VALID`,
+        `CREATE INDEX ${ident(newName("index"))} ON ${sql} (id, (${kinds()})) WHERE ${kinds()}`,
+        `CREATE VIEW ${own(newName("view"))} AS SELECT id, ${kinds()} AS known FROM ${sql} WHERE ${kinds()} AND id BETWEEN 0 AND 9 AND ref > 0`,
+        `CREATE MATERIALIZED VIEW ${own(newName("materialized"))} AS SELECT id FROM ${sql} WHERE ${kinds()}`,
+        `CREATE POLICY ${ident(newName("policy"))} ON ${sql} USING (${kinds()}) WITH CHECK (${kinds()})`,
+        `CREATE RULE ${ident(newName("rule"))} AS ON UPDATE TO ${sql} WHERE ${kinds().replaceAll(kind, () => `NEW.${kind}`)} DO ALSO NOTHING`,
+        `CREATE STATISTICS ${own(newName("statistics"))} ON (${kinds()}), id FROM ${sql}`,
+        `CREATE FUNCTION ${own(newName("atomic"))}() RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT ${literal(text())} FROM ${sql} WHERE ${kinds()}; END`,
+        `CREATE DOMAIN ${own(newName("domain"))} AS varchar(9) CHECK (VALUE IN ('a', ${literal(text())}))`,
+      ]),
+    );
+  }
+
   // Foreign keys, to itself and in circles as chance has it.
   for (const { sql, logged } of tables) {
     const targets = tables.filter((other) => other.keyed && (other.logged || !logged));

@@ -93,10 +93,17 @@ describe("the verdict", () => {
     expect(page).not.toMatch(/undefined|NaN|Infinity|\[object/);
   });
 
-  test("of an identical copy explains definitions that are worded differently", () => {
-    const page = reportPage(report({ schema: { compared: 9, differences: ["VIEW public.v: different"] } }));
-    expect(textOf(page)).toContain("VIEW public.v: different");
-    expect(textOf(page)).toContain("worded differently by servers of different versions");
+  test("of an identical copy names definitions that PostgreSQL has worded anew, and says that they mean the same", () => {
+    const page = reportPage(report({ schema: { compared: 9, differences: [], reworded: ["view public.v"] } }));
+    expect(textOf(page)).toContain("view public.v");
+    expect(textOf(page)).toContain("1 object worded anew by PostgreSQL, with the same meaning");
+    expect(textOf(page)).not.toContain("not as on the source");
+  });
+
+  test("of an identical copy refers to the remarks for what differs and was accepted", () => {
+    const page = reportPage(report({ schema: { compared: 9, differences: ["extension citext: version 1.5"] } }));
+    expect(textOf(page)).toContain("extension citext: version 1.5");
+    expect(textOf(page)).toContain("the remarks say why each of these was accepted");
   });
 });
 

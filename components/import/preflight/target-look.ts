@@ -5,7 +5,7 @@ import type pg from "pg";
 import { docker } from "../../../lib/docker.ts";
 import { literal } from "../../../lib/postgres.ts";
 import { describeCollation, findRelations } from "../catalog.ts";
-import { asideName, formerName, IS_ITS_OWN, LOCK_KEY, readMarker } from "../swap.ts";
+import { asideName, formerName, IS_ITS_OWN, LOCK_KEY, readMarker, scratchName } from "../swap.ts";
 import type { ImportSummary } from "../types.ts";
 import { plainLocale, type Rules } from "./collations.ts";
 
@@ -42,7 +42,7 @@ const about = (database: string) => `
     (SELECT jsonb_agg(DISTINCT collcollate) FROM pg_collation WHERE collprovider = 'c' AND collcollate IS NOT NULL) AS locales,
     (SELECT coalesce(jsonb_agg(jsonb_build_object('name', datname, 'ours',
         ${IS_ITS_OWN})), '[]')
-      FROM pg_database WHERE datname IN (${literal(asideName(database))}, ${literal(formerName(database))})) AS "sideDatabases",
+      FROM pg_database WHERE datname IN (${[asideName, scratchName, formerName].map((name) => literal(name(database))).join(", ")})) AS "sideDatabases",
     EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
       AND ((classid::bigint << 32) | objid::bigint) = ${LOCK_KEY}) AS "lockHeld"
   FROM pg_database d WHERE d.datname = current_database()`;
