@@ -3,6 +3,7 @@ import { inBackups, readReport, runNow } from "../components/backups/console.ts"
 import { confirmKeyFile, keyFile } from "../components/backups/key-file.ts";
 import {
   backupsIn,
+  damagedIn,
   figuresOf,
   nothingToRestore,
   rangeOf,
@@ -20,17 +21,21 @@ async function list(stack: string, json: boolean): Promise<number> {
   const report = await readReport(stack);
   const backups = backupsIn(report);
   const nothing = nothingToRestore(report);
+  const damaged = damagedIn(report);
   if (json) {
-    console.log(JSON.stringify({ backups, range: rangeOf(report) ?? null, nothing: nothing ?? null }, null, 2));
+    console.log(
+      JSON.stringify({ backups, damaged, range: rangeOf(report) ?? null, nothing: nothing ?? null }, null, 2),
+    );
     return nothing ? 1 : 0;
   }
-  if (nothing) throw new Error(nothing);
-  for (const { label, type, timestamp, info } of backups) {
+  const all = [...backups, ...damaged].sort((a, b) => a.timestamp.stop - b.timestamp.stop);
+  for (const { label, type, timestamp, info, error } of all) {
     console.log(
       `  ${label.padEnd(35)} ${type.padEnd(5)} ${time(timestamp.stop)}  ${humanBytes(info.size).padStart(9)}, ` +
-        `${humanBytes(info.repository.delta)} in the repository`,
+        `${humanBytes(info.repository.delta)} in the repository${error === true ? "  DAMAGED PAGES" : ""}`,
     );
   }
+  if (nothing) throw new Error(nothing);
   console.log(rangeInWords(report));
   return 0;
 }
@@ -42,8 +47,8 @@ async function makeOne(stack: string, kind: "full" | "diff", json: boolean): Pro
     console.log(JSON.stringify(run, null, 2));
     return run.result === "ok" ? 0 : 1;
   }
-  if (run.result === "failed") {
-    console.error(`error: the backup failed: ${run.error}`);
+  if (run.result !== "ok") {
+    console.error(`error: ${run.result === "damaged" ? "the data is damaged" : "the backup failed"}: ${run.error}`);
     return 1;
   }
   console.log(`${run.label}: ${humanBytes(run.bytes ?? 0)} in ${run.seconds} s`);

@@ -90,7 +90,7 @@ async function restore(
   refuseForeign(await readReport(stack));
   if (!values.dryRun) await refuseBusy(outputs);
   const written = values.dryRun || target.kind === "backup" ? 0n : await settleFor(target, outputs, telling);
-  const way = wayTo(target, await readReport(stack));
+  const way = wayTo(target, await readReport(stack), values.unsound);
   const { label } = way.backup;
   const to = target.kind === "time" ? new Date(target.at * 1000).toISOString() : text;
   say(`To:    ${inWords(target, way)}`);

@@ -39,7 +39,8 @@ const errorLine = (stderr: string) => stderr.split("\n").find((line) => line.sta
 /** A line of the container's log about a run. */
 export interface RunLine extends Omit<Run, "finished"> {
   run: string;
-  result: "ok" | "failed";
+  /** Damaged: a backup was made, and holds damaged pages. */
+  result: "ok" | "failed" | "damaged";
 }
 
 /**

@@ -1,5 +1,10 @@
 /** What the backups' container tells of backups, archiving and the repository, and what is to be thought of it. */
+import { readFileSync } from "node:fs";
 import { humanBytes } from "../import/progress.ts";
+import { type Damage, damageInWords } from "./damage.ts";
+import { duration, time } from "./words.ts";
+
+export { duration, time };
 
 /** A run that ended. Times are seconds since 1970. */
 export interface Run {
@@ -8,6 +13,8 @@ export interface Run {
   label?: string;
   bytes?: number;
   error?: string;
+  /** Whether damaged data is what went wrong. */
+  damaged?: boolean;
   /** What did not work beside the backup itself. */
   warning?: string;
   /** Of a drill. */
@@ -48,6 +55,8 @@ export interface BackupReport {
   drill: Runs;
   /** Kind and beginning of the run under way, or empty. */
   running: string;
+  /** What is known to be damaged in the data; an image that was made earlier does not tell. */
+  damage?: Damage[];
   /** Null while the server does not answer. */
   archiver: {
     archived: number;
@@ -100,9 +109,13 @@ export function parseReport(text: string): BackupReport {
   return JSON.parse(text.replaceAll(/"system-id":\s*(\d+)/g, '"system-id":"$1"'));
 }
 
-/** All backups that are whole, oldest first. */
+/** All backups in which pgBackRest found no damaged page, oldest first. */
 export const backupsIn = (report: BackupReport): Backup[] =>
   (report.info?.[0]?.backup ?? []).filter((backup) => backup.error !== true);
+
+/** The backups in which pgBackRest found damaged pages, oldest first. */
+export const damagedIn = (report: BackupReport): Backup[] =>
+  (report.info?.[0]?.backup ?? []).filter((backup) => backup.error === true);
 
 /** A stretch of time that cannot be restored; seconds since 1970. */
 export interface Gap {
@@ -116,6 +129,15 @@ export interface Range {
   to: number;
   gaps: Gap[];
 }
+
+/**
+ * Seconds after the second in which pgBackRest says that a backup ended, until any moment is reached from it. One file for all who
+ * choose a backup: the image reads it as well (leading.awk).
+ */
+const REACHABLE_AFTER = Number(readFileSync("images/database/backup/reachable-after", "utf8"));
+
+/** The first moment that is reached from a backup, in seconds since 1970. */
+export const reachableFrom = ({ timestamp }: Pick<Backup, "timestamp">): number => timestamp.stop + REACHABLE_AFTER;
 
 /** From the end of the oldest backup to the last change that is archived; undefined without a backup. */
 export function rangeOf(report: BackupReport): Range | undefined {
@@ -131,7 +153,7 @@ export function rangeOf(report: BackupReport): Range | undefined {
   const cut = Number(report.openGap.split(" ")[0] || Number.POSITIVE_INFINITY);
   const isBehind = report.archiver === null || isFailing(report) || isLagging(report);
   const archived = isBehind ? report.archivedUntil : report.now;
-  return { from: oldest.timestamp.stop, to: Math.min(archived, cut), gaps };
+  return { from: reachableFrom(oldest), to: Math.min(archived, cut), gaps };
 }
 
 /** Whether the last attempt at archiving failed. */
@@ -146,14 +168,21 @@ export function troublesOf(report: BackupReport): string[] {
   const troubles: string[] = [];
   const gap = gapInWords(report);
   if (gap) troubles.push(gap);
+  troubles.push(...damageInWords(report.damage ?? [], backupsIn(report)));
   troubles.push(...repositoryTroubles(report));
   if (isFailing(report) || isLagging(report)) troubles.push(waitingInWords(report));
   for (const kind of ["full", "diff", "drill"] as const) {
     const { failed, late } = report[kind];
-    if (failed) troubles.push(`the last ${NAMES[kind]} failed at ${time(failed.finished)}: ${failed.error}`);
+    if (failed && !isCoveredByDamage(failed, report))
+      troubles.push(`the last ${NAMES[kind]} failed at ${time(failed.finished)}: ${failed.error}`);
     else if (late > MAY_BE_LATE) troubles.push(`the ${NAMES[kind]} is due since ${duration(late)}, and was not made`);
   }
   return troubles;
+}
+
+/** Whether a run failed for damage that is told of elsewhere, or that a full backup has found gone since. */
+function isCoveredByDamage({ damaged, finished }: Run, { damage = [], full }: BackupReport): boolean {
+  return damaged === true && (damage.length > 0 || (full.ok?.finished ?? 0) > finished);
 }
 
 /** What is wrong with the repository: why it cannot be read, or whose it is. Empty when all is well, and before the first backup. */
@@ -173,7 +202,7 @@ export function repositoryTroubles(report: BackupReport): string[] {
   if (status && status.code !== 0 && status.code !== 2) {
     troubles.push(`the repository cannot be used: ${status.message.slice(0, 200)}`);
   }
-  if (report.full.ok && backupsIn(report).length === 0) {
+  if (report.full.ok && backupsIn(report).length + damagedIn(report).length === 0) {
     troubles.push("the repository holds none of the backups that were made: nothing can be restored. Bring them back");
   }
   const foreign = foreignOwner(report);
@@ -185,6 +214,13 @@ export function repositoryTroubles(report: BackupReport): string[] {
 export function nothingToRestore(report: BackupReport): string | undefined {
   if (rangeOf(report) !== undefined) return undefined;
   const [trouble] = repositoryTroubles(report);
+  const damaged = damagedIn(report).at(-1);
+  if (damaged && !trouble) {
+    return (
+      "Nothing sound can be restored: every backup holds damaged pages. To have the newest one all the same: " +
+      `npm run restore -- --to ${damaged.label} --unsound`
+    );
+  }
   return trouble ? `Nothing can be restored: ${trouble}.` : "There is no backup yet, so nothing can be restored.";
 }
 
@@ -242,34 +278,25 @@ export const roomBeforeGivingUp = ({ dataSize, dataFree, giveUpAt }: BackupRepor
 
 const NAMES = { full: "full backup", diff: "differential backup", drill: "drill" } as const;
 
-/** A moment, for people: UTC, to the second. */
-export const time = (seconds: number): string =>
-  seconds > 0 ? `${new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC` : "never";
-
-/** Seconds as people say them. */
-export function duration(seconds: number): string {
-  if (seconds < 120) return `${Math.round(seconds)} s`;
-  if (seconds < 7200) return `${Math.round(seconds / 60)} minutes`;
-  if (seconds < 172_800) return `${Math.round(seconds / 3600)} hours`;
-  return `${Math.round(seconds / 86_400)} days`;
-}
-
 /** What is there, in a line. */
 export function summaryOf(report: BackupReport): string {
   const backups = backupsIn(report);
   const last = backups.at(-1);
   const range = rangeOf(report);
   if (last === undefined || range === undefined) {
+    if (damagedIn(report).length > 0) return "none that is sound";
     if (report.full.ok) return "none that can be read";
     return report.running ? "the first one is being made" : "none yet; the first one follows by itself";
   }
   const size = report.repositoryBytes === null ? "" : ` (${humanBytes(report.repositoryBytes)})`;
+  const damaged = damagedIn(report).length;
+  const unsound = damaged > 0 ? ` (and ${damaged} with damaged pages)` : "";
   const { ok: proof } = report.drill;
   const against = proof?.compared === "present" ? " against the data of then" : "";
   const drill = proof ? `, proven${against} by a drill at ${time(proof.finished)}` : "";
   const gaps = range.gaps.map((gap) => `, but not ${time(gap.from)} to ${time(gap.until)}`).join("");
   return (
-    `${backups.length}, the last ${duration(report.now - last.timestamp.stop)} ago${size}; ` +
+    `${backups.length}${unsound}, the last ${duration(report.now - last.timestamp.stop)} ago${size}; ` +
     `any moment from ${time(range.from)} to ${range.to === report.now ? "now" : time(range.to)}${gaps}${drill}`
   );
 }
@@ -280,6 +307,8 @@ export interface BackupFigures {
   last: Record<Kind, { finished: number; ageSeconds: number; seconds: number; bytes: number | null } | null>;
   /** Kinds whose last run failed. */
   failed: Kind[];
+  /** Damage in the data: how much is known, and since when. */
+  damage: { findings: number; since: number | null; damagedBackups: number; lastSound: number | null };
   /** Whether the last good drill had the record behind the backup to compare with; null where that is not known. */
   drillHadRecord: boolean | null;
   archiving: {
@@ -307,7 +336,16 @@ export function figuresIn(report: BackupReport): BackupFigures {
   };
   return {
     last: { full: last("full"), diff: last("diff"), drill: last("drill") },
-    failed: KINDS.filter((kind) => report[kind].failed),
+    failed: KINDS.filter((kind) => {
+      const { failed } = report[kind];
+      return failed && !isCoveredByDamage(failed, report);
+    }),
+    damage: {
+      findings: report.damage?.length ?? 0,
+      since: report.damage?.[0] ? Math.min(...report.damage.map(({ at }) => at)) : null,
+      damagedBackups: damagedIn(report).length,
+      lastSound: backupsIn(report).at(-1)?.timestamp.stop ?? null,
+    },
     drillHadRecord: report.drill.ok?.compared ? report.drill.ok.compared === "recorded" : null,
     archiving: {
       failing: isFailing(report),
@@ -328,7 +366,7 @@ export function figuresIn(report: BackupReport): BackupFigures {
 
 /** The figures in Prometheus' text format. */
 export function figuresOf(report: BackupReport): string {
-  const { last, failed, drillHadRecord, archiving, repository } = figuresIn(report);
+  const { last, failed, damage, drillHadRecord, archiving, repository } = figuresIn(report);
   const lines: string[] = [];
   const figure = (name: string, help: string, values: [string, number | null | undefined][]) => {
     const known = values.filter((entry): entry is [string, number] => typeof entry[1] === "number");
@@ -350,6 +388,10 @@ export function figuresOf(report: BackupReport): string {
   each("last_duration_seconds", "How long the last good run of a kind took.", (kind) => last[kind]?.seconds);
   each("last_size_bytes", "What the last good run of a kind added to the repository.", (kind) => last[kind]?.bytes);
   each("failed", "1 where the last run of a kind failed.", (kind) => Number(failed.includes(kind)));
+  one("damage_findings", "Damaged tables and files that are known; 0 where all is well.", damage.findings);
+  one("damaged_since_seconds", "When damage was first found; missing where all is well.", damage.since);
+  one("damaged_backups", "Backups in the repository that hold damaged pages.", damage.damagedBackups);
+  one("last_sound_time_seconds", "End of the newest backup without damaged pages.", damage.lastSound);
   one(
     "drill_had_record",
     "1 where the last good drill compared with what was recorded behind the backup.",

@@ -4,10 +4,12 @@ import {
   type Backup,
   type BackupReport,
   backupsIn,
+  damagedIn,
   foreignOwner,
   gapInWords,
   nothingToRestore,
   rangeOf,
+  reachableFrom,
   time,
 } from "./report.ts";
 
@@ -61,25 +63,15 @@ const timelineOf = (backup: Backup) => Number.parseInt(backup.archive.start.slic
 /**
  * The newest backup from which the target is reached. After a restore the server goes on along a new timeline, and what it
  * left behind stays in the repository: a moment is looked for on the timeline that was in use at that moment.
+ * @param unsound whether a backup that holds damaged pages is wanted all the same, where it is named.
  * @throws {Error} with the range there is, when the target is outside of it.
  */
-export function wayTo(target: Target, report: BackupReport): Way {
+export function wayTo(target: Target, report: BackupReport, unsound = false): Way {
   refuseForeign(report);
+  if (target.kind === "backup") return wayToBackup(target.label, report, unsound);
   const range = rangeOf(report);
   if (range === undefined) throw new Error(rangeInWords(report));
   const backups = backupsIn(report);
-  if (target.kind === "backup") {
-    const backup = backups.find(({ label }) => label === target.label);
-    if (backup === undefined) {
-      throw new Error(`There is no backup ${target.label}. There are: ${backups.map(({ label }) => label).join(", ")}`);
-    }
-    const args = [`--set=${backup.label}`, "--type=immediate", "--target-action=promote"];
-    return {
-      backup,
-      timeline: timelineOf(backup),
-      args: [...args, "--recovery-option=recovery_target_timeline=current"],
-    };
-  }
   if (target.kind === "time") refuseOutside(target.at, range, report);
   if (target.kind === "latest" && report.openGap) {
     throw new Error(`The last change cannot be restored. ${rangeInWords(report)}`);
@@ -90,7 +82,7 @@ export function wayTo(target: Target, report: BackupReport): Way {
   const current = target.kind === "latest" ? report.archiver?.timeline : undefined;
   const id = current ?? timeline?.id ?? timelineOf(backups.at(-1) as Backup);
   const leading = backups.filter(
-    (backup) => (target.kind === "latest" || backup.timestamp.stop <= target.at) && leadsTo(id, backup, timelines),
+    (backup) => (target.kind === "latest" || reachableFrom(backup) <= target.at) && leadsTo(id, backup, timelines),
   );
   const backup = leading.at(-1);
   if (backup === undefined) {
@@ -102,6 +94,28 @@ export function wayTo(target: Target, report: BackupReport): Way {
   if (target.kind === "latest") return { backup, timeline: id, args: [...common, "--type=default"] };
   const stamp = new Date(target.at * 1000).toISOString().replace("T", " ").replace("Z", "+00");
   return { backup, timeline: id, args: [...common, "--type=time", `--target=${stamp}`, "--target-action=promote"] };
+}
+
+function wayToBackup(label: string, report: BackupReport, unsound: boolean): Way {
+  const backups = backupsIn(report);
+  const damaged = damagedIn(report).find((one) => one.label === label);
+  if (damaged && !unsound) {
+    throw new Error(
+      `The backup ${label} holds damaged pages. Restore latest, or a time: that goes by a sound backup. ` +
+        `To have this one all the same: --unsound`,
+    );
+  }
+  const backup = damaged ?? backups.find((one) => one.label === label);
+  if (backup === undefined) {
+    const there = backups.map((one) => one.label).join(", ");
+    throw new Error(there ? `There is no backup ${label}. There are: ${there}` : rangeInWords(report));
+  }
+  const args = [`--set=${backup.label}`, "--type=immediate", "--target-action=promote"];
+  return {
+    backup,
+    timeline: timelineOf(backup),
+    args: [...args, "--recovery-option=recovery_target_timeline=current"],
+  };
 }
 
 /** @throws {Error} where the repository is another database's. */

@@ -33,6 +33,10 @@ RECOVERING=$VOLUME/recovering
 RESTORE_COMMAND='sectorwars-backup wal-get %f "%p"'
 # Seconds between two looks at the schedule.
 PACE=5
+# After so many of them, a look at what damage the server has found: its count is gone after a crash.
+ROUNDS_PER_LOOK=120
+# After so many failures in a row, the longest wait before the next attempt.
+LONGEST_WAIT_AFTER=9
 # Before this many WAL files of 16 MB wait, or so little room is left (kB), no file is given up.
 PATIENCE_FILES=8
 PATIENCE_FREE_KB=262144
@@ -83,7 +87,7 @@ cause() {
 	printf '%s' "${said#error: }"
 }
 
-for part in session archiving recovery aside notes record backup drill schedule report restore; do
+for part in session archiving recovery aside notes damage record backup drill schedule report restore; do
 	# shellcheck source=/dev/null
 	. "$SHARE/$part.sh"
 done

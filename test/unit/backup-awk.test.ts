@@ -36,35 +36,52 @@ describe("the backup that leads to a moment", () => {
     { minLength: 1, maxLength: 9 },
   );
 
+  /** What the image chooses for a moment, and what `npm run restore` does. */
+  const choices = (moment: number, list: readonly Backup[], timelines: readonly string[]) => {
+    const wanted = timelines.findLast((line) => Number(line.split(" ")[0]) <= moment)?.split(" ")[1] ?? "1";
+    const report = {
+      info: [{ backup: list, db: [], status: { code: 0, message: "ok" } }],
+      ...{ now: 1000, infoSaid: "", gaps: [], openGap: "", timelines, systemIdentifier: "", waitingSince: 0 },
+      ...{ archiver: { lastFailedAt: null }, full: { ok: null }, begun: true, repositoryThere: true },
+    } as unknown as BackupReport;
+    const restored = (() => {
+      try {
+        return wayTo({ kind: "time", at: moment }, report).backup.label;
+      } catch {
+        return "";
+      }
+    })();
+    const after = `"$(cat ${FOLDER}/reachable-after)"`;
+    const flags = `-F '[:,]' -v wanted=${wanted} -v moment=${moment} -v after=${after} -v notes=/dev/fd/3`;
+    const line = `awk ${flags} -f ${FOLDER}/hex.awk -f ${FOLDER}/leading.awk 3<<N\n${timelines.join("\n")}\nN`;
+    const input = `${list.map(asList).join("\n")}\n`;
+    return { image: execFileSync("sh", ["-c", line], { input, encoding: "utf8" }).trim(), restored };
+  };
+
   test("is the same one that npm run restore finds", () => {
     fc.assert(
-      fc.property(forks, backups, fc.integer({ min: 2, max: 99 }), (branches, made, second) => {
+      fc.property(forks, backups, fc.integer({ min: 4, max: 400 }), (branches, made, quarters) => {
         const timelines = ["1 1 0 0/0"].concat(
           branches.map(({ parent, fork }, i) => `${(i + 1) * 10} ${i + 2} ${(parent % (i + 1)) + 1} ${lsn(fork)}`),
         );
         const list = made.sort((a, b) => a.stop - b.stop).map(backup);
-        const moment = second + 0.5;
-        const wanted = timelines.findLast((line) => Number(line.split(" ")[0]) <= moment)?.split(" ")[1] ?? "1";
-        const report = {
-          info: [{ backup: list, db: [], status: { code: 0, message: "ok" } }],
-          ...{ now: 100, infoSaid: "", gaps: [], openGap: "", timelines, systemIdentifier: "", waitingSince: 0 },
-          ...{ archiver: { lastFailedAt: null }, full: { ok: null }, begun: true, repositoryThere: true },
-        } as unknown as BackupReport;
-        const expected = (() => {
-          try {
-            return wayTo({ kind: "time", at: moment }, report).backup.label;
-          } catch {
-            return "";
-          }
-        })();
-        const flags = `-F '[:,]' -v wanted=${wanted} -v moment=${moment} -v notes=/dev/fd/3`;
-        const line = `awk ${flags} -f ${FOLDER}/hex.awk -f ${FOLDER}/leading.awk 3<<N\n${timelines.join("\n")}\nN`;
-        const input = `${list.map(asList).join("\n")}\n`;
-        const found = execFileSync("sh", ["-c", line], { input, encoding: "utf8" }).trim();
-        expect(found).toBe(expected);
+        const { image, restored } = choices(quarters / 4, list, timelines);
+        expect(image).toBe(restored);
       }),
       { numRuns: 80 },
     );
+  });
+
+  // pgBackRest tells whole seconds, so a moment in the second in which a backup ended may be before its end.
+  test("is one that ended in an earlier second, to the millisecond", () => {
+    const list = [backup({ timeline: 1, stop: 40, at: 1 }, 0), backup({ timeline: 1, stop: 50, at: 2 }, 1)];
+    for (const from of [39, 40, 41, 49, 50, 51, 52]) {
+      for (const part of [0, 0.001, 0.25, 0.5, 0.999]) {
+        const moment = from + part;
+        const expected = moment >= 51 ? list[1]?.label : moment >= 41 ? list[0]?.label : "";
+        expect(choices(moment, list, ["1 1 0 0/0"]), String(moment)).toEqual({ image: expected, restored: expected });
+      }
+    }
   });
 });
 

@@ -207,7 +207,7 @@ describe("the way to a time", () => {
     "%s is before all backups: says which range there is",
     (text) =>
       expect(() => wayTo(target(text), report())).toThrow(
-        "cannot be restored. Any moment from 2026-11-20 03:00:00 UTC to 2026-11-23 12:00:00 UTC can be restored.",
+        "cannot be restored. Any moment from 2026-11-20 03:00:01 UTC to 2026-11-23 12:00:00 UTC can be restored.",
       ),
   );
 
@@ -219,7 +219,7 @@ describe("the way to a time", () => {
     const openGap = `${at("2026-11-21T00:00:00Z")} 000000010000000000000009`;
     expect(() => wayTo(target("2026-11-21T10:00:00Z"), report({ openGap }))).toThrow("to 2026-11-21 00:00:00 UTC");
     expect(() => wayTo({ kind: "latest" }, report({ openGap }))).toThrow(
-      "The last change cannot be restored. Any moment from 2026-11-20 03:00:00 UTC to 2026-11-21 00:00:00 UTC",
+      "The last change cannot be restored. Any moment from 2026-11-20 03:00:01 UTC to 2026-11-21 00:00:00 UTC",
     );
     // One that lies before the oldest backup cuts nothing out.
     const early = `${at("2026-11-18T00:00:00Z")} ${at("2026-11-19T00:00:00Z")} 1 2 label`;
@@ -310,10 +310,56 @@ test("positions of the log are compared as numbers", () => {
   expect(position("0/9000000") < position("0/10000000")).toBe(true);
 });
 
+describe("backups with damaged pages", () => {
+  const sound = backup("2026-11-20T03:00:00Z");
+  const damaged = backup("2026-11-21T03:00:00Z", { error: true });
+  const finding = { at: NOW - 60, source: "checksums" as const, database: "game", count: 2 };
+  const failed = { finished: NOW - 30, seconds: 1, damaged: true, error: "the backup X holds damaged pages" };
+  const full = { ok: { finished: NOW - 3600, seconds: 1 }, failed, late: 0 };
+
+  test("are counted apart; the figures tell of them, and of the newest sound one", () => {
+    const told = report({ full, damage: [finding, { ...finding, at: NOW - 90, database: "other" }] }, [sound, damaged]);
+    expect(summaryOf(told)).toMatch(/^1 \(and 1 with damaged pages\), the last 3 days ago/);
+    expect(figuresIn(told)).toMatchObject({
+      failed: [],
+      damage: { findings: 2, since: NOW - 90, damagedBackups: 1, lastSound: sound.timestamp.stop },
+    });
+    expect(figuresOf(told)).toContain(`\nsectorwars_backup_damaged_since_seconds ${NOW - 90}\n`);
+    expect(figuresOf(report())).not.toContain("damaged_since_seconds");
+  });
+
+  test("are told once: as damage, or as the failure of a run where no damage is known; and no more after a good full one", () => {
+    const words = (more: Partial<BackupReport>) => troublesOf(report({ full, ...more }, [sound, damaged])).join("\n");
+    expect(words({ damage: [finding] })).toMatch(
+      /^DATA IS DAMAGED[^\n]*\ndamaged: database game: the server read 2 pages[^\n]*$/,
+    );
+    expect(words({ damage: [] })).toBe(
+      "the last full backup failed at 2026-11-23 11:59:30 UTC: the backup X holds damaged pages",
+    );
+    expect(words({ damage: [], full: { ...full, ok: { finished: NOW, seconds: 1 } } })).toBe("");
+  });
+
+  test("alone are not taken for none, nor for a lost repository", () => {
+    const told = report({ full }, [damaged]);
+    expect(summaryOf(told)).toBe("none that is sound");
+    expect(troublesOf(told).join()).not.toContain("holds none of the backups");
+    expect(() => wayTo({ kind: "latest" }, told)).toThrow(`npm run restore -- --to ${damaged.label} --unsound`);
+  });
+
+  test("are restored by their names, when that is asked for", () => {
+    const told = report({}, [sound, damaged]);
+    const target = { kind: "backup" as const, label: damaged.label };
+    expect(() => wayTo(target, told)).toThrow(`The backup ${damaged.label} holds damaged pages.`);
+    expect(wayTo(target, told, true).args).toContain(`--set=${damaged.label}`);
+    expect(wayTo(target, report({}, [damaged]), true).backup).toBe(damaged);
+    expect(wayTo({ kind: "latest" }, told, true).backup).toBe(sound);
+  });
+});
+
 describe("what is wrong", () => {
   test("is nothing when all is well", () => {
     expect(troublesOf(report())).toEqual([]);
-    expect(summaryOf(report())).toContain("any moment from 2026-11-20 03:00:00 UTC to now");
+    expect(summaryOf(report())).toContain("any moment from 2026-11-20 03:00:01 UTC to now");
   });
 
   const archiver = report().archiver as NonNullable<BackupReport["archiver"]>;

@@ -3,7 +3,7 @@
 
 # pgBackRest makes no full backup that would be named earlier than the last one; what it names after that one it does make.
 instead_of_full() {
-	pgb --type=diff backup >"$OUTPUT.diff" 2>&1 || return 0
+	pgb --type=diff --no-expire-auto backup >"$OUTPUT.diff" 2>&1 || return 0
 	echo "error: the clock was moved back behind the last backup's: a differential one was made, full ones follow when it is past that" >>"$OUTPUT"
 }
 
@@ -11,7 +11,7 @@ instead_of_full() {
 # processes of its own that wait for it, so it is ended.
 copy_files() {
 	born=$(born) || born=
-	pgb --type="$1" backup >"$OUTPUT" 2>&1 &
+	pgb --type="$1" --no-expire-auto backup >"$OUTPUT" 2>&1 &
 	copying=$!
 	watch_server "$copying" "$born" >/dev/null 2>&1 9>&- &
 	watcher=$!
@@ -48,6 +48,7 @@ end_backup() {
 	done
 }
 
+# Fails with 2 where the backup was made, but holds damaged pages.
 backup() {
 	gaps=$(open_gaps)
 	wish=$(wish)
@@ -59,7 +60,9 @@ backup() {
 		if [ "$1" = full ] && grep -q 'is not later than latest backup label' "$OUTPUT"; then instead_of_full; fi
 		return 1
 	fi
-	label=$(newest_label)
+	marks=$(marked "$(pgb info --output=json)")
+	newest=$(printf '%s\n' "$marks" | tail -n 1)
+	label=${newest##* }
 	if [ -z "$label" ]; then
 		# Without its name nobody knows whether it is a full one, which would close a gap.
 		echo "error: the backup was made, but the repository does not list it" >"$OUTPUT"
@@ -68,9 +71,21 @@ backup() {
 	if in_store; then bytes=$(pgb info --output=json | grep -o '"repository":{"delta":[0-9]*' | tail -n 1 | grep -o '[0-9]*$')
 	else bytes=$(bytes_of "$STORE/repository/backup/main/$label"); fi
 	details="\"label\":$(json "$label"),\"bytes\":${bytes:-null}"
+	if [ "${newest%% *}" = damaged ]; then
+		# It is no way back, so it ends no gap and grants no wish, and nothing goes for it.
+		details="$details,\"damaged\":true,\"recorded\":false"
+		echo "error: the backup $label holds damaged pages: $(damaged_files "$label" | head -n 3 | awk -F '\t' '
+			{ printf "%s%s%s", between, $1, $2 == "" ? "" : " at pages " $2; between = "; " }'). npm run status tells which tables those are" >"$OUTPUT"
+		return 2
+	fi
+	# What is needed no more goes, unless a drill has found damage: the last sound backup might be among that. The newest one never goes.
+	if ! known_damage | grep -q '"source":"drill"'; then pgb expire >"$OUTPUT" 2>&1 || return 1; fi
 	tell "writing down what every table holds"
 	if record "$label" "$label"; then details="$details,\"recorded\":true"
-	else details="$details,\"recorded\":false,\"warning\":$(json "what it holds was not written down: $(cause "$OUTPUT.record")")"; fi
+	else
+		note_unreadable "$label" "$OUTPUT.record"
+		details="$details,\"recorded\":false,\"warning\":$(json "what it holds was not written down: $(cause "$OUTPUT.record")")"
+	fi
 	case $label in
 	*_*) ;;
 	*)

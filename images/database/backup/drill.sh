@@ -9,7 +9,8 @@ verify_words() {
 
 drill() {
 	clear_scratch
-	label=$(newest_label)
+	damaged=
+	label=$(newest_sound_label)
 	if [ -z "$label" ]; then
 		pgb info >"$OUTPUT" 2>&1 || :
 		echo "error: there is no backup to be read: $(tail -n 3 "$OUTPUT")" >"$OUTPUT"
@@ -38,11 +39,16 @@ drill() {
 	# A damaged file may be another backup's: whether this one can be restored is found out in any case.
 	if [ -z "$damage" ] && ! no_holes; then damage=$(cat "$OUTPUT"); fi
 	if prove "$label" "$STATE/records/$name"; then
+		forget_damage_in_drill
 		[ -n "$damage" ] || return 0
 		echo "error: $damage. The newest backup could be restored all the same, every table as it was" >"$OUTPUT"
 	elif [ -n "$damage" ]; then
 		echo "error: $damage. The newest backup could not be restored: $(cause "$OUTPUT")" >"$OUTPUT.both"
 		mv "$OUTPUT.both" "$OUTPUT"
+	fi
+	if [ -n "$damaged" ]; then
+		note_damage_in_drill "$label" "$damaged"
+		details="$details,\"damaged\":true"
 	fi
 	return 1
 }
@@ -95,15 +101,20 @@ prove() {
 	fi
 	tell "checking every table and index"
 	amcheck >"$OUTPUT" 2>&1 || {
-		echo "error: pg_amcheck: $(head -n 3 "$OUTPUT" | tr '\n' ' ')" >"$OUTPUT"
+		damaged="pg_amcheck: $(head -n 3 "$OUTPUT" | tr '\n' ' ')"
+		echo "error: $damaged" >"$OUTPUT"
 		return 1
 	}
 	tell "comparing every table"
-	fingerprints -h "$ASIDE" >/tmp/found 2>"$OUTPUT" || return 1
+	fingerprints -h "$ASIDE" >/tmp/found 2>"$OUTPUT" || {
+		if grep -q 'invalid page in block' "$OUTPUT"; then damaged=$(cause "$OUTPUT"); fi
+		return 1
+	}
 	if ! cmp -s /tmp/expected /tmp/found; then
 		differing=$(awk -F '\t' 'NR == FNR { want[$1] = $0; next } want[$1] != $0 { print $1 } { delete want[$1] } END { for (t in want) print t }' \
 			/tmp/expected /tmp/found | head -n 5 | tr '\n' ' ')
-		echo "error: tables differ from what the database held when the backup was made: $differing" >"$OUTPUT"
+		damaged="tables differ from what the database held when the backup was made: $differing"
+		echo "error: $damaged" >"$OUTPUT"
 		return 1
 	fi
 	details="$details,\"compared\":\"$compared\",$(awk -F '\t' '{ n++; rows += $2 } END { printf "\"tables\":%d,\"rows\":%.0f", n, rows }' /tmp/found)"

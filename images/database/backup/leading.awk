@@ -1,5 +1,5 @@
 # Of the backups that pgBackRest lists, the newest that leads to a moment on a timeline; nothing where none does. Variables: wanted, the
-# timeline; moment, "latest" or seconds since 1970; notes, the file with a line for each timeline: since, number, parent, where it left that.
+# timeline; moment, "latest" or seconds since 1970; after, the seconds behind its end from which a moment is reached from a backup; notes, the file with a line for each timeline: since, number, parent, where it left that.
 # Lines are parts of the list: archive:start:WAL, error:BOOLEAN, label:LABEL, lsn:start:LSN,stop:LSN, timestamp:start:N,stop:N.
 # Needs hex.awk.
 
@@ -28,5 +28,5 @@ $1 == "archive" { timeline = number(substr($3, 1, 8)) }
 $1 == "error" { failed = $2 == "true" }
 $1 == "label" { label = $2 }
 $1 == "lsn" { stop = place($5) }
-$1 == "timestamp" && !failed && (moment == "latest" || $5 < moment + 0) && leads(timeline, stop) { found = label }
+$1 == "timestamp" && !failed && (moment == "latest" || $5 + after <= moment + 0) && leads(timeline, stop) { found = label }
 END { print found }

@@ -35,7 +35,6 @@ want_full() {
 
 wish() { cat "$STATE/full.wanted" 2>/dev/null || echo none; }
 labels() { pgb info --output=json | grep -o '"label":"[^"]*"' | cut -d '"' -f 4; }
-newest_label() { labels | tail -n 1; }
 
 # fork_of FOLDER TIMELINE: the timeline it left, and where.
 fork_of() {

@@ -97,6 +97,8 @@ record() {
 		life=$(life 2>/dev/null) || life=
 		if rows=$(fingerprints_at "$point" 2>"$OUTPUT.record"); then break; fi
 		tries=$((tries + 1))
+		# A damaged page is no better the next time.
+		if grep -q 'invalid page in block' "$OUTPUT.record"; then return 1; fi
 		# A transaction that writes for long must not be waited for in front of everybody else.
 		if [ "$tries" -ge 12 ]; then return 1; fi
 		sleep "$((tries * tries / 4 + 1))"

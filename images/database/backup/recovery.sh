@@ -74,7 +74,7 @@ timeline_at() {
 # of all, which may be on a timeline that was left. The timelines are in /tmp/timelines.
 leading_backup() {
 	pgb info --output=json | grep -oE '"archive":\{"start":"[^"]*"|"error":(true|false)|"label":"[^"]*"|"lsn":\{"start":"[^"]*","stop":"[^"]*"|"timestamp":\{"start":[0-9]*,"stop":[0-9]*' |
-		tr -d '{"' | awk -F '[:,]' -v wanted="$1" -v moment="$2" -v notes=/tmp/timelines -f "$SHARE/hex.awk" -f "$SHARE/leading.awk"
+		tr -d '{"' | awk -F '[:,]' -v wanted="$1" -v moment="$2" -v after="$(cat "$SHARE/reachable-after")" -v notes=/tmp/timelines -f "$SHARE/hex.awk" -f "$SHARE/leading.awk"
 }
 
 # share_histories FOLDER: gives data the histories of all timelines that other data in the volume knows.

@@ -16,6 +16,9 @@ waiting_since() {
 	else stat -c %Y "$VOLUME/pgdata/pg_wal/archive_status/$first" 2>/dev/null || echo 0; fi
 }
 
+# Lines that are JSON, as an array.
+array_of() { printf '[%s]' "$(printf '%s' "$1" | tr '\n' ',')"; }
+
 noted_or_null() { noted "$1" | grep . || echo null; }
 
 lines_as_json() {
@@ -40,6 +43,7 @@ report() {
 	said=
 	if [ "$info" = null ] || [ "$code" != 0 ]; then said=$(pgb --io-timeout=3 info 2>&1 | head -n 3)
 	else said=$(printf '%s' "$info" | grep -o '\[[A-Za-z]*ConnectError\][^"]*' | head -n 1); fi
+	look_for_damage "$info" || :
 	archiver=$(sql -c "
 		SELECT json_build_object('archived', archived_count, 'failed', failed_count, 'lastArchived', last_archived_wal,
 			'lastArchivedAt', extract(epoch FROM last_archived_time)::float8, 'lastFailed', last_failed_wal,
@@ -55,6 +59,7 @@ report() {
 			"$(noted_or_null "$STATE/$kind.failed")" "$(late "$kind")"
 	done
 	printf '"running":%s,\n' "$(json "$(running)")"
+	printf '"damage":%s,\n' "$(array_of "$(known_damage)")"
 	printf '"archiver":%s,\n' "${archiver:-null}"
 	# Also of a server that is down.
 	printf '"systemIdentifier":%s,\n' "$(json "$(control "system identifier")")"

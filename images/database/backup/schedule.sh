@@ -44,9 +44,9 @@ due() {
 	if [ -n "$failures" ]; then
 		count=${failures% *} last=${failures#* }
 		wait_for=21600
-		if [ "$count" -lt 9 ]; then wait_for=$((30 << count)); fi
+		if [ "$count" -lt "$LONGEST_WAIT_AFTER" ]; then wait_for=$((30 << count)); fi
 		# As long as it has not succeeded, what is written now cannot be had back.
-		if [ "$1" = full ] && [ "$wait_for" -gt 300 ] && { [ -n "$(open_gaps)" ] || [ -e "$STATE/full.wanted" ]; }; then wait_for=300; fi
+		if [ "$1" = full ] && [ "$wait_for" -gt 300 ] && ! known_damage | grep -q '"source":"backup"' && { [ -n "$(open_gaps)" ] || [ -e "$STATE/full.wanted" ]; }; then wait_for=300; fi
 		passed=$(($(now) - last))
 		if [ "$passed" -ge 0 ] && [ "$passed" -lt "$wait_for" ]; then return 1; fi
 	fi
@@ -94,7 +94,11 @@ run() {
 	details=
 	code=0
 	: >"$OUTPUT"
-	if [ "$kind" = drill ]; then drill || code=1; else backup "$kind" || code=1; fi
+	if [ "$kind" = drill ]; then drill || code=1
+	else
+		backup "$kind" || code=$?
+		look_for_damage "$(pgb info --output=json 2>/dev/null)"
+	fi
 	if [ "$kind" = drill ]; then clear_scratch; fi
 	finished=$(now)
 	details="\"finished\":$finished,\"seconds\":$((finished - begin))${details:+,$details}"
@@ -106,10 +110,17 @@ run() {
 		log "\"run\":\"$kind\",\"result\":\"ok\",$details"
 	else
 		failures=$(noted "$STATE/$kind.failures")
-		put "$STATE/$kind.failures" "$((${failures%% *} + 1)) $finished"
+		failures=$((${failures%% *} + 1))
+		result=failed
+		if [ "$code" = 2 ]; then
+			# The next one would find the same pages.
+			result=damaged code=1 failures=$((failures + LONGEST_WAIT_AFTER))
+			put "$STATE/$kind.slot" "$slot"
+		fi
+		put "$STATE/$kind.failures" "$failures $finished"
 		details="$details,\"error\":$(json "$(cause "$OUTPUT")")"
 		put "$STATE/$kind.failed" "{$details}"
-		log "\"run\":\"$kind\",\"result\":\"failed\",$details"
+		log "\"run\":\"$kind\",\"result\":\"$result\",$details"
 	fi
 	forget "$STATE/running"
 	exec 9>&-
@@ -123,10 +134,13 @@ serve() {
 	forget "$STATE/running"
 	clear_scratch
 	trap 'exit 0' TERM INT
+	rounds=0
 	while :; do
 		if [ -e "$STATE/initialised" ]; then
 			note_timeline || :
 			if [ -e "$STATE/unshared" ]; then share_notes; fi
+			rounds=$((rounds + 1))
+			if [ "$((rounds % ROUNDS_PER_LOOK))" = 0 ]; then (look_for_damage "$(pgb info --output=json 2>/dev/null)") || :; fi
 			for kind in full diff drill; do
 				if due "$kind"; then (run "$kind") || :; fi &
 				wait $! || :
