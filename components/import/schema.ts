@@ -50,7 +50,7 @@ const KEEPALIVES = "keepalives_idle=10 keepalives_interval=5 keepalives_count=3 
 const DUMP_SCRIPT = `
   set -eu
   umask 077
-  read -r PGPASSWORD
+  IFS= read -r PGPASSWORD
   export PGPASSWORD
   while IFS= read -r line && [ "$line" != "${ROOTS_END}" ]; do echo "$line"; done >/tmp/roots.pem
   exec 3<&0

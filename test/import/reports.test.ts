@@ -2,10 +2,13 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { readCatalog } from "../../components/import/catalog.ts";
+import { trySchema } from "../../components/import/rehearsal.ts";
+import { openSource } from "../../components/import/session.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { type Attempt, attempt, expectSameRows, expectUntouched, reportText } from "../support/attempt.ts";
 import { compareEnds } from "../support/compare-ends.ts";
-import { type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
+import { type Lab, openBothEnds, readReport, type Server, type SourceServer, secret } from "../support/lab.ts";
 
 const CASES = "test/cases/import";
 
@@ -222,6 +225,11 @@ describe("what pg_dump copies is copied", () => {
         false,
       );
     }
+    // The preflight's trial makes the same, and says so.
+    const client = await openSource(spec.source.address);
+    const catalog = await readCatalog(client).finally(() => client.end());
+    const again = await lab.newImport(spec.source, target);
+    expect((await trySchema(again, catalog)).filter(({ code }) => code === "object-not-made")).toEqual([]);
     const told = [await reportText(spec), ...lines, await target.log()].join("\n");
     expect(/topsecret\d/.exec(told)).toBeNull();
   });
@@ -254,6 +262,15 @@ describe("what pg_dump copies is copied", () => {
   test("c42c: a value of 540 MB is imported, and verified", async () => {
     await expectImported(await makeReport("c42c_bytea_540"));
   }, 600_000);
+});
+
+test("a password that begins and ends with a space reaches pg_dump, too", async () => {
+  const password = ` ${secret()} ${secret()} `;
+  await source.sql("postgres", `CREATE ROLE spaced LOGIN PASSWORD '${password}'; CREATE DATABASE spaced OWNER spaced`);
+  const login = { user: "spaced", password };
+  const known = source.source("spaced");
+  const spec = await lab.newImport({ ...known, address: { ...known.address, ...login } }, target);
+  expect((await attempt(spec)).error).toBe("");
 });
 
 describe("what cannot be copied is named, all of it, with PostgreSQL's words and a remedy", () => {
