@@ -1,5 +1,6 @@
 /** What went wrong with objects: every one of them, with all that PostgreSQL says and what to do about it. */
 import type pg from "pg";
+import { isPassing } from "../../lib/postgres.ts";
 import { describeEntry, type Entry } from "./dump-entries.ts";
 import { remedyFor } from "./remedies.ts";
 import { isAboutNames, pathFor, pathSql, pinFunction, withPath } from "./search-path.ts";
@@ -38,7 +39,7 @@ export function wordsOf(error: unknown): string {
  */
 export function isOfObject(error: unknown): boolean {
   const { code } = error as ServerError;
-  return typeof code === "string" && /^(0A|2[0-9BDF]|3[89BDF]|42|44|54|55000|P0|HV)/.test(code) && code.length === 5;
+  return typeof code === "string" && code.length === 5 && /^(0A|2[0-4679BDF]|3[89BDF]|42|44|54|55000|P0|HV)/.test(code);
 }
 
 /** What helps, by SQLSTATE; the first that fits. */
@@ -91,9 +92,12 @@ export class Attempts {
     this.searchPath = searchPath;
   }
 
-  /** Notes a failure. @throws the error, where it is not about the object. */
+  /** Notes a failure. @throws the error, where it is not about the object; with the object's name, where the server said it. */
   note(object: string, schema: string, error: unknown): void {
-    if (!isOfObject(error)) throw error;
+    if (!isOfObject(error)) {
+      const isServers = (error as ServerError).code?.length === 5 && !isPassing(error);
+      throw isServers ? new Error(`${object}: ${wordsOf(error)}`, { cause: error }) : error;
+    }
     this.cause ??= error;
     this.failures.push({ object, message: wordsOf(error), remedy: adviseOn(error, pathFor(this.searchPath, schema)) });
   }

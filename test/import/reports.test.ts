@@ -266,7 +266,8 @@ describe("what pg_dump copies is copied", () => {
 
 test("a password that begins and ends with a space reaches pg_dump, too", async () => {
   const password = ` ${secret()} ${secret()} `;
-  await source.sql("postgres", `CREATE ROLE spaced LOGIN PASSWORD '${password}'; CREATE DATABASE spaced OWNER spaced`);
+  await source.sql("postgres", `CREATE ROLE spaced LOGIN PASSWORD '${password}'`);
+  await source.sql("postgres", "CREATE DATABASE spaced OWNER spaced");
   const login = { user: "spaced", password };
   const known = source.source("spaced");
   const spec = await lab.newImport({ ...known, address: { ...known.address, ...login } }, target);
