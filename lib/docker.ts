@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
+import "./pg-environment.ts";
 import { currentScope, isOutsideScopes, pause } from "./scope.ts";
 
 /** A docker command that failed: its arguments (never its input, which may hold a password) and what it said. */

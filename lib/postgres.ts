@@ -3,6 +3,7 @@ import type { EventEmitter } from "node:events";
 import type { Socket } from "node:net";
 import type { ConnectionOptions } from "node:tls";
 import pg from "pg";
+import "./pg-environment.ts";
 import { currentScope, pause } from "./scope.ts";
 import {
   PIN_SUPERUSER,

@@ -1,4 +1,5 @@
 /** The remote database's URL, as the application takes it. Pure. */
+import { bareUrl } from "../../lib/pasted-url.ts";
 
 const LOCAL = /^(localhost|127\.\d+\.\d+\.\d+|\[?::1\]?|database)$/;
 
@@ -12,7 +13,7 @@ const LOCAL = /^(localhost|127\.\d+\.\d+\.\d+|\[?::1\]?|database)$/;
  */
 export function neonUrl(fromEnvironment: string | undefined, kept: readonly (string | undefined)[]): string {
   if (fromEnvironment) {
-    const url = parse(fromEnvironment);
+    const url = parse(bareUrl(fromEnvironment));
     if (url === undefined)
       throw new Error("NEON_DATABASE_URL is not a URL. It looks like postgresql://user:password@host/database");
     if (`${url.pathname}${url.search}`.includes("@"))

@@ -41,11 +41,36 @@ const NEEDS_TEXT = `
   OR (t.typnamespace <> 'pg_catalog'::regnamespace AND t.typtype <> 'e')
   OR (e.oid IS NOT NULL AND (e.typsend = 0 OR e.typreceive = 0 OR e.typnamespace <> 'pg_catalog'::regnamespace))`;
 
+/**
+ * Partitioned tables in which the same row may belong to another partition on another server: the hash of an enum, a reg* type or
+ * anything that may hold one is a hash of OIDs; a range of texts depends on the collation, the hash of one only where the
+ * collation is not deterministic; a user's operator class may do anything. (pg_dump 16 has the like for enums alone, see
+ * load_via_partition_root.) Rows of a foreign partition live elsewhere, so such a table stays as it is.
+ */
+const MOVING_ROOTS = `
+  SELECT DISTINCT pg_partition_root(p.partrelid)::oid AS root
+  FROM pg_partitioned_table p, unnest(p.partclass::oid[], p.partcollation::oid[]) AS k(class, coll)
+  JOIN pg_opclass o ON o.oid = k.class LEFT JOIN pg_collation l ON l.oid = k.coll
+  WHERE (o.opcnamespace <> 'pg_catalog'::regnamespace
+      OR p.partstrat = 'h' AND o.opcintype IN ('anyenum'::regtype, 'oid'::regtype, 'anyarray'::regtype, 'record'::regtype,
+        'anyrange'::regtype, 'anymultirange'::regtype)
+      OR p.partstrat = 'r' AND l.collname NOT IN ('C', 'POSIX', 'ucs_basic')
+      OR NOT l.collisdeterministic)
+    AND NOT EXISTS (SELECT FROM pg_partition_tree(pg_partition_root(p.partrelid)) t JOIN pg_class f ON f.oid = t.relid AND f.relkind = 'f')`;
+
+/** Types whose values may be too large for a row's text, which must stay below 1 GB; the domains over them, too. */
+const LARGE = `
+  CASE WHEN coalesce(nullif(t.typbasetype, 0), t.oid) = 'bytea'::regtype THEN 'bytes'
+    WHEN coalesce(nullif(t.typbasetype, 0), t.oid) IN ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype) THEN 'text'
+    WHEN t.typlen = -1 AND t.typstorage IN ('x', 'e') THEN 'stored' END`;
+
 const TABLES = `
-  SELECT n.nspname AS schema, c.relname AS name, pg_table_size(c.oid)::float8 AS bytes,
+  WITH moving AS (${MOVING_ROOTS})
+  SELECT n.nspname AS schema, c.relname AS name, c.relkind = 'p' AS through,
+    coalesce((SELECT sum(pg_table_size(t.relid)) FROM pg_partition_tree(c.oid) t WHERE c.relkind = 'p'), pg_table_size(c.oid))::float8 AS bytes,
     coalesce((
-      SELECT json_agg(json_build_object('name', a.attname, 'generated', a.attgenerated <> '') ORDER BY a.attnum)
-      FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      SELECT json_agg(json_build_object('name', a.attname, 'generated', a.attgenerated <> '', 'large', ${LARGE}) ORDER BY a.attnum)
+      FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     ), '[]') AS columns,
     EXISTS (
       SELECT FROM pg_attribute a
@@ -67,9 +92,11 @@ const TABLES = `
     ), '[]') AS key
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND ${isUsers("n.nspname")}
+  WHERE (c.relkind = 'r' AND NOT (c.relispartition AND pg_partition_root(c.oid) IN (SELECT root FROM moving))
+      OR c.oid IN (SELECT root FROM moving))
+    AND c.relpersistence <> 't' AND ${isUsers("n.nspname")}
     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
-  ORDER BY pg_table_size(c.oid) DESC, n.nspname, c.relname`;
+  ORDER BY bytes DESC, n.nspname, c.relname`;
 
 const SEQUENCES = `
   SELECT n.nspname AS schema, c.relname AS name
@@ -112,6 +139,9 @@ const LEFT_OUT = `
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND a.grantee <> 0 AND a.grantee <> c.relowner AND ${isUsers("n.nspname")}
       AND pg_get_userbyid(a.grantee) <> ALL ($2)
     GROUP BY a.grantee
+  UNION ALL
+  SELECT 'user mapping of ' || usename || ' for the server ' || srvname,
+    'it holds a login for another server; should the application need it: CREATE USER MAPPING' FROM pg_user_mappings
   UNION ALL
   SELECT 'event trigger ' || evtname, 'it would act on the whole database''s DDL' FROM pg_event_trigger
   UNION ALL
@@ -163,6 +193,7 @@ function asTable(row: {
   text: boolean;
   key: string[];
   bytes: number;
+  through: boolean;
 }): Table {
   return {
     schema: row.schema,
@@ -172,6 +203,7 @@ function asTable(row: {
     format: row.text ? "text" : "binary",
     key: row.key,
     bytes: row.bytes,
+    ...(row.through && { throughRoot: true }),
   };
 }
 
@@ -213,6 +245,10 @@ export async function readSequences(client: pg.Client, sequences: string[]): Pro
     .sort((a, b) => a.i - b.i)
     .map((row) => ({ name: sequences[row.i] ?? "", lastValue: row.last, isCalled: row.is_called }));
 }
+
+/** A table's own rows, as they stand after FROM or LOCK TABLE: not those of tables that inherit from it. */
+export const fromTable = ({ sql, throughRoot }: Pick<Table, "sql" | "throughRoot">): string =>
+  throughRoot ? sql : `ONLY ${sql}`;
 
 /** The columns of a table that COPY carries, as SQL; nothing for a table without any. */
 export function columnList(table: Pick<Table, "columns">): string {

@@ -8,6 +8,8 @@ export interface Entry {
   type: string;
   schema: string;
   sql: string;
+  /** SQL that makes the same object closer to the source's than pg_dump's own does. Definitions are compared by `sql`. */
+  made?: string;
 }
 
 /**
@@ -68,6 +70,8 @@ const NOT_COPIED = new Set([
   "SECURITY LABEL",
   "ACL",
   "DEFAULT ACL",
+  // It holds a login for another server, and would give it to everybody who may use the copy.
+  "USER MAPPING",
 ]);
 
 /** Whether an entry is made on the target by the import's own session for the owner. */

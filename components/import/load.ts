@@ -2,11 +2,11 @@
 import type pg from "pg";
 import { qualified } from "../../lib/postgres.ts";
 import type { Entry } from "./dump-entries.ts";
+import type { Attempts } from "./failures.ts";
 import type { Progress } from "./progress.ts";
 import { proveTable } from "./proof.ts";
-import { copyTable, fillTable, type RowsObserver, readSmallTables, type Transfer } from "./rows.ts";
+import { copyTable, fillTable, type RowsObserver, readSmallTables, type SentRows, type Transfer } from "./rows.ts";
 import { runTasks, type Task } from "./schedule.ts";
-import { makeEntry } from "./schema.ts";
 import type { Table, TableProof } from "./types.ts";
 
 /** A worker's own connections: one end of the pipe and the other. */
@@ -141,6 +141,21 @@ export interface LoadContext {
   onLoaded?: (table: Table) => Promise<void>;
   /** Looks at a table's rows on their way. Asked when its turn comes. */
   observe?: (table: Table) => RowsObserver;
+  /** Takes note of objects that fail, and knows the source's search path. */
+  attempts: Attempts;
+  /** Opens another session that sees the snapshot, in place of one in the middle of a table that the target refused. */
+  reopen: () => Promise<pg.Client>;
+}
+
+/** What the tasks of one load tell each other. */
+interface Outcome {
+  proofs: Map<string, TableProof>;
+  /** Tables whose rows the target refused. */
+  refused: Set<string>;
+  /** Tables whose rows or keys it refused: what builds on them would only fail, too. */
+  broken: Set<string>;
+  /** Foreign keys that have been made, or tried. */
+  tied: Set<ForeignKey>;
 }
 
 /**
@@ -148,24 +163,78 @@ export interface LoadContext {
  * side by side: both only read. Statistics and foreign keys come when their tables are whole, while others are still worked on.
  */
 export async function loadTables(load: LoadPlan, ends: Ends[], context: LoadContext): Promise<TableProof[]> {
-  const proofs = new Map<string, TableProof>();
-  const tasks = [
-    ...batchesOf(load.plans).flatMap((batch) => tableTasks(batch, context, proofs)),
-    ...load.foreignKeys.map((key) => foreignKeyTask(key, load.plans, proofs)),
-  ];
-  await runTasks(tasks, ends);
+  const outcome: Outcome = { proofs: new Map(), refused: new Set(), broken: new Set(), tied: new Set() };
+  const { attempts } = context;
+  // A condition may look into other tables: tables that were refused are tried again when the others are in.
+  for (let plans = load.plans; plans.length > 0; ) {
+    outcome.refused.clear();
+    outcome.broken.clear();
+    const foreignKeys = load.foreignKeys.filter((key) => !outcome.tied.has(key));
+    const tasks = [
+      ...batchesOf(plans).flatMap((batch) => tableTasks(batch, context, outcome)),
+      ...foreignKeys.map((key) => foreignKeyTask(key, plans, outcome, attempts)),
+    ];
+    await runTasks(tasks, ends);
+    const refused = plans.filter(({ table }) => outcome.refused.has(table.sql));
+    if (refused.length === plans.length) break;
+    attempts.forget(new Set(refused.map(({ table }) => rowsObject(table))));
+    plans = refused;
+  }
+  if (attempts.failures.length > 0) {
+    for (const { table, verdict, differences } of outcome.proofs.values()) {
+      if (verdict !== "different") continue;
+      const message = `the copy differs from the source: ${differences?.join("; ")}`;
+      attempts.failures.push({ object: `table ${table}`, message, remedy: "Run pulumi up again" });
+    }
+  }
+  attempts.check("Not everything could be loaded, so the copy was thrown away; the target is as it was");
   return load.plans.map(({ table }) => {
-    const proof = proofs.get(table.sql);
+    const proof = outcome.proofs.get(table.sql);
     if (proof === undefined) throw new Error(`${table.sql} was not proven; this is an error of this program`);
     return proof;
   });
 }
 
-async function makeEntries(target: pg.Client, entries: readonly Entry[]): Promise<void> {
-  for (const entry of entries) await makeEntry(target, entry);
+/**
+ * Copies a table's rows into the target; once more with the source's search path, should a function that runs on the way find a name
+ * by it.
+ * @param memory gives the rows where they were read already.
+ * @returns nothing for a table that the target refused, which is noted.
+ */
+async function loadRows(
+  table: Table,
+  ends: Ends,
+  memory: (() => SentRows) | undefined,
+  { progress, observe, attempts, reopen }: LoadContext,
+): Promise<Transfer | undefined> {
+  const what = { object: rowsObject(table), schema: table.schema };
+  const count = (bytes: number) => progress.count(table, bytes);
+  let observer: RowsObserver | undefined;
+  const send = () => {
+    observer = observe?.(table);
+    return memory
+      ? fillTable(table, memory(), ends.target, count, observer)
+      : copyTable(table, ends.source, ends.target, count, observer);
+  };
+  const recover = async () => {
+    await ends.target.query("ROLLBACK");
+    await observer?.abandon?.();
+    if (memory) return;
+    // It is still sending, and cannot be asked to stop without losing its snapshot.
+    const lost = ends.source;
+    ends.source = await reopen();
+    void lost.end().catch(() => {});
+  };
+  try {
+    return await attempts.withPath(ends.target, what, send, recover);
+  } catch (error) {
+    attempts.note(what.object, what.schema, error);
+    return undefined;
+  }
 }
 
 const nameOf = ({ schema, name }: Table) => `${schema}.${name}`;
+const rowsObject = (table: Table) => `rows of ${nameOf(table)}`;
 const proofTask = ({ sql }: Table) => `proof of ${sql}`;
 const indexTask = ({ schema, name }: Entry) => `index ${schema}.${name}`;
 /** Names of the tasks behind which a table is whole. */
@@ -173,9 +242,10 @@ const wholeness = ({ table, indexes }: TablePlan) => [`keys of ${table.sql}`, ..
 
 function tableTasks(
   batch: readonly TablePlan[],
-  { progress, onLoaded, observe }: LoadContext,
-  proofs: Map<string, TableProof>,
+  context: LoadContext,
+  { proofs, refused, broken }: Outcome,
 ): Task<Ends>[] {
+  const { progress, onLoaded, attempts } = context;
   const sent = new Map<string, Transfer & { seconds: number }>();
   const loaded = `rows of ${batch.map(({ table }) => table.sql).join(", ")}`;
   const spanned = async (name: string, work: () => Promise<void>) => {
@@ -183,17 +253,19 @@ function tableTasks(
     await work();
     end();
   };
-  const readRows = async ({ source, target }: Ends) => {
+  const readRows = async (ends: Ends) => {
     const tables = batch.map(({ table }) => table);
-    const inMemory = tables.length > 1 ? await readSmallTables(tables, source) : [];
+    const inMemory = tables.length > 1 ? await readSmallTables(tables, ends.source) : [];
     for (const [index, table] of tables.entries()) {
-      const count = (bytes: number) => progress.count(table, bytes);
-      const read = inMemory[index];
       const end = progress.begin(`rows ${nameOf(table)}`);
-      const transfer = read
-        ? await fillTable(table, read, target, count, observe?.(table))
-        : await copyTable(table, source, target, count, observe?.(table));
-      sent.set(table.sql, { ...transfer, seconds: end() });
+      const transfer = await loadRows(table, ends, inMemory[index], context);
+      const seconds = end();
+      if (transfer === undefined) {
+        refused.add(table.sql);
+        broken.add(table.sql);
+        continue;
+      }
+      sent.set(table.sql, { ...transfer, seconds });
       progress.loaded(transfer.rows);
     }
   };
@@ -214,8 +286,11 @@ function tableTasks(
           after: [loaded],
           cost: keys.length * KEYS_COST * table.bytes,
           run: async ({ target }) => {
+            if (broken.has(table.sql)) return;
             await onLoaded?.(table);
-            await spanned(`keys ${nameOf(table)}`, () => makeEntries(target, keys));
+            await spanned(`keys ${nameOf(table)}`, async () => {
+              for (const entry of keys) if (!(await attempts.makeAlone(target, entry))) broken.add(table.sql);
+            });
           },
         },
         {
@@ -223,7 +298,9 @@ function tableTasks(
           after: [keyed],
           cost: PROOF_COST * table.bytes,
           run: async (ends) => {
-            const { seconds, ...transfer } = sent.get(table.sql) as Transfer & { seconds: number };
+            const transferred = sent.get(table.sql);
+            if (transferred === undefined) return;
+            const { seconds, ...transfer } = transferred;
             await spanned(`proof ${nameOf(table)}`, async () => {
               proofs.set(table.sql, await proveTable(table, transfer, seconds, ends));
             });
@@ -234,14 +311,17 @@ function tableTasks(
           after: [keyed],
           cost: indexCost(entry) * table.bytes,
           run: async ({ target }: Ends) => {
-            await spanned(indexTask(entry), () => makeEntry(target, entry));
+            if (!sent.has(table.sql)) return;
+            await spanned(indexTask(entry), async () => void (await attempts.makeAlone(target, entry)));
           },
         })),
         {
           name: `statistics of ${table.sql}`,
           after: wholeness(plan),
           cost: 0,
-          run: async ({ target }) => void (await target.query(`ANALYZE ${table.sql}`)),
+          run: async ({ target }) => {
+            if (sent.has(table.sql)) await analyze(target, [table], attempts);
+          },
         },
       ];
     }),
@@ -250,10 +330,12 @@ function tableTasks(
 
 /** Foreign keys lock both tables, one after the other: side by side, two of them could wait for each other. */
 function foreignKeyTask(
-  { entry, tables }: ForeignKey,
+  key: ForeignKey,
   plans: readonly TablePlan[],
-  proofs: ReadonlyMap<string, TableProof>,
+  { proofs, broken, tied }: Outcome,
+  attempts: Attempts,
 ): Task<Ends> {
+  const { entry, tables } = key;
   const both = plans.filter(({ table }) => tables.includes(table.sql));
   return {
     name: `foreign key ${entry.schema}.${entry.name}`,
@@ -262,8 +344,10 @@ function foreignKeyTask(
     lane: "foreign keys",
     run: async ({ target }) => {
       // Rows that are not the source's may break the key; what is wrong with them says more than that it is broken.
-      if (both.some(({ table }) => proofs.get(table.sql)?.verdict === "different")) return;
-      await makeEntry(target, entry);
+      if (both.some(({ table }) => broken.has(table.sql))) return;
+      tied.add(key);
+      if (tables.some((table) => proofs.get(table)?.verdict === "different")) return;
+      await attempts.makeAlone(target, entry);
     },
   };
 }
@@ -273,16 +357,35 @@ function foreignKeyTask(
  * extended statistics were made after their rows were counted.
  * @param client logged in as the owner: expressions in statistics run.
  */
-export async function analyzeOthers(client: pg.Client): Promise<void> {
+export async function analyzeOthers(client: pg.Client, attempts: Attempts): Promise<void> {
   const { rows } = await client.query<{ schema: string; name: string }>(`
     SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE (c.relkind IN ('p', 'm') OR EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid)) AND n.nspname NOT IN ('pg_catalog', 'information_schema')`);
-  if (rows.length > 0) await client.query(`ANALYZE ${rows.map((row) => qualified(row.schema, row.name)).join(", ")}`);
+  const tables = rows.map(({ schema, name }) => ({ schema, name, sql: qualified(schema, name) }));
+  await analyze(client, tables, attempts);
+  attempts.check("Statistics cannot be computed, so the copy was thrown away; the target is as it was");
 }
 
-/** Everything else in the dump's order: triggers, rules, policies, comments, foreign keys of partitioned tables. */
-export async function makeRest(client: pg.Client, rest: Entry[]): Promise<void> {
+/** Computes statistics; those of an expression run its functions. */
+async function analyze(
+  client: pg.Client,
+  tables: readonly Pick<Table, "schema" | "name" | "sql">[],
+  attempts: Attempts,
+): Promise<void> {
+  for (const { schema, name, sql } of tables) {
+    const object = `statistics of ${schema}.${name}`;
+    const compute = async () => void (await client.query(`ANALYZE ${sql}`));
+    await attempts.withPath(client, { object, schema }, compute).catch((error) => attempts.note(object, schema, error));
+  }
+}
+
+/**
+ * Everything else in the dump's order: triggers, rules, policies, comments, foreign keys of partitioned tables.
+ * @throws {Error} that lists every object that cannot be made.
+ */
+export async function makeRest(client: pg.Client, rest: Entry[], attempts: Attempts): Promise<void> {
   await client.query("BEGIN");
-  for (const entry of rest) await makeEntry(client, entry);
+  for (const entry of rest) await attempts.makeWithin(client, entry);
+  attempts.check("Not everything of the source can be made, so the copy was thrown away; the target is as it was");
   await client.query("COMMIT");
 }

@@ -1,10 +1,10 @@
 /** Whether a table on the target is the one on the source, and if not, which rows are not. */
 import type pg from "pg";
 import { ident } from "../../lib/postgres.ts";
-import { columnList } from "./catalog.ts";
+import { columnList, fromTable } from "./catalog.ts";
 import { serverAgrees, WORTH_A_PROGRAM_BYTES } from "./digest.ts";
 import { readBack, rowsOnSource, type Transfer } from "./rows.ts";
-import type { Table, TableProof } from "./types.ts";
+import type { Column, Table, TableProof } from "./types.ts";
 
 /** Groups of rows that are compared before single rows are: few enough to send, many enough to narrow down. */
 const BUCKETS = 1024;
@@ -30,22 +30,54 @@ type Rows = string;
 /** A table's rows on the target. Of a selection only what was sent is compared: columns computed from it may differ by right. */
 const rowsOnTarget = (table: Table): Rows =>
   table.selected === undefined
-    ? `ONLY ${table.sql}`
-    : `(SELECT ${columnList(table).slice(2, -1)} FROM ONLY ${table.sql})`;
+    ? fromTable(table)
+    : `(SELECT ${columnList(table).slice(2, -1)} FROM ${fromTable(table)})`;
 
 /**
  * A row as text: what its columns' output functions write, with NULL told from an empty text. All of its columns, or those
- * that are named, in that order. (`t` alone would be a column of that name, where there is one.) Never `::text`: the owner of a
+ * that are given, in that order: tables are compared by their columns' names, which need not stand in one order on both sides.
+ * (`t` alone would be a column of that name, where there is one.) Never `::text`: the owner of a
  * table may give its rows a cast to text of his own, which would run here, with this session's rights, and could say that all
  * rows are equal. No cast leads to a record (PostgreSQL manual, CREATE CAST: no pseudo-types), and output functions are C.
  */
-const rowText = (columns?: readonly string[]) => {
-  const row = columns === undefined ? "t.*" : `ROW(${columns.map((name) => `t.${ident(name)}`).join(", ")})`;
-  return `pg_catalog.textin(pg_catalog.record_out(${row}))`;
+const rowText = (columns?: readonly Comparable[]) => {
+  if (columns === undefined) return textOf("t.*");
+  const whole = textOf(`ROW(${columns.map(({ name }) => `t.${ident(name)}`).join(", ")})`);
+  const sizes = columns.flatMap((column) => sizeOf(column) ?? []);
+  if (sizes.length === 0) return whole;
+  const digests = textOf(`ROW(${columns.map(digestOf).join(", ")})`);
+  return `CASE WHEN ${sizes.join(" + ")} > ${ROW_TEXT_BYTES} THEN ${digests} ELSE ${whole} END`;
 };
 
+/** As much of a column's description as comparing it takes. */
+export type Comparable = Pick<Column, "name" | "large">;
+
+const textOf = (record: string) => `pg_catalog.textin(pg_catalog.record_out(${record}))`;
+
+/**
+ * Bytes of values up to which a row is written as one text. A text must stay below 1 GB, writing may double a value (bytea as
+ * hexadecimal digits, quotes), and a record doubles the quotes once more. The rows of more are told by their columns' hashes.
+ */
+const ROW_TEXT_BYTES = 128 * 1024 * 1024;
+
+/** Bytes of a column's value, which the server knows without reading it; of some types only those that it takes on the disk. */
+function sizeOf({ name, large }: Comparable): string | undefined {
+  if (!large) return undefined;
+  const size = large === "stored" ? "pg_column_size" : "octet_length";
+  return `coalesce(pg_catalog.${size}(t.${ident(name)}), 0)::bigint`;
+}
+
+/** A column's value in a few bytes. (format and concat write a value by its type's output function, without any cast.) */
+function digestOf({ name, large }: Comparable): string {
+  const column = `t.${ident(name)}`;
+  const hash = (seed: number) => `pg_catalog.hashtextextended(pg_catalog.concat(${column}), ${seed})`;
+  const digest =
+    large === "bytes" ? `pg_catalog.sha256(${column})` : `pg_catalog.concat(${hash(0)}, ' ', ${hash(OTHER_SEED)})`;
+  return `CASE WHEN ${column} IS DISTINCT FROM NULL THEN ${digest} END`;
+}
+
 /** The query behind {@link setFingerprint}. The text is written once, for both hashes: OFFSET 0 sees to that. */
-export const setFingerprintSql = (rows: Rows, columns?: readonly string[]): string => `
+export const setFingerprintSql = (rows: Rows, columns?: readonly Comparable[]): string => `
   SELECT pg_catalog.count(*)::float8 AS rows,
     pg_catalog.concat(coalesce(pg_catalog.sum(pg_catalog.hashtextextended(r, 0)), 0), ' ',
       coalesce(pg_catalog.sum(pg_catalog.hashtextextended(r, ${OTHER_SEED})), 0)) AS sums
@@ -58,7 +90,7 @@ export const setFingerprintSql = (rows: Rows, columns?: readonly string[]): stri
 export async function setFingerprint(
   rows: Rows,
   client: pg.Client,
-  columns?: readonly string[],
+  columns?: readonly Comparable[],
 ): Promise<SetFingerprint> {
   const result = await client.query<SetFingerprint>(setFingerprintSql(rows, columns));
   return result.rows[0] ?? { rows: 0, sums: "" };
@@ -78,7 +110,9 @@ export async function proveTable(
   seconds: number,
   { source, target, superuser }: Record<"source" | "target" | "superuser", pg.Client>,
 ): Promise<TableProof> {
-  const agreed = sent.bytes >= WORTH_A_PROGRAM_BYTES && (await serverAgrees(table, sent, superuser));
+  // COPY ... TO PROGRAM reads no partitioned table; the order would be another one anyway.
+  const isWorthIt = sent.bytes >= WORTH_A_PROGRAM_BYTES && !table.throughRoot;
+  const agreed = isWorthIt && (await serverAgrees(table, sent, superuser));
   const back = agreed ? sent : await readBack(table, target);
   const proof: TableProof = {
     table: `${table.schema}.${table.name}`,
@@ -95,8 +129,9 @@ export async function proveTable(
   const isComputed = table.selected === undefined && table.columns.some((column) => column.generated);
   if (back.sha256 === sent.sha256 && back.rows === sent.rows && !isComputed) return proof;
 
-  const theirs = await setFingerprint(rowsOnSource(table), source);
-  const ours = await setFingerprint(rowsOnTarget(table), target);
+  const compared = comparedColumns(table);
+  const theirs = await setFingerprint(rowsOnSource(table), source, compared);
+  const ours = await setFingerprint(rowsOnTarget(table), target, compared);
   if (describeSet(theirs) === describeSet(ours)) {
     if (back.sha256 === sent.sha256) return proof;
     return { ...proof, source: theirs.sums, target: ours.sums, verdict: table.selected?.verdict ?? "equal as a set" };
@@ -106,8 +141,8 @@ export async function proveTable(
 }
 
 /** The columns of a table that are compared: of a selection those that were sent. */
-const comparedColumns = ({ columns, selected }: Table): string[] =>
-  columns.filter(({ generated }) => !generated || selected === undefined).map(({ name }) => name);
+const comparedColumns = ({ columns, selected }: Table): Column[] =>
+  columns.filter(({ generated }) => !generated || selected === undefined);
 
 /**
  * Names rows that differ: by their keys and the columns that do, or, where a table has no key, by their number. Only hashes
@@ -120,11 +155,12 @@ export async function findDifferences(
   rows: number,
   source: pg.Client,
   target: pg.Client,
-  columns: readonly string[] = comparedColumns(table),
+  columns: readonly Comparable[] = comparedColumns(table),
 ): Promise<string[]> {
-  const hasKey = table.key.length > 0 && table.key.every((name) => columns.includes(name));
+  const names = columns.map(({ name }) => name);
+  const hasKey = table.key.length > 0 && table.key.every((name) => names.includes(name));
   const row = rowText(columns);
-  const key = hasKey ? rowText(table.key) : row;
+  const key = hasKey ? rowText(table.key.map((name) => ({ name }))) : row;
   const ends: Ends = [
     { client: source, rows: rowsOnSource(table) },
     { client: target, rows: rowsOnTarget(table) },
@@ -147,7 +183,7 @@ export async function findDifferences(
   const named = keys.slice(0, KEYS_NAMED);
   const [theirColumns, ourColumns] = await both(ends, (end) => hashColumns(end, key, named, columns));
   const lines = named.map((k) => {
-    const where = whereOnly(k, theirRows, ourRows) || whichColumns(columns, theirColumns.get(k), ourColumns.get(k));
+    const where = whereOnly(k, theirRows, ourRows) || whichColumns(names, theirColumns.get(k), ourColumns.get(k));
     return `(${table.key.join(", ")}) = ${k}${where}`;
   });
   return keys.length > KEYS_NAMED ? [...lines, `and ${atLeast}${keys.length - KEYS_NAMED} more`] : lines;
@@ -169,8 +205,8 @@ const both = <T>([source, target]: Ends, ask: (end: End) => Promise<T>): Promise
   Promise.all([ask(source), ask(target)]);
 
 /** A hash of each column of some rows, by the rows' keys. */
-async function hashColumns({ client, rows }: End, key: string, keys: string[], columns: readonly string[]) {
-  const hashes = columns.map((name) => `hashtextextended(${rowText([name])}, 0)`);
+async function hashColumns({ client, rows }: End, key: string, keys: string[], columns: readonly Comparable[]) {
+  const hashes = columns.map((column) => `hashtextextended(${rowText([column])}, 0)`);
   const found = await client.query<{ k: string; hashes: string[] }>(
     `SELECT ${key} AS k, ARRAY[${hashes.join(", ")}]::text[] AS hashes FROM ${rows} t WHERE ${key} = ANY ($1)`,
     [keys],

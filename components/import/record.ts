@@ -4,7 +4,7 @@
  */
 import type pg from "pg";
 import { ident } from "../../lib/postgres.ts";
-import { isOwnTable, STACK_SCHEMA } from "./catalog.ts";
+import { fromTable, isOwnTable, STACK_SCHEMA } from "./catalog.ts";
 import { describeSet, setFingerprint } from "./proof.ts";
 import { readBack } from "./rows.ts";
 import { runTasks } from "./schedule.ts";
@@ -80,7 +80,10 @@ export async function noteRows(
     after: [],
     cost: table.bytes,
     run: async (client: pg.Client) => {
-      record.set(rowsOf(table), noteState(table, describeSet(await setFingerprint(`ONLY ${table.sql}`, client))));
+      record.set(
+        rowsOf(table),
+        noteState(table, describeSet(await setFingerprint(fromTable(table), client, table.columns))),
+      );
     },
   }));
   await runTasks(tasks, clients);
@@ -96,7 +99,7 @@ export async function completeNote(record: ImportRecord, table: Table, target: p
   if (noted?.stream === undefined || noted.target !== undefined) return;
   if (columnNames(table).join("\n") !== noted.columns?.join("\n")) return;
   if ((await readBack(table, target)).sha256 !== noted.stream) return;
-  const state = describeSet(await setFingerprint(`ONLY ${table.sql}`, target));
+  const state = describeSet(await setFingerprint(fromTable(table), target, table.columns));
   record.set(rowsOf(table), { ...noted, target: state, ...(noted.selected === undefined && { source: state }) });
 }
 

@@ -5,10 +5,13 @@
 import type pg from "pg";
 import { type Address, ident, withConnection } from "../../lib/postgres.ts";
 import { describeEntry, type Entry } from "./dump-entries.ts";
+import { wordsOf } from "./failures.ts";
+import { withWrappers } from "./foreign-servers.ts";
 import { type Finding, finding } from "./preflight/findings.ts";
 import { remedyFor } from "./remedies.ts";
 import { dumpImage, dumpSchema, entriesOfOwner, makeExtensions } from "./schema.ts";
-import { openOwner } from "./session.ts";
+import { openOwner, openSource } from "./session.ts";
+import { findDisplaced, makeRoom } from "./stack-extensions.ts";
 import { clearAside, lockServer, maintenance, makeAside } from "./swap.ts";
 import type { Catalog, ImportSpec, Target } from "./types.ts";
 
@@ -28,8 +31,7 @@ async function tryOne(client: pg.Client, sql: string): Promise<string | undefine
     return undefined;
   } catch (error) {
     await client.query("ROLLBACK TO SAVEPOINT one");
-    const { message, hint } = error as { message: string; hint?: string };
-    return hint ? `${message} (${hint})` : message;
+    return wordsOf(error);
   }
 }
 
@@ -81,7 +83,16 @@ export async function trySchema(spec: TrialSpec, catalog: Catalog): Promise<Find
     await clearAside(keeper, target.address.database);
     const aside = await makeAside(keeper, spec);
     try {
-      await withConnection(aside, (superuser) => superuser.query(target.preparation(aside.database)));
+      await withConnection(aside, async (superuser) => {
+        await superuser.query(target.preparation(aside.database));
+        const client = await openSource(source.address);
+        const displaced = await findDisplaced(client, superuser, catalog).finally(() => client.end().catch(() => {}));
+        await makeRoom(
+          superuser,
+          displaced.map(({ extension }) => extension),
+          catalog,
+        );
+      });
       return await makeAll(aside, target, [...schema.before, ...schema.after], catalog);
     } finally {
       await clearAside(keeper, target.address.database);
@@ -102,7 +113,14 @@ async function makeAll(aside: Address, target: Target, entries: Entry[], catalog
   const client = await openOwner(aside, target);
   try {
     await client.query("BEGIN");
-    for (const entry of entriesOfOwner(entries, catalog)) note(describeEntry(entry), await tryOne(client, entry.sql));
+    for (const entry of entriesOfOwner(entries, catalog)) {
+      const make = () => tryOne(client, entry.sql);
+      const isServer = entry.type === "SERVER";
+      const message = isServer
+        ? await withConnection(aside, (superuser) => withWrappers(superuser, target.owner, make))
+        : await make();
+      note(describeEntry(entry), message);
+    }
     const refused = new Set(found.map(({ subject }) => subject));
     const made = entries.filter((entry) => !refused.has(describeEntry(entry)));
     found.push(...(await checkBodies(client, made)));

@@ -51,7 +51,7 @@ const COLUMNS = `
   JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN bases b ON b.oid = a.atttypid
   JOIN pg_type t ON t.oid = b.base
-  WHERE c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+  WHERE c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
   ORDER BY a.attnum`;
 
 const FOREIGN_KEYS = `

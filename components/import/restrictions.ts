@@ -8,7 +8,6 @@ import type pg from "pg";
 import { ident } from "../../lib/postgres.ts";
 import { isUsers } from "./catalog.ts";
 import { isNoMember } from "./facts.ts";
-import { someOf } from "./preflight/findings.ts";
 
 /** What GRANT calls an object. */
 type Kind = "TABLE" | "SEQUENCE" | "ROUTINE" | "TYPE" | "SCHEMA";
@@ -143,7 +142,7 @@ export function findUndecided(source: readonly Privilege[], target: readonly Pri
     // A role that was granted little was granted just that; one that lacks little may have lost it.
     if (names.length === 0 || names.length >= here) return [];
     return [
-      `${grantee} has this stack's default grants on ${someOf(names)}, and none there on the source; where they were revoked, ` +
+      `${grantee} has this stack's default grants on ${names.join(", ")}, and none there on the source; where they were revoked, ` +
         `revoke them here too`,
     ];
   });

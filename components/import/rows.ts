@@ -4,14 +4,14 @@ import stream, { Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type pg from "pg";
 import { from as copyFrom, to as copyTo } from "pg-copy-streams";
-import { columnList } from "./catalog.ts";
+import { columnList, fromTable } from "./catalog.ts";
 import type { Table } from "./types.ts";
 
 /** Bytes that wait between two ends of a pipe. Larger ones only cost memory. */
 const BUFFER_BYTES = 256 * 1024;
 
 /** As much of a table's description as reading it takes. */
-export type Readable = Pick<Table, "sql" | "columns" | "format">;
+export type Readable = Pick<Table, "sql" | "columns" | "format" | "throughRoot">;
 
 /** What went over the wire for one table. */
 export interface Transfer {
@@ -29,11 +29,13 @@ export interface RowsObserver {
   chunk(bytes: Buffer): Promise<void> | undefined;
   /** Told once, when all bytes have passed and the target has taken them. A rejection is the table's failure. */
   end(transfer: Transfer): Promise<void>;
+  /** Told in place of {@link end} where the rows did not go in, and are sent again or not at all. */
+  abandon?(): Promise<void>;
 }
 
 /** The rows of a table that come along, as they stand behind FROM on the source: all of them, or what a selection leaves. */
 export const rowsOnSource = (table: Table): string =>
-  table.selected === undefined ? `ONLY ${table.sql}` : `(${table.selected.query})`;
+  table.selected === undefined ? fromTable(table) : `(${table.selected.query})`;
 
 /** Reads a table's rows from the source, in the format that means the same on both servers. */
 export const copyOutSql = (table: Table): string =>
@@ -42,12 +44,17 @@ export const copyOutSql = (table: Table): string =>
     : `COPY (${table.selected.query}) TO STDOUT (FORMAT ${table.format})`;
 
 /** Reads a table's rows from the target: whatever is in it, whether the source sent all of its own or a selection. */
-export const readBackSql = (table: Readable): string =>
-  `COPY ${table.sql}${columnList(table)} TO STDOUT (FORMAT ${table.format})`;
+export const readBackSql = (table: Readable): string => {
+  // COPY reads no partitioned table by its name.
+  const what = table.throughRoot
+    ? `(SELECT${columnList(table).replace(/^ \((.*)\)$/s, " $1")} FROM ${table.sql})`
+    : `${table.sql}${columnList(table)}`;
+  return `COPY ${what} TO STDOUT (FORMAT ${table.format})`;
+};
 
-/** Fills a table that was emptied in the same transaction. */
+/** Fills a table that was emptied in the same transaction. A partitioned one cannot be frozen. */
 export const copyInSql = (table: Table): string =>
-  `COPY ${table.sql}${columnList(table)} FROM STDIN (FORMAT ${table.format}, FREEZE)`;
+  `COPY ${table.sql}${columnList(table)} FROM STDIN (FORMAT ${table.format}${table.throughRoot ? "" : ", FREEZE"})`;
 
 /** Passes everything on, and tells a hash, a counter and whoever looks about it. */
 function tap(hash: Hash, count: (bytes: number) => void, observer: RowsObserver | undefined): Transform {
@@ -64,7 +71,7 @@ function tap(hash: Hash, count: (bytes: number) => void, observer: RowsObserver 
 }
 
 /** A table's rows on their way from the source. */
-interface SentRows extends stream.Readable {
+export interface SentRows extends stream.Readable {
   /** Known when all have been sent. */
   rowCount: number;
 }
@@ -103,7 +110,7 @@ export async function fillTable(
     onBytes(more);
   };
   // Without waiting in between: the session takes one after the other, and whoever fails first ends the pipe.
-  const emptied = target.query(`BEGIN; TRUNCATE ONLY ${table.sql}`);
+  const emptied = target.query(`BEGIN; TRUNCATE ${fromTable(table)}`);
   const into = target.query(copyFrom(copyInSql(table), { highWaterMark: BUFFER_BYTES }));
   await Promise.all([emptied, pipeline(sent, tap(hash, count, observer), into)]);
   await target.query("COMMIT");
@@ -115,12 +122,19 @@ export async function fillTable(
   return transfer;
 }
 
-/** Reads several small tables whole, in one round trip: from a source that is far away, each costs more time than its rows. */
-export async function readSmallTables(tables: readonly Table[], source: pg.Client): Promise<SentRows[]> {
+/**
+ * Reads several small tables whole, in one round trip: from a source that is far away, each costs more time than its rows.
+ * @returns for each of them what gives its rows, as often as it is called.
+ */
+export async function readSmallTables(tables: readonly Table[], source: pg.Client): Promise<(() => SentRows)[]> {
   const query = new CopyOutMany(tables.map(copyOutSql));
   source.query(query as unknown as pg.Submittable);
   const read = await query.done;
-  return read.map(({ data, rowCount }) => Object.assign(stream.Readable.from(data), { rowCount }));
+  return read.map(
+    ({ data, rowCount }) =>
+      () =>
+        Object.assign(stream.Readable.from(data), { rowCount }),
+  );
 }
 
 /** A query of several COPY ... TO STDOUT at once. Each of its members named handle... is called by pg. */

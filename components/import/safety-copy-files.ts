@@ -51,6 +51,8 @@ export interface CopiedTable {
   sha256: string;
   /** What came of a table that a selection made smaller or masked. */
   selected?: string;
+  /** Partitioned: its rows go through it, into partitions that may be others than on the source, so their order differs. */
+  throughRoot?: boolean;
 }
 
 /**
@@ -81,6 +83,8 @@ export interface Manifest {
   settings?: Setting[];
   /** What was revoked from the stack's roles, likewise. */
   restrictions?: Change[];
+  /** Extensions of the stack in whose place the source has objects of its own. */
+  displaced?: string[];
 }
 
 /** SHA-256 and length of a stream. */

@@ -21,6 +21,7 @@ import {
 import { holdsSameRows } from "./safety-copy-rows.ts";
 import { extensionsSql } from "./schema.ts";
 import { openOwner } from "./session.ts";
+import { makeRoom } from "./stack-extensions.ts";
 import { clearAside, clearDead, lockServer, maintenance, makeAside, release, writeMarker } from "./swap.ts";
 import type { Catalog, ImportSummary, OwnerLogin } from "./types.ts";
 
@@ -107,6 +108,7 @@ async function prepare(restored: Address, manifest: Manifest, order: RestoreOrde
   const extensions = manifest.extensions ?? namedIn(await readSealedText(join(copy, SCRIPTS.extensions), secret));
   await withConnection(restored, async (superuser) => {
     await superuser.query(preparation(restored.database));
+    await makeRoom(superuser, manifest.displaced ?? [], { extensions });
     await superuser.query(extensionsSql({ extensions }, owner));
   });
   const { remarks } = await copySettings(manifest.settings ?? [], restored, roles);
@@ -164,8 +166,9 @@ async function load(client: pg.Client, table: CopiedTable, path: string, secret:
 }
 
 /** As much of a table's description as reading it takes. */
-const asTable = ({ sql, columns, format }: CopiedTable) => ({
+const asTable = ({ sql, columns, format, throughRoot }: CopiedTable) => ({
   sql,
+  ...(throughRoot && { throughRoot }),
   columns: columns.map((name) => ({ name, generated: false })),
   format,
 });

@@ -51,6 +51,8 @@ export interface RestOfCopy {
   settings: readonly Setting[];
   /** Privileges that it is to be without, or to have in place of others. */
   restrictions: readonly Change[];
+  /** Extensions of the stack that it is to be without. */
+  displaced: readonly string[];
 }
 
 /** A file that is compressed and encrypted while it is written. */
@@ -147,6 +149,11 @@ export class SafetyCopy {
     const file = `tables/${String(this.begun).padStart(4, "0")}.copy${SEALED}`;
     const sealed = this.start(file);
     return {
+      abandon: async () => {
+        await sealed.destroy();
+        this.open.delete(sealed);
+        await rm(join(this.partial, file), { force: true });
+      },
       chunk: (bytes) => {
         const wait = sealed.write(bytes);
         return wait && this.explained(() => wait);
@@ -162,6 +169,7 @@ export class SafetyCopy {
           rows: transfer.rows,
           bytes: transfer.bytes,
           sha256: transfer.sha256,
+          ...(table.throughRoot && { throughRoot: true }),
           ...(table.selected && { selected: `${table.selected.verdict}: ${table.selected.what}` }),
         });
       },
@@ -185,6 +193,7 @@ export class SafetyCopy {
         extensions: rest.catalog.extensions,
         settings: [...rest.settings],
         restrictions: [...rest.restrictions],
+        displaced: [...rest.displaced],
       };
       const texts = {
         ...scriptsOf(rest),
@@ -315,7 +324,7 @@ function scriptsOf({ schema, catalog, sequences, views }: RestOfCopy): Record<st
           `CREATE SCHEMA IF NOT EXISTS ${ident(own)};\nCREATE EXTENSION IF NOT EXISTS ${ident(name)} SCHEMA ${ident(own)};`,
       ),
     ),
-    [SCRIPTS.before]: sql(schema.before.filter((entry) => !isSchema(entry)).map((entry) => entry.sql)),
+    [SCRIPTS.before]: sql(schema.before.filter((entry) => !isSchema(entry)).map((entry) => entry.made ?? entry.sql)),
     [SCRIPTS.after]: sql(schema.after.map((entry) => entry.sql)),
     [SCRIPTS.finish]: sql([
       ...sequences.map(

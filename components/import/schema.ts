@@ -5,8 +5,9 @@ import { DockerError, docker } from "../../lib/docker.ts";
 import { type Address, type ChannelBinding, ident, literal } from "../../lib/postgres.ts";
 import { DUMP_SETTINGS, startupOptions } from "../../lib/session-settings.ts";
 import { NEON_EXTENSIONS, NEON_SCHEMAS, STACK_SCHEMA } from "./catalog.ts";
-import { describeEntry, type Entry, isCopied, splitDump } from "./dump-entries.ts";
-import { remedyFor } from "./remedies.ts";
+import { type Entry, isCopied, splitDump } from "./dump-entries.ts";
+import type { Attempts } from "./failures.ts";
+import { withWrappers } from "./foreign-servers.ts";
 import { asOwner } from "./session.ts";
 import type { Catalog, ImportSpec } from "./types.ts";
 
@@ -60,7 +61,7 @@ const KEEPALIVES = "keepalives_idle=10 keepalives_interval=5 keepalives_count=3 
 const dumpScript = (restore: string) => `
   set -eu
   umask 077
-  read -r PGPASSWORD
+  IFS= read -r PGPASSWORD
   export PGPASSWORD
   lines_until() { while IFS= read -r line && [ "$line" != "$1" ]; do echo "$line"; done; }
   lines_until "${ROOTS_END}" >/tmp/roots.pem
@@ -217,23 +218,6 @@ export async function chooseDumpImage(
   );
 }
 
-/** Runs one entry; its failure names the object. */
-export const makeEntry = (client: pg.Client, entry: Entry): Promise<void> =>
-  makeOne(client, describeEntry(entry), entry.sql);
-
-async function makeOne(client: pg.Client, subject: string, sql: string): Promise<void> {
-  try {
-    await client.query(sql);
-  } catch (error) {
-    const { message, hint } = error as { message: string; hint?: string };
-    const remedy = remedyFor(message);
-    throw new Error(
-      `${subject} cannot be made on the target: ${message}${hint ? ` (${hint})` : ""}${remedy ? `. ${remedy}.` : ""}`,
-      { cause: error },
-    );
-  }
-}
-
 /**
  * Extensions as the source has them: in their schema, and in their version where the image has it. They are the superuser's
  * work, and come before all that uses them. Some are there already: every database of the stack has them.
@@ -286,15 +270,22 @@ export const entriesOfOwner = (entries: readonly Entry[], { extensions }: Catalo
  * Makes everything that rows need: extensions as the superuser, then, in one transaction of the owner's, schemas, types,
  * functions, tables, views, in pg_dump's order. So all of it belongs to the owner, and its default privileges apply from the
  * first moment.
+ * @throws {Error} that lists every object that cannot be made.
  */
 export async function makeBefore(
   { superuser, owner }: { superuser: pg.Client; owner: pg.Client },
   schema: Schema,
   catalog: Catalog,
-  ownerName: string,
+  { ownerName, attempts }: { ownerName: string; attempts: Attempts },
 ): Promise<void> {
-  await makeExtensions(catalog, ownerName, (subject, sql) => makeOne(superuser, subject, sql));
+  await makeExtensions(catalog, ownerName, async (subject, sql) => {
+    await superuser.query(sql).catch((error) => attempts.note(subject, "-", error));
+  });
   await owner.query("BEGIN");
-  for (const entry of entriesOfOwner(schema.before, catalog)) await makeEntry(owner, entry);
+  for (const entry of entriesOfOwner(schema.before, catalog)) {
+    if (entry.type === "SERVER") await withWrappers(superuser, ownerName, () => attempts.makeWithin(owner, entry));
+    else await attempts.makeWithin(owner, entry);
+  }
+  attempts.check("Not everything of the source can be made on the target, so no row was moved");
   await owner.query("COMMIT");
 }

@@ -1,6 +1,7 @@
 /** Which rows and values of the source come along: the settings, held against what the source really has. */
 import type pg from "pg";
 import { ident } from "../../lib/postgres.ts";
+import { fromTable } from "./catalog.ts";
 import { type MaskedColumn, maskProblem, maskSql } from "./masks.ts";
 import { type ForeignKey, type Relation, readForeignKeys, readRelations } from "./relations.ts";
 import type { Mask, SelectionSettings, SubsetRoot } from "./selection-settings.ts";
@@ -45,6 +46,7 @@ export async function selectRows(
       return root ? [[table.sql, { root, table }] as const] : [];
     }),
   );
+  if (settings.subset.length > 0) problems.push(...notFollowed(relations, excluded));
   if (problems.length > 0) throw refusal(problems);
   const kept = await findSubset(source, { roots, keys, excluded });
   problems.push(...(await findLost(source, relations, keys, excluded, kept)));
@@ -80,11 +82,21 @@ const refusal = (problems: readonly string[]) =>
     `What is to be imported does not fit the source, and nothing was changed:\n${problems.map((p) => `  - ${p}`).join("\n")}`,
   );
 
+/** A subset is a set of row addresses, and those of a partitioned table are its partitions' own. */
+const notFollowed = (relations: readonly Relation[], excluded: ReadonlySet<string>): string[] =>
+  relations
+    .filter(({ table }) => table.throughRoot && !excluded.has(table.sql))
+    .map(
+      ({ table }) =>
+        `importSubset cannot follow ${table.schema}.${table.name}, whose rows may belong to other partitions on the target; ` +
+        `exclude it (importExclude), or import without a subset`,
+    );
+
 const copied = (table: Table) => table.columns.filter(({ generated }) => !generated);
 
 function withoutRows(table: Table, verdict: SelectedVerdict): Table {
   const list = copied(table).map(({ name }) => ident(name));
-  const query = `SELECT ${list.join(", ")} FROM ONLY ${table.sql} WHERE false`;
+  const query = `SELECT ${list.join(", ")} FROM ${fromTable(table)} WHERE false`;
   return { ...table, bytes: 0, selected: { query, verdict, what: "no rows" } };
 }
 
@@ -102,7 +114,7 @@ function selectFrom(
     return mask && column ? `${maskSql(mask.kind, column, mask.value)} AS ${ident(name)}` : ident(name);
   });
   const where = rows === undefined ? "" : ` WHERE ctid = ANY ('${addressArray(rows)}'::tid[])`;
-  const query = `SELECT ${list.join(", ")} FROM ONLY ${table.sql}${where}`;
+  const query = `SELECT ${list.join(", ")} FROM ${fromTable(table)}${where}`;
   const verdict: SelectedVerdict = rows === undefined ? "masked" : masks.size === 0 ? "subset" : "masked subset";
   const what = [
     rows &&

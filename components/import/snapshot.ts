@@ -1,6 +1,7 @@
 /** One moment of the source, shared by every session that reads it. */
 import type pg from "pg";
 import { literal } from "../../lib/postgres.ts";
+import { fromTable } from "./catalog.ts";
 import { openSource } from "./session.ts";
 import type { Source, Table } from "./types.ts";
 
@@ -76,7 +77,7 @@ export async function tablesToLock(holder: pg.Client, tables: readonly Table[], 
 }
 
 const lockSql = (tables: readonly Table[]): string =>
-  `LOCK TABLE ${tables.map((table) => `ONLY ${table.sql}`).join(", ")} IN ACCESS SHARE MODE`;
+  `LOCK TABLE ${tables.map(fromTable).join(", ")} IN ACCESS SHARE MODE`;
 
 /**
  * Holds the tables as they are until the snapshot's session ends, as pg_dump does for itself: TRUNCATE and rewriting ALTER
@@ -90,7 +91,9 @@ export async function lockTables(holder: pg.Client, tables: readonly Table[]): P
   const { rows } = await holder.query<{ name: string }>(`
     SELECT oid::regclass::text AS name FROM pg_class
     WHERE relkind = 'r' AND relfilenode <> 0 AND relfilenode <> coalesce(pg_relation_filenode(oid), 0)
-      AND oid = ANY (ARRAY[${tables.map((table) => `${literal(table.sql)}::regclass::oid`).join(", ")}])`);
+      AND oid IN (
+        SELECT coalesce(p.relid, t.oid) FROM unnest(ARRAY[${tables.map((table) => `${literal(table.sql)}::regclass::oid`).join(", ")}]) t(oid)
+        LEFT JOIN LATERAL pg_partition_tree(t.oid) p ON NOT p.relid = t.oid)`);
   if (rows.length === 0) return;
   throw new Error(
     `${rows.map(({ name }) => name).join(", ")} was emptied or rewritten on the source (TRUNCATE, ALTER TABLE, VACUUM FULL) in the ` +

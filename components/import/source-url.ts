@@ -1,6 +1,7 @@
 /** Reads a connection URL as Neon hands it out. Pure: it opens nothing. */
 import { isIP } from "node:net";
 import tls from "node:tls";
+import { bareUrl } from "../../lib/pasted-url.ts";
 import type { ChannelBinding } from "../../lib/postgres.ts";
 import type { Source } from "./types.ts";
 
@@ -17,6 +18,13 @@ export function directHost(host: string): string {
   return host.replace(/^(ep-[^.]+?)-pooler\./, "$1.");
 }
 
+/** Several hosts with commas between, as libpq takes them; what stands before the last @ is a user and a password. */
+function hasSeveralHosts(url: string): boolean {
+  const [, rest = ""] = /^postgres(?:ql)?:\/\/([^?#]*)/.exec(url) ?? [];
+  const [hosts = ""] = rest.slice(rest.lastIndexOf("@") + 1).split("/");
+  return hosts.includes(",");
+}
+
 /**
  * Turns a connection URL into a source.
  * @param rootCertificates PEM bundle to trust in place of the machine's.
@@ -24,8 +32,14 @@ export function directHost(host: string): string {
  */
 export function parseSourceUrl(url: string, rootCertificates?: string): Source {
   let parsed: URL;
+  const bare = bareUrl(url);
+  if (hasSeveralHosts(bare)) {
+    throw new Error(
+      "NEON_DATABASE_URL names several hosts; the import reads from one server: leave the host and port of the one to read from",
+    );
+  }
   try {
-    parsed = new URL(url);
+    parsed = new URL(bare);
   } catch {
     throw new Error("NEON_DATABASE_URL is not a URL. It looks like postgresql://user:password@host/database");
   }

@@ -73,9 +73,11 @@ export interface Column {
   name: string;
   /** Computed by the server from others, so it is not copied. */
   generated: boolean;
+  /** For a type whose values may be large: how their size is told. */
+  large?: "bytes" | "text" | "stored" | null;
 }
 
-/** An ordinary table, or a partition that holds rows. */
+/** An ordinary table, a partition that holds rows, or a partitioned table with all rows of its partitions. */
 export interface Table {
   schema: string;
   name: string;
@@ -90,6 +92,11 @@ export interface Table {
   bytes: number;
   /** Where not every row comes along as it is: what does. */
   selected?: SelectedRows;
+  /**
+   * A partitioned table in place of its partitions: the same row may belong to another partition here (see catalog.ts), so rows go
+   * in through the table, and are compared as a set.
+   */
+  throughRoot?: boolean;
 }
 
 /** What a selection leaves of a table. Nothing of it is ever called equal to the source. */

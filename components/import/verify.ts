@@ -1,6 +1,6 @@
 /** The proof again, at any time: two databases, each at one moment, compared by what their servers say of themselves. */
 import type pg from "pg";
-import { readSequences } from "./catalog.ts";
+import { fromTable, readSequences } from "./catalog.ts";
 import { readSettings, settingStates } from "./database-settings.ts";
 import { compareFacts, findStrangers } from "./facts.ts";
 import { describeSet, findDifferences, type SetFingerprint, setFingerprint } from "./proof.ts";
@@ -12,7 +12,7 @@ import { dumpImage } from "./schema.ts";
 import { describeState } from "./sequences.ts";
 import type { Side } from "./side.ts";
 import { type Change, compareStates, digest, type Noted, type States, whoChanged } from "./states.ts";
-import type { Table } from "./types.ts";
+import type { Column, Table } from "./types.ts";
 import { readFilledViews } from "./views.ts";
 
 /** Something that is not the same on both sides. */
@@ -102,9 +102,9 @@ function digestsOf(object: string, source: States, target: States): { source?: s
 
 /** One relation whose rows are compared. */
 interface Subject {
-  relation: Pick<Table, "schema" | "name" | "sql">;
+  relation: Pick<Table, "schema" | "name" | "sql" | "throughRoot">;
   /** For tables: their columns on either side. A view's rows are compared whole. */
-  columns?: { source: string[]; target: string[] };
+  columns?: { source: Column[]; target: Column[] };
   /** For naming rows. */
   table?: Table;
   /** The table as it is on the target. */
@@ -229,13 +229,12 @@ async function compareSequences(source: Side, target: Side, findings: Findings):
 
 /** Tables, and materialised views that have been computed, which both sides have. What only one has, is in the definitions. */
 async function findSubjects(source: Side, target: Side): Promise<Subject[]> {
-  const names = ({ columns }: Table) => columns.map(({ name }) => name);
   const here = new Map(target.catalog.tables.map((table) => [table.sql, table]));
   const tables = source.catalog.tables.flatMap((table): Subject[] => {
     const twin = here.get(table.sql);
     if (twin === undefined) return [];
     return [
-      { relation: table, columns: { source: names(table), target: names(twin) }, table, twin, bytes: table.bytes },
+      { relation: table, columns: { source: table.columns, target: twin.columns }, table, twin, bytes: table.bytes },
     ];
   });
   const [theirs = [], ours = []] = await Promise.all(
@@ -245,6 +244,8 @@ async function findSubjects(source: Side, target: Side): Promise<Subject[]> {
   const views = theirs.filter(({ sql }) => filled.has(sql)).map((relation): Subject => ({ relation, bytes: 0 }));
   return [...tables, ...views];
 }
+
+const namesOf = (columns: readonly Column[] = []): string[] => columns.map(({ name }) => name);
 
 /** Returns the number of rows on the target. */
 async function compareRows(
@@ -290,7 +291,7 @@ type Found =
 
 /** Rows that were masked or left out on their way cannot be compared with the source's; but with what they were. */
 async function lookAtSelection({ relation, columns }: Subject, target: pg.Client, noted: Noted): Promise<Found> {
-  const rows = await setFingerprint(`ONLY ${relation.sql}`, target);
+  const rows = await setFingerprint(fromTable(relation), target, columns?.target);
   const sameColumns = columns === undefined || noted.columns === undefined;
   const now = {
     target: sameColumns ? describeSet(rows) : await inColumns(relation, target, columns.target, noted.columns ?? []),
@@ -304,21 +305,24 @@ async function compareSubject(
   { source, target }: { source: pg.Client; target: pg.Client },
   noted: Noted | undefined,
 ): Promise<Found> {
-  const shared = columns?.source.filter((name) => columns.target.includes(name));
+  const shared = columns?.source.filter(({ name }) => columns.target.some((other) => other.name === name));
   const [theirs, ours] = await Promise.all([
-    setFingerprint(`ONLY ${relation.sql}`, source, shared),
-    setFingerprint(`ONLY ${relation.sql}`, target, shared),
+    setFingerprint(fromTable(relation), source, shared),
+    setFingerprint(fromTable(relation), target, shared),
   ]);
   const now = { source: describeSet(theirs), target: describeSet(ours) };
   if (now.source === now.target) return { differs: false, rows: ours.rows };
 
   const details = [...countsDiffer(theirs, ours)];
   if (table && shared) {
-    const withoutMissing = { ...table, key: table.key.every((name) => shared.includes(name)) ? table.key : [] };
+    const withoutMissing = {
+      ...table,
+      key: table.key.every((name) => namesOf(shared).includes(name)) ? table.key : [],
+    };
     details.push(...(await findDifferences(withoutMissing, theirs.rows, source, target, shared)));
   }
   // The record is of the columns of that time: with others, the rows are looked at once more as they were then.
-  if (columns && noted?.columns && noted.columns.join("\n") !== shared?.join("\n")) {
+  if (columns && noted?.columns && noted.columns.join("\n") !== namesOf(shared).join("\n")) {
     now.source = await inColumns(relation, source, columns.source, noted.columns);
     now.target = await inColumns(relation, target, columns.target, noted.columns);
   }
@@ -329,7 +333,8 @@ const countsDiffer = (theirs: SetFingerprint, ours: SetFingerprint): string[] =>
   theirs.rows === ours.rows ? [] : [`${theirs.rows} rows on the source, ${ours.rows} on the target`];
 
 /** The rows as they were noted; a side that no longer has the columns has changed in any case. */
-async function inColumns(relation: Subject["relation"], client: pg.Client, present: string[], noted: string[]) {
-  if (!noted.every((name) => present.includes(name))) return "other columns";
-  return describeSet(await setFingerprint(`ONLY ${relation.sql}`, client, noted));
+async function inColumns(relation: Subject["relation"], client: pg.Client, present: Column[], noted: string[]) {
+  const columns = noted.flatMap((name) => present.find((column) => column.name === name) ?? []);
+  if (columns.length < noted.length) return "other columns";
+  return describeSet(await setFingerprint(fromTable(relation), client, columns));
 }

@@ -3,6 +3,7 @@ import type pg from "pg";
 import { qualified } from "../../lib/postgres.ts";
 import { isUsers } from "./catalog.ts";
 import type { Entry } from "./dump-entries.ts";
+import type { Attempts } from "./failures.ts";
 import { entryKey } from "./load.ts";
 import { describeSet, setFingerprint } from "./proof.ts";
 import { type ImportRecord, rowsOf } from "./record.ts";
@@ -39,13 +40,14 @@ export const populatedViews = async (entries: readonly Entry[], source: pg.Clien
  * Fills those views that are filled on the source. Their rows are compared, too; but a query may give other rows on another day,
  * so a difference is a remark and no failure.
  * @param sessions on the target: the owner's, in which the views' queries run, and the superuser's, which reads what came of them.
- * @param isWhole whether the tables are the source's; a view of selected rows has no counterpart there.
+ * @param options `isWhole`: whether the tables are the source's; a view of selected rows has no counterpart there.
+ * @throws {Error} that lists every view that cannot be computed.
  */
 export async function refreshViews(
   entries: readonly Entry[],
   source: pg.Client,
   { owner, superuser }: { owner: pg.Client; superuser: pg.Client },
-  isWhole: boolean,
+  { isWhole, attempts }: { isWhole: boolean; attempts: Attempts },
 ) {
   const remarks: string[] = [];
   const record: ImportRecord = new Map();
@@ -53,7 +55,16 @@ export async function refreshViews(
     const { sql } = view;
     const name = `${view.schema}.${view.name}`;
     // As on the source, where the owner's own policies hold for it as soon as a table forces row security.
-    await owner.query(`SET row_security = on; REFRESH MATERIALIZED VIEW ${sql}; RESET row_security`);
+    const refresh = async () =>
+      void (await owner.query(`BEGIN; SET LOCAL row_security = on; REFRESH MATERIALIZED VIEW ${sql}; COMMIT`));
+    const rollBack = async () => void (await owner.query("ROLLBACK"));
+    try {
+      const what = { object: `materialized view ${name}`, schema: view.schema };
+      await attempts.withPath(owner, what, refresh, rollBack);
+    } catch (error) {
+      attempts.note(`materialized view ${name}`, view.schema, error);
+      continue;
+    }
     if (!isWhole) {
       const ours = await setFingerprint(`ONLY ${sql}`, superuser);
       record.set(rowsOf(view), { target: describeSet(ours), selected: "computed from selected rows" });
@@ -73,5 +84,8 @@ export async function refreshViews(
             `${theirs.rows}): its query depends on more than the tables, or it was not up to date there`,
     );
   }
+  attempts.check(
+    "Materialised views cannot be computed on the target, so the copy was thrown away; the target is as it was",
+  );
   return { remarks, record };
 }

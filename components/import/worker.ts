@@ -9,6 +9,8 @@ import { ROLE_NAMES } from "../roles/names.ts";
 import { readCatalog } from "./catalog.ts";
 import { copySettings, readSettings, settingStates } from "./database-settings.ts";
 import { compareFacts, type FactDifference, findStrangers, readFacts } from "./facts.ts";
+import { Attempts } from "./failures.ts";
+import { keepColumnOrder } from "./inheritance.ts";
 import { analyzeOthers, type Ends, loadTables, makeRest, planTables, readBelonging } from "./load.ts";
 import { maskKey, setMaskKey } from "./masks.ts";
 import { warningLines } from "./preflight/findings.ts";
@@ -22,11 +24,13 @@ import { copyRestrictions, describeRestriction, readRestrictions } from "./restr
 import { differentTexts, findRewordings, noteRewordings, type Rewordings, statesOf } from "./rewording.ts";
 import { SafetyCopy } from "./safety-copy.ts";
 import { chooseDumpImage, dumpAside, dumpSource, helperLabel, LOCK_NOT_AVAILABLE, makeBefore } from "./schema.ts";
+import { readSearchPath } from "./search-path.ts";
 import { describeSelection, selectRows } from "./selection.ts";
 import { compareSequences, copySequences } from "./sequences.ts";
 import { findServerChanges, readServerState, type ServerState, serverChanged } from "./server-state.ts";
 import { openOwner, openTarget } from "./session.ts";
 import { exportSnapshot, joinSnapshot, lockTables, tablesToLock } from "./snapshot.ts";
+import { describeDisplaced, findDisplaced, makeRoom } from "./stack-extensions.ts";
 import { compareStates, digestAll, type StateDifference } from "./states.ts";
 import {
   CLEARING,
@@ -342,14 +346,16 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   const found = await readCatalog(snapshot.holder);
   await lockTables(snapshot.holder, found.tables);
   const locked = await tablesToLock(snapshot.holder, found.tables, spec.jobs);
-  const readers = await Promise.all(Array.from({ length: spec.jobs }, () => joinSnapshot(source, snapshot, locked)));
   const { selection } = spec;
+  const key = selection && selection.masks.length > 0 ? maskKey(spec.maskSecret) : undefined;
+  const openReader = async () => {
+    const reader = await joinSnapshot(source, snapshot, locked);
+    if (key !== undefined) await reader.query(setMaskKey(key));
+    return reader;
+  };
+  const readers = await Promise.all(Array.from({ length: spec.jobs }, openReader));
   const tables = selection ? await selectRows(found.tables, selection, snapshot.holder) : found.tables;
   const catalog = { ...found, tables };
-  if (selection && selection.masks.length > 0) {
-    const key = maskKey(spec.maskSecret);
-    for (const reader of readers) await reader.query(setMaskKey(key));
-  }
   report.skipped = catalog.skipped;
   endSnapshot();
 
@@ -363,11 +369,19 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   // The superuser's session and the owner's: whatever may run code of the source is done in the latter.
   const superuser = await openTarget(aside);
   await superuser.query(target.preparation(aside.database));
+  const displaced = await findDisplaced(snapshot.holder, superuser, catalog);
+  await makeRoom(
+    superuser,
+    displaced.map(({ extension }) => extension),
+    catalog,
+  );
+  report.remarks.push(...displaced.map(describeDisplaced));
   const settings = await copySettings(await readSettings(snapshot.holder), aside, target.roles);
   work.serverState = await readServerState(keeper, importNames(target.address.database));
   const owner = await openOwner(aside, target);
-  const schema = await dumping;
-  await makeBefore({ superuser, owner }, schema, catalog, target.owner);
+  const schema = await keepColumnOrder(await dumping, snapshot.holder);
+  const attempts = new Attempts(await readSearchPath(snapshot.holder));
+  await makeBefore({ superuser, owner }, schema, catalog, { ownerName: target.owner, attempts });
   await rehearse(owner, schema.after);
   endSchema();
 
@@ -379,6 +393,8 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
     progress,
     onLoaded: hooks.onLoaded,
     observe: safetyCopy?.observe,
+    attempts,
+    reopen: openReader,
   });
   report.rows = report.tables.reduce((sum, proof) => sum + proof.rows, 0);
   report.bytes = report.tables.reduce((sum, proof) => sum + proof.bytes, 0);
@@ -386,10 +402,16 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   refuseDifferences(report);
 
   const endConstraints = await enter("constraints", `${rest.length} triggers, policies and others`);
-  await makeRest(owner, rest);
+  await makeRest(owner, rest, attempts);
   const restrictions = await copyRestrictions(ROLES, snapshot.holder, owner);
   report.remarks.push(...restrictions.remarks, ...settings.remarks);
-  const views = await refreshViews(schema.before, snapshot.holder, { owner, superuser }, selection === undefined);
+  const definitions = [...schema.before, ...schema.after];
+  const views = await refreshViews(
+    definitions,
+    snapshot.holder,
+    { owner, superuser },
+    { isWhole: selection === undefined, attempts },
+  );
   report.remarks.push(...views.remarks);
   endConstraints();
 
@@ -408,7 +430,8 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
     `${catalog.sequences.length} sequences, and statistics for the planner`,
   );
   const sequences = await copySequences(catalog.sequences, snapshot.holder, owner);
-  await analyzeOthers(owner);
+  await analyzeOthers(owner, attempts);
+  report.remarks.push(...attempts.remarks);
   endSequences();
 
   const endCompare = await enter("compare", "both schemas and sequences, in both directions");
@@ -455,7 +478,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   if (safetyCopy) {
     progress.phase("the safety copy: reading it again to its end");
     const endCopy = progress.begin("safety-copy");
-    const views = await populatedViews(schema.before, snapshot.holder);
+    const views = await populatedViews(definitions, snapshot.holder);
     report.safetyCopy = await safetyCopy.finish({
       source: source.label,
       catalog,
@@ -465,6 +488,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
       takenAt,
       settings: settings.taken,
       restrictions: restrictions.changes,
+      displaced: displaced.map(({ extension }) => extension),
     });
     endCopy();
     hooks.say(describeCopy(report.safetyCopy));

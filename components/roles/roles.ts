@@ -41,6 +41,8 @@ export class Roles extends pulumi.ComponentResource {
         port: args.port,
         username: args.superuser,
         password: args.superuserPassword,
+        // All that it would otherwise take from PGDATABASE and the like.
+        database: "postgres",
         sslmode: "disable",
         connectTimeout: 60,
       },

@@ -193,7 +193,9 @@ describe("a source that does not fit", () => {
       "odd",
       "CREATE AGGREGATE odd(bigint) (SFUNC = int8_avg_accum, STYPE = internal, FINALFUNC = numeric_poly_avg)",
     );
-    expect(await failureOf(source.source("odd", "superuser"))).toMatch(/odd.* cannot be made on the target: /);
+    expect(await failureOf(source.source("odd", "superuser"))).toMatch(
+      /^Not everything of the source can be made on the target.*\n {2}- aggregate public\.odd\(bigint\): .*\. Change it on the source/,
+    );
   });
 });
 

@@ -153,7 +153,7 @@ describe("a table is proven", () => {
       source: sha256("ab"),
       target: sha256("ab"),
     });
-    expect(same.asked).toEqual([setFingerprintSql(`ONLY ${computed.sql}`)]);
+    expect(same.asked).toEqual([setFingerprintSql(`ONLY ${computed.sql}`, computed.columns)]);
     const other = side({ ...rows, "(2)": "computed otherwise" }, "ab");
     expect(await proveTable(computed, sentBy(rows, "ab"), 1, ends(side(rows, "ab"), other))).toMatchObject({
       verdict: "different",

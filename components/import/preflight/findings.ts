@@ -142,18 +142,21 @@ export function grouped(found: readonly Finding[]): Group[] {
 /** Names told before the rest is counted. */
 const NAMED = 5;
 
-/** The first few names, and how many more there are. */
-export function someOf(names: readonly string[], named = NAMED): string {
+/**
+ * The first few names, and how many more there are.
+ * @param all what names the rest.
+ */
+export function someOf(names: readonly string[], all: string, named = NAMED): string {
   const more = names.length - named;
   // "and 1 more" is no shorter than the name.
-  return more > 1 ? `${names.slice(0, named).join(", ")} and ${more} more` : names.join(", ");
+  return more > 1 ? `${names.slice(0, named).join(", ")} and ${more} more (${all} names all)` : names.join(", ");
 }
 
 const sentence = (text: string) => (/[.!?]$/.test(text) ? text : `${text}.`);
 
-/** A group as one line. */
+/** A group as one line, with all of its names. */
 export const inOneLine = ({ code, subjects, what, remedy }: Group): string =>
-  `${someOf(subjects)}: ${remedy ? `${sentence(what)} ${sentence(remedy)}` : what} [${code}]`;
+  `${subjects.join(", ")}: ${remedy ? `${sentence(what)} ${sentence(remedy)}` : what} [${code}]`;
 
 /** Whether anything among the findings forbids an import. */
 export const isBlocked = (found: readonly Finding[]): boolean => found.some(({ level }) => level === "blocker");
@@ -167,7 +170,7 @@ export const remarksOf = (found: readonly Finding[]): string[] => [
 /** What an import says while it starts: its warnings, each in one line of bearable length, and what it is about to do. */
 export const warningLines = (found: readonly Finding[]): string[] => [
   ...grouped(found.filter(({ level }) => level === "warning")).map(
-    ({ code, subjects, what }) => `warning, ${someOf(subjects, 3)}: ${what} [${code}]`,
+    ({ code, subjects, what }) => `warning, ${someOf(subjects, "the report", 3)}: ${what} [${code}]`,
   ),
   ...found
     .filter(({ code }) => code === "wire-estimate" || code === "time-estimate")
@@ -237,7 +240,9 @@ export function layOut(found: readonly Finding[], paint: Paint = (_level, headin
     const own = groups.filter((group) => group.level === level);
     if (own.length === 0) return [];
     const lines = own.map(({ code, subjects, what, remedy }) =>
-      [`  • ${someOf(subjects)}: ${what} [${code}]`, ...(remedy ? [`    → ${sentence(remedy)}`] : [])].join("\n"),
+      [`  • ${someOf(subjects, "--json")}: ${what} [${code}]`, ...(remedy ? [`    → ${sentence(remedy)}`] : [])].join(
+        "\n",
+      ),
     );
     return [`${paint(level, HEADINGS[level])}\n${lines.join("\n")}`];
   });

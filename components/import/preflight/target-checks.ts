@@ -1,7 +1,7 @@
 /** What the target's answers mean for an import, alone and together with the source's. Pure. */
 import { humanBytes } from "../progress.ts";
 import type { Table } from "../types.ts";
-import { type Finding, finding, findings, someOf } from "./findings.ts";
+import { type Finding, finding, findings } from "./findings.ts";
 import type { SourceLook } from "./source-look.ts";
 import type { TargetLook } from "./target-look.ts";
 
@@ -117,10 +117,7 @@ export function checkObjects(look: SourceLook, target: TargetLook): Finding[] {
             finding(
               "role-missing",
               `role ${role}`,
-              `policies name it (on ${someOf(
-                uses.map(({ table }) => table),
-                3,
-              )}), and it is not on the target`,
+              `policies name it (on ${uses.map(({ table }) => table).join(", ")}), and it is not on the target`,
               `npm run psql -- --role superuser, then: CREATE ROLE "${role}" NOLOGIN`,
             ),
           ],

@@ -1,0 +1,35 @@
+import { expect, test } from "vitest";
+import { dumpedOrder, type InheritingTable, orderedTableSql } from "../../components/import/inheritance.ts";
+
+const column = (name: string, local: boolean, inherited: boolean) => ({
+  ...{ name, local, inherited, type: "integer", notNull: false, generated: null, default: null },
+});
+const kid: InheritingTable = {
+  schema: "public",
+  name: "kid",
+  unlogged: false,
+  options: "",
+  columns: [column("own", true, false), column("a", false, true), column("both", true, true)],
+  checks: [{ name: "positive", definition: "CHECK ((a > 0))", local: false }],
+  parents: [{ schema: "public", name: "par", columns: ["a", "both"] }],
+};
+
+test("pg_dump's order is the parents' columns, each once, then the table's own", () => {
+  expect(dumpedOrder(kid)).toEqual(["a", "both", "own"]);
+  expect(dumpedOrder({ ...kid, parents: [...kid.parents, { schema: "s", name: "q", columns: ["own", "a"] }] })).toEqual(
+    ["a", "both", "own"],
+  );
+});
+
+test("what pg_dump writes after the table's definition is kept, whatever its texts hold", () => {
+  const sql = `CREATE TABLE public.kid (\n    own integer DEFAULT length('a;b')\n)\nINHERITS (public."par;");\nALTER TABLE ONLY public.kid ALTER COLUMN own SET STATISTICS 7;`;
+  const made = orderedTableSql(kid, sql, () => false);
+  expect(made.endsWith("\nALTER TABLE ONLY public.kid ALTER COLUMN own SET STATISTICS 7;")).toBe(true);
+  expect(made.match(/ADD COLUMN "\w+"/g)).toEqual([
+    'ADD COLUMN "own"',
+    'ADD COLUMN "a"',
+    'ADD COLUMN "both"',
+    'ADD COLUMN "both"',
+  ]);
+  expect(made).toContain('ALTER TABLE "public"."sectorwars_column_order" ADD CONSTRAINT "positive" CHECK ((a > 0));');
+});
