@@ -152,10 +152,11 @@ export function orderedTableSql(
  * Gives the entries of tables whose columns pg_dump would put into another order what makes them in the source's.
  * @param source a session inside the snapshot in which the schema was dumped.
  */
-export async function keepColumnOrder({ before, after }: Schema, source: pg.Client): Promise<Schema> {
+export async function keepColumnOrder<S extends Schema>(schema: S, source: pg.Client): Promise<S> {
+  const { before, after } = schema;
   const { rows } = await source.query<InheritingTable>(INHERITING);
   const reordered = rows.filter(isReordered);
-  if (reordered.length === 0) return { before, after };
+  if (reordered.length === 0) return schema;
   const keyOf = (...parts: string[]) => JSON.stringify(parts);
   const entries = new Set([...before, ...after].map((entry) => keyOf(entry.type, entry.schema, entry.name)));
   const tables = new Map(reordered.map((table) => [keyOf(table.schema, table.name), table]));
@@ -171,5 +172,5 @@ export async function keepColumnOrder({ before, after }: Schema, source: pg.Clie
     );
     return { ...entry, made };
   };
-  return { before: before.map(withOrder), after };
+  return { ...schema, before: before.map(withOrder) };
 }

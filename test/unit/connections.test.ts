@@ -31,7 +31,7 @@ describe("a session", () => {
 
   test("of a program in the server's container is made in one place; a person's prompt is the person's own", () => {
     expect(filesWith(/"exec",[^;]*"(psql|pg_dump\w*|pg_amcheck|pg_basebackup)"/)).toEqual(["commands/psql.ts"]);
-    expect(filesWith(/PGOPTIONS/)).toEqual([
+    expect(filesWith(/PGOPTIONS[=:]/)).toEqual([
       "commands/psql.ts",
       "components/import/schema.ts",
       "lib/server-programs.ts",
