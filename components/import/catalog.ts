@@ -3,6 +3,7 @@ import type pg from "pg";
 import { ident, qualified } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../roles/names.ts";
 import { leftOutSettings, readSettings } from "./database-settings.ts";
+import { leftOutSql } from "./preflight/superuser-kinds.ts";
 import type { Catalog, SequenceState, Skipped, Table } from "./types.ts";
 
 /** Schemas and extensions that Neon keeps for itself; they mean nothing on another server. */
@@ -29,6 +30,10 @@ export async function isOwnTable(client: pg.Client, name: string): Promise<boole
 /** A condition on the name of a schema: it is a user's, not PostgreSQL's, Neon's or this stack's own. */
 export const isUsers = (namespace: string) =>
   `${namespace} NOT LIKE 'pg\\_%' AND ${namespace} NOT IN ('information_schema', '${STACK_SCHEMA}', ${NEON_SCHEMAS.map((name) => `'${name}'`).join(", ")})`;
+
+/** A condition on an object: it belongs to no extension. */
+export const notExtension = (catalog: string, oid: string) =>
+  `NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = '${catalog}'::regclass AND x.objid = ${oid} AND x.deptype = 'e')`;
 
 /**
  * Types that COPY must carry as text. Binary is what a type's send function writes, and that is an OID, a number of this
@@ -94,16 +99,8 @@ const LEFT_OUT = `
     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE NOT i.indisvalid AND c.relkind = 'i' AND ${isUsers("n.nspname")}
   UNION ALL
-  SELECT 'publication ' || pubname, 'replication is set up per server' FROM pg_publication
-  UNION ALL
-  SELECT 'subscription ' || subname, 'replication is set up per server' FROM pg_subscription
-    WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-  UNION ALL
   SELECT 'comment of the database', 'the stack keeps its own notes there'
     WHERE shobj_description((SELECT oid FROM pg_database WHERE datname = current_database()), 'pg_database') IS NOT NULL
-  UNION ALL
-  SELECT count(*) || ' security label' || CASE count(*) WHEN 1 THEN '' ELSE 's' END || ' of ' || provider,
-    'they mean something only to that module' FROM pg_seclabel GROUP BY provider
   UNION ALL
   SELECT 'default privileges that ' || pg_get_userbyid(defaclrole) || ' gives', 'the stack has its own' FROM pg_default_acl GROUP BY defaclrole
   UNION ALL
@@ -113,7 +110,7 @@ const LEFT_OUT = `
       AND pg_get_userbyid(a.grantee) <> ALL ($2)
     GROUP BY a.grantee
   UNION ALL
-  SELECT 'event trigger ' || evtname, 'it would act on the whole database''s DDL' FROM pg_event_trigger
+  ${leftOutSql({ users: isUsers, own: notExtension })}
   UNION ALL
   SELECT count(*) || ' large objects', 'neither they nor their privileges are copied' FROM pg_largeobject_metadata HAVING count(*) > 0`;
 

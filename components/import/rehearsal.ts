@@ -4,23 +4,31 @@
  */
 import type pg from "pg";
 import { type Address, ident, withConnection } from "../../lib/postgres.ts";
+import { copySettings, readSettings } from "./database-settings.ts";
 import { describeEntry, type Entry } from "./dump-entries.ts";
+import { Failures } from "./failures.ts";
 import { type Finding, finding } from "./preflight/findings.ts";
 import { remedyFor } from "./remedies.ts";
 import { dumpImage, dumpSchema, entriesOfOwner, makeExtensions } from "./schema.ts";
-import { openOwner } from "./session.ts";
+import { openOwner, openSource } from "./session.ts";
 import { clearAside, lockServer, maintenance, makeAside } from "./swap.ts";
 import type { Catalog, ImportSpec, Target } from "./types.ts";
 
 /** What comes behind the rows and needs roles, functions or tables that may not be here. */
 const NEEDS_OTHERS = new Set(["POLICY", "TRIGGER"]);
-const CHANGE_IT = "Change it on the source, or drop it there";
 
 /** The table that a foreign key points to, as pg_dump writes it. */
 const referenced = ({ sql }: Entry): string | undefined => / REFERENCES (.+?)\(/.exec(sql)?.[1];
 
+/** What a server says against a piece of SQL. */
+interface Refusal {
+  message: string;
+  /** SQLSTATE. */
+  code: string | undefined;
+}
+
 /** Runs one piece of SQL inside the transaction; what the server says against it, if it does. */
-async function tryOne(client: pg.Client, sql: string): Promise<string | undefined> {
+async function refusalOf(client: pg.Client, sql: string): Promise<Refusal | undefined> {
   await client.query("SAVEPOINT one");
   try {
     await client.query(sql);
@@ -28,10 +36,13 @@ async function tryOne(client: pg.Client, sql: string): Promise<string | undefine
     return undefined;
   } catch (error) {
     await client.query("ROLLBACK TO SAVEPOINT one");
-    const { message, hint } = error as { message: string; hint?: string };
-    return hint ? `${message} (${hint})` : message;
+    const { message, hint, code } = error as { message: string; hint?: string; code?: string };
+    return { message: hint ? `${message} (${hint})` : message, code };
   }
 }
+
+const tryOne = async (client: pg.Client, sql: string): Promise<string | undefined> =>
+  (await refusalOf(client, sql))?.message;
 
 /**
  * Tries what comes behind the rows before any row is moved, on tables that are still empty. Keys and indexes need nothing but their
@@ -76,12 +87,14 @@ export async function trySchema(spec: TrialSpec, catalog: Catalog): Promise<Find
     { ...source.fromContainer, database, user, password, channelBinding, rootCertificates: source.rootCertificates },
     { image: dumpImage(catalog.majorVersion, image, newerImage), stack, dockerHost },
   );
+  const settings = await withSource(source.address, readSettings);
   return withConnection(maintenance(target.address), async (keeper) => {
     await lockServer(keeper);
     await clearAside(keeper, target.address.database);
     const aside = await makeAside(keeper, spec);
     try {
       await withConnection(aside, (superuser) => superuser.query(target.preparation(aside.database)));
+      await copySettings(settings, aside, target.roles);
       return await makeAll(aside, target, [...schema.before, ...schema.after], catalog);
     } finally {
       await clearAside(keeper, target.address.database);
@@ -89,26 +102,33 @@ export async function trySchema(spec: TrialSpec, catalog: Catalog): Promise<Find
   });
 }
 
+async function withSource<T>(address: Address, work: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = await openSource(address);
+  return work(client).finally(() => client.end().catch(() => {}));
+}
+
 async function makeAll(aside: Address, target: Target, entries: Entry[], catalog: Catalog): Promise<Finding[]> {
-  const found: Finding[] = [];
-  const note = (subject: string, message: string | undefined) => {
-    if (message) found.push(finding("object-not-made", subject, message, remedyFor(message) ?? CHANGE_IT));
-  };
+  const failures = new Failures();
   await withConnection(aside, async (superuser) => {
     await superuser.query("BEGIN");
-    await makeExtensions(catalog, target.owner, async (subject, sql) => note(subject, await tryOne(superuser, sql)));
+    await makeExtensions(catalog, target.owner, async (name, sql) =>
+      failures.note(
+        { type: "EXTENSION", schema: "-", name: name.replace(/^extension /, "") },
+        await refusalOf(superuser, sql),
+      ),
+    );
     await superuser.query("COMMIT");
   });
   const client = await openOwner(aside, target);
   try {
+    // All that code of the source may do meanwhile, in whatever database, is rolled back with it.
     await client.query("BEGIN");
-    for (const entry of entriesOfOwner(entries, catalog)) note(describeEntry(entry), await tryOne(client, entry.sql));
-    const refused = new Set(found.map(({ subject }) => subject));
-    const made = entries.filter((entry) => !refused.has(describeEntry(entry)));
-    found.push(...(await checkBodies(client, made)));
+    for (const entry of entriesOfOwner(entries, catalog)) failures.note(entry, await refusalOf(client, entry.sql));
+    const made = entries.filter((entry) => !failures.has(entry));
+    const bodies = await checkBodies(client, made);
     await client.query("ROLLBACK");
-    const tried = `${entries.length - refused.size} of ${entries.length} objects were made, and dropped again`;
-    return [...found, finding("schema-tried", "the schema", tried)];
+    const tried = `${made.length} of ${entries.length} objects were made, and dropped again`;
+    return [...failures.findings(), ...bodies, finding("schema-tried", "the schema", tried)];
   } finally {
     await client.end().catch(() => {});
   }

@@ -53,6 +53,7 @@ export const CODES = {
   "feature-in-body": "warning",
   "object-not-made": "blocker",
   "body-not-valid": "warning",
+  "schema-not-tried": "fact",
   "schema-tried": "fact",
   // How text is compared.
   "collation-order": "warning",

@@ -3,6 +3,7 @@ import { TARGET_MAJOR } from "../schema.ts";
 import type { Catalog } from "../types.ts";
 import { type Finding, finding, findings } from "./findings.ts";
 import type { About, Lock, Relation, SourceLook } from "./source-look.ts";
+import { SUPERUSER_KINDS } from "./superuser-kinds.ts";
 
 /** Generated columns, which the catalog is asked about, came with 12. */
 export const OLDEST_SOURCE = 12;
@@ -137,6 +138,15 @@ export function checkPrivileges({ relations, schemas }: SourceLook, role: string
     ),
   ];
 }
+
+/** Objects that the import does not create, because only a superuser can. */
+export const checkSuperuserObjects = ({ superuserObjects }: SourceLook): Finding[] =>
+  superuserObjects.flatMap(({ kind, object }) => {
+    const known = SUPERUSER_KINDS[kind];
+    return known
+      ? finding("superuser-needed", object, `only a superuser can create it: it ${known.what}`, known.remedy)
+      : [];
+  });
 
 /** Kinds of objects that do not come along as they are, or that behave in their own way. */
 export function checkContents(look: SourceLook, catalog: Catalog | undefined): Finding[] {
