@@ -110,9 +110,7 @@ const LEFT_OUT = `
       AND pg_get_userbyid(a.grantee) <> ALL ($2)
     GROUP BY a.grantee
   UNION ALL
-  ${leftOutSql({ users: isUsers, own: notExtension })}
-  UNION ALL
-  SELECT count(*) || ' large objects', 'neither they nor their privileges are copied' FROM pg_largeobject_metadata HAVING count(*) > 0`;
+  ${leftOutSql({ users: isUsers, own: notExtension })}`;
 
 /** A database that has any of these is not empty. */
 const ANY_RELATION = `
@@ -126,9 +124,10 @@ const ANY_RELATION = `
 export async function readCatalog(client: pg.Client): Promise<Catalog> {
   const about = await client.query(`
     SELECT current_setting('server_version') AS version, current_setting('server_version_num')::int / 10000 AS major,
-      pg_encoding_to_char(encoding) AS encoding, to_jsonb(d) AS db
+      pg_encoding_to_char(encoding) AS encoding, to_jsonb(d) AS db,
+      (SELECT count(*)::int FROM pg_largeobject_metadata) AS "largeObjects"
     FROM pg_database d WHERE datname = current_database()`);
-  const { version, major, encoding, db } = about.rows[0];
+  const { version, major, encoding, db, largeObjects } = about.rows[0];
   const tables = await client.query(TABLES);
   const sequences = await client.query(SEQUENCES);
   const extensions = await client.query(EXTENSIONS);
@@ -142,6 +141,7 @@ export async function readCatalog(client: pg.Client): Promise<Catalog> {
     tables: tables.rows.map(asTable),
     sequences: sequences.rows.map((row) => qualified(row.schema, row.name)),
     extensions: extensions.rows.filter((row) => !NEON_EXTENSIONS.includes(row.name)),
+    largeObjects,
     skipped: [
       ...skipped.rows,
       ...extensions.rows

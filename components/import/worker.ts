@@ -10,6 +10,7 @@ import { readCatalog } from "./catalog.ts";
 import { copySettings, readSettings, settingStates } from "./database-settings.ts";
 import { schemaStates } from "./dump-entries.ts";
 import { compareFacts, type FactDifference, findStrangers, readFacts } from "./facts.ts";
+import { copyLargeObjectsOf, proveLargeObjects } from "./large-objects-import.ts";
 import { analyzeOthers, type Ends, loadTables, makeRest, planTables, readBelonging } from "./load.ts";
 import { maskKey, setMaskKey } from "./masks.ts";
 import { warningLines } from "./preflight/findings.ts";
@@ -375,6 +376,13 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   const { plans, foreignKeys, rest } = planTables(catalog.tables, schema.after, belonging);
   const ends = await openEnds();
   progress.expect(catalog.tables);
+  const largeObjects = await copyLargeObjectsOf(spec, catalog, {
+    source: snapshot.holder,
+    owner,
+    progress,
+    report,
+    safetyCopy,
+  });
   report.tables = await loadTables({ plans, foreignKeys }, ends, {
     progress,
     onLoaded: hooks.onLoaded,
@@ -430,6 +438,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
     differences: [...differences, ...factDifferences].map(({ object, how }) => `${object}: ${how}`),
   };
   refuseSchemaDifferences(catalog, report, differences, factDifferences);
+  const largeObjectStates = await proveLargeObjects(largeObjects, { source: snapshot.holder, superuser, report });
   await refuseStrangers(report, superuser, target.owner);
   await refuseLooser(report, snapshot.holder, superuser);
   const changed = await findServerChanges(keeper, aside.database, work.serverState);
@@ -439,6 +448,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
     ...noteStates(theirFacts, ourFacts),
     ...noteStates(digestAll(theirSettings), digestAll(ourSettings)),
     ...report.sequences.map(({ name, ...positions }) => [positionOf(name), positions] as const),
+    ...largeObjectStates,
     ...views.record,
     ...(await noting),
   ]);
@@ -457,6 +467,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
       takenAt,
       settings: settings.taken,
       restrictions: restrictions.changes,
+      largeObjects: largeObjects.grants,
     });
     endCopy();
     hooks.say(describeCopy(report.safetyCopy));
@@ -567,6 +578,7 @@ function summarise(source: string, report: Report, progress: Progress): ImportSu
   for (const { table, rows, target } of [...report.tables].sort((a, b) => (a.table < b.table ? -1 : 1))) {
     hash.update(`${table} ${rows} ${target}\n`);
   }
+  if (report.largeObjects) hash.update(`large objects ${report.largeObjects.target}\n`);
   const butFor = describeSelection(report.tables);
   return {
     source,

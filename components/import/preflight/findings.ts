@@ -62,12 +62,12 @@ export const CODES = {
   "collation-computed": "warning",
   "collation-version": "warning",
   // What is there.
-  "large-objects": "warning",
   "invalid-index": "warning",
   "foreign-table": "warning",
   "alembic-several": "warning",
   "alembic-empty": "warning",
   "alembic-revision": "fact",
+  "large-objects": "fact",
   "no-primary-key": "fact",
   "unlogged-table": "fact",
   "partitioned-table": "fact",

@@ -100,7 +100,7 @@ const describeHolder = ({ pid, age, application }: Lock): string =>
     : `process ${pid}${application ? ` (${application})` : ""}${age ? `, since ${age}` : ""}`;
 
 /** What the role may not see. Both would end the import later, in the middle of the rows. */
-export function checkPrivileges({ relations, schemas }: SourceLook, role: string): Finding[] {
+export function checkPrivileges({ relations, schemas, unreadableLargeObjects }: SourceLook, role: string): Finding[] {
   // Definitions of views and foreign tables are read from the catalog, which is open to all.
   const needed = relations.filter(({ kind }) => "rpmS".includes(kind));
   const unreadable = needed.filter(({ readable }) => !readable);
@@ -123,6 +123,12 @@ export function checkPrivileges({ relations, schemas }: SourceLook, role: string
       unreadable.filter(({ kind }) => kind === "S").map(({ name }) => `sequence ${name}`),
       `${role} lacks SELECT`,
       `On the source: GRANT SELECT ON SEQUENCE ... TO ${role}, or import as their owner`,
+    ),
+    ...findings(
+      "privilege-missing",
+      unreadableLargeObjects.map((oid) => `large object ${oid}`),
+      `${role} lacks SELECT`,
+      `On the source: GRANT SELECT ON LARGE OBJECT ... TO ${role}, or import as their owner`,
     ),
     ...findings(
       "rows-hidden",
@@ -158,8 +164,7 @@ export function checkContents(look: SourceLook, catalog: Catalog | undefined): F
       finding(
         "large-objects",
         `${count} large object${count === 1 ? "" : "s"}`,
-        "not copied",
-        "Move them into bytea columns, if they are needed",
+        "copied with their numbers and comments; the owner here owns them, and the application may read and change them",
       ),
     ),
     ...findings(
@@ -211,9 +216,9 @@ export function checkContents(look: SourceLook, catalog: Catalog | undefined): F
       named(relations.filter(({ kind, identity }) => identity > 0 && "rp".includes(kind))),
       "has an identity column; its sequence goes on where the source's is",
     ),
-    // These two are told above, with their names.
+    // Foreign tables are told above, with their names.
     ...(catalog?.skipped ?? [])
-      .filter(({ what }) => !/^foreign table |large objects$/.test(what))
+      .filter(({ what }) => !what.startsWith("foreign table "))
       .map(({ what, why }) => finding("left-out", what, why)),
   ];
 }

@@ -5,6 +5,7 @@
 import type pg from "pg";
 import { literal } from "../../../lib/postgres.ts";
 import { describeCollation, isUsers, NEON_EXTENSIONS, notExtension } from "../catalog.ts";
+import { UNREADABLE_LARGE_OBJECTS } from "../large-objects.ts";
 import { TARGET_MAJOR } from "../schema.ts";
 import { blockersSql } from "./superuser-kinds.ts";
 
@@ -94,6 +95,8 @@ export interface SourceLook {
   collations: UsedCollation[];
   databaseCollation: { made: string | null; now: string | null }[];
   largeObjects: { count: number }[];
+  /** Numbers of those that the role may not read. */
+  unreadableLargeObjects: string[];
   features: { kind: string; object: string }[];
   calls: { name: string; objects: string[]; count: number }[];
   bodies: { object: string; uses: string[] }[];
@@ -300,6 +303,7 @@ function lookSql(major: number, knownFunctions: readonly string[] | undefined): 
         ? `SELECT datcollversion AS made, pg_database_collation_actual_version(oid) AS now FROM pg_database WHERE datname = current_database()`
         : nothing("NULL::text AS made, NULL::text AS now"),
     largeObjects: "SELECT count(*)::int AS count FROM pg_largeobject_metadata HAVING count(*) > 0",
+    unreadableLargeObjects: UNREADABLE_LARGE_OBJECTS,
     features: newer ? featuresSql(major) : nothing("'' AS kind, '' AS object"),
     calls: newer ? CALLS : nothing("'' AS name, '{}'::text[] AS objects, 0 AS count"),
     bodies: newer && knownFunctions ? bodiesSql(knownFunctions) : nothing("'' AS object, '{}'::text[] AS uses"),
