@@ -104,11 +104,20 @@ const LEFT_OUT = `
   UNION ALL
   SELECT 'default privileges that ' || pg_get_userbyid(defaclrole) || ' gives', 'the stack has its own' FROM pg_default_acl GROUP BY defaclrole
   UNION ALL
-  SELECT 'grants to ' || pg_get_userbyid(a.grantee), 'that role is not copied; the stack''s own have the stack''s grants'
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) a
-    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND a.grantee <> 0 AND a.grantee <> c.relowner AND ${isUsers("n.nspname")}
-      AND pg_get_userbyid(a.grantee) <> ALL ($2)
-    GROUP BY a.grantee
+  -- Whatever the object: the server notes which roles its privileges name (pg_shdepend).
+  SELECT 'grants to ' || pg_get_userbyid(s.refobjid), 'that role is not copied; the stack''s own have the stack''s grants'
+    FROM pg_shdepend s
+    WHERE s.deptype = 'a' AND s.refclassid = 'pg_authid'::regclass AND s.classid <> 'pg_default_acl'::regclass
+      AND (SELECT oid FROM pg_database WHERE datname = current_database())
+        = CASE WHEN s.classid = 'pg_database'::regclass THEN s.objid ELSE s.dbid END
+      AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = s.classid AND x.objid = s.objid AND x.deptype = 'e')
+      AND pg_get_userbyid(s.refobjid) <> ALL ($2)
+    GROUP BY s.refobjid
+  UNION ALL
+  SELECT p.what, 'it is about that server; here, the stack decides' FROM pg_database d, LATERAL (VALUES
+      ('connection limit of the database', d.datconnlimit >= 0),
+      ('template mark of the database', d.datistemplate)) p(what, given)
+    WHERE d.datname = current_database() AND p.given
   UNION ALL
   ${leftOutSql({ users: isUsers, own: notExtension })}`;
 

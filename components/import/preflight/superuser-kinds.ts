@@ -302,7 +302,8 @@ export const SUPERUSER_KINDS: readonly SuperuserKind[] = [
     what: "it is a folder of that server; all is in the copy's own",
     query: () => `
       SELECT 'tablespace ' || s.spcname AS value FROM pg_tablespace s
-      WHERE s.oid IN (SELECT reltablespace FROM pg_class) AND s.spcname NOT IN ('pg_default', 'pg_global')`,
+      WHERE (s.oid IN (SELECT reltablespace FROM pg_class)
+        OR s.oid = (SELECT dattablespace FROM pg_database WHERE datname = current_database())) AND s.spcname NOT IN ('pg_default', 'pg_global')`,
   },
   {
     kind: "security label",
