@@ -163,6 +163,21 @@ describe("a database with one object of every kind", () => {
   });
 });
 
+test("a server of a foreign-data wrapper that an extension brings along is copied: the owner may use the wrapper", async () => {
+  const spec = await makeSource("foreign_servers", [
+    "CREATE EXTENSION postgres_fdw",
+    "CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'nowhere.invalid')",
+    "CREATE FOREIGN TABLE elsewhere (id int) SERVER far",
+  ]);
+  const { both } = await examineBothWays(spec);
+  expect(isBlocked(both.findings)).toBe(false);
+  expect((await attempt(spec)).error).toBe("");
+  const { database } = spec.target.address;
+  expect(
+    await target.value(database, "SELECT srvowner::regrole::text FROM pg_foreign_server WHERE srvname = 'far'"),
+  ).toBe("sectorwars_owner");
+});
+
 describe("the trial as a part of the preflight", () => {
   test("is left out, with the reason, where an import runs or one end is not there", async () => {
     const spec = await makeSource("plain", ["CREATE TABLE t (id int PRIMARY KEY)"]);
