@@ -9,9 +9,9 @@ import {
   verdictOf,
 } from "../components/import/preflight/findings.ts";
 import { type Examined, examine } from "../components/import/preflight.ts";
-import { trySchema } from "../components/import/rehearsal.ts";
 import { SAFETY_FOLDER } from "../components/import/safety-copy-files.ts";
 import { sourceFromEnvironment } from "../components/import/source-environment.ts";
+import { tryWherePossible } from "../components/import/trial.ts";
 import type { Source, Target } from "../components/import/types.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
 import { namesFor } from "../components/server/naming.ts";
@@ -100,14 +100,10 @@ async function look(stack: string, tries: boolean): Promise<Told> {
   };
   const seen = await examine(ends);
   const findings = [...ofSource, ...seen.findings, ...ofTarget];
-  if (tries && source && target && seen.targetLook && seen.catalog) {
+  if (tries && source && target) {
     const image = `${namesFor(stack).image}:15`;
-    findings.push(
-      ...(await trySchema(
-        { source, target, stack, image, newerImage: ends.newerImage, dockerHost: ends.dockerHost },
-        seen.catalog,
-      )),
-    );
+    const spec = { source, target, stack, image, newerImage: ends.newerImage, dockerHost: ends.dockerHost };
+    findings.push(...(await tryWherePossible(spec, seen)));
   }
   return {
     stack,
@@ -121,15 +117,18 @@ async function look(stack: string, tries: boolean): Promise<Told> {
 await main({
   errorCode: COULD_NOT_LOOK,
   help: `
-usage: npm run preflight [-- --json] [-- --try-schema] [--stack NAME]
+usage: npm run preflight [-- --json] [-- --no-try-schema] [--stack NAME]
 
-Looks at the source that NEON_DATABASE_URL names and at the stack's database, and tells everything that an import would find in
-its way, with what to do about it. Reads only. Where the stack is not up, the source is looked at alone.
+Looks at the source that NEON_DATABASE_URL names and at the stack's database, and reports everything that an import would find in
+its way, with what to do about it. The source and the stack's database are only read. On the stack's server, the preflight also
+creates the source's schema in a database beside the stack's, and drops that again. Where the stack is not up, only the source is
+checked.
 Exits with 0 when an import can start, with 1 when something is in the way, with 2 when it could not look.
 
-      --json        the findings, for machines
-      --try-schema  also makes the source's schema on the stack's server, in a database aside, and drops it again`,
-  options: { json: { type: "boolean" }, "try-schema": { type: "boolean" } },
+      --json           the findings, for machines
+      --no-try-schema  does not create the schema: reads only`,
+  // "try-schema" is what happens anyway; scripts may still say it.
+  options: { json: { type: "boolean" }, "try-schema": { type: "boolean" }, "no-try-schema": { type: "boolean" } },
   async run({ stack, values }) {
     if (!process.env.NEON_DATABASE_URL) {
       throw new Error(
@@ -137,7 +136,7 @@ Exits with 0 when an import can start, with 1 when something is in the way, with
           "export NEON_DATABASE_URL='postgresql://user:password@host/database'",
       );
     }
-    const told = await look(stack, Boolean(values["try-schema"]));
+    const told = await look(stack, !values["no-try-schema"]);
     if (values.json) console.log(JSON.stringify(told, null, 2));
     else
       console.log(

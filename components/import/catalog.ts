@@ -3,6 +3,7 @@ import type pg from "pg";
 import { ident, qualified } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../roles/names.ts";
 import { leftOutSettings, readSettings } from "./database-settings.ts";
+import { leftOutSql } from "./preflight/superuser-kinds.ts";
 import type { Catalog, SequenceState, Skipped, Table } from "./types.ts";
 
 /** Schemas and extensions that Neon keeps for itself; they mean nothing on another server. */
@@ -29,6 +30,10 @@ export async function isOwnTable(client: pg.Client, name: string): Promise<boole
 /** A condition on the name of a schema: it is a user's, not PostgreSQL's, Neon's or this stack's own. */
 export const isUsers = (namespace: string) =>
   `${namespace} NOT LIKE 'pg\\_%' AND ${namespace} NOT IN ('information_schema', '${STACK_SCHEMA}', ${NEON_SCHEMAS.map((name) => `'${name}'`).join(", ")})`;
+
+/** A condition on an object: it belongs to no extension. */
+export const notExtension = (catalog: string, oid: string) =>
+  `NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = '${catalog}'::regclass AND x.objid = ${oid} AND x.deptype = 'e')`;
 
 /**
  * Types that COPY must carry as text. Binary is what a type's send function writes, and that is an OID, a number of this
@@ -121,31 +126,30 @@ const LEFT_OUT = `
     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE NOT i.indisvalid AND c.relkind = 'i' AND ${isUsers("n.nspname")}
   UNION ALL
-  SELECT 'publication ' || pubname, 'replication is set up per server' FROM pg_publication
-  UNION ALL
-  SELECT 'subscription ' || subname, 'replication is set up per server' FROM pg_subscription
-    WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-  UNION ALL
   SELECT 'comment of the database', 'the stack keeps its own notes there'
     WHERE shobj_description((SELECT oid FROM pg_database WHERE datname = current_database()), 'pg_database') IS NOT NULL
   UNION ALL
-  SELECT count(*) || ' security label' || CASE count(*) WHEN 1 THEN '' ELSE 's' END || ' of ' || provider,
-    'they mean something only to that module' FROM pg_seclabel GROUP BY provider
-  UNION ALL
   SELECT 'default privileges that ' || pg_get_userbyid(defaclrole) || ' gives', 'the stack has its own' FROM pg_default_acl GROUP BY defaclrole
   UNION ALL
-  SELECT 'grants to ' || pg_get_userbyid(a.grantee), 'that role is not copied; the stack''s own have the stack''s grants'
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, aclexplode(c.relacl) a
-    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND a.grantee <> 0 AND a.grantee <> c.relowner AND ${isUsers("n.nspname")}
-      AND pg_get_userbyid(a.grantee) <> ALL ($2)
-    GROUP BY a.grantee
+  -- Whatever the object: the server notes which roles its privileges name (pg_shdepend).
+  SELECT 'grants to ' || pg_get_userbyid(s.refobjid), 'that role is not copied; the stack''s own have the stack''s grants'
+    FROM pg_shdepend s
+    WHERE s.deptype = 'a' AND s.refclassid = 'pg_authid'::regclass AND s.classid <> 'pg_default_acl'::regclass
+      AND (SELECT oid FROM pg_database WHERE datname = current_database())
+        = CASE WHEN s.classid = 'pg_database'::regclass THEN s.objid ELSE s.dbid END
+      AND NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = s.classid AND x.objid = s.objid AND x.deptype = 'e')
+      AND pg_get_userbyid(s.refobjid) <> ALL ($2)
+    GROUP BY s.refobjid
   UNION ALL
   SELECT 'user mapping of ' || usename || ' for the server ' || srvname,
     'it holds a login for another server; should the application need it: CREATE USER MAPPING' FROM pg_user_mappings
   UNION ALL
-  SELECT 'event trigger ' || evtname, 'it would act on the whole database''s DDL' FROM pg_event_trigger
+  SELECT p.what, 'it is about that server; here, the stack decides' FROM pg_database d, LATERAL (VALUES
+      ('connection limit of the database', d.datconnlimit >= 0),
+      ('template mark of the database', d.datistemplate)) p(what, given)
+    WHERE d.datname = current_database() AND p.given
   UNION ALL
-  SELECT count(*) || ' large objects', 'neither they nor their privileges are copied' FROM pg_largeobject_metadata HAVING count(*) > 0`;
+  ${leftOutSql({ users: isUsers, own: notExtension })}`;
 
 /** A database that has any of these is not empty. */
 const ANY_RELATION = `
@@ -159,9 +163,10 @@ const ANY_RELATION = `
 export async function readCatalog(client: pg.Client): Promise<Catalog> {
   const about = await client.query(`
     SELECT current_setting('server_version') AS version, current_setting('server_version_num')::int / 10000 AS major,
-      pg_encoding_to_char(encoding) AS encoding, to_jsonb(d) AS db
+      pg_encoding_to_char(encoding) AS encoding, to_jsonb(d) AS db,
+      (SELECT count(*)::int FROM pg_largeobject_metadata) AS "largeObjects"
     FROM pg_database d WHERE datname = current_database()`);
-  const { version, major, encoding, db } = about.rows[0];
+  const { version, major, encoding, db, largeObjects } = about.rows[0];
   const tables = await client.query(TABLES);
   const sequences = await client.query(SEQUENCES);
   const extensions = await client.query(EXTENSIONS);
@@ -175,6 +180,7 @@ export async function readCatalog(client: pg.Client): Promise<Catalog> {
     tables: tables.rows.map(asTable),
     sequences: sequences.rows.map((row) => qualified(row.schema, row.name)),
     extensions: extensions.rows.filter((row) => !NEON_EXTENSIONS.includes(row.name)),
+    largeObjects,
     skipped: [
       ...skipped.rows,
       ...extensions.rows

@@ -25,25 +25,39 @@ const HEADER_OR_QUOTED =
  */
 const DUMP_END = /\n--\n-- PostgreSQL database dump complete\n--\s*(\\unrestrict .*\s*)?$/;
 
+/** Settings for the entries to come. They belong to none, least of all to the one that happens to stand before them. */
+const SETTINGS_BEHIND = /(\n+SET default_\w+ = .*;)+\s*$/;
+
 /**
  * The entries in pg_dump's order, which respects dependencies. What stands before the first one are session settings, which
- * the import's own sessions have already; what is not an object of its own but changes a setting for the objects behind it
- * stays with the entry it follows.
+ * the import's own sessions have already. Of the settings between entries only one counts here, the access method of the tables to
+ * come: a table that has another than heap carries it, so that its failure is no other object's.
  */
 export function splitDump(dump: string): Entry[] {
   const headers = [...dump.matchAll(HEADER_OR_QUOTED)].filter(({ groups }) => groups?.type !== undefined);
+  let method = accessMethodBehind(dump.slice(0, headers[0]?.index)) ?? HEAP;
   return headers
     .map((header, index) => {
       const from = header.index + header[0].length;
       const { name = "", type = "", schema = "" } = header.groups ?? {};
-      const text = dump.slice(from, headers[index + 1]?.index ?? dump.length);
-      return { name, type, schema, sql: text.replace(DUMP_END, "").trim() };
+      const text = dump.slice(from, headers[index + 1]?.index ?? dump.length).replace(DUMP_END, "");
+      const own = text.replace(SETTINGS_BEHIND, "").trim();
+      const sql = STORED.has(type) && method !== HEAP ? withMethod(own, method) : own;
+      method = accessMethodBehind(text) ?? method;
+      return { name, type, schema, sql };
     })
     .filter((entry) => entry.sql.split("\n").some((line) => line !== "" && !line.startsWith("--")));
 }
 
-/** Settings for the entries to come. They belong to none, least of all to the one that happens to stand before them. */
-const SETTINGS_BEHIND = /(\n+SET default_\w+ = .*;)+$/;
+/** Types of entries that the setting applies to (pg_dump: _selectTableAccessMethod). */
+const STORED = new Set(["TABLE", "MATERIALIZED VIEW"]);
+const HEAP = "heap";
+const withMethod = (sql: string, method: string) =>
+  `SET default_table_access_method = ${method};\n${sql}\nRESET default_table_access_method;`;
+
+/** The access method that a text sets for the entries behind it. */
+const accessMethodBehind = (text: string): string | undefined =>
+  [...(SETTINGS_BEHIND.exec(text)?.[0] ?? "").matchAll(/^SET default_table_access_method = (.*);$/gm)].at(-1)?.[1];
 
 /**
  * Entries by what they are called, to be compared with those that the same pg_dump wrote of another database: its wording is

@@ -96,7 +96,8 @@ const STRANGERS = `
     SELECT '${catalog}'::regclass AS classid, o.oid, o.${owner} AS owner
     FROM ${catalog} o JOIN pg_namespace n ON n.oid = o.${schema}
     WHERE ${isUsers("n.nspname")} AND ${condition} AND ${isNoMember(catalog, "o.oid")}`,
-  ).join(" UNION ALL ")}) o, LATERAL pg_identify_object(o.classid, o.oid, 0) i
+  ).join(" UNION ALL ")}
+    UNION ALL SELECT 'pg_largeobject'::regclass, oid, lomowner FROM pg_largeobject_metadata) o, LATERAL pg_identify_object(o.classid, o.oid, 0) i
   WHERE o.owner <> $1::regrole ORDER BY 1`;
 
 /** Objects of the target that do not belong to its owner, with whom they belong to. */

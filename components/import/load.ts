@@ -91,6 +91,24 @@ interface ForeignKey {
 /** All that is made beside the rows. */
 export type LoadPlan = Pick<ReturnType<typeof planTables>, "plans" | "foreignKeys">;
 
+const NAME = String.raw`(?:[\w$\u0080-\uffff]+|"(?:[^"]|"")+")`;
+const MARKS = new RegExp(
+  String.raw`(?:\n+ALTER TABLE (?:ONLY )?${NAME}\.${NAME} (?:CLUSTER ON|REPLICA IDENTITY USING INDEX) ${NAME};)+$`,
+);
+
+/**
+ * Takes an index apart from what pg_dump writes with it: that the table is clustered on it, or is known by it in replication. Both lock the
+ * table against everything, so two indexes that are built side by side would wait for each other.
+ */
+function splitMarks(entry: Entry): { index: Entry; marks: Entry | undefined } {
+  const marks = MARKS.exec(entry.sql);
+  if (marks === null) return { index: entry, marks: undefined };
+  return {
+    index: { ...entry, sql: entry.sql.slice(0, marks.index) },
+    marks: { ...entry, sql: marks[0].trim() },
+  };
+}
+
 /**
  * Deals the entries out to their tables, and foreign keys to the pairs that they join; what else is there is the rest, in the
  * dump's order.
@@ -101,7 +119,12 @@ export function planTables(tables: Table[], entries: Entry[], { indexes, constra
   const rest: Entry[] = [];
   for (const entry of entries) {
     const own = entryKey(entry.schema, entry.name);
-    if (entry.type === "INDEX") plans.get(indexes.get(own) ?? "")?.indexes.push(entry) ?? rest.push(entry);
+    const plan = entry.type === "INDEX" ? plans.get(indexes.get(own) ?? "") : undefined;
+    if (plan) {
+      const { index, marks } = splitMarks(entry);
+      plan.indexes.push(index);
+      if (marks) rest.push(marks);
+    } else if (entry.type === "INDEX") rest.push(entry);
     else if (entry.type === "CONSTRAINT") plans.get(constraints.get(own) ?? "")?.keys.push(entry) ?? rest.push(entry);
     else if (entry.type === "FK CONSTRAINT") {
       const both = references.get(own);

@@ -8,7 +8,13 @@ import { protection, unreadable } from "./preflight/connection.ts";
 import { estimate, takeSample } from "./preflight/estimates.ts";
 import { checkFeatures } from "./preflight/features.ts";
 import { type Finding, finding, isBlocked, PreflightError, remarksOf } from "./preflight/findings.ts";
-import { checkAbout, checkContents, checkPrivileges, checkVersion } from "./preflight/source-checks.ts";
+import {
+  checkAbout,
+  checkContents,
+  checkPrivileges,
+  checkSuperuserObjects,
+  checkVersion,
+} from "./preflight/source-checks.ts";
 import { type About, lookAround, lookInto } from "./preflight/source-look.ts";
 import { checkCopyRoom, checkExtensions, checkObjects, checkRoom, checkTarget } from "./preflight/target-checks.ts";
 import {
@@ -150,7 +156,7 @@ async function examineSource(
     const dump = major > TARGET_MAJOR ? checkDump(pass, about) : [];
     const functions = target && major > TARGET_MAJOR ? await functionsOf(target, found) : undefined;
     const look = await lookInto(client, major, functions && namesOf(functions));
-    found.push(...checkPrivileges(look, about.role));
+    found.push(...checkPrivileges(look, about.role), ...checkSuperuserObjects(look));
     if (target) found.push(...checkExtensions(look, target.look), ...checkObjects(look, target.look));
     found.push(...checkFeatures(look, functions && { functions }));
     found.push(...checkCollations(look, about.collation, target?.look), ...(await dump));

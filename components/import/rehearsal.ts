@@ -4,6 +4,7 @@
  */
 import type pg from "pg";
 import { type Address, ident, withConnection } from "../../lib/postgres.ts";
+import { copySettings, readSettings } from "./database-settings.ts";
 import { describeEntry, type Entry } from "./dump-entries.ts";
 import { wordsOf } from "./failures.ts";
 import { withWrappers } from "./foreign-servers.ts";
@@ -13,17 +14,24 @@ import { dumpImage, dumpSchema, entriesOfOwner, makeExtensions } from "./schema.
 import { openOwner, openSource } from "./session.ts";
 import { findDisplaced, makeRoom } from "./stack-extensions.ts";
 import { clearAside, lockServer, maintenance, makeAside } from "./swap.ts";
+import { Failures } from "./trial-failures.ts";
 import type { Catalog, ImportSpec, Target } from "./types.ts";
 
 /** What comes behind the rows and needs roles, functions or tables that may not be here. */
 const NEEDS_OTHERS = new Set(["POLICY", "TRIGGER"]);
-const CHANGE_IT = "Change it on the source, or drop it there";
 
 /** The table that a foreign key points to, as pg_dump writes it. */
 const referenced = ({ sql }: Entry): string | undefined => / REFERENCES (.+?)\(/.exec(sql)?.[1];
 
+/** What a server says against a piece of SQL. */
+interface Refusal {
+  message: string;
+  /** SQLSTATE. */
+  code: string | undefined;
+}
+
 /** Runs one piece of SQL inside the transaction; what the server says against it, if it does. */
-async function tryOne(client: pg.Client, sql: string): Promise<string | undefined> {
+async function refusalOf(client: pg.Client, sql: string): Promise<Refusal | undefined> {
   await client.query("SAVEPOINT one");
   try {
     await client.query(sql);
@@ -31,9 +39,12 @@ async function tryOne(client: pg.Client, sql: string): Promise<string | undefine
     return undefined;
   } catch (error) {
     await client.query("ROLLBACK TO SAVEPOINT one");
-    return wordsOf(error);
+    return { message: wordsOf(error), code: (error as { code?: string }).code };
   }
 }
+
+const tryOne = async (client: pg.Client, sql: string): Promise<string | undefined> =>
+  (await refusalOf(client, sql))?.message;
 
 /**
  * Tries what comes behind the rows before any row is moved, on tables that are still empty. Keys and indexes need nothing but their
@@ -78,6 +89,7 @@ export async function trySchema(spec: TrialSpec, catalog: Catalog): Promise<Find
     { ...source.fromContainer, database, user, password, channelBinding, rootCertificates: source.rootCertificates },
     { image: dumpImage(catalog.majorVersion, image, newerImage), stack, dockerHost },
   );
+  const settings = await withSource(source.address, readSettings);
   return withConnection(maintenance(target.address), async (keeper) => {
     await lockServer(keeper);
     await clearAside(keeper, target.address.database);
@@ -93,6 +105,7 @@ export async function trySchema(spec: TrialSpec, catalog: Catalog): Promise<Find
           catalog,
         );
       });
+      await copySettings(settings, aside, target.roles);
       return await makeAll(aside, target, [...schema.before, ...schema.after], catalog);
     } finally {
       await clearAside(keeper, target.address.database);
@@ -100,33 +113,40 @@ export async function trySchema(spec: TrialSpec, catalog: Catalog): Promise<Find
   });
 }
 
+async function withSource<T>(address: Address, work: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = await openSource(address);
+  return work(client).finally(() => client.end().catch(() => {}));
+}
+
 async function makeAll(aside: Address, target: Target, entries: Entry[], catalog: Catalog): Promise<Finding[]> {
-  const found: Finding[] = [];
-  const note = (subject: string, message: string | undefined) => {
-    if (message) found.push(finding("object-not-made", subject, message, remedyFor(message) ?? CHANGE_IT));
-  };
+  const failures = new Failures();
   await withConnection(aside, async (superuser) => {
     await superuser.query("BEGIN");
-    await makeExtensions(catalog, target.owner, async (subject, sql) => note(subject, await tryOne(superuser, sql)));
+    await makeExtensions(catalog, target.owner, async (name, sql) =>
+      failures.note(
+        { type: "EXTENSION", schema: "-", name: name.replace(/^extension /, "") },
+        await refusalOf(superuser, sql),
+      ),
+    );
     await superuser.query("COMMIT");
   });
   const client = await openOwner(aside, target);
   try {
+    // All that code of the source may do meanwhile, in whatever database, is rolled back with it.
     await client.query("BEGIN");
     for (const entry of entriesOfOwner(entries, catalog)) {
-      const make = () => tryOne(client, entry.sql);
+      const make = () => refusalOf(client, entry.sql);
       const isServer = entry.type === "SERVER";
-      const message = isServer
+      const refusal = isServer
         ? await withConnection(aside, (superuser) => withWrappers(superuser, target.owner, make))
         : await make();
-      note(describeEntry(entry), message);
+      failures.note(entry, refusal);
     }
-    const refused = new Set(found.map(({ subject }) => subject));
-    const made = entries.filter((entry) => !refused.has(describeEntry(entry)));
-    found.push(...(await checkBodies(client, made)));
+    const made = entries.filter((entry) => !failures.has(entry));
+    const bodies = await checkBodies(client, made);
     await client.query("ROLLBACK");
-    const tried = `${entries.length - refused.size} of ${entries.length} objects were made, and dropped again`;
-    return [...found, finding("schema-tried", "the schema", tried)];
+    const tried = `${made.length} of ${entries.length} objects were made, and dropped again`;
+    return [...failures.findings(), ...bodies, finding("schema-tried", "the schema", tried)];
   } finally {
     await client.end().catch(() => {});
   }

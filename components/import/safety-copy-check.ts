@@ -56,6 +56,15 @@ export async function checkCopy(
     }
     bytes += held.bytes;
   }
+  const { largeObjects } = manifest;
+  if (largeObjects) {
+    onFile(largeObjects.file);
+    const held = await digestOfSealed(join(folder, largeObjects.file), secret);
+    if (held.sha256 !== largeObjects.script) {
+      throw new Error(`${join(folder, largeObjects.file)} does not hold the large objects that the source sent`);
+    }
+    bytes += held.bytes;
+  }
   for (const file of [...Object.values(SCRIPTS), TABLES]) await digestOfSealed(join(folder, file), secret);
   const rows = manifest.tables.reduce((sum, table) => sum + table.rows, 0);
   return { manifest, rows, bytes, files: there.size };

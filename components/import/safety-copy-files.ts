@@ -9,6 +9,7 @@ import { createZstdDecompress } from "node:zlib";
 import { ident } from "../../lib/postgres.ts";
 import { AgeError, unseal } from "./age.ts";
 import type { Setting } from "./database-settings.ts";
+import type { LargeObjectsDigest, OwnGrants } from "./large-objects.ts";
 import type { Change } from "./restrictions.ts";
 import type { Catalog, SequenceState } from "./types.ts";
 
@@ -32,6 +33,18 @@ export const SCRIPTS = {
   after: `4-after-rows.sql${SEALED}`,
   finish: `5-finish.sql${SEALED}`,
 } as const;
+
+/** Large objects as SQL; not there where the source has none. */
+export const LARGE_OBJECTS_FILE = `large-objects.sql${SEALED}`;
+
+/** The large objects of a copy. */
+export interface CopiedLargeObjects extends LargeObjectsDigest {
+  file: string;
+  /** SHA-256 of the file's SQL. */
+  script: string;
+  /** What the application may do with objects about which the source says something. */
+  grants: OwnGrants;
+}
 
 /** One table of a copy. */
 export interface CopiedTable {
@@ -85,6 +98,8 @@ export interface Manifest {
   restrictions?: Change[];
   /** Extensions of the stack in whose place the source has objects of its own. */
   displaced?: string[];
+  /** Not there where the source has none. */
+  largeObjects?: CopiedLargeObjects;
 }
 
 /** SHA-256 and length of a stream. */

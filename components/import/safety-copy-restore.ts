@@ -7,9 +7,11 @@ import { from as copyFrom } from "pg-copy-streams";
 import { type Address, withConnection } from "../../lib/postgres.ts";
 import { currentScope } from "../../lib/scope.ts";
 import { copySettings } from "./database-settings.ts";
+import { describeLargeObjects, digestLargeObjects, grantLargeObjects } from "./large-objects.ts";
 import { restrictionsSql } from "./restrictions.ts";
 import { readBack } from "./rows.ts";
 import {
+  type CopiedLargeObjects,
   type CopiedTable,
   loadSql,
   type Manifest,
@@ -140,6 +142,10 @@ async function fill(client: pg.Client, manifest: Manifest, { copy, secret, say }
     say(`${table.table}: ${table.rows.toLocaleString("en")} rows`);
     await load(client, table, join(copy, table.file), secret);
   }
+  if (manifest.largeObjects) {
+    say(`${manifest.largeObjects.objects.toLocaleString("en")} large objects`);
+    await loadLargeObjects(client, manifest.largeObjects, copy, secret);
+  }
   await script(SCRIPTS.after);
   await script(SCRIPTS.finish);
   await client.query(restrictionsSql(manifest.restrictions ?? []));
@@ -163,6 +169,34 @@ async function load(client: pg.Client, table: CopiedTable, path: string, secret:
   const back = await readBack(readable, client);
   if (back.sha256 === table.sha256 || (await holdsSameRows(table, readable, { client, path, secret }))) return;
   throw new Error(`${table.table}: what was restored differs from what the source sent`);
+}
+
+/** Runs the file's statements, one a line, and compares what has become of them with what the source sent. */
+async function loadLargeObjects(
+  client: pg.Client,
+  { file, grants, ...sent }: CopiedLargeObjects,
+  copy: string,
+  secret: string,
+): Promise<void> {
+  // As psql runs it in restore.sh, with --single-transaction.
+  await client.query("BEGIN");
+  await readSealed(join(copy, file), secret, async (chunks) => {
+    let parts: Buffer[] = [];
+    for await (const chunk of chunks) {
+      let from = 0;
+      for (let end = chunk.indexOf("\n"); end >= 0; end = chunk.indexOf("\n", from)) {
+        await client.query(Buffer.concat([...parts, chunk.subarray(from, end)]).toString());
+        parts = [];
+        from = end + 1;
+      }
+      parts.push(Buffer.from(chunk.subarray(from)));
+    }
+  });
+  await client.query("COMMIT");
+  await grantLargeObjects(client, grants);
+  if (describeLargeObjects(await digestLargeObjects(client)) !== describeLargeObjects(sent)) {
+    throw new Error("the large objects that were restored differ from what the source sent");
+  }
 }
 
 /** As much of a table's description as reading it takes. */

@@ -48,6 +48,9 @@ while IFS="$tab" read -r file rows copy; do
 	whole "$file"
 	[ "$said" = "COPY $rows" ] || { echo "$file: $rows rows were expected, psql said $said" >&2; exit 1; }
 done <"$failed.tsv"
+if [ -e large-objects.sql.zst.age ]; then
+	run large-objects
+fi
 run 4-after-rows
 run 5-finish
 psql -X -q -c "SET client_min_messages = error" -c ANALYZE
@@ -62,6 +65,7 @@ export const README = `A safety copy of a database, made while it was imported.
   manifest.json.zst.age    what is in it: tables, columns, rows, SHA-256 of each table's data, sequences
   1- to 5-*.sql.zst.age    the schema as SQL, in the order in which it is run; the rows come between 3 and 4
   tables.tsv.zst.age       one line a table: its file, its rows, the COPY that loads it
+  large-objects.sql.zst.age  large objects as SQL, where there are any
   tables/*.copy.zst.age    the rows of a table, as PostgreSQL's COPY wrote them
 
 Everything that ends in .age is encrypted (https://age-encryption.org) and opens with one identity file only, which is not here.
@@ -69,5 +73,5 @@ Look into a file with:
 
   age -d -i IDENTITY_FILE manifest.json.zst.age | zstd -d
 
-Owners, privileges, large objects and publications are not part of it.
+Owners, privileges and publications are not part of it.
 `;

@@ -12,15 +12,27 @@ import { ident, literal } from "../../lib/postgres.ts";
 import { seal } from "./age.ts";
 import type { Setting } from "./database-settings.ts";
 import { aboutNewIdentity, type Identity, readIdentity, readOrMakeIdentity } from "./identity.ts";
+import {
+  COMMENTS_AT_ONCE,
+  commentScript,
+  type LargeObjectsDigest,
+  type LargeObjectsObserver,
+  NEXT_TRANSACTION,
+  type OwnGrants,
+  pieceScript,
+  SCRIPT_PRELUDE,
+} from "./large-objects.ts";
 import type { Change } from "./restrictions.ts";
 import type { RowsObserver } from "./rows.ts";
 import { checksumsOf } from "./safety-copy-check.ts";
 import {
   CHECKSUMS,
+  type CopiedLargeObjects,
   type CopiedTable,
   type Digest,
   digestOf,
   digestOfSealed,
+  LARGE_OBJECTS_FILE,
   loadSql,
   MANIFEST,
   type Manifest,
@@ -53,6 +65,8 @@ export interface RestOfCopy {
   restrictions: readonly Change[];
   /** Extensions of the stack that it is to be without. */
   displaced: readonly string[];
+  /** What the application may do with large objects about which the source says something. */
+  largeObjects: OwnGrants;
 }
 
 /** A file that is compressed and encrypted while it is written. */
@@ -104,6 +118,7 @@ export class SafetyCopy {
   private readonly identity: Identity | undefined;
   private readonly sums = new Map<string, string>();
   private readonly tables: CopiedTable[] = [];
+  private largeObjects: Omit<CopiedLargeObjects, "grants"> | undefined;
   private readonly open = new Set<SealedFile>();
   /** One file after the other is read again while others are still written. */
   private checking: Promise<void> = Promise.resolve();
@@ -176,6 +191,36 @@ export class SafetyCopy {
     };
   };
 
+  /** Begins the file of the large objects, which takes them as they cross the wire, and ends with their digest. */
+  observeLargeObjects(): LargeObjectsObserver & { end: (digest: LargeObjectsDigest) => Promise<void> } {
+    const file = LARGE_OBJECTS_FILE;
+    const sealed = this.start(file);
+    const hash = createHash("sha256");
+    const write = (text: string) => {
+      const bytes = Buffer.from(text);
+      hash.update(bytes);
+      const wait = sealed.write(bytes);
+      return wait && this.explained(() => wait);
+    };
+    let comments = 0;
+    const begun = write(SCRIPT_PRELUDE);
+    begun?.catch(() => {});
+    return {
+      piece: (piece) => write(pieceScript(piece)),
+      comment: (oid, text) => {
+        const first = comments % COMMENTS_AT_ONCE === 0;
+        comments += 1;
+        return write(`${first ? NEXT_TRANSACTION : ""}${commentScript(oid, text)}`);
+      },
+      end: async (digest) => {
+        await begun;
+        const script = hash.digest("hex");
+        await this.endFile(file, sealed, script);
+        this.largeObjects = { file, script, ...digest };
+      },
+    };
+  }
+
   /**
    * Writes all else, waits until everything was read again and compared, and gives the copy its name.
    * @throws {Error} when a file does not hold what was put into it, or cannot be written.
@@ -194,6 +239,7 @@ export class SafetyCopy {
         settings: [...rest.settings],
         restrictions: [...rest.restrictions],
         displaced: [...rest.displaced],
+        ...(this.largeObjects && { largeObjects: { ...this.largeObjects, grants: rest.largeObjects } }),
       };
       const texts = {
         ...scriptsOf(rest),

@@ -227,7 +227,7 @@ export function extensionsSql(catalog: Pick<Catalog, "extensions">, owner: strin
     .filter(({ name }) => !NEON_EXTENSIONS.includes(name))
     .map(
       ({ name, schema, version }) => `
-      DO $$ BEGIN
+      DO $$ DECLARE wrapper name; BEGIN
         IF to_regnamespace(${literal(ident(schema))}) IS NULL THEN
           CREATE SCHEMA ${ident(schema)} AUTHORIZATION ${ident(owner)};
         END IF;
@@ -239,6 +239,11 @@ export function extensionsSql(catalog: Pick<Catalog, "extensions">, owner: strin
             WHERE e.extname = ${literal(name)} AND n.nspname <> ${literal(schema)}) THEN
           ALTER EXTENSION ${ident(name)} SET SCHEMA ${ident(schema)};
         END IF;
+        -- A foreign-data wrapper is the superuser's; servers that use it are the owner's to make.
+        FOR wrapper IN SELECT w.fdwname FROM pg_foreign_data_wrapper w JOIN pg_depend d ON d.classid = 'pg_foreign_data_wrapper'::regclass
+            AND d.objid = w.oid AND d.deptype = 'e' JOIN pg_extension e ON e.oid = d.refobjid WHERE e.extname = ${literal(name)} LOOP
+          EXECUTE format('GRANT USAGE ON FOREIGN DATA WRAPPER %I TO %I', wrapper, ${literal(owner)});
+        END LOOP;
       END $$;`,
     )
     .join("\n");

@@ -128,6 +128,8 @@ export interface Catalog {
   sequences: string[];
   /** Names of extensions with their schema and version. */
   extensions: { name: string; schema: string; version: string }[];
+  /** How many large objects there are. */
+  largeObjects: number;
   skipped: Skipped[];
   /** Revision that Alembic wrote down, if it did. */
   alembicRevision: string | undefined;
@@ -200,6 +202,8 @@ export interface Report {
   bytes: number;
   tables: TableProof[];
   sequences: { name: string; source: string; target: string }[];
+  /** All large objects together, where there are any and they were copied. */
+  largeObjects?: { objects: number; bytes: number; source: string; target: string };
   schema: {
     compared: number;
     differences: string[];

@@ -3,6 +3,12 @@ import type pg from "pg";
 import { fromTable, readSequences } from "./catalog.ts";
 import { readSettings, settingStates } from "./database-settings.ts";
 import { compareFacts, findStrangers } from "./facts.ts";
+import {
+  describeLargeObjects,
+  digestLargeObjects,
+  findLargeObjectDifferences,
+  LARGE_OBJECTS,
+} from "./large-objects.ts";
 import { describeSet, findDifferences, type SetFingerprint, setFingerprint } from "./proof.ts";
 import { completeNote, type ImportRecord, positionOf, rowsOf } from "./record.ts";
 import { describeRestriction, readRestrictions } from "./restrictions.ts";
@@ -134,6 +140,7 @@ export async function compareSides(source: Side, target: Side, options: VerifyOp
   findings.addStates(settingStates(theirSettings), settingStates(ourSettings));
   await compareAccess(theirs, ours, options, findings);
   const sequences = await compareSequences(source, target, findings);
+  await compareLargeObjects(theirs, ours, findings);
 
   const subjects = await findSubjects(source, target);
   say(`the rows of ${subjects.length} tables and materialised views`);
@@ -225,6 +232,14 @@ async function compareSequences(source: Side, target: Side, findings: Findings):
     findings.add(object, now, [`${now.source} on the source, ${now.target} on the target`]);
   }
   return names.length;
+}
+
+/** Each server computes the digest of its own; only where they differ are the objects' own digests asked for. */
+async function compareLargeObjects(source: pg.Client, target: pg.Client, findings: Findings): Promise<void> {
+  const [theirs, ours] = await Promise.all([digestLargeObjects(source), digestLargeObjects(target)]);
+  const now = { source: describeLargeObjects(theirs), target: describeLargeObjects(ours) };
+  if (now.source === now.target) return;
+  findings.add(LARGE_OBJECTS, now, await findLargeObjectDifferences(source, target));
 }
 
 /** Tables, and materialised views that have been computed, which both sides have. What only one has, is in the definitions. */

@@ -11,6 +11,7 @@ import { copySettings, readSettings, settingStates } from "./database-settings.t
 import { compareFacts, type FactDifference, findStrangers, readFacts } from "./facts.ts";
 import { Attempts } from "./failures.ts";
 import { keepColumnOrder } from "./inheritance.ts";
+import { copyLargeObjectsOf, proveLargeObjects } from "./large-objects-import.ts";
 import { analyzeOthers, type Ends, loadTables, makeRest, planTables, readBelonging } from "./load.ts";
 import { maskKey, setMaskKey } from "./masks.ts";
 import { warningLines } from "./preflight/findings.ts";
@@ -389,6 +390,13 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   const { plans, foreignKeys, rest } = planTables(catalog.tables, schema.after, belonging);
   const ends = await openEnds();
   progress.expect(catalog.tables);
+  const largeObjects = await copyLargeObjectsOf(spec, catalog, {
+    source: snapshot.holder,
+    owner,
+    progress,
+    report,
+    safetyCopy,
+  });
   report.tables = await loadTables({ plans, foreignKeys }, ends, {
     progress,
     onLoaded: hooks.onLoaded,
@@ -461,6 +469,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
     reworded: [...rewordings.proven].sort(),
   };
   refuseSchemaDifferences(report, changedDefinitions, factDifferences, rewordings);
+  const largeObjectStates = await proveLargeObjects(largeObjects, { source: snapshot.holder, superuser, report });
   await refuseStrangers(report, superuser, target.owner);
   await refuseLooser(report, snapshot.holder, superuser);
   const changed = await findServerChanges(keeper, importNames(target.address.database), work.serverState);
@@ -470,6 +479,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
     ...noteStates(theirFacts, ourFacts),
     ...noteStates(digestAll(theirSettings), digestAll(ourSettings)),
     ...report.sequences.map(({ name, ...positions }) => [positionOf(name), positions] as const),
+    ...largeObjectStates,
     ...views.record,
     ...(await noting),
   ]);
@@ -489,6 +499,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
       settings: settings.taken,
       restrictions: restrictions.changes,
       displaced: displaced.map(({ extension }) => extension),
+      largeObjects: largeObjects.grants,
     });
     endCopy();
     hooks.say(describeCopy(report.safetyCopy));
@@ -591,6 +602,7 @@ function summarise(source: string, report: Report, progress: Progress): ImportSu
   for (const { table, rows, target } of [...report.tables].sort((a, b) => (a.table < b.table ? -1 : 1))) {
     hash.update(`${table} ${rows} ${target}\n`);
   }
+  if (report.largeObjects) hash.update(`large objects ${report.largeObjects.target}\n`);
   const butFor = describeSelection(report.tables);
   return {
     source,

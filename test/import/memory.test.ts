@@ -41,3 +41,19 @@ test("a row of 200 MB in binary, and one of 100 MB in text, cost the worker less
   ]);
   expect(copied).toBe(original);
 });
+
+test("a large object of 1 GB costs no more, and is proven", async () => {
+  await source.makeDatabase(
+    "huge",
+    `SELECT lo_create(4711);
+     DO $$ BEGIN FOR i IN 0..63 LOOP
+       PERFORM lo_put(4711, i::bigint * 16777216, convert_to(repeat(md5(i::text), 524288), 'UTF8'));
+     END LOOP; END $$`,
+  );
+  const spec = await lab.newImport(source.source("huge"), target);
+  const { end, memory, output } = await importInChild(spec, DENY_LIST);
+  expect(end, output).toBe("0");
+  const { largeObjects } = await readReport(spec);
+  expect(largeObjects).toMatchObject({ objects: 1, bytes: 1024 ** 3, target: largeObjects?.source });
+  expect((memory?.peak ?? Number.POSITIVE_INFINITY) - (memory?.before ?? 0)).toBeLessThan(300);
+});

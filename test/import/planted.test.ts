@@ -134,7 +134,6 @@ test("what a database has beside its objects comes along and is proven, or is na
   const here = spec.target.address.database;
   const report = await readReport(spec);
   expect(report.skipped.map(({ what }) => what).sort()).toEqual([
-    "1 large objects",
     "comment of the database",
     "default privileges that lab_admin gives",
     "grants to game_backend",

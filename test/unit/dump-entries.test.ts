@@ -111,8 +111,29 @@ describe("a dump is taken apart", () => {
     expect(entries[3]?.sql).toContain("DEFAULT '--\n-- PostgreSQL'::text\n);");
   });
 
-  test("with a setting kept beside the entry that it follows", () => {
-    expect(entries[2]?.sql).toMatch(/\$\$;\n+SET default_tablespace = '';\n\nSET default_table_access_method = heap;$/);
+  test("without the settings between entries", () => expect(entries[2]?.sql).toMatch(/END\n\$\$;$/));
+
+  test("with a table's own access method beside the table that has it, and no other object", () => {
+    const table = (name: string) => `${header(name, "TABLE")}CREATE TABLE ${name} ();\n\n\n`;
+    const setting = (method: string) => `SET default_table_access_method = ${method};\n\n`;
+    const dump = [
+      setting("heap"),
+      table("a"),
+      `${header("f()")}SELECT 1;\n\n\n`,
+      setting("columns"),
+      ...[table("b"), `${header("v", "VIEW")}CREATE VIEW v AS SELECT 1;\n\n\n`, table("c")],
+      ...[setting("heap"), table("d")],
+    ].join("");
+    const own = (name: string) =>
+      `SET default_table_access_method = columns;\nCREATE TABLE ${name} ();\nRESET default_table_access_method;`;
+    expect(splitDump(dump).map(({ sql }) => sql)).toEqual([
+      "CREATE TABLE a ();",
+      "SELECT 1;",
+      own("b"),
+      "CREATE VIEW v AS SELECT 1;",
+      own("c"),
+      "CREATE TABLE d ();",
+    ]);
   });
 
   test("without psql's commands, the preamble and the last words", () => {

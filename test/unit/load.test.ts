@@ -50,6 +50,24 @@ describe("entries are dealt out", () => {
     expect(rest).toEqual([2, 3, 5, 6, 7, 9, 11].map((index) => entries[index]));
   });
 
+  test("and marks of a table that are written with its index are made when no other index is being built", () => {
+    const build =
+      "CREATE UNIQUE INDEX ships_name ON public.ships USING btree (name) WHERE (name <> 'CLUSTER ON x'::text);";
+    const target = "ALTER INDEX public.ships_name ALTER COLUMN 1 SET STATISTICS 5;";
+    const marks =
+      'ALTER TABLE public.ships CLUSTER ON ships_name;\n\n\nALTER TABLE ONLY public."sh""ips" REPLICA IDENTITY USING INDEX ships_name;';
+    const index = entry("INDEX", "ships_name");
+    const marked = { ...index, sql: `${build}\n\n${target}\n\n${marks}` };
+    const { plans, rest } = planTables([ships], [marked, entry("TRIGGER", "t")], belonging);
+    expect(plans[0]?.indexes).toEqual([{ ...index, sql: `${build}\n\n${target}` }]);
+    expect(rest).toEqual([{ ...index, sql: marks }, entry("TRIGGER", "t")]);
+    const text = {
+      ...index,
+      sql: "CREATE INDEX ships_name ON public.ships USING btree ((name || '\n\nALTER TABLE a.b CLUSTER ON c;'::text));",
+    };
+    expect(planTables([ships], [text], belonging).plans[0]?.indexes).toEqual([text]);
+  });
+
   test("and every table has a plan, also one with nothing behind its rows", () => {
     expect(planTables([ships, others], [], belonging).plans.map(({ table }) => table)).toEqual([ships, others]);
   });

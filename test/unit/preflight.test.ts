@@ -26,6 +26,7 @@ import {
   checkVersion,
 } from "../../components/import/preflight/source-checks.ts";
 import type { About, Relation, SourceLook } from "../../components/import/preflight/source-look.ts";
+import { SUPERUSER_KINDS } from "../../components/import/preflight/superuser-kinds.ts";
 import {
   checkCopyRoom,
   checkExtensions,
@@ -57,7 +58,8 @@ const LOOK: SourceLook = {
   relations: [],
   schemas: [],
   policyRoles: [],
-  superuserOnly: [],
+  superuserObjects: [],
+  unreadableLargeObjects: [],
   extensionTables: [],
   invalidIndexes: [],
   textIndexes: [],
@@ -108,6 +110,7 @@ const CATALOG: Catalog = {
   tables: [],
   sequences: [],
   extensions: [],
+  largeObjects: 0,
   skipped: [],
   alembicRevision: undefined,
 };
@@ -117,7 +120,7 @@ const codes = (found: readonly { code: Code }[]) => found.map(({ code }) => code
 describe("findings", () => {
   test("have a level that follows from the code", () => {
     expect(finding("table-locked", "t", "w").level).toBe("blocker");
-    expect(finding("large-objects", "t", "w").level).toBe("warning");
+    expect(finding("foreign-table", "t", "w").level).toBe("warning");
     expect(finding("alembic-revision", "t", "w").level).toBe("fact");
   });
 
@@ -126,6 +129,17 @@ describe("findings", () => {
       ...readFileSync("docs/import.md", "utf8").matchAll(/^\| `([a-z-]+)` +\| (blocker|warning|fact) /gm),
     ];
     expect(Object.fromEntries(documented.map(([, code, level]) => [code, level]))).toEqual(CODES);
+  });
+
+  test("of kinds that only a superuser can create are in docs/import.md with their decisions, and no other kinds", () => {
+    const [, section = ""] = readFileSync("docs/import.md", "utf8").split(
+      "\n## Objects that only a superuser can create\n",
+    );
+    const rows = [...(section.split("\n## ")[0] ?? "").matchAll(/^\| (.+?) +\| (blocker|left out) +\| (.+?) +\|$/gm)];
+    expect(rows.map(([, ...cells]) => cells)).toEqual(
+      SUPERUSER_KINDS.map(({ kind, decision, what, remedy }) => [kind, decision, remedy ?? what]),
+    );
+    expect(SUPERUSER_KINDS.filter(({ decision, remedy }) => decision === "blocker" && !remedy)).toEqual([]);
   });
 
   test("that say the same are one line, which names all of them", () => {
@@ -192,7 +206,7 @@ describe("findings", () => {
 
   test("without a blocker say so", () => {
     expect(verdictOf([])).toBe("The import can start.");
-    expect(verdictOf(findings("large-objects", ["a", "b"], "w"))).toBe("The import can start. 2 warnings.");
+    expect(verdictOf(findings("foreign-table", ["a", "b"], "w"))).toBe("The import can start. 2 warnings.");
     expect(verdictOf([finding("imported-before", "game", "w")])).toMatch(
       /^Nothing is in the way, but .* imported before/,
     );
@@ -202,13 +216,10 @@ describe("findings", () => {
     const found = [
       finding("connection-changed", "h/d", "pooled host replaced"),
       finding("disk-room", "disk", "has room"),
-      finding("large-objects", "3 large objects", "are not copied", "Move them"),
+      finding("foreign-table", "3 tables", "are not copied", "Move them"),
     ];
-    expect(remarksOf(found)).toEqual([
-      "pooled host replaced",
-      "3 large objects: are not copied. Move them. [large-objects]",
-    ]);
-    expect(warningLines(found)).toEqual(["warning, 3 large objects: are not copied [large-objects]"]);
+    expect(remarksOf(found)).toEqual(["pooled host replaced", "3 tables: are not copied. Move them. [foreign-table]"]);
+    expect(warningLines(found)).toEqual(["warning, 3 tables: are not copied [foreign-table]"]);
   });
 
   test("that forbid an import are one error that names all of them", () => {
@@ -360,7 +371,6 @@ describe("contents", () => {
   test("tell what is left out, and nothing twice", () => {
     const skipped = [
       { what: "schema neon", why: "Neon's own" },
-      { what: "1 large objects", why: "they are not copied" },
       { what: "foreign table public.far", why: "elsewhere" },
     ];
     const look: SourceLook = { ...LOOK, largeObjects: [{ count: 1 }] };
@@ -513,11 +523,8 @@ describe("the target", () => {
       { role: "authenticated", table: "b" },
       { role: "sectorwars_owner", table: "a" },
     ];
-    const found = checkObjects({ ...LOOK, policyRoles, superuserOnly: ["function f() (c)"] }, TARGET);
-    expect(found.map(({ code, subject }) => `${code} ${subject}`)).toEqual([
-      "role-missing role authenticated",
-      "superuser-needed function f() (c)",
-    ]);
+    const found = checkObjects({ ...LOOK, policyRoles }, TARGET);
+    expect(found.map(({ code, subject }) => `${code} ${subject}`)).toEqual(["role-missing role authenticated"]);
   });
 
   test.each([

@@ -53,6 +53,7 @@ export const CODES = {
   "feature-in-body": "warning",
   "object-not-made": "blocker",
   "body-not-valid": "warning",
+  "schema-not-tried": "fact",
   "schema-tried": "fact",
   // How text is compared.
   "collation-order": "warning",
@@ -61,12 +62,12 @@ export const CODES = {
   "collation-computed": "warning",
   "collation-version": "warning",
   // What is there.
-  "large-objects": "warning",
   "invalid-index": "warning",
   "foreign-table": "warning",
   "alembic-several": "warning",
   "alembic-empty": "warning",
   "alembic-revision": "fact",
+  "large-objects": "fact",
   "no-primary-key": "fact",
   "unlogged-table": "fact",
   "partitioned-table": "fact",

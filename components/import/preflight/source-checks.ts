@@ -3,6 +3,7 @@ import { TARGET_MAJOR } from "../schema.ts";
 import type { Catalog } from "../types.ts";
 import { type Finding, finding, findings } from "./findings.ts";
 import type { About, Lock, Relation, SourceLook } from "./source-look.ts";
+import { SUPERUSER_KINDS } from "./superuser-kinds.ts";
 
 /** Generated columns, which the catalog is asked about, came with 12. */
 export const OLDEST_SOURCE = 12;
@@ -99,7 +100,7 @@ const describeHolder = ({ pid, age, application }: Lock): string =>
     : `process ${pid}${application ? ` (${application})` : ""}${age ? `, since ${age}` : ""}`;
 
 /** What the role may not see. Both would end the import later, in the middle of the rows. */
-export function checkPrivileges({ relations, schemas }: SourceLook, role: string): Finding[] {
+export function checkPrivileges({ relations, schemas, unreadableLargeObjects }: SourceLook, role: string): Finding[] {
   // Definitions of views and foreign tables are read from the catalog, which is open to all.
   const needed = relations.filter(({ kind }) => "rpmS".includes(kind));
   const unreadable = needed.filter(({ readable }) => !readable);
@@ -124,6 +125,12 @@ export function checkPrivileges({ relations, schemas }: SourceLook, role: string
       `On the source: GRANT SELECT ON SEQUENCE ... TO ${role}, or import as their owner`,
     ),
     ...findings(
+      "privilege-missing",
+      unreadableLargeObjects.map((oid) => `large object ${oid}`),
+      `${role} lacks SELECT`,
+      `On the source: GRANT SELECT ON LARGE OBJECT ... TO ${role}, or import as their owner`,
+    ),
+    ...findings(
       "rows-hidden",
       hidden.filter(({ forced }) => !forced).map(({ name }) => name),
       `row-level security may hide rows from ${role}`,
@@ -138,6 +145,15 @@ export function checkPrivileges({ relations, schemas }: SourceLook, role: string
   ];
 }
 
+/** Objects that the import does not create, because only a superuser can. */
+export const checkSuperuserObjects = ({ superuserObjects }: SourceLook): Finding[] =>
+  superuserObjects.flatMap(({ kind, object }) => {
+    const known = SUPERUSER_KINDS[kind];
+    return known
+      ? finding("superuser-needed", object, `only a superuser can create it: it ${known.what}`, known.remedy)
+      : [];
+  });
+
 /** Kinds of objects that do not come along as they are, or that behave in their own way. */
 export function checkContents(look: SourceLook, catalog: Catalog | undefined): Finding[] {
   const { relations } = look;
@@ -148,8 +164,7 @@ export function checkContents(look: SourceLook, catalog: Catalog | undefined): F
       finding(
         "large-objects",
         `${count} large object${count === 1 ? "" : "s"}`,
-        "not copied",
-        "Move them into bytea columns, if they are needed",
+        "copied with their numbers and comments; the owner here owns them, and the application may read and change them",
       ),
     ),
     ...findings(
@@ -201,9 +216,9 @@ export function checkContents(look: SourceLook, catalog: Catalog | undefined): F
       named(relations.filter(({ kind, identity }) => identity > 0 && "rp".includes(kind))),
       "has an identity column; its sequence goes on where the source's is",
     ),
-    // These two are told above, with their names.
+    // Foreign tables are told above, with their names.
     ...(catalog?.skipped ?? [])
-      .filter(({ what }) => !/^foreign table |large objects$/.test(what))
+      .filter(({ what }) => !what.startsWith("foreign table "))
       .map(({ what, why }) => finding("left-out", what, why)),
   ];
 }

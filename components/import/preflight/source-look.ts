@@ -4,8 +4,10 @@
  */
 import type pg from "pg";
 import { literal } from "../../../lib/postgres.ts";
-import { describeCollation, isUsers, NEON_EXTENSIONS } from "../catalog.ts";
+import { describeCollation, isUsers, NEON_EXTENSIONS, notExtension } from "../catalog.ts";
+import { UNREADABLE_LARGE_OBJECTS } from "../large-objects.ts";
 import { TARGET_MAJOR } from "../schema.ts";
+import { blockersSql } from "./superuser-kinds.ts";
 
 /** The server, the role, and who else is there. */
 export interface About {
@@ -83,7 +85,8 @@ export interface SourceLook {
   relations: Relation[];
   schemas: string[];
   policyRoles: { role: string; table: string }[];
-  superuserOnly: string[];
+  /** Objects that only a superuser can create, each with the number of its kind in {@link SUPERUSER_KINDS}. */
+  superuserObjects: { kind: number; object: string }[];
   extensionTables: { extension: string; table: string }[];
   invalidIndexes: string[];
   textIndexes: TextIndex[];
@@ -92,14 +95,14 @@ export interface SourceLook {
   collations: UsedCollation[];
   databaseCollation: { made: string | null; now: string | null }[];
   largeObjects: { count: number }[];
+  /** Numbers of those that the role may not read. */
+  unreadableLargeObjects: string[];
   features: { kind: string; object: string }[];
   calls: { name: string; objects: string[]; count: number }[];
   bodies: { object: string; uses: string[] }[];
 }
 
 const NEONS = `${literal(`{${NEON_EXTENSIONS.join(",")}}`)}::name[]`;
-const notExtension = (catalog: string, oid: string) =>
-  `NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = '${catalog}'::regclass AND x.objid = ${oid} AND x.deptype = 'e')`;
 const RELATIONS = "pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace";
 const USERS = `${isUsers("n.nspname")} AND ${notExtension("pg_class", "c.oid")}`;
 
@@ -257,28 +260,7 @@ function lookSql(major: number, knownFunctions: readonly string[] | undefined): 
       SELECT DISTINCT pg_get_userbyid(u.role) AS role, n.nspname || '.' || c.relname AS table
       FROM pg_policy o JOIN ${RELATIONS} ON c.oid = o.polrelid, unnest(o.polroles) u(role)
       WHERE u.role <> 0 AND ${USERS} ORDER BY 1, 2`,
-    // Aggregates and the functions of range types are written as internal ones, but anybody may make them.
-    superuserOnly: `
-      SELECT 'function ' || p.oid::regprocedure || ' (' || g.lanname || ')' AS value
-        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language g ON g.oid = p.prolang
-        WHERE NOT g.lanpltrusted AND p.prokind <> 'a' AND ${isUsers("n.nspname")} AND ${notExtension("pg_proc", "p.oid")}
-          AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'i')
-      UNION ALL SELECT 'function ' || p.oid::regprocedure || ' (SET ' || s.name || ')'
-        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, unnest(p.proconfig) o
-        JOIN pg_settings s ON s.name = split_part(o, '=', 1)
-        WHERE s.context = 'superuser' AND ${isUsers("n.nspname")} AND ${notExtension("pg_proc", "p.oid")}
-      UNION ALL SELECT 'language ' || lanname FROM pg_language
-        WHERE oid >= 16384 AND ${notExtension("pg_language", "pg_language.oid")}
-      UNION ALL SELECT 'operator class ' || n.nspname || '.' || o.opcname
-        FROM pg_opclass o JOIN pg_namespace n ON n.oid = o.opcnamespace
-        WHERE ${isUsers("n.nspname")} AND ${notExtension("pg_opclass", "o.oid")}
-      UNION ALL SELECT 'base type ' || t.oid::regtype FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
-        WHERE t.typtype = 'b' AND t.typcategory <> 'A' AND ${isUsers("n.nspname")} AND ${notExtension("pg_type", "t.oid")}
-      UNION ALL SELECT 'cast from ' || castsource::regtype || ' to ' || casttarget::regtype FROM pg_cast
-        WHERE oid >= 16384 AND castmethod = 'b' AND ${notExtension("pg_cast", "pg_cast.oid")}
-      UNION ALL SELECT 'foreign-data wrapper ' || fdwname FROM pg_foreign_data_wrapper
-        WHERE ${notExtension("pg_foreign_data_wrapper", "pg_foreign_data_wrapper.oid")}
-      UNION ALL SELECT 'access method ' || amname FROM pg_am WHERE oid >= 16384 AND ${notExtension("pg_am", "pg_am.oid")}`,
+    superuserObjects: blockersSql({ users: isUsers, own: notExtension }),
     extensionTables: `
       SELECT e.extname AS extension, c.oid::regclass::text AS table
       FROM pg_extension e, unnest(e.extconfig) x(oid) JOIN pg_class c ON c.oid = x.oid
@@ -321,6 +303,7 @@ function lookSql(major: number, knownFunctions: readonly string[] | undefined): 
         ? `SELECT datcollversion AS made, pg_database_collation_actual_version(oid) AS now FROM pg_database WHERE datname = current_database()`
         : nothing("NULL::text AS made, NULL::text AS now"),
     largeObjects: "SELECT count(*)::int AS count FROM pg_largeobject_metadata HAVING count(*) > 0",
+    unreadableLargeObjects: UNREADABLE_LARGE_OBJECTS,
     features: newer ? featuresSql(major) : nothing("'' AS kind, '' AS object"),
     calls: newer ? CALLS : nothing("'' AS name, '{}'::text[] AS objects, 0 AS count"),
     bodies: newer && knownFunctions ? bodiesSql(knownFunctions) : nothing("'' AS object, '{}'::text[] AS uses"),

@@ -1,7 +1,7 @@
 /** What the target's answers mean for an import, alone and together with the source's. Pure. */
 import { humanBytes } from "../progress.ts";
 import type { Table } from "../types.ts";
-import { type Finding, finding, findings } from "./findings.ts";
+import { type Finding, finding } from "./findings.ts";
 import type { SourceLook } from "./source-look.ts";
 import type { TargetLook } from "./target-look.ts";
 
@@ -106,7 +106,7 @@ export function checkExtensions(source: Pick<SourceLook, "extensions">, target: 
   });
 }
 
-/** Objects that need a role that is not there, or more rights than the owner has. */
+/** Objects that need a role that is not there. */
 export function checkObjects(look: SourceLook, target: TargetLook): Finding[] {
   const roles = Map.groupBy(look.policyRoles, ({ role }) => role);
   return [
@@ -121,12 +121,6 @@ export function checkObjects(look: SourceLook, target: TargetLook): Finding[] {
               `npm run psql -- --role superuser, then: CREATE ROLE "${role}" NOLOGIN`,
             ),
           ],
-    ),
-    ...findings(
-      "superuser-needed",
-      look.superuserOnly,
-      "only a superuser may make it; the import makes everything as the owner",
-      "Drop it on the source, or wrap it in an extension that the database image has",
     ),
   ];
 }
