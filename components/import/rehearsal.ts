@@ -7,7 +7,6 @@ import { type Address, ident, withConnection } from "../../lib/postgres.ts";
 import { copySettings, readSettings } from "./database-settings.ts";
 import { describeEntry, type Entry } from "./dump-entries.ts";
 import { wordsOf } from "./failures.ts";
-import { withWrappers } from "./foreign-servers.ts";
 import { type Finding, finding } from "./preflight/findings.ts";
 import { remedyFor } from "./remedies.ts";
 import { dumpImage, dumpSchema, entriesOfOwner, makeExtensions } from "./schema.ts";
@@ -135,12 +134,7 @@ async function makeAll(aside: Address, target: Target, entries: Entry[], catalog
     // All that code of the source may do meanwhile, in whatever database, is rolled back with it.
     await client.query("BEGIN");
     for (const entry of entriesOfOwner(entries, catalog)) {
-      const make = () => refusalOf(client, entry.sql);
-      const isServer = entry.type === "SERVER";
-      const refusal = isServer
-        ? await withConnection(aside, (superuser) => withWrappers(superuser, target.owner, make))
-        : await make();
-      failures.note(entry, refusal);
+      failures.note(entry, await refusalOf(client, entry.sql));
     }
     const made = entries.filter((entry) => !failures.has(entry));
     const bodies = await checkBodies(client, made);

@@ -7,7 +7,6 @@ import { DUMP_SETTINGS, startupOptions } from "../../lib/session-settings.ts";
 import { NEON_EXTENSIONS, NEON_SCHEMAS, STACK_SCHEMA } from "./catalog.ts";
 import { type Entry, isCopied, splitDump } from "./dump-entries.ts";
 import type { Attempts } from "./failures.ts";
-import { withWrappers } from "./foreign-servers.ts";
 import { asOwner } from "./session.ts";
 import type { Catalog, ImportSpec } from "./types.ts";
 
@@ -239,7 +238,8 @@ export function extensionsSql(catalog: Pick<Catalog, "extensions">, owner: strin
             WHERE e.extname = ${literal(name)} AND n.nspname <> ${literal(schema)}) THEN
           ALTER EXTENSION ${ident(name)} SET SCHEMA ${ident(schema)};
         END IF;
-        -- A foreign-data wrapper is the superuser's; servers that use it are the owner's to make.
+        -- A foreign-data wrapper is the superuser's; servers that use it are the owner's to make. Nobody logs in by one: user
+        -- mappings are not copied, and postgres_fdw lets nobody but superusers go without a password.
         FOR wrapper IN SELECT w.fdwname FROM pg_foreign_data_wrapper w JOIN pg_depend d ON d.classid = 'pg_foreign_data_wrapper'::regclass
             AND d.objid = w.oid AND d.deptype = 'e' JOIN pg_extension e ON e.oid = d.refobjid WHERE e.extname = ${literal(name)} LOOP
           EXECUTE format('GRANT USAGE ON FOREIGN DATA WRAPPER %I TO %I', wrapper, ${literal(owner)});
@@ -288,8 +288,7 @@ export async function makeBefore(
   });
   await owner.query("BEGIN");
   for (const entry of entriesOfOwner(schema.before, catalog)) {
-    if (entry.type === "SERVER") await withWrappers(superuser, ownerName, () => attempts.makeWithin(owner, entry));
-    else await attempts.makeWithin(owner, entry);
+    await attempts.makeWithin(owner, entry);
   }
   attempts.check("Not everything of the source can be made on the target, so no row was moved");
   await owner.query("COMMIT");
