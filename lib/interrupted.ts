@@ -36,25 +36,30 @@ export async function hasEnded(lock: Lock, here: Here): Promise<boolean | undefi
 /** This machine, and whoever runs this. */
 export const here = (): Here => ({ username: userInfo().username, hostname: hostname(), isPulumi });
 
-const isPulumi = (pid: number) => runs(pid, "comm", "pulumi");
+/** The CLI, which holds the lock, and none of the plugins that it starts. */
+const isPulumi = (pid: number) => runs(pid, "comm", /pulumi(?!-(?:resource|language|analyzer))/);
 
 /**
- * Whether a process lives that may be a certain program. Numbers are given again: one counts unless it is known to be something else,
- * or to have ended without its parent's notice. Its age says nothing: it is told by a clock that may have been set meanwhile.
+ * Whether a process lives that may be a certain program. Numbers are given again, to threads as well: one counts unless it is known to
+ * be something else, or to have ended without its parent's notice. Its age says nothing: it is told by a clock that may have been set
+ * meanwhile.
  * @param column of ps: the program's name, or all of its command line.
- * @param word stands in it.
+ * @param pattern what the column of that program matches.
  */
-export async function runs(pid: number, column: "comm" | "args", word: string): Promise<boolean> {
+export async function runs(pid: number, column: "comm" | "args", pattern: RegExp): Promise<boolean> {
   try {
     process.kill(pid, 0);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ESRCH") return false;
   }
-  const said = await run("ps", ["-p", String(pid), "-o", "stat=", "-o", `${column}=`]).then(
-    ({ stdout }) => stdout.trim(),
-    () => "",
-  );
-  return said === "" || (!said.startsWith("Z") && said.includes(word));
+  try {
+    const { stdout } = await run("ps", ["-p", String(pid), "-o", "stat=", "-o", `${column}=`]);
+    return !stdout.trim().startsWith("Z") && pattern.test(stdout);
+  } catch (error) {
+    // Silent, it has found no process of that number; one that does not know its options complains.
+    const { code, stdout, stderr } = error as { code?: unknown; stdout?: string; stderr?: string };
+    return !(code === 1 && stdout === "" && stderr === "");
+  }
 }
 
 /**

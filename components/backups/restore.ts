@@ -316,7 +316,7 @@ export async function finishExchange(outputs: StackOutputs): Promise<{ kept: str
   const said = await inVolume(outputs, `cat ${UNDER_WAY} 2>/dev/null || :; [ ! -e ${NOTE} ] || echo requested`);
   const [, pid, host, kept] = /^(\d+) (\S+) (\S+)$/m.exec(said) ?? [];
   if (pid === undefined || kept === undefined) return undefined;
-  if (host === hostname() && (await runs(Number(pid), "args", "restore"))) {
+  if (host === hostname() && (await runs(Number(pid), "args", /restore/))) {
     throw new Error(`A restore is exchanging the data (process ${pid}). Wait for it to end, then try again.`);
   }
   if (/^requested$/m.test(said)) await restart(outputs);

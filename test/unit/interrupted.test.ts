@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -29,15 +29,21 @@ describe("the update that made a lock", () => {
     const folder = await mkdtemp(join(tmpdir(), "process-"));
     await copyFile("/bin/sleep", join(folder, "pulumi"));
     const pulumi = spawn(join(folder, "pulumi"), ["60"]);
+    await copyFile("/bin/sleep", join(folder, "pulumi-resource-docker"));
+    const plugin = spawn(join(folder, "pulumi-resource-docker"), ["60"]);
     const other = spawn("sleep", ["60"]);
-    const ended = Promise.all([once(pulumi, "close"), once(other, "close")]);
+    const ended = Promise.all([pulumi, plugin, other].map((child) => once(child, "close")));
     try {
-      await Promise.all([pulumi, other].map((child) => child.pid ?? once(child, "spawn")));
+      await Promise.all([pulumi, plugin, other].map((child) => child.pid ?? once(child, "spawn")));
       const { isPulumi } = here();
       expect(await isPulumi(pulumi.pid ?? 0)).toBe(true);
       expect(await isPulumi(other.pid ?? 0)).toBe(false);
+      expect(await isPulumi(plugin.pid ?? 0)).toBe(false);
+      // Threads have numbers, too, which answer to a signal.
+      const threads = (await readdir("/proc/self/task")).map(Number).filter((id) => id !== process.pid);
+      for (const thread of threads) expect(await isPulumi(thread)).toBe(false);
     } finally {
-      for (const child of [pulumi, other]) child.kill();
+      for (const child of [pulumi, plugin, other]) child.kill();
       await ended;
       await rm(folder, { recursive: true });
     }
