@@ -7,6 +7,7 @@ import { time } from "../components/backups/report.ts";
 import {
   checkRoom,
   exchange,
+  finishExchange,
   forget,
   goOn,
   keptFolders,
@@ -197,10 +198,25 @@ async function forgetKept(outputs: StackOutputs, stamp: string, { say, json }: T
   return 0;
 }
 
+/** What a restore that was killed in its exchange has left to do. */
+async function finish(outputs: StackOutputs, telling: Telling): Promise<number> {
+  const { stack } = outputs;
+  const finished = await finishExchange(outputs);
+  if (finished?.exchanged && (await takesBackups(stack))) await goOn(stack);
+  const kept = finished?.exchanged ? keptAmong(stack, [finished.kept])[0] : undefined;
+  if (telling.json) console.log(JSON.stringify({ finished: kept !== undefined, kept }, null, 2));
+  if (kept) {
+    telling.say("The exchange that a killed restore began is done.");
+    sayKept(kept, telling);
+  } else
+    telling.say(finished ? "The exchange was not carried out: nothing was changed." : "There is nothing to finish.");
+  return 0;
+}
+
 await main({
   help: `
 usage: npm run restore -- --to TIME|latest|LABEL [--dry-run] [--yes] [--json] [--stack NAME]
-       npm run restore -- --undo STAMP | --forget STAMP [--json] [--stack NAME]
+       npm run restore -- --undo STAMP | --forget STAMP | --finish [--json] [--stack NAME]
 
 Brings the server, with all its databases, back to what it was at a moment: restored beside the running one, checked (every table,
 every index), then exchanged. The former data is kept, with the command that brings it back. Ctrl-C before the exchange changes nothing.
@@ -211,6 +227,7 @@ every index), then exchanged. The former data is kept, with the command that bri
       --undo STAMP  back to the data that a restore has kept
       --forget STAMP
                     removes data that a restore has kept (npm run status lists it), before its week is over
+      --finish      ends an exchange in which a restore was killed; script/up does it, too
       --unsound     exchanges also where the check finds damage, which may be older than the moment that is wanted
       --yes         asks nothing
       --json        the result, for machines; everything else goes to standard error`,
@@ -218,6 +235,7 @@ every index), then exchanged. The former data is kept, with the command that bri
     to: { type: "string" },
     undo: { type: "string" },
     forget: { type: "string" },
+    finish: { type: "boolean" },
     json: { type: "boolean" },
     "dry-run": { type: "boolean" },
     yes: { type: "boolean" },
@@ -226,10 +244,11 @@ every index), then exchanged. The former data is kept, with the command that bri
   async run({ stack, values }) {
     const json = values.json === true;
     const telling = { say: json ? console.error : console.log, json };
-    const wish = oneOf(values, ["to", "undo", "forget"]);
+    const wish = oneOf(values, ["to", "undo", "forget", "finish"]);
     const outputs = await readStack(stack);
     const given = wish === undefined ? "" : String(values[wish]);
     if (wish === "undo") return untilCancelled(() => undo(outputs, given, telling));
+    if (wish === "finish") return finish(outputs, telling);
     if (wish === "forget") return forgetKept(outputs, given, telling);
     if (wish !== "to") throw new Error(`Say what to go back to, with --to. ${rangeInWords(await readReport(stack))}`);
     const how = {

@@ -3,6 +3,7 @@ import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { type Archiving, configurationFile, type DatabaseServer } from "../server/database-server.ts";
+import { clearBefore } from "../server/leftovers.ts";
 import { namesFor } from "../server/naming.ts";
 import type { Settings } from "../settings.ts";
 import { configuration } from "./configuration.ts";
@@ -87,7 +88,7 @@ export class Backups extends pulumi.ComponentResource {
         ...(backups?.s3
           ? { networkMode: "bridge", networksAdvanced: [{ name: server.networkName }] }
           : { networkMode: "none" }),
-        labels: [{ label: "sectorwars.stack", value: stack }],
+        labels: server.labels,
         memory: MEMORY_MIB,
         memorySwap: MEMORY_MIB,
         restart: "unless-stopped",
@@ -95,7 +96,13 @@ export class Backups extends pulumi.ComponentResource {
         mustRun: true,
         wait: false,
       },
-      { ...own, provider: engine, deleteBeforeReplace: true, dependsOn: args.after },
+      {
+        ...own,
+        provider: engine,
+        deleteBeforeReplace: true,
+        dependsOn: args.after,
+        hooks: clearBefore({ kind: "container", name: names.backups, state: server.state, dockerHost }),
+      },
     );
 
     new BackupsBegun(

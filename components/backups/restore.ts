@@ -1,7 +1,9 @@
 /** Restoring into a running stack: beside the data, checked, then exchanged by two renames in the same volume. */
+import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { containerState, DockerError, docker, removeContainer } from "../../lib/docker.ts";
+import { runs } from "../../lib/interrupted.ts";
 import { connect, literal } from "../../lib/postgres.ts";
 import { currentScope, outsideScopes } from "../../lib/scope.ts";
 import { serverProgram } from "../../lib/server-programs.ts";
@@ -18,6 +20,8 @@ import { position, type Way } from "./target.ts";
 const DATA = "/var/lib/postgresql/data";
 /** What the server is to do at its next start: images/database/start.sh. */
 const NOTE = `${DATA}/exchange`;
+/** Says who exchanges the data, and under what name the former is kept, until the roles have today's passwords. A kill leaves it. */
+const UNDER_WAY = `${DATA}/exchange-under-way`;
 /** Room that is left for the running server beside a restore, bytes: its log goes on growing meanwhile. */
 const ROOM_LEFT = 1024 ** 3;
 /** Milliseconds to wait for the last WAL file to reach the repository. */
@@ -257,7 +261,8 @@ async function alone(outputs: StackOutputs, line: string): Promise<void> {
   }
   if (said.trim() === "busy") {
     throw new Error(
-      `Another restore is about to exchange the data. Wait for it; where it was killed, end it: docker restart ${outputs.container}`,
+      "Another restore is about to exchange the data. Wait for it; where it was killed, end it: npm run restore -- --finish " +
+        `--stack ${outputs.stack}`,
     );
   }
 }
@@ -278,26 +283,53 @@ export async function exchange(outputs: StackOutputs, folder: string, kept: stri
   await alone(
     outputs,
     `if [ ! -d ${DATA}/${folder} ]; then echo gone; else ` +
-      `[ ! -e ${DATA}/${kept} ] && echo "${folder} ${kept} $(date +%s)" >${NOTE}.partial && sync && mv ${NOTE}.partial ${NOTE}; fi`,
+      `[ ! -e ${DATA}/${kept} ] && echo "${process.pid} ${hostname()} ${kept}" >${UNDER_WAY} && ` +
+      `echo "${folder} ${kept} $(date +%s)" >${NOTE}.partial && sync && mv ${NOTE}.partial ${NOTE}; fi`,
   );
-  await docker(["restart", "-t", String(STOP_SECONDS), outputs.container]);
-  // Roles of another time may have other passwords; over the socket the operating system's user is proof enough.
-  await waitForSocket(outputs);
-  await docker(serverProgram(outputs.container, "psql", ["-v", "ON_ERROR_STOP=1"], { input: true }), {
-    input: passwordsSql(outputs),
-  });
-  await (await connect(superuser(outputs), { patienceMs: READY_WITHIN_MS })).end();
+  await restart(outputs);
+  await endExchange(outputs);
   const folders = await keptFolders(outputs);
   if (folders.includes(folder) || !folders.includes(kept)) {
     throw new Error(`The data was not exchanged; docker logs ${outputs.container} tells why.`);
   }
 }
 
-async function waitForSocket(outputs: StackOutputs): Promise<void> {
+const restart = ({ container }: StackOutputs) => docker(["restart", "-t", String(STOP_SECONDS), container]);
+
+/** What is left to do behind the server's restart. */
+async function endExchange(outputs: StackOutputs): Promise<void> {
+  const { container } = outputs;
+  // Roles of another time may have other passwords; over the socket the operating system's user is proof enough.
+  await waitForSocket(outputs);
+  await docker(serverProgram(container, "psql", ["-v", "ON_ERROR_STOP=1"], { input: true }), {
+    input: passwordsSql(outputs),
+  });
+  await (await connect(superuser(outputs), { patienceMs: READY_WITHIN_MS })).end();
+  await docker(["exec", "-u", "root", container, "rm", "-f", UNDER_WAY]);
+}
+
+/**
+ * Ends the exchange of a restore that was killed. A server that finds the request too old leaves the data as it is.
+ * @returns the former data's folder, and whether it is one; undefined where no exchange was under way.
+ * @throws {Error} where the restore is alive.
+ */
+export async function finishExchange(outputs: StackOutputs): Promise<{ kept: string; exchanged: boolean } | undefined> {
+  const said = await inVolume(outputs, `cat ${UNDER_WAY} 2>/dev/null || :; [ ! -e ${NOTE} ] || echo requested`);
+  const [, pid, host, kept] = /^(\d+) (\S+) (\S+)$/m.exec(said) ?? [];
+  if (pid === undefined || kept === undefined) return undefined;
+  if (host === hostname() && (await runs(Number(pid), "args", /restore/))) {
+    throw new Error(`A restore is exchanging the data (process ${pid}). Wait for it to end, then try again.`);
+  }
+  if (/^requested$/m.test(said)) await restart(outputs);
+  await endExchange(outputs);
+  return { kept, exchanged: (await keptFolders(outputs)).includes(kept) };
+}
+
+async function waitForSocket({ container }: StackOutputs): Promise<void> {
   const deadline = Date.now() + READY_WITHIN_MS;
   for (;;) {
     try {
-      await docker(serverProgram(outputs.container, "psql", ["-c", ""]));
+      await docker(serverProgram(container, "psql", ["-c", ""]));
       return;
     } catch (error) {
       if (Date.now() > deadline) throw error;

@@ -1,6 +1,7 @@
 /** Makes one further database, fills it where a source is named, and keeps its privileges. Runs inside Pulumi's dynamic provider. */
 import { readFile } from "node:fs/promises";
 import type { dynamic } from "@pulumi/pulumi";
+import type pg from "pg";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { glance } from "../../lib/glance.ts";
 import { ident, literal, withConnection } from "../../lib/postgres.ts";
@@ -20,6 +21,8 @@ import { type DatabaseInputs, OWN_ROLES } from "./databases.ts";
 
 const PATIENCE = { patienceMs: 30_000 };
 const MADE_BY = "made by sectorwars-database";
+/** Follows the name of a database that is being made. Names have at most 41 characters, PostgreSQL takes 63. */
+const UNMARKED = "__made_by_sectorwars";
 
 const addressOf = ({ host, port, user, password, database }: DatabaseInputs) => ({
   host,
@@ -55,14 +58,26 @@ async function makeDatabase(inputs: DatabaseInputs): Promise<void> {
           `There is a database ${database} already, which this project did not make. Give yours another name, or rename that one.`,
         );
       }
-      if (rows[0] === undefined) {
-        await client.query(`CREATE DATABASE ${ident(database)} TEMPLATE template0`);
-        await client.query(`REVOKE ALL ON DATABASE ${ident(database)} FROM PUBLIC`);
-      }
-      await client.query(`COMMENT ON DATABASE ${ident(database)} IS ${literal(MADE_BY)}`);
+      if (rows[0] === undefined) await createMarked(client, database);
+      else await client.query(`COMMENT ON DATABASE ${ident(database)} IS ${literal(MADE_BY)}`);
     },
     PATIENCE,
   );
+}
+
+/**
+ * Makes a database that carries the project's mark from the moment it has its name: killed between the two, it would be taken for
+ * somebody else's.
+ */
+async function createMarked(client: pg.Client, database: string): Promise<void> {
+  const unmarked = ident(`${database}${UNMARKED}`);
+  const { rowCount } = await client.query("SELECT FROM pg_database WHERE datname = $1", [`${database}${UNMARKED}`]);
+  // Nobody else may connect until PUBLIC may not: a session would also keep it from getting its name.
+  if (rowCount === 0) await client.query(`CREATE DATABASE ${unmarked} TEMPLATE template0 CONNECTION LIMIT 0`);
+  await client.query(`COMMENT ON DATABASE ${unmarked} IS ${literal(MADE_BY)}`);
+  await client.query(`REVOKE ALL ON DATABASE ${unmarked} FROM PUBLIC`);
+  await client.query(`ALTER DATABASE ${unmarked} CONNECTION LIMIT -1`);
+  await client.query(`ALTER DATABASE ${unmarked} RENAME TO ${ident(database)}`);
 }
 
 async function prepare(inputs: DatabaseInputs): Promise<void> {

@@ -1,14 +1,6 @@
 /** Refuses to drop a database that nobody said may go. Runs inside Pulumi's dynamic provider. */
 import type { dynamic } from "@pulumi/pulumi";
-import { setAside } from "../roles/kept-roles.ts";
-import { rolesOf } from "../roles/names.ts";
-import { type DatabaseListInputs, OWN_ROLES } from "./databases.ts";
-
-/** The roles of databases on a volume that outlived its stack step aside, until each database takes its own back. */
-async function makeRoom({ host, port, user, password }: DatabaseListInputs, names: readonly string[]): Promise<void> {
-  const roles = names.flatMap((name) => OWN_ROLES.map((key) => rolesOf(name)[key]));
-  if (roles.length > 0) await setAside({ host, port, user, password, database: "postgres" }, roles);
-}
+import type { DatabaseListInputs } from "./databases.ts";
 
 export const provider: dynamic.ResourceProvider = {
   /** In a preview as well: the engine drops last, so an error here comes before anything is gone. */
@@ -27,13 +19,10 @@ export const provider: dynamic.ResourceProvider = {
   },
 
   async create(inputs: DatabaseListInputs) {
-    await makeRoom(inputs, inputs.names);
     return { id: "databases", outs: { ...inputs } };
   },
 
-  async update(_id, olds: DatabaseListInputs, inputs: DatabaseListInputs) {
-    const added = inputs.names.filter((name) => !olds.names.includes(name));
-    await makeRoom(inputs, added);
+  async update(_id, _olds, inputs: DatabaseListInputs) {
     return { outs: { ...inputs } };
   },
 };

@@ -1,4 +1,4 @@
-/** Ends what readiness.ts began for roles of a kept volume. Runs inside Pulumi's dynamic provider. */
+/** Takes back the roles of a kept volume that a failing hook left aside. Runs inside Pulumi's dynamic provider. */
 import type { dynamic } from "@pulumi/pulumi";
 import { takeBack } from "./kept-roles.ts";
 import type { KeptRolesInputs } from "./roles.ts";

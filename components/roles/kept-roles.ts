@@ -1,27 +1,47 @@
 /**
- * Roles on a data volume that outlived its stack (keepDataOnDestroy). They own the tables and hold the grants, but a new
- * stack's roles are made by CREATE ROLE, which refuses a name that is taken. So the old ones step aside under another name,
- * the new ones are made, and then each old one takes its name back together with the new one's password.
+ * Roles that exist and that Pulumi's state does not know: on a data volume that outlived its stack (keepDataOnDestroy), or made by
+ * an update that was killed before it recorded them. They may own tables and hold grants, but Pulumi makes roles by CREATE ROLE, which
+ * refuses a name that is taken. So an old role steps aside under another name, the new one is made, and then the old one takes its
+ * name back together with the new one's password and memberships.
  */
+import * as pulumi from "@pulumi/pulumi";
 import { type Address, ident, literal, withConnection } from "../../lib/postgres.ts";
+import type { ServerAccess } from "../server/server-access.ts";
 import { ROLE_NAMES } from "./names.ts";
 
 const SUFFIX = "__kept";
 
 const STACK_ROLES: readonly string[] = Object.values(ROLE_NAMES);
 
-/** Renames the roles that a former stack left on the volume. Does nothing on a new cluster. */
-export async function setAside(address: Address, names: readonly string[] = STACK_ROLES): Promise<void> {
+/**
+ * The hooks for a role's options that take over a role of that name. They run when the state holds none, and the engine records the
+ * new role after the second hook: a kill in between leaves both roles, and the next update begins again from there.
+ */
+export function takeOver({ host, port, superuser: user, superuserPassword }: ServerAccess, name: string) {
+  const address = async (): Promise<Address> => {
+    const { promise, resolve } = Promise.withResolvers<string>();
+    pulumi.output(superuserPassword).apply(resolve);
+    return { host, port, database: "postgres", user, password: await promise };
+  };
+  return {
+    beforeCreate: [async () => setAside(await address(), name)],
+    afterCreate: [async () => void (await takeBack(await address(), [name]))],
+  };
+}
+
+/** Makes room for a role that is about to be made. Does nothing where there is none of that name. */
+async function setAside(address: Address, name: string): Promise<void> {
   await withConnection(address, async (client) => {
-    for (const name of names) {
-      const { rows } = await client.query<{ rolname: string }>(
-        "SELECT rolname FROM pg_roles WHERE rolname IN ($1, $2)",
-        [name, name + SUFFIX],
-      );
-      // Both there: a former run was cut short after the new one was made, and takeBack goes on from there.
-      if (rows.length !== 1 || rows[0]?.rolname !== name) continue;
-      await client.query(`ALTER ROLE ${ident(name)} RENAME TO ${ident(name + SUFFIX)}`);
-    }
+    const kept = name + SUFFIX;
+    const { rows } = await client.query<{ rolname: string }>("SELECT rolname FROM pg_roles WHERE rolname IN ($1, $2)", [
+      name,
+      kept,
+    ]);
+    const names = rows.map(({ rolname }) => rolname);
+    if (!names.includes(name)) return;
+    // Both exist: a killed update had made the new one already, which nobody has used.
+    if (names.includes(kept)) await client.query(`DROP ROLE ${ident(name)}`);
+    else await client.query(`ALTER ROLE ${ident(name)} RENAME TO ${ident(kept)}`);
   });
 }
 
@@ -30,8 +50,10 @@ export async function takeBack(address: Address, names: readonly string[] = STAC
   return withConnection(address, async (client) => {
     const taken: string[] = [];
     for (const name of names) {
-      const { rows } = await client.query<{ rolname: string; rolpassword: string }>(
-        "SELECT rolname, rolpassword FROM pg_authid WHERE rolname = ANY ($1)",
+      const { rows } = await client.query<{ rolname: string; rolpassword: string; groups: string[] }>(
+        `SELECT rolname, rolpassword,
+           ARRAY(SELECT pg_get_userbyid(roleid)::text FROM pg_auth_members WHERE member = pg_authid.oid) AS groups
+         FROM pg_authid WHERE rolname = ANY ($1)`,
         [[name, name + SUFFIX]],
       );
       const made = rows.find((role) => role.rolname === name);
@@ -42,6 +64,7 @@ export async function takeBack(address: Address, names: readonly string[] = STAC
         DROP ROLE ${ident(name)};
         ALTER ROLE ${ident(name + SUFFIX)} RENAME TO ${ident(name)};
         ALTER ROLE ${ident(name)} PASSWORD ${literal(made.rolpassword)};
+        ${made.groups.map((group) => `GRANT ${ident(group)} TO ${ident(name)};`).join("\n")}
         COMMIT`);
       taken.push(name);
     }

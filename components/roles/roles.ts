@@ -4,6 +4,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { RandomPassword } from "@pulumi/random";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
+import { takeOver } from "./kept-roles.ts";
 import { ROLE_NAMES, type RoleKey } from "./names.ts";
 
 /** Alphanumeric: a `%` breaks Alembic's configuration, other signs break URLs. 32 of them are 190 bits. */
@@ -62,7 +63,7 @@ export class Roles extends pulumi.ComponentResource {
       last = new postgresql.Role(
         key,
         { name: role, login: true, password, ...more },
-        { parent: this, provider, dependsOn: last, deletedWith: args.volume },
+        { parent: this, provider, dependsOn: last, deletedWith: args.volume, hooks: takeOver(args, role) },
       );
       return { name: role, password };
     };

@@ -1,10 +1,11 @@
 /** The PostgreSQL server in Docker: network, data volume, image, container, and the moment it can be used. */
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
-import { RandomPassword } from "@pulumi/random";
+import { RandomId, RandomPassword } from "@pulumi/random";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { folderHash } from "../../lib/folder-hash.ts";
 import { REPOSITORY, STORE } from "../backups/configuration.ts";
+import { clearBefore, stackLabel, stateLabel } from "./leftovers.ts";
 import { namesFor } from "./naming.ts";
 import { asArguments, tune } from "./tuning.ts";
 
@@ -38,6 +39,7 @@ export const configurationFile = (content: pulumi.Input<string>): ContainerUploa
 });
 
 type ContainerVolume = docker.types.input.ContainerVolume;
+type ContainerLabel = docker.types.input.ContainerLabel;
 type ContainerUpload = docker.types.input.ContainerUpload;
 
 /** What the server is to be. */
@@ -99,13 +101,20 @@ export class DatabaseServer extends pulumi.ComponentResource {
   readonly engine: docker.Provider | undefined;
   /** What the backups' container shares with the server's: the repository and the socket. */
   readonly shared: ContainerVolume[];
+  /** Labels of what belongs to this stack's state. */
+  readonly labels: ContainerLabel[];
+  /** The state's identity, a label's value. */
+  readonly state: pulumi.Output<string>;
   readonly ready: pulumi.Resource;
 
   constructor(name: string, args: DatabaseServerArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:server:DatabaseServer", name, {}, opts);
     const names = namesFor(args.stack);
-    const labels = [{ label: "sectorwars.stack", value: args.stack }];
     const own = { parent: this };
+    // In the state before anything is made in Docker, and lost with the state: what carries it is recorded there, or a leftover.
+    const state = new RandomId("state", { byteLength: 8 }, own).hex;
+    const labels = [stackLabel(args.stack), stateLabel(state)];
+    const volumeLabels = [stackLabel(args.stack)];
     // Everything of this server lives on one engine, wherever the environment's is.
     const engine = args.dockerHost ? new docker.Provider("engine", { host: args.dockerHost }, own) : undefined;
     const onEngine = { ...own, provider: engine };
@@ -113,7 +122,7 @@ export class DatabaseServer extends pulumi.ComponentResource {
     const imageName = `${names.image}:15`;
 
     const host = checkHost();
-    const network = new docker.Network("network", { name: names.network, labels }, { ...onEngine, dependsOn: host });
+    const network = createNetwork();
     const volume = createVolume();
     const { archiving } = args;
     const shared = archiving ? createShared(archiving) : [];
@@ -133,6 +142,8 @@ export class DatabaseServer extends pulumi.ComponentResource {
     this.volume = volume;
     this.engine = engine;
     this.shared = shared;
+    this.labels = labels;
+    this.state = state;
     this.ready = ready;
     this.registerOutputs({
       host: this.host,
@@ -157,10 +168,24 @@ export class DatabaseServer extends pulumi.ComponentResource {
       );
     }
 
+    function createNetwork() {
+      return new docker.Network(
+        "network",
+        { name: names.network, labels },
+        {
+          ...onEngine,
+          dependsOn: host,
+          // Another label is no reason to cut off the application's services that are on it.
+          ignoreChanges: ["labels"],
+          hooks: clearBefore({ kind: "network", name: names.network, state, dockerHost: args.dockerHost }),
+        },
+      );
+    }
+
     function createVolume() {
       return new docker.Volume(
         "data",
-        { name: names.volume, labels },
+        { name: names.volume, labels: volumeLabels },
         {
           ...onEngine,
           dependsOn: host,
@@ -176,10 +201,10 @@ export class DatabaseServer extends pulumi.ComponentResource {
       const options = { ...onEngine, dependsOn: host, ignoreChanges: ["labels", "driverOpts"] };
       const store = new docker.Volume(
         "backups",
-        { name: names.backupVolume, labels },
+        { name: names.backupVolume, labels: volumeLabels },
         { ...options, retainOnDelete: keepOnDestroy },
       );
-      const socket = new docker.Volume("socket", { name: names.socketVolume, labels }, options);
+      const socket = new docker.Volume("socket", { name: names.socketVolume, labels: volumeLabels }, options);
       return [
         { volumeName: store.name, containerPath: STORE },
         // Where SELinux is enforced, containers may only use host folders with a label of theirs; without SELinux it does nothing.
@@ -270,7 +295,18 @@ export class DatabaseServer extends pulumi.ComponentResource {
           mustRun: true,
           wait: false,
         },
-        { ...onEngine, deleteBeforeReplace: true, replaceOnChanges: ["healthcheck"] },
+        {
+          ...onEngine,
+          deleteBeforeReplace: true,
+          replaceOnChanges: ["healthcheck"],
+          hooks: clearBefore({
+            kind: "container",
+            name: names.container,
+            state,
+            dockerHost: args.dockerHost,
+            isServer: true,
+          }),
+        },
       );
     }
 

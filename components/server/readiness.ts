@@ -10,7 +10,6 @@ import { type Address, connect, ident, isPassing, literal } from "../../lib/post
 import { pause } from "../../lib/scope.ts";
 import { serverProgram } from "../../lib/server-programs.ts";
 import { humanBytes } from "../import/progress.ts";
-import { setAside } from "../roles/kept-roles.ts";
 import { SUPERUSER_SETTINGS } from "../roles/role-drift.ts";
 import type { ServerReadyInputs } from "./database-server.ts";
 import { likelyCause } from "./likely-cause.ts";
@@ -166,15 +165,7 @@ export const provider: dynamic.ResourceProvider = {
   diff: diffByFingerprint,
 
   async create(inputs: ServerReadyInputs) {
-    const outs = await makeReady(inputs);
-    await setAside({
-      host: inputs.host,
-      port: inputs.port,
-      database: "postgres",
-      user: "postgres",
-      password: inputs.password,
-    });
-    return { id: inputs.container, outs: { ...inputs, ...outs } };
+    return { id: inputs.container, outs: { ...inputs, ...(await makeReady(inputs)) } };
   },
 
   async update(_id, _olds, inputs: ServerReadyInputs) {

@@ -175,6 +175,8 @@ export class TestStack {
   async killAll(update: Update): Promise<void> {
     for (const pid of [String(update.pid), ...(await this.processes())]) await run("kill", ["-KILL", pid]);
     await update.ended;
+    // A large process takes its time to be gone, and until then it looks alive.
+    while ((await this.processes()).length > 0) await sleep(20);
   }
 
   /** An update that is expected to fail; returns what it said. */
@@ -189,6 +191,11 @@ export class TestStack {
       JSON.parse(said.stdout),
     );
     return this.known;
+  }
+
+  /** After an update that this class has not made. */
+  forgetOutputs(): void {
+    this.known = undefined;
   }
 
   /** Works as one of the roles, over TCP, as an application does. */

@@ -166,6 +166,21 @@ describe("passwords", () => {
   });
 });
 
+describe("containers and networks", () => {
+  test("say which state records them, so that another one's are never taken for leftovers", () => {
+    const labels = [
+      { label: "sectorwars.stack", value: "test" },
+      { label: "sectorwars.state", value: "0123456789abcdef" },
+    ];
+    for (const name of ["network", "server"]) expect(get(name).inputs.labels, name).toEqual(labels);
+    expect(namesIn(get("network").options.dependsOn)).toEqual(["host"]);
+  });
+
+  test("do not take the network from under the application's services for a label's sake", () => {
+    expect(get("network").options.ignoreChanges).toEqual(["labels"]);
+  });
+});
+
 describe("names", () => {
   test("follow from the stack", () => {
     expect(get("server").inputs.name).toBe("sectorwars-test-database");

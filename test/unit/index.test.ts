@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import * as pulumi from "@pulumi/pulumi";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { awaited } from "./pulumi.ts";
+import { awaited, takeHooks } from "./pulumi.ts";
 
 const DEFAULTS = {
   bootstrap: "auto",
@@ -80,6 +80,7 @@ async function run(stack: string, settings: Partial<typeof DEFAULTS> = {}) {
     "sectorwars-database",
     stack,
   );
+  takeHooks();
   pulumi.runtime.setAllConfig(
     Object.fromEntries(
       Object.entries({ ...DEFAULTS, ...settings }).map(([key, value]) => [`sectorwars-database:${key}`, value]),

@@ -30,11 +30,21 @@ export const namesIn = (option: unknown): string[] =>
     .filter((resource) => resource !== undefined)
     .map((resource) => (resource as { __name: string }).__name);
 
+/** To be called behind setMocks: Pulumi's mock of the engine says that it knows resource hooks, and cannot register one. */
+export function takeHooks(): void {
+  const monitor = pulumi.runtime.getMonitor() as unknown as {
+    registerResourceHook: (request: unknown, done: (error: null, answer: unknown) => void) => void;
+  };
+  monitor.registerResourceHook = (_request, done) => done(null, {});
+}
+
 /** What the providers would answer, by the resource's type. Passwords name their resource, so that they can be looked for. */
 function stateOf(type: string, name: string, inputs: Properties): Properties {
   switch (type) {
     case "random:index/randomPassword:RandomPassword":
       return { ...inputs, result: pulumi.secret(`value-of-${name}`) };
+    case "random:index/randomId:RandomId":
+      return { ...inputs, hex: "0123456789abcdef" };
     case "docker:index/remoteImage:RemoteImage":
       return { ...inputs, imageId: "sha256:1234" };
     case "pulumi-nodejs:dynamic/server:HostCheck":
@@ -77,6 +87,7 @@ export async function record(
     "sectorwars-database",
     "test",
   );
+  takeHooks();
   const note: pulumi.ResourceTransformation = ({ type, name, props, opts }) => {
     asked.set(name, { type, name, inputs: {}, written: props, options: opts });
     return undefined;
