@@ -16,7 +16,7 @@ import { ROLE_NAMES } from "../../components/roles/names.ts";
 import { connect, ident } from "../../lib/postgres.ts";
 import { attempt } from "../support/attempt.ts";
 import { contentsOf } from "../support/compare.ts";
-import { restoreByHand } from "../support/hand-tools.ts";
+import { handsFor } from "../support/hand-tools.ts";
 import { type Lab, openBothEnds, ROLES_PASSWORD, readReport, type Server, type SourceServer } from "../support/lab.ts";
 
 /** Printed by a failing run, which is repeated with it: SEED=... npx vitest run ... */
@@ -96,7 +96,8 @@ async function expectRestorable(copied: Copied): Promise<void> {
 
   const byHand = `${here}_by_hand`;
   await target.sql("postgres", `CREATE DATABASE ${ident(byHand)}`);
-  expect(await restoreByHand(lab, target, { copy: facts.path, identityFile, database: byHand })).toMatch(/restored\n$/);
+  const hands = await handsFor(lab, target, { copy: facts.path, identityFile, database: byHand });
+  expect(await hands.restore()).toMatch(/restored\n$/);
   expect(await contentsOf(target.in(byHand)), `seed ${SEED}`).toEqual(theirs);
 }
 

@@ -15,7 +15,7 @@ import { ROLE_NAMES } from "../../components/roles/names.ts";
 import { docker } from "../../lib/docker.ts";
 import { atPhase, atTable, attempt, expectComplete, expectUntouched, reportText } from "../support/attempt.ts";
 import { contentsOf } from "../support/compare.ts";
-import { handToolsImage } from "../support/hand-tools.ts";
+import { handsFor } from "../support/hand-tools.ts";
 import { type Lab, openBothEnds, ROLES_PASSWORD, readReport, type Server, type SourceServer } from "../support/lab.ts";
 import { LARGE, SMALL } from "../support/small.ts";
 
@@ -189,33 +189,12 @@ describe("an import with a safety copy", () => {
   });
 
   test("is restored by hand, with age, zstd and psql alone", async () => {
-    const image = await handToolsImage();
     await target.sql("postgres", "CREATE DATABASE by_hand");
-    const container = `${lab.id}-hands`;
-    const variables = { PGHOST: target.alias, PGUSER: "postgres", PGDATABASE: "by_hand", PGPASSFILE: "/hands/pgpass" };
-    const hands = join(lab.folder, "hands");
-    await cp(facts.path, join(hands, "copy"), { recursive: true });
-    await cp(settingsOf("safety").identityFile, join(hands, "identity.txt"));
-    await writeFile(join(hands, "pgpass"), `*:*:*:*:${target.admin.password}\n`, { mode: 0o600 });
-    await docker([
-      ...[
-        "create",
-        "--name",
-        container,
-        "--label",
-        `sectorwars.test.run=${lab.id}`,
-        "--network",
-        lab.id,
-        "--user",
-        "root",
-      ],
-      ...Object.entries(variables).flatMap(([key, value]) => ["-e", `${key}=${value}`]),
-      ...["--entrypoint", "sleep", image, "600"],
-    ]);
-    await docker(["cp", `${hands}/.`, `${container}:/hands`]);
-    await docker(["start", container]);
-    await docker(["exec", container, "chown", "-R", "root:root", "/hands"]);
-    const restore = () => docker(["exec", container, "/hands/copy/restore.sh", "/hands/identity.txt"]);
+    const { container, restore } = await handsFor(lab, target, {
+      copy: facts.path,
+      identityFile: settingsOf("safety").identityFile,
+      database: "by_hand",
+    });
     expect(await restore()).toMatch(/restored\n$/);
     expect(await contentsOf(target.in("by_hand"))).toEqual(await contentsOf(source.in("more")));
     // What was changed is found before anything is written, what was cut short although a pipe hides it.

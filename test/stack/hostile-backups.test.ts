@@ -10,7 +10,7 @@ import { withConnection } from "../../lib/postgres.ts";
 import { BackedUp, STORE, until } from "./backed-up.ts";
 import { type StackUrls, TestStack, urlAddress } from "./test-stack.ts";
 
-const CASE = "test/cases/backup-record-cast.sql";
+const CASE = "test/cases/security/03-owner-to-superuser-cast-in-backup-record.sql";
 const DATA = "/var/lib/postgresql/data";
 /** Where a program that the server was made to run leaves its trace, whichever container it runs in. */
 const TRACES = ["/tmp/owned", `${DATA}/owned`, `${STORE}/owned`];

@@ -19,15 +19,19 @@ export async function handToolsImage(): Promise<string> {
   return image;
 }
 
-/**
- * Restores a safety copy with its own restore.sh, in a container that has age, zstd and psql and nothing of this project's.
- * @returns what the script said.
- */
-export async function restoreByHand(
+/** A container with a safety copy and what opens it, and nothing of this project's beside. */
+export interface Hands {
+  container: string;
+  /** Runs the copy's own restore.sh; returns what it said. */
+  restore: () => Promise<string>;
+}
+
+/** Starts a container that has age, zstd and psql, to restore a safety copy in. It goes with the lab. */
+export async function handsFor(
   lab: Lab,
   server: Server,
   { copy, identityFile, database }: { copy: string; identityFile: string; database: string },
-): Promise<string> {
+): Promise<Hands> {
   const container = `${lab.id}-hands-${database}`;
   const hands = join(lab.folder, container);
   await cp(copy, join(hands, "copy"), { recursive: true });
@@ -52,5 +56,8 @@ export async function restoreByHand(
   await docker(["cp", `${hands}/.`, `${container}:/hands`]);
   await docker(["start", container]);
   await docker(["exec", container, "chown", "-R", "root:root", "/hands"]);
-  return docker(["exec", container, "/hands/copy/restore.sh", "/hands/identity.txt"]);
+  return {
+    container,
+    restore: () => docker(["exec", container, "/hands/copy/restore.sh", "/hands/identity.txt"]),
+  };
 }
