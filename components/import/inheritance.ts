@@ -48,6 +48,14 @@ const COLUMN_NAMES = (table: string) => `
   (SELECT coalesce(json_agg(a.attname ORDER BY a.attnum), '[]') FROM pg_attribute a
    WHERE a.attrelid = ${table} AND a.attnum > 0 AND NOT a.attisdropped)`;
 
+/**
+ * A constraint is still a parent's. `ALTER TABLE ONLY parent DROP COLUMN` leaves one behind that says to be inherited and is nobody's;
+ * pg_dump writes none of that kind.
+ */
+const OF_A_PARENT = `EXISTS (
+  SELECT FROM pg_constraint p JOIN pg_inherits i ON i.inhparent = p.conrelid
+  WHERE i.inhrelid = k.conrelid AND p.contype = 'c' AND p.conname = k.conname)`;
+
 const INHERITING = `
   SELECT n.nspname AS schema, c.relname AS name, c.relpersistence = 'u' AS unlogged,
     concat_ws(', ',
@@ -67,7 +75,7 @@ const INHERITING = `
        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns,
     (SELECT coalesce(json_agg(json_build_object(
          'name', k.conname, 'definition', pg_get_constraintdef(k.oid), 'local', k.conislocal) ORDER BY k.conname), '[]')
-       FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c' AND k.convalidated) AS checks,
+       FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c' AND k.convalidated AND (k.conislocal OR ${OF_A_PARENT})) AS checks,
     (SELECT json_agg(json_build_object('schema', pn.nspname, 'name', p.relname, 'columns', ${COLUMN_NAMES("p.oid")}) ORDER BY i.inhseqno)
        FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent JOIN pg_namespace pn ON pn.oid = p.relnamespace
        WHERE i.inhrelid = c.oid) AS parents

@@ -6,6 +6,7 @@ import { readCatalog } from "../../components/import/catalog.ts";
 import { trySchema } from "../../components/import/rehearsal.ts";
 import { openSource } from "../../components/import/session.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
+import { docker } from "../../lib/docker.ts";
 import { type Attempt, attempt, expectSameRows, expectUntouched, reportText } from "../support/attempt.ts";
 import { compareEnds } from "../support/compare-ends.ts";
 import { type Lab, openBothEnds, readReport, type Server, type SourceServer, secret } from "../support/lab.ts";
@@ -268,6 +269,10 @@ test("a password that begins and ends with a space reaches pg_dump, too", async 
   const password = ` ${secret()} ${secret()} `;
   await source.sql("postgres", `CREATE ROLE spaced LOGIN PASSWORD '${password}'`);
   await source.sql("postgres", "CREATE DATABASE spaced OWNER spaced");
+  // pg_dump comes by the loopback, which the image trusts.
+  const demand = 'sed -i "1ihostssl spaced spaced all scram-sha-256" "$PGDATA/pg_hba.conf"';
+  await docker(["exec", source.container, "sh", "-c", demand]);
+  await source.sql("postgres", "SELECT pg_reload_conf()");
   const login = { user: "spaced", password };
   const known = source.source("spaced");
   const spec = await lab.newImport({ ...known, address: { ...known.address, ...login } }, target);
