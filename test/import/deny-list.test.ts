@@ -1,9 +1,9 @@
 /** What keeps readonly from denied tables, and every role from a superuser's rights, tried by each role on a real server. */
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { withConnection } from "../../lib/postgres.ts";
 import { Lab, type Server } from "../support/lab.ts";
 import { PreparedDatabase, prepareServer, type Who } from "../support/prepared.ts";
+import { withConnection } from "../support/session.ts";
 
 const DENIED = "42501";
 let lab: Lab;

@@ -5,10 +5,10 @@ import { checkDenyList } from "../../commands/deny-list.ts";
 import { describeExposed, type Exposed, readExposed } from "../../components/privileges/exposed-relations.ts";
 import { preparationScript } from "../../components/privileges/scripts.ts";
 import { rolesOf } from "../../components/roles/names.ts";
-import { withConnection } from "../../lib/postgres.ts";
 import type { StackOutputs } from "../../lib/stack.ts";
 import { DENY_LIST, Lab, type Server } from "../support/lab.ts";
 import { PreparedDatabase, prepareServer } from "../support/prepared.ts";
+import { withConnection } from "../support/session.ts";
 
 let lab: Lab;
 let server: Server;

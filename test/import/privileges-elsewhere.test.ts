@@ -7,9 +7,10 @@ import { digestOf, readDatabaseGrants, readServerGrants } from "../../components
 import { provider as preparedProvider } from "../../components/privileges/prepared-provider.ts";
 import { preparationScript, serverScript } from "../../components/privileges/scripts.ts";
 import { docker } from "../../lib/docker.ts";
-import { type Address, withConnection } from "../../lib/postgres.ts";
+import type { Address } from "../../lib/postgres.ts";
 import { DENY_LIST, Lab, type Server } from "../support/lab.ts";
 import { PreparedDatabase, prepareServer } from "../support/prepared.ts";
+import { withConnection } from "../support/session.ts";
 
 const DENIED = "42501";
 let lab: Lab;

@@ -13,11 +13,12 @@ import type { ImportSpec, SafetyCopyFacts } from "../../components/import/types.
 import { compareSides } from "../../components/import/verify.ts";
 import { preparationScript } from "../../components/privileges/scripts.ts";
 import { ROLE_NAMES } from "../../components/roles/names.ts";
-import { connect, ident } from "../../lib/postgres.ts";
+import { ident } from "../../lib/postgres.ts";
 import { attempt } from "../support/attempt.ts";
 import { contentsOf } from "../support/compare.ts";
 import { handsFor } from "../support/hand-tools.ts";
 import { type Lab, openBothEnds, ROLES_PASSWORD, readReport, type Server, type SourceServer } from "../support/lab.ts";
+import { connect } from "../support/session.ts";
 
 /** Printed by a failing run, which is repeated with it: SEED=... npx vitest run ... */
 const SEED = process.env.SEED ? Number(process.env.SEED) : Math.floor(Math.random() * 2 ** 31);
@@ -162,7 +163,7 @@ function history(g: GeneratorValue, index: number): string[] {
 test(`${TABLES} tables with random histories are restored from their safety copy, by this program and by hand (seed ${SEED})`, async () => {
   await source.makeDatabase("histories", "CREATE TYPE mood AS ENUM ('calm', 'angry')");
   const histories = fc.sample(fc.gen(), { seed: SEED, numRuns: TABLES }).map(history);
-  const client = await connect({ ...source.source("histories").address }, { settings: { search_path: "public" } });
+  const client = await connect(source.source("histories").address);
   try {
     for (const statement of histories.flat()) {
       await client.query(statement).catch((error: Error) => {

@@ -3,8 +3,9 @@ import type pg from "pg";
 import { preparationScript, serverScript } from "../../components/privileges/scripts.ts";
 import { ROLE_NAMES, type RoleKey } from "../../components/roles/names.ts";
 import { docker } from "../../lib/docker.ts";
-import { type Address, ident, literal, withConnection } from "../../lib/postgres.ts";
+import { type Address, ident, literal } from "../../lib/postgres.ts";
 import { DENY_LIST, type Server, secret } from "./lab.ts";
+import { withConnection } from "./session.ts";
 
 /** Whom a test is. */
 export type Who = RoleKey | "superuser";
