@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { findOtherColumns } from "../../components/import/rewording.ts";
 import { maintenance, makeAside, scratchName } from "../../components/import/swap.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { ROLE_NAMES } from "../../components/roles/names.ts";
@@ -193,6 +194,28 @@ test("settings of the source's role and database change nothing about how pg_dum
   expect((await attempt(spec)).error).toBe("");
   expect((await readReport(spec)).schema).toMatchObject({ differences: [], reworded: [] });
   expect(await compareEnds(spec)).toMatchObject({ verdict: "equal", differences: [] });
+});
+
+test("columns in another order, of another type or nullable are told by the catalogs, whatever pg_restore makes of them", async () => {
+  const same =
+    "CREATE TABLE same (a integer, b text); CREATE VIEW seen AS SELECT * FROM same; CREATE TYPE pair AS (x integer);";
+  const theirs =
+    "CREATE TABLE ordered (a integer, b integer); CREATE TABLE typed (a integer); CREATE TABLE nullable (a integer NOT NULL)";
+  const ours =
+    "CREATE TABLE ordered (b integer, a integer); CREATE TABLE typed (a bigint); CREATE TABLE nullable (gone integer, a integer)";
+  await source.makeDatabase("columns", `${same} ${theirs}`);
+  await target.sql("postgres", "CREATE DATABASE columns");
+  await target.sql("columns", `${same} ${ours}; ALTER TABLE nullable DROP gone`);
+  const entry = (type: string, name: string) => ({ type, schema: "public", name, sql: "" });
+  const tables = ["same", "ordered", "typed", "nullable"].map((name) => entry("TABLE", name));
+  const schema = {
+    before: [...tables, entry("VIEW", "seen"), entry("TYPE", "pair")],
+    after: [entry("INDEX", "ordered")],
+  };
+  const found = await withConnection(source.in("columns"), (client) =>
+    withConnection(target.in("columns"), (other) => findOtherColumns(schema, client, other)),
+  );
+  expect([...found]).toEqual(["table public.ordered", "table public.typed", "table public.nullable"]);
 });
 
 test("an import that is stopped while it restores definitions leaves nothing, and the next one is complete", async () => {
