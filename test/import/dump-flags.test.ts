@@ -132,7 +132,9 @@ const CATALOG = `
   SELECT 'relation ' || c.relname AS object, concat_ws(' ', c.relkind, c.relpersistence, c.reloptions, t.reloptions, c.relreplident,
       c.relrowsecurity, c.relforcerowsecurity) AS state
     FROM pg_class c LEFT JOIN pg_class t ON t.oid = c.reltoastrelid WHERE c.oid IN (SELECT oid FROM own)
-  UNION ALL SELECT 'column ' || attrelid::regclass || '.' || attname, concat_ws(' ', attstattarget, attstorage, attcompression, attoptions)
+  UNION ALL SELECT 'column ' || attrelid::regclass || '.' || attname, concat_ws(' ', attstattarget, attstorage, attcompression,
+      -- A mark that the server itself keeps there, in minor releases that know it.
+      nullif(ARRAY(SELECT o FROM unnest(attoptions) o WHERE o NOT LIKE 'pg_attver=%'), '{}'))
     FROM pg_attribute WHERE attrelid IN (SELECT oid FROM own) AND attnum > 0
   UNION ALL SELECT 'statistics ' || stxname, stxstattarget::text FROM pg_statistic_ext
   UNION ALL SELECT 'index ' || indexrelid::regclass, concat_ws(' ', indisclustered, indisreplident, indisunique)

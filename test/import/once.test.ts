@@ -349,7 +349,8 @@ describe("the source", () => {
     for (const [session, said] of statements) {
       for (const statement of said) {
         expect(statement).toMatch(READING);
-        expect(statement).not.toMatch(WRITING);
+        // Texts between quotes are words for people.
+        expect(statement.replaceAll(/'(?:[^']|'')*'/g, "''")).not.toMatch(WRITING);
       }
       if (session.startsWith("sectorwars-import")) {
         expect(said[0]).toContain("('default_transaction_read_only', 'on')");
