@@ -96,6 +96,11 @@ export interface Manifest {
   settings?: Setting[];
   /** What was revoked from the stack's roles, likewise. */
   restrictions?: Change[];
+  /**
+   * Schemas in which functions of the source find names: its search path, and those of its tables. What cannot be restored without
+   * them is restored with them.
+   */
+  searchPath?: string[];
   /** Extensions of the stack in whose place the source has objects of its own. */
   displaced?: string[];
   /** Not there where the source has none. */

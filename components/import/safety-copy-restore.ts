@@ -6,6 +6,7 @@ import type pg from "pg";
 import { from as copyFrom } from "pg-copy-streams";
 import { type Address, withConnection } from "../../lib/postgres.ts";
 import { currentScope } from "../../lib/scope.ts";
+import { fromTable } from "./catalog.ts";
 import { copySettings } from "./database-settings.ts";
 import { describeLargeObjects, digestLargeObjects, grantLargeObjects } from "./large-objects.ts";
 import { restrictionsSql } from "./restrictions.ts";
@@ -22,6 +23,7 @@ import {
 } from "./safety-copy-files.ts";
 import { holdsSameRows } from "./safety-copy-rows.ts";
 import { extensionsSql } from "./schema.ts";
+import { isAboutNames, pathSql, withPath } from "./search-path.ts";
 import { openOwner } from "./session.ts";
 import { makeRoom } from "./stack-extensions.ts";
 import { clearAside, clearDead, lockServer, maintenance, makeAside, release, writeMarker } from "./swap.ts";
@@ -128,9 +130,15 @@ export function namedIn(script: string): Catalog["extensions"] {
 
 /** Makes everything else, in the owner's session. */
 async function fill(client: pg.Client, manifest: Manifest, { copy, secret, say }: RestoreOrder): Promise<void> {
+  const path = manifest.searchPath ?? ["public"];
   const script = async (file: string) => {
     const text = await readSealedText(join(copy, file), secret);
-    await client.query(`BEGIN; ${text}\nCOMMIT`);
+    await runScript(client, text).catch(async (error) => {
+      if (!isAboutNames(error)) throw error;
+      say(`${file.split(".")[0]}: ${(error as Error).message}; tried again with search_path = ${pathSql(path)}`);
+      await runScript(client, text.replace("SET search_path = '';", `SET search_path = pg_catalog, ${pathSql(path)};`));
+    });
+    await client.query("SET search_path = ''");
   };
   const schemas = await readSealedText(join(copy, SCRIPTS.schemas), secret);
   // An extension's schema is there already.
@@ -140,7 +148,11 @@ async function fill(client: pg.Client, manifest: Manifest, { copy, secret, say }
   await script(SCRIPTS.before);
   for (const table of manifest.tables) {
     say(`${table.table}: ${table.rows.toLocaleString("en")} rows`);
-    await load(client, table, join(copy, table.file), secret);
+    const loadIt = () => load(client, table, join(copy, table.file), secret);
+    await loadIt().catch(async (error) => {
+      if (!isAboutNames(error)) throw error;
+      await withPath(client, path, loadIt);
+    });
   }
   if (manifest.largeObjects) {
     say(`${manifest.largeObjects.objects.toLocaleString("en")} large objects`);
@@ -152,16 +164,32 @@ async function fill(client: pg.Client, manifest: Manifest, { copy, secret, say }
   await client.query("ANALYZE");
 }
 
+/** Runs a script in a transaction; the session takes statements whatever comes of it. */
+async function runScript(client: pg.Client, text: string): Promise<void> {
+  try {
+    await client.query(`BEGIN; ${text}\nCOMMIT`);
+  } catch (error) {
+    await client.query("ROLLBACK");
+    throw error;
+  }
+}
+
 /**
  * Loads a table as the import did, into a table that was emptied in the same transaction: then the server appends one row after
  * the other. Otherwise it fills gaps at the end of earlier pages with shorter rows, and gives the rows back in another order than the source
  * sent them. Should the order differ all the same, the rows are compared as a set.
  */
 async function load(client: pg.Client, table: CopiedTable, path: string, secret: string): Promise<void> {
-  await client.query(`BEGIN; TRUNCATE ONLY ${table.sql}`);
-  const into = client.query(copyFrom(loadSql(table, "FREEZE")));
-  await readSealed(path, secret, (chunks) => pipeline(chunks, into));
-  await client.query("COMMIT");
+  // What is loaded through its root lies in the partitions, which cannot be frozen from there.
+  await client.query(`BEGIN; TRUNCATE ${fromTable(table)}`);
+  const into = client.query(copyFrom(loadSql(table, table.throughRoot ? undefined : "FREEZE")));
+  try {
+    await readSealed(path, secret, (chunks) => pipeline(chunks, into));
+    await client.query("COMMIT");
+  } catch (error) {
+    await client.query("ROLLBACK");
+    throw error;
+  }
   if (into.rowCount !== table.rows) {
     throw new Error(`${table.table}: the copy holds ${table.rows} rows, the server took ${into.rowCount}`);
   }

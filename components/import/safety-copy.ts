@@ -65,6 +65,8 @@ export interface RestOfCopy {
   restrictions: readonly Change[];
   /** Extensions of the stack that it is to be without. */
   displaced: readonly string[];
+  /** Schemas in which functions of the source find names. */
+  searchPath: readonly string[];
   /** What the application may do with large objects about which the source says something. */
   largeObjects: OwnGrants;
 }
@@ -239,6 +241,7 @@ export class SafetyCopy {
         settings: [...rest.settings],
         restrictions: [...rest.restrictions],
         displaced: [...rest.displaced],
+        searchPath: [...rest.searchPath],
         ...(this.largeObjects && { largeObjects: { ...this.largeObjects, grants: rest.largeObjects } }),
       };
       const texts = {

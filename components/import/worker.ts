@@ -499,6 +499,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
       settings: settings.taken,
       restrictions: restrictions.changes,
       displaced: displaced.map(({ extension }) => extension),
+      searchPath: [...new Set([...attempts.searchPath, ...catalog.tables.map(({ schema }) => schema)])],
       largeObjects: largeObjects.grants,
     });
     endCopy();
