@@ -127,6 +127,30 @@ describe("what the roles plant", () => {
     );
   });
 
+  test("the owner: the copies that undo a migration or an experiment stay out of reach", async () => {
+    await backed.succeed("snapshot", "save", "safe", "--force");
+    await backed.succeed("snapshot", "restore", "safe", "--force");
+    const refused = await stack.as("owner", async (client) => {
+      const copies = [`${client.database}_before_migration`, "save__safe", "save__before_restore"];
+      const found = await client.query("SELECT datname FROM pg_database WHERE datname = ANY ($1)", [copies]);
+      expect(found.rowCount).toBe(3);
+      const answers: string[] = [];
+      for (const copy of copies) {
+        for (const sql of [
+          `COMMENT ON DATABASE "${copy}" IS 'made by the import, and dropped by it'`,
+          `DROP DATABASE "${copy}"`,
+        ])
+          await client.query(sql).then(
+            () => answers.push(`done: ${sql}`),
+            (error: Error) => answers.push(error.message.replace(copy, "COPY")),
+          );
+      }
+      return answers;
+    });
+    expect(new Set(refused)).toEqual(new Set(["must be owner of database COPY"]));
+    await backed.succeed("snapshot", "delete", "safe");
+  });
+
   test("the app: a temporary view in the place of a catalog, as it was found", async () => {
     const statements = (await caseFile("01-app-to-superuser-temp-pg_class.sql")).split(
       /;\s*$(?!\s*(?:END|RETURN|RAISE|EXECUTE))/m,
