@@ -151,6 +151,25 @@ describe("what the roles plant", () => {
     await backed.succeed("snapshot", "delete", "safe");
   });
 
+  test("the owner: a database that calls itself a template is written down with each backup, and in portable copies", async () => {
+    await stack.as("owner", (client) => client.query(`ALTER DATABASE "${client.database}" IS_TEMPLATE true`));
+    await backed.succeed("backup", "--full");
+    const { urls } = await stack.outputs();
+    const { database } = urlAddress(urls.superuser);
+    const written = await docker([
+      ...["exec", stack.names.backups, "sh", "-c"],
+      "cut -f 1 /var/lib/sectorwars-backups/state/records/*F",
+    ]);
+    expect(written).toContain(`${database} public.languages`);
+    const portable = await backed.succeed("backup", "--portable", "--folder", `${stack.stateFolder}/template`);
+    expect(JSON.stringify(portable)).toContain(database);
+    await stack.up();
+    const isTemplate = await stack.as("superuser", (client) =>
+      client.query("SELECT datistemplate FROM pg_database WHERE datname = $1", [client.database]),
+    );
+    expect(isTemplate.rows).toEqual([{ datistemplate: false }]);
+  });
+
   test("the app: a temporary view in the place of a catalog, as it was found", async () => {
     const statements = (await caseFile("01-app-to-superuser-temp-pg_class.sql")).split(
       /;\s*$(?!\s*(?:END|RETURN|RAISE|EXECUTE))/m,
