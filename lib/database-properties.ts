@@ -44,12 +44,14 @@ export async function commentOf(client: pg.Client, database: string): Promise<st
 }
 
 /**
- * Statements that give whatever bears a database's name what the one of today has: grants, settings, limit of connections and
- * comment (PostgreSQL manual, CREATE DATABASE, Notes).
+ * Statements that give whatever bears a database's name what the one of today has: its owner, grants, settings, limit of
+ * connections and comment (PostgreSQL manual, CREATE DATABASE, Notes).
  */
 export async function databaseProperties(client: pg.Client, database: string): Promise<string[]> {
   const { rows } = await client.query<{ statement: string }>(
-    `SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', $1::text) AS statement
+    `SELECT format('ALTER DATABASE %I OWNER TO %I', datname, pg_get_userbyid(datdba)) AS statement FROM pg_database WHERE datname = $1
+     UNION ALL
+     SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', $1::text)
      UNION ALL
      SELECT format('GRANT %s ON DATABASE %I TO %s%s', a.privilege_type, datname,
          CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,

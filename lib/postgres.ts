@@ -115,7 +115,8 @@ export async function connect(address: Address, options: ConnectOptions = {}): P
     try {
       await client.connect();
       demand?.();
-      const pid = await setUp(client, firstStatements, attemptMs);
+      const { pid, superuser } = await setUp(client, firstStatements, attemptMs);
+      if (superuser) superusers.add(client);
       scope?.opened(client, address, pid);
       return client;
     } catch (error) {
@@ -154,18 +155,30 @@ function demandChannelBinding(client: pg.Client, password: string): () => void {
   };
 }
 
-/** The server's process behind a session: what the protocol tells at its start may be a proxy's invention. */
-const WHOSE = ";SELECT pg_catalog.pg_backend_pid() AS pid";
+/** The server's process behind a session, and its rights: what the protocol tells at its start may be a proxy's invention. */
+const WHOSE =
+  ";SELECT pg_catalog.pg_backend_pid() AS pid, pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'on' AS superuser";
+
+/** Sessions of superusers. */
+const superusers = new WeakSet<pg.Client>();
+
+/** Whether a session that {@link connect} opened is a superuser's. */
+export const isSuperuser = (client: pg.Client): boolean => superusers.has(client);
 
 /**
  * Runs a session's first statements, in bounded time.
- * @returns the server's process, which the last of them asks for.
+ * @returns the server's process and whether it is a superuser's, which the last of them asks for.
  */
-async function setUp(client: pg.Client, setup: string, timeoutMs: number): Promise<number> {
+async function setUp(
+  client: pg.Client,
+  setup: string,
+  timeoutMs: number,
+): Promise<{ pid: number; superuser: boolean }> {
   const timer = setTimeout(() => drop(client), timeoutMs);
   try {
     const result = await client.query(setup);
-    return [result].flat().at(-1)?.rows[0]?.pid;
+    // A server that says nothing is treated with care.
+    return [result].flat().at(-1)?.rows[0] ?? { pid: 0, superuser: true };
   } finally {
     clearTimeout(timer);
   }

@@ -9,7 +9,7 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 -- The database: PUBLIC gets nothing, and the owner may create schemas. Applications use temporary tables, so the app role
 -- may create them here, and in no other database.
 ALTER DATABASE :"database" OWNER TO :"owner";
-ALTER DATABASE :"database" CONNECTION LIMIT -1;
+ALTER DATABASE :"database" CONNECTION LIMIT -1 IS_TEMPLATE false;
 REVOKE ALL ON DATABASE :"database" FROM PUBLIC, :"app", :"readonly", :"monitor" CASCADE;
 GRANT CONNECT, TEMPORARY ON DATABASE :"database" TO :"app";
 GRANT CONNECT ON DATABASE :"database" TO :"readonly", :"monitor";

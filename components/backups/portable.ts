@@ -9,7 +9,7 @@ import { PassThrough, type Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type pg from "pg";
 import { DockerError, type DockerStream, docker, dockerStream } from "../../lib/docker.ts";
-import { type Address, withConnection } from "../../lib/postgres.ts";
+import { type Address, ident, withConnection } from "../../lib/postgres.ts";
 import { serverProgram } from "../../lib/server-programs.ts";
 import { AgeError, seal, unseal } from "../import/age.ts";
 import { type Identity, readIdentity, readOrMakeIdentity } from "../import/identity.ts";
@@ -91,7 +91,7 @@ export async function makePortableCopy(order: PortableOrder): Promise<PortableCo
   return withConnection(maintenance(server), async (client) => {
     const { rows } = await client.query(`SELECT pg_try_advisory_lock(${LOCK_KEY}) AS mine`);
     if (!rows[0].mine) throw new Error("Another portable copy is being made of this server. Wait for it.");
-    const databases = [...(order.databases ?? (await databasesOn(client)))];
+    const databases = [...(order.databases ?? (await databasesOn(client, server.database)))];
     await mkdir(folder, { recursive: true, mode: 0o700 });
     for (const left of await readdir(folder)) {
       if (isPartialOf(stack, left)) await rm(join(folder, left), { recursive: true, force: true });
@@ -142,15 +142,22 @@ const dumpsOf = (container: string, databases: readonly string[]): [string, stri
 ];
 
 /**
- * All databases but the server's own and those that nobody gets into: save points, and one whose DROP was interrupted.
- * @throws {Error} for a name that can be no file's.
+ * All databases but the server's own and those that nobody gets into: save points, and one whose DROP was interrupted. Whether a
+ * database is a template does not count: its owner can say so of it.
+ * @param wanted the stack's database, which must not be missing.
+ * @throws {Error} for a name that can be no file's, and when the stack's database accepts no connections.
  */
-async function databasesOn(client: pg.Client): Promise<string[]> {
+async function databasesOn(client: pg.Client, wanted: string): Promise<string[]> {
   const { rows } = await client.query<{ datname: string }>(
-    `SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate AND datname <> 'postgres' AND datconnlimit <> -2
+    `SELECT datname FROM pg_database WHERE datallowconn AND datname NOT IN ('postgres', 'template0', 'template1') AND datconnlimit <> -2
      ORDER BY datname COLLATE "C"`,
   );
   const names = rows.map(({ datname }) => datname);
+  if (!names.includes(wanted)) {
+    throw new Error(
+      `The database ${wanted} accepts no connections, so it cannot be copied. As the superuser: ALTER DATABASE ${ident(wanted)} ALLOW_CONNECTIONS true`,
+    );
+  }
   const odd = names.find((name) => /[/"\n]|^[.-]/.test(name));
   if (odd !== undefined) {
     throw new Error(

@@ -6,6 +6,7 @@ import { containerState, DockerError, docker, removeContainer } from "../../lib/
 import { runs } from "../../lib/interrupted.ts";
 import { connect, literal } from "../../lib/postgres.ts";
 import { currentScope, outsideScopes } from "../../lib/scope.ts";
+import { passwordVerifier } from "../../lib/scram.ts";
 import { serverProgram } from "../../lib/server-programs.ts";
 import { addressOf, type StackOutputs } from "../../lib/stack.ts";
 import { humanBytes } from "../import/progress.ts";
@@ -88,11 +89,13 @@ async function archiverSaid(client: pg.Client): Promise<string> {
   return said ? `: ${said}` : "; npm run status tells why";
 }
 
-/** The roles' passwords as SQL: those of today, for data from a time that had others. Roles that were not there yet are left out. */
+/** The roles' passwords as SQL, as the server keeps them: those of today, for data from a time that had others. Roles that were not there yet are left out. */
 function passwordsSql(outputs: StackOutputs): string {
   const urls = [outputs.urls, ...Object.values(outputs.databaseUrls ?? {})].flatMap((each) => Object.values(each));
   const roles = urls.map(addressOf);
-  const values = roles.map(({ user, password }) => `(${literal(user)}, ${literal(password)})`).join(", ");
+  const values = roles
+    .map(({ user, password }) => `(${literal(user)}, ${literal(passwordVerifier(user, password))})`)
+    .join(", ");
   return [
     "SET log_min_error_statement = panic; SET log_min_duration_statement = -1; SET log_statement = none;",
     `SELECT format('ALTER ROLE %I PASSWORD %L', rolname, password) FROM (VALUES ${values}) v (name, password)`,

@@ -3,6 +3,7 @@ import * as postgresql from "@pulumi/postgresql";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomPassword } from "@pulumi/random";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
+import { passwordVerifier } from "../../lib/scram.ts";
 import { takeOver } from "../roles/kept-roles.ts";
 import { rolesOf } from "../roles/names.ts";
 import { PASSWORD, type RoleAccess } from "../roles/roles.ts";
@@ -66,7 +67,7 @@ export class Databases extends pulumi.ComponentResource {
         ).result;
         last = new postgresql.Role(
           `${database}-${key}`,
-          { name: roles[key], login: true, password },
+          { name: roles[key], login: true, password: password.apply((clear) => passwordVerifier(roles[key], clear)) },
           { ...own, provider: args.provider, dependsOn: last, hooks: takeOver(args, roles[key]) },
         );
         return [key, { name: roles[key], password }];

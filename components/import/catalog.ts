@@ -4,6 +4,7 @@ import { ident, qualified } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../roles/names.ts";
 import { leftOutSettings, readSettings } from "./database-settings.ts";
 import { leftOutSql } from "./preflight/superuser-kinds.ts";
+import { readRows } from "./reading.ts";
 import type { Catalog, SequenceState, Skipped, Table } from "./types.ts";
 
 /** Schemas and extensions that Neon keeps for itself; they mean nothing on another server. */
@@ -229,7 +230,8 @@ export function describeCollation(db: Record<string, string | null>): string {
 async function readAlembicRevision(client: pg.Client, tables: { schema: string; name: string }[]) {
   const table = tables.find(({ name }) => name === "alembic_version");
   if (table === undefined) return undefined;
-  const { rows } = await client.query(`SELECT version_num FROM ${qualified(table.schema, table.name)} ORDER BY 1`);
+  const from = qualified(table.schema, table.name);
+  const rows = await readRows<{ version_num: string }>(client, `SELECT version_num FROM ${from} ORDER BY 1`);
   return rows.map((row) => row.version_num).join(", ") || undefined;
 }
 

@@ -3,6 +3,7 @@ import type pg from "pg";
 import { ident } from "../../lib/postgres.ts";
 import { columnList, fromTable } from "./catalog.ts";
 import { serverAgrees, WORTH_A_PROGRAM_BYTES } from "./digest.ts";
+import { readRows } from "./reading.ts";
 import { readBack, rowsOnSource, type Transfer } from "./rows.ts";
 import type { Column, Table, TableProof } from "./types.ts";
 
@@ -92,8 +93,8 @@ export async function setFingerprint(
   client: pg.Client,
   columns?: readonly Comparable[],
 ): Promise<SetFingerprint> {
-  const result = await client.query<SetFingerprint>(setFingerprintSql(rows, columns));
-  return result.rows[0] ?? { rows: 0, sums: "" };
+  const [found] = await readRows<SetFingerprint>(client, setFingerprintSql(rows, columns));
+  return found ?? { rows: 0, sums: "" };
 }
 
 /** A fingerprint in one word. Equal words are equal sets of rows. */
@@ -171,13 +172,13 @@ export async function findDifferences(
     SELECT ${bucket} AS bucket, count(*) || ' ' || sum(h) AS sums FROM (${hashed(from)}) x GROUP BY 1`;
   const [theirs, ours] = await both(ends, (end) => asMap(end.client, bucketsOf(end.rows), "bucket", "sums"));
   const differingBuckets = differing(theirs, ours);
-  const suspects = differingBuckets.slice(0, bucketsToExamine(rows)).map(Number);
+  const suspects = differingBuckets.slice(0, bucketsToExamine(rows));
   // Where nearly all differs, naming some is enough; the number is then a lower bound.
   const atLeast = differingBuckets.length > suspects.length ? "at least " : "";
 
   const rowsOf = (from: Rows) => `
-    SELECT k, count(*) || ' ' || sum(h) AS sums FROM (${hashed(from)}) x WHERE ${bucket} = ANY ($1) GROUP BY 1`;
-  const [theirRows, ourRows] = await both(ends, (end) => asMap(end.client, rowsOf(end.rows), "k", "sums", [suspects]));
+    SELECT k, count(*) || ' ' || sum(h) AS sums FROM (${hashed(from)}) x WHERE ${bucket} = ANY ($1::text[]::int[]) GROUP BY 1`;
+  const [theirRows, ourRows] = await both(ends, (end) => asMap(end.client, rowsOf(end.rows), "k", "sums", suspects));
   const keys = differing(theirRows, ourRows);
   if (!hasKey) return [`${atLeast}${keys.length} rows; the table has no key to name them by`];
   const named = keys.slice(0, KEYS_NAMED);
@@ -207,11 +208,12 @@ const both = <T>([source, target]: Ends, ask: (end: End) => Promise<T>): Promise
 /** A hash of each column of some rows, by the rows' keys. */
 async function hashColumns({ client, rows }: End, key: string, keys: string[], columns: readonly Comparable[]) {
   const hashes = columns.map((column) => `hashtextextended(${rowText([column])}, 0)`);
-  const found = await client.query<{ k: string; hashes: string[] }>(
+  const found = await readRows<{ k: string; hashes: string[] }>(
+    client,
     `SELECT ${key} AS k, ARRAY[${hashes.join(", ")}]::text[] AS hashes FROM ${rows} t WHERE ${key} = ANY ($1)`,
-    [keys],
+    keys,
   );
-  return new Map(found.rows.map(({ k, hashes }) => [k, hashes]));
+  return new Map(found.map(({ k, hashes }) => [k, hashes]));
 }
 
 function whichColumns(
@@ -229,8 +231,8 @@ function whereOnly(key: string, theirs: Map<string, string>, ours: Map<string, s
   return "";
 }
 
-async function asMap(client: pg.Client, sql: string, key: string, value: string, values: unknown[] = []) {
-  const { rows } = await client.query(sql, values);
+async function asMap(client: pg.Client, sql: string, key: string, value: string, keys?: string[]) {
+  const rows = await readRows(client, sql, keys);
   return new Map<string, string>(rows.map((row) => [String(row[key]), String(row[value])]));
 }
 

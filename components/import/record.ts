@@ -6,6 +6,7 @@ import type pg from "pg";
 import { ident } from "../../lib/postgres.ts";
 import { fromTable, isOwnTable, STACK_SCHEMA } from "./catalog.ts";
 import { describeSet, setFingerprint } from "./proof.ts";
+import { whilePrepared } from "./reading.ts";
 import { readBack } from "./rows.ts";
 import { runTasks } from "./schedule.ts";
 import type { Noted, States } from "./states.ts";
@@ -86,7 +87,7 @@ export async function noteRows(
       );
     },
   }));
-  await runTasks(tasks, clients);
+  await whilePrepared(clients, () => runTasks(tasks, clients));
   return record;
 }
 

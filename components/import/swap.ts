@@ -75,9 +75,15 @@ export async function clearAside(client: pg.Client, database: string): Promise<v
   }
 }
 
-/** Removes whatever runs that died have left, under any name. Only for who holds the server's lock: then all of them are dead. */
+/**
+ * Removes what runs that died have left, whichever database they were for. Only for who holds the server's lock: then all of them
+ * are dead. The mark alone is no reason to drop anything: the owner of a database can write it on any database of his, but
+ * cannot rename one.
+ */
 export async function clearDead(client: pg.Client): Promise<void> {
-  const { rows } = await client.query<{ name: string }>(`SELECT datname AS name FROM pg_database WHERE ${IS_ITS_OWN}`);
+  const { rows } = await client.query<{ name: string }>(
+    `SELECT datname AS name FROM pg_database WHERE datname ~ '(${asideName("")}|${formerName("")})$' AND ${IS_ITS_OWN}`,
+  );
   for (const { name } of rows) await client.query(`DROP DATABASE ${ident(name)} WITH (FORCE)`);
 }
 

@@ -2,6 +2,9 @@
  * A copy of the database beside it, on the same server: made in a moment (PostgreSQL copies its files), put back by two
  * renames, by whoever finds that a run failed. Where backups are, the moment can be had back from them as well
  * (components/backups/restore-point.ts).
+ *
+ * The copies belong to the superuser. The owner of a database can drop it from any other database, and the migration that a copy
+ * is made for runs as the owner.
  */
 import type pg from "pg";
 import { besideBackups } from "../../lib/backup-lock.ts";
@@ -109,18 +112,14 @@ export async function makeRestorePoint(client: pg.Client, database: string, poin
   const partial = `${pointName(database)}_`;
   // Killed before it got its mark, it has none; nobody else gives a name like that.
   await client.query(`DROP DATABASE IF EXISTS ${ident(partial)} WITH (FORCE)`);
-  const { rows } = await client.query<{ owner: string; size: number }>(
-    "SELECT pg_get_userbyid(datdba) AS owner, pg_database_size(oid)::float8 AS size FROM pg_database WHERE datname = $1",
+  const { rows } = await client.query<{ size: number }>(
+    "SELECT pg_database_size(oid)::float8 AS size FROM pg_database WHERE datname = $1",
     [database],
   );
   const [found] = rows;
   if (found === undefined) throw new Error(`There is no database ${database}`);
   const copy = (strategy: string) =>
-    undisturbed(
-      client,
-      database,
-      `CREATE DATABASE ${ident(partial)} TEMPLATE ${ident(database)} OWNER ${ident(found.owner)} STRATEGY ${strategy}`,
-    );
+    undisturbed(client, database, `CREATE DATABASE ${ident(partial)} TEMPLATE ${ident(database)} STRATEGY ${strategy}`);
   // Through the write-ahead log is faster for little, but a copy of gigabytes would fill it (PostgreSQL manual, CREATE DATABASE).
   await (found.size < LITTLE_BYTES ? copy("wal_log") : besideBackups(client, copy));
   await client.query(comment(partial, point));
@@ -144,7 +143,7 @@ export async function settleRestorePoint(client: pg.Client, database: string, po
 /**
  * Puts the restore point in the database's place. Where that takes back a run that did not end well, the restore point of the
  * run before it is the last one again.
- * @param properties statements that give the database what belongs to it beside its content, and open its door.
+ * @param properties statements that give the database its owner and what else belongs to it beside its content, and open its door.
  * @param keep whether the database as it is now stays, under {@link undoneName}.
  */
 export async function putBack(
@@ -161,6 +160,7 @@ export async function putBack(
     `BEGIN;
      ${rename(database, undoneName(database))};
      ${comment(undoneName(database), { ...point, running: false })};
+     ALTER DATABASE ${ident(undoneName(database))} OWNER TO CURRENT_USER;
      ${rename(pointName(database), database)};
      ${isFormerBack ? `${rename(formerName(database), pointName(database))};` : ""}
      ${properties.map((statement) => `${statement};`).join("\n")}

@@ -39,6 +39,8 @@ const GUARDED = `
     SELECT 'database has a connection limit of ' || d.datconnlimit
       FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
     UNION ALL
+    SELECT 'database is a template' FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database() AND d.datistemplate
+    UNION ALL
     SELECT 'event trigger ' || t.evtname || ' is ' || CASE t.evtenabled WHEN 'D' THEN 'disabled' ELSE 'enabled' END
       FROM pg_catalog.pg_event_trigger t WHERE t.evtname = 'sectorwars_deny_readonly'
     UNION ALL

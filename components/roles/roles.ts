@@ -3,6 +3,7 @@ import * as postgresql from "@pulumi/postgresql";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomPassword } from "@pulumi/random";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
+import { passwordVerifier } from "../../lib/scram.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 import { takeOver } from "./kept-roles.ts";
 import { ROLE_NAMES, type RoleKey } from "./names.ts";
@@ -62,7 +63,7 @@ export class Roles extends pulumi.ComponentResource {
       // One after the other: roles are rows of one shared catalogue, and writers to it get in each other's way.
       last = new postgresql.Role(
         key,
-        { name: role, login: true, password, ...more },
+        { name: role, login: true, password: password.apply((clear) => passwordVerifier(role, clear)), ...more },
         { parent: this, provider, dependsOn: last, deletedWith: args.volume, hooks: takeOver(args, role) },
       );
       return { name: role, password };

@@ -8,6 +8,7 @@ import { type ContainerState, containerLog, containerState, docker } from "../..
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { type Address, connect, ident, isPassing, literal } from "../../lib/postgres.ts";
 import { pause } from "../../lib/scope.ts";
+import { passwordVerifier } from "../../lib/scram.ts";
 import { serverProgram } from "../../lib/server-programs.ts";
 import { humanBytes } from "../import/progress.ts";
 import { SUPERUSER_SETTINGS } from "../roles/role-drift.ts";
@@ -51,12 +52,12 @@ async function throughSocket({ container, dockerHost: host }: ServerReadyInputs,
   });
 }
 
-/** The password as the server keeps it: with this, the clear text reaches neither the server's log nor its statistics. */
+/** Sets the password as the server keeps it, so that the clear text reaches neither the server's log nor its statistics. */
 const setPassword = (inputs: ServerReadyInputs): Promise<void> =>
   throughSocket(
     inputs,
     `SET log_min_error_statement = panic; SET log_min_duration_statement = -1;
-     ALTER ROLE postgres PASSWORD ${literal(inputs.password)};`,
+     ALTER ROLE postgres PASSWORD ${literal(passwordVerifier("postgres", inputs.password))};`,
   );
 
 /** Prints the bytes that are there of data which is being filled from backups, and nothing when it is whole. */

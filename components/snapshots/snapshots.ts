@@ -195,16 +195,13 @@ async function undisturbed(
   }
 }
 
-/** A copy that nobody gets into. It has its mark before it is there. */
-async function copySql(
-  client: pg.Client,
-  { from, to, owned, strategy }: { from: string; to: string; owned: string; strategy: string },
-): Promise<string> {
-  const { rows } = await client.query("SELECT pg_get_userbyid(datdba) AS owner FROM pg_database WHERE datname = $1", [
-    owned,
-  ]);
+/**
+ * A copy that nobody gets into. It has its mark before it is there. It belongs to the superuser: the owner of a database can drop it
+ * from any other database.
+ */
+function copySql({ from, to, strategy }: { from: string; to: string; strategy: string }): string {
   return (
-    `CREATE DATABASE ${ident(to)} TEMPLATE ${ident(from)} STRATEGY ${strategy} OWNER ${ident(rows[0].owner)} ` +
+    `CREATE DATABASE ${ident(to)} TEMPLATE ${ident(from)} STRATEGY ${strategy} ` +
     `ALLOW_CONNECTIONS false CONNECTION LIMIT ${NEWBORN_LIMIT}`
   );
 }
@@ -235,7 +232,7 @@ export async function saveSnapshot(place: SnapshotPlace, name: string, options: 
     await checkRoom(place, client, database, options.share ?? 1);
     const aside = asideOf(database);
     await besideBackups(client, async (strategy) => {
-      const sql = await copySql(client, { from: database, to: aside, owned: database, strategy });
+      const sql = copySql({ from: database, to: aside, strategy });
       await undisturbed(client, address, options.force ?? false, () => client.query(sql));
     });
     await client.query(`
@@ -258,8 +255,8 @@ export async function restoreSnapshot(place: SnapshotPlace, name: string, force 
     await find(client, database, name);
     await checkRoom(place, client, databaseOf(name), 1);
     // The long part comes first: newcomers wait for the renames only.
-    const way = { from: databaseOf(name), to: asideOf(database), owned: database };
-    await besideBackups(client, async (strategy) => client.query(await copySql(client, { ...way, strategy })));
+    const way = { from: databaseOf(name), to: asideOf(database) };
+    await besideBackups(client, (strategy) => client.query(copySql({ ...way, strategy })));
     await exchange(client, place.address, force);
   });
 }
@@ -277,6 +274,7 @@ async function exchange(client: pg.Client, address: Address, force: boolean): Pr
     `ALTER DATABASE ${ident(now)} RENAME TO ${ident(before)}`,
     `COMMENT ON DATABASE ${ident(before)} IS ${literal(noteOf(database, new Date()))}`,
     `ALTER DATABASE ${ident(before)} ALLOW_CONNECTIONS false`,
+    `ALTER DATABASE ${ident(before)} OWNER TO CURRENT_USER`,
     `ALTER DATABASE ${ident(next)} RENAME TO ${ident(now)}`,
     `ALTER DATABASE ${ident(now)} ALLOW_CONNECTIONS true`,
     ...properties,

@@ -66,13 +66,16 @@ describe("an import of code in every place", () => {
         "extended statistics",
         "generated column",
         "index expression",
+        "index of a constant",
         "index of a materialized view",
         "index predicate",
         "materialized view",
         "aggregate",
         "operator",
         "partition key",
+        "predicate of a constant",
         "security definer",
+        "statistics of a constant",
         "subtype difference",
         "unique index",
       ]),
@@ -127,6 +130,13 @@ test("a source that is read as its superuser, as a volume that is adopted, runs 
   expect(deeds.ruled).toEqual([]);
   expect(deeds.succeeded).toEqual([]);
   await expectHarmless();
+});
+
+test("a database whose owner wrote the import's own mark on it is not dropped by the next import", async () => {
+  await target.sql("postgres", `CREATE DATABASE marked OWNER ${ROLE_NAMES.owner}`);
+  await target.sql("postgres", "COMMENT ON DATABASE marked IS 'made by the import, and dropped by it'");
+  expect((await attempt(await lab.newImport(source.source("hostile"), target))).error).toBe("");
+  expect(await target.sql("postgres", "SELECT datname FROM pg_database WHERE datname = 'marked'")).toHaveLength(1);
 });
 
 test("code that changes what the owner may change outside of the copy ends the import, which names it", async () => {

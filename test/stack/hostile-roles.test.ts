@@ -3,9 +3,10 @@
  * and every step of a stack's life is run: nothing of it ever runs with a superuser's rights.
  */
 import { readFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { containerLog, docker } from "../../lib/docker.ts";
-import { withConnection } from "../../lib/postgres.ts";
+import { connect, withConnection } from "../../lib/postgres.ts";
 import { Application } from "../support/application.ts";
 import { deedsIn, hostileScript } from "../support/hostile.ts";
 import { BackedUp } from "./backed-up.ts";
@@ -51,6 +52,32 @@ async function tryAll(role: "app" | "readonly" | "monitor", statements: readonly
     }
     return done;
   });
+}
+
+/** What others' sessions run, or ran last, while some work is done: the monitor role may read every statement. */
+async function seenByMonitor(work: () => Promise<unknown>): Promise<string[]> {
+  const { urls } = await stack.outputs();
+  const monitor = { ...urlAddress(urls.monitor), database: "postgres" };
+  const seen = new Set<string>();
+  let isOver = false;
+  const look = async () => {
+    // Its own password changes meanwhile; the session that it has goes on.
+    const client = await connect(monitor);
+    while (!isOver) {
+      const { rows } = await client.query<{ query: string }>(
+        "SELECT query FROM pg_stat_activity WHERE pid <> pg_backend_pid()",
+      );
+      for (const { query } of rows) seen.add(query);
+      await sleep(5);
+    }
+    await client.end();
+  };
+  const looking = look();
+  await work().finally(() => {
+    isOver = true;
+  });
+  await looking;
+  return [...seen];
 }
 
 let read = 0;
@@ -127,6 +154,50 @@ describe("what the roles plant", () => {
     );
   });
 
+  test("the owner: the copies that undo a migration or an experiment stay out of reach", async () => {
+    await backed.succeed("snapshot", "save", "safe", "--force");
+    await backed.succeed("snapshot", "restore", "safe", "--force");
+    const refused = await stack.as("owner", async (client) => {
+      const copies = [`${client.database}_before_migration`, "save__safe", "save__before_restore"];
+      const found = await client.query("SELECT datname FROM pg_database WHERE datname = ANY ($1)", [copies]);
+      expect(found.rowCount).toBe(3);
+      const answers: string[] = [];
+      for (const copy of copies) {
+        for (const sql of [
+          `COMMENT ON DATABASE "${copy}" IS 'made by the import, and dropped by it'`,
+          `DROP DATABASE "${copy}"`,
+        ])
+          await client.query(sql).then(
+            () => answers.push(`done: ${sql}`),
+            (error: Error) => answers.push(error.message.replace(copy, "COPY")),
+          );
+      }
+      return answers;
+    });
+    expect(new Set(refused)).toEqual(new Set(["must be owner of database COPY"]));
+    await backed.succeed("snapshot", "delete", "safe");
+  });
+
+  test("the owner: a database that calls itself a template is written down with each backup, and in portable copies", async () => {
+    await stack.as("owner", (client) => client.query(`ALTER DATABASE "${client.database}" IS_TEMPLATE true`));
+    await backed.quiet();
+    await backed.succeed("backup", "--full");
+    const { urls } = await stack.outputs();
+    const { database } = urlAddress(urls.superuser);
+    const written = await docker([
+      ...["exec", stack.names.backups, "sh", "-c"],
+      "cut -f 1 /var/lib/sectorwars-backups/state/records/*F",
+    ]);
+    expect(written).toContain(`${database} public.languages`);
+    const portable = await backed.succeed("backup", "--portable", "--folder", `${stack.stateFolder}/template`);
+    expect(JSON.stringify(portable)).toContain(database);
+    await stack.up();
+    const isTemplate = await stack.as("superuser", (client) =>
+      client.query("SELECT datistemplate FROM pg_database WHERE datname = $1", [client.database]),
+    );
+    expect(isTemplate.rows).toEqual([{ datistemplate: false }]);
+  });
+
   test("the app: a temporary view in the place of a catalog, as it was found", async () => {
     const statements = (await caseFile("01-app-to-superuser-temp-pg_class.sql")).split(
       /;\s*$(?!\s*(?:END|RETURN|RAISE|EXECUTE))/m,
@@ -166,7 +237,9 @@ describe("a stack in which all of that lies", () => {
     await expectHarmless();
     await stack.set("passwordVersion", "2");
     await stack.succeed("config", "set", "--path", "readonlyDenyList[0]", "t_*", "--stack", stack.name);
-    await stack.up();
+    const statements = await seenByMonitor(() => stack.up());
+    expect(statements.some((text) => /ALTER ROLE .* PASSWORD 'SCRAM-SHA-256/.test(text))).toBe(true);
+    expect(statements.filter((text) => /PASSWORD '(?!SCRAM-SHA-256)/.test(text))).toEqual([]);
     await expectHarmless();
   });
 

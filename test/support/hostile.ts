@@ -67,6 +67,8 @@ END $f$;
 -- Declared to be harmless, as generated columns and indexes want it.
 CREATE FUNCTION evil.int(a int, place text) RETURNS int LANGUAGE sql IMMUTABLE AS $f$ SELECT CASE WHEN evil.pwn(place) THEN a END $f$;
 CREATE FUNCTION evil.is(a int, place text) RETURNS boolean LANGUAGE sql IMMUTABLE AS $f$ SELECT evil.pwn(place) AND a IS NOT NULL $f$;
+-- Of constants alone it is called when a query of the table is planned, whatever the query is.
+CREATE FUNCTION evil.constant(place text) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $f$ BEGIN RETURN CASE WHEN evil.pwn(place) THEN 1 END; END $f$;
 CREATE FUNCTION evil.trigger() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN PERFORM evil.pwn('trigger ' || TG_NAME); RETURN NEW; END $f$;
 `;
 
@@ -96,6 +98,14 @@ export const HOSTILE_PLACES: Readonly<Record<string, string>> = {
     "CREATE TABLE t_unique (id int PRIMARY KEY); INSERT INTO t_unique VALUES (1); CREATE UNIQUE INDEX ON t_unique (evil.int(id, 'unique index'))",
   "index predicate":
     "CREATE TABLE t_partial (id int PRIMARY KEY); INSERT INTO t_partial VALUES (1); CREATE INDEX ON t_partial (id) WHERE evil.is(id, 'index predicate')",
+  "index of a constant":
+    "CREATE TABLE t_constant (id int PRIMARY KEY); INSERT INTO t_constant VALUES (1); CREATE INDEX ON t_constant ((id + evil.constant('index of a constant')))",
+  "predicate of a constant":
+    "CREATE TABLE t_constant_part (id int PRIMARY KEY); INSERT INTO t_constant_part VALUES (1); CREATE INDEX ON t_constant_part (id) WHERE id > evil.constant('predicate of a constant')",
+  "statistics of a constant":
+    "CREATE TABLE t_constant_stats (id int PRIMARY KEY, a int); INSERT INTO t_constant_stats VALUES (1, 1); CREATE STATISTICS s_constant ON a, (a + evil.constant('statistics of a constant')) FROM t_constant_stats",
+  "check of a constant":
+    "CREATE TABLE t_constant_check (id int PRIMARY KEY, CHECK (id > 1 - evil.constant('check of a constant'))); INSERT INTO t_constant_check VALUES (1)",
   "exclusion constraint":
     "CREATE TABLE t_exclude (id int PRIMARY KEY, EXCLUDE USING btree (evil.int(id, 'exclusion constraint') WITH =)); INSERT INTO t_exclude VALUES (1)",
   "extended statistics":

@@ -2,6 +2,7 @@ import * as postgresql from "@pulumi/postgresql";
 import * as pulumi from "@pulumi/pulumi";
 import { beforeAll, describe, expect, test } from "vitest";
 import { provider } from "../../components/databases/list-provider.ts";
+import { passwordVerifier } from "../../lib/scram.ts";
 import { type Asked, namesIn, record, secretly } from "./pulumi.ts";
 
 describe("a list of databases that becomes shorter", () => {
@@ -71,11 +72,11 @@ describe("databases", () => {
   test("have three roles each, with passwords of their own, made one after the other", () => {
     expect(get("nexus-app").inputs).toMatchObject({
       name: "nexus_app",
-      password: secretly("value-of-nexus-app-password"),
+      password: secretly(passwordVerifier("nexus_app", "value-of-nexus-app-password")),
     });
     expect(get("east-app").inputs).toMatchObject({
       name: "east_app",
-      password: secretly("value-of-east-app-password"),
+      password: secretly(passwordVerifier("east_app", "value-of-east-app-password")),
     });
     expect(namesIn(get("nexus").options.dependsOn)).toEqual(["nexus-readonly"]);
     expect(namesIn(get("east-owner").options.dependsOn)).toEqual(["nexus"]);

@@ -71,7 +71,7 @@ function side(rows: Record<string, string>, data: string, bucketOf = (key: strin
       return [...buckets].map(([bucket, sums]) => ({ bucket, sums }));
     }
     if (sql.includes("SELECT k,")) {
-      const wanted = values[0] as number[];
+      const wanted = (values[0] as string[]).map(Number);
       return all.filter(([key]) => wanted.includes(bucketOf(key))).map(([k, sums]) => ({ k, sums }));
     }
     return [{ rows: all.length, sums: JSON.stringify(all.sort()) }];

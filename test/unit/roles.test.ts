@@ -2,6 +2,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { beforeAll, describe, expect, test } from "vitest";
 import { ROLE_NAMES, type RoleKey } from "../../components/roles/names.ts";
 import type { Roles } from "../../components/roles/roles.ts";
+import { passwordVerifier } from "../../lib/scram.ts";
 import { type Asked, awaited, namesIn, record, secretly } from "./pulumi.ts";
 
 const KEYS = Object.keys(ROLE_NAMES) as RoleKey[];
@@ -52,7 +53,8 @@ describe("roles", () => {
   test("have alphanumeric passwords of 32 signs, secret, each its own", async () => {
     for (const key of KEYS) {
       expect(get(`${key}-password`).inputs).toMatchObject({ length: 32, special: false, keepers: { version: "1" } });
-      expect(get(key).inputs.password).toEqual(secretly(`value-of-${key}-password`));
+      const verifier = passwordVerifier(`sectorwars_${key}`, `value-of-${key}-password`);
+      expect(get(key).inputs.password).toEqual(secretly(verifier));
       expect(await awaited(roles.access[key].password)).toBe(`value-of-${key}-password`);
       expect(await pulumi.isSecret(roles.access[key].password)).toBe(true);
     }

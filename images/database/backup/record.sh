@@ -1,9 +1,9 @@
 # What every table holds at one point of the log, written down behind each backup.
 # shellcheck shell=sh
 
-# databases [ARGUMENTS FOR PSQL]: all that can hold anything of anybody's.
+# databases [ARGUMENTS FOR PSQL]: all that can hold anything of anybody's. Whether one is a template does not count: its owner can say so.
 databases() {
-	sql "$@" -c "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate AND datconnlimit <> $INVALID
+	sql "$@" -c "SELECT datname FROM pg_database WHERE datallowconn AND datname NOT IN ('template0', 'template1') AND datconnlimit <> $INVALID
 		ORDER BY datname COLLATE \"C\""
 }
 
@@ -90,6 +90,11 @@ life() { sql -c "SELECT left(pg_walfile_name(pg_current_wal_insert_lsn()), 8), p
 
 # record NAME LABEL: what every table holds at a restore point behind the backup, so that a drill can compare exactly.
 record() {
+	# Its owner can shut it. Save points, and no others, are meant to be.
+	if sql -c "SELECT datname FROM pg_database WHERE NOT datallowconn" 2>/dev/null | grep -qxF "${BACKUP_DATABASE:-}"; then
+		echo "error: the database $BACKUP_DATABASE accepts no connections: ALTER DATABASE ... ALLOW_CONNECTIONS true" >"$OUTPUT.record"
+		return 1
+	fi
 	tries=0
 	while :; do
 		# Of two points of one name, a recovery ends at the first.

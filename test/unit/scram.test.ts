@@ -1,0 +1,23 @@
+import { createHmac } from "node:crypto";
+import { expect, test } from "vitest";
+import { passwordVerifier, verifierWithSalt } from "../../lib/scram.ts";
+
+test("a verifier is the one of RFC 7677's example: it makes the server's signature", () => {
+  const verifier = verifierWithSalt("pencil", Buffer.from("W22ZaJ0SNY7soEsUEjb6gQ==", "base64"));
+  const [, stored = "", server = ""] =
+    /^SCRAM-SHA-256\$4096:W22ZaJ0SNY7soEsUEjb6gQ==\$([^:]+):(.+)$/.exec(verifier) ?? [];
+  const said =
+    "n=user,r=rOprNGfwEbeRWgbNEkqO,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096," +
+    "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
+  const signature = createHmac("sha256", Buffer.from(server, "base64")).update(said).digest("base64");
+  expect(signature).toBe("6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+  expect(Buffer.from(stored, "base64")).toHaveLength(32);
+});
+
+test("a role's password always has the same verifier, and no two roles or passwords share one", () => {
+  const verifier = passwordVerifier("owner", "secret");
+  expect(passwordVerifier("owner", "secret")).toBe(verifier);
+  expect(passwordVerifier("app", "secret")).not.toBe(verifier);
+  expect(passwordVerifier("owner", "secret2")).not.toBe(verifier);
+  expect(verifier).not.toContain("secret");
+});
