@@ -1,6 +1,7 @@
 /** The middle of the import: rows, keys and indexes of all tables, each table proven as soon as it is in. */
 import type pg from "pg";
 import { qualified } from "../../lib/postgres.ts";
+import type { DigestProgram } from "./digest.ts";
 import type { Entry } from "./dump-entries.ts";
 import type { Progress } from "./progress.ts";
 import { proveTable } from "./proof.ts";
@@ -141,6 +142,8 @@ export interface LoadContext {
   onLoaded?: (table: Table) => Promise<void>;
   /** Looks at a table's rows on their way. Asked when its turn comes. */
   observe?: (table: Table) => RowsObserver;
+  /** Computes digests on the target's server; without one, the proof reads all rows back. */
+  digestProgram?: DigestProgram;
 }
 
 /**
@@ -173,7 +176,7 @@ const wholeness = ({ table, indexes }: TablePlan) => [`keys of ${table.sql}`, ..
 
 function tableTasks(
   batch: readonly TablePlan[],
-  { progress, onLoaded, observe }: LoadContext,
+  { progress, onLoaded, observe, digestProgram }: LoadContext,
   proofs: Map<string, TableProof>,
 ): Task<Ends>[] {
   const sent = new Map<string, Transfer & { seconds: number }>();
@@ -225,7 +228,7 @@ function tableTasks(
           run: async (ends) => {
             const { seconds, ...transfer } = sent.get(table.sql) as Transfer & { seconds: number };
             await spanned(`proof ${nameOf(table)}`, async () => {
-              proofs.set(table.sql, await proveTable(table, transfer, seconds, ends));
+              proofs.set(table.sql, await proveTable(table, transfer, seconds, ends, digestProgram));
             });
           },
         },
