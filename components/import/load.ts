@@ -1,6 +1,7 @@
 /** The middle of the import: rows, keys and indexes of all tables, each table proven as soon as it is in. */
 import type pg from "pg";
 import { qualified } from "../../lib/postgres.ts";
+import type { DigestProgram } from "./digest.ts";
 import type { Entry } from "./dump-entries.ts";
 import type { Attempts } from "./failures.ts";
 import type { Progress } from "./progress.ts";
@@ -168,6 +169,8 @@ export interface LoadContext {
   attempts: Attempts;
   /** Opens another session that sees the snapshot, in place of one in the middle of a table that the target refused. */
   reopen: () => Promise<pg.Client>;
+  /** Computes digests on the target's server; without one, the proof reads all rows back. */
+  digestProgram?: DigestProgram;
 }
 
 /** What the tasks of one load tell each other. */
@@ -268,7 +271,7 @@ function tableTasks(
   context: LoadContext,
   { proofs, refused, broken }: Outcome,
 ): Task<Ends>[] {
-  const { progress, onLoaded, attempts } = context;
+  const { progress, onLoaded, attempts, digestProgram } = context;
   const sent = new Map<string, Transfer & { seconds: number }>();
   const loaded = `rows of ${batch.map(({ table }) => table.sql).join(", ")}`;
   const spanned = async (name: string, work: () => Promise<void>) => {
@@ -325,7 +328,7 @@ function tableTasks(
             if (transferred === undefined) return;
             const { seconds, ...transfer } = transferred;
             await spanned(`proof ${nameOf(table)}`, async () => {
-              proofs.set(table.sql, await proveTable(table, transfer, seconds, ends));
+              proofs.set(table.sql, await proveTable(table, transfer, seconds, ends, digestProgram));
             });
           },
         },

@@ -2,7 +2,7 @@
 import type pg from "pg";
 import { ident } from "../../lib/postgres.ts";
 import { columnList, fromTable } from "./catalog.ts";
-import { serverAgrees, WORTH_A_PROGRAM_BYTES } from "./digest.ts";
+import { type DigestProgram, serverAgrees, WORTH_A_PROGRAM_BYTES } from "./digest.ts";
 import { readRows } from "./reading.ts";
 import { readBack, rowsOnSource, type Transfer } from "./rows.ts";
 import type { Column, Table, TableProof } from "./types.ts";
@@ -104,16 +104,19 @@ export const describeSet = ({ rows, sums }: SetFingerprint): string => `${rows} 
  * Proves one table. The target's rows, read back in the order in which they were written, must be byte for byte what the
  * source sent. Another order would be no error, so before one is reported the rows are compared as a set.
  * @param ends sessions on the source and, as the owner and as the superuser, on the target.
+ * @param digestProgram computes digests on the server; without one, all rows are read back.
  */
 export async function proveTable(
   table: Table,
   sent: Transfer,
   seconds: number,
   { source, target, superuser }: Record<"source" | "target" | "superuser", pg.Client>,
+  digestProgram?: DigestProgram,
 ): Promise<TableProof> {
   // COPY ... TO PROGRAM reads no partitioned table; the order would be another one anyway.
   const isWorthIt = sent.bytes >= WORTH_A_PROGRAM_BYTES && !table.throughRoot;
-  const agreed = isWorthIt && (await serverAgrees(table, sent, superuser));
+  const agreed =
+    isWorthIt && digestProgram !== undefined && (await serverAgrees(table, sent, superuser, digestProgram));
   const back = agreed ? sent : await readBack(table, target);
   const proof: TableProof = {
     table: `${table.schema}.${table.name}`,

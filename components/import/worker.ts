@@ -8,6 +8,7 @@ import { currentScope, outsideScopes, Scope } from "../../lib/scope.ts";
 import { ROLE_NAMES } from "../roles/names.ts";
 import { readCatalog } from "./catalog.ts";
 import { copySettings, readSettings, settingStates } from "./database-settings.ts";
+import { findDigestProgram } from "./digest.ts";
 import { compareFacts, type FactDifference, findStrangers, readFacts } from "./facts.ts";
 import { Attempts } from "./failures.ts";
 import { keepColumnOrder } from "./inheritance.ts";
@@ -403,6 +404,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
     observe: safetyCopy?.observe,
     attempts,
     reopen: openReader,
+    digestProgram: await findDigestProgram(keeper),
   });
   report.rows = report.tables.reduce((sum, proof) => sum + proof.rows, 0);
   report.bytes = report.tables.reduce((sum, proof) => sum + proof.bytes, 0);

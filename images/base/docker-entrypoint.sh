@@ -1,7 +1,8 @@
 #!/bin/sh
 # The official image's start-up contract on Debian's packages: an empty data directory is initialised from POSTGRES_USER,
 # POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE, POSTGRES_DB, POSTGRES_INITDB_ARGS and POSTGRES_HOST_AUTH_METHOD, then
-# /docker-entrypoint-initdb.d is run (.sh, .sql, .sql.gz, in order of name) against a server that listens on its socket only.
+# /docker-entrypoint-initdb.d is run (.sh, .sql, .sql.gz, in order of name) against a server that has the container's arguments, but
+# listens on its socket only.
 set -eu
 
 fail() {
@@ -34,7 +35,18 @@ psql_init() {
 	PGHOST='' PGPASSWORD="$password" psql -v ON_ERROR_STOP=1 --no-psqlrc --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" "$@"
 }
 
+# quoted WORD...: prints the words as a shell reads them back. They are put in single quotes.
+quoted() {
+	for word in "$@"; do
+		printf "'%s' " "$(printf '%s' "$word" | sed "s/'/'\\\\''/g")"
+	done
+}
+
+# initialise postgres ARGUMENT...
 initialise() {
+	shift
+	# pg_ctl has a shell read the server's arguments.
+	arguments=$(quoted "$@" -c listen_addresses= -p 5432)
 	password=$(from_file POSTGRES_PASSWORD)
 	POSTGRES_USER=$(from_file POSTGRES_USER)
 	POSTGRES_USER=${POSTGRES_USER:-postgres}
@@ -56,7 +68,7 @@ initialise() {
 	rm -f "$pwfile"
 	printf '\nhost all all all %s\n' "$method" >>"$PGDATA/pg_hba.conf"
 
-	PGUSER=$POSTGRES_USER pg_ctl -D "$PGDATA" -o "-c listen_addresses='' -p 5432" -w start
+	PGUSER=$POSTGRES_USER pg_ctl -D "$PGDATA" -o "$arguments" -w start
 	if [ "$POSTGRES_DB" != postgres ]; then
 		PGHOST='' PGPASSWORD="$password" psql -v ON_ERROR_STOP=1 --no-psqlrc --username "$POSTGRES_USER" --dbname postgres \
 			--set db="$POSTGRES_DB" <<-'SQL'

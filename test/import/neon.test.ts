@@ -57,7 +57,8 @@ const stateOf = async (project: Neon, database: string) => ({
 });
 
 describe.each([
-  { version: 15, collation: /^libc C\.UTF-8$/, project: () => neon },
+  // musl has one collation, and calls C.UTF-8 "C" wherever it is about sorting.
+  { version: 15, collation: /^libc C(\.UTF-8)?$/, project: () => neon },
   { version: 17, collation: /^builtin C\.UTF-8$/, project: () => newer as Neon },
 ])("an import from PostgreSQL $version", { skip: !withNewer }, ({ version, collation, project }) => {
   let spec: ImportSpec;
@@ -169,7 +170,9 @@ describe.each([
 
   test("names both collations, and builds indexes that fit the new order", async () => {
     expect(report.collations.source).toMatch(collation);
-    expect(report.remarks.join("\n")).toMatch(/text sorts by ICU en-US here and by .*C\.UTF-8 on the source/);
+    expect(report.remarks.join("\n")).toContain(
+      `text sorts by ICU en-US here and by ${report.collations.source} on the source`,
+    );
     const { database } = spec.target.address;
     const [checked] = await target.sql(
       database,

@@ -1,10 +1,11 @@
 /** The proof is worth what it can find: each way of spoiling a copy must end the import. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { serverAgrees, WORTH_A_PROGRAM_BYTES } from "../../components/import/digest.ts";
-import { readBack } from "../../components/import/rows.ts";
+import { findDigestProgram, serverAgrees, WORTH_A_PROGRAM_BYTES } from "../../components/import/digest.ts";
+import { type Readable, readBack, type Transfer } from "../../components/import/rows.ts";
 import { openTarget } from "../../components/import/session.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import type { ImportHooks } from "../../components/import/worker.ts";
+import { docker } from "../../lib/docker.ts";
 import {
   aside,
   atPhase,
@@ -214,6 +215,9 @@ describe.each([
 test("a server that takes the hash itself agrees with what was sent, and with nothing else", async () => {
   await target.sql("postgres", "CREATE DATABASE agreeing");
   const client = await openTarget(target.in("agreeing"));
+  const digestProgram = await findDigestProgram(client);
+  if (digestProgram === undefined) throw new Error("the image has no program that computes digests");
+  const agrees = (table: Readable, sent: Transfer) => serverAgrees(table, sent, client, digestProgram);
   try {
     await client.query(`${LEDGER.replaceAll("ledger", "public.ledger")}
       ALTER TABLE public.ledger ADD twice numeric GENERATED ALWAYS AS (amount * 2) STORED`);
@@ -222,19 +226,56 @@ test("a server that takes the hash itself agrees with what was sent, and with no
       const ledger = { sql: "public.ledger", columns: [...columns, { name: "twice", generated: true }], format };
       const sent = await readBack(ledger, client);
       expect(sent.bytes).toBeGreaterThan(WORTH_A_PROGRAM_BYTES);
-      expect(await serverAgrees(ledger, sent, client)).toBe(true);
-      expect(await serverAgrees(ledger, { ...sent, rows: 19_999 }, client)).toBe(false);
+      expect(await agrees(ledger, sent)).toBe(true);
+      expect(await agrees(ledger, { ...sent, rows: 19_999 })).toBe(false);
       await client.query("UPDATE public.ledger SET note = NULL WHERE entry = 20000");
-      expect(await serverAgrees(ledger, sent, client)).toBe(false);
-      expect(await serverAgrees(ledger, await readBack(ledger, client), client)).toBe(true);
+      expect(await agrees(ledger, sent)).toBe(false);
+      expect(await agrees(ledger, await readBack(ledger, client))).toBe(true);
       await client.query(
         "TRUNCATE public.ledger; INSERT INTO public.ledger SELECT i, 1, md5(i::text) FROM generate_series(1, 40000) i",
       );
-      await expect(serverAgrees(ledger, { ...sent, sha256: "'; touch /tmp/x" }, client)).resolves.toBe(false);
+      await expect(agrees(ledger, { ...sent, sha256: "'; touch /tmp/x" })).resolves.toBe(false);
     }
   } finally {
     await client.end();
   }
+});
+
+describe("an import leaves no error in the server's log", () => {
+  /** Takes programs out of the server's PATH while some work runs. */
+  async function without(programs: string[], work: () => Promise<void>): Promise<void> {
+    const move = (from: string, to: string) =>
+      docker([
+        ...["exec", "-u", "root", target.container, "sh", "-euc"],
+        `for name in "$@"; do path=$(command -v $name${from}) || continue; mv "$path" "\${path%${from}}${to}"; done`,
+        ...["sh", ...programs],
+      ]);
+    try {
+      await move("", ".hidden");
+      await work();
+    } finally {
+      await move(".hidden", "");
+    }
+  }
+
+  test.each([
+    { hidden: ["nothing"], found: /^(openssl|sha256sum)$/ },
+    { hidden: ["openssl"], found: /^sha256sum$/ },
+    { hidden: ["openssl", "sha256sum"], found: /^undefined$/ },
+  ])("on a server without $hidden", async ({ hidden, found }) => {
+    await without(hidden, async () => {
+      const client = await openTarget(target.admin);
+      try {
+        expect(String(await findDigestProgram(client))).toMatch(found);
+      } finally {
+        await client.end();
+      }
+      const before = (await target.log()).length;
+      const spec = await lab.newImport(source.source("small"), target);
+      await expectComplete(lab, target, spec);
+      expect((await target.log()).slice(before)).not.toMatch(/ERROR|not found/);
+    });
+  });
 });
 
 test("more than ten rows that differ are named by the first ten and a number", async () => {

@@ -327,6 +327,18 @@ describe("what cannot be", () => {
     expect((await first).code).toBe(0);
   });
 
+  test("a backup that begins while the server is still starting waits for it, and does not count as failed", async () => {
+    const { names } = stack;
+    await docker(["stop", names.container]);
+    const begun = inside("sectorwars-backup run full");
+    // It would have failed by now.
+    const early = await Promise.race([begun.catch((error: Error) => error.message), sleep(4000, "it waits")]);
+    await docker(["start", names.container]);
+    expect(early).toBe("it waits");
+    await begun;
+    expect((await report()).full).toMatchObject({ ok: { recorded: true }, failed: null });
+  });
+
   // A terminal tells the whole group of processes.
   test("a restore that is stopped by Ctrl-C says so, and leaves nothing", async () => {
     const restore = backed.begin("restore", "--to", "latest");

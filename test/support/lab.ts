@@ -272,7 +272,6 @@ export class Lab {
       ...Object.fromEntries(Object.entries(options.init ?? {}).map(([name, text]) => [`init/${name}`, text])),
     });
     const settings = [
-      "ssl=on",
       "listen_addresses=*",
       "fsync=off",
       "full_page_writes=off",
@@ -473,10 +472,14 @@ export function targetOf(server: Server, database: string): Target {
   };
 }
 
-/** Like the sample's: in place before anybody can connect. */
+/**
+ * Like the sample's: in place before anybody can connect. An argument of the container would not do: the image hands those to the server that
+ * runs this script, which has no certificate yet.
+ */
 const TLS_SCRIPT = `
 cp /lab/server.crt /lab/server.key "$PGDATA/"
 chmod 600 "$PGDATA/server.key"
+echo "ssl = on" >>"$PGDATA/postgresql.conf"
 sed -i 's/^host all all all/hostssl all all all/' "$PGDATA/pg_hba.conf"
 `;
 

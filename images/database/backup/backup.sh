@@ -48,8 +48,26 @@ end_backup() {
 	done
 }
 
+# await_server: waits until the server takes sessions. After an exchange of the data or a crash, the schedule may begin a backup before the
+# server is up; it would fail, and count as failed until the next try. A server that starts is waited for up to 10 minutes, one that does
+# not answer at all up to 30 s.
+await_server() {
+	tries=0 unanswered=0
+	while [ "$tries" -lt 600 ] && [ "$unanswered" -lt 30 ]; do
+		said=$(born) || :
+		case $said in
+		20[0-9][0-9]-* | *'too many clients'* | *'connection slots'*) return ;;
+		*'the database system is'*) ;;
+		*) unanswered=$((unanswered + 1)) ;;
+		esac
+		tries=$((tries + 1))
+		sleep 1
+	done
+}
+
 # Fails with 2 where the backup was made, but holds damaged pages.
 backup() {
+	await_server
 	gaps=$(open_gaps)
 	wish=$(wish)
 	# A database that is being copied by its files is waited for.
