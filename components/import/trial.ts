@@ -7,7 +7,6 @@ import { notYetTold } from "./trial-failures.ts";
 
 /** Findings that leave nothing to try, or that would only fail the trial in other words. */
 const IN_THE_WAY = new Set<Code>([
-  "imported-before",
   "import-running",
   "target-name-taken",
   "target-unreachable",
