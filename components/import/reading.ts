@@ -8,26 +8,64 @@ const PREPARE = readFileSync("images/database/backup/reading.sql", "utf8");
 
 /** Sessions whose open transaction is prepared to its end. */
 const prepared = new WeakSet<pg.Client>();
+/** Sessions whose open transaction is prepared for each query. */
+const preparedEachTime = new WeakSet<pg.Client>();
+
+/** From this version on, GRANT of a role locks the role to the end of the transaction: sessions side by side would wait for each other. */
+const GRANT_LOCKS = 160_000;
 
 /**
- * Prepares the open transaction of a superuser's session, which has to be one that can write, and becomes read only. It must be
- * rolled back, never committed. A session of another role is left as it is.
+ * Prepares the open transaction of a superuser's session, which has to be one that can write. It must be rolled back, never
+ * committed. Up to PostgreSQL 15 it becomes read only, from 16 on for each query. A session of another role is left as it is.
  */
 export async function prepareReading(client: pg.Client): Promise<void> {
   if (!isSuperuser(client)) return;
+  const { rows } = await client.query("SELECT pg_catalog.current_setting('server_version_num')::int AS version");
+  if (rows[0].version >= GRANT_LOCKS) {
+    preparedEachTime.add(client);
+    return;
+  }
   await client.query(PREPARE);
   prepared.add(client);
+}
+
+/** Locks, settings and the role go with the savepoint. */
+async function askInSavepoint<T>(client: pg.Client, query: string, keys: string[] | null): Promise<T[]> {
+  await client.query(`SAVEPOINT reading; SET LOCAL lock_timeout = 0; ${PREPARE}`);
+  const rows = await ask<T>(client, query, keys);
+  await client.query("ROLLBACK TO SAVEPOINT reading; RELEASE SAVEPOINT reading");
+  return rows;
+}
+
+/** SQLSTATE of a standby that is to write: feature_not_supported. */
+const NOT_ON_A_STANDBY = "0A000";
+
+/**
+ * Begins a transaction that {@link prepareReading} can prepare. A superuser's becomes read only by that, any other is from its start.
+ * @param mode what stands behind BEGIN.
+ * @throws {Error} that says what to do, for a superuser on a standby server.
+ */
+export async function beginReading(client: pg.Client, mode = ""): Promise<void> {
+  try {
+    await client.query(`BEGIN ${mode} ${isSuperuser(client) ? "READ WRITE" : "READ ONLY"}`);
+  } catch (error) {
+    if ((error as { code?: string }).code !== NOT_ON_A_STANDBY) throw error;
+    throw new Error(
+      "The server is a standby, on which tables cannot be read as a superuser without running code of their owners as the " +
+        "superuser. Connect as a role that is not a superuser, or to the primary.",
+      { cause: error },
+    );
+  }
 }
 
 /** Prepares sessions that have no transaction open, for as long as the work takes. Without it, {@link readRows} prepares for each query. */
 export async function whilePrepared<T>(clients: readonly pg.Client[], work: () => Promise<T>): Promise<T> {
   const superusers = clients.filter(isSuperuser);
   try {
-    await Promise.all(superusers.map((client) => client.query(`BEGIN; ${PREPARE}`)));
-    for (const client of superusers) prepared.add(client);
+    await Promise.all(superusers.map((client) => beginReading(client).then(() => prepareReading(client))));
     return await work();
   } finally {
-    for (const client of superusers) prepared.delete(client);
+    for (const client of superusers) for (const sessions of [prepared, preparedEachTime]) sessions.delete(client);
     await Promise.all(superusers.map((client) => client.query("ROLLBACK").catch(() => {})));
   }
 }
@@ -52,5 +90,6 @@ export async function readRows<T extends pg.QueryResultRow>(
 ): Promise<T[]> {
   if (!isSuperuser(client)) return (await client.query<T>(query, keys && [keys])).rows;
   if (prepared.has(client)) return ask<T>(client, query, keys ?? null);
-  return whilePrepared([client], () => ask<T>(client, query, keys ?? null));
+  if (preparedEachTime.has(client)) return askInSavepoint<T>(client, query, keys ?? null);
+  return whilePrepared([client], () => readRows<T>(client, query, keys));
 }

@@ -1,8 +1,8 @@
 /** One moment of the source, shared by every session that reads it. */
 import type pg from "pg";
-import { isSuperuser, literal } from "../../lib/postgres.ts";
+import { literal } from "../../lib/postgres.ts";
 import { fromTable } from "./catalog.ts";
-import { prepareReading } from "./reading.ts";
+import { beginReading, prepareReading } from "./reading.ts";
 import { openSource } from "./session.ts";
 import type { Source, Table } from "./types.ts";
 
@@ -30,9 +30,7 @@ async function begin(source: Reached, work: (client: pg.Client) => Promise<unkno
   }
 }
 
-/** A superuser's transaction becomes read only when it has been prepared. */
-const beginSql = (client: pg.Client): string =>
-  `BEGIN ISOLATION LEVEL REPEATABLE READ ${isSuperuser(client) ? "READ WRITE" : "READ ONLY"}`;
+const REPEATABLE = "ISOLATION LEVEL REPEATABLE READ";
 
 /** Takes the snapshot. Whoever gets it must end the holder's session. */
 export async function exportSnapshot(source: Reached): Promise<Snapshot> {
@@ -40,7 +38,7 @@ export async function exportSnapshot(source: Reached): Promise<Snapshot> {
   let roundTripMs = 0;
   const holder = await begin(source, async (client) => {
     const asked = performance.now();
-    await client.query(beginSql(client));
+    await beginReading(client, REPEATABLE);
     roundTripMs = performance.now() - asked;
     const { rows } = await client.query<{ id: string }>("SELECT pg_export_snapshot() AS id");
     id = rows[0]?.id ?? "";
@@ -56,8 +54,9 @@ export async function exportSnapshot(source: Reached): Promise<Snapshot> {
  */
 export function joinSnapshot(source: Reached, snapshot: Snapshot, tables: readonly Table[] = []): Promise<pg.Client> {
   return begin(source, async (reader) => {
+    await beginReading(reader, REPEATABLE);
     await reader.query(
-      `${beginSql(reader)}; SET TRANSACTION SNAPSHOT ${literal(snapshot.id)};
+      `SET TRANSACTION SNAPSHOT ${literal(snapshot.id)};
        SET LOCAL lock_timeout = '${BEHIND_THE_HOLDER}'`,
     );
     await prepareReading(reader);

@@ -121,7 +121,12 @@ describe("an import of code in every place", () => {
 });
 
 test("a source that is read as its superuser, as a volume that is adopted, runs none of its code for him either", async () => {
-  await source.makeDatabase("adopted", hostileScript("nowhere"));
+  await source.makeDatabase(
+    "adopted",
+    `${hostileScript("nowhere")}
+     CREATE TABLE alembic_version (version_num varchar(32) NOT NULL); INSERT INTO alembic_version VALUES ('0001');
+     CREATE INDEX ON alembic_version ((version_num || evil.constant('alembic')))`,
+  );
   const before = (await source.log()).length;
   const spec = await lab.newImport(source.source("adopted", "superuser"), target);
   expect((await attempt(spec)).error).toBe("");

@@ -1,9 +1,8 @@
-/** How many bytes an import { fromTable } from "../catalog.ts";
-import { fromTable } from "../catalog.ts";
-import moves, and how long it takes. Rough, and said to be. */
+/** How many bytes an import moves, and how long it takes. Rough, and said to be. */
 import type pg from "pg";
 import { fromTable } from "../catalog.ts";
 import { humanBytes } from "../progress.ts";
+import { readRows } from "../reading.ts";
 import type { Catalog, Table } from "../types.ts";
 import { type Finding, finding } from "./findings.ts";
 
@@ -35,8 +34,10 @@ export async function takeSample(client: pg.Client, tables: readonly Table[]): P
   if (largest === undefined || largest.bytes < SAMPLE_BYTES) return undefined;
   const percent = (100 * SAMPLE_BYTES) / largest.bytes;
   const begun = performance.now();
-  const { rows } = await client.query<{ r: string }>(
-    `SELECT t::text AS r FROM ${fromTable(largest)} t TABLESAMPLE SYSTEM (${percent})`,
+  // Never `::text`, which may be a cast of the table's owner (proof.ts).
+  const rows = await readRows<{ r: string }>(
+    client,
+    `SELECT pg_catalog.textin(pg_catalog.record_out(t.*)) AS r FROM ${fromTable(largest)} t TABLESAMPLE SYSTEM (${percent})`,
   );
   const seconds = (performance.now() - begun) / 1000;
   const bytes = rows.reduce((sum, { r }) => sum + Buffer.byteLength(r), 0);

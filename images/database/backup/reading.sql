@@ -6,8 +6,8 @@
 --
 -- The queries run inside a SECURITY DEFINER function, in which neither SET ROLE nor SET SESSION AUTHORIZATION is possible. Its owner
 -- is a role that exists in this transaction alone, is a member of the tables' owners, and is subject to no row security. The
--- transaction is read only from here on, so no code can change what is read. Roll it back: that removes the role, and every setting
--- and deferred trigger that such code has left. Both psql and the program run this file; it has no variables.
+-- transaction (or savepoint) is read only from here on, so no code can change what is read. Roll it back: that removes the role, every setting
+-- and every deferred trigger that such code has left. Both psql and the program run this file; it has no variables.
 DO $body$
 DECLARE
 	reader CONSTANT text := pg_catalog.concat('sectorwars_reading_', pg_catalog.pg_backend_pid());
