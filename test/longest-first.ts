@@ -1,20 +1,36 @@
 import { BaseSequencer, type TestSpecification } from "vitest/node";
 
-/** Files that take two minutes and more on two processors, the longest first. Others come behind, the larger first. */
+/** Files that take a minute and more on two processors, the longest first. Others come behind, the larger first. */
 const LONG = [
   "stack/backup",
   "stack/backup-faults",
+  "import/faults",
+  "stack/role-drift",
+  "stack/hostile-roles",
+  "stack/killed",
+  "stack/private-files",
+  "stack/hostile-backups",
+  "stack/damage",
   "stack/handover",
   "stack/import",
-  "stack/life",
-  "import/faults",
   "stack/migrations",
-  "stack/snapshot",
+  "stack/life",
+  "stack/privileges",
+  "import/neon",
   "import/kill",
+  "import/reports",
+  "stack/snapshot",
+  "import/schemas",
+  "import/large-objects",
+  "import/safety-copy",
   "stack/interrupted",
   "stack/trouble",
-  "import/neon",
-  "import/schemas",
+  "import/errors",
+  "import/once",
+  "import/hostile-source",
+  "import/inheritance",
+  "import/rewording",
+  "import/planted",
 ];
 
 const rank = ({ moduleId }: TestSpecification): number => {
