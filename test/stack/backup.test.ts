@@ -237,8 +237,9 @@ describe("under a running writer", () => {
     const sql = "CREATE TABLE trap (t int, other text); INSERT INTO trap VALUES (1, 'a')";
     await docker(["exec", "-u", "postgres", container, "psql", "-d", "further", "-c", sql]);
     const script = ["-v", "role=alone", "-f", "/usr/local/share/sectorwars/fingerprints.sql"];
-    const found = async () =>
-      (await docker(["exec", "-u", "postgres", container, "psql", "-X", "-d", "further", ...script])).split("\n");
+    // With its settings pinned, as the record's own session.
+    const psql = ["sectorwars-backup", "session", "psql", "-X", "-d", "further"];
+    const found = async () => (await docker(["exec", "-u", "postgres", container, ...psql, ...script])).split("\n");
     const trapOf = async () => (await found()).find((line) => line.startsWith("further public.trap\t"));
     const before = await trapOf();
     expect(before).toMatch(/\t1\t-?\d+ -?\d+$/);
