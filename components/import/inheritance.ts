@@ -6,6 +6,7 @@ import type pg from "pg";
 import { ident, qualified } from "../../lib/postgres.ts";
 import { isUsers } from "./catalog.ts";
 import type { Entry } from "./dump-entries.ts";
+import { entryKey } from "./load.ts";
 import type { Schema } from "./schema.ts";
 
 /** A column of a table that inherits, as the catalog has it. */
@@ -165,11 +166,11 @@ export async function keepColumnOrder<S extends Schema>(schema: S, source: pg.Cl
   const { rows } = await source.query<InheritingTable>(INHERITING);
   const reordered = rows.filter(isReordered);
   if (reordered.length === 0) return schema;
-  const keyOf = (...parts: string[]) => JSON.stringify(parts);
+  const keyOf = (type: string, schema: string, name: string) => `${type} ${entryKey(schema, name)}`;
   const entries = new Set([...before, ...after].map((entry) => keyOf(entry.type, entry.schema, entry.name)));
-  const tables = new Map(reordered.map((table) => [keyOf(table.schema, table.name), table]));
+  const tables = new Map(reordered.map((table) => [entryKey(table.schema, table.name), table]));
   const withOrder = (entry: Entry): Entry => {
-    const table = entry.type === "TABLE" ? tables.get(keyOf(entry.schema, entry.name)) : undefined;
+    const table = entry.type === "TABLE" ? tables.get(entryKey(entry.schema, entry.name)) : undefined;
     if (table === undefined) return entry;
     const relations = [table, ...table.parents];
     const apart = (type: string, name: string) =>

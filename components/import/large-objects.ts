@@ -5,7 +5,7 @@
 import { createHash, type Hash } from "node:crypto";
 import type pg from "pg";
 import { to as copyTo } from "pg-copy-streams";
-import { literal } from "../../lib/postgres.ts";
+import { ident, literal } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../roles/names.ts";
 
 /** Bytes that are read, hashed and written at once, whatever the size of the object. Safety copies and records depend on it. */
@@ -102,6 +102,26 @@ const READABLE = `
 /** A query for the numbers of the large objects that the session's role may not read, in a column called `value`. */
 export const UNREADABLE_LARGE_OBJECTS = `
   SELECT m.oid::text AS value FROM pg_catalog.pg_largeobject_metadata m WHERE NOT ${READABLE} ORDER BY m.oid`;
+
+/**
+ * Refuses a database whose large objects the session's role may not all read.
+ * @param label what the database is called in the message.
+ * @throws {Error} that names the objects and the statement that helps.
+ */
+export async function assertLargeObjectsReadable(client: pg.Client, label: string): Promise<void> {
+  const { rows } = await client.query<{ value: string; role: string }>(
+    `SELECT u.value, current_user::text AS role FROM (${UNREADABLE_LARGE_OBJECTS}) u`,
+  );
+  const [first] = rows;
+  if (first === undefined) return;
+  const oids = rows.map(({ value }) => value);
+  const named = oids.slice(0, NAMED).join(", ");
+  const more = oids.length > NAMED ? ` and ${oids.length - NAMED} more` : "";
+  throw new Error(
+    `large object${oids.length > 1 ? "s" : ""} ${named}${more}: ${first.role} lacks SELECT, so the large objects of ${label} cannot be ` +
+      `compared. There: GRANT SELECT ON LARGE OBJECT ${named} TO ${ident(first.role)}, as their owner or a superuser`,
+  );
+}
 
 /** Has a server compute the digest of all large objects of the session's database: two numbers and a hash cross the wire. */
 export async function digestLargeObjects(client: pg.Client): Promise<LargeObjectsDigest> {

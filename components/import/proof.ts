@@ -47,7 +47,7 @@ const rowText = (columns?: readonly Comparable[]) => {
   const sizes = columns.flatMap((column) => sizeOf(column) ?? []);
   if (sizes.length === 0) return whole;
   const digests = textOf(`ROW(${columns.map(digestOf).join(", ")})`);
-  return `CASE WHEN ${sizes.join(" + ")} > ${ROW_TEXT_BYTES} THEN ${digests} ELSE ${whole} END`;
+  return `CASE WHEN ${sizes.join(" OPERATOR(pg_catalog.+) ")} OPERATOR(pg_catalog.>) ${ROW_TEXT_BYTES}::bigint THEN ${digests} ELSE ${whole} END`;
 };
 
 /** As much of a column's description as comparing it takes. */
@@ -169,10 +169,11 @@ export async function findDifferences(
     { client: source, rows: rowsOnSource(table) },
     { client: target, rows: rowsOnTarget(table) },
   ];
-  const hashed = (from: Rows) => `SELECT ${key} AS k, hashtextextended(${row}, 0) AS h FROM ${from} t OFFSET 0`;
-  const bucket = `(hashtextextended(k, 0) & ${BUCKETS - 1})::int`;
+  const hashed = (from: Rows) =>
+    `SELECT ${key} AS k, pg_catalog.hashtextextended(${row}, 0) AS h FROM ${from} t OFFSET 0`;
+  const bucket = `(pg_catalog.hashtextextended(k, 0) OPERATOR(pg_catalog.&) ${BUCKETS - 1}::bigint)::int`;
   const bucketsOf = (from: Rows) => `
-    SELECT ${bucket} AS bucket, count(*) || ' ' || sum(h) AS sums FROM (${hashed(from)}) x GROUP BY 1`;
+    SELECT ${bucket} AS bucket, pg_catalog.concat(pg_catalog.count(*), ' ', pg_catalog.sum(h)) AS sums FROM (${hashed(from)}) x GROUP BY 1`;
   const [theirs, ours] = await both(ends, (end) => asMap(end.client, bucketsOf(end.rows), "bucket", "sums"));
   const differingBuckets = differing(theirs, ours);
   const suspects = differingBuckets.slice(0, bucketsToExamine(rows));
@@ -180,7 +181,7 @@ export async function findDifferences(
   const atLeast = differingBuckets.length > suspects.length ? "at least " : "";
 
   const rowsOf = (from: Rows) => `
-    SELECT k, count(*) || ' ' || sum(h) AS sums FROM (${hashed(from)}) x WHERE ${bucket} = ANY ($1::text[]::int[]) GROUP BY 1`;
+    SELECT k, pg_catalog.concat(pg_catalog.count(*), ' ', pg_catalog.sum(h)) AS sums FROM (${hashed(from)}) x WHERE ${bucket} OPERATOR(pg_catalog.=) ANY ($1::text[]::int[]) GROUP BY 1`;
   const [theirRows, ourRows] = await both(ends, (end) => asMap(end.client, rowsOf(end.rows), "k", "sums", suspects));
   const keys = differing(theirRows, ourRows);
   if (!hasKey) return [`${atLeast}${keys.length} rows; the table has no key to name them by`];
@@ -210,10 +211,10 @@ const both = <T>([source, target]: Ends, ask: (end: End) => Promise<T>): Promise
 
 /** A hash of each column of some rows, by the rows' keys. */
 async function hashColumns({ client, rows }: End, key: string, keys: string[], columns: readonly Comparable[]) {
-  const hashes = columns.map((column) => `hashtextextended(${rowText([column])}, 0)`);
+  const hashes = columns.map((column) => `pg_catalog.hashtextextended(${rowText([column])}, 0)`);
   const found = await readRows<{ k: string; hashes: string[] }>(
     client,
-    `SELECT ${key} AS k, ARRAY[${hashes.join(", ")}]::text[] AS hashes FROM ${rows} t WHERE ${key} = ANY ($1)`,
+    `SELECT ${key} AS k, ARRAY[${hashes.join(", ")}]::text[] AS hashes FROM ${rows} t WHERE ${key} OPERATOR(pg_catalog.=) ANY ($1)`,
     keys,
   );
   return new Map(found.map(({ k, hashes }) => [k, hashes]));

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import type pg from "pg";
 import { isSuperuser } from "../../lib/postgres.ts";
+import { isAboutNames, withPath } from "./search-path.ts";
 
 /** Why and how is said in the file, which the image's scripts use as well. */
 const PREPARE = readFileSync("images/database/backup/reading.sql", "utf8");
@@ -78,9 +79,54 @@ const ask = async <T>(client: pg.Client, query: string, keys: string[] | null): 
   return rows.map(({ row }) => row);
 };
 
+/** The schemas in which functions of tables' owners may find names. */
+async function readSchemas(client: pg.Client): Promise<string[]> {
+  const { rows } = await client.query<{ name: string }>(
+    `SELECT n.nspname AS name FROM pg_catalog.pg_namespace n
+     WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'sectorwars_stack')
+       AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') ORDER BY 1`,
+  );
+  return ["pg_catalog", ...rows.map(({ name }) => name), "pg_temp"];
+}
+
+/** Runs a query so that, should it fail, the open transaction goes on: on a source it holds the snapshot. */
+async function askWithin<T extends pg.QueryResultRow>(client: pg.Client, query: string, keys?: string[]): Promise<T[]> {
+  try {
+    if (keys === undefined) {
+      // One round trip. Of several statements the driver returns several results, which its types do not know.
+      const results: unknown = await client.query(`SAVEPOINT reading; ${query}; RELEASE SAVEPOINT reading`);
+      return (results as pg.QueryResult<T>[])[1]?.rows ?? [];
+    }
+    await client.query("SAVEPOINT reading");
+    const { rows } = await client.query<T>(query, [keys]);
+    await client.query("RELEASE SAVEPOINT reading");
+    return rows;
+  } catch (error) {
+    if (isAboutNames(error)) await client.query("ROLLBACK TO SAVEPOINT reading; RELEASE SAVEPOINT reading");
+    throw error;
+  }
+}
+
+/**
+ * Runs a query in a session that is no superuser's; once more with all schemas in the search path, should the function of an index or of
+ * statistics, which the planner may call, not find a name. Which one it finds changes nothing in the rows.
+ */
+async function askAsSelf<T extends pg.QueryResultRow>(client: pg.Client, query: string, keys?: string[]): Promise<T[]> {
+  const run = async () =>
+    client.getTransactionStatus() === "T"
+      ? askWithin<T>(client, query, keys)
+      : (await client.query<T>(query, keys && [keys])).rows;
+  try {
+    return await run();
+  } catch (error) {
+    if (!isAboutNames(error)) throw error;
+    return withPath(client, await readSchemas(client), run);
+  }
+}
+
 /**
  * Runs a query of users' tables with at most their owners' rights.
- * @param query in which $1 is an array of texts, if it is used.
+ * @param query which names everything with its schema, and in which $1 is an array of texts, if it is used.
  * @throws {Error} 42501 when code of a table's owner changes the session's settings.
  */
 export async function readRows<T extends pg.QueryResultRow>(
@@ -88,7 +134,7 @@ export async function readRows<T extends pg.QueryResultRow>(
   query: string,
   keys?: string[],
 ): Promise<T[]> {
-  if (!isSuperuser(client)) return (await client.query<T>(query, keys && [keys])).rows;
+  if (!isSuperuser(client)) return askAsSelf(client, query, keys);
   if (prepared.has(client)) return ask<T>(client, query, keys ?? null);
   if (preparedEachTime.has(client)) return askInSavepoint<T>(client, query, keys ?? null);
   return whilePrepared([client], () => readRows<T>(client, query, keys));

@@ -4,6 +4,7 @@ import { fromTable, readSequences } from "./catalog.ts";
 import { readSettings, settingStates } from "./database-settings.ts";
 import { compareFacts, findStrangers } from "./facts.ts";
 import {
+  assertLargeObjectsReadable,
   describeLargeObjects,
   digestLargeObjects,
   findLargeObjectDifferences,
@@ -140,7 +141,7 @@ export async function compareSides(source: Side, target: Side, options: VerifyOp
   findings.addStates(settingStates(theirSettings), settingStates(ourSettings));
   await compareAccess(theirs, ours, options, findings);
   const sequences = await compareSequences(source, target, findings);
-  await compareLargeObjects(theirs, ours, findings);
+  await compareLargeObjects(source, target, findings);
 
   const subjects = await findSubjects(source, target);
   say(`the rows of ${subjects.length} tables and materialised views`);
@@ -235,11 +236,14 @@ async function compareSequences(source: Side, target: Side, findings: Findings):
 }
 
 /** Each server computes the digest of its own; only where they differ are the objects' own digests asked for. */
-async function compareLargeObjects(source: pg.Client, target: pg.Client, findings: Findings): Promise<void> {
-  const [theirs, ours] = await Promise.all([digestLargeObjects(source), digestLargeObjects(target)]);
+async function compareLargeObjects(source: Side, target: Side, findings: Findings): Promise<void> {
+  const [there, here] = [source.sessions[0] as pg.Client, target.sessions[0] as pg.Client];
+  await assertLargeObjectsReadable(there, source.label);
+  await assertLargeObjectsReadable(here, target.label);
+  const [theirs, ours] = await Promise.all([digestLargeObjects(there), digestLargeObjects(here)]);
   const now = { source: describeLargeObjects(theirs), target: describeLargeObjects(ours) };
   if (now.source === now.target) return;
-  findings.add(LARGE_OBJECTS, now, await findLargeObjectDifferences(source, target));
+  findings.add(LARGE_OBJECTS, now, await findLargeObjectDifferences(there, here));
 }
 
 /** Tables, and materialised views that have been computed, which both sides have. What only one has, is in the definitions. */

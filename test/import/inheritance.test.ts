@@ -103,3 +103,18 @@ test(`${FAMILIES} families of tables keep columns, defaults and checks as they a
   const children = await target.value<string>(ours, "SELECT count(*) FROM pg_inherits");
   expect(Number(children)).toBeGreaterThan(FAMILIES);
 });
+
+test("a table whose name holds the end of a line keeps the order of its columns", async () => {
+  await source.makeDatabase(
+    "lines",
+    `CREATE TABLE parent (a int DEFAULT 1, b text);
+     CREATE TABLE "two\nlines" (c int, b text, a int DEFAULT 5, CHECK (c > 0)); ALTER TABLE "two\nlines" INHERIT parent;
+     INSERT INTO "two\nlines" VALUES (1, 'b', 2)`,
+  );
+  const spec = await lab.newImport(source.source("lines"), target);
+  expect((await attempt(spec)).error).toBe("");
+  const { database } = spec.target.address;
+  expect(await target.sql(database, 'SELECT * FROM "two\nlines"')).toEqual([{ c: 1, b: "b", a: 2 }]);
+  const columns = `SELECT attname, attislocal FROM pg_attribute WHERE attrelid = '"two\nlines"'::regclass AND attnum > 0 ORDER BY attnum`;
+  expect(await target.sql(database, columns)).toEqual(await source.sql("lines", columns));
+});

@@ -220,6 +220,20 @@ test("one that the source's role may not read is in the way, by its number; what
   await source.sql("closed", "GRANT SELECT ON LARGE OBJECT 17001 TO game_owner");
   expect((await attempt(closed)).error).toBe("");
   expect(await objectsOf(closed.target.address)).toEqual(await objectsOf(source.in("closed")));
+
+  // What was taken away since: verify names the object and the remedy, which helps.
+  expect((await compareEnds(closed)).differences).toEqual([]);
+  await source.sql("closed", "REVOKE SELECT ON LARGE OBJECT 17001, 17002 FROM game_owner");
+  const { message } = await compareEnds(closed).then(
+    () => new Error("compared"),
+    (error: Error) => error,
+  );
+  expect(message).toMatch(
+    /^large objects 17001, 17002: game_owner lacks SELECT, so the large objects of .*\/closed cannot be compared\./,
+  );
+  const [remedy = ""] = /GRANT SELECT ON LARGE OBJECT [\d, ]+ TO [\w"]+/.exec(message) ?? [];
+  await source.sql("closed", remedy);
+  expect((await compareEnds(closed)).differences).toEqual([]);
 });
 
 test("where the source grants the application something of its own, it has no more here", async () => {

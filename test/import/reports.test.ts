@@ -187,6 +187,30 @@ describe("functions that find names by the search path", () => {
     });
   }
 
+  test.each(["owner", "superuser"] as const)(
+    "an index of a function in SQL, which the planner looks into, keeps neither the proof nor verify from reading the table (%s)",
+    async (user) => {
+      const database = `planned_${user}`;
+      await source.makeDatabase(
+        database,
+        `CREATE FUNCTION suffix() RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT '!' $$;
+         CREATE FUNCTION label(t text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT t || suffix()';
+         CREATE TABLE labels (id int PRIMARY KEY, t text, twice text GENERATED ALWAYS AS (t || t) STORED);
+         INSERT INTO labels (id, t) SELECT i, 'label ' || i FROM generate_series(1, 9) i;
+         CREATE INDEX labels_label ON labels (label(t))`,
+      );
+      const spec = await lab.newImport(source.source(database, user), target, database);
+      await expectImported(spec);
+      await target.sql(
+        spec.target.address.database,
+        "SET search_path = public; UPDATE labels SET t = 'other' WHERE id = 7",
+      );
+      expect((await compareEnds(spec)).differences).toMatchObject([
+        { object: "rows of public.labels", details: [expect.stringContaining("(id) = (7): t, twice")] },
+      ]);
+    },
+  );
+
   test("large tables are sent again from the same snapshot", async () => {
     const spec = await makeCase(`
       CREATE FUNCTION lowest() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RETURN (SELECT min(n) FROM bounds); END $$;

@@ -2,6 +2,7 @@
 import fc, { type GeneratorValue } from "fast-check";
 import { ident, literal } from "../../lib/postgres.ts";
 import { CELLS } from "./plants.ts";
+import { addKinds, type Col, type Kind, type Tab } from "./random-kinds.ts";
 
 /** A schema, as the statements that make it. */
 export interface RandomSchema {
@@ -78,25 +79,6 @@ const METHODS: Record<string, string[]> = {
   timestamptz: ["brin (%)"],
 };
 
-interface Col {
-  name: string;
-  type: string;
-  /** SQL values that fit. */
-  values: string[];
-  notNull: boolean;
-}
-
-interface Tab {
-  name: string;
-  sql: string;
-  columns: Col[];
-  /** Rows have these ids, from 1 on. */
-  rows: number;
-  /** Whether id is a primary key, so that others may refer to it. */
-  keyed: boolean;
-  logged: boolean;
-}
-
 /** Makes one schema. The generator is fast-check's, so a seed gives the same schema again. */
 function build(g: GeneratorValue, index: number): RandomSchema {
   const whole = (min: number, max: number) => g(fc.integer, { min, max });
@@ -123,9 +105,9 @@ function build(g: GeneratorValue, index: number): RandomSchema {
   };
 
   // Types of its own.
-  const types: { type: string; values: string[]; sorted: boolean }[] = CELLS.filter(
-    ([type]) => !["mood", "mood[]", "pair", "short"].includes(type),
-  ).map(([type, ...values]) => ({ type, values, sorted: !UNSORTED.has(type.replace(/\(.*/, "")) }));
+  const types: Kind[] = CELLS.filter(([type]) => !["mood", "mood[]", "pair", "short"].includes(type)).map(
+    ([type, ...values]) => ({ type, values, sorted: !UNSORTED.has(type.replace(/\(.*/, "")) }),
+  );
   types.push({ type: "text", values: [literal(text()), literal(text()), "''"], sorted: true });
   types.push({ type: "varchar(99)", values: [literal(text()), literal(text())], sorted: true });
   if (chance(60)) {
@@ -490,6 +472,23 @@ function build(g: GeneratorValue, index: number): RandomSchema {
       out.push(`GRANT SELECT, UPDATE ON ${sql} TO sectorwars_app`, `REVOKE UPDATE ON ${sql} FROM sectorwars_app`);
   }
   comment(`SCHEMA ${ident(schema)}`);
+  addKinds({
+    index,
+    schema,
+    out,
+    tables,
+    whole,
+    pick,
+    chance,
+    maybe,
+    newName,
+    own,
+    text,
+    comment,
+    newColumn,
+    columnSql,
+    valueFor,
+  });
   return { name: schema, statements: out };
 }
 

@@ -17,5 +17,6 @@ export function fakeClient(
     if (typeof statement === "string") return Promise.resolve({ rows: answer(statement, values) });
     return Object.assign(Readable.from(copy.data === "" ? [] : [Buffer.from(copy.data)]), { rowCount: copy.rows });
   };
-  return { query } as unknown as pg.Client;
+  // No transaction is open.
+  return { query, getTransactionStatus: () => "I" } as unknown as pg.Client;
 }

@@ -110,6 +110,10 @@ prove() {
 		if grep -q 'invalid page in block' "$OUTPUT"; then damaged=$(cause "$OUTPUT"); fi
 		return 1
 	}
+	# A record of an older image says nothing of large objects' owners.
+	if ! grep -q ' pg_largeobject_metadata	' /tmp/expected; then
+		sed -i '/^[^	]* pg_largeobject_metadata	/d' /tmp/found
+	fi
 	if ! cmp -s /tmp/expected /tmp/found; then
 		differing=$(awk -F '\t' 'NR == FNR { want[$1] = $0; next } want[$1] != $0 { print $1 } { delete want[$1] } END { for (t in want) print t }' \
 			/tmp/expected /tmp/found | head -n 5 | tr '\n' ' ')

@@ -14,9 +14,11 @@
 \pset fieldsep '\t'
 -- How values are written, and where names are looked up, is pinned by the session (session.sh).
 
--- Ordinary tables and partitions, and large objects where there are any. Unlogged ones are empty after any recovery; views are made of
+-- Ordinary tables and partitions, and large objects, where there are any: their bytes, and which there are with owners and privileges. Unlogged ones are empty after any recovery; views are made of
 -- the others; sequences run ahead in the log.
-\set ours 'c.relkind = ''r'' AND c.relpersistence = ''p'' AND (n.nspname !~ ''^pg_'' AND n.nspname <> ''information_schema'' OR c.oid = ''pg_catalog.pg_largeobject''::pg_catalog.regclass)'
+\set ours 'c.relkind = ''r'' AND c.relpersistence = ''p'' AND (n.nspname !~ ''^pg_'' AND n.nspname <> ''information_schema'' OR c.oid IN (''pg_catalog.pg_largeobject''::pg_catalog.regclass, ''pg_catalog.pg_largeobject_metadata''::pg_catalog.regclass))'
+-- Roles by their names, which outlast a server. They are looked up in the snapshot: aclitemout() would tell today's.
+\set metadata '(SELECT m.oid, o.rolname, m.lomacl IS NULL AS by_default, (SELECT pg_catalog.string_agg(e.entry, '','' ORDER BY e.entry COLLATE "C") FROM (SELECT pg_catalog.concat_ws('' '', pg_catalog.quote_ident(coalesce(b.rolname, ''PUBLIC'')), a.privilege_type, a.is_grantable, pg_catalog.quote_ident(g.rolname)) AS entry FROM pg_catalog.aclexplode(m.lomacl) a LEFT JOIN pg_catalog.pg_authid b ON b.oid = a.grantee LEFT JOIN pg_catalog.pg_authid g ON g.oid = a.grantor) e) AS privileges FROM pg_catalog.pg_largeobject_metadata m LEFT JOIN pg_catalog.pg_authid o ON o.oid = m.lomowner)'
 \set tables_sql 'SELECT pg_catalog.string_agg(c.oid::pg_catalog.regclass::text, '', ONLY '' ORDER BY c.oid::pg_catalog.regclass::text) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE ' :ours
 SELECT (:tables_sql) AS tables \gset
 SELECT :'role' <> 'alone' AS together, :'role' = 'leading' AS leading \gset
@@ -74,9 +76,11 @@ FROM (
     'SELECT %L AS name, pg_catalog.count(*) AS rows, '
     'coalesce(pg_catalog.sum(pg_catalog.hashtextextended(r, 0)::pg_catalog.numeric), 0) OPERATOR(pg_catalog.||) '' '' '
     'OPERATOR(pg_catalog.||) coalesce(pg_catalog.sum(pg_catalog.hashtextextended(r, 20231)::pg_catalog.numeric), 0) AS sums '
-    'FROM (SELECT pg_catalog.textin(pg_catalog.record_out(t.*)) AS r FROM ONLY %s t OFFSET 0) x %s',
-    pg_catalog.current_database() || ' ' || c.oid::pg_catalog.regclass, c.oid::pg_catalog.regclass,
-    CASE WHEN c.oid = 'pg_catalog.pg_largeobject'::pg_catalog.regclass THEN 'HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0' END) AS query,
+    'FROM (SELECT pg_catalog.textin(pg_catalog.record_out(t.*)) AS r FROM %s t OFFSET 0) x %s',
+    pg_catalog.current_database() || ' ' || c.oid::pg_catalog.regclass,
+    CASE WHEN c.oid = 'pg_catalog.pg_largeobject_metadata'::pg_catalog.regclass THEN :'metadata'
+      ELSE pg_catalog.format('ONLY %s', c.oid::pg_catalog.regclass) END,
+    CASE WHEN c.relnamespace = 'pg_catalog'::pg_catalog.regnamespace THEN 'HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0' END) AS query,
     c.oid::pg_catalog.regclass::text AS name,
     -- Nobody but superusers makes an index or statistics of these.
     n.nspname IN ('pg_catalog', 'sectorwars_stack') OR EXISTS (

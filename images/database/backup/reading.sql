@@ -6,8 +6,9 @@
 --
 -- The queries run inside a SECURITY DEFINER function, in which neither SET ROLE nor SET SESSION AUTHORIZATION is possible. Its owner
 -- is a role that exists in this transaction alone, is a member of the tables' owners, and is subject to no row security. The
--- transaction (or savepoint) is read only from here on, so no code can change what is read. Roll it back: that removes the role, every setting
--- and every deferred trigger that such code has left. Both psql and the program run this file; it has no variables.
+-- transaction (or savepoint) is read only from here on, so no code can change what is read. Roll it back: that removes the role, and every
+-- setting and deferred trigger that such code has left. A query should name everything with its schema: where code of the owner does not find a
+-- name, the query runs once more with all schemas in the search path. Both psql and the program run this file; it has no variables.
 DO $body$
 DECLARE
 	reader CONSTANT text := pg_catalog.concat('sectorwars_reading_', pg_catalog.pg_backend_pid());
@@ -35,9 +36,23 @@ BEGIN
 	CREATE FUNCTION pg_temp.read_as_owner(query text, keys text[] DEFAULT NULL) RETURNS SETOF jsonb
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
 	DECLARE
-		before CONSTANT jsonb := (SELECT pg_catalog.jsonb_object_agg(s.name, s.setting) FROM pg_catalog.pg_settings s);
+		reading CONSTANT text := pg_catalog.concat('SELECT pg_catalog.to_jsonb(q) FROM (', query, ') q');
+		before jsonb := (SELECT pg_catalog.jsonb_object_agg(s.name, s.setting) FROM pg_catalog.pg_settings s);
 	BEGIN
-		RETURN QUERY EXECUTE pg_catalog.concat('SELECT pg_catalog.to_jsonb(q) FROM (', query, ') q') USING keys;
+		BEGIN
+			RETURN QUERY EXECUTE reading USING keys;
+		EXCEPTION WHEN undefined_function OR undefined_table OR undefined_object OR undefined_column OR ambiguous_function
+			OR invalid_schema_name
+		THEN
+			-- The function of an index or of statistics finds names by the search path. Which it finds changes nothing in the rows.
+			PERFORM pg_catalog.set_config('search_path', (
+				SELECT pg_catalog.concat('pg_catalog, ', pg_catalog.string_agg(pg_catalog.concat(pg_catalog.quote_ident(n.nspname), ', '), ''), 'pg_temp')
+				FROM pg_catalog.pg_namespace n
+				WHERE n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'sectorwars_stack')), true);
+			before := before OPERATOR(pg_catalog.||)
+				pg_catalog.jsonb_build_object('search_path', pg_catalog.current_setting('search_path'));
+			RETURN QUERY EXECUTE reading USING keys;
+		END;
 		IF NOT ((SELECT pg_catalog.jsonb_object_agg(s.name, s.setting) FROM pg_catalog.pg_settings s) OPERATOR(pg_catalog.@>) before) THEN
 			RAISE EXCEPTION 'code of a table''s owner changed settings of the session that reads the table' USING
 				ERRCODE = 'insufficient_privilege',
