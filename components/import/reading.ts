@@ -12,17 +12,22 @@ const prepared = new WeakSet<pg.Client>();
 /** Sessions whose open transaction is prepared for each query. */
 const preparedEachTime = new WeakSet<pg.Client>();
 
-/** From this version on, GRANT of a role locks the role to the end of the transaction: sessions side by side would wait for each other. */
-const GRANT_LOCKS = 160_000;
+/**
+ * Whether sessions side by side would wait for each other to the end of their transactions: from PostgreSQL 16 on, GRANT of a role locks
+ * the role; and event triggers, which are disabled meanwhile, are locked by that.
+ */
+const LOCKS = `SELECT pg_catalog.current_setting('server_version_num')::int >= 160000
+  OR EXISTS (SELECT FROM pg_catalog.pg_event_trigger t WHERE t.evtenabled <> 'D'
+    AND (t.evttags IS NULL OR t.evttags OPERATOR(pg_catalog.&&) '{CREATE FUNCTION,ALTER FUNCTION}'::text[])) AS locks`;
 
 /**
  * Prepares the open transaction of a superuser's session, which has to be one that can write. It must be rolled back, never
- * committed. Up to PostgreSQL 15 it becomes read only, from 16 on for each query. A session of another role is left as it is.
+ * committed. It becomes read only, or does so for each query. A session of another role is left as it is.
  */
 export async function prepareReading(client: pg.Client): Promise<void> {
   if (!isSuperuser(client)) return;
-  const { rows } = await client.query("SELECT pg_catalog.current_setting('server_version_num')::int AS version");
-  if (rows[0].version >= GRANT_LOCKS) {
+  const { rows } = await client.query<{ locks: boolean }>(LOCKS);
+  if (rows[0]?.locks) {
     preparedEachTime.add(client);
     return;
   }

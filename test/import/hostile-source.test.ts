@@ -127,6 +127,14 @@ test("a source that is read as its superuser, as a volume that is adopted, runs 
      CREATE TABLE alembic_version (version_num varchar(32) NOT NULL); INSERT INTO alembic_version VALUES ('0001');
      CREATE INDEX ON alembic_version ((version_num || evil.constant('alembic')))`,
   );
+  // What its superuser may have done, not knowing better.
+  await source.sql(
+    "adopted",
+    `CREATE FUNCTION public.on_command() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.constant('event'); END $$;
+     CREATE EVENT TRIGGER planted ON ddl_command_end EXECUTE FUNCTION public.on_command();
+     CREATE EVENT TRIGGER planted_always ON ddl_command_start EXECUTE FUNCTION public.on_command();
+     ALTER EVENT TRIGGER planted_always ENABLE ALWAYS`,
+  );
   const before = (await source.log()).length;
   const spec = await lab.newImport(source.source("adopted", "superuser"), target);
   expect((await attempt(spec)).error).toBe("");

@@ -6,14 +6,24 @@
 --
 -- The queries run inside a SECURITY DEFINER function, in which neither SET ROLE nor SET SESSION AUTHORIZATION is possible. Its owner
 -- is a role that exists in this transaction alone, is a member of the tables' owners, and is subject to no row security. The
--- transaction (or savepoint) is read only from here on, so no code can change what is read. Roll it back: that removes the role, and every
--- setting and deferred trigger that such code has left. A query should name everything with its schema: where code of the owner does not find a
--- name, the query runs once more with all schemas in the search path. Both psql and the program run this file; it has no variables.
+-- transaction (or savepoint) is read only from here on, so no code can change what is read. Roll it back: that removes the role,
+-- enables event triggers again, and undoes every setting and deferred trigger that such code has left. A query should name everything
+-- with its schema: where code of the owner does not find a name, the query runs once more with all schemas in the search path. Both
+-- psql and the program run this file; it has no variables.
 DO $body$
 DECLARE
 	reader CONSTANT text := pg_catalog.concat('sectorwars_reading_', pg_catalog.pg_backend_pid());
 	owner name;
+	trigger name;
 BEGIN
+	-- They would run their functions, and what those call, as the superuser. None of the other commands here sets one off.
+	FOR trigger IN
+		SELECT t.evtname FROM pg_catalog.pg_event_trigger t
+		WHERE t.evtenabled <> 'D' AND t.evtevent IN ('ddl_command_start', 'ddl_command_end')
+		  AND (t.evttags IS NULL OR t.evttags OPERATOR(pg_catalog.&&) '{CREATE FUNCTION,ALTER FUNCTION}'::text[])
+	LOOP
+		EXECUTE pg_catalog.format('ALTER EVENT TRIGGER %I DISABLE', trigger);
+	END LOOP;
 	EXECUTE pg_catalog.format('CREATE ROLE %I NOLOGIN BYPASSRLS', reader);
 	FOR owner IN
 		-- No role can be made a member of pg_database_owner; the database's owner is one.
