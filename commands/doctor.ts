@@ -11,7 +11,7 @@ import type { Report } from "../components/import/types.ts";
 import { checkPrivateFiles } from "../components/private-places.ts";
 import { likelyCause } from "../components/server/likely-cause.ts";
 import { namesFor } from "../components/server/naming.ts";
-import { containerLog, containerState, docker } from "../lib/docker.ts";
+import { containerLog, containerState, docker, forwardCommand, isRemoteEngine } from "../lib/docker.ts";
 import { baseImage, readImages } from "../lib/images.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
@@ -194,7 +194,9 @@ async function checkPort(outputs: StackOutputs): Promise<Finding> {
     const remedy =
       code === "28P01"
         ? "The superuser's password was changed by hand. Raise its version: pulumi config set passwordVersion 2, then pulumi up"
-        : "With Docker on another machine, forward the port: ssh -L 5433:127.0.0.1:5433 HOST. Else: pulumi up";
+        : isRemoteEngine(undefined)
+          ? `The engine is on another machine. Forward the port, in another terminal: ${forwardCommand(address.port, undefined)}`
+          : "pulumi up";
     return wrong(what, message, remedy);
   }
 }

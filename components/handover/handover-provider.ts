@@ -181,9 +181,11 @@ async function write(inputs: HandOverInputs, olds?: Outs): Promise<Outs> {
     await writeWhole(override, wanted.compose, { mode: 0o644 });
   }
   await writeWhole(envPath(inputs), wanted.env, { found: wanted.found });
+  // The services join the stack's network, which is on its engine.
+  const engine = inputs.dockerHost === undefined ? "" : `DOCKER_HOST=${inputs.dockerHost} `;
   console.log(
     `handover: ${envPath(inputs)} leads to the ${inputs.target === "neon" ? "remote" : "local"} database; ` +
-      `${wanted.compose === undefined ? "no Compose file is there" : "docker compose up --wait restarts the services"}`,
+      `${wanted.compose === undefined ? "no Compose file is there" : `${engine}docker compose up --wait restarts the services`}`,
   );
   if (process.env.COMPOSE_FILE)
     console.log("handover: COMPOSE_FILE is set in your environment, where docker compose looks first; unset it");
