@@ -84,6 +84,9 @@ async function checkDocker(): Promise<Finding[]> {
 
 /** Room where Docker keeps volumes; where that is another machine's folder, Docker's own figures must do. */
 async function checkDisk(root: string): Promise<Finding> {
+  const elsewhere = fine("Disk", "on the Docker engine's own machine, which cannot be looked at from here");
+  // A folder of the same name here is another one.
+  if (isRemoteEngine(undefined)) return elsewhere;
   try {
     const { bavail, bsize } = await statfs(root);
     const room = bavail * bsize;
@@ -95,7 +98,7 @@ async function checkDisk(root: string): Promise<Finding> {
       "Free some: docker system df shows what Docker holds, docker system prune removes what is unused.",
     );
   } catch {
-    return fine("Disk", "on the Docker engine's own machine, which cannot be looked at from here");
+    return elsewhere;
   }
 }
 
@@ -262,7 +265,11 @@ async function checkImages(): Promise<Finding[]> {
       () => true,
       () => false,
     );
-    return [found ? fine(what, image) : wrong(what, `${image} is gone`, "Run: script/bootstrap")];
+    return [
+      found
+        ? fine(what, image)
+        : wrong(what, `${image} is gone`, isRemoteEngine(undefined) ? "Run: script/up" : "Run: script/bootstrap"),
+    ];
   } catch (error) {
     return [wrong(what, (error as Error).message, "Run: script/bootstrap")];
   }

@@ -59,14 +59,18 @@ async function writeFiles(folder: string, certificate: ServerCertificate, passwo
   }
 }
 
+/** An engine that listens on a port of this machine's own, which is nearly always an engine of this machine. */
+const LISTENS_HERE = /^(tcp|https?):\/\/(localhost|127\.|\[::1\])/;
+
 /**
  * Starts the sample and waits until it answers over TLS.
  * @throws {Error} with the container's last lines when it does not come up.
  */
 export async function startSample({ stack, image, network, dockerHost: host }: SampleOptions): Promise<Source> {
-  if (isRemoteEngine(host)) {
+  const engine = host ?? process.env.DOCKER_HOST ?? "";
+  if (isRemoteEngine(host) && !LISTENS_HERE.test(engine)) {
     throw new Error(
-      `The sample source needs a Docker engine on this machine, and the stack's is ${host ?? process.env.DOCKER_HOST}. Choose another ` +
+      `The sample source needs a Docker engine on this machine, and the stack's is ${engine}. Choose another ` +
         "source: pulumi config set bootstrap empty (or neon)",
     );
   }

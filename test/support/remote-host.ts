@@ -102,11 +102,6 @@ export class RemoteHost {
     return docker(["exec", this.name, "docker", ...args]);
   }
 
-  /** Copies an image of this machine's engine to the host's. */
-  async load(image: string): Promise<void> {
-    await run("sh", ["-c", 'docker save "$0" | docker exec -i "$1" docker load', image, this.name]);
-  }
-
   /** All that the host's engine holds besides what it was given. */
   async holds(): Promise<string[]> {
     const lists = await Promise.all([

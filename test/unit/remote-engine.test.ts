@@ -78,11 +78,22 @@ test("no container of this machine is tried in place of one of another: it may h
   expect(await directAddress("any", published, "tcp://192.0.2.1:2375")).toBe(published);
 }, 1000);
 
-test("the sample is refused on another machine before anything is made", async () => {
-  const options = { stack: "dev", image: "postgres:15", network: "none", dockerHost: "ssh://me@box" };
-  await expect(startSample(options)).rejects.toThrow(
-    "The sample source needs a Docker engine on this machine, and the stack's is ssh://me@box. Choose another source",
+describe("the sample", () => {
+  const options = { stack: "dev", image: "postgres:15", network: "none" };
+
+  test.each(["ssh://me@box", "ssh://127.0.0.1:2222", "tcp://10.0.0.7:2376"])(
+    "is refused on another machine before anything is made: %s",
+    async (dockerHost) => {
+      await expect(startSample({ ...options, dockerHost })).rejects.toThrow(
+        `The sample source needs a Docker engine on this machine, and the stack's is ${dockerHost}. Choose another source`,
+      );
+    },
   );
+
+  test("is not refused on an engine that listens on this machine", async () => {
+    // Nothing listens there: Docker itself says so.
+    await expect(startSample({ ...options, dockerHost: "tcp://127.0.0.1:1" })).rejects.toThrow("docker create");
+  });
 });
 
 describe("the engine that a stack's settings name", () => {
