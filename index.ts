@@ -18,7 +18,8 @@ import { whatIs } from "./lib/outputs.ts";
 
 const settings = readSettings();
 keepSecretsPrivate(settings);
-const { stack, bootstrap, database, passwordVersion, dockerHost, readonlyDenyList: denyList } = settings;
+const { stack, bootstrap, database, passwordVersion, dockerHost, dockerHostIsSet } = settings;
+const denyList = settings.readonlyDenyList;
 
 const archiving = archivingFor(settings);
 const server = new DatabaseServer("database", { ...settings, keepData: settings.keepDataOnDestroy, archiving });
@@ -50,8 +51,9 @@ const handOver = (after: Resource[]) =>
 // On the way back the services leave first: a migration that fails must not hold them.
 const left = passing?.target === "neon" ? handOver(prepared) : undefined;
 
+const on = { engine, dockerHostIsSet };
 const before = [privileges.ready, ...(left ? [left.ready] : [])];
-const migrations = migrating && new Migrations("migrations", { ...base, ...migrating, owner, engine, after: before });
+const migrations = migrating && new Migrations("migrations", { ...base, ...migrating, owner, ...on, after: before });
 const schema = { revision: migrations?.revision, after: [migrations?.ready ?? privileges.ready] };
 const seed = seeding && new Seed("seed", { ...base, ...seeding, ...schema, owner });
 

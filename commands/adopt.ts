@@ -8,7 +8,7 @@ import { runImport } from "../components/import/worker.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
 import { namesFor } from "../components/server/naming.ts";
 import { cancellable } from "../lib/cancellation.ts";
-import { type DockerError, docker } from "../lib/docker.ts";
+import { type DockerError, docker, isRemoteEngine } from "../lib/docker.ts";
 import { newerImage, readImages } from "../lib/images.ts";
 import { type Address, withConnection } from "../lib/postgres.ts";
 import { Scope } from "../lib/scope.ts";
@@ -38,7 +38,7 @@ async function refuseFilled(target: Address, stack: string): Promise<void> {
 }
 
 async function adopt(stack: string, volume: string, wanted: { image?: string; database?: string }): Promise<number> {
-  if (/^(ssh|tcp|https?):/.test(process.env.DOCKER_HOST ?? "")) {
+  if (isRemoteEngine(undefined)) {
     throw new Error(
       `The Docker engine is on another machine (DOCKER_HOST is ${process.env.DOCKER_HOST}), where the copy's server has no port that is ` +
         `reached from here. Run this there.`,

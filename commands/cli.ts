@@ -1,6 +1,6 @@
 /** What all commands have in common: their options, their help, and how they end. */
 import { type ParseArgsConfig, parseArgs } from "node:util";
-import { selectedStack } from "../lib/stack.ts";
+import { dockerHostOf, selectedStack } from "../lib/stack.ts";
 
 type Options = NonNullable<ParseArgsConfig["options"]>;
 /** What the options say. */
@@ -67,6 +67,9 @@ export async function main({ help, options = {}, takesWords = false, errorCode =
       process.exit(0);
     }
     const stack = typeof values.stack === "string" ? values.stack : await selectedStack();
+    // The docker commands of this process, and of those that it starts, go to the stack's engine.
+    const engine = await dockerHostOf(stack);
+    if (engine !== undefined) process.env.DOCKER_HOST = engine;
     process.exit(await run({ stack, values: values as Values, rest: positionals }));
   } catch (error) {
     console.error(`error: ${(error as Error).message}`);

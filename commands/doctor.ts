@@ -11,7 +11,7 @@ import type { Report } from "../components/import/types.ts";
 import { checkPrivateFiles } from "../components/private-places.ts";
 import { likelyCause } from "../components/server/likely-cause.ts";
 import { namesFor } from "../components/server/naming.ts";
-import { containerLog, containerState, docker } from "../lib/docker.ts";
+import { containerLog, containerState, docker, forwardCommand, isRemoteEngine } from "../lib/docker.ts";
 import { baseImage, readImages } from "../lib/images.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
@@ -84,6 +84,9 @@ async function checkDocker(): Promise<Finding[]> {
 
 /** Room where Docker keeps volumes; where that is another machine's folder, Docker's own figures must do. */
 async function checkDisk(root: string): Promise<Finding> {
+  const elsewhere = fine("Disk", "on the Docker engine's own machine, which cannot be looked at from here");
+  // A folder of the same name here is another one.
+  if (isRemoteEngine(undefined)) return elsewhere;
   try {
     const { bavail, bsize } = await statfs(root);
     const room = bavail * bsize;
@@ -95,7 +98,7 @@ async function checkDisk(root: string): Promise<Finding> {
       "Free some: docker system df shows what Docker holds, docker system prune removes what is unused.",
     );
   } catch {
-    return fine("Disk", "on the Docker engine's own machine, which cannot be looked at from here");
+    return elsewhere;
   }
 }
 
@@ -194,7 +197,9 @@ async function checkPort(outputs: StackOutputs): Promise<Finding> {
     const remedy =
       code === "28P01"
         ? "The superuser's password was changed by hand. Raise its version: pulumi config set passwordVersion 2, then pulumi up"
-        : "With Docker on another machine, forward the port: ssh -L 5433:127.0.0.1:5433 HOST. Else: pulumi up";
+        : isRemoteEngine(undefined)
+          ? `The engine is on another machine. Forward the port, in another terminal: ${forwardCommand(address.port, undefined)}`
+          : "pulumi up";
     return wrong(what, message, remedy);
   }
 }
@@ -260,7 +265,11 @@ async function checkImages(): Promise<Finding[]> {
       () => true,
       () => false,
     );
-    return [found ? fine(what, image) : wrong(what, `${image} is gone`, "Run: script/bootstrap")];
+    return [
+      found
+        ? fine(what, image)
+        : wrong(what, `${image} is gone`, isRemoteEngine(undefined) ? "Run: script/up" : "Run: script/bootstrap"),
+    ];
   } catch (error) {
     return [wrong(what, (error as Error).message, "Run: script/bootstrap")];
   }

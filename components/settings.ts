@@ -72,6 +72,8 @@ export interface Settings {
   readonly newerPostgres: string;
   /** Docker engine; undefined is the environment's, or the local one. */
   readonly dockerHost: string | undefined;
+  /** Whether the setting names it; otherwise it is the one that the docker command uses as well. */
+  readonly dockerHostIsSet: boolean;
   /** Further databases in the same server. */
   readonly databases: readonly string[];
   /** Those that may be dropped when they are no longer among them. */
@@ -424,6 +426,7 @@ export function resolveSettings(raw: RawSettings, surroundings: Surroundings): S
     baseImage: raw.baseImage === "auto" ? baseImage(images) : raw.baseImage,
     newerPostgres: newerImage(images),
     dockerHost: raw.dockerHost === "auto" ? surroundings.contextEndpoint : raw.dockerHost,
+    dockerHostIsSet: raw.dockerHost !== "auto",
     databases: Object.freeze([...raw.databases]),
     droppableDatabases: Object.freeze([...raw.droppableDatabases]),
     seed: seeds ? seedOf(raw) : undefined,

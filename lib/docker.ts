@@ -30,6 +30,24 @@ export interface DockerOptions {
   onLine?: (line: string) => void;
 }
 
+/** Whether an engine (the environment's, if left out) is reached over a network, so that its ports are not this machine's. */
+export const isRemoteEngine = (host: string | undefined): boolean =>
+  /^(ssh|tcp|https?):/.test(host ?? process.env.DOCKER_HOST ?? "");
+
+/**
+ * The command that makes a port of a remote engine's machine the same port of this one.
+ * @param port the port on 127.0.0.1, on both machines.
+ * @param host the engine; the environment's, if left out.
+ */
+export function forwardCommand(port: number, host: string | undefined): string {
+  const engine = URL.parse(host ?? process.env.DOCKER_HOST ?? "");
+  const machine = engine?.hostname.replace(/^\[(.*)\]$/, "$1") || "HOST";
+  const login = engine?.username ? `${decodeURIComponent(engine.username)}@${machine}` : machine;
+  // The port of tcp:// is the engine's own, not that of sshd.
+  const at = engine?.protocol === "ssh:" && engine.port ? `-p ${engine.port} ` : "";
+  return `ssh -N ${at}-L ${port}:127.0.0.1:${port} ${login}`;
+}
+
 /**
  * Runs one docker command and returns its standard output.
  * @throws {DockerError} when it exits with another code than 0, runs out of time, or when there is no docker command; the

@@ -1,6 +1,8 @@
 /** What the commands know of a stack: its outputs, read through the Pulumi CLI. */
 import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
+import { parse } from "yaml";
 import type { PoolBudget } from "../components/handover/pool-budget.ts";
 import type { ImportSummary } from "../components/import/types.ts";
 import { namesFor } from "../components/server/naming.ts";
@@ -86,6 +88,24 @@ export async function readConfig(stack: string): Promise<ReadonlyMap<string, str
   const settings = Object.entries<{ value?: string }>(JSON.parse(text));
   // What stands before the colon is the project's name, or a provider's.
   return new Map(settings.map(([key, { value = "" }]) => [key.replace(/^.*:/, ""), value]));
+}
+
+/**
+ * The Docker engine that a stack's settings name; undefined where they leave it to the environment. Read from the file itself: asking
+ * Pulumi takes a second, and every command needs it.
+ * @throws {StackError} for settings that cannot be read.
+ */
+export async function dockerHostOf(stack: string): Promise<string | undefined> {
+  // A stack's full name is organization/project/name; its file has the name alone.
+  const file = `Pulumi.${stack.split("/").at(-1)}.yaml`;
+  try {
+    const host = parse(await readFile(file, "utf8"))?.config?.["sectorwars-database:dockerHost"];
+    return typeof host === "string" && host !== "auto" && host !== "" ? host : undefined;
+  } catch (error) {
+    // A stack without settings has no file.
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw new StackError(`${file} cannot be read: ${(error as Error).message}`);
+  }
 }
 
 /** A URL's parts, as connections want them. */

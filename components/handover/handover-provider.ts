@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { mkdir, readFile, rm, stat } from "node:fs/promises";
 import { basename, dirname, isAbsolute, join } from "node:path";
 import type { dynamic } from "@pulumi/pulumi";
-import { docker } from "../../lib/docker.ts";
+import { docker, isRemoteEngine } from "../../lib/docker.ts";
 import { composeOverride, databaseImage, databaseVolumes, insideName, parseCompose, projectName } from "./compose.ts";
 import { putIn, refuseOther, type Taken, takeOut, valuesOf } from "./env-block.ts";
 import { type Found, folderProblem, isSeenByGit, readReplaceable, writeWhole } from "./files.ts";
@@ -181,9 +181,12 @@ async function write(inputs: HandOverInputs, olds?: Outs): Promise<Outs> {
     await writeWhole(override, wanted.compose, { mode: 0o644 });
   }
   await writeWhole(envPath(inputs), wanted.env, { found: wanted.found });
+  // The services join the stack's network, which is on its engine.
+  const { dockerHost } = inputs;
+  const engine = dockerHost !== undefined && isRemoteEngine(dockerHost) ? `DOCKER_HOST=${dockerHost} ` : "";
   console.log(
     `handover: ${envPath(inputs)} leads to the ${inputs.target === "neon" ? "remote" : "local"} database; ` +
-      `${wanted.compose === undefined ? "no Compose file is there" : "docker compose up --wait restarts the services"}`,
+      `${wanted.compose === undefined ? "no Compose file is there" : `${engine}docker compose up --wait restarts the services`}`,
   );
   if (process.env.COMPOSE_FILE)
     console.log("handover: COMPOSE_FILE is set in your environment, where docker compose looks first; unset it");

@@ -1,5 +1,5 @@
 /** The short way to a server in a container on this machine. */
-import { docker } from "../../lib/docker.ts";
+import { docker, isRemoteEngine } from "../../lib/docker.ts";
 import { type Address, withConnection } from "../../lib/postgres.ts";
 import type { Target } from "./types.ts";
 
@@ -16,7 +16,7 @@ export const besideServer = (container: string): Target["fromContainer"] => ({
   network: `container:${container}`,
 });
 
-/** A container's address that is not reachable from here (Docker Desktop, another machine) does not answer at all. */
+/** A container's address that is not reachable from here (Docker Desktop) does not answer at all. */
 const ATTEMPT_MS = 1000;
 
 /** What tells one cluster from any other: made by initdb, kept for good. */
@@ -34,6 +34,8 @@ const identify = (address: Address): Promise<string> =>
  * @param published how the server is reached by its published port.
  */
 export async function directAddress(container: string, published: Address, host: string | undefined): Promise<Address> {
+  // Containers of this machine may have the same addresses as those of the other, and would be sent the password.
+  if (isRemoteEngine(host)) return published;
   const format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
   const addresses = await docker(["inspect", "-f", format, container], { host }).catch(() => "");
   for (const address of addresses.split(" ").map((text) => text.trim())) {

@@ -4,7 +4,7 @@ import { chmod, cp, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promi
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { makeServerCertificate, type ServerCertificate } from "../../lib/certificates.ts";
-import { containerLog, docker } from "../../lib/docker.ts";
+import { containerLog, docker, isRemoteEngine } from "../../lib/docker.ts";
 import { connect } from "../../lib/postgres.ts";
 import { besideServer } from "./direct.ts";
 import { helperLabel } from "./schema.ts";
@@ -59,11 +59,21 @@ async function writeFiles(folder: string, certificate: ServerCertificate, passwo
   }
 }
 
+/** An engine that listens on a port of this machine's own, which is nearly always an engine of this machine. */
+const LISTENS_HERE = /^(tcp|https?):\/\/(localhost|127\.|\[::1\])/;
+
 /**
  * Starts the sample and waits until it answers over TLS.
  * @throws {Error} with the container's last lines when it does not come up.
  */
 export async function startSample({ stack, image, network, dockerHost: host }: SampleOptions): Promise<Source> {
+  const engine = host ?? process.env.DOCKER_HOST ?? "";
+  if (isRemoteEngine(host) && !LISTENS_HERE.test(engine)) {
+    throw new Error(
+      `The sample source needs a Docker engine on this machine, and the stack's is ${engine}. Choose another ` +
+        "source: pulumi config set bootstrap empty (or neon)",
+    );
+  }
   const name = `sectorwars-${stack}-sample-source`;
   const password = randomBytes(24).toString("hex");
   const certificate = await makeServerCertificate(["localhost"]);

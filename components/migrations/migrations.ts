@@ -2,7 +2,7 @@
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
-import { folderHash } from "../../lib/folder-hash.ts";
+import { buildOf } from "../server/image.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 import { type Chain, type Revision, readChain } from "./chain.ts";
 
@@ -29,6 +29,8 @@ export interface MigrationsArgs extends ServerAccess {
   /** Whether an older revision may be gone back to. */
   allowDowngrade: boolean;
   dockerHost: string | undefined;
+  /** Whether the settings name the engine; otherwise it is the one that the docker command uses. */
+  dockerHostIsSet: boolean;
   /** The engine's provider, where it is not the default one. */
   engine: docker.Provider | undefined;
   /** Default privileges must be set: what the migrations make is born with its grants. */
@@ -72,13 +74,12 @@ export class Migrations extends pulumi.ComponentResource {
     this.registerOutputs({ revision: this.revision });
   }
 
-  private buildImage({ stack, pythonImage, engine }: MigrationsArgs): pulumi.Output<string> {
+  private buildImage({ stack, pythonImage, dockerHostIsSet, engine }: MigrationsArgs): pulumi.Output<string> {
     return new docker.RemoteImage(
       "migrations-image",
       {
         name: `sectorwars-migrations-${stack.toLowerCase()}:latest`,
-        build: { context: IMAGE_FOLDER, buildArgs: { BASE: pythonImage }, dockerfile: "Dockerfile" },
-        triggers: { base: pythonImage, files: folderHash(IMAGE_FOLDER) },
+        ...buildOf(IMAGE_FOLDER, pythonImage, dockerHostIsSet),
         keepLocally: true,
       },
       { parent: this, provider: engine },

@@ -3,8 +3,8 @@ import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomId, RandomPassword } from "@pulumi/random";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
-import { folderHash } from "../../lib/folder-hash.ts";
 import { REPOSITORY, STORE } from "../backups/configuration.ts";
+import { buildOf } from "./image.ts";
 import { clearBefore, stackLabel, stateLabel } from "./leftovers.ts";
 import { namesFor } from "./naming.ts";
 import { asArguments, tune } from "./tuning.ts";
@@ -62,6 +62,8 @@ export interface DatabaseServerArgs {
   keepData: boolean;
   /** Docker engine, where it is not the environment's. */
   dockerHost: string | undefined;
+  /** Whether the settings name the engine; otherwise it is the one that the docker command uses. */
+  dockerHostIsSet: boolean;
   /** How its write-ahead log is archived; undefined where it is not. */
   archiving?: Archiving | undefined;
 }
@@ -163,6 +165,8 @@ export class DatabaseServer extends pulumi.ComponentResource {
           volume: names.volume,
           port: args.port,
           dockerHost: args.dockerHost,
+          // Only another engine can lack it: on this one, script/bootstrap has just made or found it.
+          ...(args.dockerHostIsSet ? { baseImage: args.baseImage } : {}),
         },
         own,
       );
@@ -219,8 +223,7 @@ export class DatabaseServer extends pulumi.ComponentResource {
         "image",
         {
           name: imageName,
-          build: { context: IMAGE_FOLDER, buildArgs: { BASE: args.baseImage, ...wanted }, dockerfile: "Dockerfile" },
-          triggers: { base: args.baseImage, files: folderHash(IMAGE_FOLDER), ...wanted },
+          ...buildOf(IMAGE_FOLDER, args.baseImage, args.dockerHostIsSet, wanted),
           keepLocally: true,
         },
         { ...onEngine, dependsOn: host },
@@ -344,6 +347,8 @@ export interface HostCheckInputs {
   volume: string;
   port: number;
   dockerHost: string | undefined;
+  /** PostgreSQL image that has to be on the engine, or in a registry; not looked for, if left out. */
+  baseImage?: string;
 }
 
 class HostCheck extends ResourceOnDisk {

@@ -2,9 +2,12 @@
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { dynamic } from "@pulumi/pulumi";
-import { containerState, DockerError, docker } from "../../lib/docker.ts";
+import { containerState, DockerError, docker, isRemoteEngine } from "../../lib/docker.ts";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import type { HostCheckInputs } from "./database-server.ts";
+
+/** How the names of images begin that script/bootstrap makes. */
+const MADE_HERE = "sectorwars/";
 
 /** Whether somebody listens on a port of this machine. */
 async function isTaken(port: number): Promise<boolean> {
@@ -22,11 +25,9 @@ async function publisherOf(port: number, host: string | undefined): Promise<stri
   return (await docker(["ps", "--filter", `publish=${port}`, "--format", "{{.Names}}"], { host })).trim();
 }
 
-/** Whether the engine runs elsewhere, so that ports of this machine say nothing about it. */
-const isRemote = (host: string | undefined) => /^(ssh|tcp|https?):/.test(host ?? process.env.DOCKER_HOST ?? "");
-
 async function checkPort({ port, dockerHost, container }: HostCheckInputs): Promise<void> {
-  if (isRemote(dockerHost) || !(await isTaken(port))) return;
+  // A port of this machine that is forwarded to the engine's is in use, as it should be.
+  if (isRemoteEngine(dockerHost) || !(await isTaken(port))) return;
   const publisher = await publisherOf(port, dockerHost);
   // The stack's own server, when only other things about it changed.
   if (publisher === container) return;
@@ -42,8 +43,26 @@ async function checkEngine(host: string | undefined): Promise<string> {
     return (await docker(["version", "--format", "{{.Server.APIVersion}}"], { host, timeoutMs: 20_000 })).trim();
   } catch (error) {
     const said = error instanceof DockerError ? error.stderr.trim() || error.message : String(error);
-    throw new Error(`No Docker engine answers (${said}). Start Docker, or run script/bootstrap, then try again.`);
+    if (host === undefined) {
+      throw new Error(`No Docker engine answers (${said}). Start Docker, or run script/bootstrap, then try again.`);
+    }
+    throw new Error(
+      `The Docker engine at ${host} does not answer (${said}). Try: DOCKER_HOST=${host} docker version. If another engine is meant: ` +
+        "pulumi config set dockerHost auto",
+    );
   }
+}
+
+/** An image of script/bootstrap's is in no registry, so another engine cannot pull it. */
+async function checkImage({ baseImage, dockerHost: host }: HostCheckInputs): Promise<void> {
+  if (host === undefined || !baseImage?.startsWith(MADE_HERE)) return;
+  await docker(["image", "inspect", baseImage], { host }).catch((error: DockerError) => {
+    if (!/no such image/i.test(error.stderr)) throw error;
+    throw new Error(
+      `The Docker engine at ${host} lacks the image ${baseImage}, which script/bootstrap made on this machine. Run script/up, which ` +
+        `copies it, or copy it yourself: docker save ${baseImage} | DOCKER_HOST=${host} docker load`,
+    );
+  });
 }
 
 async function checkName({ container, dockerHost }: HostCheckInputs): Promise<void> {
@@ -92,6 +111,7 @@ export const provider: dynamic.ResourceProvider = {
 
   async create(inputs: HostCheckInputs) {
     const apiVersion = await checkEngine(inputs.dockerHost);
+    await checkImage(inputs);
     await checkName(inputs);
     await checkVolume(inputs);
     await checkPort(inputs);
@@ -100,6 +120,7 @@ export const provider: dynamic.ResourceProvider = {
 
   async update(_id, _olds, inputs: HostCheckInputs) {
     const apiVersion = await checkEngine(inputs.dockerHost);
+    await checkImage(inputs);
     await checkPort(inputs);
     return { outs: outsOf(inputs, apiVersion) };
   },

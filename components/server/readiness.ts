@@ -4,7 +4,14 @@
  */
 import type { dynamic } from "@pulumi/pulumi";
 import type pg from "pg";
-import { type ContainerState, containerLog, containerState, docker } from "../../lib/docker.ts";
+import {
+  type ContainerState,
+  containerLog,
+  containerState,
+  docker,
+  forwardCommand,
+  isRemoteEngine,
+} from "../../lib/docker.ts";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { type Address, connect, ident, isPassing, literal } from "../../lib/postgres.ts";
 import { pause } from "../../lib/scope.ts";
@@ -41,6 +48,29 @@ async function notReady({ container, dockerHost: host }: ServerReadyInputs, why:
       `Its last lines:`,
       ...log.split("\n").map((line) => `  | ${line}`),
     ].join("\n"),
+  );
+}
+
+/**
+ * The error for a server on another machine that is healthy there and not reached from here; undefined where something else is wrong.
+ * @param code of the failed connection: a refused one means that nothing forwards the port; a wrong password means that another server
+ *   answers, because this server's password has just been set.
+ */
+export function whyUnreached(
+  { container, host, port, dockerHost }: ServerReadyInputs,
+  state: ContainerState | undefined,
+  code: string | undefined,
+): Error | undefined {
+  if (!isRemoteEngine(dockerHost) || state?.health !== "healthy") return undefined;
+  const healthy = `The database server ${container} is healthy on ${dockerHost ?? process.env.DOCKER_HOST}, but`;
+  const forward = `in another terminal, and leave it running: ${forwardCommand(port, dockerHost)}\nThen run pulumi up again.`;
+  if (code === "ECONNREFUSED") {
+    return new Error(`${healthy} ${host}:${port} of this machine does not lead to it. Forward the port, ${forward}`);
+  }
+  if (code !== INVALID_PASSWORD) return undefined;
+  return new Error(
+    `${healthy} another server answers at ${host}:${port} of this machine. Stop that server, or choose another port (pulumi config ` +
+      `set port ${port + 1}). Then forward the port, ${forward}`,
   );
 }
 
@@ -97,6 +127,7 @@ async function firstConnection(inputs: ServerReadyInputs): Promise<pg.Client> {
   let lastLook = 0;
   let passwordSet = false;
   for (;;) {
+    let failure: string | undefined;
     try {
       const client = await connect(address, { attemptMs: 3000 });
       await makeDatabase(client, inputs);
@@ -104,17 +135,24 @@ async function firstConnection(inputs: ServerReadyInputs): Promise<pg.Client> {
     } catch (error) {
       if (error instanceof UnknownDatabase) throw error;
       const { code } = error as { code?: string };
+      failure = code;
       if (code === INVALID_PASSWORD && !passwordSet) {
         await setPassword(inputs);
         passwordSet = true;
         continue;
       }
-      if (!isPassing(error)) throw await notReady(inputs, (error as Error).message);
+      if (!isPassing(error)) {
+        const unreached = whyUnreached(inputs, await containerState(container, { host: dockerHost }), code);
+        throw unreached ?? (await notReady(inputs, (error as Error).message));
+      }
       if (Date.now() > deadline) throw await notReady(inputs, `no connection within ${PATIENCE_MS / 1000} s`);
     }
     if (Date.now() - lastLook > 1000) {
       lastLook = Date.now();
-      if (hasFailed(await containerState(container, { host: dockerHost }))) throw await notReady(inputs, "it ended");
+      const state = await containerState(container, { host: dockerHost });
+      if (hasFailed(state)) throw await notReady(inputs, "it ended");
+      const unreached = whyUnreached(inputs, state, failure);
+      if (unreached !== undefined) throw unreached;
       if (await recovery.isUnderWay()) deadline = Date.now() + PATIENCE_MS;
     }
     await pause(100);

@@ -21,6 +21,7 @@ const SETTINGS: Settings = {
   baseImage: "postgres:15-alpine",
   newerPostgres: "postgres:18-alpine",
   dockerHost: undefined,
+  dockerHostIsSet: false,
   backups: {
     folder: undefined,
     s3: undefined,

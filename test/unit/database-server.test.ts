@@ -16,6 +16,7 @@ const ARGS: DatabaseServerArgs = {
   passwordVersion: 1,
   keepData: false,
   dockerHost: undefined,
+  dockerHostIsSet: false,
 };
 
 async function make(args: Partial<DatabaseServerArgs> = {}, answers: Parameters<typeof record>[1] = {}) {
@@ -114,6 +115,22 @@ function sorted(value: unknown): unknown {
       .map(([key, inner]) => [key, sorted(inner)]),
   );
 }
+
+describe("the image", () => {
+  test("is built on the engine that the settings name, which BuildKit in the provider would pass by", async () => {
+    const far = await make({ dockerHost: "ssh://me@box", dockerHostIsSet: true });
+    expect(far.get("image").inputs.build).toMatchObject({ context: "images/database", useLegacyBuilder: true });
+    expect(far.get("host").inputs.baseImage).toBe("postgres:15-alpine");
+  });
+
+  test("is built by BuildKit where the docker command's own engine is used, Docker's current context for one", async () => {
+    for (const dockerHost of [undefined, "unix:///home/me/.colima/default/docker.sock"]) {
+      const near = await make({ dockerHost });
+      expect(near.get("image").inputs.build).not.toHaveProperty("useLegacyBuilder");
+      expect(near.get("host").inputs).not.toHaveProperty("baseImage");
+    }
+  });
+});
 
 describe("the volume", () => {
   test("is the same whatever else is changed: nothing replaces it", async () => {

@@ -17,7 +17,7 @@ afterEach(async () => {
   await rm(join(folder, ".."), { recursive: true, force: true });
 });
 
-const make = (more: { image?: string; folder?: string } = {}) =>
+const make = (more: { image?: string; folder?: string; dockerHostIsSet?: boolean } = {}) =>
   record(async (opts) => {
     const { Migrations } = await import("../../components/migrations/migrations.ts");
     const volume = new pulumi.ComponentResource("test:Volume", "volume");
@@ -42,6 +42,7 @@ const make = (more: { image?: string; folder?: string } = {}) =>
         revision: "head",
         allowDowngrade: false,
         dockerHost: undefined,
+        dockerHostIsSet: more.dockerHostIsSet ?? false,
         engine: undefined,
         after: [privileges],
         volume,
@@ -70,6 +71,13 @@ describe("migrations", () => {
     });
     expect(namesIn(options.dependsOn)).toEqual(["privileges"]);
     expect(namesIn(options.deletedWith)).toEqual(["volume"]);
+  });
+
+  test("run in an image that is built on the engine that the settings name", async () => {
+    const near = await make();
+    expect(near("migrations-image").inputs.build).not.toHaveProperty("useLegacyBuilder");
+    const far = await make({ dockerHostIsSet: true });
+    expect(far("migrations-image").inputs.build).toMatchObject({ useLegacyBuilder: true });
   });
 
   test("or in the application's, and then none is built", async () => {

@@ -120,12 +120,18 @@ describe("what the application gets", () => {
 describe("the Docker engine", () => {
   const contextEndpoint = "unix:///home/me/.colima/default/docker.sock";
   test.each([
-    ["auto", undefined, undefined],
-    ["auto", contextEndpoint, contextEndpoint],
-    ["ssh://me@box", contextEndpoint, "ssh://me@box"],
-  ])("with dockerHost %s and a context at %s is %s", (dockerHost, endpoint, expected) => {
-    expect(resolve({ dockerHost }, { contextEndpoint: endpoint }).dockerHost).toBe(expected);
-  });
+    ["auto", undefined, undefined, false],
+    ["auto", contextEndpoint, contextEndpoint, false],
+    ["ssh://me@box", contextEndpoint, "ssh://me@box", true],
+  ])(
+    "with dockerHost %s and a context at %s is %s, named by the settings: %s",
+    (given, endpoint, dockerHost, isSet) => {
+      expect(resolve({ dockerHost: given }, { contextEndpoint: endpoint })).toMatchObject({
+        dockerHost,
+        dockerHostIsSet: isSet,
+      });
+    },
+  );
 });
 
 describe("the settings that nobody changed", () => {
@@ -148,6 +154,7 @@ describe("the settings that nobody changed", () => {
       baseImage: "postgres:15-alpine",
       newerPostgres: "postgres:18-alpine",
       dockerHost: undefined,
+      dockerHostIsSet: false,
       databases: [],
       droppableDatabases: [],
       migrations: undefined,
