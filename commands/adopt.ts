@@ -22,7 +22,7 @@ async function deniedIn(url: string): Promise<string[]> {
   return withConnection(addressOf(url), async (client) => {
     const { rows } = await client.query<{ pattern: string }>("SELECT pattern FROM sectorwars_stack.readonly_denied");
     // Kept as LIKE patterns, wanted as names with *.
-    return rows.map(({ pattern }) => pattern.replaceAll("%", "*").replaceAll(/\\([\\%_])/g, "$1"));
+    return rows.map(({ pattern }) => pattern.replaceAll(/\\(.)|%/g, (_, escaped?: string) => escaped ?? "*"));
   });
 }
 

@@ -32,7 +32,9 @@ export function preparationScript(
   denyList: readonly string[],
   roles: Readonly<Record<RoleKey, string>> = ROLE_NAMES,
 ): string {
-  const variables = { database, ...roles, denied: arrayLiteral(denyList.map(likePattern)) };
+  // In one order, wherever the list comes from: a function in the database holds it, and is compared with the one that is wanted.
+  const denied = [...new Set(denyList.map(likePattern))].toSorted();
+  const variables = { database, ...roles, denied: arrayLiteral(denied) };
   return ["sql/extensions.sql", "sql/privileges.sql", "sql/large-objects.sql"]
     .map((file) => script(file, variables))
     .join("\n");
