@@ -425,6 +425,10 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   report.remarks.push(...views.remarks);
   endConstraints();
 
+  const endSequences = await enter(
+    "sequences",
+    `${catalog.sequences.length} sequences, and statistics for the planner`,
+  );
   // All definitions are in place: while pg_dump reads them, the rest is done, and what was loaded settles to disk.
   const dumpingAside = dumpAside(spec, dumpImage, aside);
   dumpingAside.catch(() => {});
@@ -435,10 +439,6 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
     ends.map((end) => end.superuser),
   );
   noting.catch(() => {});
-  const endSequences = await enter(
-    "sequences",
-    `${catalog.sequences.length} sequences, and statistics for the planner`,
-  );
   const sequences = await copySequences(catalog.sequences, snapshot.holder, owner);
   await analyzeOthers(owner, attempts);
   report.remarks.push(...attempts.remarks);
