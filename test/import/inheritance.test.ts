@@ -4,9 +4,8 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { attempt, expectSameRows } from "../support/attempt.ts";
 import { compareEnds } from "../support/compare-ends.ts";
 import { type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
+import { SEED } from "../support/seed.ts";
 
-/** Printed by a failing run, which is repeated with it: SEED=... npx vitest run ... */
-const SEED = process.env.SEED ? Number(process.env.SEED) : Math.floor(Math.random() * 2 ** 31);
 const FAMILIES = Number(process.env.SCHEMAS ?? 40);
 
 let lab: Lab;

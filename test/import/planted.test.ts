@@ -8,11 +8,10 @@ import { attempt } from "../support/attempt.ts";
 import { compareEnds } from "../support/compare-ends.ts";
 import { type Lab, openBothEnds, ROLES_PASSWORD, readReport, type Server, type SourceServer } from "../support/lab.ts";
 import { type Plant, type PlantSide, plants, ROWS } from "../support/plants.ts";
+import { SEED } from "../support/seed.ts";
 import { withConnection } from "../support/session.ts";
 import { SMALL } from "../support/small.ts";
 
-/** Printed by a failing run, which is repeated with it: SEED=... npx vitest run ... */
-const SEED = process.env.SEED ? Number(process.env.SEED) : Math.floor(Math.random() * 2 ** 31);
 const RUNS = 2;
 
 let lab: Lab;

@@ -18,10 +18,9 @@ import { attempt } from "../support/attempt.ts";
 import { contentsOf } from "../support/compare.ts";
 import { handsFor } from "../support/hand-tools.ts";
 import { type Lab, openBothEnds, ROLES_PASSWORD, readReport, type Server, type SourceServer } from "../support/lab.ts";
+import { SEED } from "../support/seed.ts";
 import { connect } from "../support/session.ts";
 
-/** Printed by a failing run, which is repeated with it: SEED=... npx vitest run ... */
-const SEED = process.env.SEED ? Number(process.env.SEED) : Math.floor(Math.random() * 2 ** 31);
 const TABLES = Number(process.env.TABLES ?? 24);
 
 let lab: Lab;

@@ -11,10 +11,9 @@ import { type Lab, openBothEnds, type Server, type SourceServer } from "../suppo
 import { databaseSettings, HELPER_STATEMENTS, SETTINGS_SQL } from "../support/random-kinds.ts";
 import { RANDOM_PLANTS, type RandomPlant } from "../support/random-plants.ts";
 import { type RandomSchema, randomSchemas } from "../support/random-schema.ts";
+import { SEED } from "../support/seed.ts";
 import { withConnection } from "../support/session.ts";
 
-/** Printed by a failing run, which is repeated with it: SEED=... npx vitest run ... */
-const SEED = process.env.SEED ? Number(process.env.SEED) : Math.floor(Math.random() * 2 ** 31);
 /** More of them: SCHEMAS=1000 npx vitest run ... */
 const SCHEMAS = Number(process.env.SCHEMAS ?? 60);
 /** They share a few databases, each imported once: a round trip is dearer than a table. */
