@@ -25,9 +25,10 @@ at_least() {
 	}'
 }
 
-# detached COMMAND...: runs a command that outlives this shell and its terminal.
+# detached COMMAND...: becomes a command that outlives this terminal. To be called in a job, which ends with it: a shell that waited
+# for the command would keep the caller's output and locks open, for dash has copies of what a redirection replaces.
 detached() {
-	if command -v setsid >/dev/null; then setsid "$@"; else nohup "$@"; fi
+	if command -v setsid >/dev/null; then exec setsid "$@"; else exec nohup "$@"; fi
 }
 
 # lock_9 [-n]: waits for the lock on file descriptor 9, or with -n fails where another process has it. The lock ends with the process

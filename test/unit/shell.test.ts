@@ -1,8 +1,9 @@
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { delimiter, join } from "node:path";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { hasProgram, makePath } from "../support/path.ts";
 
@@ -128,6 +129,30 @@ describe.each(["flock", "perl"].filter(hasProgram))("the lock by %s", (program) 
     expect((await sh(`${take} -n && echo free`, PATH)).stdout).toBe("free\n");
   });
 });
+
+// A daemon that kept the lock would have every later bootstrap wait for it to end.
+test.skipIf(!hasProgram("flock")).each(["dash", "bash"].filter(hasProgram))(
+  "the engine that script/bootstrap starts in %s does not keep its lock",
+  async (shell) => {
+    const path = pathWith(["flock", "setsid"]);
+    const root = mkdtempSync(join(tmpdir(), "sectorwars-engine-"));
+    folders.push(root);
+    // An engine that answers as long as its daemon runs.
+    writeFileSync(join(path, "dockerd"), `#!/bin/sh\necho $$ >"${root}/daemon"\nexec sleep 60\n`, { mode: 0o755 });
+    writeFileSync(join(path, "docker"), `#!/bin/sh\n[ -s "${root}/daemon" ]\n`, { mode: 0o755 });
+    const lines = `${BOOTSTRAP}; LOCAL="${root}"; exec 9>"${root}/lock"; lock_9; step "the engine" start_docker`;
+    await promisify(execFile)(shell, ["-euc", lines, "script/bootstrap"], {
+      env: { ...process.env, PATH: `${path}${delimiter}${process.env.PATH}` },
+    });
+    const daemon = Number(readFileSync(join(root, "daemon"), "utf8"));
+    try {
+      process.kill(daemon, 0);
+      expect((await sh(`. script/portable.sh; exec 9>"${root}/lock"; lock_9 -n && echo free`)).stdout).toBe("free\n");
+    } finally {
+      process.kill(daemon);
+    }
+  },
+);
 
 test.each([["setsid"].filter(hasProgram), []].map((programs) => [programs]))(
   "a command outlives its terminal with %j",
