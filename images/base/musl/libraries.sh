@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the libraries that PostgreSQL and pgBackRest use against musl, into /deps. Runs in the tools image (build beside this file).
+# Builds the libraries that PostgreSQL and pgBackRest use against musl, into /deps. Runs in the image that holds the compiler and the sources (../build).
 set -eu
 . /musl/lib.sh
 mkdir -p /deps/lib /deps/include

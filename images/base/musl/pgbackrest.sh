@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds pgBackRest against musl, into /installed/usr/bin. On Alpine it is a package; here is no network to get packages for musl from.
+# Builds pgBackRest against musl into /installed/usr/bin. On the official image it is installed by apk, from a registry that may not be reached.
 set -eu
 . /musl/lib.sh
 mkdir -p /build/programs /installed/usr/bin

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds PostgreSQL against musl, as the official Alpine image has it (in /usr/local, without readline's licence question and LLVM), into
-# /installed. ICU comes as the libraries that the Maven artifact brings: there is no C++ compiler for musl among Debian's packages.
+# Builds PostgreSQL against musl into /installed, in /usr/local as in the official Alpine image. It has no readline and no JIT compilation.
+# ICU comes as the libraries in the Maven artifact, because Debian has no C++ compiler for musl.
 set -eu
 . /musl/lib.sh
 mkdir -p /icu/lib /icu/include /build/artifact
@@ -11,7 +11,6 @@ cp -a /build/artifact/lib/libicu* /build/artifact/lib/libstdc++* /build/artifact
 cp -r /usr/include/unicode /icu/include/
 icu=$(find /icu/lib -name 'libicuuc.so.*' | sed -n 's/.*\.so\.\([0-9]*\)$/\1/p')
 sed -i "s/^\(#define U_ICU_VERSION_SUFFIX\) .*/\1 _$icu/; s/^\(#define U_ICU_VERSION_MAJOR_NUM\) .*/\1 $icu/" /icu/include/unicode/uvernum.h
-
 
 unpack postgresql-15
 # As Debian's and Alpine's packages have it.
@@ -28,7 +27,7 @@ make -j3 -s all
 make -s install DESTDIR=/installed
 for contrib in contrib/*/; do
 	case $contrib in
-	# Perl, Python, SELinux, uuid and XSLT are for musl no more than C++ is.
+	# Perl, Python, SELinux and a uuid library are not built for musl here.
 	*plperl* | *plpython* | *sepgsql* | *uuid-ossp* | *start-scripts*) continue ;;
 	esac
 	[ -e "$contrib/Makefile" ] || continue
