@@ -23,11 +23,12 @@ fetch() {
 	fi
 }
 
-# debian_release SUITE PACKAGE: prints the newest version of a package in the suite's repositories. Fails when one of them cannot be
-# read. The lists are read without their signatures: this only decides whether to build, and apt checks what it installs.
+# debian_release SUITE PACKAGE [main]: prints the newest version of a package in the suite's repositories, or in the first of them. Fails
+# when one of them cannot be read. The lists are read without their signatures: this only decides whether to build, and apt checks what it
+# installs.
 debian_release() {
 	debian_newest=
-	debian_lists=$(debian_sources "$1" | awk -v machine="$(machine_name)" '{ print $2 "/dists/" $3 "/" $4 "/binary-" machine "/Packages.xz" }')
+	debian_lists=$(debian_sources "$1" | sed "${3:+1q}" | awk -v machine="$(machine_name)" '{ print $2 "/dists/" $3 "/" $4 "/binary-" machine "/Packages.xz" }')
 	for debian_list in $debian_lists; do
 		debian_text=$(mktemp)
 		if ! { fetch "$debian_list" >"$debian_text" && xz -t "$debian_text"; } 2>/dev/null; then
@@ -63,6 +64,19 @@ debian_install() {
 	debian_apt "$debian_folder" install --no-install-recommends "$@"
 	rm -rf "$debian_folder/usr/sbin/policy-rc.d" "$debian_folder"/var/cache/apt/* "$debian_folder"/var/lib/apt/lists/* \
 		"$debian_folder"/usr/share/doc/* "$debian_folder"/usr/share/man/* "$debian_folder"/usr/share/locale/*
+}
+
+# debian_archives FOLDER SUITE PACKAGE...: downloads source packages into the folder's /src, as they are in the suite's main repository. For
+# what only tests run on: what is there changes with a point release, not with each security update.
+debian_archives() {
+	debian_folder=$1
+	echo "deb-src $DEBIAN_MIRROR $2 main" >"$debian_folder/etc/apt/sources.list.d/sources.list"
+	shift 2
+	debian_apt "$debian_folder" update
+	mkdir -p "$debian_folder/src"
+	DEBIAN_FRONTEND=noninteractive LC_ALL=C chroot "$debian_folder" \
+		sh -euc 'cd /src && apt-get -y -qq -o APT::Sandbox::User=root source --download-only "$@"' sh "$@"
+	rm -rf "$debian_folder"/var/cache/apt/* "$debian_folder"/var/lib/apt/lists/*
 }
 
 # debian_apt FOLDER ARGUMENT...: runs apt-get in the folder's system, without questions.

@@ -36,7 +36,7 @@ ENV PATH=/opt/postgresql/bin:$PATH
 `;
 
 /** Whether such servers run here. */
-export const haveOtherVersions = process.arch === "x64" && !images().databaseBase.includes("alpine");
+export const haveOtherVersions = process.arch === "x64" && !/alpine|musl/.test(images().databaseBase);
 
 /**
  * The image of a version, made where it is not there yet.

@@ -1,0 +1,73 @@
+#!/bin/sh
+# Builds the libraries that PostgreSQL and pgBackRest use against musl, into /deps. Runs in the image that holds the compiler and the sources (../build).
+set -eu
+. /musl/lib.sh
+mkdir -p /deps/lib /deps/include
+export CC=musl-gcc CFLAGS="-O2 -fPIC"
+# The kernel's headers belong to no C library; OpenSSL and busybox include some of them.
+for headers in linux asm-generic mtd; do ln -sfn "/usr/include/$headers" "/usr/include/x86_64-linux-musl/$headers"; done
+ln -sfn /usr/include/x86_64-linux-gnu/asm /usr/include/x86_64-linux-musl/asm
+
+(
+	unpack zlib
+	./configure --prefix=/deps
+	make -j3 libz.a
+	cp libz.a /deps/lib/
+	cp zlib.h zconf.h /deps/include/
+)
+(
+	unpack lz4
+	make -j3 -C lib liblz4.a CFLAGS="$CFLAGS"
+	cp lib/liblz4.a /deps/lib/
+	cp lib/lz4*.h /deps/include/
+)
+(
+	unpack libzstd
+	make -j3 -C lib libzstd.a ZSTD_LEGACY_SUPPORT=0 CFLAGS="$CFLAGS"
+	cp lib/libzstd.a /deps/lib/
+	cp lib/zstd*.h lib/zdict.h /deps/include/
+	# The official image has the program, too.
+	make -j3 -C programs zstd ZSTD_LEGACY_SUPPORT=0 HAVE_ZLIB=0 HAVE_LZMA=0 HAVE_LZ4=0
+	cp programs/zstd /deps/
+)
+(
+	unpack bzip2
+	make -j3 libbz2.a CC="$CC" CFLAGS="$CFLAGS"
+	cp libbz2.a /deps/lib/
+	cp bzlib.h /deps/include/
+)
+(
+	# Its configure wants the GNU tools that made it; there are nine files.
+	unpack libyaml
+	for file in src/*.c; do
+		$CC $CFLAGS -Iinclude -DYAML_VERSION_MAJOR=0 -DYAML_VERSION_MINOR=2 -DYAML_VERSION_PATCH=5 '-DYAML_VERSION_STRING="0.2.5"' -c "$file" -o "$file.o"
+	done
+	ar rcs /deps/lib/libyaml.a src/*.c.o
+	cp include/yaml.h /deps/include/
+)
+(
+	unpack libxml2
+	./configure --prefix=/deps --without-python --without-lzma --without-icu --without-zlib --disable-shared --enable-static --with-pic
+	make -j3 libxml2.la
+	make install-libLTLIBRARIES
+	mkdir -p /deps/include/libxml2
+	cp -r include/libxml /deps/include/libxml2/
+)
+(
+	# Only the shared libraries: for a static one, every file is compiled twice.
+	unpack openssl
+	./Configure linux-x86_64 --prefix=/usr --libdir=lib --openssldir=/etc/ssl shared \
+		no-tests no-legacy no-engine no-afalgeng no-dso no-idea no-seed no-camellia no-aria no-sm2 no-sm3 no-sm4 no-rc2 no-cms no-ts no-srp no-cmp
+	make build_generated
+	make -j3 libcrypto.so libssl.so
+	cp -a libcrypto.so* libssl.so* /deps/lib/
+	cp -r include/openssl /deps/include/
+)
+(
+	# Alpine's own, with the shell and all tools that busybox has by default.
+	unpack busybox
+	make defconfig
+	sed -i 's/^# CONFIG_STATIC is not set/CONFIG_STATIC=y/' .config
+	make -j3 CC="$CC" busybox
+	cp busybox /deps/
+)
