@@ -60,14 +60,26 @@ const accessMethodBehind = (text: string): string | undefined =>
   [...(SETTINGS_BEHIND.exec(text)?.[0] ?? "").matchAll(/^SET default_table_access_method = (.*);$/gm)].at(-1)?.[1];
 
 /**
+ * An entry's SQL without "DEFAULT NULL", which says that a column has no default. pg_dump 15 writes it for a child's column where the
+ * parent's has one, and for a grandchild's only if it has looked at the child before: that depends on the tables' OIDs. A column that has
+ * lost its default, or got one, still differs by its own.
+ */
+const withoutNullDefaults = ({ type, sql }: Entry): string =>
+  type === "TABLE" ? sql.replace(/^( {4}.*) DEFAULT NULL(?=( NOT NULL)?,?$)/gm, "$1") : sql;
+
+const SETS_NO_DEFAULT = /^ALTER TABLE .* SET DEFAULT NULL;$/s;
+
+/**
  * Entries by what they are called, to be compared with those that the same pg_dump wrote of another database: its wording is
  * its own. A name may stand more than once (comments); their texts are put together.
  */
 export function schemaStates(entries: readonly Entry[]): States {
   const found = new Map<string, string[]>();
   for (const entry of entries) {
+    const sql = withoutNullDefaults(entry).replace(SETTINGS_BEHIND, "");
+    if (entry.type === "DEFAULT" && SETS_NO_DEFAULT.test(sql)) continue;
     const key = describeEntry(entry);
-    found.set(key, [...(found.get(key) ?? []), entry.sql.replace(SETTINGS_BEHIND, "")]);
+    found.set(key, [...(found.get(key) ?? []), sql]);
   }
   return new Map([...found].map(([key, texts]) => [key, texts.sort().join("\n")]));
 }

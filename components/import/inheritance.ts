@@ -158,20 +158,32 @@ export function orderedTableSql(
 }
 
 /**
- * Gives the entries of tables whose columns pg_dump would put into another order what makes them in the source's.
+ * SQL that takes away the defaults which `CREATE TABLE child (...) INHERITS (parent)` has copied and the child does not have on the source;
+ * empty for none. pg_dump says `DEFAULT NULL` only for some of them: a grandchild gets the default that its parent loses later on.
+ */
+export function dropInheritedDefaults({ schema, name, columns }: InheritingTable): string {
+  const without = columns.filter((column) => column.inherited && column.default === null && column.generated === null);
+  if (without.length === 0) return "";
+  const actions = without.map((column) => `ALTER COLUMN ${ident(column.name)} DROP DEFAULT`);
+  return `\nALTER TABLE ONLY ${qualified(schema, name)} ${actions.join(", ")};`;
+}
+
+/**
+ * Gives the entries of tables that inherit what makes their columns as the source has them: in its order, where pg_dump would put them into
+ * another, and without a default that they do not have there.
  * @param source a session inside the snapshot in which the schema was dumped.
  */
-export async function keepColumnOrder<S extends Schema>(schema: S, source: pg.Client): Promise<S> {
+export async function keepInheritedColumns<S extends Schema>(schema: S, source: pg.Client): Promise<S> {
   const { before, after } = schema;
   const { rows } = await source.query<InheritingTable>(INHERITING);
-  const reordered = rows.filter(isReordered);
-  if (reordered.length === 0) return schema;
+  if (rows.length === 0) return schema;
   const keyOf = (type: string, schema: string, name: string) => `${type} ${entryKey(schema, name)}`;
   const entries = new Set([...before, ...after].map((entry) => keyOf(entry.type, entry.schema, entry.name)));
-  const tables = new Map(reordered.map((table) => [entryKey(table.schema, table.name), table]));
-  const withOrder = (entry: Entry): Entry => {
+  const tables = new Map(rows.map((table) => [entryKey(table.schema, table.name), table]));
+  const withColumns = (entry: Entry): Entry => {
     const table = entry.type === "TABLE" ? tables.get(entryKey(entry.schema, entry.name)) : undefined;
     if (table === undefined) return entry;
+    if (!isReordered(table)) return { ...entry, made: entry.sql + dropInheritedDefaults(table) };
     const relations = [table, ...table.parents];
     const apart = (type: string, name: string) =>
       relations.some((relation) => entries.has(keyOf(type, relation.schema, `${relation.name} ${name}`)));
@@ -181,5 +193,5 @@ export async function keepColumnOrder<S extends Schema>(schema: S, source: pg.Cl
     );
     return { ...entry, made };
   };
-  return { ...schema, before: before.map(withOrder) };
+  return { ...schema, before: before.map(withColumns) };
 }

@@ -11,7 +11,7 @@ import { copySettings, readSettings, settingStates } from "./database-settings.t
 import { findDigestProgram } from "./digest.ts";
 import { compareFacts, type FactDifference, findStrangers, readFacts } from "./facts.ts";
 import { Attempts } from "./failures.ts";
-import { keepColumnOrder } from "./inheritance.ts";
+import { keepInheritedColumns } from "./inheritance.ts";
 import { copyLargeObjectsOf, proveLargeObjects } from "./large-objects-import.ts";
 import { analyzeOthers, type Ends, loadTables, makeRest, planTables, readBelonging } from "./load.ts";
 import { maskKey, setMaskKey } from "./masks.ts";
@@ -381,7 +381,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   const settings = await copySettings(await readSettings(snapshot.holder), aside, target.roles);
   work.serverState = await readServerState(keeper, importNames(target.address.database));
   const owner = await openOwner(aside, target);
-  const schema = await keepColumnOrder(await dumping, snapshot.holder);
+  const schema = await keepInheritedColumns(await dumping, snapshot.holder);
   const attempts = new Attempts(await readSearchPath(snapshot.holder));
   await makeBefore({ superuser, owner }, schema, catalog, { ownerName: target.owner, attempts });
   await rehearse(owner, schema.after);

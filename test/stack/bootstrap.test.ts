@@ -150,7 +150,9 @@ describe("script/bootstrap on a system with macOS's tools", () => {
   afterAll(() => Promise.all(paths.map((path) => rm(path, { recursive: true, force: true }))));
 
   test.runIf(existsSync("node_modules/.installed-from"))("finds all that is there", async () => {
-    const path = makePath({ programs: ["docker", "node", "npm", "git", "perl", "shasum", "curl", "tar"] });
+    // Pulumi may be the user's own, and not the toolchain's.
+    const pulumi = ["pulumi", "pulumi-language-nodejs"];
+    const path = makePath({ programs: ["docker", "node", "npm", "git", "perl", "shasum", "curl", "tar", ...pulumi] });
     paths.push(path);
     const before = await readFile(".local/images.json", "utf8");
     const said = await sh("script/bootstrap base", { PATH: path });

@@ -318,3 +318,27 @@ test("an entry is described in one line", () => {
   );
   expect(describeEntry(entry("game", "", { type: "SCHEMA", schema: "-" }))).toBe("schema game");
 });
+
+describe("a column without a default, where the parent's has one", () => {
+  const entry = (type: string, name: string, sql: string): Entry => ({ type, name, schema: "s", sql });
+  const inherits = entry("TABLE", "t3", "CREATE TABLE s.t3 (\n    d integer\n)\nINHERITS (s.t1);");
+  const noDefault = entry("DEFAULT", "t3 b", "ALTER TABLE ONLY s.t3 ALTER COLUMN b SET DEFAULT NULL;");
+  const local = (rest: string) =>
+    entry("TABLE", "t4", `CREATE TABLE s.t4 (\n    b text${rest},\n    c integer\n)\nINHERITS (s.t1);`);
+
+  test("is the same whether pg_dump says so or not", () => {
+    expect(compareSchemas([inherits], [inherits, noDefault])).toEqual([]);
+    expect(compareSchemas([inherits, noDefault], [inherits])).toEqual([]);
+    expect(compareSchemas([local(" DEFAULT NULL NOT NULL")], [local(" NOT NULL")])).toEqual([]);
+    expect(compareSchemas([local(" DEFAULT NULL")], [local("")])).toEqual([]);
+  });
+
+  test("differs from one with a default", () => {
+    const seven = { ...noDefault, sql: noDefault.sql.replace("NULL", "7") };
+    expect(compareSchemas([inherits, noDefault], [inherits, seven])).toHaveLength(1);
+    expect(compareSchemas([inherits, seven], [inherits])).toHaveLength(1);
+    expect(compareSchemas([local(" DEFAULT NULL")], [local(" DEFAULT 7")])).toHaveLength(1);
+    const text = "'x DEFAULT NULL,'";
+    expect(compareSchemas([local(` DEFAULT ${text}`)], [local(" DEFAULT 'x,'")])).toHaveLength(1);
+  });
+});

@@ -1,5 +1,10 @@
 import { expect, test } from "vitest";
-import { dumpedOrder, type InheritingTable, orderedTableSql } from "../../components/import/inheritance.ts";
+import {
+  dropInheritedDefaults,
+  dumpedOrder,
+  type InheritingTable,
+  orderedTableSql,
+} from "../../components/import/inheritance.ts";
 
 const column = (name: string, local: boolean, inherited: boolean) => ({
   ...{ name, local, inherited, type: "integer", notNull: false, generated: null, default: null },
@@ -32,4 +37,16 @@ test("what pg_dump writes after the table's definition is kept, whatever its tex
     'ADD COLUMN "both"',
   ]);
   expect(made).toContain('ALTER TABLE "public"."sectorwars_column_order" ADD CONSTRAINT "positive" CHECK ((a > 0));');
+});
+
+test("columns that have no default on the source lose what they inherit, and no others do", () => {
+  expect(dropInheritedDefaults(kid)).toBe(
+    '\nALTER TABLE ONLY "public"."kid" ALTER COLUMN "a" DROP DEFAULT, ALTER COLUMN "both" DROP DEFAULT;',
+  );
+  const columns = [
+    { ...column("a", false, true), default: "7" },
+    { ...column("g", false, true), generated: "a + 1" },
+    column("own", true, false),
+  ];
+  expect(dropInheritedDefaults({ ...kid, columns })).toBe("");
 });
