@@ -525,36 +525,35 @@ describe("large and temporary objects", () => {
   });
 });
 
-test("a statement about one of 1000 tables takes less than 2 ms longer with the deny list than without", async () => {
+test("a statement about one of 1000 tables reads few rows of the catalog for the deny list", async () => {
   await owner(
     "DO $$ BEGIN FOR i IN 1..1000 LOOP EXECUTE format('CREATE TABLE t%s (id int PRIMARY KEY, name text)', i); END LOOP; END $$",
     "DO $$ BEGIN FOR i IN 1..10 LOOP EXECUTE format('CREATE TABLE mfa_%s (id int PRIMARY KEY, name text)', i); END LOOP; END $$",
   );
   await superuser("ANALYZE pg_class; ANALYZE pg_inherits");
-  // The fastest tenth: other programs on the machine make a statement slower, and none makes it faster.
-  const timeOf = (sql: (run: number) => string) =>
+  const rowsRead = (sql: string) =>
     withConnection(game.address("owner"), async (client) => {
-      const times: number[] = [];
-      for (let run = 0; run < 100; run += 1) {
-        const start = performance.now();
-        await client.query(sql(run));
-        times.push(performance.now() - start);
-      }
-      return times.sort((a, b) => a - b)[10] ?? Number.NaN;
+      // What only the first statement of a session reads is in its caches then.
+      await client.query("CREATE TABLE first_of_all (id int)");
+      await client.query(`BEGIN; ${sql}`);
+      const { rows } = await client.query(
+        "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::int AS read FROM pg_stat_xact_sys_tables",
+      );
+      await client.query("ROLLBACK; DROP TABLE first_of_all");
+      return rows[0].read as number;
     });
   const statements = {
-    create: (run: number) => `CREATE TABLE extra_${run}_${Math.random().toString(36).slice(2)} (id int)`,
-    alter: (run: number) => `ALTER TABLE t${run + 1} ALTER name SET STATISTICS ${run}`,
-    grant: (run: number) => `GRANT SELECT ON t${run + 1} TO sectorwars_app`,
+    create: "CREATE TABLE extra (id int)",
+    alter: "ALTER TABLE t17 ALTER name SET STATISTICS 17",
+    grant: "GRANT SELECT ON t17 TO sectorwars_app",
   };
-  const measured: Record<string, { with: number; without: number }> = {};
+  const more: Record<string, number> = {};
   for (const [name, sql] of Object.entries(statements)) {
-    const withTrigger = await timeOf(sql);
+    const withTrigger = await rowsRead(sql);
     await superuser("ALTER EVENT TRIGGER sectorwars_deny_readonly DISABLE");
-    const without = await timeOf(sql);
+    more[name] = withTrigger - (await rowsRead(sql));
     await superuser("ALTER EVENT TRIGGER sectorwars_deny_readonly ENABLE ALWAYS");
-    console.log(`${name}: ${withTrigger.toFixed(2)} ms with the deny list, ${without.toFixed(2)} ms without`);
-    measured[name] = { with: withTrigger, without };
   }
-  for (const [name, times] of Object.entries(measured)) expect(times.with - times.without, name).toBeLessThan(2);
+  // pg_class alone has more than 3000 rows then.
+  for (const [name, rows] of Object.entries(more)) expect(rows, name).toBeLessThan(500);
 });
