@@ -166,8 +166,8 @@ describe("under a running writer", () => {
     expect(dry).toContain(`To:    ${shown} UTC`);
     const elsewhere = { ...stack.env, TZ: "Asia/Kolkata" };
     const there = await run(
-      "node",
-      ["commands/restore.ts", "--stack", stack.name, "--to", point?.at ?? "", "--dry-run"],
+      "./db",
+      ["restore", "--stack", stack.name, "--to", point?.at ?? "", "--dry-run"],
       elsewhere,
     );
     expect(there.text).toMatch(new RegExp(`To: +[-\\d]+ [\\d:]+ \\S+ \\(Asia/\\w+\\), ${shown} UTC`));
@@ -216,7 +216,7 @@ describe("under a running writer", () => {
     expect(back.size).toBeGreaterThan(writer.before(moment.getTime()).length);
     expect(await value(`SELECT to_regclass('"odd ""name"') IS NULL`)).toBe(true);
     // That one table comes back alone.
-    const psql = `node commands/psql.ts --stack ${stack.name} -- --single-transaction -v ON_ERROR_STOP=1 <${copied}`;
+    const psql = `./db psql --stack ${stack.name} --single-transaction -v ON_ERROR_STOP=1 <${copied}`;
     expect(await run("sh", ["-c", psql], stack.env)).toMatchObject({ code: 0 });
     expect(await odd()).toEqual(before);
     expect(await backed.written()).toEqual(back);

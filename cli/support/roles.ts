@@ -1,6 +1,6 @@
 /** What `status` and `doctor` say of the stack's roles. */
-import { ROLE_NAMES } from "../components/roles/names.ts";
-import { readFound } from "../components/roles/read-drift.ts";
+import { ROLE_NAMES } from "../../components/roles/names.ts";
+import { readFound } from "../../components/roles/read-drift.ts";
 import {
   compare,
   compareDatabases,
@@ -9,9 +9,9 @@ import {
   expectedOfStack,
   MAINTENANCE_DATABASE,
   together,
-} from "../components/roles/role-drift.ts";
-import { type Address, withConnection } from "../lib/postgres.ts";
-import { addressOf, type StackOutputs } from "../lib/stack.ts";
+} from "../../components/roles/role-drift.ts";
+import { type Address, withConnection } from "../../lib/postgres.ts";
+import { addressOf, type StackOutputs } from "../../lib/stack.ts";
 
 /** Milliseconds for a connection. */
 const ATTEMPT_MS = 5000;

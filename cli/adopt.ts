@@ -1,4 +1,6 @@
 /** `npm run adopt`: takes over the data of a volume that the application's own database made, through the import. */
+
+import type { Command } from "@commander-js/extra-typings";
 import { announceRestorePoint } from "../components/backups/restore-point.ts";
 import { findRelations } from "../components/import/catalog.ts";
 import { directAddress } from "../components/import/direct.ts";
@@ -13,9 +15,9 @@ import { newerImage, readImages } from "../lib/images.ts";
 import { type Address, withConnection } from "../lib/postgres.ts";
 import { Scope } from "../lib/scope.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
-import { ALIAS, imageOf, onlyDatabase, publishedPort, SUPERUSER, startServer } from "./adopt-source.ts";
-import { main } from "./cli.ts";
-import { ownerOf } from "./owner.ts";
+import { ALIAS, imageOf, onlyDatabase, publishedPort, SUPERUSER, startServer } from "./support/adopt-source.ts";
+import { ownerOf } from "./support/owner.ts";
+import { addExamples, type Invocation, onStack, value } from "./support/subcommand.ts";
 
 /** The tables of a deny list as the stack's own database has them. */
 async function deniedIn(url: string): Promise<string[]> {
@@ -37,7 +39,11 @@ async function refuseFilled(target: Address, stack: string): Promise<void> {
   if (relations.length > 0) throw new Error(`${target.database} is not empty (${relations.join(", ")}). ${remedy}.`);
 }
 
-async function adopt(stack: string, volume: string, wanted: { image?: string; database?: string }): Promise<number> {
+async function adopt(
+  { stack, say, print }: Invocation,
+  volume: string,
+  wanted: { image?: string; database?: string },
+): Promise<number> {
   if (isRemoteEngine(undefined)) {
     throw new Error(
       `The Docker engine is on another machine (DOCKER_HOST is ${process.env.DOCKER_HOST}), where the copy's server has no port that is ` +
@@ -63,10 +69,10 @@ async function adopt(stack: string, volume: string, wanted: { image?: string; da
     // Before anything is cleared that might be in use.
     await withConnection({ ...target, database: "postgres" }, async (client) => {
       await lockServer(client);
-      await announceRestorePoint(stack, client, (line) => console.log(`adopt: ${line}`));
+      await announceRestorePoint(stack, client, (line) => say(`adopt: ${line}`));
     });
     await docker(["rm", "-f", "-v", name]).catch(() => {});
-    console.log(`adopt: a server of ${image} on a copy of ${volume}`);
+    say(`adopt: a server of ${image} on a copy of ${volume}`);
     const { password } = await startServer(name, volume, image, outputs.network);
     const port = await publishedPort(name);
     const address = { host: "127.0.0.1", port, user: SUPERUSER, password, database: "postgres" };
@@ -93,7 +99,7 @@ async function adopt(stack: string, volume: string, wanted: { image?: string; da
         jobs: 2,
         reportFolder: reportFolder(stack),
       },
-      { say: (line) => console.log(line) },
+      { say },
     );
   };
   await cancellable(async (signal) => {
@@ -107,27 +113,25 @@ async function adopt(stack: string, volume: string, wanted: { image?: string; da
       await docker(["rm", "-f", "-v", name]).catch(() => {});
     }
   });
-  console.log(
+  print(
     `adopt: done. ${volume} is as it was; remove it when you no longer want it (docker volume rm ${volume}). ` +
       `Migrations and hand-over follow: pulumi refresh, then pulumi up`,
+    { adopted: volume, stack },
   );
   return 0;
 }
 
-await main({
-  help: `
-usage: npm run adopt -- VOLUME [--image IMAGE] [--database NAME] [--stack NAME]
-
-Takes the data of a volume that the application's own database made (docker compose: PROJECT_postgres_data) into the stack's
-database, with the import's proof. The stack must be up with bootstrap empty, and its database still be empty: adopt first,
-then set alembic. The volume is only read: a server runs on a copy of it, and is removed afterwards.
-
-      --image IMAGE    image to run the copy with; the one whose container used the volume, if left out
-      --database NAME  which of the volume's databases, if it holds several`,
-  options: { image: { type: "string" }, database: { type: "string" } },
-  takesWords: true,
-  async run({ stack, values, rest: [volume] }) {
-    if (volume === undefined) throw new Error("Name the volume: npm run adopt -- VOLUME. docker volume ls shows them.");
-    return adopt(stack, volume, values as { image?: string; database?: string });
-  },
-});
+/** Adds what `./db adopt` takes and does to its command. */
+export default function adoptCommand(command: Command): void {
+  command
+    .description(
+      "Takes the data of a volume that the application's own database made (docker compose: PROJECT_postgres_data) into the stack's " +
+        "database, with the import's proof. The stack must be up with bootstrap empty, and its database still be empty: adopt first, " +
+        "then set alembic. The volume is only read: a server runs on a copy of it, and is removed afterwards.",
+    )
+    .argument("<volume>", "the volume; docker volume ls lists them")
+    .option("--image <image>", "image to run the copy with (default: the one whose container used the volume)", value)
+    .option("--database <name>", "which of the volume's databases, if it holds several", value)
+    .action(onStack(adopt));
+  addExamples(command, { "adopt the-game_postgres_data --stack mine": "into a stack of its own" });
+}

@@ -1,9 +1,9 @@
 /** What `npm run doctor` says about the deny list of readonly. */
-import { describeExposed, readExposed } from "../components/privileges/exposed-relations.ts";
-import { ROLE_NAMES, rolesOf } from "../components/roles/names.ts";
-import { type Address, withConnection } from "../lib/postgres.ts";
-import { addressOf, type StackOutputs } from "../lib/stack.ts";
-import type { Finding } from "./doctor.ts";
+import { describeExposed, readExposed } from "../../components/privileges/exposed-relations.ts";
+import { ROLE_NAMES, rolesOf } from "../../components/roles/names.ts";
+import { type Address, withConnection } from "../../lib/postgres.ts";
+import { addressOf, type StackOutputs } from "../../lib/stack.ts";
+import type { Finding } from "../doctor.ts";
 
 /** SQLSTATEs of a database without the schema, the tables or the functions that keep the deny list, or without grants on them. */
 const NOT_PREPARED = new Set(["3F000", "42P01", "42883", "42501"]);

@@ -1,6 +1,5 @@
 /** `npm run restore`: the database as it was at some moment, and back again. */
-import { once } from "node:events";
-import { createInterface } from "node:readline/promises";
+import type { Command } from "@commander-js/extra-typings";
 import { readReport, takesBackups } from "../components/backups/console.ts";
 import { type Kept, keptAmong, keptAs, stampOf } from "../components/backups/kept.ts";
 import { time } from "../components/backups/report.ts";
@@ -27,8 +26,11 @@ import {
 import { untilCancelled } from "../lib/cancellation.ts";
 import { currentScope, outsideScopes } from "../lib/scope.ts";
 import { readStack, type StackOutputs } from "../lib/stack.ts";
-import { main, oneOf, steps } from "./cli.ts";
-import { warnOfRevision } from "./revision.ts";
+import { confirm, yesOption } from "./support/confirm.ts";
+import { UsageError } from "./support/errors.ts";
+import { exclusive } from "./support/exclusive.ts";
+import { warnOfRevision } from "./support/revision.ts";
+import { addExamples, type Invocation, onStack, steps, value } from "./support/subcommand.ts";
 
 /** A moment in this machine's time zone and in UTC: whoever wrote a time sees how it was understood. */
 function inBothZones(seconds: number): string {
@@ -44,21 +46,13 @@ const inWords = (target: Target, way: Way) =>
       ? "the last change"
       : `the backup ${way.backup.label}`;
 
-async function confirm(question: string): Promise<boolean> {
-  if (!process.stdin.isTTY || !process.stdout.isTTY) return true;
-  const terminal = createInterface({ input: process.stdin, output: process.stdout });
-  // Ctrl-C closes it, and leaves the question without an answer.
-  const closed = once(terminal, "close").then(() => "");
-  const answer = await Promise.race([terminal.question(`${question} [y/N] `).catch(() => ""), closed]);
-  terminal.close();
-  return /^y(es)?$/i.test(answer.trim());
-}
-
 /** How somebody wants to be told. */
 interface Telling {
   /** Words on the way; beside the result where that is for machines. */
   say: (line: string) => void;
   json: boolean;
+  /** Whether the question before an exchange is answered already. */
+  yes?: true;
 }
 
 function sayKept({ folder, until, undo: command }: Kept, { say }: Telling) {
@@ -82,40 +76,38 @@ async function settleFor(target: Target, outputs: StackOutputs, { say }: Telling
 async function restore(
   outputs: StackOutputs,
   text: string,
-  values: { dryRun: boolean; yes: boolean; unsound: boolean },
+  options: RestoreOptions,
   telling: Telling,
 ): Promise<number> {
   const { stack } = outputs;
   const { say, json } = telling;
+  const { dryRun, unsound: takesUnsound = false } = options;
   const target = parseTarget(text, new Date());
   refuseForeign(await readReport(stack));
-  if (!values.dryRun) await refuseBusy(outputs);
-  const written = values.dryRun || target.kind === "backup" ? 0n : await settleFor(target, outputs, telling);
-  const way = wayTo(target, await readReport(stack), values.unsound);
+  if (!dryRun) await refuseBusy(outputs);
+  const written = dryRun || target.kind === "backup" ? 0n : await settleFor(target, outputs, telling);
+  const way = wayTo(target, await readReport(stack), takesUnsound);
   const { label } = way.backup;
   const to = target.kind === "time" ? new Date(target.at * 1000).toISOString() : text;
   say(`To:    ${inWords(target, way)}`);
   say(
     `From:  ${label}, of ${time(way.backup.timestamp.stop)}${target.kind === "backup" ? "" : ", and the changes archived since"}`,
   );
-  if (values.dryRun) {
+  if (dryRun) {
     if (json) console.log(JSON.stringify({ to, backup: label, timeline: way.timeline, dryRun: true }, null, 2));
     say("A dry run: nothing was changed.");
     return 0;
   }
-  const question =
+  const consequence =
     `All databases of ${stack}, with their save points, are replaced by their state of then; connections end for some seconds. ` +
-    "What is there now is kept. Go on?";
-  if (!values.yes && !(await confirm(question))) {
-    say("Nothing was changed.");
-    return 1;
-  }
+    "What is there now is kept.";
+  if (!(await confirm(telling.yes, consequence))) return 1;
   const now = new Date();
   for (const folder of await tidy(outputs, now)) say(`Removed ${folder}, which is no longer needed.`);
   checkRoom(way, await readReport(stack));
   const stamp = stampOf(now);
   say("Restoring beside the running database, and checking it ...");
-  const restored = await restoreAside(outputs, way, stamp, { unsound: values.unsound, say: steps() });
+  const restored = await restoreAside(outputs, way, stamp, { unsound: takesUnsound, say: steps() });
   if (target.kind === "latest" && restored.reached < written) {
     await tidy(outputs, now);
     throw new Error("Nothing was changed: the archive ends before the last change. Its newest files are missing.");
@@ -183,6 +175,10 @@ async function keptFolder(outputs: StackOutputs, stamp: string): Promise<string>
 async function undo(outputs: StackOutputs, stamp: string, telling: Telling): Promise<number> {
   const { stack } = outputs;
   const folder = await keptFolder(outputs, stamp);
+  const consequence =
+    `All databases of ${stack}, with their save points, are replaced by what is kept of ${stamp}; connections end for some seconds. ` +
+    "What is there now is kept.";
+  if (!(await confirm(telling.yes, consequence))) return 1;
   const now = stampOf(new Date());
   await mayExchange(outputs);
   await exchangeAndTell(outputs, folder, now, "The data is as it was before the restore.", telling);
@@ -190,8 +186,9 @@ async function undo(outputs: StackOutputs, stamp: string, telling: Telling): Pro
   return 0;
 }
 
-async function forgetKept(outputs: StackOutputs, stamp: string, { say, json }: Telling): Promise<number> {
+async function forgetKept(outputs: StackOutputs, stamp: string, { say, json, yes }: Telling): Promise<number> {
   const folder = await keptFolder(outputs, stamp);
+  if (!(await confirm(yes, `This deletes the data that was kept of ${stamp} (${folder}) for good.`))) return 1;
   await forget(outputs, folder);
   if (json) console.log(JSON.stringify({ forgotten: folder }, null, 2));
   say(`Removed ${folder}.`);
@@ -213,49 +210,63 @@ async function finish(outputs: StackOutputs, telling: Telling): Promise<number> 
   return 0;
 }
 
-await main({
-  help: `
-usage: npm run restore -- --to TIME|latest|LABEL [--dry-run] [--yes] [--json] [--stack NAME]
-       npm run restore -- --undo STAMP | --forget STAMP | --finish [--json] [--stack NAME]
+/** What the user asks for: one of the first four, and how. */
+interface RestoreOptions {
+  to?: string;
+  undo?: string;
+  forget?: string;
+  finish?: true;
+  dryRun?: true;
+  unsound?: true;
+  yes?: true;
+}
 
-Brings the server, with all its databases, back to what it was at a moment: restored beside the running one, checked (every table,
-every index), then exchanged. The former data is kept, with the command that brings it back. Ctrl-C before the exchange changes nothing.
+async function carryOut({ stack, json }: Invocation, options: RestoreOptions): Promise<number> {
+  // Words on the way would be in the way of a result for machines.
+  const telling: Telling = { say: json ? console.error : console.log, json, yes: options.yes };
+  const { to, undo: undoStamp, forget: forgetStamp } = options;
+  const outputs = await readStack(stack);
+  if (undoStamp !== undefined) return untilCancelled(() => undo(outputs, undoStamp, telling));
+  if (options.finish) return finish(outputs, telling);
+  if (forgetStamp !== undefined) return forgetKept(outputs, forgetStamp, telling);
+  if (to !== undefined) return untilCancelled(() => restore(outputs, to, options, telling));
+  throw new UsageError(`Say what to go back to, with --to. ${rangeInWords(await readReport(stack))}`);
+}
 
-      --to WHEN     a time ("2026-11-22 10:00", "2026-11-22 10:00 UTC", "10 minutes ago", "yesterday 18:00"), latest, or a
-                    backup's label (npm run backup -- --list)
-      --dry-run     tells how the time is understood and what would be used, and changes nothing
-      --undo STAMP  back to the data that a restore has kept
-      --forget STAMP
-                    removes data that a restore has kept (npm run status lists it), before its week is over
-      --finish      ends an exchange in which a restore was killed; script/up does it, too
-      --unsound     exchanges also where the check finds damage, which may be older than the moment that is wanted
-      --yes         asks nothing
-      --json        the result, for machines; everything else goes to standard error`,
-  options: {
-    to: { type: "string" },
-    undo: { type: "string" },
-    forget: { type: "string" },
-    finish: { type: "boolean" },
-    json: { type: "boolean" },
-    "dry-run": { type: "boolean" },
-    yes: { type: "boolean" },
-    unsound: { type: "boolean" },
-  },
-  async run({ stack, values }) {
-    const json = values.json === true;
-    const telling = { say: json ? console.error : console.log, json };
-    const wish = oneOf(values, ["to", "undo", "forget", "finish"]);
-    const outputs = await readStack(stack);
-    const given = wish === undefined ? "" : String(values[wish]);
-    if (wish === "undo") return untilCancelled(() => undo(outputs, given, telling));
-    if (wish === "finish") return finish(outputs, telling);
-    if (wish === "forget") return forgetKept(outputs, given, telling);
-    if (wish !== "to") throw new Error(`Say what to go back to, with --to. ${rangeInWords(await readReport(stack))}`);
-    const how = {
-      dryRun: values["dry-run"] === true,
-      yes: values.yes === true,
-      unsound: values.unsound === true,
-    };
-    return untilCancelled(() => restore(outputs, given, how, telling));
-  },
-});
+/** Adds what `./db restore` takes and does to its command. */
+export default function restoreCommand(command: Command): void {
+  const wish = exclusive("to", "undo", "forget", "finish");
+  command
+    .description(
+      "Brings the server, with all its databases, back to what it was at a moment: restored beside the running one, checked (every table, " +
+        "every index), then exchanged. The former data is kept, with the command that brings it back. Ctrl-C before the exchange changes " +
+        "nothing.",
+    )
+    .addOption(
+      wish("--to <when>", 'a time ("2026-11-22 10:00 UTC", "10 minutes ago"), latest, or a backup\'s label').argParser(
+        value,
+      ),
+    )
+    .addOption(wish("--undo <stamp>", "go back to the data that a restore has kept").argParser(value))
+    .addOption(
+      wish(
+        "--forget <stamp>",
+        "remove data that a restore has kept (status lists it), before its week is over",
+      ).argParser(value),
+    )
+    .addOption(wish("--finish", "end an exchange in which a restore was killed; script/up does it, too"))
+    .option("--dry-run", "tell how the time is understood and what would be used, and change nothing")
+    .option(
+      "--unsound",
+      "exchange also where the check finds damage, which may be older than the moment that is wanted",
+    )
+    .addOption(yesOption())
+    .action(onStack(carryOut));
+  addExamples(command, {
+    'restore --to "10 minutes ago" --dry-run': "how the time is understood",
+    'restore --to "2026-11-22 10:00"': "in this machine's time zone",
+    'restore --to "yesterday 18:00" --yes': "without a question, for scripts",
+    "restore --to latest": "the newest state, beside a server that does not start",
+    "restore --undo 20261123T101500Z": "back to what was there before a restore",
+  });
+}

@@ -1,4 +1,6 @@
 /** `npm run status`: how the database is. */
+
+import type { Command } from "@commander-js/extra-typings";
 import { readReport, takesBackups } from "../components/backups/console.ts";
 import { type Kept, keptAmong } from "../components/backups/kept.ts";
 import { keyFile, readKeyFile } from "../components/backups/key-file.ts";
@@ -9,8 +11,8 @@ import { listSnapshots } from "../components/snapshots/snapshots.ts";
 import { containerState } from "../lib/docker.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
-import { main } from "./cli.ts";
-import { maintenanceAddress, monitorAddress, type RoleFinding, readRoleFindings, whyNoLogin } from "./roles.ts";
+import { maintenanceAddress, monitorAddress, type RoleFinding, readRoleFindings, whyNoLogin } from "./support/roles.ts";
+import { onStack } from "./support/subcommand.ts";
 
 /** What is told; also the form of --json. */
 interface Status {
@@ -211,22 +213,19 @@ export function describe(status: Status): string {
   ].join("\n");
 }
 
-if (import.meta.main) {
-  await main({
-    help: `
-usage: npm run status [-- --json] [--stack NAME]
-
-Tells how the database is: state, version, size, connections, what was imported, whether each role can log in
-and is as it should be, and what can be restored.
-Exits with 1 when it is not healthy.
-
-      --json        the same for machines`,
-    options: { json: { type: "boolean" } },
-    async run({ stack, values }) {
-      const status = await readStatus(stack);
-      console.log(values.json ? JSON.stringify(status, null, 2) : describe(status));
-      if (!status.healthy && !values.json) console.log("\nSomething is wrong; npm run doctor looks for the cause.");
-      return status.healthy ? 0 : 1;
-    },
-  });
+/** Adds what `./db status` takes and does to its command. */
+export default function status(command: Command): void {
+  command
+    .description(
+      "Tells how the database is: state, version, size, connections, what was imported, whether each role can log in and is as it " +
+        "should be, and what can be restored. Exits with 1 when it is not healthy.",
+    )
+    .action(
+      onStack(async ({ stack, json, print }) => {
+        const status = await readStatus(stack);
+        print(describe(status), status);
+        if (!status.healthy && !json) console.log("\nSomething is wrong; npm run doctor looks for the cause.");
+        return status.healthy ? 0 : 1;
+      }),
+    );
 }

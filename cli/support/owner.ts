@@ -1,7 +1,7 @@
 /** The owner of a stack's database, for commands that load data into a database of its server. */
-import type { Target } from "../components/import/types.ts";
-import { ROLE_NAMES } from "../components/roles/names.ts";
-import { addressOf } from "../lib/stack.ts";
+import type { Target } from "../../components/import/types.ts";
+import { ROLE_NAMES } from "../../components/roles/names.ts";
+import { addressOf } from "../../lib/stack.ts";
 
 /** How the owner logs in, and the roles of the application, which get the settings of a database that is copied. */
 export const ownerOf = (urls: Readonly<Record<string, string>>): Pick<Target, "owner" | "ownerPassword" | "roles"> => ({

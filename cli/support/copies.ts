@@ -1,6 +1,21 @@
-/** Safety copies as commands name them. */
-import { basename } from "node:path";
-import { type FoundCopy, listCopies } from "../components/import/safety-copy-files.ts";
+/** Safety copies as subcommands name them. */
+import { basename, resolve } from "node:path";
+import { Option } from "@commander-js/extra-typings";
+import { type FoundCopy, listCopies, SAFETY_FOLDER } from "../../components/import/safety-copy-files.ts";
+import { fromCaller } from "./paths.ts";
+
+/** The option for the folder with the safety copies; the default is in the project's folder. */
+export const folderOption = () =>
+  new Option("--folder <path>", "where safety copies are")
+    .argParser(fromCaller)
+    .default(resolve(SAFETY_FOLDER), SAFETY_FOLDER);
+
+/** The option for the private key. */
+export const identityOption = () =>
+  new Option(
+    "--identity <file>",
+    "age's private key (default: sectorwars/age-identity.txt in XDG_CONFIG_HOME or ~/.config)",
+  ).argParser(fromCaller);
 
 /**
  * Finds a copy by its name.
@@ -17,7 +32,7 @@ export async function findCopy(folder: string, name: string | undefined): Promis
 
 /** The private key. Cryptography is loaded only when it is needed. */
 export async function openIdentity(file: string): Promise<string> {
-  const { readIdentity } = await import("../components/import/identity.ts");
+  const { readIdentity } = await import("../../components/import/identity.ts");
   const identity = await readIdentity(file);
   if (identity) return identity.secret;
   throw new Error(

@@ -1,11 +1,11 @@
 /** `npm run verify`: the proof again, at any time. */
-import { resolve } from "node:path";
+
+import { type Command, Option } from "@commander-js/extra-typings";
 import type pg from "pg";
 import { defaultIdentityFile } from "../components/import/identity-file.ts";
 import { unreadable } from "../components/import/preflight/connection.ts";
 import { readRecord } from "../components/import/record.ts";
 import { withScratchServer } from "../components/import/rewording.ts";
-import { SAFETY_FOLDER } from "../components/import/safety-copy-files.ts";
 import { openSide, type Side, type SideAccess } from "../components/import/side.ts";
 import { sourceFromEnvironment } from "../components/import/source-environment.ts";
 import { readMarker } from "../components/import/swap.ts";
@@ -18,9 +18,9 @@ import { docker } from "../lib/docker.ts";
 import { newerImage, readImages } from "../lib/images.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
-import { main } from "./cli.ts";
-import { findCopy, openIdentity } from "./copies.ts";
-import { ownerOf } from "./owner.ts";
+import { findCopy, folderOption, identityOption, openIdentity } from "./support/copies.ts";
+import { ownerOf } from "./support/owner.ts";
+import { addExamples, onStack, value } from "./support/subcommand.ts";
 
 /** Sessions on each side. */
 const JOBS = 2;
@@ -189,46 +189,68 @@ export function describe({ verdict, differences, remarks, imported, ...found }: 
   ].join("\n");
 }
 
-if (import.meta.main) {
-  await main({
-    help: `
-usage: npm run verify [-- --json] [--source VARIABLE | --database NAME | --safety-copy NAME] [--stack NAME]
+/** The database or copy that the options name; the source without any of them. */
+interface OtherOptions {
+  source?: string;
+  database?: string;
+  safetyCopy?: string;
+  folder: string;
+  identity?: string;
+}
 
-Compares the stack's database with its source again: definitions, sequences, and the rows of every table, by fingerprints that
-each server computes itself, so next to nothing crosses the wire. Both sides are only read, each at one moment. Where definitions
-differ in their text, they are restored in a scratch database beside the stack's, to compare what PostgreSQL makes of them. Names what
-differs, down to keys and columns, and on which side it has changed since the import.
-Exits with 0 when both are equal, 1 when they differ, 2 when they could not be compared.
+function otherOf({ source, database, safetyCopy, folder, identity }: OtherOptions): Other {
+  const variable = source ?? "NEON_DATABASE_URL";
+  if (safetyCopy === undefined) return { variable, database };
+  return { variable, copy: { name: safetyCopy, folder, identity: identity ?? defaultIdentityFile() } };
+}
 
-      --source VARIABLE  the environment's variable with the URL to compare with; NEON_DATABASE_URL, if left out
-      --database NAME    compare with another database of the stack's server, such as a safety copy that was restored
-      --safety-copy NAME compare with a safety copy: it is restored beside the stack's database, and dropped again
-      --folder PATH      where safety copies lie; ${SAFETY_FOLDER}, if left out
-      --identity FILE    age's private key; sectorwars/age-identity.txt in XDG_CONFIG_HOME or ~/.config, if left out
-      --json             the result for machines; progress goes to standard error`,
-    options: {
-      json: { type: "boolean" },
-      source: { type: "string" },
-      database: { type: "string" },
-      "safety-copy": { type: "string" },
-      folder: { type: "string", default: SAFETY_FOLDER },
-      identity: { type: "string" },
-    },
-    errorCode: NOT_COMPARED,
-    async run({ stack, values }) {
-      const say = (line: string) => console.error(`verify: ${line}`);
-      const { source, database, "safety-copy": name, folder, identity } = values as Record<string, string | undefined>;
-      const others = [source, database, name].filter((other) => other !== undefined);
-      if (others.length > 1) throw new Error("Compare with one thing: --source, --database or --safety-copy");
-      const copy =
-        name === undefined
-          ? undefined
-          : { name, folder: resolve(folder ?? ""), identity: identity ?? defaultIdentityFile() };
-      const told = await untilCancelled(() =>
-        verify(stack, { variable: source ?? "NEON_DATABASE_URL", database, copy }, say),
-      );
-      console.log(values.json ? JSON.stringify(told, null, 2) : describe(told));
-      return told.verdict === "equal" ? 0 : DIFFERENT;
-    },
+/** Adds what `./db verify` takes and does to its command. */
+export default function verifyCommand(command: Command): void {
+  command
+    .description(
+      "Compares the stack's database with its source again: definitions, sequences, and the rows of every table, by fingerprints that " +
+        "each server computes itself, so next to nothing crosses the wire. Both sides are only read, each at one moment. Where " +
+        "definitions differ in their text, they are restored in a scratch database beside the stack's, to compare what PostgreSQL makes " +
+        "of them. Names what differs, down to keys and columns, and on which side it has changed since the import. Exits with 0 when " +
+        "both are equal, 1 when they differ, 2 when they could not be compared.",
+    )
+    .addOption(
+      new Option(
+        "--source <variable>",
+        "the environment's variable with the URL to compare with (default: NEON_DATABASE_URL)",
+      )
+        .argParser(value)
+        .conflicts(["database", "safetyCopy"]),
+    )
+    .addOption(
+      new Option(
+        "--database <name>",
+        "compare with another database of the stack's server, such as a safety copy that was restored",
+      )
+        .argParser(value)
+        .conflicts("safetyCopy"),
+    )
+    .option(
+      "--safety-copy <name>",
+      "compare with a safety copy: it is restored beside the stack's database, and dropped again",
+      value,
+    )
+    .addOption(folderOption())
+    .addOption(identityOption())
+    .action(
+      onStack(
+        async ({ stack, print }, options) => {
+          const say = (line: string) => console.error(`verify: ${line}`);
+          const told = await untilCancelled(() => verify(stack, otherOf(options), say));
+          print(describe(told), told);
+          return told.verdict === "equal" ? 0 : DIFFERENT;
+        },
+        { errorCode: NOT_COMPARED },
+      ),
+    );
+  addExamples(command, {
+    verify: "with the source in NEON_DATABASE_URL",
+    "verify --source OTHER_URL": "with the one whose URL is in another variable",
+    "verify --safety-copy NAME": "with what the source was, when the source is gone",
   });
 }

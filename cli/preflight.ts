@@ -1,5 +1,6 @@
 /** `npm run preflight`: what an import would find in its way, at both ends, without importing anything. */
 import { styleText } from "node:util";
+import { type Command, Option } from "@commander-js/extra-typings";
 import {
   type Finding,
   finding,
@@ -17,8 +18,8 @@ import { preparationScript } from "../components/privileges/scripts.ts";
 import { namesFor } from "../components/server/naming.ts";
 import { newerImage, readImages } from "../lib/images.ts";
 import { addressOf, readConfig, readStack, StackError, type StackOutputs } from "../lib/stack.ts";
-import { main } from "./cli.ts";
-import { ownerOf } from "./owner.ts";
+import { ownerOf } from "./support/owner.ts";
+import { addExamples, onStack } from "./support/subcommand.ts";
 
 /** Milliseconds for a suspended endpoint to wake. */
 const PATIENCE_MS = 20_000;
@@ -114,34 +115,37 @@ async function look(stack: string, tries: boolean): Promise<Told> {
   };
 }
 
-await main({
-  errorCode: COULD_NOT_LOOK,
-  help: `
-usage: npm run preflight [-- --json] [-- --no-try-schema] [--stack NAME]
-
-Looks at the source that NEON_DATABASE_URL names and at the stack's database, and reports everything that an import would find in
-its way, with what to do about it. The source and the stack's database are only read. On the stack's server, the preflight also
-creates the source's schema in a database beside the stack's, and drops that again. Where the stack is not up, only the source is
-checked.
-Exits with 0 when an import can start, with 1 when something is in the way, with 2 when it could not look.
-
-      --json           the findings, for machines
-      --no-try-schema  does not create the schema: reads only`,
-  // "try-schema" is what happens anyway; scripts may still say it.
-  options: { json: { type: "boolean" }, "try-schema": { type: "boolean" }, "no-try-schema": { type: "boolean" } },
-  async run({ stack, values }) {
-    if (!process.env.NEON_DATABASE_URL) {
-      throw new Error(
-        "NEON_DATABASE_URL is not set, so there is no source to look at. Copy the connection string from the Neon console: " +
-          "export NEON_DATABASE_URL='postgresql://user:password@host/database'",
-      );
-    }
-    const told = await look(stack, !values["no-try-schema"]);
-    if (values.json) console.log(JSON.stringify(told, null, 2));
-    else
-      console.log(
-        `Preflight of ${told.source ?? "the source"} for the stack ${stack}\n\n${layOut(told.findings, paint)}`,
-      );
-    return told.ready ? 0 : 1;
-  },
-});
+/** Adds what `./db preflight` takes and does to its command. */
+export default function preflight(command: Command): void {
+  command
+    .description(
+      "Looks at the source that NEON_DATABASE_URL names and at the stack's database, and reports everything that would stop an import, " +
+        "with what to do about it. The source and the stack's database are only read. On the stack's server, the preflight also creates " +
+        "the source's schema in a database beside the stack's, and drops that again. Where the stack is not up, only the source is " +
+        "checked. Exits with 0 when an import can start, with 1 when something is in the way, with 2 when it could not look.",
+    )
+    .option("--no-try-schema", "do not create the schema: read only")
+    // What happens by default; scripts may say it.
+    .addOption(new Option("--try-schema").hideHelp())
+    .action(
+      onStack(
+        async ({ stack, print }, { trySchema }) => {
+          if (!process.env.NEON_DATABASE_URL) {
+            throw new Error(
+              "NEON_DATABASE_URL is not set, so there is no source to look at. Copy the connection string from the Neon console: " +
+                "export NEON_DATABASE_URL='postgresql://user:password@host/database'",
+            );
+          }
+          const told = await look(stack, trySchema !== false);
+          const title = `Preflight of ${told.source ?? "the source"} for the stack ${stack}`;
+          print(`${title}\n\n${layOut(told.findings, paint)}`, told);
+          return told.ready ? 0 : 1;
+        },
+        { errorCode: COULD_NOT_LOOK },
+      ),
+    );
+  addExamples(command, {
+    preflight: "the stack that Pulumi has selected",
+    "preflight --json": "the findings, for machines",
+  });
+}

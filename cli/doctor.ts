@@ -2,6 +2,7 @@
 import { execFile } from "node:child_process";
 import { readFile, statfs } from "node:fs/promises";
 import { promisify } from "node:util";
+import type { Command } from "@commander-js/extra-typings";
 import { readReport, takesBackups } from "../components/backups/console.ts";
 import { keyFile, readKeyFile } from "../components/backups/key-file.ts";
 import { summaryOf, troublesOf } from "../components/backups/report.ts";
@@ -15,9 +16,9 @@ import { containerLog, containerState, docker, forwardCommand, isRemoteEngine } 
 import { baseImage, readImages } from "../lib/images.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
-import { main } from "./cli.ts";
-import { checkDenyList } from "./deny-list.ts";
-import { maintenanceAddress, monitorAddress, readRoleFindings, whyNoLogin } from "./roles.ts";
+import { checkDenyList } from "./support/deny-list.ts";
+import { maintenanceAddress, monitorAddress, readRoleFindings, whyNoLogin } from "./support/roles.ts";
+import { onStack } from "./support/subcommand.ts";
 
 const run = promisify(execFile);
 const GIB = 1024 ** 3;
@@ -48,7 +49,7 @@ const atLeast = (version: string, [major, minor]: readonly [number, number]) => 
 function checkNode(): Finding {
   const { node } = process.versions;
   if (atLeast(node, OLDEST_NODE)) return fine("Node", node);
-  return wrong("Node", node, "The project brings its own: . script/env (after script/bootstrap)");
+  return wrong("Node", node, "The project brings its own. Run: script/bootstrap base");
 }
 
 async function checkPulumi(): Promise<Finding> {
@@ -290,24 +291,20 @@ async function examine(stack: string): Promise<Finding[]> {
 const describe = ({ what, fine, seen, remedy }: Finding) =>
   `${fine ? "  ok   " : "  WRONG"}  ${what}: ${seen}${remedy ? `\n           ${remedy}` : ""}`;
 
-await main({
-  help: `
-usage: npm run doctor [-- --json] [--stack NAME]
-
-Looks at the machine and at the stack: tools, Docker, disk, container, port, roles, the last
-import, backups and their key. Says what to do about each
-thing that is wrong, and exits with 1 when there is one.
-
-      --json        the findings, for machines`,
-  options: { json: { type: "boolean" } },
-  async run({ stack, values }) {
-    const findings = await examine(stack);
-    const problems = findings.filter((finding) => !finding.fine).length;
-    if (values.json) console.log(JSON.stringify(findings, null, 2));
-    else {
-      for (const finding of findings) console.log(describe(finding));
-      console.log(problems === 0 ? "\nAll is well." : `\n${problems} problem${problems > 1 ? "s" : ""}.`);
-    }
-    return problems === 0 ? 0 : 1;
-  },
-});
+/** Adds what `./db doctor` takes and does to its command. */
+export default function doctor(command: Command): void {
+  command
+    .description(
+      "Looks at the machine and at the stack: tools, Docker, disk, container, port, roles, the last import, backups and their key. " +
+        "Says what to do about each thing that is wrong, and exits with 1 when there is one.",
+    )
+    .action(
+      onStack(async ({ stack, print }) => {
+        const findings = await examine(stack);
+        const problems = findings.filter((finding) => !finding.fine).length;
+        const summary = problems === 0 ? "All is well." : `${problems} problem${problems > 1 ? "s" : ""}.`;
+        print([...findings.map(describe), "", summary].join("\n"), findings);
+        return problems === 0 ? 0 : 1;
+      }),
+    );
+}

@@ -1,6 +1,6 @@
 /** What a database that was brought back from another day may lack. */
-import { readRevisions } from "../components/migrations/run-migrations.ts";
-import { addressOf, type StackOutputs } from "../lib/stack.ts";
+import { readRevisions } from "../../components/migrations/run-migrations.ts";
+import { addressOf, type StackOutputs } from "../../lib/stack.ts";
 
 /** Says so where the schema stands at another revision than the stack has brought it to. */
 export async function warnOfRevision(

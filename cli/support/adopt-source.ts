@@ -1,8 +1,8 @@
 /** A server on a copy of somebody else's data volume, for as long as its data is taken over. */
 import { randomBytes } from "node:crypto";
-import { docker } from "../lib/docker.ts";
-import { type Address, connect, literal } from "../lib/postgres.ts";
-import { currentScope, pause } from "../lib/scope.ts";
+import { docker } from "../../lib/docker.ts";
+import { type Address, connect, literal } from "../../lib/postgres.ts";
+import { currentScope, pause } from "../../lib/scope.ts";
 
 /** Its name inside the stack's network. */
 export const ALIAS = "adopted-source";

@@ -1,6 +1,7 @@
 /** For script/up: clears what an update that was killed left in Pulumi's state. An update that runs keeps its lock. */
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
+import type { Command } from "@commander-js/extra-typings";
 import {
   backendFolder,
   hasEnded,
@@ -10,7 +11,7 @@ import {
   pendingOperations,
   removeLock,
 } from "../lib/interrupted.ts";
-import { main } from "./cli.ts";
+import { onStack } from "./support/subcommand.ts";
 
 const PROJECT = "sectorwars-database";
 
@@ -57,17 +58,20 @@ async function clearPending(backend: string, stack: string): Promise<void> {
   console.error(`  cleared the notes of what it was at: ${pending.map((each) => each.split("::").at(-1)).join(", ")}`);
 }
 
-await main({
-  help: `
-usage: node commands/clear-interrupted.ts [--stack NAME]
-
-Removes the lock of an update that was killed, and Pulumi's notes of what it was at. Fails while an update runs.
-Does nothing where the state is not in a folder.`,
-  async run({ stack }) {
-    const backend = await backendFolder();
-    if (backend === undefined) return 0;
-    await clearLocks(backend, stack);
-    await clearPending(backend, stack);
-    return 0;
-  },
-});
+/** Adds what `./db clear-interrupted` takes and does to its command. */
+export default function clearInterrupted(command: Command): void {
+  command
+    .description(
+      "Removes the lock of an update that was killed, and Pulumi's notes of what it was at. Fails while an update runs. Does nothing " +
+        "where the state is not in a folder.",
+    )
+    .action(
+      onStack(async ({ stack }) => {
+        const backend = await backendFolder();
+        if (backend === undefined) return 0;
+        await clearLocks(backend, stack);
+        await clearPending(backend, stack);
+        return 0;
+      }),
+    );
+}
