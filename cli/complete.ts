@@ -7,7 +7,7 @@ import { load, makeProgram } from "./support/program.ts";
 export default function complete(command: Command): void {
   command
     .description("Prints what the last word can become: a line each, with a tab before its meaning.")
-    .argument("[words...]", "the words behind ./db so far, the last one being completed")
+    .argument("[words...]", "what is typed so far; the last word is being completed")
     .allowUnknownOption()
     .passThroughOptions()
     .action(async (words) => {

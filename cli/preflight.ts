@@ -125,8 +125,7 @@ export default function preflight(command: Command): void {
         "checked. Exits with 0 when an import can start, with 1 when something is in the way, with 2 when it could not look.",
     )
     .option("--no-try-schema", "do not create the schema: read only")
-    // What happens by default; scripts may say it.
-    .addOption(new Option("--try-schema").hideHelp())
+    .addOption(new Option("--try-schema", "what happens by default; scripts may say it").hideHelp())
     .action(
       onStack(
         async ({ stack, print }, { trySchema }) => {

@@ -3,8 +3,8 @@ import { spawn } from "node:child_process";
 import type { Command } from "@commander-js/extra-typings";
 import { PINNED_SETTINGS, startupOptions } from "../lib/session-settings.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
-import { urlOf } from "./support/role-urls.ts";
-import { addExamples, onStack, value } from "./support/subcommand.ts";
+import { roleOption, urlOf } from "./support/role-urls.ts";
+import { addExamples, onStack } from "./support/subcommand.ts";
 
 /** How values are shown stays the person's choice. */
 const SUPERUSER_PROMPT = {
@@ -49,7 +49,7 @@ export default function psql(command: Command): void {
         "Functions and operators of the application then cannot stand in for PostgreSQL's own.",
     )
     .usage("[--role ROLE] [--stack NAME] [psql's own arguments]")
-    .option("--role <role>", "the role: owner, app, readonly, monitor or superuser", value, "owner")
+    .addOption(roleOption("owner"))
     .argument("[arguments...]", "psql's own arguments")
     .allowUnknownOption()
     .passThroughOptions()

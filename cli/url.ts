@@ -3,7 +3,7 @@ import { type Command, Option } from "@commander-js/extra-typings";
 import { namesFor } from "../components/server/naming.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
 import { UsageError } from "./support/errors.ts";
-import { urlOf } from "./support/role-urls.ts";
+import { roleOption, urlOf } from "./support/role-urls.ts";
 import { addExamples, onStack, value } from "./support/subcommand.ts";
 
 /** Drivers by the names that SQLAlchemy has for them in a URL's scheme. */
@@ -30,7 +30,7 @@ export default function url(command: Command): void {
       "Prints the connection URL of a role, with its password: for a variable, a file that git ignores, or a client's settings. " +
         "pulumi stack output urls shows the same without the passwords.",
     )
-    .option("--role <role>", "the role: app, owner, readonly, monitor or superuser", value, "app")
+    .addOption(roleOption("app"))
     .option("--database <name>", "one of the stack's further databases", value)
     .option("--in-network", "the URL for containers in the stack's network")
     .addOption(

@@ -2,7 +2,6 @@
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
-import { parse } from "yaml";
 import type { PoolBudget } from "../components/handover/pool-budget.ts";
 import type { ImportSummary } from "../components/import/types.ts";
 import { namesFor } from "../components/server/naming.ts";
@@ -107,7 +106,10 @@ export async function dockerHostOf(stack: string): Promise<string | undefined> {
   // A stack's full name is organization/project/name; its file has the name alone.
   const file = `Pulumi.${stack.split("/").at(-1)}.yaml`;
   try {
-    const host = parse(await readFile(file, "utf8"))?.config?.["sectorwars-database:dockerHost"];
+    const text = await readFile(file, "utf8");
+    // Loaded only when it is needed: ./db --help and completion do without.
+    const { parse } = await import("yaml");
+    const host = parse(text)?.config?.["sectorwars-database:dockerHost"];
     return typeof host === "string" && host !== "auto" && host !== "" ? host : undefined;
   } catch (error) {
     // A stack without settings has no file.

@@ -61,7 +61,8 @@ async function follow(
   for (const word of words) {
     const { command, awaiting } = place;
     if (awaiting) {
-      place.awaiting = undefined;
+      // A bash splits --option=value into three words.
+      if (word !== "=") place.awaiting = undefined;
       continue;
     }
     if (word === "--" || place.pastOptions) {
@@ -95,8 +96,8 @@ export async function candidatesFor(
   load: (command: CommandUnknownOpts) => Promise<void>,
 ): Promise<Candidate[]> {
   const typed = words.slice(0, -1);
-  const last = words.at(-1) ?? "";
   const { command, operands, awaiting, pastOptions } = await follow(program, typed, load);
+  const last = awaiting && words.at(-1) === "=" ? "" : (words.at(-1) ?? "");
   const matching = (candidates: readonly Candidate[]) => candidates.filter(([word]) => word.startsWith(last));
   if (awaiting) return matching(valuesOf(awaiting));
   if (pastOptions) return [];

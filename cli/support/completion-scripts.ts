@@ -1,6 +1,6 @@
 /**
  * The completion scripts. Each calls the program as it was typed, so it works for every ./db, and lets the shell complete files where
- * the program has no candidates. A bash splits words at `=` and `:`, so it gets the candidate's part behind those.
+ * the program has no candidates.
  */
 
 const BASH = `# bash completion for ./db: eval "$(./db completion bash)"

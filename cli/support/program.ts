@@ -9,8 +9,9 @@ import { addCommonOptions, addExamples } from "./subcommand.ts";
 
 const heading = (title: string) => styleText("bold", title, { stream: process.stdout });
 
-/** Loads a subcommand: its options, arguments and action. Those below it have the common options, too. */
+/** Loads a subcommand: its options, arguments and action. Those below it come with it, and have the common options, too. */
 export async function load(command: CommandUnknownOpts): Promise<void> {
+  if (command.parent?.parent) return;
   const found = SUBCOMMANDS.find(({ name }) => name === command.name());
   if (found === undefined) return;
   addCommonOptions(command);
@@ -31,7 +32,7 @@ export function makeProgram(): CommandUnknownOpts {
     // Options behind a subcommand's name are the subcommand's; psql gets its own unchanged.
     .enablePositionalOptions()
     .exitOverride()
-    // Errors are told in one place, by tell().
+    // runProgram() tells errors, in one place.
     .configureOutput({ outputError: () => {} })
     .configureHelp({ styleTitle: heading })
     .helpCommand(false);

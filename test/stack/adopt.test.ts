@@ -84,7 +84,7 @@ describe("adopt", () => {
     );
     expect(inUse.code).toBe(1);
     expect((await adopt("swtest-no-such-volume")).text).toContain("There is no volume swtest-no-such-volume");
-    expect((await adopt()).text).toContain("Name the volume");
+    expect((await adopt()).text).toContain("missing required argument 'volume'");
     expect((await adopt(stack.names.volume)).text).toContain("is this stack's own volume");
   });
 

@@ -60,6 +60,23 @@ const copying = async () => {
     }
   });
 };
+/** Runs a subcommand of ./db on a terminal, and types an answer once it asks. */
+async function onTerminal(
+  answer: string,
+  subcommand: string,
+  ...args: string[]
+): Promise<{ code: number; text: string }> {
+  const command = ["./db", subcommand, "--stack", stack.name, ...args].join(" ");
+  const env = { ...process.env, ...stack.env } as NodeJS.ProcessEnv;
+  const child = spawn("script", ["-qec", command, "/dev/null"], { env, stdio: ["pipe", "pipe", "inherit"] });
+  let text = "";
+  child.stdout.on("data", (chunk: Buffer) => {
+    text += chunk.toString();
+    if (chunk.toString().includes("[y/N]")) child.stdin.write(answer);
+  });
+  const [code] = await once(child, "close");
+  return { code, text };
+}
 const asApp = async (): Promise<pg.Client> => connect(urlAddress((await stack.outputs()).urls.app));
 
 beforeAll(async () => {
@@ -76,6 +93,16 @@ test("the import made one, which reset brings back; what was there is kept; Pulu
   const imported = await players();
   await stack.as("owner", (client) => client.query("TRUNCATE players CASCADE"));
   const emptied = await players();
+  // On a terminal it asks; Ctrl-C, an empty answer and any other word than yes leave everything as it is.
+  for (const answer of ["\x03", "\n", "no\n"]) {
+    const said = await onTerminal(answer, "reset");
+    expect(said.text).toContain(
+      `This replaces the database ${database} of the stack ${stack.name} by what the import left.`,
+    );
+    expect(said.text).toMatch(/Go on\? \[y\/N\] [\s\S]*Nothing was changed\.\s*$/);
+    expect(said.code).toBe(1);
+  }
+  expect(await players()).toBe(emptied);
   expect(await succeed("reset", "--yes")).toContain("The database is as the import left it.");
   expect(await players()).toBe(imported);
   await restoreSnapshot(place, "before_restore");
@@ -96,7 +123,9 @@ test("a save point brings back every row, and leaves rights, settings and commen
   expect(await succeed("snapshot", "save", "one")).toMatch(/Saved [\d.]+ MB as one in [\d.]+ s/);
   await stack.as("app", (client) => client.query("UPDATE players SET credits = credits + 1"));
   expect(await players()).not.toBe(rows);
-  expect(await succeed("snapshot", "restore", "one", "--yes")).toContain("snapshot -- restore before_restore");
+  const restored = await onTerminal("y\n", "snapshot", "restore", "one");
+  expect(restored.text).toMatch(/Go on\? \[y\/N\] [\s\S]*Back to what was there: .* restore before_restore/);
+  expect(restored.code).toBe(0);
   expect(await players()).toBe(rows);
   expect(await access()).toBe(grants);
   expect(JSON.parse(await succeed("snapshot", "list", "--json"))).toMatchObject([
