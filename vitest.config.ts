@@ -2,7 +2,7 @@ import { defineConfig } from "vitest/config";
 import { LongestFirst } from "./test/longest-first.ts";
 
 /** The program is loaded by Node itself, as Pulumi does: a rewritten `import()` would not survive Pulumi's serialiser. */
-const ours = { server: { deps: { external: [/\/(lib|components|commands)\//] } } };
+const ours = { server: { deps: { external: [/\/(lib|components|cli|script)\//] } } };
 
 /**
  * Servers and stacks spend much of their time waiting, for Docker, for silence, for each other: with two files at a time two

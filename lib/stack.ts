@@ -2,7 +2,6 @@
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
-import { parse } from "yaml";
 import type { PoolBudget } from "../components/handover/pool-budget.ts";
 import type { ImportSummary } from "../components/import/types.ts";
 import { namesFor } from "../components/server/naming.ts";
@@ -31,7 +30,16 @@ export interface StackOutputs {
 
 /** A stack that cannot be read, with the remedy. */
 export class StackError extends Error {
-  override readonly name = "StackError";
+  override readonly name: string = "StackError";
+}
+
+/** A stack of a name that Pulumi does not know. */
+export class NoSuchStackError extends StackError {
+  override readonly name = "NoSuchStackError";
+
+  constructor(stack: string) {
+    super(`There is no stack ${stack}. Make it with: script/up --stack ${stack}`);
+  }
 }
 
 /** Runs the Pulumi CLI with the project's own settings; whoever has a passphrase has it in the environment. */
@@ -41,8 +49,7 @@ async function pulumi(args: string[]): Promise<string> {
     return (await run("pulumi", [...args, "--non-interactive"], { env, maxBuffer: 64 * 1024 * 1024 })).stdout;
   } catch (error) {
     const { code, stderr, message } = error as { code?: string; stderr?: string; message: string };
-    if (code === "ENOENT")
-      throw new StackError("There is no pulumi on PATH. Run: . script/env (after script/bootstrap)");
+    if (code === "ENOENT") throw new StackError("Pulumi is not installed. Run: script/bootstrap base");
     throw new StackError((stderr || message).trim().replace(/^error: /, ""));
   }
 }
@@ -67,7 +74,7 @@ export async function selectedStack(): Promise<string> {
 export async function readStack(stack: string): Promise<StackOutputs> {
   const text = await pulumi(["stack", "output", "--json", "--show-secrets", "--stack", stack]).catch((error: Error) => {
     if (/no stack named/.test(error.message)) {
-      throw new StackError(`There is no stack ${stack}. Make it with: script/up --stack ${stack}`);
+      throw new NoSuchStackError(stack);
     }
     throw error;
   });
@@ -99,7 +106,10 @@ export async function dockerHostOf(stack: string): Promise<string | undefined> {
   // A stack's full name is organization/project/name; its file has the name alone.
   const file = `Pulumi.${stack.split("/").at(-1)}.yaml`;
   try {
-    const host = parse(await readFile(file, "utf8"))?.config?.["sectorwars-database:dockerHost"];
+    const text = await readFile(file, "utf8");
+    // Loaded only when it is needed: ./db --help and completion do without.
+    const { parse } = await import("yaml");
+    const host = parse(text)?.config?.["sectorwars-database:dockerHost"];
     return typeof host === "string" && host !== "auto" && host !== "" ? host : undefined;
   } catch (error) {
     // A stack without settings has no file.

@@ -1,7 +1,7 @@
 /** What shows rows of denied tables to readonly is found, and nothing else: each finding is tried by reading the rows. */
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { checkDenyList } from "../../commands/deny-list.ts";
+import { checkDenyList } from "../../cli/support/deny-list.ts";
 import { describeExposed, type Exposed, readExposed } from "../../components/privileges/exposed-relations.ts";
 import { preparationScript } from "../../components/privileges/scripts.ts";
 import { rolesOf } from "../../components/roles/names.ts";

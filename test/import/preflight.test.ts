@@ -467,7 +467,7 @@ describe("npm run preflight", () => {
     const asked = url?.includes(`:${newer.admin.port}/`) ? newer : old;
     await writeFile(roots, asked.certificate.authority);
     const { NEON_DATABASE_URL: _, ...env } = process.env;
-    const child = spawn(process.execPath, ["commands/preflight.ts", "--stack", `${lab.id}-none`, ...args], {
+    const child = spawn("./db", ["preflight", "--stack", `${lab.id}-none`, ...args], {
       env: { ...env, NEON_ROOT_CERTIFICATES: roots, ...(url ? { NEON_DATABASE_URL: url } : {}) },
     });
     const said: Buffer[] = [];

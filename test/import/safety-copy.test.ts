@@ -276,17 +276,15 @@ describe("a check finds", () => {
 describe("the command", () => {
   const run = async (...words: string[]) => {
     const { folder, identityFile } = settingsOf("safety");
-    const args = [
-      "commands/safety-copy.ts",
-      "--folder",
-      folder,
-      "--identity",
-      identityFile,
+    const place = ["--folder", folder, ...(words[0] === "list" ? [] : ["--identity", identityFile])];
+    return promisify(execFile)("./db", [
+      "safety-copy",
       "--stack",
       "none",
-      ...words,
-    ];
-    return promisify(execFile)(process.execPath, args).then(
+      words[0] ?? "",
+      ...place,
+      ...words.slice(1),
+    ]).then(
       ({ stdout }) => stdout,
       (error: { stderr: string }) => error.stderr,
     );
@@ -304,8 +302,10 @@ describe("the command", () => {
   test("says what is wrong, and what there is", async () => {
     expect(await run("verify", "dev-1")).toBe(`error: There is no safety copy dev-1. There are: ${facts.name}\n`);
     expect(await run("verify", facts.name, "--identity", "/nowhere")).toMatch(/There is no identity in \/nowhere/);
-    expect(await run("restore", facts.name, "--into", "Bad name")).toMatch(/Say the new database's name with --into/);
-    expect(await run("forget")).toMatch(/There is no "forget": list, verify or restore/);
+    expect(await run("restore", facts.name, "--into", "Bad name")).toMatch(
+      /argument 'Bad name' is invalid. Use at most 41 lowercase letters/,
+    );
+    expect(await run("verif")).toMatch(/unknown command 'verif'\n\(Did you mean verify\?\)/);
   });
 });
 

@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { docker } from "../../lib/docker.ts";
 import { withConnection } from "../support/session.ts";
 import { BackedUp, until } from "./backed-up.ts";
-import { run, TestStack, urlAddress } from "./test-stack.ts";
+import { TestStack, urlAddress } from "./test-stack.ts";
 
 const id = randomBytes(4).toString("hex");
 const volume = `swtest${id}_postgres_data`;
@@ -22,7 +22,7 @@ let base: string;
 /** The moment before an import, as it is told. */
 const TOLD =
   /to have all databases of the server as they are now back from the backups: npm run restore -- --to (\S+) --stack/;
-const adopt = (...args: string[]) => run("node", ["commands/adopt.ts", "--stack", stack.name, ...args], stack.env);
+const adopt = (...args: string[]) => stack.db("adopt", ...args);
 /** One value for everything in the volume. */
 const contentOf = async () => {
   const list = "cd /v && find . -type f -exec sha256sum {} + | sort";
@@ -84,7 +84,7 @@ describe("adopt", () => {
     );
     expect(inUse.code).toBe(1);
     expect((await adopt("swtest-no-such-volume")).text).toContain("There is no volume swtest-no-such-volume");
-    expect((await adopt()).text).toContain("Name the volume");
+    expect((await adopt()).text).toContain("missing required argument 'volume'");
     expect((await adopt(stack.names.volume)).text).toContain("is this stack's own volume");
   });
 
@@ -92,7 +92,7 @@ describe("adopt", () => {
     await docker(["kill", former]).catch(() => {});
     const servers = (...flags: string[]) =>
       docker(["ps", "-q", ...flags, "--filter", "label=sectorwars.adopt", "--filter", `name=${stack.name}`]);
-    const child = spawn("node", ["commands/adopt.ts", "--stack", stack.name, volume], {
+    const child = spawn("./db", ["adopt", "--stack", stack.name, volume], {
       env: { ...process.env, ...stack.env } as NodeJS.ProcessEnv,
       stdio: ["ignore", "ignore", "pipe"],
     });

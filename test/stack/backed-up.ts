@@ -4,7 +4,7 @@ import type pg from "pg";
 import { type BackupReport, parseReport } from "../../components/backups/report.ts";
 import { docker } from "../../lib/docker.ts";
 import { connect } from "../support/session.ts";
-import { run, type Said, type TestStack, type Update, urlAddress } from "./test-stack.ts";
+import { type Said, type TestStack, type Update, urlAddress } from "./test-stack.ts";
 
 export const STORE = "/var/lib/sectorwars-backups";
 export const REPOSITORY = `${STORE}/repository`;
@@ -16,6 +16,10 @@ export async function until(what: string, fine: () => Promise<boolean>, seconds 
   }
 }
 
+/** A restore asks before it replaces anything, and tests have no terminal. */
+const answered = (subcommand: string, args: readonly string[]) =>
+  subcommand === "restore" ? [...args, "--yes"] : args;
+
 export class BackedUp {
   readonly stack: TestStack;
 
@@ -23,14 +27,14 @@ export class BackedUp {
     this.stack = stack;
   }
 
-  /** One of the project's commands, to its end, whatever that is. */
+  /** Runs a subcommand of ./db to its end, whatever that is. */
   command(name: string, ...args: string[]): Promise<Said> {
-    return run("node", [`commands/${name}.ts`, "--stack", this.stack.name, ...args], this.stack.env);
+    return this.stack.db(name, ...answered(name, args));
   }
 
   /** Begins one that is to be interrupted. */
   begin(name: string, ...args: string[]): Update {
-    return this.stack.beginProgram("node", [`commands/${name}.ts`, "--stack", this.stack.name, ...args]);
+    return this.stack.beginDb(name, ...answered(name, args));
   }
 
   async succeed(name: string, ...args: string[]): Promise<string> {

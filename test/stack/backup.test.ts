@@ -166,8 +166,8 @@ describe("under a running writer", () => {
     expect(dry).toContain(`To:    ${shown} UTC`);
     const elsewhere = { ...stack.env, TZ: "Asia/Kolkata" };
     const there = await run(
-      "node",
-      ["commands/restore.ts", "--stack", stack.name, "--to", point?.at ?? "", "--dry-run"],
+      "./db",
+      ["restore", "--stack", stack.name, "--to", point?.at ?? "", "--dry-run"],
       elsewhere,
     );
     expect(there.text).toMatch(new RegExp(`To: +[-\\d]+ [\\d:]+ \\S+ \\(Asia/\\w+\\), ${shown} UTC`));
@@ -202,21 +202,21 @@ describe("under a running writer", () => {
     const dump = `docker exec -u postgres ${container} pg_dump --table='"odd ""name"' ${database} >${copied}`;
     expect(await run("sh", ["-c", dump])).toMatchObject({ code: 0, text: "" });
 
-    const undo = /restore -- --undo (\w+)/.exec(text)?.[1] ?? "";
+    const undo = /--undo (\w+)/.exec(text)?.[1] ?? "";
     const timeline = async () => (await report()).timelines.at(-1)?.split(" ").slice(1, 3).map(Number);
     expect(await timeline()).toEqual([2, 1]);
     const undone = await succeed("restore", "--undo", undo);
     // Retention takes a lower timeline for an older one: what was put back goes on along one of its own.
     expect(await timeline()).toEqual([3, 1]);
     expect(undone).toContain("The data is as it was before the restore.");
-    backAgain = /restore -- --undo (\w+)/.exec(undone)?.[1] ?? "";
+    backAgain = /--undo (\w+)/.exec(undone)?.[1] ?? "";
     const back = await backed.written();
     const exchanged = Math.max(...back);
     for (const n of all.filter((n) => n <= exchanged)) expect(back, `row ${n}`).toContain(n);
     expect(back.size).toBeGreaterThan(writer.before(moment.getTime()).length);
     expect(await value(`SELECT to_regclass('"odd ""name"') IS NULL`)).toBe(true);
     // That one table comes back alone.
-    const psql = `node commands/psql.ts --stack ${stack.name} -- --single-transaction -v ON_ERROR_STOP=1 <${copied}`;
+    const psql = `./db psql --stack ${stack.name} --single-transaction -v ON_ERROR_STOP=1 <${copied}`;
     expect(await run("sh", ["-c", psql], stack.env)).toMatchObject({ code: 0 });
     expect(await odd()).toEqual(before);
     expect(await backed.written()).toEqual(back);

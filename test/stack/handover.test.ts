@@ -349,7 +349,7 @@ describe("again, and on the way back", () => {
   });
 
   test("status shows where it leads, and the sum of the pools", async () => {
-    const said = await run("node", ["commands/status.ts", "--stack", stack.name], stack.env);
+    const said = await stack.db("status");
     expect(said.text).toContain("revision    0002ships");
     expect(said.text).toContain(`handover    local database, by ${game.folder}/.env`);
     expect(said.text).toContain(

@@ -156,7 +156,7 @@ describe("what the roles plant", () => {
 
   test("the owner: the copies that undo a migration or an experiment stay out of reach", async () => {
     await backed.succeed("snapshot", "save", "safe", "--force");
-    await backed.succeed("snapshot", "restore", "safe", "--force");
+    await backed.succeed("snapshot", "restore", "safe", "--force", "--yes");
     const refused = await stack.as("owner", async (client) => {
       const copies = [`${client.database}_before_migration`, "save__safe", "save__before_restore"];
       const found = await client.query("SELECT datname FROM pg_database WHERE datname = ANY ($1)", [copies]);
@@ -175,7 +175,7 @@ describe("what the roles plant", () => {
       return answers;
     });
     expect(new Set(refused)).toEqual(new Set(["must be owner of database COPY"]));
-    await backed.succeed("snapshot", "delete", "safe");
+    await backed.succeed("snapshot", "delete", "safe", "--yes");
   });
 
   test("the owner: a database that calls itself a template is written down with each backup, and in portable copies", async () => {
@@ -256,13 +256,13 @@ describe("a stack in which all of that lies", () => {
     await backed.succeed("drill");
     await expectHarmless();
     await backed.succeed("backup", "--portable", "--folder", `${stack.stateFolder}/portable`);
-    await backed.succeed("restore", "--to", "latest", "--yes");
+    await backed.succeed("restore", "--to", "latest");
     await expectHarmless();
   });
 
   test("has snapshots, and goes back to them", async () => {
     await backed.succeed("snapshot", "save", "before", "--force");
-    await backed.succeed("snapshot", "restore", "before", "--force");
+    await backed.succeed("snapshot", "restore", "before", "--force", "--yes");
     await expectHarmless();
   });
 

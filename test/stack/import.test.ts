@@ -160,15 +160,14 @@ describe("from a server with TLS, as Neon is", () => {
       expect(await connections()).toBe(after);
 
       // Whoever asks may look all the same.
-      const looked = await run("node", ["commands/preflight.ts", "--stack", stack.name, "--try-schema"], stack.env);
+      const looked = await stack.db("preflight", "--try-schema");
       expect(looked.text).toMatch(/: was imported at \S+ from localhost:.* \[imported-before\]/);
       expect(looked.text).toMatch(/the target's disk: .* free, .* \[disk-room\]/);
       expect(looked.text).toMatch(/the safety copy's disk: .* free.* \[disk-room\]/);
       expect(looked.text).toMatch(/(\d+) of \1 objects were made, and dropped again \[schema-tried\]/);
       expect(looked.text.trimEnd()).toMatch(/\nNothing is in the way, but this database was imported before: [^\n]*$/);
       expect(looked.code).toBe(0);
-      const verify = (...args: string[]) =>
-        run("node", ["commands/verify.ts", "--json", "--stack", stack.name, ...args], stack.env);
+      const verify = (...args: string[]) => stack.db("verify", "--json", ...args);
       const same = await verify();
       expect(same).toMatchObject({ code: 0 });
       expect(JSON.parse(same.stdout)).toMatchObject({ verdict: "equal", tables: 1, rows: 1000, differences: [] });
@@ -218,8 +217,7 @@ describe("from a server with TLS, as Neon is", () => {
 
       // What comes from Neon is kept in a safety copy, too, which comes back beside the stack's database.
       const [copy = ""] = await stack.safetyCopies();
-      const command = (...words: string[]) =>
-        run(process.execPath, ["commands/safety-copy.ts", ...words, "--stack", stack.name], stack.env);
+      const command = (...words: string[]) => stack.db("safety-copy", ...words);
       const restored = await command("restore", basename(copy), "--into", "rescued");
       expect(restored.text).toContain("rescued: 1 tables, 1,000 rows, as the source sent them");
       const rescued = { ...urlAddress(urls.superuser), database: "rescued" };

@@ -95,7 +95,7 @@ async function converges(stack: TestStack): Promise<string> {
     client.query("SELECT rolname FROM pg_roles WHERE rolname LIKE '%\\_\\_kept'"),
   );
   expect(roles.rows).toEqual([]);
-  const status = await run("node", ["commands/status.ts", "--stack", stack.name, "--json"], stack.env);
+  const status = await stack.db("status", "--json");
   expect(JSON.parse(status.stdout)).toMatchObject({ healthy: true });
   const again = await stack.up("--expect-no-changes");
   expect(again.text).not.toMatch(/pending operations|warning/);
@@ -132,7 +132,7 @@ async function firstBackup(stack: TestStack): Promise<BackedUp> {
   await until("the first full backup", async () => (await backed.report()).full.ok !== null, 120);
   return backed;
 }
-const restore = (stack: TestStack) => ["node", "commands/restore.ts", "--stack", stack.name, "--to", "latest"];
+const restore = (stack: TestStack) => ["./db", "restore", "--stack", stack.name, "--to", "latest", "--yes"];
 
 describe("killed one time after the other", () => {
   let stack: TestStack;

@@ -9,7 +9,7 @@ import { type MigrationsSpec, runMigrations } from "../../components/migrations/
 import { docker } from "../../lib/docker.ts";
 import { Application } from "../support/application.ts";
 import { withConnection } from "../support/session.ts";
-import { run, TestStack, urlAddress } from "./test-stack.ts";
+import { TestStack, urlAddress } from "./test-stack.ts";
 
 const DENIED = "42501";
 const LABEL = "sectorwars.migrations";
@@ -373,7 +373,7 @@ describe("a run that is ended half-way", () => {
     await once(child, "close");
     await vi.waitFor(async () => expect(await isLent()).toBe(false), { timeout: 5000, interval: 50 });
     const [forget] = await Promise.all([
-      run("node", ["commands/migrations.ts", "forget", "--stack", stack.name], stack.env),
+      stack.db("migrations", "forget", "--yes"),
       // With whoever started it gone, the container ends by itself, and PostgreSQL stops the statement.
       vi.waitFor(async () => expect(await isSlow()).toBe(false), { timeout: 30_000, interval: 100 }),
     ]);
@@ -411,12 +411,13 @@ describe("back", () => {
 
   test("undo puts back what was before the last run, keeps what is undone, and asks first", async () => {
     await stack.as("superuser", (client) => client.query("ALTER DATABASE sectorwars_dev SET work_mem TO '7MB'"));
-    const migrations = (...args: string[]) =>
-      run("node", ["commands/migrations.ts", "--stack", stack.name, ...args], stack.env);
+    const migrations = (...args: string[]) => stack.db("migrations", ...args);
     const told = await migrations();
     expect(told.text).toMatch(/revision +none/);
     expect(told.text).toMatch(/restore point +sectorwars_dev_before_migration, revision 0004quick/);
-    expect((await migrations("undo")).text).toContain("--yes");
+    const asked = await migrations("undo");
+    expect(asked.text).toContain("There is no terminal to ask on. To do it, add --yes.");
+    expect(asked.code).toBe(2);
     expect(await revision()).toBe(null);
     const undone = await migrations("undo", "--yes");
     expect(undone.text).toContain("What was undone is kept as sectorwars_dev_undone");
@@ -427,7 +428,7 @@ describe("back", () => {
     expect(await value("SHOW work_mem")).toBe("7MB");
     await stack.as("app", (client) => client.query("SELECT * FROM quick"));
     await isSettled();
-    expect((await migrations("forget")).text).toContain("sectorwars_dev_undone");
+    expect((await migrations("forget", "--yes")).text).toContain("sectorwars_dev_undone");
     expect(await copies()).toBe(null);
   });
 
@@ -450,7 +451,7 @@ describe("back", () => {
       const { text } = await stack.up();
       const to = /back from the backups: npm run restore -- --to (\S+) --stack/.exec(text)?.[1] ?? text;
       expect(await relations()).not.toContain("ships");
-      const restored = await run("node", ["commands/restore.ts", "--stack", stack.name, "--to", to], stack.env);
+      const restored = await stack.db("restore", "--to", to, "--yes");
       expect(restored.text).toContain("npm run restore -- --undo");
       expect(restored.code).toBe(0);
       expect(await revision()).toBe("0004quick");

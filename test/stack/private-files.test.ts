@@ -59,7 +59,7 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
   }
   const pulumi = (...args: string[]) => succeed("pulumi", ...args, "--stack", stack, "--non-interactive");
   const up = () => pulumi("up", "--yes", "--skip-preview");
-  const doctor = () => inClone("node", "commands/doctor.ts", "--stack", stack, "--json");
+  const doctor = () => inClone("./db", "doctor", "--stack", stack, "--json");
   const finding = async () =>
     JSON.parse((await doctor()).stdout).find(({ what }: { what: string }) => what === "Files with secrets");
 

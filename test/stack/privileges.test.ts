@@ -2,7 +2,7 @@
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { withConnection } from "../support/session.ts";
-import { run, type StackUrls, TestStack, urlAddress } from "./test-stack.ts";
+import { type StackUrls, TestStack, urlAddress } from "./test-stack.ts";
 
 const DENIED = "42501";
 let stack: TestStack;
@@ -178,7 +178,7 @@ test("a refresh notices loosened privileges and the next update puts them right;
 });
 
 test("doctor names a view that shows rows of a denied table, and is content once the view asks as its reader", async () => {
-  const doctor = () => run("node", ["commands/doctor.ts", "--stack", stack.name], stack.env);
+  const doctor = () => stack.db("doctor");
   expect((await doctor()).text).toContain("ok     Deny list of sectorwars_readonly");
   await tries("owner", "CREATE VIEW leak AS SELECT secret FROM mfa_secrets");
   const ill = await doctor();

@@ -139,7 +139,7 @@ describe.runIf(process.env.REMOTE === "all")("with Docker on another machine", (
     await backed.succeed("backup");
     const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client, { host: host.engine }));
     await stack.as("owner", (client) => client.query("DELETE FROM cargo WHERE id > 5"));
-    await backed.succeed("restore", "--to", point?.at ?? "", "--yes");
+    await backed.succeed("restore", "--to", point?.at ?? "");
     expect(await cargo()).toBe(5000);
     expect(await stack.leftovers()).toEqual([]);
   });

@@ -9,7 +9,7 @@ import { expectedOfDatabase, expectedOfStack, together } from "../../components/
 import { TEMPORARY_GRANT_KEY } from "../../lib/locks.ts";
 import { type Address, connect, ident, withConnection } from "../../lib/postgres.ts";
 import { addressOf } from "../../lib/stack.ts";
-import { run, type StackUrls, TestStack } from "./test-stack.ts";
+import { type StackUrls, TestStack } from "./test-stack.ts";
 
 interface Status {
   healthy: boolean;
@@ -25,8 +25,7 @@ let database: string;
 let maintenance: Address;
 
 const asSuperuser = (sql: string) => withConnection(maintenance, (client) => client.query(sql));
-const command = (name: string, ...args: string[]) =>
-  run("node", [`commands/${name}.ts`, "--stack", stack.name, ...args], stack.env);
+const command = (name: string, ...args: string[]) => stack.db(name, ...args);
 const status = async (): Promise<Status> => JSON.parse((await command("status", "--json")).stdout);
 const drift = async () => (await status()).drift.map(({ subject, what }) => `${subject} ${what}`);
 

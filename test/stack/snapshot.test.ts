@@ -26,7 +26,7 @@ let place: SnapshotPlace;
 let database: string;
 
 const succeed = async (name: string, ...args: string[]) => {
-  const said = await run("node", [`commands/${name}.ts`, "--stack", stack.name, ...args], stack.env);
+  const said = await stack.db(name, ...args);
   if (said.code !== 0) throw new Error(`${name} ${args.join(" ")} failed:\n${said.text}`);
   return said.stdout;
 };
@@ -60,6 +60,23 @@ const copying = async () => {
     }
   });
 };
+/** Runs a subcommand of ./db on a terminal, and types an answer once it asks. */
+async function onTerminal(
+  answer: string,
+  subcommand: string,
+  ...args: string[]
+): Promise<{ code: number; text: string }> {
+  const command = ["./db", subcommand, "--stack", stack.name, ...args].join(" ");
+  const env = { ...process.env, ...stack.env } as NodeJS.ProcessEnv;
+  const child = spawn("script", ["-qec", command, "/dev/null"], { env, stdio: ["pipe", "pipe", "inherit"] });
+  let text = "";
+  child.stdout.on("data", (chunk: Buffer) => {
+    text += chunk.toString();
+    if (chunk.toString().includes("[y/N]")) child.stdin.write(answer);
+  });
+  const [code] = await once(child, "close");
+  return { code, text };
+}
 const asApp = async (): Promise<pg.Client> => connect(urlAddress((await stack.outputs()).urls.app));
 
 beforeAll(async () => {
@@ -76,7 +93,17 @@ test("the import made one, which reset brings back; what was there is kept; Pulu
   const imported = await players();
   await stack.as("owner", (client) => client.query("TRUNCATE players CASCADE"));
   const emptied = await players();
-  expect(await succeed("reset")).toContain("The database is as the import left it.");
+  // On a terminal it asks; Ctrl-C, an empty answer and any other word than yes leave everything as it is.
+  for (const answer of ["\x03", "\n", "no\n"]) {
+    const said = await onTerminal(answer, "reset");
+    expect(said.text).toContain(
+      `This replaces the database ${database} of the stack ${stack.name} by what the import left.`,
+    );
+    expect(said.text).toMatch(/Go on\? \[y\/N\] [\s\S]*Nothing was changed\.\s*$/);
+    expect(said.code).toBe(1);
+  }
+  expect(await players()).toBe(emptied);
+  expect(await succeed("reset", "--yes")).toContain("The database is as the import left it.");
   expect(await players()).toBe(imported);
   await restoreSnapshot(place, "before_restore");
   expect(await players()).toBe(emptied);
@@ -96,7 +123,9 @@ test("a save point brings back every row, and leaves rights, settings and commen
   expect(await succeed("snapshot", "save", "one")).toMatch(/Saved [\d.]+ MB as one in [\d.]+ s/);
   await stack.as("app", (client) => client.query("UPDATE players SET credits = credits + 1"));
   expect(await players()).not.toBe(rows);
-  expect(await succeed("snapshot", "restore", "one")).toContain("snapshot -- restore before_restore");
+  const restored = await onTerminal("y\n", "snapshot", "restore", "one");
+  expect(restored.text).toMatch(/Go on\? \[y\/N\] [\s\S]*Back to what was there: .* restore before_restore/);
+  expect(restored.code).toBe(0);
   expect(await players()).toBe(rows);
   expect(await access()).toBe(grants);
   expect(JSON.parse(await succeed("snapshot", "list", "--json"))).toMatchObject([
@@ -145,7 +174,7 @@ describe("cut short", () => {
     const rows = await players();
     const busy = await asApp();
     await busy.query("BEGIN; SELECT count(*) FROM players");
-    const child = spawn("node", ["commands/snapshot.ts", "--stack", stack.name, "save", "never"], {
+    const child = spawn("./db", ["snapshot", "--stack", stack.name, "save", "never"], {
       env: { ...process.env, ...stack.env } as NodeJS.ProcessEnv,
     });
     const ended = once(child, "exit");
@@ -215,8 +244,10 @@ test("what cannot be is said, with the remedy, and changes nothing", async () =>
   for (const name of (await names()).filter((name) => name.startsWith("many"))) await deleteSnapshot(place, name);
   expect(await names()).toEqual(before);
   for (const [args, words] of [
-    [["save"], "Which save point? npm run snapshot -- save NAME"],
-    [["rename", "one"], "Say save, list, restore or delete"],
+    [["save"], "missing required argument 'name'\nSee ./db snapshot save --help"],
+    [["rename", "one"], "unknown command 'rename'"],
+    [["restore", "one"], "There is no terminal to ask on. To do it, add --yes."],
+    [["delete", "one"], "This deletes the save point one of the stack"],
   ] as const) {
     expect(await message(succeed("snapshot", ...args))).toContain(words);
   }

@@ -97,6 +97,11 @@ export class TestStack {
     return run("pulumi", [...args, "--non-interactive", "--color", "never"], this.env);
   }
 
+  /** Runs a subcommand of ./db on this stack, to its end, whatever that is. */
+  db(subcommand: string, ...args: readonly string[]): Promise<Said> {
+    return run("./db", [subcommand, "--stack", this.name, ...args], this.env);
+  }
+
   async succeed(...args: string[]): Promise<Said> {
     const said = await this.pulumi(...args);
     if (said.code !== 0) throw new Error(`pulumi ${args.join(" ")} failed:\n${said.text}`);
@@ -130,6 +135,11 @@ export class TestStack {
   begin(): Update {
     this.known = undefined;
     return this.beginProgram("pulumi", ["up", "--yes", "--skip-preview", "--non-interactive", "--stack", this.name]);
+  }
+
+  /** Begins a subcommand of ./db that is to be interrupted. */
+  beginDb(subcommand: string, ...args: readonly string[]): Update {
+    return this.beginProgram("./db", [subcommand, "--stack", this.name, ...args]);
   }
 
   /** Begins a program that is to be interrupted. */

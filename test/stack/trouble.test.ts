@@ -1,7 +1,11 @@
 /** What goes wrong on people's machines: each ends with a clear error, and nothing half done. */
 
-import { readFile } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { mkdtemp, readFile, rm, symlink } from "node:fs/promises";
 import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { valuesOf } from "../../components/handover/env-block.ts";
 import { provider } from "../../components/server/host-check.ts";
@@ -110,7 +114,7 @@ describe("two stacks side by side, and the commands on them", () => {
     await Promise.all(games.map((game) => game.end()));
   });
   const command = (name: string, stack: TestStack | undefined, ...args: string[]) =>
-    run("node", [`commands/${name}.ts`, "--stack", stack?.name ?? "", ...args], stack?.env);
+    (stack as TestStack).db(name, ...args);
 
   test("share nothing", async () => {
     const [one, two] = stacks as [TestStack, TestStack];
@@ -158,8 +162,54 @@ describe("two stacks side by side, and the commands on them", () => {
     const said = await command("psql", stacks[0], "--role", "readonly", "--", "-Atc", "SELECT current_user");
     expect(said.text.trim()).toBe("sectorwars_readonly");
     const wrong = await command("psql", stacks[0], "--role", "king");
-    expect(wrong).toMatchObject({ code: 1 });
-    expect(wrong.text).toContain("There is no role king. Choose app, monitor, owner, readonly, superuser.");
+    expect(wrong).toMatchObject({ code: 2 });
+    expect(wrong.text).toContain("Allowed choices are owner, app, readonly, monitor, superuser.");
+  });
+
+  test("./db works in another folder, through a link, with nothing sourced", async () => {
+    const [stack] = stacks as [TestStack];
+    const folder = await mkdtemp(join(tmpdir(), "db-"));
+    await symlink(resolve("db"), join(folder, "my-db"));
+    const { DOCKER_HOST, HOME } = process.env;
+    const bare = { DOCKER_HOST, HOME, PATH: "/usr/local/bin:/usr/bin:/bin" };
+    const state = `file://${resolve(stack.stateFolder)}`;
+    const db = async (...words: string[]) => {
+      const options = { cwd: folder, env: { ...bare, PULUMI_BACKEND_URL: state } };
+      return (await promisify(execFile)("./my-db", words, options)).stdout.trim();
+    };
+    try {
+      const [status, url, inside, found, list] = await Promise.all([
+        db("status", "--json", "--stack", stack.name),
+        db("url", "--role", "readonly", "--stack", stack.name),
+        db("--stack", stack.name, "url", "--in-network", "--json"),
+        db(
+          "psql",
+          "--stack",
+          stack.name,
+          "--role",
+          "monitor",
+          "-Atc",
+          "SELECT 'it''s ' || current_user",
+          "-v",
+          "x=--json",
+        ),
+        db("migrations", "--stack", stack.name, "--json"),
+      ]);
+      expect(JSON.parse(status)).toMatchObject({ stack: stack.name, healthy: true });
+      expect(url).toBe((await stack.outputs()).urls.readonly);
+      expect(found).toBe("it's sectorwars_monitor");
+      expect(JSON.parse(list)).toEqual({ revisions: [], restorePoint: null });
+      const { url: fromInside, ...place } = JSON.parse(inside);
+      expect(place).toMatchObject({ role: "app", port: 5432, host: stack.names.alias, user: "sectorwars_app" });
+      const query = ["psql", fromInside, "-Atc", "SELECT current_user"];
+      expect((await docker(["exec", stack.names.container, ...query])).trim()).toBe("sectorwars_app");
+      await expect(db("url", "--stack", stack.name, "--database", "other")).rejects.toMatchObject({
+        code: 2,
+        stderr: `error: The stack ${stack.name} has no further database other. It has none.\n`,
+      });
+    } finally {
+      await rm(folder, { recursive: true });
+    }
   });
 
   test("report says where it would come from when there is none", async () => {
@@ -203,15 +253,8 @@ describe("two stacks side by side, and the commands on them", () => {
   });
 
   test("a command for a stack that does not exist says how to make it", async () => {
-    const said = await run("node", ["commands/status.ts", "--stack", "nosuch"], stacks[0]?.env);
-    expect(said.code).toBe(1);
-    expect(said.text).toContain("There is no stack nosuch. Make it with: script/up --stack nosuch");
-  });
-
-  test.each(["status", "doctor", "psql", "report"])("%s --help explains itself", async (name) => {
-    const said = await run("node", [`commands/${name}.ts`, "--help"]);
-    expect(said.code).toBe(0);
-    expect(said.text).toContain(`usage: npm run ${name}`);
-    expect((await run("node", [`commands/${name}.ts`, "--nonsense"])).code).toBe(1);
+    const said = await run("./db", ["status", "--stack", "nosuch"], stacks[0]?.env);
+    expect(said.code).toBe(2);
+    expect(said.text).toContain("There is no stack nosuch. Make it with: script/up --stack nosuch\nThere are: ");
   });
 });

@@ -14,7 +14,7 @@ import {
 } from "../../lib/session-settings.ts";
 
 /** The program's own files, by their paths from the project's folder. */
-const files = ["components", "commands", "lib", "index.ts"].flatMap((root) =>
+const files = ["components", "cli", "lib", "script", "index.ts"].flatMap((root) =>
   root.endsWith(".ts")
     ? [root]
     : readdirSync(root, { recursive: true, encoding: "utf8" })
@@ -30,9 +30,9 @@ describe("a session", () => {
   });
 
   test("of a program in the server's container is made in one place; a person's prompt is the person's own", () => {
-    expect(filesWith(/"exec",[^;]*"(psql|pg_dump\w*|pg_amcheck|pg_basebackup)"/)).toEqual(["commands/psql.ts"]);
+    expect(filesWith(/"exec",[^;]*"(psql|pg_dump\w*|pg_amcheck|pg_basebackup)"/)).toEqual(["cli/psql.ts"]);
     expect(filesWith(/PGOPTIONS[=:]/)).toEqual([
-      "commands/psql.ts",
+      "cli/psql.ts",
       "components/import/schema.ts",
       "lib/server-programs.ts",
     ]);

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { commentBody } from "../../commands/preview-comment.ts";
+import { commentBody } from "../../script/preview-comment.ts";
 
 const MARK = "<!-- sectorwars-preview -->";
 const SHA = "a".repeat(40);
@@ -78,7 +78,7 @@ async function command(file: string, headSha = SHA): Promise<{ code: number; tex
     GITHUB_EVENT_PATH: event,
   };
   return new Promise((resolve) => {
-    execFile(process.execPath, ["commands/preview-comment.ts", file], { env }, (error, stdout, stderr) =>
+    execFile(process.execPath, ["script/preview-comment.ts", file], { env }, (error, stdout, stderr) =>
       resolve({ code: error === null ? 0 : 1, text: stdout + stderr }),
     );
   });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { changesOf, previewMarkdown, type Step } from "../../commands/preview-markdown.ts";
+import { changesOf, previewMarkdown, type Step } from "../../script/preview-markdown.ts";
 
 const step = (op: string, name: string, type: string, more: Partial<Step> = {}): Step => ({
   op,

@@ -7,9 +7,12 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { hasProgram, makePath } from "../support/path.ts";
 
-const SCRIPTS = ["bootstrap", "lib.sh", "portable.sh", "debian.sh", "up", "test", "preview", "env"].map(
-  (name) => `script/${name}`,
-);
+const SCRIPTS = [
+  "db",
+  ...["bootstrap", "lib.sh", "portable.sh", "debian.sh", "up", "test", "preview", "env"].map(
+    (name) => `script/${name}`,
+  ),
+];
 const BUILDS = ["images/base/build", "images/migrations/build"];
 /** The functions of script/bootstrap, without what it does. */
 const BOOTSTRAP = 'eval "$(sed "/^wants_newer=no/,\\$d" script/bootstrap)"';

@@ -1,7 +1,7 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
-import { describe } from "../../commands/verify.ts";
+import { describe } from "../../cli/verify.ts";
 
 const equal: Parameters<typeof describe>[0] = {
   stack: "dev",
@@ -50,7 +50,7 @@ test("a difference is told with its keys, and with the side that has changed", (
 
 const run = promisify(execFile);
 const verify = (args: string[], env: Record<string, string>) =>
-  run(process.execPath, ["commands/verify.ts", "--stack", "nobody", ...args], {
+  run("./db", ["verify", "--stack", "nobody", ...args], {
     env: { PATH: process.env.PATH ?? "", ...env },
   }).then(
     ({ stdout }) => ({ code: 0, stdout, stderr: "" }),
@@ -67,7 +67,7 @@ test("what cannot be compared ends with 2, the remedy, and no secret", async () 
     verify([], { NEON_DATABASE_URL: url, NEON_ROOT_CERTIFICATES: "/nowhere.pem" }),
     verify(["--nonsense"], {}),
   ]);
-  expect(help).toMatchObject({ code: 0, stdout: expect.stringContaining("usage: npm run verify") });
+  expect(help).toMatchObject({ code: 0, stdout: expect.stringContaining("Usage: ./db verify") });
   const [none, other, asArgument, noRoots, nonsense] = errors;
   expect(nonsense.stderr).toContain("--nonsense");
   expect(none.stderr).toMatch(/^error: The database is compared with its source, but NEON_DATABASE_URL is not set/);

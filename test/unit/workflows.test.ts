@@ -84,7 +84,7 @@ describe("the workflows", () => {
     expect(download?.with?.path).toMatch(/^\$\{\{ runner\.temp \}\}\//);
     // Nothing else reads the artifact: no shell, no expression.
     const reading = steps.filter(({ run }) => run !== undefined).map(({ run }) => run);
-    expect(reading).toEqual(['node commands/preview-comment.ts "$RUNNER_TEMP/preview/preview.md"']);
+    expect(reading).toEqual(['node script/preview-comment.ts "$RUNNER_TEMP/preview/preview.md"']);
   });
 
   test.each(workflows)("$name leaves no token in the checkout", ({ workflow }) => {

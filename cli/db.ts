@@ -1,0 +1,16 @@
+/** The program behind ./db. Paths in the project are relative to its folder; paths that the user types, to the user's. */
+import { resolve } from "node:path";
+import { fromCaller } from "./support/paths.ts";
+import { runProgram } from "./support/program.ts";
+
+// A reader that has seen enough, such as `head`, must not end a subcommand before its work is done.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+  });
+}
+
+const { NEON_ROOT_CERTIFICATES: roots } = process.env;
+if (roots) process.env.NEON_ROOT_CERTIFICATES = fromCaller(roots);
+process.chdir(resolve(import.meta.dirname, ".."));
+process.exit(await runProgram(process.argv.slice(2)));

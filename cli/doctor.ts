@@ -1,0 +1,310 @@
+/** `npm run doctor`: looks for what is wrong, and says what to do about it. */
+import { execFile } from "node:child_process";
+import { readFile, statfs } from "node:fs/promises";
+import { promisify } from "node:util";
+import type { Command } from "@commander-js/extra-typings";
+import { readReport, takesBackups } from "../components/backups/console.ts";
+import { keyFile, readKeyFile } from "../components/backups/key-file.ts";
+import { summaryOf, troublesOf } from "../components/backups/report.ts";
+import { humanBytes } from "../components/import/progress.ts";
+import { reportFolder } from "../components/import/report-folder.ts";
+import type { Report } from "../components/import/types.ts";
+import { checkPrivateFiles } from "../components/private-places.ts";
+import { likelyCause } from "../components/server/likely-cause.ts";
+import { namesFor } from "../components/server/naming.ts";
+import { containerLog, containerState, docker, forwardCommand, isRemoteEngine } from "../lib/docker.ts";
+import { baseImage, readImages } from "../lib/images.ts";
+import { withConnection } from "../lib/postgres.ts";
+import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
+import { checkDenyList } from "./support/deny-list.ts";
+import { maintenanceAddress, monitorAddress, readRoleFindings, whyNoLogin } from "./support/roles.ts";
+import { onStack } from "./support/subcommand.ts";
+
+const run = promisify(execFile);
+const GIB = 1024 ** 3;
+const ROOM_WANTED = 5 * GIB;
+const OLDEST_NODE = [24, 2] as const;
+const OLDEST_PULUMI = [3, 200] as const;
+const OLDEST_ENGINE = 20;
+
+/** One thing that was looked at. */
+export interface Finding {
+  what: string;
+  fine: boolean;
+  /** What was seen. */
+  seen: string;
+  /** What to do, where it is not fine. */
+  remedy?: string;
+}
+
+const fine = (what: string, seen: string): Finding => ({ what, fine: true, seen });
+const wrong = (what: string, seen: string, remedy: string): Finding => ({ what, fine: false, seen, remedy });
+
+/** Whether a version is at least another, both in parts. */
+const atLeast = (version: string, [major, minor]: readonly [number, number]) => {
+  const [a = 0, b = 0] = version.split(".").map(Number);
+  return a > major || (a === major && b >= minor);
+};
+
+function checkNode(): Finding {
+  const { node } = process.versions;
+  if (atLeast(node, OLDEST_NODE)) return fine("Node", node);
+  return wrong("Node", node, "The project brings its own. Run: script/bootstrap base");
+}
+
+async function checkPulumi(): Promise<Finding> {
+  try {
+    const { stdout } = await run("pulumi", ["version"]);
+    const version = stdout.trim().replace(/^v/, "");
+    if (atLeast(version, OLDEST_PULUMI)) return fine("Pulumi CLI", version);
+    return wrong(
+      "Pulumi CLI",
+      version,
+      `It must be ${OLDEST_PULUMI.join(".")} or newer: script/bootstrap, then: . script/env`,
+    );
+  } catch {
+    return wrong("Pulumi CLI", "not on PATH", "Run script/bootstrap, then: . script/env");
+  }
+}
+
+async function checkDocker(): Promise<Finding[]> {
+  try {
+    const said = await docker(["info", "--format", "{{.ServerVersion}} {{.OperatingSystem}}|{{.DockerRootDir}}"], {
+      timeoutMs: 15_000,
+    });
+    const [version = "", root = ""] = said.trim().split("|");
+    const engine =
+      Number(version.split(".")[0]) >= OLDEST_ENGINE
+        ? fine("Docker engine", version)
+        : wrong("Docker engine", version, `Versions before ${OLDEST_ENGINE}.10 are not supported; update Docker.`);
+    return [engine, await checkDisk(root)];
+  } catch (error) {
+    return [wrong("Docker engine", (error as Error).message, "Start Docker (script/bootstrap does it where it may).")];
+  }
+}
+
+/** Room where Docker keeps volumes; where that is another machine's folder, Docker's own figures must do. */
+async function checkDisk(root: string): Promise<Finding> {
+  const elsewhere = fine("Disk", "on the Docker engine's own machine, which cannot be looked at from here");
+  // A folder of the same name here is another one.
+  if (isRemoteEngine(undefined)) return elsewhere;
+  try {
+    const { bavail, bsize } = await statfs(root);
+    const room = bavail * bsize;
+    const seen = `${humanBytes(room)} free in ${root}`;
+    if (room >= ROOM_WANTED) return fine("Disk", seen);
+    return wrong(
+      "Disk",
+      seen,
+      "Free some: docker system df shows what Docker holds, docker system prune removes what is unused.",
+    );
+  } catch {
+    return elsewhere;
+  }
+}
+
+/** What brings a server back whose container is gone. Its volume may be gone as well: then nothing may come up empty. */
+async function remedyForNone({ stack, backups }: StackOutputs): Promise<string> {
+  const { volume } = namesFor(stack);
+  const isThere = await docker(["volume", "inspect", volume]).then(
+    () => true,
+    () => false,
+  );
+  if (isThere)
+    return "pulumi refresh --yes --target '**Container::server', then pulumi up --skip-preview; the volume keeps the data";
+  return backups === undefined
+    ? `The volume ${volume} is gone as well, and with it the data: pulumi destroy, then pulumi up begins anew`
+    : `The volume ${volume} is gone as well. The backups are there, and go with pulumi destroy: docs/recovery.md, "the data volume is lost"`;
+}
+
+async function checkServer(outputs: StackOutputs): Promise<Finding[]> {
+  const state = await containerState(outputs.container).catch(() => undefined);
+  if (state?.status !== "running") {
+    const log = state ? await containerLog(outputs.container, 30) : "";
+    const seen = state ? `${state.status}, exit code ${state.exitCode}; ${likelyCause(log, state)}` : "it is not there";
+    const remedy = state ? `docker start ${outputs.container}` : await remedyForNone(outputs);
+    return [wrong(`Container ${outputs.container}`, seen, remedy)];
+  }
+  const container = fine(`Container ${outputs.container}`, [state.status, state.health].filter(Boolean).join(", "));
+  const port = await checkPort(outputs);
+  return port.fine
+    ? [container, port, await checkSorting(outputs), ...(await checkRoles(outputs)), ...(await checkDenyList(outputs))]
+    : [container, port];
+}
+
+/** Roles that cannot log in, and roles and databases that were changed by hand. */
+async function checkRoles(outputs: StackOutputs): Promise<Finding[]> {
+  const drift = await readRoleFindings(outputs);
+  const findings = drift.map(({ subject, what, remedy }) =>
+    wrong("Roles", `${subject} ${what}`, `Put it right: ${remedy}`),
+  );
+  for (const [role, url] of Object.entries(outputs.urls)) {
+    const { user } = addressOf(url);
+    // One that is wrong otherwise cannot log in for that reason, most often.
+    if (drift.some(({ subject }) => subject === user)) continue;
+    const reason = await whyNoLogin(role, url);
+    if (reason === undefined) continue;
+    const remedy =
+      "If its password was changed by hand, raise the version: pulumi config set passwordVersion NUMBER, then pulumi up. " +
+      "Otherwise: pulumi up";
+    findings.push(wrong("Roles", `${user} cannot log in: ${reason}`, remedy));
+  }
+  return findings.length > 0 ? findings : [fine("Roles", `${Object.keys(outputs.urls).length}, each as declared`)];
+}
+
+/** An index that was built by other sorting rules than the image's answers wrongly, and PostgreSQL only warns. */
+async function checkSorting(outputs: StackOutputs): Promise<Finding> {
+  const address = monitorAddress(outputs);
+  const what = "Sorting rules";
+  const read = () =>
+    withConnection(
+      maintenanceAddress(outputs.urls.monitor ?? ""),
+      async (client) => {
+        const { rows } = await client.query<{ made: string | null; now: string | null }>(
+          `SELECT datcollversion AS made, pg_catalog.pg_database_collation_actual_version(oid) AS now
+           FROM pg_catalog.pg_database WHERE datname = $1`,
+          [address.database],
+        );
+        return rows[0] ?? { made: null, now: null };
+      },
+      { attemptMs: 5000 },
+    );
+  const found = await read().catch((error: Error) => error);
+  // Why the monitor cannot log in is told beside its name.
+  if (found instanceof Error) return wrong(what, `${address.user} cannot read them: ${found.message}`, "pulumi up");
+  const { made, now } = found;
+  if (made === now) return fine(what, `ICU ${now}, as the indexes were built by`);
+  const database = `"${address.database}"`;
+  return wrong(
+    what,
+    `the indexes were built by ICU ${made}, the image has ${now}`,
+    `npm run psql -- --role superuser, then: REINDEX DATABASE ${database}; ALTER DATABASE ${database} REFRESH COLLATION VERSION;`,
+  );
+}
+
+/** Logs in as the superuser: it is the superuser's password that every update needs. */
+async function checkPort(outputs: StackOutputs): Promise<Finding> {
+  const address = maintenanceAddress(outputs.urls.superuser ?? "");
+  const what = `Port ${address.port} on ${address.host}`;
+  try {
+    const version = await withConnection(
+      address,
+      async (client) => (await client.query("SHOW server_version")).rows[0].server_version,
+      { attemptMs: 5000 },
+    );
+    return fine(what, `PostgreSQL ${version} answers`);
+  } catch (error) {
+    const { code, message } = error as { code?: string; message: string };
+    const remedy =
+      code === "28P01"
+        ? "The superuser's password was changed by hand. Raise its version: pulumi config set passwordVersion 2, then pulumi up"
+        : isRemoteEngine(undefined)
+          ? `The engine is on another machine. Forward the port, in another terminal: ${forwardCommand(address.port, undefined)}`
+          : "pulumi up";
+    return wrong(what, message, remedy);
+  }
+}
+
+/** The report of the last attempt: also of one that failed, and left the stack without outputs. */
+async function checkImport(stack: string): Promise<Finding> {
+  const file = `${reportFolder(stack)}/import.json`;
+  const text = await readFile(file, "utf8").catch(() => undefined);
+  if (text === undefined) return fine("Last import", `no report of one in ${reportFolder(stack)}`);
+  const report: Report = JSON.parse(text);
+  const seen = `${report.verdict}, ${report.startedAt}, ${report.tables.length} tables`;
+  if (report.verdict === "identical" || report.verdict === "selected") return fine("Last import", seen);
+  const remedy = `Read ${file.replace(".json", ".html")}, mend the cause, then pulumi up`;
+  return wrong("Last import", `${seen}: ${report.error?.split("\n")[0]}`, remedy);
+}
+
+/** Backups, and their key: a copy that is nowhere else is worth a word, but no problem of today's. */
+async function checkBackups({ stack, backups }: StackOutputs): Promise<Finding[]> {
+  if (backups === undefined && !(await takesBackups(stack).catch(() => false))) return [];
+  const file = keyFile(stack);
+  const key = await readKeyFile(file).catch((error: Error) => error);
+  const keyFinding =
+    key instanceof Error
+      ? wrong("Key to the backups", key.message, "Bring back the copy of it")
+      : key === undefined
+        ? wrong("Key to the backups", `${file} is gone`, "pulumi refresh --yes, then pulumi up writes it again")
+        : fine(
+            "Key to the backups",
+            key.confirmedAt
+              ? `copied elsewhere, as was said at ${key.confirmedAt}`
+              : `only here: copy ${file} to a safe place, then npm run backup -- --key-is-safe`,
+          );
+  try {
+    const report = await readReport(stack);
+    const troubles = troublesOf(report).map((trouble) =>
+      wrong("Backups", trouble, "docs/recovery.md tells what to do"),
+    );
+    return [...(troubles.length > 0 ? troubles : [fine("Backups", summaryOf(report))]), keyFinding];
+  } catch (error) {
+    return [wrong("Backups", (error as Error).message, `docker logs ${namesFor(stack).backups}`), keyFinding];
+  }
+}
+
+/** A stack that is not up yet needs its port, or the update will say so. */
+async function checkStack(stack: string): Promise<Finding[]> {
+  try {
+    const outputs = await readStack(stack);
+    return [fine(`Stack ${stack}`, outputs.address), ...(await checkServer(outputs)), ...(await checkBackups(outputs))];
+  } catch (error) {
+    return [wrong(`Stack ${stack}`, (error as Error).message, `Run: script/up --stack ${stack}`)];
+  }
+}
+
+/** The images that were found or built must still be there: docker image prune may have taken them. */
+async function checkImages(): Promise<Finding[]> {
+  const what = "Base image";
+  try {
+    const known = readImages();
+    // One that no file names is pulled when it is needed.
+    if (known.databaseBase === undefined) return [];
+    const image = baseImage(known);
+    const found = await docker(["image", "inspect", image]).then(
+      () => true,
+      () => false,
+    );
+    return [
+      found
+        ? fine(what, image)
+        : wrong(what, `${image} is gone`, isRemoteEngine(undefined) ? "Run: script/up" : "Run: script/bootstrap"),
+    ];
+  } catch (error) {
+    return [wrong(what, (error as Error).message, "Run: script/bootstrap")];
+  }
+}
+
+async function examine(stack: string): Promise<Finding[]> {
+  const machine = [checkNode(), await checkPulumi(), ...(await checkDocker())];
+  return [
+    ...machine,
+    ...(await checkImages()),
+    ...(await checkPrivateFiles(stack)),
+    ...(await checkStack(stack)),
+    await checkImport(stack),
+  ];
+}
+
+/** A finding in words. */
+const describe = ({ what, fine, seen, remedy }: Finding) =>
+  `${fine ? "  ok   " : "  WRONG"}  ${what}: ${seen}${remedy ? `\n           ${remedy}` : ""}`;
+
+/** Adds what `./db doctor` takes and does to its command. */
+export default function doctor(command: Command): void {
+  command
+    .description(
+      "Looks at the machine and at the stack: tools, Docker, disk, container, port, roles, the last import, backups and their key. " +
+        "Says what to do about each thing that is wrong, and exits with 1 when there is one.",
+    )
+    .action(
+      onStack(async ({ stack, print }) => {
+        const findings = await examine(stack);
+        const problems = findings.filter((finding) => !finding.fine).length;
+        const summary = problems === 0 ? "All is well." : `${problems} problem${problems > 1 ? "s" : ""}.`;
+        print([...findings.map(describe), "", summary].join("\n"), findings);
+        return problems === 0 ? 0 : 1;
+      }),
+    );
+}

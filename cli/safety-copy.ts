@@ -1,0 +1,104 @@
+/** `npm run safety-copy`: the encrypted copies of sources that imports have made. */
+import { type Command, InvalidArgumentError, Option } from "@commander-js/extra-typings";
+import { defaultIdentityFile } from "../components/import/identity-file.ts";
+import { humanBytes } from "../components/import/progress.ts";
+import { type FoundCopy, listCopies } from "../components/import/safety-copy-files.ts";
+import { preparationScript } from "../components/privileges/scripts.ts";
+import { addressOf, readStack } from "../lib/stack.ts";
+import { findCopy, folderOption, identityOption, openIdentity } from "./support/copies.ts";
+import { ownerOf } from "./support/owner.ts";
+import { addExamples, type Invocation, onStack, type Telling, withoutStack } from "./support/subcommand.ts";
+
+const lineOf = ({ name, bytes, files, sha256 }: FoundCopy) =>
+  `${name}  ${humanBytes(bytes)}, ${files} files, SHA-256 ${sha256}`;
+
+/** Where copies are, and what opens them. */
+interface Place {
+  folder: string;
+  identity?: string;
+}
+
+async function list({ print }: Telling, { folder }: Place): Promise<number> {
+  const copies = await listCopies(folder);
+  print(copies.map(lineOf).join("\n") || `There is no safety copy in ${folder}.`, copies);
+  return 0;
+}
+
+async function verify({ json, print }: Telling, name: string, { folder, identity }: Place): Promise<number> {
+  const { checkCopy } = await import("../components/import/safety-copy-check.ts");
+  const copy = await findCopy(folder, name);
+  const found = await checkCopy(copy.path, await openIdentity(identity ?? defaultIdentityFile()), (file) => {
+    if (!json && process.stdout.isTTY) process.stdout.write(`\r${file}`);
+  });
+  const { manifest, rows, bytes } = found;
+  const { source, takenAt } = manifest;
+  const tables = manifest.tables.length;
+  const selected = manifest.tables.filter((table) => table.selected !== undefined).length;
+  print(
+    `${process.stdout.isTTY ? "\r" : ""}${copy.name} is whole: ${tables} tables, ${rows.toLocaleString("en")} rows, ` +
+      `${humanBytes(bytes)} decrypted and found to be what ${source} sent at ${takenAt}` +
+      (selected > 0 ? `; ${selected} tables are not whole there by choice (masked, subset or excluded)` : "") +
+      `\nSHA-256 ${copy.sha256}`,
+    { name: copy.name, sha256: copy.sha256, source, takenAt, tables, rows, bytes, selected },
+  );
+  return 0;
+}
+
+async function restore(
+  { stack, json }: Invocation,
+  name: string,
+  { folder, identity, into }: Place & { into: string },
+): Promise<number> {
+  const { restoreCopy } = await import("../components/import/safety-copy-restore.ts");
+  const copy = await findCopy(folder, name);
+  const secret = await openIdentity(identity ?? defaultIdentityFile());
+  const { urls } = await readStack(stack);
+  const summary = await restoreCopy({
+    copy: copy.path,
+    secret,
+    server: addressOf(urls.superuser ?? ""),
+    database: into,
+    ...ownerOf(urls),
+    // Which tables readonly must not read is the stack's setting for its own database; here it reads none.
+    preparation: (database) => preparationScript(database, ["*"]),
+    say: (line) => {
+      if (!json) console.log(line);
+    },
+  });
+  if (json) console.log(JSON.stringify({ database: into, ...summary }, null, 2));
+  return 0;
+}
+
+/** A name for a new database. Parses the value of an option. */
+function newDatabase(name: string): string {
+  if (/^[a-z][a-z0-9_]{0,40}$/.test(name)) return name;
+  throw new InvalidArgumentError("Use at most 41 lowercase letters, digits or underscores, starting with a letter.");
+}
+
+/** Adds what `./db safety-copy` takes and does to its command. */
+export default function safetyCopy(command: Command): void {
+  command.description(
+    "The encrypted copies of sources that imports have made. Without this program, restore.sh in the copy's folder restores one.",
+  );
+  command.command("list").description("Lists the safety copies.").addOption(folderOption()).action(withoutStack(list));
+  command
+    .command("verify")
+    .description("Decrypts all of a copy and compares every table with what the source sent.")
+    .argument("<name>", "the copy")
+    .addOption(folderOption())
+    .addOption(identityOption())
+    .action(withoutStack(verify));
+  command
+    .command("restore")
+    .description("Loads a copy into a new database of the stack's server, and compares every table again.")
+    .argument("<name>", "the copy")
+    .addOption(new Option("--into <database>", "the new database's name").argParser(newDatabase).makeOptionMandatory())
+    .addOption(folderOption())
+    .addOption(identityOption())
+    .action(onStack(restore));
+  addExamples(command, {
+    "safety-copy list": "the copies there are",
+    "safety-copy verify dev-20261123T054512Z": "decrypts one and compares it",
+    "safety-copy restore dev-20261123T054512Z --into rescued": "into the new database rescued",
+  });
+}

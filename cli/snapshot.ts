@@ -1,0 +1,122 @@
+/** `npm run snapshot`: save points of the database, for tests and experiments. */
+import { type Command, Option } from "@commander-js/extra-typings";
+import { humanBytes } from "../components/import/progress.ts";
+import { maintenance } from "../components/import/swap.ts";
+import {
+  BEFORE_RESTORE,
+  deleteSnapshot,
+  listSnapshots,
+  restoreSnapshot,
+  type SnapshotPlace,
+  saveSnapshot,
+} from "../components/snapshots/snapshots.ts";
+import { withConnection } from "../lib/postgres.ts";
+import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
+import { confirm, yesOption } from "./support/confirm.ts";
+import { warnOfRevision } from "./support/revision.ts";
+import { addExamples, type Invocation, onStack } from "./support/subcommand.ts";
+
+/** Where the database of a stack is. */
+export const placeOf = ({ urls, container }: StackOutputs): SnapshotPlace => ({
+  address: addressOf(urls.superuser ?? ""),
+  container,
+});
+
+/** The option of whatever needs the database for itself. */
+export const forceOption = () => new Option("--force", "end transactions that do not end by themselves");
+
+/** Measures from now on; gives seconds, in tenths. */
+function stopwatch(): () => number {
+  const begin = Date.now();
+  return () => Math.round((Date.now() - begin) / 100) / 10;
+}
+
+async function list({ stack, print }: Invocation): Promise<number> {
+  const { address } = placeOf(await readStack(stack));
+  const all = await withConnection(maintenance(address), (client) => listSnapshots(client, address.database));
+  const lines = all.map(
+    ({ name, madeAt, bytes }) => `  ${name.padEnd(40)} ${madeAt}  ${humanBytes(bytes).padStart(9)}`,
+  );
+  print(lines.join("\n") || "There are no save points. Make one: npm run snapshot -- save NAME", all);
+  return 0;
+}
+
+async function save({ stack, print }: Invocation, name: string, { force }: { force?: true }): Promise<number> {
+  const place = placeOf(await readStack(stack));
+  const seconds = stopwatch();
+  const saved = await saveSnapshot(place, name, { force });
+  const back = `npm run snapshot -- restore ${saved.name}`;
+  print(`Saved ${humanBytes(saved.bytes)} as ${saved.name} in ${seconds()} s. Back to it:  ${back}`, {
+    ...saved,
+    seconds: seconds(),
+  });
+  return 0;
+}
+
+/** What the user says to a restore. */
+interface RestoreOptions {
+  force?: true;
+  yes?: true;
+}
+
+async function restore({ stack, print }: Invocation, name: string, { force, yes }: RestoreOptions): Promise<number> {
+  const outputs = await readStack(stack);
+  const place = placeOf(outputs);
+  const consequence =
+    `This replaces the database ${place.address.database} of the stack ${stack} by its save point ${name}. ` +
+    `What is there now is kept as the save point ${BEFORE_RESTORE}, in place of a former one.`;
+  if (!(await confirm(yes, consequence))) return 1;
+  const seconds = stopwatch();
+  await restoreSnapshot(place, name, force);
+  await warnOfRevision(outputs, console.error);
+  const back = `npm run snapshot -- restore ${BEFORE_RESTORE}`;
+  print(`Restored ${name} in ${seconds()} s. Back to what was there:  ${back}`, {
+    restored: name,
+    seconds: seconds(),
+    kept: BEFORE_RESTORE,
+  });
+  return 0;
+}
+
+async function remove({ stack, print }: Invocation, name: string, { yes }: { yes?: true }): Promise<number> {
+  const place = placeOf(await readStack(stack));
+  if (!(await confirm(yes, `This deletes the save point ${name} of the stack ${stack} for good.`))) return 1;
+  await deleteSnapshot(place, name);
+  print(`Deleted ${name}.`, { deleted: name });
+  return 0;
+}
+
+/** Adds what `./db snapshot` takes and does to its command. */
+export default function snapshot(command: Command): void {
+  command.description(
+    "Saves the whole database under a name, in seconds, and brings it back. Idle connections are ended at once, transactions get 5 " +
+      "seconds to end; new connections wait, or are told that the database was just renamed and try again. Snapshots are in the server " +
+      "beside the database; backups (./db backup) are what survives a lost volume.",
+  );
+  command
+    .command("save")
+    .description("Saves the database under a name.")
+    .argument("<name>", "the new snapshot")
+    .addOption(forceOption())
+    .action(onStack(save));
+  command
+    .command("restore")
+    .description(`Brings a snapshot back. What it replaces is kept as the snapshot ${BEFORE_RESTORE}.`)
+    .argument("<name>", "the snapshot")
+    .addOption(forceOption())
+    .addOption(yesOption())
+    .action(onStack(restore));
+  command.command("list").description("Lists the snapshots, with their sizes.").action(onStack(list));
+  command
+    .command("delete")
+    .description("Deletes a snapshot.")
+    .argument("<name>", "the snapshot")
+    .addOption(yesOption())
+    .action(onStack(remove));
+  addExamples(command, {
+    "snapshot save before-the-battle": "saves the database",
+    "snapshot restore before-the-battle": "and back",
+    "snapshot list": "the snapshots there are",
+    "snapshot delete before-the-battle": "frees its room",
+  });
+}

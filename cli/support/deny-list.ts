@@ -1,0 +1,35 @@
+/** What `npm run doctor` says about the deny list of readonly. */
+import { describeExposed, readExposed } from "../../components/privileges/exposed-relations.ts";
+import { ROLE_NAMES, rolesOf } from "../../components/roles/names.ts";
+import { type Address, withConnection } from "../../lib/postgres.ts";
+import { addressOf, type StackOutputs } from "../../lib/stack.ts";
+import type { Finding } from "../doctor.ts";
+
+/** SQLSTATEs of a database without the schema, the tables or the functions that keep the deny list, or without grants on them. */
+const NOT_PREPARED = new Set(["3F000", "42P01", "42883", "42501"]);
+
+/** Looks for what shows rows of denied tables to readonly, in every database of the stack. */
+export async function checkDenyList({ urls, databaseUrls = {} }: StackOutputs): Promise<Finding[]> {
+  const first = addressOf(urls.monitor ?? "");
+  const further = Object.keys(databaseUrls).map((database) =>
+    checkDatabase({ ...first, database }, rolesOf(database).readonly),
+  );
+  return Promise.all([checkDatabase(first, ROLE_NAMES.readonly), ...further]);
+}
+
+async function checkDatabase(address: Address, readonly: string): Promise<Finding> {
+  const what = `Deny list of ${readonly}`;
+  try {
+    const exposed = await withConnection(address, (client) => readExposed(client, readonly), {
+      attemptMs: 5000,
+    });
+    if (exposed.length === 0) return { what, fine: true, seen: "no view and no function found that shows denied rows" };
+    return { what, fine: false, ...describeExposed(exposed, readonly) };
+  } catch (error) {
+    const { code, message } = error as { code?: string; message: string };
+    const remedy = NOT_PREPARED.has(code ?? "")
+      ? "The database was prepared by another version: pulumi up"
+      : "Run npm run status: it says whether the server answers";
+    return { what, fine: false, seen: `the deny list cannot be read: ${message}`, remedy };
+  }
+}

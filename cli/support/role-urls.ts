@@ -1,0 +1,20 @@
+/** The roles of a stack, and their URLs among its outputs. */
+import { Option } from "@commander-js/extra-typings";
+import { ROLE_NAMES } from "../../components/roles/names.ts";
+import { UsageError } from "./errors.ts";
+
+/** The option that chooses a role. */
+export const roleOption = (otherwise: keyof typeof ROLE_NAMES) =>
+  new Option("--role <role>", "the role to connect as")
+    .choices([...Object.keys(ROLE_NAMES), "superuser"])
+    .default(otherwise as string);
+
+/**
+ * The URL of a role.
+ * @throws {UsageError} where the database has no such role; it names those that it has.
+ */
+export function urlOf(urls: Readonly<Record<string, string>>, role: string): string {
+  const url = Object.hasOwn(urls, role) ? urls[role] : undefined;
+  if (url !== undefined) return url;
+  throw new UsageError(`There is no role ${role}. Choose ${Object.keys(urls).join(", ")}.`);
+}
