@@ -247,7 +247,14 @@ async function checkBackups({ stack, backups }: StackOutputs): Promise<Finding[]
 async function checkStack(stack: string): Promise<Finding[]> {
   try {
     const outputs = await readStack(stack);
-    return [fine(`Stack ${stack}`, outputs.address), ...(await checkServer(outputs)), ...(await checkBackups(outputs))];
+    const up = outputs.unfinished
+      ? wrong(
+          `Stack ${stack}`,
+          "its first update failed",
+          `Correct what it named, then run: script/up --stack ${stack}`,
+        )
+      : fine(`Stack ${stack}`, outputs.address);
+    return [up, ...(await checkServer(outputs)), ...(await checkBackups(outputs))];
   } catch (error) {
     return [wrong(`Stack ${stack}`, (error as Error).message, `Run: script/up --stack ${stack}`)];
   }

@@ -19,6 +19,8 @@ interface Status {
   /** Docker's word for the container's state, with its health where it has one. */
   state: string;
   healthy: boolean;
+  /** True where the stack's first update failed after its server was up. */
+  unfinished?: true;
   address: string;
   version?: string;
   /** Bytes of the database on disk. */
@@ -139,9 +141,10 @@ async function readStatus(stack: string): Promise<Status> {
     roles: {},
     drift: [],
   };
+  if (outputs.unfinished) status.unfinished = true;
   const backups = await askBackups(outputs);
   if (backups) status.backups = backups;
-  status.healthy &&= (backups?.troubles.length ?? 0) === 0;
+  status.healthy &&= (backups?.troubles.length ?? 0) === 0 && !outputs.unfinished;
   if (!running) return status;
   try {
     status.drift = await readRoleFindings(outputs);
@@ -170,6 +173,11 @@ export function describe(status: Status): string {
   const roles = Object.entries(status.roles).map(([role, verdict]) => `${role} ${verdict}`);
   const lines: [string, string | undefined][] = [
     ["state", `${status.state} (container ${status.container})`],
+    [
+      "UNFINISHED",
+      status.unfinished &&
+        `the first update of this stack failed. Correct what it named, then run: script/up --stack ${status.stack}`,
+    ],
     ["version", status.version && `PostgreSQL ${status.version}`],
     ["address", status.address],
     ["size", status.size === undefined ? undefined : humanBytes(status.size)],
