@@ -163,8 +163,13 @@ describe("from a server with TLS, as Neon is", () => {
 
       // The sample does not take the place of what was wanted.
       stack.env.NEON_DATABASE_URL = undefined;
-      expect(await stack.upFails()).toContain(
-        "An earlier update of this stack tried to import from Neon, and NEON_DATABASE_URL is not set now. Set it again:",
+      await docker(["stop", stack.names.container]);
+      const revived = await run("script/up", ["--stack", stack.name], stack.env);
+      expect(revived.text).toContain(`starting the container ${stack.names.container}`);
+      const forgotten =
+        "An earlier update of this stack tried to import from Neon, and NEON_DATABASE_URL is not set now.";
+      expect(revived.stderr.trimEnd().split("\n").at(-1)).toContain(
+        `error: ${forgotten} Set it again: export NEON_DATABASE_URL=`,
       );
       stack.env.NEON_DATABSE_URL = wrong;
       const misspelt = await stack.upFails();
