@@ -10,6 +10,7 @@ import { containerState } from "../lib/docker.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
 import { main } from "./cli.ts";
+import { readRevision } from "./revision.ts";
 import { maintenanceAddress, monitorAddress, type RoleFinding, readRoleFindings, whyNoLogin } from "./roles.ts";
 
 /** What is told; also the form of --json. */
@@ -30,8 +31,10 @@ interface Status {
   connections?: { used: number; max: number };
   /** What was imported, and whether its mark is still in the database; without that while nobody is let into it. */
   import?: ImportSummary & { markPresent?: boolean };
-  /** The schema's revision, where migrations run. */
-  revision?: string | null;
+  /** The schema's revision, as the database has it, where migrations run; empty where none has run. */
+  revision?: string | undefined;
+  /** What the last update brought the schema to, and the remedy, where the database has another revision. */
+  revisionExpected?: { revision: string; remedy: string };
   /** What the application was given, and whether its pools fit. */
   handover?: StackOutputs["handedOver"];
   /** By role: `ok`, or what is wrong. */
@@ -117,6 +120,15 @@ async function askServer(outputs: StackOutputs): Promise<Partial<Status>> {
   };
 }
 
+/** The schema's revision, which an undo, a reset or a restore has changed without the stack's knowing. */
+async function askRevision(outputs: StackOutputs): Promise<Pick<Status, "revision" | "revisionExpected">> {
+  // Why the owner cannot log in is told beside its name.
+  const revision = await readRevision(outputs).catch(() => undefined);
+  if (!revision) return {};
+  const { found, expected, remedy } = revision;
+  return { revision: found, ...(found === expected ? {} : { revisionExpected: { revision: expected, remedy } }) };
+}
+
 /** A role's verdict: whether it can log in, and what is wrong with it. */
 async function checkRole(role: string, url: string, findings: readonly RoleFinding[]): Promise<string> {
   const { user } = addressOf(url);
@@ -136,7 +148,6 @@ async function readStatus(stack: string): Promise<Status> {
     state,
     healthy: running && container.health !== "unhealthy",
     address: outputs.address,
-    revision: outputs.revision,
     handover: outputs.handedOver,
     roles: {},
     drift: [],
@@ -153,6 +164,7 @@ async function readStatus(stack: string): Promise<Status> {
   }
   try {
     Object.assign(status, await askServer(outputs));
+    Object.assign(status, await askRevision(outputs));
   } catch (error) {
     status.state = `${state}, but ${monitorAddress(outputs).user} cannot read its figures: ${(error as Error).message}`;
     status.healthy = false;
@@ -194,7 +206,12 @@ export function describe(status: Status): string {
         } ${imported.source} at ` +
           `${imported.finishedAt}${imported.markPresent !== false ? "" : "; ITS MARK IS GONE: the database was replaced since"}`,
     ],
-    ["revision", status.revision ?? undefined],
+    ["revision", status.revision === undefined ? undefined : status.revision || "none"],
+    [
+      "REVISION",
+      status.revisionExpected &&
+        `the last update brought it to ${status.revisionExpected.revision}. ${status.revisionExpected.remedy}`,
+    ],
     ["handover", status.handover && `${status.handover.target} database, by ${status.handover.file}`],
     ["pools", status.handover?.pools.sum],
     ["roles", roles.length > 0 ? roles.join(", ") : undefined],
