@@ -17,6 +17,7 @@ import { baseImage, readImages } from "../lib/images.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
 import { checkDenyList } from "./support/deny-list.ts";
+import { readRevision } from "./support/revision.ts";
 import { maintenanceAddress, monitorAddress, readRoleFindings, whyNoLogin } from "./support/roles.ts";
 import { onStack } from "./support/subcommand.ts";
 
@@ -132,6 +133,16 @@ async function checkServer(outputs: StackOutputs): Promise<Finding[]> {
     : [container, port];
 }
 
+/** The schema's revision, where migrations run and the owner can log in. */
+async function checkRevision(outputs: StackOutputs): Promise<Finding[]> {
+  const revision = await readRevision(outputs).catch(() => undefined);
+  if (!revision) return [];
+  const { found, expected, remedy } = revision;
+  const what = "Revision";
+  if (found === expected) return [fine(what, found)];
+  return [wrong(what, `${found || "none"}; the last update brought the schema to ${expected}`, remedy)];
+}
+
 /** Roles that cannot log in, and roles and databases that were changed by hand. */
 async function checkRoles(outputs: StackOutputs): Promise<Finding[]> {
   const drift = await readRoleFindings(outputs);
@@ -244,11 +255,24 @@ async function checkBackups({ stack, backups }: StackOutputs): Promise<Finding[]
   }
 }
 
-/** A stack that is not up yet needs its port, or the update will say so. */
+/** A stack that is not up yet needs its port, or the update will say so. Of an import that was destroyed with its stack nothing is told. */
 async function checkStack(stack: string): Promise<Finding[]> {
   try {
     const outputs = await readStack(stack);
-    return [fine(`Stack ${stack}`, outputs.address), ...(await checkServer(outputs)), ...(await checkBackups(outputs))];
+    const up = outputs.unfinished
+      ? wrong(
+          `Stack ${stack}`,
+          "its first update failed",
+          `Correct what it named, then run: script/up --stack ${stack}`,
+        )
+      : fine(`Stack ${stack}`, outputs.address);
+    return [
+      up,
+      ...(await checkServer(outputs)),
+      ...(await checkRevision(outputs)),
+      ...(await checkBackups(outputs)),
+      await checkImport(stack),
+    ];
   } catch (error) {
     return [wrong(`Stack ${stack}`, (error as Error).message, `Run: script/up --stack ${stack}`)];
   }
@@ -278,13 +302,7 @@ async function checkImages(): Promise<Finding[]> {
 
 async function examine(stack: string): Promise<Finding[]> {
   const machine = [checkNode(), await checkPulumi(), ...(await checkDocker())];
-  return [
-    ...machine,
-    ...(await checkImages()),
-    ...(await checkPrivateFiles(stack)),
-    ...(await checkStack(stack)),
-    await checkImport(stack),
-  ];
+  return [...machine, ...(await checkImages()), ...(await checkPrivateFiles(stack)), ...(await checkStack(stack))];
 }
 
 /** A finding in words. */

@@ -11,6 +11,7 @@ import { listSnapshots } from "../components/snapshots/snapshots.ts";
 import { containerState } from "../lib/docker.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
+import { readRevision } from "./support/revision.ts";
 import { maintenanceAddress, monitorAddress, type RoleFinding, readRoleFindings, whyNoLogin } from "./support/roles.ts";
 import { onStack } from "./support/subcommand.ts";
 
@@ -21,6 +22,8 @@ interface Status {
   /** Docker's word for the container's state, with its health where it has one. */
   state: string;
   healthy: boolean;
+  /** True where the stack's first update failed after its server was up. */
+  unfinished?: true;
   address: string;
   version?: string;
   /** Bytes of the database on disk. */
@@ -30,8 +33,10 @@ interface Status {
   connections?: { used: number; max: number };
   /** What was imported, and whether its mark is still in the database; without that while nobody is let into it. */
   import?: ImportSummary & { markPresent?: boolean };
-  /** The schema's revision, where migrations run. */
-  revision?: string | null;
+  /** The schema's revision, as the database has it, where migrations run; empty where none has run. */
+  revision?: string | undefined;
+  /** What the last update brought the schema to, and the remedy, where the database has another revision. */
+  revisionExpected?: { revision: string; remedy: string };
   /** What the application was given, and whether its pools fit. */
   handover?: StackOutputs["handedOver"];
   /** By role: `ok`, or what is wrong. */
@@ -117,6 +122,15 @@ async function askServer(outputs: StackOutputs): Promise<Partial<Status>> {
   };
 }
 
+/** The schema's revision, which an undo, a reset or a restore has changed without the stack's knowing. */
+async function askRevision(outputs: StackOutputs): Promise<Pick<Status, "revision" | "revisionExpected">> {
+  // Why the owner cannot log in is told beside its name.
+  const revision = await readRevision(outputs).catch(() => undefined);
+  if (!revision) return {};
+  const { found, expected, remedy } = revision;
+  return { revision: found, ...(found === expected ? {} : { revisionExpected: { revision: expected, remedy } }) };
+}
+
 /** A role's verdict: whether it can log in, and what is wrong with it. */
 async function checkRole(role: string, url: string, findings: readonly RoleFinding[]): Promise<string> {
   const { user } = addressOf(url);
@@ -136,14 +150,14 @@ async function readStatus(stack: string): Promise<Status> {
     state,
     healthy: running && container.health !== "unhealthy",
     address: outputs.address,
-    revision: outputs.revision,
     handover: outputs.handedOver,
     roles: {},
     drift: [],
   };
+  if (outputs.unfinished) status.unfinished = true;
   const backups = await askBackups(outputs);
   if (backups) status.backups = backups;
-  status.healthy &&= (backups?.troubles.length ?? 0) === 0;
+  status.healthy &&= (backups?.troubles.length ?? 0) === 0 && !outputs.unfinished;
   if (!running) return status;
   try {
     status.drift = await readRoleFindings(outputs);
@@ -152,6 +166,7 @@ async function readStatus(stack: string): Promise<Status> {
   }
   try {
     Object.assign(status, await askServer(outputs));
+    Object.assign(status, await askRevision(outputs));
   } catch (error) {
     status.state = `${state}, but ${monitorAddress(outputs).user} cannot read its figures: ${(error as Error).message}`;
     status.healthy = false;
@@ -172,6 +187,11 @@ export function describe(status: Status): string {
   const roles = Object.entries(status.roles).map(([role, verdict]) => `${role} ${verdict}`);
   const lines: [string, string | undefined][] = [
     ["state", `${status.state} (container ${status.container})`],
+    [
+      "UNFINISHED",
+      status.unfinished &&
+        `the first update of this stack failed. Correct what it named, then run: script/up --stack ${status.stack}`,
+    ],
     ["version", status.version && `PostgreSQL ${status.version}`],
     ["address", status.address],
     ["size", status.size === undefined ? undefined : humanBytes(status.size)],
@@ -188,7 +208,12 @@ export function describe(status: Status): string {
         } ${imported.source} at ` +
           `${imported.finishedAt}${imported.markPresent !== false ? "" : "; ITS MARK IS GONE: the database was replaced since"}`,
     ],
-    ["revision", status.revision ?? undefined],
+    ["revision", status.revision === undefined ? undefined : status.revision || "none"],
+    [
+      "REVISION",
+      status.revisionExpected &&
+        `the last update brought it to ${status.revisionExpected.revision}. ${status.revisionExpected.remedy}`,
+    ],
     ["handover", status.handover && `${status.handover.target} database, by ${status.handover.file}`],
     ["pools", status.handover?.pools.sum],
     ["roles", roles.length > 0 ? roles.join(", ") : undefined],

@@ -6,6 +6,7 @@ import type { PoolBudget } from "../components/handover/pool-budget.ts";
 import type { ImportSummary } from "../components/import/types.ts";
 import { namesFor } from "../components/server/naming.ts";
 import type { Address } from "./postgres.ts";
+import { type RecordedServer, recordedServer } from "./stack-state.ts";
 
 const run = promisify(execFile);
 
@@ -26,6 +27,8 @@ export interface StackOutputs {
   urls: Record<string, string>;
   /** Of further databases, by their names. */
   databaseUrls?: Record<string, Record<string, string>>;
+  /** True where the first update failed after the server was up: the rest of the stack is not there yet. */
+  unfinished?: true;
 }
 
 /** A stack that cannot be read, with the remedy. */
@@ -79,8 +82,22 @@ export async function readStack(stack: string): Promise<StackOutputs> {
     throw error;
   });
   const outputs = JSON.parse(text);
-  if (!outputs.urls) throw new StackError(`The stack ${stack} is not up. Run: script/up --stack ${stack}`);
-  return { stack, network: namesFor(stack).network, ...outputs };
+  const network = namesFor(stack).network;
+  return { stack, network, ...(outputs.urls ? outputs : await readUnfinished(stack)) };
+}
+
+/**
+ * Reads what there is of a stack whose first update failed.
+ * @throws {StackError} when its server or its roles are not there.
+ */
+async function readUnfinished(stack: string): Promise<RecordedServer & Pick<StackOutputs, "imported" | "unfinished">> {
+  const [text, settings] = await Promise.all([
+    pulumi(["stack", "export", "--show-secrets", "--stack", stack]),
+    readConfig(stack),
+  ]);
+  const server = recordedServer(JSON.parse(text).deployment ?? {}, settings.get("database") ?? "");
+  if (!server) throw new StackError(`The stack ${stack} is not up. Run: script/up --stack ${stack}`);
+  return { ...server, imported: null, unfinished: true };
 }
 
 /**

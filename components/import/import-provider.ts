@@ -1,11 +1,13 @@
 /** The import as a resource: it happens once, and never touches a database that has data. Runs in Pulumi's dynamic provider. */
 import type { dynamic } from "@pulumi/pulumi";
+import type pg from "pg";
 import { removeContainers } from "../../lib/docker.ts";
 import { withConnection } from "../../lib/postgres.ts";
 import { outsideScopes } from "../../lib/scope.ts";
 import { preparationScript } from "../privileges/scripts.ts";
 import { ROLE_NAMES } from "../roles/names.ts";
 import { besideServer, directAddress } from "./direct.ts";
+import { noteNeonAttempt, refuseUnintendedSample } from "./intended-source.ts";
 import type { NeonImportInputs } from "./neon-import.ts";
 import { startSample } from "./sample.ts";
 import { helperLabel } from "./schema.ts";
@@ -53,6 +55,17 @@ async function openSourceOf(inputs: NeonImportInputs): Promise<Source> {
   return sourceFromEnvironment("bootstrap is neon");
 }
 
+/** Nobody gets the sample who wanted Neon, and a URL that is not used is mentioned. */
+async function checkIntention(client: pg.Client, { bootstrap, bootstrapChosen, database }: NeonImportInputs) {
+  if (bootstrap === "neon") await noteNeonAttempt(client, database);
+  else if (bootstrapChosen) sayUnused(`bootstrap is ${bootstrap}`);
+  else await refuseUnintendedSample(client, database);
+}
+
+const sayUnused = (why: string) => {
+  if (process.env.NEON_DATABASE_URL) say(`import: NEON_DATABASE_URL is set, but not used: ${why}`);
+};
+
 /** Imports, unless that has been done. Called off, it leaves nothing: neither sessions nor containers nor a database aside. */
 async function importOnce(inputs: NeonImportInputs): Promise<ImportSummary> {
   const clear = () => removeContainers(helperLabel(inputs.stack), { host: inputs.dockerHost });
@@ -61,10 +74,14 @@ async function importOnce(inputs: NeonImportInputs): Promise<ImportSummary> {
     await withConnection(maintenance(addressOf(inputs)), (client) => clearAside(client, inputs.database));
     // A run that was killed behind its swap has left its own.
     await clear();
+    sayUnused(`this database was imported at ${former.finishedAt}`);
     return former;
   }
   // Before anything is cleared that might be in use.
-  await withConnection(maintenance(addressOf(inputs)), lockServer);
+  await withConnection(maintenance(addressOf(inputs)), async (client) => {
+    await lockServer(client);
+    await checkIntention(client, inputs);
+  });
   await clear();
   try {
     const spec = {
@@ -109,7 +126,10 @@ function refuseOtherSelection(olds: NeonImportInputs, news: NeonImportInputs): v
 
 /** What a backup brought along was imported in a former life, or never. */
 async function summaryOf(inputs: NeonImportInputs): Promise<ImportSummary | null> {
-  if (inputs.bootstrap === "empty") return null;
+  if (inputs.bootstrap === "empty") {
+    sayUnused("bootstrap is empty");
+    return null;
+  }
   if (inputs.bootstrap === "backup") return (await formerImport(inputs)) ?? null;
   return importOnce(inputs);
 }
@@ -119,7 +139,7 @@ export const provider: dynamic.ResourceProvider = {
    * Nothing that changes later is a reason to import again; a changed mind about where the data comes from is an error. That
    * it is to come from the backup is none: so a stack goes on whose volume was lost, with all else of it as it was.
    */
-  async diff(_id, olds: NeonImportInputs, news: NeonImportInputs) {
+  async diff(_id, olds: NeonImportInputs & { summary?: ImportSummary | null }, news: NeonImportInputs) {
     if (news.bootstrapChosen && news.bootstrap !== olds.bootstrap && news.bootstrap !== "backup") {
       throw new Error(
         `This stack's data came from "${olds.bootstrap}"; bootstrap is now "${news.bootstrap}", but data that is there is never ` +
@@ -128,6 +148,7 @@ export const provider: dynamic.ResourceProvider = {
       );
     }
     refuseOtherSelection(olds, news);
+    if (olds.summary) sayUnused(`this stack's data was imported at ${olds.summary.finishedAt}`);
     return { changes: news.passwordVersion !== olds.passwordVersion, replaces: [], deleteBeforeReplace: false };
   },
 

@@ -20,6 +20,13 @@ async function isTaken(port: number): Promise<boolean> {
   return taken;
 }
 
+/** The first port of this machine from a number on that nothing listens on. */
+async function freePort(from: number): Promise<number> {
+  let port = from;
+  while (port < 65_535 && (await isTaken(port))) port++;
+  return port;
+}
+
 /** The container that publishes a port, if it is one. */
 async function publisherOf(port: number, host: string | undefined): Promise<string> {
   return (await docker(["ps", "--filter", `publish=${port}`, "--format", "{{.Names}}"], { host })).trim();
@@ -33,7 +40,7 @@ async function checkPort({ port, dockerHost, container }: HostCheckInputs): Prom
   if (publisher === container) return;
   throw new Error(
     `Port ${port} on 127.0.0.1 is in use${publisher ? ` by the container ${publisher}` : " by another program"}. ` +
-      `Stop it, or choose another port: pulumi config set port ${port + 1}`,
+      `Stop it, or choose another port: pulumi config set port ${await freePort(port + 1)}`,
   );
 }
 

@@ -149,6 +149,36 @@ describe("from a server with TLS, as Neon is", () => {
       expect(failed).not.toContain("not-the-password");
       expect(await connections()).toBe(before);
 
+      // The server is up, and the commands know it.
+      const status = await stack.db("status", "--json");
+      expect(JSON.parse(status.stdout)).toMatchObject({ unfinished: true, healthy: false, roles: { app: "ok" } });
+      const doctor = await stack.db("doctor");
+      expect(doctor.text).toMatch(
+        /WRONG {2}Stack \w+: its first update failed\n +Correct what it named, then run: script\/up/,
+      );
+      const judged = await stack.db("preflight");
+      expect(judged.text).toContain("[password-wrong]");
+      expect(judged.text).not.toContain("[target-not-seen]");
+      expect(status.text + doctor.text + judged.text).not.toContain("not-the-password");
+
+      // The sample does not take the place of what was wanted.
+      stack.env.NEON_DATABASE_URL = undefined;
+      await docker(["stop", stack.names.container]);
+      const revived = await run("script/up", ["--stack", stack.name], stack.env);
+      expect(revived.text).toContain(`starting the container ${stack.names.container}`);
+      const forgotten =
+        "An earlier update of this stack tried to import from Neon, and NEON_DATABASE_URL is not set now.";
+      expect(revived.stderr.trimEnd().split("\n").at(-1)).toContain(
+        `error: ${forgotten} Set it again: export NEON_DATABASE_URL=`,
+      );
+      stack.env.NEON_DATABSE_URL = wrong;
+      const misspelt = await stack.upFails();
+      expect(misspelt).toContain(
+        "NEON_DATABASE_URL is not set, but NEON_DATABSE_URL is, which looks as if it was meant.",
+      );
+      expect(misspelt).not.toContain("not-the-password");
+      stack.env.NEON_DATABSE_URL = undefined;
+
       stack.env.NEON_DATABASE_URL = url;
       const first = await stack.up();
       expect(first.text).toContain("1 tables, 1,000 rows");
@@ -156,6 +186,7 @@ describe("from a server with TLS, as Neon is", () => {
       expect(after).toBeGreaterThan(before);
 
       const second = await stack.up("--expect-no-changes");
+      expect(second.text).toMatch(/NEON_DATABASE_URL is set, but not used: this stack's data was imported at \d{4}-/);
       await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
       expect(await connections()).toBe(after);
 

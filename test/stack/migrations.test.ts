@@ -434,6 +434,13 @@ describe("back", () => {
 
   test("the stack notices at a refresh that the schema stands elsewhere, and brings it to head", async () => {
     expect((await migrate({ wanted: "0003crew", allowDowngrade: true })).error).toBe("");
+    const status = await stack.db("status");
+    expect(status.text).toContain("revision    0003crew\n");
+    expect(status.text).toContain(
+      "REVISION    the last update brought it to 0004quick. To migrate it again: pulumi refresh",
+    );
+    const doctor = await stack.db("doctor");
+    expect(doctor.text).toContain("WRONG  Revision: 0003crew; the last update brought the schema to 0004quick");
     await stack.up("--refresh");
     expect(await revision()).toBe("0004quick");
     await isSettled();

@@ -48,7 +48,7 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
     return new Promise((done) => {
       const args = ["-c", `umask ${umask}; exec "$@"`, "sh", ...command];
       execFile("sh", args, { cwd: clone, env, maxBuffer: 64 * 1024 * 1024 }, (error, stdout, stderr) =>
-        done({ code: error === null ? 0 : Number(error.code) || 1, text: stdout + stderr, stdout }),
+        done({ code: error === null ? 0 : Number(error.code) || 1, text: stdout + stderr, stdout, stderr }),
       );
     });
   }

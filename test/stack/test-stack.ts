@@ -20,6 +20,7 @@ export interface Said {
   /** Both streams. */
   text: string;
   stdout: string;
+  stderr: string;
 }
 
 export interface StackUrls {
@@ -36,7 +37,7 @@ export function run(program: string, args: string[], env: Record<string, string 
   const options = { env: { ...process.env, ...env }, maxBuffer: 256 * 1024 * 1024 };
   execFile(program, args, options, (error, stdout, stderr) => {
     const code = error === null ? 0 : typeof error.code === "number" ? error.code : 1;
-    resolve({ code, text: stdout + stderr, stdout });
+    resolve({ code, text: stdout + stderr, stdout, stderr });
   });
   return promise;
 }

@@ -23,15 +23,15 @@ describe("before anything is made", () => {
 
   test("a port that is in use is named, with another to take", async () => {
     const port = defaultPort(stack.name);
-    const server = createServer().listen(port, "127.0.0.1");
+    const servers = [port, port + 1].map((taken) => createServer().listen(taken, "127.0.0.1"));
     try {
       const text = await stack.upFails();
       expect(text).toContain(
-        `Port ${port} on 127.0.0.1 is in use by another program. Stop it, or choose another port: pulumi config set port ${port + 1}`,
+        `Port ${port} on 127.0.0.1 is in use by another program. Stop it, or choose another port: pulumi config set port ${port + 2}`,
       );
       expect(await stack.leftovers()).toEqual([]);
     } finally {
-      server.close();
+      for (const server of servers) server.close();
     }
   });
 

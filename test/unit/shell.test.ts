@@ -229,6 +229,34 @@ describe("what was asked once", () => {
   });
 });
 
+describe("script/up", () => {
+  /** What it makes of its arguments: the stack, and what is left for Pulumi. */
+  const read = (words: string) =>
+    sh(
+      `head=$(sed '/^# Neon/,$d; s|"$(dirname -- "$0")/lib.sh"|script/lib.sh|' script/up); set -- ${words}
+       eval "$head"; printf '%s|' "$stack" "$@"`,
+    );
+
+  test.each([
+    ["", "dev|"],
+    ["--stack feature", "feature|"],
+    ["--stack=feature --yes", "feature|--yes|"],
+    ["--target '**Container::server' -s feature", "feature|--target|**Container::server|"],
+    ["-c a=b --skip-preview -m 'two words'", "dev|-c|a=b|--skip-preview|-m|two words|"],
+  ])("%s", async (words, expected) => {
+    expect(await read(words)).toMatchObject({ code: 0, stdout: expected });
+  });
+
+  test.each([
+    ["feature", "'feature' is not an option. If you mean the stack feature, run: script/up --stack feature"],
+    ["--yes feature", "'feature' is not an option. If you mean the stack feature, run: script/up --stack feature"],
+    ["--stack one two", "'two' is not an option. If you mean the stack two, run: script/up --stack two"],
+    ["--stack", "--stack needs a name, for instance: script/up --stack dev"],
+  ])("refuses %s", async (words, expected) => {
+    expect(await read(words)).toMatchObject({ code: 1, stderr: `error: ${expected}\n` });
+  });
+});
+
 describe("what is missing", () => {
   const engine = "docker.io iptables ca-certificates";
   test.each([

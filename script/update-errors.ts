@@ -1,0 +1,7 @@
+/** For script/up: prints the causes of a failed update, which Pulumi shows among everything else it says. */
+import { readFile } from "node:fs/promises";
+import { updateErrors } from "../lib/update-errors.ts";
+
+for (const message of updateErrors(await readFile(process.argv[2] ?? "", "utf8").catch(() => ""))) {
+  console.error(`error: ${message}`);
+}

@@ -1,0 +1,49 @@
+import { expect, test } from "vitest";
+import { recordedServer } from "../../lib/stack-state.ts";
+
+const urn = (type: string, name: string) => `urn:pulumi:dev::sectorwars-database::${type}::${name}`;
+/** As `pulumi stack export --show-secrets` writes a secret. */
+const secret = (value: string) => ({
+  "4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270",
+  plaintext: JSON.stringify(value),
+});
+const password = (key: string) => ({
+  urn: urn("random:index/randomPassword:RandomPassword", `${key}-password`),
+  type: "random:index/randomPassword:RandomPassword",
+  outputs: { result: secret(`Secret0f${key}`) },
+});
+const role = (key: string) => ({
+  urn: urn("sectorwars:roles:Roles$postgresql:index/role:Role", key),
+  type: "postgresql:index/role:Role",
+});
+const server = {
+  urn: urn("sectorwars:server:DatabaseServer", "database"),
+  type: "sectorwars:server:DatabaseServer",
+  outputs: { host: "127.0.0.1", port: 5433, containerName: "sectorwars-database", version: "15.20" },
+};
+const KEYS = ["owner", "app", "readonly", "monitor"];
+const whole = [server, password("superuser"), ...KEYS.map(password), ...KEYS.map(role)];
+
+test("a server with its roles is read from a state that has no outputs", () => {
+  expect(recordedServer({ resources: whole }, "game")).toEqual({
+    container: "sectorwars-database",
+    postgresVersion: "15.20",
+    address: "127.0.0.1:5433/game",
+    urls: {
+      superuser: "postgresql://postgres:Secret0fsuperuser@127.0.0.1:5433/game",
+      owner: "postgresql://sectorwars_owner:Secret0fowner@127.0.0.1:5433/game",
+      app: "postgresql://sectorwars_app:Secret0fapp@127.0.0.1:5433/game",
+      readonly: "postgresql://sectorwars_readonly:Secret0freadonly@127.0.0.1:5433/game",
+      monitor: "postgresql://sectorwars_monitor:Secret0fmonitor@127.0.0.1:5433/game",
+    },
+  });
+});
+
+test.each([
+  ["nothing", []],
+  ["a server that has not answered", [{ ...server, outputs: {} }, ...whole.slice(1)]],
+  ["no role yet", [server, ...KEYS.map(password)]],
+  ["not all roles yet", whole.slice(0, -1)],
+])("a state with %s has no server to speak of", (_what, resources) => {
+  expect(recordedServer({ resources }, "game")).toBeUndefined();
+});
