@@ -10,6 +10,7 @@ import { type PoolBudget, type Pools, poolBudget } from "./handover/pool-budget.
 import { defaultIdentityFile } from "./import/identity-file.ts";
 import { parseSelection, type RawSelection } from "./import/selection-settings.ts";
 import type { SafetyCopySettings } from "./import/types.ts";
+import { isPasswordScheme, PASSWORD_SCHEME_RULE } from "./seed/password-hash.ts";
 
 /** Where the data of a new stack comes from. */
 export type Bootstrap = "sample" | "neon" | "empty" | "backup";
@@ -110,7 +111,7 @@ export interface SeedSettings {
   readonly files: readonly string[];
   /** Name of the administrator. */
   readonly admin: string;
-  /** SQL expression that makes a hash of the password `$1`. */
+  /** How the application hashes passwords: a scheme of components/seed/password-hash.ts. */
   readonly passwordHash: string;
   /** Whether data that was imported is seeded, too. */
   readonly evenImported: boolean;
@@ -346,7 +347,7 @@ export function resolveSettings(raw: RawSettings, surroundings: Surroundings): S
   );
   check(["auto", "always", "never"].includes(raw.seed), "seed", "choose auto, always or never");
   check(raw.seedAdmin.trim() !== "", "seedAdmin", "give a name");
-  check(raw.seedPasswordHash.includes("$1"), "seedPasswordHash", "give an SQL expression with $1 for the password");
+  check(isPasswordScheme(raw.seedPasswordHash), "seedPasswordHash", PASSWORD_SCHEME_RULE);
   check(["local", "neon"].includes(raw.handoverTarget), "handoverTarget", "choose local or neon");
   check(["app", "owner"].includes(raw.handoverRole), "handoverRole", "choose app or owner");
   check(

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { provider as databaseProvider } from "../../components/databases/database-provider.ts";
 import { valuesOf } from "../../components/handover/env-block.ts";
 import { runMigrations } from "../../components/migrations/run-migrations.ts";
+import { fitsPassword } from "../../components/seed/password-hash.ts";
 import type { SeedFile, SeedInputs } from "../../components/seed/seed.ts";
 import { provider } from "../../components/seed/seed-provider.ts";
 import { composeCommand, docker } from "../../lib/docker.ts";
@@ -83,15 +84,12 @@ describe("seed data", () => {
     });
   });
 
-  test("the administrator's password is a secret output that fits the stored hash", async () => {
+  test("the administrator's password is a secret output; its hash is argon2id's", async () => {
     const { adminPassword } = await stack.outputs();
     expect(adminPassword).toMatch(/^[a-zA-Z0-9]{24}$/);
     await stack.as("owner", async (client) => {
-      const { rows } = await client.query(
-        "SELECT crypt($1, password_hash) = password_hash AS fits, password_hash ~ '^\\$2a\\$12\\$' AS is_bcrypt FROM admin_credentials",
-        [adminPassword],
-      );
-      expect(rows).toEqual([{ fits: true, is_bcrypt: true }]);
+      const { rows } = await client.query("SELECT password_hash FROM admin_credentials");
+      expect(rows).toEqual([{ password_hash: expect.stringMatching(/^\$argon2id\$v=19\$m=65536,t=3,p=4\$/) }]);
     });
     expect(await stack.stateText()).not.toContain(adminPassword);
     const { text } = await stack.succeed("stack", "output", "--stack", stack.name);
@@ -122,7 +120,7 @@ describe("seed data on other terms", () => {
       ownerPassword: urlAddress(urls.owner).password,
       admin: "admin",
       adminPassword: "adminpw",
-      passwordHash: "'hash of ' || $1",
+      passwordHash: "sql: 'hash of ' || $1",
       evenImported: false,
       files: [],
       revision: null,
@@ -151,6 +149,7 @@ describe("seed data on other terms", () => {
     const [captain, all] = ["('Captain', 1)", "('Captain', 1), ('Cadet', 0)"].map((rows) =>
       file(`INSERT INTO ranks VALUES ${rows} ON CONFLICT DO NOTHING`),
     );
+    await expect(seed({ files: all, passwordHash: "sql: nullif($1, $1)" })).rejects.toThrow("which makes no hash");
     expect(await seed({ files: captain })).toEqual({ "mine.sql": 1 });
     await sql("DELETE FROM ranks");
     expect(await seed({ files: captain })).toEqual({ "mine.sql": 1 });
@@ -223,6 +222,27 @@ describe("docker compose", () => {
     const health = await get("gameserver", "/health");
     const seen = ["sectorwars_app", "sectorwars_dev", "0002ships", 12];
     expect(health).toEqual({ sync: seen, async: seen, pool: [5, 10, 30] });
+  });
+
+  test("another scheme hashes the generated password anew, as long as nobody has changed it", async () => {
+    const hashes = async () =>
+      stack.as(
+        "owner",
+        async (client) => (await client.query("SELECT password_hash FROM admin_credentials")).rows[0]?.password_hash,
+      );
+    await stack.set("seedPasswordHash", "sql: crypt($1, gen_salt('bf', 4))");
+    expect((await stack.up()).text).toContain("password is hashed by sql: crypt($1, gen_salt('bf', 4)) now");
+    expect(await hashes()).toMatch(/^\$2a\$04\$/);
+    await stack.unset("seedPasswordHash");
+    await stack.up();
+    const made = await hashes();
+    expect(made).toMatch(/^\$argon2id\$/);
+    const { adminPassword } = await stack.outputs();
+    expect(await fitsPassword(made, String(adminPassword))).toBe(true);
+    await stack.as("owner", (client) => client.query("UPDATE admin_credentials SET password_hash = 'changed'"));
+    await stack.set("seedPasswordHash", "scrypt");
+    expect((await stack.up()).text).toContain("its hash is not that of the generated password");
+    expect(await hashes()).toBe("changed");
   });
 
   test("the region manager makes a database and a role", async () => {

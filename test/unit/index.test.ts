@@ -32,7 +32,7 @@ const DEFAULTS = {
   seed: "auto",
   seedFiles: "[]",
   seedAdmin: "admin",
-  seedPasswordHash: "crypt($1)",
+  seedPasswordHash: "argon2id",
   application: "",
   handoverFile: ".env",
   handoverTarget: "local",

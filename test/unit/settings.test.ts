@@ -39,7 +39,7 @@ const RAW: RawSettings = {
   seed: "auto",
   seedFiles: [],
   seedAdmin: "admin",
-  seedPasswordHash: "crypt($1, gen_salt('bf'))",
+  seedPasswordHash: "argon2id",
   application: "",
   handoverFile: ".env",
   handoverTarget: "local",
@@ -95,8 +95,9 @@ describe("what the application gets", () => {
     [{ seed: "yes" }, 'seed is "yes": choose auto, always or never'],
     [{ seedAdmin: " " }, 'seedAdmin is " ": give a name'],
     [
-      { seedPasswordHash: "md5('x')" },
-      "seedPasswordHash is \"md5('x')\": give an SQL expression with $1 for the password",
+      { seedPasswordHash: "crypt($1, 'x')" },
+      "seedPasswordHash is \"crypt($1, 'x')\": choose argon2id, bcrypt, scrypt, pbkdf2_sha256, or give an SQL expression with $1 for " +
+        "the password: \"sql: crypt($1, gen_salt('bf', 12))\"",
     ],
     [{ handoverTarget: "cloud" }, 'handoverTarget is "cloud": choose local or neon'],
     [{ handoverRole: "postgres" }, 'handoverRole is "postgres": choose app or owner'],
