@@ -40,6 +40,13 @@ export interface Plan {
   steps: Step[];
 }
 
+/** A variable that the application's settings need. */
+export interface VariableProblem {
+  name: string;
+  /** Why its value is refused; null where it is missing. */
+  problem: string | null;
+}
+
 /** What went wrong inside. */
 export interface Failure {
   phase: "plan" | "run";
@@ -48,6 +55,8 @@ export interface Failure {
   statement: string | null;
   /** File and line in the project. */
   place: string | null;
+  /** What the application's settings lack or refuse; none for any other error. */
+  variables?: VariableProblem[];
   /** The revision that was running. */
   step?: Step;
 }
@@ -77,6 +86,10 @@ export interface ContainerSpec {
   current: string | null;
   wanted: string;
   arguments: readonly string[];
+  /** The environment that the application gets. */
+  variables: Readonly<Record<string, string>>;
+  /** Values that no message may contain. */
+  secrets: readonly string[];
   dockerHost: string | undefined;
 }
 
@@ -140,9 +153,10 @@ export async function startRun(spec: ContainerSpec): Promise<WaitingRun> {
   child.on("error", (error) => noteLine(`docker: ${error.message}`));
   child.on("close", (code) => ended.resolve(code));
   child.stdin.on("error", () => {});
-  child.stdin.write(
-    `${JSON.stringify({ folder: FOLDER, url: spec.url, current: spec.current, wanted: spec.wanted, arguments: spec.arguments })}\n`,
-  );
+  // Secrets go this way alone: arguments show in ps, a container's variables in docker inspect.
+  const { url, current, wanted, variables, secrets } = spec;
+  const job = { folder: FOLDER, url, current, wanted, arguments: spec.arguments, variables, secrets };
+  child.stdin.write(`${JSON.stringify(job)}\n`);
 
   let running: Step | undefined;
   /** The message of that name, or the failure that came in its place. */

@@ -16,6 +16,8 @@ import { withConnection } from "../support/session.ts";
 import { run, TestStack, urlAddress } from "./test-stack.ts";
 
 const project = `swgame${randomBytes(4).toString("hex")}`;
+/** The image of the gameserver, which the migrations build and run in, and the services use. */
+const gameserver = `${project}-gameserver`;
 const oldVolume = `${project}_postgres_data`;
 const ENV_BEFORE = `# The team's own file.
 COMPOSE_PROJECT_NAME=${project}
@@ -39,7 +41,6 @@ const git = (...args: string[]) => run("git", ["-C", game.folder, ...args]);
 /** docker compose as people call it: in the application's folder, without a word about files. */
 const compose = async (...args: string[]) =>
   run("sh", ["-c", 'cd "$0" && exec "$@"', game.folder, ...(await composeCommand()), ...args], {
-    SERVICE_IMAGE: `sectorwars-migrations-${stack.name}:latest`,
     DATABASE_URL: undefined,
   });
 const get = async (service: string, path: string): Promise<Record<string, unknown>> => {
@@ -53,12 +54,10 @@ beforeAll(async () => {
   await chmod(join(game.folder, ".env"), 0o640);
   await git("init", "--quiet");
   await game.write(".gitignore", ".env\n");
-  stack = await TestStack.make({
-    bootstrap: "empty",
-    memory: "512",
-    alembic: game.gameserver,
-    application: game.folder,
-  });
+  stack = await TestStack.make(
+    { bootstrap: "empty", memory: "512", alembic: game.gameserver, application: game.folder },
+    game.buildEnvironment,
+  );
   await stack.succeed("config", "set", "--path", "databases[0]", "nexus", "--stack", stack.name);
   await docker(["volume", "create", oldVolume]);
   first = (await stack.up()).text;
@@ -66,6 +65,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await compose("down", "--volumes", "--remove-orphans", "--timeout", "0");
   await docker(["volume", "rm", oldVolume]).catch(() => {});
+  await docker(["image", "rm", gameserver]).catch(() => {});
   await stack.end();
   await game.end();
 });
@@ -224,6 +224,20 @@ describe("docker compose", () => {
     expect(health).toEqual({ sync: seen, async: seen, pool: [5, 10, 30] });
   });
 
+  test("the administrator logs in with the generated password, and with no other", async () => {
+    const { adminPassword } = await stack.outputs();
+    const port = (await compose("port", "gameserver", "8080")).stdout.trim().split(":").pop();
+    const login = async (password: unknown) =>
+      (
+        await fetch(`http://127.0.0.1:${port}/login`, {
+          method: "POST",
+          body: JSON.stringify({ name: "admin", password }),
+        })
+      ).status;
+    expect(await login(adminPassword)).toBe(200);
+    expect(await login("another")).toBe(401);
+  });
+
   test("another scheme hashes the generated password anew, as long as nobody has changed it", async () => {
     const hashes = async () =>
       stack.as(
@@ -345,7 +359,13 @@ describe("further databases", () => {
         owner: owner.user,
         ownerPassword: owner.password,
         folder: game.gameserver,
-        image: `sectorwars-migrations-${stack.name}:latest`,
+        image: gameserver,
+        variables: {
+          JWT_SECRET: "a secret",
+          ARIA_ENCRYPTION_KEY: "a key",
+          ADMIN_USERNAME: "admin",
+          ADMIN_PASSWORD: "pw",
+        },
         arguments: [],
         wanted: "head",
         allowDowngrade: false,

@@ -26,6 +26,8 @@ const DEFAULTS = {
   dockerHost: "auto",
   alembic: "",
   alembicImage: "auto",
+  alembicService: "auto",
+  alembicEnvironment: "[]",
   alembicArguments: "[]",
   alembicRevision: "head",
   alembicDowngrade: "false",
