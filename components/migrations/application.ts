@@ -8,7 +8,7 @@ import { parseEnv } from "node:util";
 import { docker } from "../../lib/docker.ts";
 import { valuesOf } from "../handover/env-block.ts";
 import { COMPOSE_NAMES } from "../handover/places.ts";
-import { buildService, compose, findCompose, withPassword } from "./compose-command.ts";
+import { buildCommandOf, buildService, compose, findCompose, withPassword } from "./compose-command.ts";
 import { type ComposeProject, type FoundService, serviceNamed, serviceOfFolder } from "./compose-service.ts";
 import { type EnvFile, envFlags, readEnvFile, withoutBlocks } from "./env-files.ts";
 import type { HandoverBlock, OwnerConnection } from "./environment.ts";
@@ -44,6 +44,8 @@ interface ApplicationFolder {
 export interface ApplicationEnvironment {
   files: Record<string, string>;
   service: FoundService | undefined;
+  /** The command that builds the service's image again; undefined where Compose does not build it. */
+  buildCommand: string | undefined;
   blocks: HandoverBlock[];
   /** Where the variables come from, for people. */
   sources: string[];
@@ -183,6 +185,7 @@ export function readApplication(spec: ApplicationSpec, connection: OwnerConnecti
   return {
     files: withPassword(files, connection),
     service: service && { ...service, environment: withPassword(service.environment, connection) },
+    buildCommand: service?.isBuilt ? buildCommandOf(at.folder, service.name) : undefined,
     blocks: at.envFiles.flatMap(({ block }) => block ?? []),
     sources: [
       ...at.envFiles.map(({ path }) => path),

@@ -73,6 +73,10 @@ export function withPassword(variables: Record<string, string>, connection: Owne
   );
 }
 
+/** The command with which people build a service's image. */
+export const buildCommandOf = (folder = ".", service: string): string =>
+  `cd '${folder}' && docker compose build ${service}`;
+
 /**
  * Builds a service's image.
  * @param flags Compose's own flags, before its command.
@@ -114,7 +118,7 @@ export async function buildService(
     [
       `The image ${image} of the service ${name} cannot be built. Its last lines:`,
       ...said.slice(-BUILD_LINES).map((line) => `  | ${hide(line)}`),
-      `Build it (cd '${folder}' && docker compose build ${name}), or let the migrations run in another image: ` +
+      `Build it (${buildCommandOf(folder, name)}), or let the migrations run in another image: ` +
         `pulumi config set alembicImage IMAGE, or generic for one with Alembic and the drivers alone. The database is untouched.`,
     ].join("\n"),
   );

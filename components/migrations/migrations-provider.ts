@@ -68,7 +68,7 @@ function announce(from: string | null, { revisions, wantedRevision }: Migrations
 /** What the application brings along: its environment, and its service's image. Both are read anew for each run. */
 async function readSurroundings(
   inputs: MigrationsInputs,
-): Promise<Pick<MigrationsSpec, "image" | "variables" | "sources">> {
+): Promise<Pick<MigrationsSpec, "image" | "variables" | "sources" | "buildCommand">> {
   const { application: spec, dockerHost } = inputs;
   const connection = ownerConnection(inputs);
   const found = readApplication(spec, connection);
@@ -93,7 +93,7 @@ async function readSurroundings(
   }
   await ensureServiceImage(spec, service, dockerHost, say);
   say(`migrations: in ${service.image}, the image of the service ${service.name}`);
-  return { image: service.image, variables, sources: [...sources, ...more] };
+  return { image: service.image, variables, sources: [...sources, ...more], buildCommand: found.buildCommand };
 }
 
 async function run(inputs: MigrationsInputs): Promise<Outs> {

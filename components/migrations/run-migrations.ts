@@ -54,6 +54,8 @@ export interface MigrationsSpec {
   variables?: Readonly<Record<string, string>>;
   /** Where that environment comes from, for messages. */
   sources?: readonly string[];
+  /** The command that builds the image again, for messages; undefined for one that is not the service's. */
+  buildCommand?: string | undefined;
   dockerHost: string | undefined;
 }
 
@@ -368,8 +370,13 @@ function whatFailed({ phase, step, kind, message, variables = [] }: Failure, { f
 }
 
 /** What to do about it, where that is known. */
-function remedyFor({ kind, message, variables = [] }: Failure, { sources = [] }: MigrationsSpec): string[] {
+function remedyFor(
+  { kind, message, variables = [] }: Failure,
+  { sources = [], buildCommand }: MigrationsSpec,
+): string[] {
   const missing = /^No module named '([\w.]+)'/.exec(message)?.[1];
+  if (missing && buildCommand !== undefined)
+    return [`  The image has no ${missing}. Build it again, with all that the models import: ${buildCommand}`];
   if (missing) {
     return [
       `  The image has no ${missing}; set alembicImage to the application's own image, which has what its models import.`,
