@@ -11,7 +11,7 @@ import { COMPOSE_NAMES } from "../handover/places.ts";
 import { buildCommandOf, buildService, compose, findCompose, withPassword } from "./compose-command.ts";
 import { type ComposeProject, type FoundService, serviceNamed, serviceOfFolder } from "./compose-service.ts";
 import { type EnvFile, envFlags, readEnvFile, withoutBlocks } from "./env-files.ts";
-import type { HandoverBlock, OwnerConnection } from "./environment.ts";
+import type { OwnerConnection } from "./environment.ts";
 import { masked, secretValues } from "./masking.ts";
 
 /** Stands for the image of the application's service in the resource's inputs: which one it is shows when the migrations run. */
@@ -46,7 +46,8 @@ export interface ApplicationEnvironment {
   service: FoundService | undefined;
   /** The command that builds the service's image again; undefined where Compose does not build it. */
   buildCommand: string | undefined;
-  blocks: HandoverBlock[];
+  /** What the hand-over's blocks in those files set, by variable. */
+  blocks: Record<string, string>[];
   /** Where the variables come from, for people. */
   sources: string[];
   /** Why a Compose file that is there was not used; undefined when it was, or there is none. */
@@ -186,7 +187,7 @@ export function readApplication(spec: ApplicationSpec, connection: OwnerConnecti
     files: withPassword(files, connection),
     service: service && { ...service, environment: withPassword(service.environment, connection) },
     buildCommand: service?.isBuilt ? buildCommandOf(at.folder, service.name) : undefined,
-    blocks: at.envFiles.flatMap(({ block }) => block ?? []),
+    blocks: at.envFiles.flatMap(({ block }) => (block === undefined ? [] : [block])),
     sources: [
       ...at.envFiles.map(({ path }) => path),
       ...(service ? [`the service ${service.name} of docker compose in ${at.folder}`] : []),

@@ -1,6 +1,7 @@
 /** Runs docker compose in the application's folder, so that no secret shows in `ps` or in what Compose says. */
 import { spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { resolve } from "node:path";
 import { createInterface } from "node:readline";
 import "../../lib/pg-environment.ts";
 import { currentScope } from "../../lib/scope.ts";
@@ -24,18 +25,18 @@ export interface ComposeRun {
   input?: string;
 }
 
-/** The compose command, or undefined where there is none. */
-let composeProgram: string[] | undefined | null = null;
+/** The program that script/bootstrap builds, for a shell whose PATH does not have it. */
+const BUILT = ".local/toolchain/bin/docker-compose";
+let found: string[] | undefined | null = null;
+
+/** The compose command: the plugin, the program on PATH, or the one that script/bootstrap has built; undefined where there is none. */
 export function findCompose(): string[] | undefined {
-  if (composeProgram === null) {
-    const answers = (program: string, ...args: string[]) => spawnSync(program, args, { stdio: "ignore" }).status === 0;
-    composeProgram = answers("docker", "compose", "version")
-      ? ["docker", "compose"]
-      : answers("docker-compose", "version")
-        ? ["docker-compose"]
-        : undefined;
+  if (found === null) {
+    const answers = ([program = "", ...first]: string[]) =>
+      spawnSync(program, [...first, "version"], { stdio: "ignore" }).status === 0;
+    found = [["docker", "compose"], ["docker-compose"], [resolve(BUILT)]].find(answers);
   }
-  return composeProgram;
+  return found;
 }
 
 /** The environment in which Compose resolves the application's files: DATABASE_URL is this database, whatever a file says. */

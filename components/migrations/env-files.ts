@@ -2,7 +2,6 @@
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { takeOut } from "../handover/env-block.ts";
-import type { HandoverBlock } from "./environment.ts";
 
 const COPIES = ".local";
 const COPY_PREFIX = "application-env-";
@@ -14,7 +13,8 @@ export interface EnvFile {
   path: string;
   /** Its text without the hand-over's block. */
   text: string;
-  block: HandoverBlock | undefined;
+  /** What that block sets, by variable; undefined where there is none. */
+  block: Record<string, string> | undefined;
 }
 
 /** Reads a file of variables; undefined where there is none. A block that somebody damaged is an error of the hand-over's. */
@@ -22,8 +22,8 @@ export function readEnvFile(path: string): EnvFile | undefined {
   if (!statSync(path, { throwIfNoEntry: false })?.isFile()) return undefined;
   const whole = readFileSync(path, "utf8");
   try {
-    const { text, stack, former, ours } = takeOut(whole);
-    return { path, text, block: stack === undefined ? undefined : { former, ours } };
+    const { text, stack, ours } = takeOut(whole);
+    return { path, text, block: stack === undefined ? undefined : ours };
   } catch {
     return { path, text: whole, block: undefined };
   }

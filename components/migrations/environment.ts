@@ -10,22 +10,14 @@ export interface OwnerConnection {
   database: string;
 }
 
-/** A block that the hand-over wrote into a file of variables. */
-export interface HandoverBlock {
-  /** Values that the block sets, by variable. */
-  ours: Readonly<Record<string, string>>;
-  /** Values that the block replaced, by variable. */
-  former: Readonly<Record<string, string>>;
-}
-
 /** What the environment is made of, from the weakest to the strongest. */
 export interface EnvironmentParts {
   /** The application's files of variables, without the hand-over's blocks. */
   files: Readonly<Record<string, string>>;
   /** The Compose service's environment. */
   service: Readonly<Record<string, string>>;
-  /** The hand-over's blocks: a service may have read their variables from such a file. */
-  blocks: readonly HandoverBlock[];
+  /** What the hand-over's blocks set, by variable: a service may have read it from such a file. */
+  blocks: readonly Readonly<Record<string, string>>[];
   /** Further entries: NAME=VALUE, or NAME for the value that NAME has in this process. */
   extra: readonly string[];
   connection: OwnerConnection;
@@ -54,15 +46,11 @@ function databaseOf(text: string): string | undefined {
   return url === null ? undefined : `${url.hostname}:${url.port || DEFAULT_PORT}${url.pathname}`;
 }
 
-/** What the hand-over's block gave a service is not the application's own: its former value, or nothing, is. */
-function withoutBlocks(
-  variables: Readonly<Record<string, string>>,
-  blocks: readonly HandoverBlock[],
-): Record<string, string> {
-  const kept = Object.entries(variables).flatMap(([name, value]): [string, string][] => {
-    const block = blocks.find(({ ours }) => ours[name] === value);
-    if (block === undefined) return [[name, value]];
-    const former = block.former[name];
+/** What the hand-over's block gave a service is not the application's own: the value in the file without the block is, if any. */
+function withoutBlocks({ service, files, blocks }: EnvironmentParts): Record<string, string> {
+  const kept = Object.entries(service).flatMap(([name, value]): [string, string][] => {
+    if (!blocks.some((ours) => ours[name] === value)) return [[name, value]];
+    const former = files[name];
     return former === undefined ? [] : [[name, former]];
   });
   return Object.fromEntries(kept);
@@ -115,11 +103,11 @@ function extraVariables({ extra, connection, process }: EnvironmentParts): Recor
  * @throws {Error} for an entry of `extra` that has no value.
  */
 export function migrationEnvironment(parts: EnvironmentParts): Record<string, string> {
-  const { files, blocks, connection, superuserPassword } = parts;
-  const service = withoutBlocks(parts.service, blocks);
+  const { files, connection, superuserPassword } = parts;
+  const service = withoutBlocks(parts);
   const url = bareUrlOf(connection);
   const own = new Set(
-    [files.DATABASE_URL, service.DATABASE_URL, url, ...blocks.map(({ former }) => former.DATABASE_URL)]
+    [files.DATABASE_URL, service.DATABASE_URL, url]
       .map((text) => databaseOf(text ?? ""))
       .filter((at) => at !== undefined),
   );
