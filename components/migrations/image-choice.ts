@@ -1,9 +1,9 @@
 /**
  * For script/up: prints `generic` where the migrations run in this project's own image, which needs a Python image, else `service`.
- * Usage: node commands/migrations-image.ts ALEMBIC APPLICATION SERVICE ENV_FILE, each as its setting has it, empty for the default.
+ * Usage: node components/migrations/image-choice.ts ALEMBIC APPLICATION SERVICE ENV_FILE, each as its setting has it, empty for the default.
  */
 import { resolve } from "node:path";
-import { composeServiceOf } from "../components/migrations/application.ts";
+import { composeServiceOf } from "./application.ts";
 
 const [alembic = "", application, service, envFile] = process.argv.slice(2);
 try {
