@@ -126,6 +126,11 @@ async function copyIn(name: string, folder: string, host: string | undefined): P
   await Promise.all([promise, docker(["cp", "-", `${name}:${FOLDER}`], { host, input: tar.stdout })]);
 }
 
+/** What the container is told, as runner.py reads it. Secrets go this way alone: arguments show in ps, variables in docker inspect. */
+function jobOf({ url, current, wanted, variables, secrets, arguments: more }: ContainerSpec): string {
+  return `${JSON.stringify({ folder: FOLDER, url, current, wanted, arguments: more, variables, secrets })}\n`;
+}
+
 /** Starts the container, hands it its job through standard input, and waits for its plan. */
 export async function startRun(spec: ContainerSpec): Promise<WaitingRun> {
   const { stack, dockerHost: host } = spec;
@@ -153,10 +158,7 @@ export async function startRun(spec: ContainerSpec): Promise<WaitingRun> {
   child.on("error", (error) => noteLine(`docker: ${error.message}`));
   child.on("close", (code) => ended.resolve(code));
   child.stdin.on("error", () => {});
-  // Secrets go this way alone: arguments show in ps, a container's variables in docker inspect.
-  const { url, current, wanted, variables, secrets } = spec;
-  const job = { folder: FOLDER, url, current, wanted, arguments: spec.arguments, variables, secrets };
-  child.stdin.write(`${JSON.stringify(job)}\n`);
+  child.stdin.write(jobOf(spec));
 
   let running: Step | undefined;
   /** The message of that name, or the failure that came in its place. */

@@ -1,5 +1,6 @@
 /** The environment that migrations run in: the application's own, with this database on top. Pure. */
 import { libpqVariables } from "../../lib/pg-environment.ts";
+import { secretValues } from "./masking.ts";
 
 /** The owner's connection inside the stack's network. */
 export interface OwnerConnection {
@@ -46,10 +47,14 @@ function databaseOf(text: string): string | undefined {
   return url === null ? undefined : `${url.hostname}:${url.port || DEFAULT_PORT}${url.pathname}`;
 }
 
-/** What the hand-over's block gave a service is not the application's own: the value in the file without the block is, if any. */
+/**
+ * Takes out what gives a service passwords that the hand-over's block has: the value in the file without the block is the application's
+ * own, if there is one. What is no secret may stand in the Compose file as well.
+ */
 function withoutBlocks({ service, files, blocks }: EnvironmentParts): Record<string, string> {
   const kept = Object.entries(service).flatMap(([name, value]): [string, string][] => {
-    if (!blocks.some((ours) => ours[name] === value)) return [[name, value]];
+    const isOurs = blocks.some((ours) => ours[name] === value) && secretValues({ [name]: value }).length > 0;
+    if (!isOurs) return [[name, value]];
     const former = files[name];
     return former === undefined ? [] : [[name, former]];
   });
@@ -79,12 +84,12 @@ function references(connection: OwnerConnection): Record<string, string> {
  * @throws {Error} for a NAME that this process does not have.
  */
 function extraVariables({ extra, connection, process }: EnvironmentParts): Record<string, string> {
-  const known = references(connection);
+  const known = new Map(Object.entries(references(connection)));
   return Object.fromEntries(
     extra.map((entry): [string, string] => {
       const equals = entry.indexOf("=");
       if (equals >= 0) {
-        const value = entry.slice(equals + 1).replaceAll(/\$\{(\w+)\}/g, (whole, name) => known[name] ?? whole);
+        const value = entry.slice(equals + 1).replaceAll(/\$\{(\w+)\}/g, (whole, name) => known.get(name) ?? whole);
         return [entry.slice(0, equals), value];
       }
       const value = process[entry];

@@ -25,14 +25,14 @@ let calls = 0;
 let spec: MigrationsSpec;
 /** What the application's models cannot be imported without. */
 const VARIABLES = {
-  JWT_SECRET: "jwt'secret $1\nof two lines",
+  JWT_SECRET: "jwt'secret $1\nof migration lines",
   ARIA_ENCRYPTION_KEY: "aria-key-0123456789",
   ADMIN_USERNAME: "commander",
   ADMIN_PASSWORD: "adminpw-9876",
 };
 /** Those that stand in its .env file; the Compose file gives the service the others. */
-const ENV = `JWT_SECRET="jwt'secret \\$1\nof two lines"\nADMIN_PASSWORD=${VARIABLES.ADMIN_PASSWORD}\n`;
-const SECRETS = [VARIABLES.ADMIN_PASSWORD, VARIABLES.ARIA_ENCRYPTION_KEY, "jwt'secret", "of two lines"];
+const ENV = `JWT_SECRET="jwt'secret \\$1\nof migration lines"\nADMIN_PASSWORD=${VARIABLES.ADMIN_PASSWORD}\n`;
+const SECRETS = [VARIABLES.ADMIN_PASSWORD, VARIABLES.ARIA_ENCRYPTION_KEY, "jwt'secret", "of migration lines"];
 
 /** The only value of a query, as the superuser. */
 const value = (sql: string): Promise<unknown> =>

@@ -279,7 +279,20 @@ describe("the environment of the migrations", () => {
     expect(() => merge({ extra: ["MISSING"] })).toThrow("alembicEnvironment names MISSING, which is not set here");
   });
 
-  test("never has the superuser's password", () => {
+  test("never has passwords that the hand-over wrote, nor the superuser's", () => {
+    const ours = {
+      DB_SUPERUSER: "postgres",
+      DB_PASSWORD: "apppassword",
+      NEXUS: "postgresql://app:apppw1@db/nexus",
+      SIZE: "5",
+    };
+    const files = { DB_PASSWORD: "its own" };
+    expect(merge({ files, service: ours, blocks: [ours] })).toEqual({
+      DB_SUPERUSER: "postgres",
+      DB_PASSWORD: "its own",
+      SIZE: "5",
+      DATABASE_URL: URL,
+    });
     expect(merge({ files: { A: "x:rootpw@y" }, service: { B: "rootpw" } })).toEqual({ DATABASE_URL: URL });
   });
 });
