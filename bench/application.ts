@@ -1,31 +1,31 @@
 /** From nothing to an application that works: database, migrations, seed data, hand-over, four services healthy. */
 import { execFile } from "node:child_process";
-import { cp, mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { composeCommand } from "../lib/docker.ts";
+import { pythonImage, readImages } from "../lib/images.ts";
 import { makeStack } from "./pulumi.ts";
 import { figure, type Section, seconds } from "./results.ts";
 
 const run = promisify(execFile);
 const STACK = "bench";
+const PROJECT = "sectorwars-bench";
 
 export async function benchApplication({ rounds }: { rounds: number }): Promise<Section> {
   const [program = "docker", ...first] = await composeCommand();
   const folder = await mkdtemp(join(tmpdir(), "sectorwars-bench-"));
+  // For the update as well, which builds the gameserver's image.
+  Object.assign(process.env, { COMPOSE_PROJECT_NAME: PROJECT, PYTHON_IMAGE: pythonImage(readImages()) });
   const stack = await makeStack(STACK);
-  const env = {
-    ...process.env,
-    COMPOSE_PROJECT_NAME: "sectorwars-bench",
-    SERVICE_IMAGE: `sectorwars-migrations-${STACK}:latest`,
-  };
-  const compose = (...args: string[]) => run(program, [...first, ...args], { cwd: folder, env });
+  const compose = (...args: string[]) => run(program, [...first, ...args], { cwd: folder });
   const up = () => stack.pulumi("up", "--yes", "--skip-preview", "--stack", STACK);
   const down = () => stack.pulumi("destroy", "--yes", "--skip-preview", "--stack", STACK);
   const times = { all: [] as number[], up: [] as number[], services: [] as number[] };
   try {
     await cp("test/application", folder, { recursive: true });
+    await writeFile(join(folder, ".env"), "JWT_SECRET=of-the-benchmark\n", { mode: 0o600 });
     await stack.pulumi("config", "set", "alembic", join(folder, "services/gameserver"), "--stack", STACK);
     await stack.pulumi("config", "set", "application", folder, "--stack", STACK);
     // The images are there once the first stack was made.

@@ -24,7 +24,7 @@ import { onStack } from "./support/subcommand.ts";
 const run = promisify(execFile);
 const GIB = 1024 ** 3;
 const ROOM_WANTED = 5 * GIB;
-const OLDEST_NODE = [24, 2] as const;
+const OLDEST_NODE = [24, 7] as const;
 const OLDEST_PULUMI = [3, 200] as const;
 const OLDEST_ENGINE = 20;
 

@@ -10,6 +10,7 @@ import { type PoolBudget, type Pools, poolBudget } from "./handover/pool-budget.
 import { defaultIdentityFile } from "./import/identity-file.ts";
 import { parseSelection, type RawSelection } from "./import/selection-settings.ts";
 import type { SafetyCopySettings } from "./import/types.ts";
+import { isPasswordScheme, PASSWORD_SCHEME_RULE } from "./seed/password-hash.ts";
 
 /** Where the data of a new stack comes from. */
 export type Bootstrap = "sample" | "neon" | "empty" | "backup";
@@ -94,8 +95,16 @@ export interface Settings {
 export interface MigrationsSettings {
   /** Folder of the Alembic project. */
   readonly folder: string;
-  /** Image to run in; undefined is the project's own. */
-  readonly image: string | undefined;
+  /** Image to run in: its name, `generic` for this project's own, or `auto` for the Compose service's, else the generic one. */
+  readonly image: string;
+  /** The application's folder; undefined for the nearest one above `folder` with a Compose file. */
+  readonly application: string | undefined;
+  /** The file of variables in it that the hand-over writes. */
+  readonly envFile: string;
+  /** The Compose service whose environment and image the migrations have; undefined for the one that builds `folder`. */
+  readonly service: string | undefined;
+  /** Further variables for the migrations: NAME=VALUE, or NAME for the value in the environment. */
+  readonly environment: readonly string[];
   readonly arguments: readonly string[];
   /** The wanted revision, or `head`. */
   readonly revision: string;
@@ -110,7 +119,7 @@ export interface SeedSettings {
   readonly files: readonly string[];
   /** Name of the administrator. */
   readonly admin: string;
-  /** SQL expression that makes a hash of the password `$1`. */
+  /** How the application hashes passwords: a scheme of components/seed/password-hash.ts. */
   readonly passwordHash: string;
   /** Whether data that was imported is seeded, too. */
   readonly evenImported: boolean;
@@ -160,6 +169,8 @@ export interface RawSettings {
   dockerHost: string;
   alembic: string;
   alembicImage: string;
+  alembicService: string;
+  alembicEnvironment: string[];
   alembicArguments: string[];
   alembicRevision: string;
   alembicDowngrade: boolean;
@@ -232,6 +243,8 @@ const KEYS: ReadonlyArray<keyof RawSettings> = [
   "dockerHost",
   "alembic",
   "alembicImage",
+  "alembicService",
+  "alembicEnvironment",
   "alembicArguments",
   "alembicRevision",
   "alembicDowngrade",
@@ -346,7 +359,22 @@ export function resolveSettings(raw: RawSettings, surroundings: Surroundings): S
   );
   check(["auto", "always", "never"].includes(raw.seed), "seed", "choose auto, always or never");
   check(raw.seedAdmin.trim() !== "", "seedAdmin", "give a name");
-  check(raw.seedPasswordHash.includes("$1"), "seedPasswordHash", "give an SQL expression with $1 for the password");
+  check(isPasswordScheme(raw.seedPasswordHash), "seedPasswordHash", PASSWORD_SCHEME_RULE);
+  check(
+    raw.alembicService === "auto" || /^[a-zA-Z0-9._-]+$/.test(raw.alembicService),
+    "alembicService",
+    "give a service's name as the Compose file has it, or auto",
+  );
+  const wrongEntry = raw.alembicEnvironment.findIndex(
+    (entry) => !/^(?!DATABASE_URL(?:=|$))[A-Za-z_]\w*(?:=[\s\S]*)?$/.test(entry),
+  );
+  // Its value may be a secret.
+  if (wrongEntry >= 0) {
+    wrong.push(
+      `alembicEnvironment[${wrongEntry}]: give NAME=VALUE, or NAME for the value in the environment of pulumi up; DATABASE_URL is the ` +
+        "stack's own",
+    );
+  }
   check(["local", "neon"].includes(raw.handoverTarget), "handoverTarget", "choose local or neon");
   check(["app", "owner"].includes(raw.handoverRole), "handoverRole", "choose app or owner");
   check(
@@ -512,7 +540,11 @@ const handoverOf = (raw: RawSettings): HandOverSettings =>
 const migrationsOf = (raw: RawSettings, python: string): MigrationsSettings =>
   Object.freeze({
     folder: raw.alembic,
-    image: raw.alembicImage === "auto" ? undefined : raw.alembicImage,
+    image: raw.alembicImage,
+    application: raw.application || undefined,
+    envFile: raw.handoverFile,
+    service: raw.alembicService === "auto" ? undefined : raw.alembicService,
+    environment: Object.freeze([...raw.alembicEnvironment]),
     arguments: Object.freeze([...raw.alembicArguments]),
     revision: raw.alembicRevision,
     allowDowngrade: raw.alembicDowngrade,
@@ -582,6 +614,9 @@ export function readSettings(): Settings {
     dockerHost: config.require("dockerHost"),
     alembic: config.require("alembic"),
     alembicImage: config.require("alembicImage"),
+    alembicService: config.require("alembicService"),
+    // Its entries may be secrets, which requireObject warns of; the resource encrypts all of them.
+    alembicEnvironment: JSON.parse(pulumi.runtime.allConfig()[`${config.name}:alembicEnvironment`] ?? "[]"),
     alembicArguments: config.requireObject<string[]>("alembicArguments"),
     alembicRevision: config.require("alembicRevision"),
     alembicDowngrade: config.requireBoolean("alembicDowngrade"),

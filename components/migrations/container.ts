@@ -40,6 +40,13 @@ export interface Plan {
   steps: Step[];
 }
 
+/** A variable that the application's settings need. */
+export interface VariableProblem {
+  name: string;
+  /** Why its value is refused; null where it is missing. */
+  problem: string | null;
+}
+
 /** What went wrong inside. */
 export interface Failure {
   phase: "plan" | "run";
@@ -48,6 +55,8 @@ export interface Failure {
   statement: string | null;
   /** File and line in the project. */
   place: string | null;
+  /** What the application's settings lack or refuse; none for any other error. */
+  variables?: VariableProblem[];
   /** The revision that was running. */
   step?: Step;
 }
@@ -77,6 +86,10 @@ export interface ContainerSpec {
   current: string | null;
   wanted: string;
   arguments: readonly string[];
+  /** The environment that the application gets. */
+  variables: Readonly<Record<string, string>>;
+  /** Values that no message may contain. */
+  secrets: readonly string[];
   dockerHost: string | undefined;
 }
 
@@ -113,6 +126,11 @@ async function copyIn(name: string, folder: string, host: string | undefined): P
   await Promise.all([promise, docker(["cp", "-", `${name}:${FOLDER}`], { host, input: tar.stdout })]);
 }
 
+/** What the container is told, as runner.py reads it. Secrets go this way alone: arguments show in ps, variables in docker inspect. */
+function jobOf({ url, current, wanted, variables, secrets, arguments: more }: ContainerSpec): string {
+  return `${JSON.stringify({ folder: FOLDER, url, current, wanted, arguments: more, variables, secrets })}\n`;
+}
+
 /** Starts the container, hands it its job through standard input, and waits for its plan. */
 export async function startRun(spec: ContainerSpec): Promise<WaitingRun> {
   const { stack, dockerHost: host } = spec;
@@ -140,9 +158,7 @@ export async function startRun(spec: ContainerSpec): Promise<WaitingRun> {
   child.on("error", (error) => noteLine(`docker: ${error.message}`));
   child.on("close", (code) => ended.resolve(code));
   child.stdin.on("error", () => {});
-  child.stdin.write(
-    `${JSON.stringify({ folder: FOLDER, url: spec.url, current: spec.current, wanted: spec.wanted, arguments: spec.arguments })}\n`,
-  );
+  child.stdin.write(jobOf(spec));
 
   let running: Step | undefined;
   /** The message of that name, or the failure that came in its place. */

@@ -4,10 +4,12 @@ import type { dynamic } from "@pulumi/pulumi";
 import { cancellable } from "../../lib/cancellation.ts";
 import { docker, removeContainers } from "../../lib/docker.ts";
 import { outsideScopes } from "../../lib/scope.ts";
+import { ensureServiceImage, readApplication, SERVICE_IMAGE } from "./application.ts";
 import { wayBetween } from "./chain.ts";
 import { migrationsLabel } from "./container.ts";
+import { migrationEnvironment } from "./environment.ts";
 import type { MigrationsInputs } from "./migrations.ts";
-import { type MigrationsSpec, nameStep, readRevisions, runMigrations } from "./run-migrations.ts";
+import { type MigrationsSpec, nameStep, ownerConnection, readRevisions, runMigrations } from "./run-migrations.ts";
 
 interface Outs extends MigrationsInputs {
   /** What the last run was made from. */
@@ -27,7 +29,8 @@ const addressOf = ({ host, port, user, password, database }: MigrationsInputs) =
 
 /** The image's identity: a name like `gameserver:latest` may mean another image tomorrow. */
 async function imageIdOf({ image, dockerHost: host }: MigrationsInputs): Promise<string> {
-  if (image.startsWith("sha256:")) return image;
+  // The service's image is built again with every change of the code. What is to run follows from the chain.
+  if (image.startsWith("sha256:") || image === SERVICE_IMAGE) return image;
   return docker(["image", "inspect", "--format", "{{.Id}}", image], { host, timeoutMs: 20_000 }).then(
     (id) => id.trim(),
     // Not there: the run will say so.
@@ -35,7 +38,10 @@ async function imageIdOf({ image, dockerHost: host }: MigrationsInputs): Promise
   );
 }
 
-/** One value for all that is a reason to run again. Ports, passwords and the project's place on disk are none. */
+/**
+ * One value for all that is a reason to run again. Ports, passwords, the project's place on disk and the application's environment
+ * are none.
+ */
 async function reasonsOf(inputs: MigrationsInputs): Promise<string> {
   const { chain, wantedRevision: wanted, arguments: more, database } = inputs;
   const reasons = JSON.stringify([chain, wanted, more, database, await imageIdOf(inputs)]);
@@ -59,6 +65,37 @@ function announce(from: string | null, { revisions, wantedRevision }: Migrations
   );
 }
 
+/** What the application brings along: its environment, and its service's image. Both are read anew for each run. */
+async function readSurroundings(
+  inputs: MigrationsInputs,
+): Promise<Pick<MigrationsSpec, "image" | "variables" | "sources" | "buildCommand">> {
+  const { application: spec, dockerHost } = inputs;
+  const connection = ownerConnection(inputs);
+  const found = readApplication(spec, connection);
+  const { service, sources, problem } = found;
+  if (problem !== undefined) say(`migrations: ${problem}`);
+  const variables = migrationEnvironment({
+    files: found.files,
+    service: service?.environment ?? {},
+    blocks: found.blocks,
+    extra: inputs.environment,
+    connection,
+    superuserPassword: inputs.password,
+    process: process.env,
+  });
+  const more = inputs.environment.length > 0 ? ["alembicEnvironment"] : [];
+  if (inputs.image !== SERVICE_IMAGE) return { image: inputs.image, variables, sources: [...sources, ...more] };
+  if (service === undefined) {
+    throw new Error(
+      `The application's service is gone since the update began${problem ? ` (${problem})` : ""}. Run pulumi up again. ` +
+        "The database is untouched.",
+    );
+  }
+  await ensureServiceImage(spec, service, dockerHost, say);
+  say(`migrations: in ${service.image}, the image of the service ${service.name}`);
+  return { image: service.image, variables, sources: [...sources, ...more], buildCommand: found.buildCommand };
+}
+
 async function run(inputs: MigrationsInputs): Promise<Outs> {
   const fingerprint = await reasonsOf(inputs);
   const spec: MigrationsSpec = {
@@ -67,7 +104,7 @@ async function run(inputs: MigrationsInputs): Promise<Outs> {
     owner: inputs.owner,
     ownerPassword: inputs.ownerPassword,
     folder: inputs.folder,
-    image: inputs.image,
+    ...(await readSurroundings(inputs)),
     arguments: inputs.arguments,
     wanted: inputs.wantedRevision,
     allowDowngrade: inputs.allowDowngrade,

@@ -1,10 +1,12 @@
 /** The application's schema, kept at a revision of its Alembic chain. The work is done in run-migrations.ts. */
+import { resolve } from "node:path";
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { buildOf } from "../server/image.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
-import { type Chain, type Revision, readChain } from "./chain.ts";
+import { type ApplicationSpec, composeServiceOf, SERVICE_IMAGE } from "./application.ts";
+import { type Revision, readChain } from "./chain.ts";
 
 const IMAGE_FOLDER = "images/migrations";
 
@@ -18,10 +20,21 @@ export interface MigrationsArgs extends ServerAccess {
   owner: { name: string; password: pulumi.Input<string> };
   /** The folder with alembic.ini. */
   folder: string;
-  /** Image with Alembic and all that the models import; undefined is one built on `pythonImage`. */
-  image: string | undefined;
-  /** Python image that the default image is built on. */
+  /**
+   * Image with Alembic and all that the models import: its name; `generic` for one built on `pythonImage`; `auto` for the Compose
+   * service's, else the generic one.
+   */
+  image: string;
+  /** Python image that the generic image is built on. */
   pythonImage: string;
+  /** The application's folder; undefined for the nearest one above `folder` with a Compose file. */
+  application: string | undefined;
+  /** The file of variables in it that the hand-over writes. */
+  envFile: string;
+  /** Name of the Compose service; undefined for the one that builds `folder`. */
+  service: string | undefined;
+  /** Further variables for the application: NAME=VALUE, or NAME for the value in the environment of `pulumi up`. */
+  environment: readonly string[];
   /** Arguments for the alembic command, before its upgrade. */
   arguments: readonly string[];
   /** The wanted revision, or `head`. */
@@ -43,11 +56,17 @@ export class Migrations extends pulumi.ComponentResource {
   readonly revision: pulumi.Output<string | null>;
   readonly ready: pulumi.Resource;
 
-  /** @throws {pulumi.ResourceError} when the folder is no Alembic project. */
+  /** @throws {pulumi.ResourceError} when the folder is no Alembic project, or the Compose service that is named is not there. */
   constructor(name: string, args: MigrationsArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:migrations:Migrations", name, {}, opts);
-    const chain = readOrFail(args.folder, this);
-    const image = args.image ?? this.buildImage(args);
+    const chain = orFail(() => readChain(args.folder), this);
+    const application: ApplicationSpec = {
+      alembic: chain.folder,
+      folder: args.application === undefined ? undefined : resolve(args.application),
+      envFile: args.envFile,
+      service: args.service,
+    };
+    const image = orFail(() => this.chooseImage(args, application), this);
     const migrated = new Migrated(
       "migrated",
       {
@@ -62,6 +81,9 @@ export class Migrations extends pulumi.ComponentResource {
         chain: chain.fingerprint,
         revisions: chain.revisions,
         image,
+        application,
+        // A value given in the settings may be a secret; all others are read when the migrations run.
+        environment: pulumi.secret([...args.environment]),
         arguments: [...args.arguments],
         wantedRevision: args.revision,
         allowDowngrade: args.allowDowngrade,
@@ -72,6 +94,11 @@ export class Migrations extends pulumi.ComponentResource {
     this.revision = migrated.revision;
     this.ready = migrated;
     this.registerOutputs({ revision: this.revision });
+  }
+
+  private chooseImage(args: MigrationsArgs, application: ApplicationSpec): pulumi.Input<string> {
+    if (args.image === "auto" && composeServiceOf(application) !== undefined) return SERVICE_IMAGE;
+    return args.image === "auto" || args.image === "generic" ? this.buildImage(args) : args.image;
   }
 
   private buildImage({ stack, pythonImage, dockerHostIsSet, engine }: MigrationsArgs): pulumi.Output<string> {
@@ -87,9 +114,9 @@ export class Migrations extends pulumi.ComponentResource {
   }
 }
 
-function readOrFail(folder: string, parent: pulumi.Resource): Chain {
+function orFail<T>(work: () => T, parent: pulumi.Resource): T {
   try {
-    return readChain(folder);
+    return work();
   } catch (error) {
     throw new pulumi.ResourceError((error as Error).message, parent);
   }
@@ -107,7 +134,10 @@ export interface MigrationsInputs extends SuperuserLogin {
   /** Fingerprint of the versions. */
   chain: string;
   revisions: Revision[];
+  /** The image; {@link SERVICE_IMAGE} for that of the Compose service, as it is when the migrations run. */
   image: string;
+  application: ApplicationSpec;
+  environment: string[];
   arguments: string[];
   wantedRevision: string;
   allowDowngrade: boolean;

@@ -3,9 +3,19 @@ import type pg from "pg";
 import { removeContainers } from "../../lib/docker.ts";
 import { type Address, connect, ident, isPassing, withConnection } from "../../lib/postgres.ts";
 import { announceRestorePoint } from "../backups/restore-point.ts";
-import { MigrationFailure, migrationsLabel, type Plan, type Step, startRun, type WaitingRun } from "./container.ts";
+import {
+  type Failure,
+  MigrationFailure,
+  migrationsLabel,
+  type Plan,
+  type Step,
+  startRun,
+  type WaitingRun,
+} from "./container.ts";
 import { LOCK_KEY, leftShut, openDoor, shutDoor } from "./door.ts";
+import { bareUrlOf, type OwnerConnection } from "./environment.ts";
 import { lend, takeBack } from "./loan.ts";
+import { masked, secretValues } from "./masking.ts";
 import {
   makeRestorePoint,
   pointName,
@@ -40,6 +50,12 @@ export interface MigrationsSpec {
   network: string;
   /** The server inside the network. */
   alias: string;
+  /** The environment that the application gets. Without a DATABASE_URL in it, there is one of the database. */
+  variables?: Readonly<Record<string, string>>;
+  /** Where that environment comes from, for messages. */
+  sources?: readonly string[];
+  /** The command that builds the image again, for messages; undefined for one that is not the service's. */
+  buildCommand?: string | undefined;
   dockerHost: string | undefined;
 }
 
@@ -59,9 +75,24 @@ const ofOwner = ({ address, owner, ownerPassword }: MigrationsSpec): Address => 
   password: ownerPassword,
 });
 
-/** As the application gets it: bare, since Alembic's configuration and asyncpg stumble over anything more. */
-const urlInside = ({ owner, ownerPassword, alias, address }: MigrationsSpec) =>
-  `postgresql://${owner}:${ownerPassword}@${alias}:5432/${address.database}`;
+const PORT_INSIDE = 5432;
+
+/** The database as the migrations reach it. */
+export const ownerConnection = (
+  spec: Pick<MigrationsSpec, "owner" | "ownerPassword" | "alias"> & { database: string },
+): OwnerConnection => ({
+  host: spec.alias,
+  port: PORT_INSIDE,
+  user: spec.owner,
+  password: spec.ownerPassword,
+  database: spec.database,
+});
+
+/** Values that no message may contain. */
+const secretsOf = ({ variables, ownerPassword }: MigrationsSpec): string[] => [
+  ...secretValues(variables ?? {}),
+  ownerPassword,
+];
 
 /** How revisions are named to people: `1a2b add ships`. */
 export const nameStep = ({ id, title }: { id: string; title: string | null }): string =>
@@ -125,7 +156,10 @@ export async function runMigrations(
     await takeBack(keeper, owner);
     await settleKilled(keeper, spec, say);
     const current = await onlyRevision(ofOwner(spec));
-    const run = await startRun({ ...spec, url: urlInside(spec), current }).catch((error) => {
+    const { variables = {} } = spec;
+    const url = variables.DATABASE_URL ?? bareUrlOf(ownerConnection({ ...spec, database: address.database }));
+    const job = { ...spec, url, current, variables, secrets: secretsOf(spec) };
+    const run = await startRun(job).catch((error) => {
       throw explained(error, spec, `The database is untouched.`);
     });
     const stop = () => void run.end().catch(() => {});
@@ -253,6 +287,7 @@ async function change(
     isCopied = true;
     giveBack = await lend(keeper, maintenance(address), owner);
     await run.go(progress(steps, say));
+    await assertReached(spec, wanted, say);
     await refuseStrangers(spec, strangers);
     await giveBack();
     await settleRestorePoint(keeper, database, point);
@@ -289,6 +324,21 @@ function progress(steps: readonly Step[], say: (line: string) => void): (step: S
   };
 }
 
+/** Alembic's success counts for the database that it was run for: its project may connect to another one. */
+async function assertReached(spec: MigrationsSpec, wanted: string | null, say: (line: string) => void): Promise<void> {
+  const { database } = spec.address;
+  const [now] = await readRevisions(ofOwner(spec));
+  if (now === (wanted ?? undefined)) return;
+  if (now === undefined) {
+    say(`migrations: ${database} has no table alembic_version, so its revision cannot be compared with ${wanted}`);
+    return;
+  }
+  throw new Error(
+    `Alembic ended without an error, but ${database} is at revision ${now}, not at ${wanted ?? "base"}. Its env.py must connect to ` +
+      "DATABASE_URL, and commit",
+  );
+}
+
 /** What a migration makes must belong to the owner, or the next migration could not change it. */
 async function refuseStrangers(spec: MigrationsSpec, before: readonly string[]): Promise<void> {
   const made = (await readStrangers(spec)).filter((stranger) => !before.includes(stranger));
@@ -296,37 +346,85 @@ async function refuseStrangers(spec: MigrationsSpec, before: readonly string[]):
   throw new Error(`The migrations made what does not belong to ${spec.owner}: ${made.join(", ")}.`);
 }
 
-/** The error as people need it. No password is in it, whatever the application printed. */
+/** What failed, as the first words of a message. */
+function whatFailed({ phase, step, kind, message, variables = [] }: Failure, { folder }: MigrationsSpec): string {
+  const what =
+    phase === "plan"
+      ? `The Alembic project in ${folder} cannot be read`
+      : step
+        ? `The migration ${nameStep(step)} failed`
+        : "The migrations failed";
+  if (variables.length > 0) {
+    const missing = variables.filter(({ problem }) => problem === null).map(({ name }) => name);
+    const refused = variables
+      .filter(({ problem }) => problem !== null)
+      .map(({ name, problem }) => `${name} (${problem})`);
+    const parts = [
+      ...(missing.length > 0 ? [`variables that are not set: ${missing.join(", ")}`] : []),
+      ...(refused.length > 0 ? [`other values of variables: ${refused.join(", ")}`] : []),
+    ];
+    return `${what}: the application needs ${parts.join("; and ")}`;
+  }
+  if (kind === "OtherDatabase") return `${what}: the project connects to ${message}, not to DATABASE_URL`;
+  return `${what}: ${kind === "Ended" ? "" : `${kind}: `}${message}`;
+}
+
+/** What to do about it, where that is known. */
+function remedyFor(
+  { kind, message, variables = [] }: Failure,
+  { sources = [], buildCommand }: MigrationsSpec,
+): string[] {
+  const missing = /^No module named '([\w.]+)'/.exec(message)?.[1];
+  if (missing && buildCommand !== undefined)
+    return [`  The image has no ${missing}. Build it again, with all that the models import: ${buildCommand}`];
+  if (missing) {
+    return [
+      `  The image has no ${missing}; set alembicImage to the application's own image, which has what its models import.`,
+    ];
+  }
+  if (kind === "OtherDatabase") {
+    return [
+      "  Let its env.py use DATABASE_URL, or give the variable that it uses this database's URL: " +
+        `pulumi config set --path 'alembicEnvironment[0]' 'VARIABLE=\${DATABASE_URL}'`,
+    ];
+  }
+  const [first] = variables;
+  if (first === undefined) return [];
+  return [
+    `  Its environment comes from ${sources.length > 0 ? sources.join(" and ") : "no file: set application to the application's folder"}.`,
+    `  Set ${variables.length === 1 ? "it" : "them"} there, or: pulumi config set --secret --path 'alembicEnvironment[0]' '${first.name}=VALUE'`,
+  ];
+}
+
+/** The error as people need it. No value of the application's environment is in it, whatever the application printed. */
 function explained(error: unknown, spec: MigrationsSpec, fate: string): Error {
-  const clean = (text: string) => text.replaceAll(spec.ownerPassword, "***");
+  const secrets = secretsOf(spec);
+  const clean = (text: string) => masked(text, secrets);
   if (!(error instanceof MigrationFailure)) {
     const { message } = error as Error;
     const lost = isPassing(error) ? "The database server went away while the migrations ran: " : "";
     return new Error(clean(`${lost}${message.replace(/\.$/, "")}. ${fate}`), { cause: undefined });
   }
   const { failure, log } = error;
-  const what =
-    failure.phase === "plan"
-      ? `The Alembic project in ${spec.folder} cannot be read`
-      : failure.step
-        ? `The migration ${nameStep(failure.step)} failed`
-        : "The migrations failed";
+  const { place, variables = [] } = failure;
+  // What failed is known by now; the traceback that an application prints of it would quote its settings.
+  const lines = variables.length > 0 ? [] : log;
   const statement = failure.statement?.trim().slice(0, STATEMENT_SHOWN);
-  const missing = /^No module named '([\w.]+)'/.exec(failure.message)?.[1];
   return new Error(
-    clean(
-      [
-        `${what}: ${failure.kind === "Ended" ? "" : `${failure.kind}: `}${failure.message}`,
-        ...(missing
-          ? [
-              `  The image has no ${missing}; set alembicImage to the application's own image, which has what its models import.`,
-            ]
-          : []),
-        ...(failure.place ? [`  at ${failure.place}`] : []),
-        ...(statement ? ["  SQL:", ...statement.split("\n").map((line) => `  | ${line}`)] : []),
-        ...(log.length > 0 ? ["  Its last lines:", ...log.map((line) => `  | ${line}`)] : []),
-        fate,
-      ].join("\n"),
-    ),
+    [
+      whatFailed({ ...failure, message: clean(failure.message) }, spec),
+      ...remedyFor(failure, spec),
+      ...(place ? [`  at ${place}`] : []),
+      ...(statement
+        ? [
+            "  SQL:",
+            ...clean(statement)
+              .split("\n")
+              .map((line) => `  | ${line}`),
+          ]
+        : []),
+      ...(lines.length > 0 ? ["  Its last lines:", ...lines.map((line) => `  | ${clean(line)}`)] : []),
+      fate,
+    ].join("\n"),
   );
 }

@@ -5,6 +5,7 @@ import type pg from "pg";
 import { type Address, fillIn, ident, withConnection } from "../../lib/postgres.ts";
 import { isOwnTable, STACK_SCHEMA } from "../import/catalog.ts";
 import { readMarker } from "../import/swap.ts";
+import { fitsPassword, hashPassword, sqlExpressionOf } from "./password-hash.ts";
 import { ADMIN_FILE, type Seeded, type SeedFile, type SeedInputs } from "./seed.ts";
 
 const PATIENCE_MS = 30_000;
@@ -117,7 +118,12 @@ async function insert(inputs: SeedInputs, former: Partial<Outs> = {}): Promise<O
   let adminMade = former.adminMade ?? false;
   let rows: Seeded = {};
   if (isSeeding) {
-    const seeded = await withConnection(ownerOf(inputs), (client) => insertAll(client, inputs), AS_APPLICATION);
+    const isOtherScheme = adminMade && former.passwordHash !== inputs.passwordHash;
+    const seeded = await withConnection(
+      ownerOf(inputs),
+      (client) => insertAll(client, inputs, isOtherScheme),
+      AS_APPLICATION,
+    );
     rows = seeded.rows;
     adminMade ||= seeded.adminMade;
   } else {
@@ -129,13 +135,51 @@ async function insert(inputs: SeedInputs, former: Partial<Outs> = {}): Promise<O
   return { ...inputs, rows, adminMade, fingerprint: reasonsOf(inputs) };
 }
 
-/** Inserts all files in one transaction. */
-async function insertAll(client: pg.Client, inputs: SeedInputs): Promise<{ rows: Seeded; adminMade: boolean }> {
+/** The hash of the administrator's password, by the scheme or by the server. */
+async function makeHash(client: pg.Client, { passwordHash, adminPassword }: SeedInputs): Promise<string> {
+  const sql = sqlExpressionOf(passwordHash);
+  if (sql === undefined) return hashPassword(passwordHash, adminPassword);
   // As a parameter: what is shown of a running query is its text.
-  const { rows: hashes } = await client.query<{ hash: string }>(`SELECT (${inputs.passwordHash})::text AS hash`, [
-    inputs.adminPassword,
-  ]);
-  const variables = { admin_name: inputs.admin, admin_password_hash: hashes[0]?.hash ?? "" };
+  const { rows } = await client.query<{ hash: string | null }>(`SELECT (${sql})::text AS hash`, [adminPassword]);
+  const hash = rows[0]?.hash;
+  if (hash) return hash;
+  throw new Error(`seedPasswordHash is "${passwordHash}", which makes no hash (null or empty). Nothing was inserted.`);
+}
+
+/**
+ * Hashes the administrator's password anew, where the hash that is stored is still that of the generated password. One that the
+ * application has changed stays.
+ */
+async function replaceHash(
+  client: pg.Client,
+  { admin, adminPassword, passwordHash }: SeedInputs,
+  hash: string,
+): Promise<void> {
+  if (!(await isThere(client, ["users", "admin_credentials"]))) return;
+  const { rows } = await client.query<{ id: string; password_hash: string }>(
+    "SELECT u.id, c.password_hash FROM admin_credentials c JOIN users u ON u.id = c.user_id WHERE u.username = $1 FOR UPDATE OF c",
+    [admin],
+  );
+  const [stored] = rows;
+  if (stored === undefined) return;
+  if (!(await fitsPassword(stored.password_hash, adminPassword))) {
+    console.log("seed: the administrator's password stays as it is: its hash is not that of the generated password");
+    return;
+  }
+  await client.query("UPDATE admin_credentials SET password_hash = $2 WHERE user_id = $1", [stored.id, hash]);
+  console.log(`seed: the administrator's generated password is hashed by ${passwordHash} now`);
+}
+
+/**
+ * Inserts all files in one transaction.
+ * @param isOtherScheme whether the administrator was made here before, with another scheme.
+ */
+async function insertAll(
+  client: pg.Client,
+  inputs: SeedInputs,
+  isOtherScheme: boolean,
+): Promise<{ rows: Seeded; adminMade: boolean }> {
+  const variables = { admin_name: inputs.admin, admin_password_hash: await makeHash(client, inputs) };
   const rows: Seeded = {};
   let adminMade = false;
   await client.query("BEGIN");
@@ -145,6 +189,7 @@ async function insertAll(client: pg.Client, inputs: SeedInputs): Promise<{ rows:
       rows[file.name] = count;
       if (file.name === ADMIN_FILE && last > 0) adminMade = true;
     }
+    if (isOtherScheme) await replaceHash(client, inputs, variables.admin_password_hash);
     await client.query("COMMIT");
   } catch (error) {
     await client.query("ROLLBACK");

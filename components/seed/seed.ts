@@ -26,7 +26,7 @@ export interface SeedArgs extends ServerAccess {
   files: readonly string[];
   /** Name of the administrator. */
   admin: string;
-  /** SQL expression that makes a hash of the password `$1`. */
+  /** How the application hashes passwords: a scheme of password-hash.ts. */
   passwordHash: string;
   /** Whether to seed also what was imported, which has its own rows. */
   evenImported: boolean;

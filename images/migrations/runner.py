@@ -1,7 +1,7 @@
 """Runs inside a one-off container: reads its job, tells the plan, waits for the word, then lets Alembic do the work.
 
 Lines that begin with MARK are messages for whoever started the container; everything else is the application's own output.
-The job comes through standard input, as it holds a password; when that input ends, so does this process, and PostgreSQL
+The job comes through standard input, as it holds passwords; when that input ends, so does this process, and PostgreSQL
 rolls back what it was doing.
 """
 
@@ -9,10 +9,24 @@ import json
 import os
 import sys
 import threading
+import time
 import traceback
 
 MARK = "\x1e"
 TEXT_LIMIT = 4000
+DEFAULT_PORT = 5432
+# Values that no message may contain.
+secrets = []
+
+
+class OtherDatabase(Exception):
+    """The project connects to a database that is not the one to migrate."""
+
+
+def hide(text):
+    for value in secrets:
+        text = text.replace(value, "***")
+    return text
 
 
 def tell(**message):
@@ -37,16 +51,92 @@ def where(error, folder):
     return None
 
 
+def settings_class(error):
+    """The class of settings, read from the environment, that a validation error of pydantic's is about; or None."""
+    model = getattr(error, "model", None)
+    bases = [getattr(sys.modules.get(name), "BaseSettings", None) for name in ("pydantic_settings", "pydantic.env_settings", "pydantic.v1.env_settings")]
+    bases = [base for base in bases if isinstance(base, type)]
+    if isinstance(model, type):
+        return model if issubclass(model, tuple(bases)) else None
+    found, waiting = None, list(bases)
+    while waiting:
+        known = waiting.pop()
+        waiting.extend(known.__subclasses__())
+        title = getattr(known, "model_config", {}).get("title") if hasattr(known, "model_config") else None
+        if getattr(error, "title", None) in (known.__name__, title) and known not in bases:
+            found = known
+    return found
+
+
+def variable_name(settings, location):
+    """The variable that a field of settings is read from."""
+    config = getattr(settings, "model_config", None)
+    name = str(location[0])
+    if config is None:
+        field = next((f for f in settings.__fields__.values() if name in (f.name, f.alias)), None)
+        names = field.field_info.extra.get("env_names") if field else None
+        return sorted(names)[0].upper() if names else name.upper()
+    parts = [str(part) for part in location] if config.get("env_nested_delimiter") else [name]
+    name = (config.get("env_nested_delimiter") or "").join(parts)
+    # pydantic names a field by its alias where it has one, and that is the variable's whole name.
+    if location[0] in settings.model_fields:
+        name = (config.get("env_prefix") or "") + name
+    return name if config.get("case_sensitive") else name.upper()
+
+
+def problems_of(error):
+    """What a validation error of pydantic's says, without the values that it would quote; None for any other error."""
+    if type(error).__name__ != "ValidationError" or not callable(getattr(error, "errors", None)):
+        return None
+    try:
+        return error.errors(include_url=False, include_context=False, include_input=False)
+    except TypeError:
+        return error.errors()
+
+
+def is_missing(problem):
+    return problem["type"] in ("missing", "value_error.missing")
+
+
+def variables_of(error):
+    """The variables that the application lacks or refuses, as far as the error tells; an empty list for any other error."""
+    while error is not None:
+        if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
+            frames = traceback.extract_tb(error.__traceback__)
+            if frames and os.path.basename(frames[-1].filename) in ("os.py", "<frozen os>"):
+                return [{"name": error.args[0], "problem": None}]
+        problems = problems_of(error)
+        settings = settings_class(error) if problems else None
+        if settings is not None:
+            return [
+                {
+                    "name": variable_name(settings, problem["loc"] or ("?",)),
+                    "problem": None if is_missing(problem) else hide(problem["msg"])[:TEXT_LIMIT],
+                }
+                for problem in problems
+            ]
+        error = error.__cause__ or error.__context__
+    return []
+
+
+def text_of(error):
+    problems = problems_of(error)
+    if problems is None:
+        return str(error).strip()
+    return "; ".join(f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in problems)
+
+
 def explain(error, folder):
-    """The error in parts. Bound values stay out of it: they may be secrets."""
+    """The error in parts. Bound values and the values of settings stay out of it: they may be secrets."""
     original = getattr(error, "orig", None)
     statement = getattr(error, "statement", None)
-    text = str(original if original is not None else error).strip() or type(error).__name__
+    text = text_of(original if original is not None else error) or type(error).__name__
     return {
         "kind": type(error).__name__,
-        "message": text[:TEXT_LIMIT],
-        "statement": statement[:TEXT_LIMIT] if statement else None,
+        "message": hide(text)[:TEXT_LIMIT],
+        "statement": hide(statement)[:TEXT_LIMIT] if statement else None,
         "place": where(error, folder),
+        "variables": variables_of(error),
     }
 
 
@@ -113,16 +203,45 @@ def announce_steps():
     migration.log.info = info
 
 
+def watch_connections(url):
+    """Refuses connections to any other PostgreSQL database: with the application's environment come the URLs of others."""
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine, make_url
+
+    expected = make_url(url)
+
+    @event.listens_for(Engine, "do_connect")
+    def check(dialect, _record, _arguments, parameters):
+        if dialect.name != "postgresql":
+            return
+        host = parameters.get("host") or os.environ.get("PGHOST")
+        port = parameters.get("port") or os.environ.get("PGPORT") or DEFAULT_PORT
+        database = parameters.get("database") or parameters.get("dbname") or os.environ.get("PGDATABASE")
+        if (host, str(port), database) != (expected.host, str(expected.port or DEFAULT_PORT), expected.database):
+            raise OtherDatabase(f"{host}:{port}/{database}")
+
+
+def set_environment(variables):
+    """As if the process had been started with them, but where neither ps nor docker inspect shows them."""
+    os.environ.update(variables)
+    # Python has read this one already.
+    sys.path.extend(entry for entry in variables.get("PYTHONPATH", "").split(os.pathsep) if entry)
+    if "TZ" in variables:
+        time.tzset()
+
+
 def main():
     job = json.loads(sys.stdin.readline())
     folder, url = job["folder"], job["url"]
+    secrets.extend(job["secrets"])
     os.chdir(folder)
     sys.path.insert(0, folder)
-    os.environ["DATABASE_URL"] = url
+    set_environment({**job["variables"], "DATABASE_URL": url})
     try:
         from alembic.config import CommandLine, Config
         from alembic.script import ScriptDirectory
 
+        watch_connections(url)
         directory = ScriptDirectory.from_config(Config("alembic.ini"))
         found = plan(directory, job["current"], job["wanted"])
     except BaseException as error:

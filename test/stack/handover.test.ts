@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { provider as databaseProvider } from "../../components/databases/database-provider.ts";
 import { valuesOf } from "../../components/handover/env-block.ts";
 import { runMigrations } from "../../components/migrations/run-migrations.ts";
+import { fitsPassword } from "../../components/seed/password-hash.ts";
 import type { SeedFile, SeedInputs } from "../../components/seed/seed.ts";
 import { provider } from "../../components/seed/seed-provider.ts";
 import { composeCommand, docker } from "../../lib/docker.ts";
@@ -15,6 +16,8 @@ import { withConnection } from "../support/session.ts";
 import { run, TestStack, urlAddress } from "./test-stack.ts";
 
 const project = `swgame${randomBytes(4).toString("hex")}`;
+/** The image of the gameserver, which the migrations build and run in, and the services use. */
+const gameserver = `${project}-gameserver`;
 const oldVolume = `${project}_postgres_data`;
 const ENV_BEFORE = `# The team's own file.
 COMPOSE_PROJECT_NAME=${project}
@@ -38,7 +41,6 @@ const git = (...args: string[]) => run("git", ["-C", game.folder, ...args]);
 /** docker compose as people call it: in the application's folder, without a word about files. */
 const compose = async (...args: string[]) =>
   run("sh", ["-c", 'cd "$0" && exec "$@"', game.folder, ...(await composeCommand()), ...args], {
-    SERVICE_IMAGE: `sectorwars-migrations-${stack.name}:latest`,
     DATABASE_URL: undefined,
   });
 const get = async (service: string, path: string): Promise<Record<string, unknown>> => {
@@ -52,12 +54,10 @@ beforeAll(async () => {
   await chmod(join(game.folder, ".env"), 0o640);
   await git("init", "--quiet");
   await game.write(".gitignore", ".env\n");
-  stack = await TestStack.make({
-    bootstrap: "empty",
-    memory: "512",
-    alembic: game.gameserver,
-    application: game.folder,
-  });
+  stack = await TestStack.make(
+    { bootstrap: "empty", memory: "512", alembic: game.gameserver, application: game.folder },
+    game.buildEnvironment,
+  );
   await stack.succeed("config", "set", "--path", "databases[0]", "nexus", "--stack", stack.name);
   await docker(["volume", "create", oldVolume]);
   first = (await stack.up()).text;
@@ -65,6 +65,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await compose("down", "--volumes", "--remove-orphans", "--timeout", "0");
   await docker(["volume", "rm", oldVolume]).catch(() => {});
+  await docker(["image", "rm", gameserver]).catch(() => {});
   await stack.end();
   await game.end();
 });
@@ -83,15 +84,12 @@ describe("seed data", () => {
     });
   });
 
-  test("the administrator's password is a secret output that fits the stored hash", async () => {
+  test("the administrator's password is a secret output; its hash is argon2id's", async () => {
     const { adminPassword } = await stack.outputs();
     expect(adminPassword).toMatch(/^[a-zA-Z0-9]{24}$/);
     await stack.as("owner", async (client) => {
-      const { rows } = await client.query(
-        "SELECT crypt($1, password_hash) = password_hash AS fits, password_hash ~ '^\\$2a\\$12\\$' AS is_bcrypt FROM admin_credentials",
-        [adminPassword],
-      );
-      expect(rows).toEqual([{ fits: true, is_bcrypt: true }]);
+      const { rows } = await client.query("SELECT password_hash FROM admin_credentials");
+      expect(rows).toEqual([{ password_hash: expect.stringMatching(/^\$argon2id\$v=19\$m=65536,t=3,p=4\$/) }]);
     });
     expect(await stack.stateText()).not.toContain(adminPassword);
     const { text } = await stack.succeed("stack", "output", "--stack", stack.name);
@@ -122,7 +120,7 @@ describe("seed data on other terms", () => {
       ownerPassword: urlAddress(urls.owner).password,
       admin: "admin",
       adminPassword: "adminpw",
-      passwordHash: "'hash of ' || $1",
+      passwordHash: "sql: 'hash of ' || $1",
       evenImported: false,
       files: [],
       revision: null,
@@ -151,6 +149,7 @@ describe("seed data on other terms", () => {
     const [captain, all] = ["('Captain', 1)", "('Captain', 1), ('Cadet', 0)"].map((rows) =>
       file(`INSERT INTO ranks VALUES ${rows} ON CONFLICT DO NOTHING`),
     );
+    await expect(seed({ files: all, passwordHash: "sql: nullif($1, $1)" })).rejects.toThrow("which makes no hash");
     expect(await seed({ files: captain })).toEqual({ "mine.sql": 1 });
     await sql("DELETE FROM ranks");
     expect(await seed({ files: captain })).toEqual({ "mine.sql": 1 });
@@ -223,6 +222,41 @@ describe("docker compose", () => {
     const health = await get("gameserver", "/health");
     const seen = ["sectorwars_app", "sectorwars_dev", "0002ships", 12];
     expect(health).toEqual({ sync: seen, async: seen, pool: [5, 10, 30] });
+  });
+
+  test("the administrator logs in with the generated password, and with no other", async () => {
+    const { adminPassword } = await stack.outputs();
+    const port = (await compose("port", "gameserver", "8080")).stdout.trim().split(":").pop();
+    const login = async (password: unknown) =>
+      (
+        await fetch(`http://127.0.0.1:${port}/login`, {
+          method: "POST",
+          body: JSON.stringify({ name: "admin", password }),
+        })
+      ).status;
+    expect(await login(adminPassword)).toBe(200);
+    expect(await login("another")).toBe(401);
+  });
+
+  test("another scheme hashes the generated password anew, as long as nobody has changed it", async () => {
+    const hashes = async () =>
+      stack.as(
+        "owner",
+        async (client) => (await client.query("SELECT password_hash FROM admin_credentials")).rows[0]?.password_hash,
+      );
+    await stack.set("seedPasswordHash", "sql: crypt($1, gen_salt('bf', 4))");
+    expect((await stack.up()).text).toContain("password is hashed by sql: crypt($1, gen_salt('bf', 4)) now");
+    expect(await hashes()).toMatch(/^\$2a\$04\$/);
+    await stack.unset("seedPasswordHash");
+    await stack.up();
+    const made = await hashes();
+    expect(made).toMatch(/^\$argon2id\$/);
+    const { adminPassword } = await stack.outputs();
+    expect(await fitsPassword(made, String(adminPassword))).toBe(true);
+    await stack.as("owner", (client) => client.query("UPDATE admin_credentials SET password_hash = 'changed'"));
+    await stack.set("seedPasswordHash", "scrypt");
+    expect((await stack.up()).text).toContain("its hash is not that of the generated password");
+    expect(await hashes()).toBe("changed");
   });
 
   test("the region manager makes a database and a role", async () => {
@@ -325,7 +359,13 @@ describe("further databases", () => {
         owner: owner.user,
         ownerPassword: owner.password,
         folder: game.gameserver,
-        image: `sectorwars-migrations-${stack.name}:latest`,
+        image: gameserver,
+        variables: {
+          JWT_SECRET: "a secret",
+          ARIA_ENCRYPTION_KEY: "a key",
+          ADMIN_USERNAME: "admin",
+          ADMIN_PASSWORD: "pw",
+        },
         arguments: [],
         wanted: "head",
         allowDowngrade: false,

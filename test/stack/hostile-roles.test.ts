@@ -21,7 +21,7 @@ let backed: BackedUp;
 let game: Application;
 
 beforeAll(async () => {
-  game = await Application.make();
+  game = await Application.makePlain();
   stack = await TestStack.make({
     bootstrap: "empty",
     memory: "512",

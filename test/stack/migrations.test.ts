@@ -5,7 +5,9 @@ import { type AddressInfo, connect, createServer, type Server } from "node:net";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { inBackups } from "../../components/backups/console.ts";
 import { parseReport } from "../../components/backups/report.ts";
+import { ensureServiceImage } from "../../components/migrations/application.ts";
 import { type MigrationsSpec, runMigrations } from "../../components/migrations/run-migrations.ts";
+import { hashPassword } from "../../components/seed/password-hash.ts";
 import { docker } from "../../lib/docker.ts";
 import { Application } from "../support/application.ts";
 import { withConnection } from "../support/session.ts";
@@ -21,6 +23,16 @@ let engine: Server;
 let calls = 0;
 /** The stack's migrations, as its provider would run them. */
 let spec: MigrationsSpec;
+/** What the application's models cannot be imported without. */
+const VARIABLES = {
+  JWT_SECRET: "jwt'secret $1\nof migration lines",
+  ARIA_ENCRYPTION_KEY: "aria-key-0123456789",
+  ADMIN_USERNAME: "commander",
+  ADMIN_PASSWORD: "adminpw-9876",
+};
+/** Those that stand in its .env file; the Compose file gives the service the others. */
+const ENV = `JWT_SECRET="jwt'secret \\$1\nof migration lines"\nADMIN_PASSWORD=${VARIABLES.ADMIN_PASSWORD}\n`;
+const SECRETS = [VARIABLES.ADMIN_PASSWORD, VARIABLES.ARIA_ENCRYPTION_KEY, "jwt'secret", "of migration lines"];
 
 /** The only value of a query, as the superuser. */
 const value = (sql: string): Promise<unknown> =>
@@ -87,7 +99,8 @@ async function isSettled(): Promise<void> {
 
 beforeAll(async () => {
   game = await Application.make();
-  stack = await TestStack.make({ bootstrap: "empty", memory: "512", alembic: game.gameserver });
+  await game.checkIn(ENV);
+  stack = await TestStack.make({ bootstrap: "empty", memory: "512", alembic: game.gameserver }, game.buildEnvironment);
   first = (await stack.up()).text;
   const { urls } = await stack.outputs();
   engine = createServer({ allowHalfOpen: true }, (socket) => {
@@ -103,7 +116,9 @@ beforeAll(async () => {
     owner: "sectorwars_owner",
     ownerPassword: urlAddress(urls.owner).password,
     folder: game.gameserver,
-    image: `sectorwars-migrations-${stack.name}:latest`,
+    image: game.image,
+    variables: VARIABLES,
+    sources: ["the test"],
     arguments: [],
     wanted: "head",
     allowDowngrade: false,
@@ -116,6 +131,23 @@ afterAll(async () => {
   engine?.close();
   await stack.end();
   await game.end();
+});
+
+test("an administrator's password is verified by the application's passlib, and argon2-cffi, whatever the scheme", async () => {
+  const schemes = ["argon2id", "bcrypt", "scrypt", "pbkdf2_sha256"];
+  const hashes = await Promise.all(schemes.map((scheme) => hashPassword(scheme, "a password")));
+  const program = `
+import argon2, json, sys
+from passlib.context import CryptContext
+context = CryptContext(schemes=["argon2", "bcrypt", "scrypt", "pbkdf2_sha256"])
+hashes = json.load(sys.stdin)
+for hash in hashes:
+    print(context.identify(hash), context.verify("a password", hash), context.verify("another", hash))
+print(argon2.PasswordHasher().verify(hashes[0], "a password"))`;
+  const verify = ["run", "--rm", "-i", "--network", "none", game.image, "python3", "-c", program];
+  const said = await docker(verify, { input: JSON.stringify(hashes) });
+  const fits = ["argon2", "bcrypt", "scrypt", "pbkdf2_sha256"].map((scheme) => `${scheme} True False`);
+  expect(said.trim().split("\n")).toEqual([...fits, "True"]);
 });
 
 describe("the first run", () => {
@@ -149,10 +181,33 @@ describe("the first run", () => {
     });
   });
 
-  test("shows no password to anybody", async () => {
+  test("runs in the image of the service that builds the project, built for it, with the environment of the application", async () => {
+    expect(first).toContain(`migrations: building ${game.image}, the image of the service gameserver`);
+    expect(first).toContain(`migrations: in ${game.image}, the image of the service gameserver`);
+    expect(await docker(["image", "ls", "-q", `sectorwars-migrations-${stack.name}`])).toBe("");
+  });
+
+  test("shows no password and no secret of the application to anybody", async () => {
     const { urls } = await stack.outputs();
     const shown = [first, await stack.stateText(), await docker(["logs", stack.names.container])].join("\n");
     for (const url of Object.values(urls)) expect(shown).not.toContain(new URL(url).password);
+    for (const secret of SECRETS) expect(shown).not.toContain(secret);
+  });
+
+  test("is not repeated because the application's .env file, or an entry of alembicEnvironment, is another", async () => {
+    await game.write(".env", `COMPOSE_PROJECT_NAME=${game.project}\n${ENV}MORE=1\n`);
+    await stack.succeed(
+      "config",
+      "set",
+      "--secret",
+      "--path",
+      "alembicEnvironment[0]",
+      "KEY=hidden-entry",
+      "--stack",
+      stack.name,
+    );
+    const { text } = await stack.up("--expect-no-changes");
+    expect(text).not.toMatch(/migrations:|hidden-entry|is a secret/);
   });
 });
 
@@ -162,12 +217,17 @@ test("a new revision is told by preview and run by up, while the services are co
   expect(preview).toContain("migrations: 1 revision from 0002ships:");
   expect(preview).toContain("1. 0003crew makes 0003crew");
   expect(await revision()).toBe("0002ships");
+  // Only with the entry of alembicEnvironment that the test before has set.
+  const settings = await game.read("services/gameserver/src/settings.py");
+  await game.write("services/gameserver/src/settings.py", settings.replace("JWT_SECRET", "KEY: str\n    JWT_SECRET"));
   await stack.as("app", async (client) => {
     await client.query("SELECT 1");
     const said = await stack.up();
     expect(said.text).toContain("kept as sectorwars_dev_before_migration");
     expect(said.text).toContain(`npm run migrations -- undo --stack ${stack.name}`);
   });
+  await game.write("services/gameserver/src/settings.py", settings);
+  expect(await stack.stateText()).not.toContain("hidden-entry");
   expect(await revision()).toBe("0003crew");
   await stack.as("app", (client) => client.query("INSERT INTO crew DEFAULT VALUES"));
   await stack.as("readonly", (client) => client.query("SELECT * FROM crew"));
@@ -223,8 +283,87 @@ describe("what cannot be run stops before anything moves", () => {
     await game.write("services/gameserver/src/models.py", `import fastapi\n${models}`);
     await game.addRevision("0004any", "0003crew", "SELECT 1");
     await stops(["No module named 'fastapi'", "set alembicImage to the application's own image"]);
+    const { error } = await migrate({ buildCommand: "docker compose build gameserver" });
+    expect(error).toContain(
+      "The image has no fastapi. Build it again, with all that the models import: docker compose",
+    );
     await game.removeRevision("0004any");
     await game.write("services/gameserver/src/models.py", models);
+  });
+
+  test("settings that the environment does not fill, with the variables' names and no value", async () => {
+    await game.addRevision("0004any", "0003crew", "SELECT 1");
+    await stops(
+      [
+        `The Alembic project in ${game.gameserver} cannot be read: the application needs variables that are not set: JWT_SECRET, ` +
+          "ARIA_ENCRYPTION_KEY, ADMIN_USERNAME, ADMIN_PASSWORD",
+        "Its environment comes from the test.",
+        "Set them there, or: pulumi config set --secret --path 'alembicEnvironment[0]' 'JWT_SECRET=VALUE'",
+        "at src/settings.py:15",
+      ],
+      { variables: {} },
+    );
+    const { JWT_SECRET: _, ARIA_ENCRYPTION_KEY: __, ...some } = VARIABLES;
+    const { error } = await migrate({ variables: { ...some, JWT_SECRET: "short-1" } });
+    expect(error).toContain(
+      "needs variables that are not set: ARIA_ENCRYPTION_KEY; and other values of variables: JWT_SECRET (String should have",
+    );
+    for (const value of ["short-1", ...SECRETS, some.ADMIN_USERNAME]) expect(error).not.toContain(value);
+    // A field's variable may have another name.
+    const settings = await game.read("services/gameserver/src/settings.py");
+    await game.write(
+      "services/gameserver/src/settings.py",
+      `from pydantic import BaseModel, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+class Mail(BaseModel):
+    password: str
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="GAME_", env_nested_delimiter="__")
+    jwt: str
+    season: int
+    key: str = Field(validation_alias="ARIA_KEY")
+    mail: Mail
+try:
+    settings = Settings()
+except ValueError as error:
+    raise RuntimeError("the settings are wrong") from error
+`,
+    );
+    const { error: renamed } = await migrate({ variables: { GAME_SEASON: "hidden-season", GAME_MAIL__HOST: "x" } });
+    expect(renamed).toContain(
+      "variables that are not set: GAME_JWT, ARIA_KEY, GAME_MAIL__PASSWORD; and other values of variables: GAME_SEASON (Input should be",
+    );
+    expect(renamed).not.toContain("hidden-season");
+    await game.write("services/gameserver/src/settings.py", settings);
+    await game.removeRevision("0004any");
+  });
+
+  test("a variable that the project itself reads and does not find", async () => {
+    await game.addRevision("0004any", "0003crew", "SELECT 1");
+    const env = await game.read("services/gameserver/alembic/env.py");
+    await game.write("services/gameserver/alembic/env.py", `import os\nos.environ["SEASON_KEY"]\n${env}`);
+    await stops([
+      "The migrations failed: the application needs variables that are not set: SEASON_KEY",
+      "Set it there",
+    ]);
+    await game.write("services/gameserver/alembic/env.py", env);
+    await game.removeRevision("0004any");
+  });
+
+  test("a project that connects to another database", async () => {
+    await game.addRevision("0004any", "0003crew", "SELECT 1");
+    const env = await game.read("services/gameserver/alembic/env.py");
+    await game.write(
+      "services/gameserver/alembic/env.py",
+      env.replace("settings.DATABASE_URL", '"postgresql://a:b@ep-1.neon.tech/neondb"'),
+    );
+    await stops([
+      "The migrations failed: the project connects to ep-1.neon.tech:5432/neondb, not to DATABASE_URL",
+      `'VARIABLE=$\{DATABASE_URL}'`,
+      "The database is as it was before the run",
+    ]);
+    await game.write("services/gameserver/alembic/env.py", env);
+    await game.removeRevision("0004any");
   });
 
   test("an image that is not there", () =>
@@ -234,6 +373,32 @@ describe("what cannot be run stops before anything moves", () => {
         image: "sectorwars-no-such-image:1",
       },
     ));
+
+  test("a service's image that cannot be built, with the build's last lines and no secret", async () => {
+    const dockerfile = await game.read("services/gameserver/Dockerfile");
+    await game.write(
+      "services/gameserver/Dockerfile",
+      `ARG BASE\nFROM \${BASE}\nRUN echo "it needs ${VARIABLES.ADMIN_PASSWORD}"; exit 7\n`,
+    );
+    vi.stubEnv("PYTHON_IMAGE", game.buildEnvironment.PYTHON_IMAGE);
+    const application = { alembic: game.gameserver, folder: game.folder, envFile: ".env", service: undefined };
+    const service = { name: "gameserver", image: `${game.image}-broken`, isBuilt: true, environment: {} };
+    const said: string[] = [];
+    const error = await ensureServiceImage(application, service, undefined, (line) => said.push(line)).then(
+      () => "",
+      ({ message }: Error) => message,
+    );
+    vi.unstubAllEnvs();
+    await game.write("services/gameserver/Dockerfile", dockerfile);
+    expect(said).toEqual([`migrations: building ${game.image}-broken, the image of the service gameserver`]);
+    expect(error).toContain(
+      `The image ${game.image}-broken of the service gameserver cannot be built. Its last lines:`,
+    );
+    expect(error).toContain("it needs ***");
+    expect(error).toContain("exit code: 7");
+    expect(error).toContain(`Build it (cd '${game.folder}' && docker compose build gameserver), or let the migrations`);
+    expect(error).not.toContain(VARIABLES.ADMIN_PASSWORD);
+  });
 
   test("a run that another one is in the way of", async () => {
     await withConnection({ ...spec.address, database: "postgres" }, async (client) => {
@@ -272,17 +437,17 @@ describe("a migration that fails", () => {
     await game.removeRevision("0004half");
   });
 
-  test("the owner's password stays out of the error, whatever the application prints; further arguments arrive", async () => {
+  test("the owner's password and the application's secrets stay out of the error, whatever the application prints; further arguments arrive", async () => {
     await game.addRevision(
       "0004tells",
       "0003crew",
-      'op.execute("SELECT 1"); import os; print(os.environ["DATABASE_URL"]); ' +
-        'raise ValueError(os.environ["DATABASE_URL"], op.get_context().config.cmd_opts.x)',
+      'op.execute("SELECT 1"); import os; print(os.environ["DATABASE_URL"]); print(os.environ); ' +
+        'raise ValueError(os.environ["DATABASE_URL"], os.environ["JWT_SECRET"], op.get_context().config.cmd_opts.x)',
     );
     const { error } = await migrate({ arguments: ["-x", "season=7"] });
     expect(error).toContain("sectorwars_owner:***@database");
     expect(error).toContain("['season=7']");
-    expect(error).not.toContain(spec.ownerPassword);
+    for (const secret of [spec.ownerPassword, ...SECRETS]) expect(error).not.toContain(secret);
     await game.removeRevision("0004tells");
   });
 
@@ -319,11 +484,15 @@ describe("a run that is ended half-way", () => {
     expect(await mayEnter("sectorwars_app")).toBe(false);
     expect(await isLent()).toBe(true);
     expect(await relations()).toContain("slow");
+    const shown = (await docker(["inspect", (await containers()).trim()])) + (await run("ps", ["axeww"])).text;
+    for (const secret of [spec.ownerPassword, ...SECRETS]) expect(shown).not.toContain(secret);
   }
   /** As Pulumi's provider does it, in a process of its own. */
   function start(): ChildProcess {
     const { address, wanted, ...rest } = spec;
-    const inputs = { ...rest, ...address, wantedRevision: wanted, chain: "", revisions: [] };
+    const application = { alembic: game.gameserver, envFile: ".env" };
+    const environment = ["KEY=hidden-entry"];
+    const inputs = { ...rest, ...address, wantedRevision: wanted, chain: "", revisions: [], application, environment };
     const child = spawn("node", ["test/support/migrations-child.ts"], { stdio: ["pipe", "ignore", "pipe"] });
     child.stdin.end(JSON.stringify(inputs));
     return child;

@@ -67,7 +67,7 @@ describe.runIf(process.env.REMOTE === "all")("with Docker on another machine", (
 
   beforeAll(async () => {
     // One after the other: what is there when one fails is taken away again.
-    game = await Application.make();
+    game = await Application.makePlain();
     host = await RemoteHost.start();
     vi.stubEnv("PATH", host.path);
     const variables = await source.start();
@@ -79,6 +79,7 @@ describe.runIf(process.env.REMOTE === "all")("with Docker on another machine", (
         memory: "512",
         dockerHost: host.engine,
         alembic: game.gameserver,
+        alembicImage: "generic",
         application: game.folder,
         backups: "true",
         ...plans,

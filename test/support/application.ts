@@ -1,13 +1,23 @@
 /** An application shaped like the game, copied to a folder of a test's own. */
+import { execFileSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { docker } from "../../lib/docker.ts";
+import { pythonImage, readImages } from "../../lib/images.ts";
 
 export class Application {
   /** With a space in it, as folders on people's machines have. */
   readonly folder: string;
   readonly gameserver: string;
   readonly versions: string;
+  /** The name of its Compose project, where that is of a test's own. */
+  readonly project = `swgame${randomBytes(4).toString("hex")}`;
+  /** The image of its service gameserver. */
+  readonly image = `${this.project}-gameserver`;
+  /** What docker compose needs to build that image on this machine. */
+  readonly buildEnvironment: { PYTHON_IMAGE: string } = { PYTHON_IMAGE: pythonImage(readImages()) };
 
   private constructor(folder: string) {
     this.folder = folder;
@@ -19,6 +29,23 @@ export class Application {
     const application = new Application(join(await mkdtemp(join(tmpdir(), "sectorwars-test-")), "the game"));
     await cp("test/application", application.folder, { recursive: true });
     return application;
+  }
+
+  /** One whose models need nothing but Alembic and the drivers, and so no image of its own. */
+  static async makePlain(): Promise<Application> {
+    const application = await Application.make();
+    await application.write(
+      "services/gameserver/src/settings.py",
+      'import os\nfrom types import SimpleNamespace\n\nsettings = SimpleNamespace(DATABASE_URL=os.environ["DATABASE_URL"], ADMIN_USERNAME="admin")\n',
+    );
+    return application;
+  }
+
+  /** Makes it a git repository with an .env file that git ignores: COMPOSE_PROJECT_NAME, and variables. */
+  async checkIn(env: string): Promise<void> {
+    execFileSync("git", ["-C", this.folder, "init", "--quiet"]);
+    await this.write(".gitignore", ".env\n");
+    await this.write(".env", `COMPOSE_PROJECT_NAME=${this.project}\n${env}`);
   }
 
   /** Adds a revision. `up` and `down` are SQL, or Python that begins with `op.` or `with`. */
@@ -42,7 +69,8 @@ export class Application {
     return readFile(join(this.folder, path), "utf8");
   }
 
-  end(): Promise<void> {
-    return rm(join(this.folder, ".."), { recursive: true, force: true });
+  async end(): Promise<void> {
+    await docker(["image", "rm", this.image]).catch(() => {});
+    await rm(join(this.folder, ".."), { recursive: true, force: true });
   }
 }

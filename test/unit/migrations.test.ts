@@ -1,8 +1,11 @@
+import { createHash } from "node:crypto";
 import { cp, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { SERVICE_IMAGE } from "../../components/migrations/application.ts";
+import { findCompose } from "../../components/migrations/compose-command.ts";
 import type { MigrationsInputs } from "../../components/migrations/migrations.ts";
 import { provider } from "../../components/migrations/migrations-provider.ts";
 import { namesIn, record, secretly } from "./pulumi.ts";
@@ -17,7 +20,15 @@ afterEach(async () => {
   await rm(join(folder, ".."), { recursive: true, force: true });
 });
 
-const make = (more: { image?: string; folder?: string; dockerHostIsSet?: boolean } = {}) =>
+interface More {
+  image?: string;
+  folder?: string;
+  application?: string;
+  service?: string;
+  dockerHostIsSet?: boolean;
+}
+
+const make = (more: More = {}) =>
   record(async (opts) => {
     const { Migrations } = await import("../../components/migrations/migrations.ts");
     const volume = new pulumi.ComponentResource("test:Volume", "volume");
@@ -36,8 +47,12 @@ const make = (more: { image?: string; folder?: string; dockerHostIsSet?: boolean
         alias: "database",
         owner: { name: "owner", password: pulumi.secret("ownerpw") },
         folder: more.folder ?? folder,
-        image: more.image,
+        image: more.image ?? "auto",
         pythonImage: "python:x",
+        application: more.application,
+        envFile: ".env",
+        service: more.service,
+        environment: ["GREETING=hello"],
         arguments: ["-x", "a=b"],
         revision: "head",
         allowDowngrade: false,
@@ -86,10 +101,58 @@ describe("migrations", () => {
     expect(() => get("migrations-image")).toThrow("no resource");
   });
 
+  test.runIf(findCompose() !== undefined)(
+    "or in that of the service that builds the project, and then none is built; a service that is not there is refused",
+    async () => {
+      const application = join(folder, "../whole");
+      await cp("test/application", application, { recursive: true });
+      const project = join(application, "services/gameserver");
+      const get = await make({ folder: project, application });
+      expect(get("migrated").inputs).toMatchObject({
+        image: SERVICE_IMAGE,
+        application: { alembic: project, folder: application, envFile: ".env" },
+        environment: secretly(["GREETING=hello"]),
+      });
+      expect(() => get("migrations-image")).toThrow("no resource");
+      expect((await make({ folder: project, application, image: "generic" }))("migrated").inputs.image).toBe(
+        "sha256:1234",
+      );
+      await expect(make({ folder: project, application, service: "none" })).rejects.toThrow(
+        'alembicService is "none", but the application\'s Compose files have no such service. Their services are admin-ui',
+      );
+    },
+  );
+
   test("of a folder without a project are refused before anything is made", async () => {
     await expect(make({ folder: join(folder, "none") })).rejects.toThrow(`there is no folder ${folder}/none`);
     await expect(make({ folder: join(folder, "src") })).rejects.toThrow("has no alembic.ini");
   });
+});
+
+test("another image of the service, or another environment, is no reason to run again", async () => {
+  const inputs = {
+    chain: "1",
+    wantedRevision: "head",
+    arguments: [],
+    database: "game",
+    revisions: [],
+    image: SERVICE_IMAGE,
+  };
+  const same = {
+    ...inputs,
+    environment: ["A=1"],
+    folder: "/game",
+    host: "h",
+    port: 1,
+    passwordVersion: 1,
+    network: "n",
+  };
+  const first = await provider.diff?.("id", { ...same, revision: "a", fingerprint: "none" }, same);
+  expect(first?.changes).toBe(true);
+  const reasons = JSON.stringify(["1", "head", [], "game", SERVICE_IMAGE]);
+  const fingerprint = createHash("sha256").update(reasons).digest("hex").slice(0, 16);
+  const again = await provider.diff?.("id", { ...same, revision: "a", fingerprint }, { ...same, environment: ["A=2"] });
+  expect(again?.changes).toBe(false);
 });
 
 describe("a preview", () => {

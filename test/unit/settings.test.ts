@@ -33,13 +33,15 @@ const RAW: RawSettings = {
   dockerHost: "auto",
   alembic: "",
   alembicImage: "auto",
+  alembicService: "auto",
+  alembicEnvironment: [],
   alembicArguments: [],
   alembicRevision: "head",
   alembicDowngrade: false,
   seed: "auto",
   seedFiles: [],
   seedAdmin: "admin",
-  seedPasswordHash: "crypt($1, gen_salt('bf'))",
+  seedPasswordHash: "argon2id",
   application: "",
   handoverFile: ".env",
   handoverTarget: "local",
@@ -95,8 +97,9 @@ describe("what the application gets", () => {
     [{ seed: "yes" }, 'seed is "yes": choose auto, always or never'],
     [{ seedAdmin: " " }, 'seedAdmin is " ": give a name'],
     [
-      { seedPasswordHash: "md5('x')" },
-      "seedPasswordHash is \"md5('x')\": give an SQL expression with $1 for the password",
+      { seedPasswordHash: "crypt($1, 'x')" },
+      "seedPasswordHash is \"crypt($1, 'x')\": choose argon2id, bcrypt, scrypt, pbkdf2_sha256, or give an SQL expression with $1 for " +
+        "the password: \"sql: crypt($1, gen_salt('bf', 12))\"",
     ],
     [{ handoverTarget: "cloud" }, 'handoverTarget is "cloud": choose local or neon'],
     [{ handoverRole: "postgres" }, 'handoverRole is "postgres": choose app or owner'],
@@ -107,6 +110,17 @@ describe("what the application gets", () => {
     [{ alembicRevision: "head; rm" }, 'alembicRevision is "head; rm": give a revision\'s id, head or base'],
   ])("%j is refused", (raw, message) => {
     expect(complaint(raw)).toBe(message);
+  });
+
+  test.each<[Partial<RawSettings>, string]>([
+    [{ seedPasswordHash: "sql: md5('x')" }, 'seedPasswordHash is "sql: md5'],
+    [{ seedPasswordHash: "toString" }, 'seedPasswordHash is "toString": choose argon2id'],
+    [{ alembicService: "a b" }, 'alembicService is "a b": give a service\'s name as the Compose file has it, or auto'],
+    [{ alembicEnvironment: ["A=1", "no name=hidden"] }, "alembicEnvironment[1]: give NAME=VALUE, or NAME"],
+    [{ alembicEnvironment: ["DATABASE_URL=hidden"] }, "alembicEnvironment[0]: give NAME=VALUE, or NAME"],
+  ])("%j is refused, and no value of a variable is told", (raw, message) => {
+    expect(complaint(raw)).toContain(message);
+    expect(complaint(raw)).not.toContain("hidden");
   });
 
   test.each([["East"], ["sectorwars_dev"], ["sectorwars_dev_test"], ["postgres"], ["sectorwars"], ["1st"]])(
@@ -182,13 +196,28 @@ describe("the settings that nobody changed", () => {
     const images = { python: "python:mine" };
     expect(resolve({ alembic: "../game" }, { images }).migrations).toEqual({
       folder: "../game",
-      image: undefined,
+      image: "auto",
+      application: undefined,
+      envFile: ".env",
+      service: undefined,
+      environment: [],
       arguments: [],
       revision: "head",
       allowDowngrade: false,
       pythonImage: "python:mine",
     });
-    expect(resolve({ alembic: "../game", alembicImage: "game:1" }).migrations?.image).toBe("game:1");
+    const more = {
+      alembicImage: "game:1",
+      alembicService: "game",
+      alembicEnvironment: ["A=1", "B"],
+      application: "../all",
+    };
+    expect(resolve({ alembic: "../game", ...more }).migrations).toMatchObject({
+      image: "game:1",
+      service: "game",
+      environment: ["A=1", "B"],
+      application: "../all",
+    });
   });
 
   test.each([

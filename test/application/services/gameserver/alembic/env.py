@@ -1,17 +1,17 @@
-"""Alembic's environment, in the game's manner: the URL comes from the environment, the metadata from the models."""
+"""Alembic's environment, in the game's manner: the URL comes from the settings, the metadata from the models."""
 
-import os
 from logging.config import fileConfig
 
 from alembic import context
 from sqlalchemy import create_engine, pool
 
 from src.models import Base
+from src.settings import settings
 
 config = context.config
 fileConfig(config.config_file_name)
 # Where a percent sign in a password breaks.
-config.set_main_option("sqlalchemy.url", os.environ["DATABASE_URL"])
+config.set_main_option("sqlalchemy.url", settings.DATABASE_URL)
 
 engine = create_engine(config.get_main_option("sqlalchemy.url"), poolclass=pool.NullPool)
 with engine.connect() as connection:

@@ -3,7 +3,11 @@
 from sqlalchemy import Column, Integer, String
 from sqlalchemy.orm import declarative_base
 
+from src.settings import settings
+
 Base = declarative_base()
+# As in the game, no model can be imported without the settings.
+ADMINISTRATOR = settings.ADMIN_USERNAME
 
 
 class Ship(Base):

@@ -1,0 +1,219 @@
+/**
+ * Reads the application that an Alembic project belongs to: its files of variables, and its Compose project as Compose resolves it.
+ * Nothing of the application runs here.
+ */
+import { existsSync, realpathSync } from "node:fs";
+import { dirname, isAbsolute, join, resolve } from "node:path";
+import { parseEnv } from "node:util";
+import { docker } from "../../lib/docker.ts";
+import { valuesOf } from "../handover/env-block.ts";
+import { COMPOSE_NAMES } from "../handover/places.ts";
+import { buildCommandOf, buildService, compose, findCompose, withPassword } from "./compose-command.ts";
+import { type ComposeProject, type FoundService, serviceNamed, serviceOfFolder } from "./compose-service.ts";
+import { type EnvFile, envFlags, readEnvFile, withoutBlocks } from "./env-files.ts";
+import type { OwnerConnection } from "./environment.ts";
+import { masked, secretValues } from "./masking.ts";
+
+/** Stands for the image of the application's service in the resource's inputs: which one it is shows when the migrations run. */
+export const SERVICE_IMAGE = "the service's";
+/** Where the application is. */
+export interface ApplicationSpec {
+  /** The Alembic project's folder, absolute. */
+  alembic: string;
+  /** The application's folder, absolute; undefined for the nearest one above the Alembic project that has a Compose file. */
+  folder: string | undefined;
+  /** The file that the hand-over writes, in the application's folder. */
+  envFile: string;
+  /** Name of the Compose service; undefined for the one that builds the Alembic project. */
+  service: string | undefined;
+}
+
+/** What an application's folder holds. */
+interface ApplicationFolder {
+  folder: string | undefined;
+  hasCompose: boolean;
+  /** The files of variables that Compose reads. */
+  composeEnv: EnvFile[];
+  /** All files of variables, the weakest first. */
+  envFiles: EnvFile[];
+  /** Takes their values out of what Compose says. */
+  hide: (text: string) => string;
+}
+
+/** The application's part of the migrations' environment, and the image that its service runs in. */
+export interface ApplicationEnvironment {
+  files: Record<string, string>;
+  service: FoundService | undefined;
+  /** The command that builds the service's image again; undefined where Compose does not build it. */
+  buildCommand: string | undefined;
+  /** What the hand-over's blocks in those files set, by variable. */
+  blocks: Record<string, string>[];
+  /** Where the variables come from, for people. */
+  sources: string[];
+  /** Why a Compose file that is there was not used; undefined when it was, or there is none. */
+  problem: string | undefined;
+}
+
+/** The nearest folder above the Alembic project, in the same git repository, that has a Compose file. */
+function composeFolderAbove(alembic: string): string | undefined {
+  const above: string[] = [];
+  for (let at = alembic; ; at = dirname(at)) {
+    above.push(at);
+    if (existsSync(join(at, ".git"))) break;
+    // Outside a repository nothing says where the application ends.
+    if (dirname(at) === at) return undefined;
+  }
+  return above.find((folder) => COMPOSE_NAMES.some((name) => existsSync(join(folder, name))));
+}
+
+function readFolder({ alembic, folder: named, envFile }: ApplicationSpec): ApplicationFolder {
+  const folder = named ?? composeFolderAbove(alembic);
+  const read = (paths: readonly string[]) => [...new Set(paths)].flatMap((path) => readEnvFile(path) ?? []);
+  const composeEnv =
+    folder === undefined ? [] : read([join(folder, ".env"), isAbsolute(envFile) ? envFile : join(folder, envFile)]);
+  const ofProject = folder === alembic ? [] : read([join(alembic, ".env")]);
+  const namesFiles = composeEnv.some(({ text }) => valuesOf(text).COMPOSE_FILE !== undefined);
+  const hasCompose =
+    folder !== undefined && (namesFiles || COMPOSE_NAMES.some((name) => existsSync(join(folder, name))));
+  const envFiles = [...ofProject, ...composeEnv];
+  const values = secretValues(Object.assign({}, ...envFiles.map(({ text }) => valuesOf(text))));
+  // Compose quotes what it cannot read: a line of such a file, a value.
+  const hide = (text: string) =>
+    masked(/failed to read|unterminated|template/i.test(text) ? text.replace(/ ["'].*$/s, " ...") : text, values);
+  return { folder, hasCompose, composeEnv, envFiles, hide };
+}
+
+function readProject(at: ApplicationFolder & { folder: string }, connection?: OwnerConnection): ComposeProject {
+  return withoutBlocks(at.composeEnv, (paths) =>
+    JSON.parse(
+      compose(at.folder, {
+        args: [...envFlags(paths), "--profile", "*", "config", "--format", "json"],
+        connection,
+        hide: at.hide,
+      }),
+    ),
+  );
+}
+
+/** The variables of the files, as Compose reads such files: it is given a service of our own that names them. */
+function readVariables(at: ApplicationFolder, connection: OwnerConnection): Record<string, string> {
+  const { envFiles, composeEnv } = at;
+  if (envFiles.length === 0) return {};
+  if (findCompose() === undefined)
+    return Object.assign({}, ...envFiles.map(({ text }) => parseEnv(text))) as Record<string, string>;
+  return withoutBlocks(envFiles, (paths) => {
+    const names = ["--project-name", "sectorwars-variables", "--project-directory", dirname(envFiles[0]?.path ?? ".")];
+    const env = paths.slice(envFiles.length - composeEnv.length);
+    const service = { image: "none", env_file: paths };
+    const text = compose(resolve("."), {
+      args: [...names, ...envFlags(env), "--file", "-", "config", "--format", "json"],
+      connection,
+      hide: at.hide,
+      input: JSON.stringify({ services: { variables: service } }),
+    });
+    return serviceNamed(JSON.parse(text), "variables").environment;
+  });
+}
+
+const real = (path: string): string => {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path;
+  }
+};
+
+/** A service, or the reason why there is none. */
+interface ServiceResult {
+  service: FoundService | undefined;
+  problem: string | undefined;
+}
+
+/**
+ * The application's service.
+ * @throws {Error} when a service is named that is not there, or cannot be looked for.
+ */
+function findService(at: ApplicationFolder, spec: ApplicationSpec, connection?: OwnerConnection): ServiceResult {
+  const without = (problem: string): ServiceResult => {
+    if (spec.service === undefined) return { service: undefined, problem };
+    throw new Error(`alembicService is "${spec.service}", but ${problem}`);
+  };
+  const { folder } = at;
+  if (folder === undefined || !at.hasCompose) {
+    const where = folder ?? `the folders above ${spec.alembic}`;
+    return spec.service === undefined
+      ? { service: undefined, problem: undefined }
+      : without(`there is no Compose file in ${where}: pulumi config set application FOLDER`);
+  }
+  if (findCompose() === undefined)
+    return without("there is no docker compose on this machine. Install it: script/bootstrap compose");
+  let project: ComposeProject;
+  try {
+    project = readProject({ ...at, folder }, connection);
+  } catch (error) {
+    return without(`docker compose cannot read the files in ${folder}: ${(error as Error).message}`);
+  }
+  if (spec.service !== undefined) return { service: serviceNamed(project, spec.service), problem: undefined };
+  const { service, others } = serviceOfFolder(project, real(spec.alembic), real);
+  const choose = `to choose: pulumi config set alembicService ${others[0] ?? "NAME"}`;
+  if (service !== undefined && others.length > 0)
+    return { service, problem: `${[service.name, ...others].join(", ")} build the Alembic project; ${choose}` };
+  if (others.length > 0) return without(`${others.join(", ")} may all be the Alembic project's service; ${choose}`);
+  return service ? { service, problem: undefined } : without(`no service in ${folder} builds ${spec.alembic}`);
+}
+
+/**
+ * The service whose image the migrations can run in, by the application's files as they are now.
+ * @throws {Error} when `spec.service` names one that is not there.
+ */
+export const composeServiceOf = (spec: ApplicationSpec): FoundService | undefined =>
+  findService(readFolder(spec), spec).service;
+
+/**
+ * Reads the application's environment.
+ * @param connection the owner's connection; references to DATABASE_URL resolve to it.
+ * @throws {Error} when `spec.service` names one that is not there, or a file of variables cannot be read.
+ */
+export function readApplication(spec: ApplicationSpec, connection: OwnerConnection): ApplicationEnvironment {
+  const at = readFolder(spec);
+  const { service, problem } = findService(at, spec, connection);
+  let files: Record<string, string>;
+  try {
+    files = readVariables(at, connection);
+  } catch (error) {
+    throw new Error(`${at.envFiles.map(({ path }) => path).join(" or ")} cannot be read: ${(error as Error).message}`);
+  }
+  return {
+    files: withPassword(files, connection),
+    service: service && { ...service, environment: withPassword(service.environment, connection) },
+    buildCommand: service?.isBuilt ? buildCommandOf(at.folder, service.name) : undefined,
+    blocks: at.envFiles.flatMap(({ block }) => (block === undefined ? [] : [block])),
+    sources: [
+      ...at.envFiles.map(({ path }) => path),
+      ...(service ? [`the service ${service.name} of docker compose in ${at.folder}`] : []),
+    ],
+    problem,
+  };
+}
+
+/**
+ * Makes sure that the engine has the image of a service: one that Compose builds is built where it is missing. Any other is pulled
+ * when its container is made.
+ * @throws {Error} with the build's last lines.
+ */
+export async function ensureServiceImage(
+  spec: ApplicationSpec,
+  service: FoundService,
+  dockerHost: string | undefined,
+  say: (line: string) => void,
+): Promise<void> {
+  if (!service.isBuilt) return;
+  const isThere = await docker(["image", "inspect", service.image], { host: dockerHost }).then(
+    () => true,
+    () => false,
+  );
+  if (isThere) return;
+  const at = readFolder(spec);
+  say(`migrations: building ${service.image}, the image of the service ${service.name}`);
+  await withoutBlocks(at.composeEnv, (paths) => buildService(at, service, envFlags(paths), dockerHost));
+}

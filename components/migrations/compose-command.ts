@@ -1,0 +1,126 @@
+/** Runs docker compose in the application's folder, so that no secret shows in `ps` or in what Compose says. */
+import { spawn, spawnSync } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { resolve } from "node:path";
+import { createInterface } from "node:readline";
+import "../../lib/pg-environment.ts";
+import { currentScope } from "../../lib/scope.ts";
+import type { FoundService } from "./compose-service.ts";
+import { bareUrlOf, type OwnerConnection } from "./environment.ts";
+
+/** Stands for the owner's password while Compose resolves the files: what a program is started with shows in `ps`. */
+const PASSWORD = `password${randomBytes(12).toString("hex")}`;
+const COMPOSE_TIMEOUT_MS = 60_000;
+const MAX_OUTPUT_BYTES = 64 * 1024 ** 2;
+/** Last lines of a build that failed. */
+const BUILD_LINES = 15;
+
+/** How Compose is run. */
+export interface ComposeRun {
+  args: readonly string[];
+  connection: OwnerConnection | undefined;
+  /** Takes secrets out of what Compose says. */
+  hide: (text: string) => string;
+  /** Its standard input. */
+  input?: string;
+}
+
+/** The program that script/bootstrap builds, for a shell whose PATH does not have it. */
+const BUILT = ".local/toolchain/bin/docker-compose";
+let found: string[] | undefined | null = null;
+
+/** The compose command: the plugin, the program on PATH, or the one that script/bootstrap has built; undefined where there is none. */
+export function findCompose(): string[] | undefined {
+  if (found === null) {
+    const answers = ([program = "", ...first]: string[]) =>
+      spawnSync(program, [...first, "version"], { stdio: "ignore" }).status === 0;
+    found = [["docker", "compose"], ["docker-compose"], [resolve(BUILT)]].find(answers);
+  }
+  return found;
+}
+
+/** The environment in which Compose resolves the application's files: DATABASE_URL is this database, whatever a file says. */
+function composeProcess(connection: OwnerConnection | undefined): NodeJS.ProcessEnv {
+  const { COMPOSE_FILE: _, COMPOSE_PROFILES: __, COMPOSE_ENV_FILES: ___, ...rest } = process.env;
+  const kept = Object.entries(rest).filter(([name]) => !/^(NEON_DATABASE_URL|PULUMI_)/.test(name));
+  const url = connection && bareUrlOf({ ...connection, password: PASSWORD });
+  return { ...Object.fromEntries(kept), ...(url === undefined ? {} : { DATABASE_URL: url }) };
+}
+
+/** Runs Compose and returns what it printed. Its warnings are left out. */
+export function compose(folder: string, { args, connection, hide, input }: ComposeRun): string {
+  const [program = "docker", ...first] = findCompose() ?? [];
+  const { status, stdout, stderr, error } = spawnSync(program, [...first, ...args], {
+    cwd: folder,
+    env: composeProcess(connection),
+    input: input ?? "",
+    encoding: "utf8",
+    maxBuffer: MAX_OUTPUT_BYTES,
+    timeout: COMPOSE_TIMEOUT_MS,
+  });
+  if (status === 0) return stdout;
+  const said = (stderr || error?.message || "no output")
+    .trim()
+    .split("\n")
+    .filter((line) => !/level=warning/.test(line));
+  throw new Error(hide(said[0] ?? "no output"));
+}
+
+/** Gives variables the owner's real password in place of the one that stood for it. */
+export function withPassword(variables: Record<string, string>, connection: OwnerConnection | undefined) {
+  if (connection === undefined) return variables;
+  return Object.fromEntries(
+    Object.entries(variables).map(([name, value]) => [name, value.replaceAll(PASSWORD, connection.password)]),
+  );
+}
+
+/** The command with which people build a service's image. */
+export const buildCommandOf = (folder = ".", service: string): string =>
+  `cd '${folder}' && docker compose build ${service}`;
+
+/**
+ * Builds a service's image.
+ * @param flags Compose's own flags, before its command.
+ * @throws {Error} with the build's last lines.
+ */
+export async function buildService(
+  { folder = ".", hide }: { folder: string | undefined; hide: (text: string) => string },
+  { name, image }: FoundService,
+  flags: readonly string[],
+  dockerHost: string | undefined,
+): Promise<void> {
+  const scope = currentScope();
+  scope?.check();
+  const [program = "docker", ...first] = findCompose() ?? [];
+  const child = spawn(program, [...first, ...flags, "--profile", "*", "build", name], {
+    cwd: folder,
+    env: {
+      ...composeProcess(undefined),
+      BUILDKIT_PROGRESS: "plain",
+      ...(dockerHost ? { DOCKER_HOST: dockerHost } : {}),
+    },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const forget = scope?.add(() => child.kill());
+  const said: string[] = [];
+  for (const stream of [child.stdout, child.stderr])
+    createInterface({ input: stream }).on("line", (line) => void (line.trim() !== "" && said.push(line)));
+  const { promise, resolve: settle } = Promise.withResolvers<number | null>();
+  child.on("error", (error) => {
+    said.push(error.message);
+    settle(1);
+  });
+  child.on("close", settle);
+  const code = await promise;
+  forget?.();
+  scope?.check();
+  if (code === 0) return;
+  throw new Error(
+    [
+      `The image ${image} of the service ${name} cannot be built. Its last lines:`,
+      ...said.slice(-BUILD_LINES).map((line) => `  | ${hide(line)}`),
+      `Build it (${buildCommandOf(folder, name)}), or let the migrations run in another image: ` +
+        `pulumi config set alembicImage IMAGE, or generic for one with Alembic and the drivers alone. The database is untouched.`,
+    ].join("\n"),
+  );
+}
