@@ -6,7 +6,7 @@ import type { PoolBudget } from "../components/handover/pool-budget.ts";
 import type { ImportSummary } from "../components/import/types.ts";
 import { namesFor } from "../components/server/naming.ts";
 import type { Address } from "./postgres.ts";
-import { type RecordedServer, recordedServer } from "./stack-state.ts";
+import type { RecordedServer } from "./stack-state.ts";
 
 const run = promisify(execFile);
 
@@ -95,6 +95,8 @@ async function readUnfinished(stack: string): Promise<RecordedServer & Pick<Stac
     pulumi(["stack", "export", "--show-secrets", "--stack", stack]),
     readConfig(stack),
   ]);
+  // Only such a stack needs it.
+  const { recordedServer } = await import("./stack-state.ts");
   const server = recordedServer(JSON.parse(text).deployment ?? {}, settings.get("database") ?? "");
   if (!server) throw new StackError(`The stack ${stack} is not up. Run: script/up --stack ${stack}`);
   return { ...server, imported: null, unfinished: true };

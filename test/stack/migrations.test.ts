@@ -11,7 +11,7 @@ import { hashPassword } from "../../components/seed/password-hash.ts";
 import { docker } from "../../lib/docker.ts";
 import { Application } from "../support/application.ts";
 import { withConnection } from "../support/session.ts";
-import { TestStack, urlAddress } from "./test-stack.ts";
+import { run, TestStack, urlAddress } from "./test-stack.ts";
 
 const DENIED = "42501";
 const LABEL = "sectorwars.migrations";
