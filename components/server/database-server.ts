@@ -165,6 +165,7 @@ export class DatabaseServer extends pulumi.ComponentResource {
           volume: names.volume,
           port: args.port,
           dockerHost: args.dockerHost,
+          builtOn: args.baseImage,
           // Only another engine can lack it: on this one, script/bootstrap has just made or found it.
           ...(args.dockerHostIsSet ? { baseImage: args.baseImage } : {}),
         },
@@ -347,7 +348,9 @@ export interface HostCheckInputs {
   volume: string;
   port: number;
   dockerHost: string | undefined;
-  /** PostgreSQL image that has to be on the engine, or in a registry; not looked for, if left out. */
+  /** PostgreSQL image that the server's image is built on. */
+  builtOn?: string;
+  /** The same, where it has to be on the engine, or in a registry; not looked for, if left out. */
   baseImage?: string;
 }
 

@@ -72,6 +72,36 @@ async function checkImage({ baseImage, dockerHost: host }: HostCheckInputs): Pro
   });
 }
 
+/** Says what an image is as images/database/start.sh does, and its PostgreSQL: for instance "debian 12" and 15. */
+const IDENTIFY = `
+  . /etc/os-release
+  case $ID in alpine) echo alpine ;; *) echo "$ID \${VERSION_ID%%.*}" ;; esac
+  postgres --version | sed 's/[^0-9]*\\([0-9]*\\).*/\\1/'`;
+
+/** What an image on the engine is; undefined for one that is not there, or is no server's. */
+async function identify(image: string, host: string | undefined): Promise<string | undefined> {
+  const args = ["run", "--rm", "--pull", "never", "--network", "none", "--entrypoint", "sh", image, "-c", IDENTIFY];
+  const said = await docker(args, { host }).catch(() => "");
+  const [system, version] = said.trim().split("\n");
+  return system && version ? `PostgreSQL ${version} on ${system}` : undefined;
+}
+
+/**
+ * Refuses a base on which the server would not start with its data, while the server still runs. An image that is not on the engine
+ * yet is not pulled for this: then the image's own check stops the server (start.sh).
+ */
+async function refuseOtherBase({ container, builtOn, dockerHost: host }: HostCheckInputs): Promise<void> {
+  const format = "{{.Image}}";
+  const image = await docker(["container", "inspect", "--format", format, container], { host }).catch(() => "");
+  if (builtOn === undefined || image === "") return;
+  const [before, now] = await Promise.all([identify(image.trim(), host), identify(builtOn, host)]);
+  if (before === undefined || now === undefined || before === now) return;
+  throw new Error(
+    `baseImage ${builtOn} is ${now}, but this stack's data was made by ${before}, and the server would not start with it. Set it back: ` +
+      "pulumi config rm baseImage. For a server on another base, make another stack: script/up --stack NAME",
+  );
+}
+
 async function checkName({ container, dockerHost }: HostCheckInputs): Promise<void> {
   const state = await containerState(container, { host: dockerHost });
   if (state === undefined) return;
@@ -114,7 +144,10 @@ export function knowsStartInterval(apiVersion: string): boolean {
 
 /** Answers for {@link HostCheckInputs}: fails before Docker would. */
 export const provider: dynamic.ResourceProvider = {
-  diff: diffByFingerprint,
+  async diff(id, olds: HostCheckInputs & { fingerprint?: string }, news: HostCheckInputs) {
+    if (olds.builtOn !== undefined && olds.builtOn !== news.builtOn) await refuseOtherBase(news);
+    return diffByFingerprint(id, olds, { ...news });
+  },
 
   async create(inputs: HostCheckInputs) {
     const apiVersion = await checkEngine(inputs.dockerHost);

@@ -145,6 +145,28 @@ describe("changes", () => {
     await rowsAreKept();
   });
 
+  test("a base of another system is refused by a preview, while the server runs on", async () => {
+    const { databaseBase } = JSON.parse(await readFile(".local/images.json", "utf8"));
+    const other = `${stack.name}-other:1`;
+    const dockerfile = `FROM ${databaseBase}\nRUN sed -i 's/^VERSION_ID=.*/VERSION_ID="99.1"/' /etc/os-release\n`;
+    await docker(["build", "-q", "-t", other, "-"], { input: dockerfile });
+    try {
+      await stack.set("baseImage", other);
+      const preview = await stack.pulumi("preview", "--stack", stack.name);
+      expect(preview.code).not.toBe(0);
+      expect(preview.text).toMatch(
+        new RegExp(
+          `baseImage ${other} is PostgreSQL 15 on \\w+ 99, but this stack's data was made by PostgreSQL 15 on \\w+ \\d+`,
+        ),
+      );
+      await rowsAreKept();
+    } finally {
+      await stack.unset("baseImage");
+      await docker(["image", "rm", other]);
+    }
+    await stack.up("--expect-no-changes");
+  });
+
   test("privileges changed by hand are found by a refresh and mended by the next up", async () => {
     await stack.as("superuser", (client) => client.query("GRANT CREATE ON SCHEMA public TO PUBLIC"));
     await stack.succeed("refresh", "--yes", "--stack", stack.name);
