@@ -44,9 +44,11 @@ const databases = new Databases("databases", { ...base, ...means, ...target, ...
 const { migrations: migrating, seed: seeding, handover: passing } = settings;
 const login = passing?.role === "owner" ? owner : app;
 const logins = Object.fromEntries(Object.entries(databases.access).map(([name, of]) => [name, of.app]));
+const { maxConnections } = settings;
+const serving = { container: server.containerName, image: server.imageName, maxConnections };
 const prepared = [privileges.ready, ...databases.ready];
 const handOver = (after: Resource[]) =>
-  passing && new HandOver("handover", { ...base, ...passing, login, logins, image: server.imageName, after });
+  passing && new HandOver("handover", { ...base, ...passing, ...serving, login, logins, after });
 
 // On the way back the services leave first: a migration that fails must not hold them.
 const left = passing?.target === "neon" ? handOver(prepared) : undefined;

@@ -4,7 +4,7 @@ import { chmod, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { provider as databaseProvider } from "../../components/databases/database-provider.ts";
-import { valuesOf } from "../../components/handover/env-block.ts";
+import { valuesOf } from "../../components/handover/env-values.ts";
 import { runMigrations } from "../../components/migrations/run-migrations.ts";
 import { fitsPassword } from "../../components/seed/password-hash.ts";
 import type { SeedFile, SeedInputs } from "../../components/seed/seed.ts";
@@ -175,30 +175,40 @@ describe("the .env file", () => {
     const text = await env();
     const values = valuesOf(text);
     const { port } = urlAddress((await stack.outputs()).urls.app);
-    expect(text).toContain(
-      `# The team's own file.\nCOMPOSE_PROJECT_NAME=${project}\nJWT_SECRET="a secret\nof two lines"\n  SPACES = kept\r\nLAST=without newline\n# >>>`,
-    );
+    expect(text).toMatch(/^# >>> sectorwars-database: stack /);
+    expect(
+      text.endsWith(
+        `<<< sectorwars-database\n# The team's own file.\nCOMPOSE_PROJECT_NAME=${project}\nJWT_SECRET="a secret\nof two lines"\n` +
+          `DB_PORT=5432\n  SPACES = kept\r\nLAST=without newline`,
+      ),
+    ).toBe(true);
     expect(text).toContain("# was line 4: DATABASE_URL='postgresql://neon_user:neonpw@ep-cold-1");
-    expect(text).toContain("# was line 5: DB_PORT=5432");
     expect(values.DATABASE_URL).toMatch(
       new RegExp(`^postgresql://sectorwars_app:\\w+@localhost:${port}/sectorwars_dev$`),
     );
-    expect(values.DATABASE_URL_IN_NETWORK).toMatch(/^postgresql:\/\/sectorwars_app:\w+@database:5432\/sectorwars_dev$/);
     expect(values).toMatchObject({
       SQLALCHEMY_POOL_SIZE: "5",
       SQLALCHEMY_MAX_OVERFLOW: "10",
       SQLALCHEMY_POOL_TIMEOUT: "30",
-      DB_HOST: "localhost",
-      DB_PORT: String(port),
-      DB_SUPERUSER: "postgres",
     });
+    expect(text).not.toMatch(/DB_SUPERUSER|IN_NETWORK/);
     expect((await stat(join(game.folder, ".env"))).mode & 0o777).toBe(0o600);
     expect((await git("status", "--porcelain", "--", ".env")).stdout).toBe("");
   });
 
+  test("what was done is told in one list, with the command to run next", () => {
+    const list = /handover: the application uses the local database\n(.*\n)+?.* next +.*\n/.exec(first)?.[0] ?? first;
+    expect(list).toMatch(/files +\S.*\.env \(the block of the stack/);
+    expect(list).toMatch(/variables +DATABASE_URL, DATABASE_TEST_URL, DATABASE_URL_NEXUS, SQLALCHEMY_POOL_SIZE/);
+    expect(list).toMatch(/services +gameserver, region-manager \(superuser\)/);
+    expect(list).toMatch(/replaced +database/);
+    expect(list).toMatch(/unchanged +admin-ui, player-client/);
+    expect(list).toMatch(/next +cd '.*the game' && \S.*compose up --wait/);
+  });
+
   test("a volume of the application's own database is named, and left alone", async () => {
     expect(first).toContain(`the volume ${oldVolume}, which the application's own database made, is there`);
-    expect(first).toContain(`npm run adopt -- ${oldVolume} --image postgres:15-alpine`);
+    expect(first).toContain(`./db adopt ${oldVolume} --image postgres:15-alpine`);
     expect((await docker(["volume", "inspect", oldVolume])).trim()).not.toBe("[]");
   });
 
@@ -259,6 +269,15 @@ describe("docker compose", () => {
     expect(await hashes()).toBe("changed");
   });
 
+  test("the superuser's password is in the one service that is to have it", async () => {
+    const { services } = JSON.parse((await compose("config", "--format", "json")).stdout);
+    const { password } = urlAddress((await stack.outputs()).urls.superuser);
+    expect(services["region-manager"].environment.DB_SUPERUSER_PASSWORD).toBe(password);
+    const { "region-manager": _, ...others } = services;
+    expect(JSON.stringify(others)).not.toContain(password);
+    expect(await env()).not.toContain(password);
+  });
+
   test("the region manager makes a database and a role", async () => {
     expect(await get("region-manager", "/regions/alpha")).toEqual({ database: "sectorwars_dev" });
     const { host, port } = urlAddress((await stack.outputs()).urls.app);
@@ -284,8 +303,12 @@ describe("docker compose", () => {
 
 describe("further databases", () => {
   test("have roles of their own, and nobody else gets in", async () => {
-    const { DATABASE_URL_NEXUS = "", DATABASE_URL_NEXUS_IN_NETWORK = "", DATABASE_URL = "" } = valuesOf(await env());
-    expect(DATABASE_URL_NEXUS_IN_NETWORK).toMatch(/^postgresql:\/\/nexus_app:\w+@database:5432\/nexus$/);
+    const { DATABASE_URL_NEXUS = "", DATABASE_URL = "" } = valuesOf(await env());
+    const { services } = JSON.parse((await compose("config", "--format", "json")).stdout);
+    expect(services.gameserver.environment.DATABASE_URL_NEXUS).toMatch(
+      /^postgresql:\/\/nexus_app:\w+@database:5432\/nexus$/,
+    );
+    expect(services["admin-ui"].environment).toBeUndefined();
     const nexus = urlAddress(DATABASE_URL_NEXUS);
     const main = urlAddress(DATABASE_URL);
     const { databaseUrls } = (await stack.outputs()) as unknown as Urls;
@@ -393,8 +416,10 @@ describe("again, and on the way back", () => {
     expect(said.text).toContain("revision    0002ships");
     expect(said.text).toContain(`handover    local database, by ${game.folder}/.env`);
     expect(said.text).toContain(
-      "pools       1 service x 1 worker x 2 engines (sync, async) x (pool 5 + overflow 10) = 30 of 97 (max_connections 100 less 3 reserved)",
+      "pools       2 services x 1 worker x 2 engines (sync, async) x (pool 5 + overflow 10) = 60 of 97 (max_connections 100 less 3 reserved)",
     );
+    expect(said.text).toContain("services    gameserver, region-manager");
+    expect(said.text).toMatch(/start +cd '.*the game' && \S.*compose up --wait/);
   });
 
   test("handoverTarget neon puts the kept URL back, as it was, even while a migration fails; the local stack stays", async () => {
@@ -403,11 +428,9 @@ describe("again, and on the way back", () => {
     expect(await stack.upFails()).toContain("The migration 0003fails makes 0003fails failed");
     const values = valuesOf(await env());
     expect(values.DATABASE_URL).toBe("postgresql://neon_user:neonpw@ep-cold-1.eu.aws.neon.tech/neondb?sslmode=require");
-    expect(values.DATABASE_URL_IN_NETWORK).toBe(values.DATABASE_URL);
+    // Byte for byte: the line is where it was.
+    expect((await env()).split("sectorwars-database\n").at(-1)).toBe(ENV_BEFORE);
     expect(values.DATABASE_TEST_URL).toContain("@localhost:");
-    // What only the local database has is as it was before.
-    expect(values.DB_PORT).toBe("5432");
-    expect(values.DB_SUPERUSER_PASSWORD).toBeUndefined();
     const config = JSON.parse((await compose("config", "--format", "json")).stdout);
     expect(Object.keys(config.services).sort()).toEqual(["admin-ui", "gameserver", "player-client", "region-manager"]);
     expect(config.services.gameserver.environment.DATABASE_URL).toBe(values.DATABASE_URL);
