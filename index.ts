@@ -3,6 +3,7 @@ import "./lib/plain-stacks.ts";
 import type { Resource } from "@pulumi/pulumi";
 import { archivingFor, Backups } from "./components/backups/backups.ts";
 import { Databases } from "./components/databases/databases.ts";
+import { assertCanHandOver } from "./components/handover/can-hand-over.ts";
 import { HandOver } from "./components/handover/handover.ts";
 import { NeonImport } from "./components/import/neon-import.ts";
 import { Migrations } from "./components/migrations/migrations.ts";
@@ -18,6 +19,7 @@ import { whatIs } from "./lib/outputs.ts";
 
 const settings = readSettings();
 keepSecretsPrivate(settings);
+await assertCanHandOver(settings);
 const { stack, bootstrap, database, passwordVersion, dockerHost, dockerHostIsSet } = settings;
 const denyList = settings.readonlyDenyList;
 

@@ -6,7 +6,6 @@ import { contextEndpoint } from "../lib/docker-context.ts";
 import { baseImage, type KnownImages, newerImage, pythonImage, readImages } from "../lib/images.ts";
 import { isExactMoment } from "./backups/exact-moment.ts";
 import { planOf } from "./backups/plan.ts";
-import { envFileProblem } from "./handover/files.ts";
 import type { Driver } from "./handover/handover.ts";
 import { type Pools, poolBudget } from "./handover/pool-budget.ts";
 import { defaultIdentityFile } from "./import/identity-file.ts";
@@ -670,14 +669,10 @@ export function readSettings(): Settings {
     keepBackupsOnDestroy: config.requireBoolean("keepBackupsOnDestroy"),
     recoverTo: config.require("recoverTo"),
   };
-  const settings = resolveSettings(raw, {
+  return resolveSettings(raw, {
     stack: pulumi.getStack(),
     neonUrlIsSet: Boolean(process.env.NEON_DATABASE_URL),
     images: lookup(readImages),
     contextEndpoint: raw.dockerHost === "auto" ? lookup(contextEndpoint) : undefined,
   });
-  // The hand-over comes last. What would stop it, stops the program before it has migrated anything.
-  const wrong = settings.handover && envFileProblem(settings.handover);
-  if (wrong !== undefined) throw new pulumi.RunError(wrong);
-  return settings;
 }

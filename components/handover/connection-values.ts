@@ -26,7 +26,7 @@ const POSTGRES_PORT = 5432;
 
 /** `scheme://user:password@host:port/database`, wherever it stands in a text; jdbc: and Celery's db+ come before the scheme. */
 const URLS =
-  /\b((?:jdbc:|db\+)?(?:postgres(?:ql)?|postgis|pgsql)(?:\+\w+)?):\/\/(?:([^\s/?#'"]*)@)?(\[[^\]\s]+\]|[^\s:/?#'",@]+)(?::(\d+))?(?:\/([^\s?#'"]*))?(\?[^\s#'"]*)?/gi;
+  /\b((?:jdbc:|db\+)?(?:postgres(?:ql)?|postgis|pgsql|psql)(?:\+\w+)?):\/\/(?:([^\s/?#'"]*)@)?(\[[^\]\s]+\]|[^\s:/?#'",@]+)(?::(\d+))?(?:\/([^\s?#'"]*))?(\?[^\s#'"]*)?/gi;
 
 /** Parameters that only the remote database wants. */
 const REMOTE_PARAMETER = /^(ssl\w*|channel_binding|options|gssencmode)=/i;
@@ -55,7 +55,9 @@ function redirectUrls(text: string, { names, endpointOf }: Redirection): string 
       if (!names(host, Number(port ?? POSTGRES_PORT), name || undefined)) return all;
       isNamed = true;
       const to = endpointOf(name || undefined);
-      const who = login === undefined ? "" : `${encodeURIComponent(to.user)}:${encodeURIComponent(to.password)}@`;
+      // JDBC has the login elsewhere. Without one, others are known by who runs them, or trusted.
+      const isElsewhere = login === undefined && /^jdbc:/i.test(scheme);
+      const who = isElsewhere ? "" : `${encodeURIComponent(to.user)}:${encodeURIComponent(to.password)}@`;
       const parameters = isRemoteHost(host) && !isRemoteHost(to.host) ? localQuery(query) : query;
       return `${fullScheme(scheme)}://${who}${to.host}:${to.port}/${encodeURIComponent(to.database)}${parameters}`;
     },
@@ -105,7 +107,7 @@ const SIBLINGS: ReadonlyArray<[RegExp, (to: Endpoint) => string]> = [
 ];
 /** Prefixes of variables that belong to some database. */
 const DATABASE_PREFIX = /^(POSTGRES|PG|DB|DATABASE|SQL)/i;
-const HOST_NAME = /^(.*?)(HOST|HOSTNAME|HOST_NAME|SERVER|ADDRESS|ADDR|ENDPOINT)$/i;
+const HOST_NAME = /^(.*?)(HOST|HOSTNAME|HOST_NAME|SERVER|ADDRESS|ADDR|ENDPOINT|SEEDS)$/i;
 const URL_NAME = /^(.*?)(?:JDBC_)?(?:URL|URI|DSN)$/i;
 
 /** The prefix of the variables beside one that names the database's host, or undefined where it does not. */

@@ -75,6 +75,8 @@ export interface DatabaseNames {
   otherPorts: Set<number>;
   /** What it is called on its server. */
   databases: Set<string>;
+  /** Other databases on its server that services named, as they were looked at. */
+  others: Set<string>;
   remotePlaces: Set<string>;
 }
 
@@ -124,6 +126,7 @@ export function databaseNames({ services }: Project, replacement: Replacement): 
     ports: new Set([port, ...(published.length > 0 ? published : [POSTGRES_PORT])]),
     otherPorts: new Set(others.flatMap(([, other]) => other.published)),
     databases: new Set([login?.database, replacement.formerDatabase].filter(isText)),
+    others: new Set<string>(),
     remotePlaces: new Set(remotePlaces),
   };
   const usesIt = ({ environment }: Service) =>
@@ -137,7 +140,7 @@ export function databaseNames({ services }: Project, replacement: Replacement): 
 
 /** What is redirected for a program that looks from a place. */
 export function redirectionFor(
-  { hosts, ports, otherPorts, databases, remotePlaces }: DatabaseNames,
+  { hosts, ports, otherPorts, databases, others, remotePlaces }: DatabaseNames,
   view: View,
   { endpointsFor }: Replacement,
   database?: Service,
@@ -152,7 +155,12 @@ export function redirectionFor(
       // A port that no service publishes: known by the database's name, to a program that sees this machine's ports.
       return seesMachine && !otherPorts.has(port) && name !== undefined && databases.has(name);
     },
-    endpointOf: (name) => endpointNamed(endpoints, name),
+    endpointOf(name) {
+      const found = endpointNamed(endpoints, name);
+      const isMain = name === undefined || databases.size === 0 || databases.has(name) || name === found.database;
+      if (found === endpoints.main && !isMain) others.add(name);
+      return found;
+    },
     former: database && formerLogin(database),
   };
 }

@@ -5,6 +5,8 @@
  */
 import { BYTE_ORDER_MARK, type Entry, entriesOf, valuesOf } from "./env-values.ts";
 
+export { entriesOf, valuesOf } from "./env-values.ts";
+
 /** How the block begins. */
 export const BLOCK_BEGIN = "# >>> sectorwars-database";
 const END = "# <<< sectorwars-database";

@@ -124,16 +124,6 @@ const filledIn = (inputs: HandOverInputs): HandOverInputs => ({
 });
 
 export const provider: dynamic.ResourceProvider = {
-  /** In a preview as well: whatever is in the way of the first hand-over is told before anything is made. */
-  async check(olds: Partial<HandOverInputs>, news: HandOverInputs) {
-    if (Object.keys(olds ?? {}).length > 0) return { inputs: news };
-    // Told as a failure of its own, it comes without a stack trace.
-    return planHandOver(filledIn(news), process.cwd()).then(
-      () => ({ inputs: news }),
-      ({ message }: Error) => ({ inputs: news, failures: [{ property: "", reason: message }] }),
-    );
-  },
-
   async diff(_id, olds: Outs, news: HandOverInputs) {
     const wanted = filledIn(news);
     const changes = olds.fingerprint !== fingerprint(wanted, await planHandOver(wanted, process.cwd()));

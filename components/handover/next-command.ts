@@ -7,12 +7,17 @@ const USUAL = /^(dev(elopment)?|local|default|app|all|full)$/i;
 
 /**
  * Chooses the profile that starts the services which use the database.
- * @returns undefined where they start without one.
+ * @param active the profiles that the application's own variables make active.
+ * @returns undefined where they start without another.
  */
-export function profileFor(project: Project, { services }: Redirects): string | undefined {
+export function profileFor(
+  project: Project,
+  { services }: Redirects,
+  active: readonly string[] = [],
+): string | undefined {
   const users = Object.keys(services).filter((name) => services[name]?.isUser);
   const profilesOf = (name: string) => project.services[name]?.profiles ?? [];
-  if (users.some((name) => profilesOf(name).length === 0)) return undefined;
+  if (users.some((name) => isActive(profilesOf(name), active))) return undefined;
   const profiles = [...new Set(users.flatMap(profilesOf))].map((profile) => ({
     profile,
     isUsual: USUAL.test(profile),

@@ -5,9 +5,9 @@ import { valuesOf } from "./env-values.ts";
 import { readReplaceable } from "./files.ts";
 
 /** Names that docker compose looks for by itself, in its order. */
-const COMPOSE_NAMES = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"] as const;
+export const COMPOSE_NAMES = ["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"] as const;
 /** Names of the override that it adds by itself. */
-const OVERRIDE_NAMES = [
+export const OVERRIDE_NAMES = [
   "compose.override.yml",
   "compose.override.yaml",
   "docker-compose.override.yml",

@@ -30,6 +30,8 @@ export interface ComposePlan {
   /** The file over them. */
   override: string;
   profile: string | undefined;
+  /** The profiles that are active then. */
+  profiles: string[];
   launchers: Launcher[];
 }
 
@@ -81,7 +83,7 @@ export async function planHandOver(inputs: HandOverInputs, root: string): Promis
     const read = files.length === 0 ? undefined : await readCompose(application, taken, own);
     const remote = inputs.target === "neon" ? remoteOf(taken, own, read?.project) : undefined;
     const target = targetOf(inputs, own, remote, read?.project);
-    const compose = read && (await planCompose(application, read, target));
+    const compose = read && (await planCompose(application, read, target, own));
     const { usual: variables, further } = fileVariables(
       { text: taken.text, keepsUrl: remote?.isOwn === true, environment: process.env },
       compose?.redirects.names ?? databaseNames(EMPTY, target),
@@ -243,6 +245,7 @@ async function planCompose(
   { inputs, files }: Application,
   { project, command }: { project: Project; command: ComposeCommand },
   target: ServiceTarget,
+  own: Readonly<Record<string, string>>,
 ): Promise<ComposePlan> {
   const redirects = planRedirects(project, target);
   if (!Object.values(redirects.services).some(({ isUser }) => isUser)) {
@@ -251,21 +254,24 @@ async function planCompose(
         `leads to it. Its services are ${Object.keys(project.services).join(", ") || "none"}.`,
     );
   }
+  const active = (own.COMPOSE_PROFILES ?? "").split(",").filter((name) => name !== "");
+  const profile = profileFor(project, redirects, active);
   return {
     project,
     redirects,
     command,
     files,
     override: composeOverride(project, redirects, target),
-    profile: profileFor(project, redirects),
+    profile,
+    // Of a profile that is named, those of the variables are none.
+    profiles: profile === undefined ? active : [profile],
     launchers: await findLaunchers(inputs.folder),
   };
 }
 
 /** The sum of the pools: of the services that are set, or else of those that were found. */
 function budgetOf({ pools, maxConnections }: HandOverInputs, compose: ComposePlan | undefined): PoolBudget {
-  const profiles = compose?.profile === undefined ? [] : [compose.profile];
-  const found = compose === undefined ? 0 : activeUsers(compose.project, compose.redirects, profiles);
+  const found = compose === undefined ? 0 : activeUsers(compose.project, compose.redirects, compose.profiles);
   const budget = poolBudget({ ...pools, services: pools.services || Math.max(found, 1) }, maxConnections);
   if (budget.fits) return budget;
   throw new Error(

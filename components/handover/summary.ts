@@ -59,6 +59,13 @@ function serviceLines({ project, redirects }: ComposePlan, options: SummaryOptio
     ["services", listed(described)],
     ["replaced", Object.hasOwn(project.services, service) ? service : undefined],
     ["unchanged", listed(others)],
+    ...[...redirects.names.others]
+      .sort()
+      .map((name): [string, string] => [
+        "database",
+        `services also use a database "${name}" of that server, and are led to the one there is. To give them another: pulumi ` +
+          `config set --path 'databases[0]' ${shellWord(name)}`,
+      ]),
     [
       "by hand",
       byFile.length > 0

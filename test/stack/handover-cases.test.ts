@@ -295,6 +295,8 @@ describe("an application whose services", () => {
       "postgresql://sectorwars_app:apppw@localhost:5432/sectorwars_dev?sslmode=disable",
     );
     expect(after.lonely).toEqual(before.lonely);
+    expect(list).toMatch(/database +services also use a database "celery" of that server/);
+    expect(list).not.toContain('a database "app"');
     expect(list).toContain("backup (POSTGRES_PASSWORD_FILE): the login is read from a file");
     expect(await again()).toBe(false);
     await takeAway();

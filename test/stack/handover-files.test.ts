@@ -6,11 +6,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { assertCanHandOver } from "../../components/handover/can-hand-over.ts";
 import { valuesOf } from "../../components/handover/env-values.ts";
 import { readReplaceable, writeWhole } from "../../components/handover/files.ts";
 import type { HandOverInputs } from "../../components/handover/handover.ts";
 import { provider } from "../../components/handover/handover-provider.ts";
 import { overrideFile } from "../../components/handover/places.ts";
+import type { Settings } from "../../components/settings.ts";
 import { composeCommand } from "../../lib/docker.ts";
 
 const stack = `u${randomBytes(4).toString("hex")}`;
@@ -227,20 +229,26 @@ describe("what cannot be written to", () => {
     expect(await refusal()).toContain("git rm --cached");
   });
 
-  test("is told by a preview already, before anything is made", async () => {
+  test("is told before anything is made", async () => {
+    const settings = { ...inputs, handover: inputs, database: "x", databases: ["nexus"] } as unknown as Settings;
+    const check = () =>
+      assertCanHandOver(settings).then(
+        () => undefined,
+        ({ message }: Error) => message,
+      );
     execFileSync("git", ["init", "--quiet", folder]);
-    const check = async () => (await provider.check?.({}, inputs))?.failures?.map(({ reason }) => reason);
-    expect(await check()).toEqual([expect.stringContaining("would get passwords, but git does not ignore it")]);
+    expect(await check()).toContain("would get passwords, but git does not ignore it");
     await writeFile(join(folder, ".gitignore"), ".env\n");
     expect(await check()).toBeUndefined();
     await writeFile(env(), "# >>> sectorwars-database: stack other\n# <<< sectorwars-database\n");
-    expect((await check())?.[0]).toContain(
+    expect(await check()).toContain(
       `${env()} has the block of the stack other. Two stacks cannot hand over to one file: take the other away (pulumi config rm ` +
         `application --stack other, then pulumi up --stack other), or name another file`,
     );
     await rm(env());
     const outs = await create();
     await writeFile(join(folder, "docker-compose.yml"), "services: {web: {image: a}}");
+    expect(await check()).toContain("has no service that uses a database");
     await expect(provider.diff?.("id", outs, inputs)).rejects.toThrow("has no service that uses a database");
   });
 

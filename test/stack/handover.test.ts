@@ -1,6 +1,6 @@
 /** The whole hand-over: migrations, seed data, .env, a real docker compose with four services, the way back, the end. */
 import { randomBytes } from "node:crypto";
-import { chmod, stat, writeFile } from "node:fs/promises";
+import { chmod, rename, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { provider as databaseProvider } from "../../components/databases/database-provider.ts";
@@ -12,9 +12,13 @@ import { provider } from "../../components/seed/seed-provider.ts";
 import { composeCommand, docker } from "../../lib/docker.ts";
 import type { Address } from "../../lib/postgres.ts";
 import { Application } from "../support/application.ts";
+import { images } from "../support/lab.ts";
 import { withConnection } from "../support/session.ts";
 import { run, TestStack, urlAddress } from "./test-stack.ts";
 
+const PROFILE = ["--profile", "development"];
+const GAME = ["admin-ui", "gameserver", "player-client", "region-manager"];
+const OTHERS = ["central-nexus-db", "central-nexus-server", "exporter", "metrics"];
 const project = `swgame${randomBytes(4).toString("hex")}`;
 /** The image of the gameserver, which the migrations build and run in, and the services use. */
 const gameserver = `${project}-gameserver`;
@@ -38,11 +42,18 @@ interface Urls {
 }
 const env = () => game.read(".env");
 const git = (...args: string[]) => run("git", ["-C", game.folder, ...args]);
+/** Images that are here, in place of those that the game's are built from. */
+const composeEnvironment = () => ({
+  NEXUS_IMAGE: images().databaseBase,
+  DATABASE_URL: undefined,
+});
 /** docker compose as people call it: in the application's folder, without a word about files. */
 const compose = async (...args: string[]) =>
-  run("sh", ["-c", 'cd "$0" && exec "$@"', game.folder, ...(await composeCommand()), ...args], {
-    DATABASE_URL: undefined,
-  });
+  run(
+    "sh",
+    ["-c", 'cd "$0" && exec "$@"', game.folder, ...(await composeCommand()), ...PROFILE, ...args],
+    composeEnvironment(),
+  );
 const get = async (service: string, path: string): Promise<Record<string, unknown>> => {
   const port = (await compose("port", service, "8080")).stdout.trim().split(":").pop();
   return (await (await fetch(`http://127.0.0.1:${port}${path}`)).json()) as Record<string, unknown>;
@@ -52,10 +63,12 @@ beforeAll(async () => {
   game = await Application.make();
   await writeFile(join(game.folder, ".env"), ENV_BEFORE, { mode: 0o640 });
   await chmod(join(game.folder, ".env"), 0o640);
+  // All that the game has: profiles, other databases, other networks.
+  await rename(join(game.folder, "full.yml"), join(game.folder, "docker-compose.override.yml"));
   await git("init", "--quiet");
   await game.write(".gitignore", ".env\n");
   stack = await TestStack.make(
-    { bootstrap: "empty", memory: "512", alembic: game.gameserver, application: game.folder },
+    { bootstrap: "empty", memory: "512", maxConnections: "150", alembic: game.gameserver, application: game.folder },
     game.buildEnvironment,
   );
   await stack.succeed("config", "set", "--path", "databases[0]", "nexus", "--stack", stack.name);
@@ -200,10 +213,10 @@ describe("the .env file", () => {
     const list = /handover: the application uses the local database\n(.*\n)+?.* next +.*\n/.exec(first)?.[0] ?? first;
     expect(list).toMatch(/files +\S.*\.env \(the block of the stack/);
     expect(list).toMatch(/variables +DATABASE_URL, DATABASE_TEST_URL, DATABASE_URL_NEXUS, SQLALCHEMY_POOL_SIZE/);
-    expect(list).toMatch(/services +gameserver, region-manager \(superuser\)/);
+    expect(list).toMatch(/services +exporter, gameserver, metrics \(at 127.0.0.1:\d+\), region-manager \(superuser\)/);
     expect(list).toMatch(/replaced +database/);
-    expect(list).toMatch(/unchanged +admin-ui, player-client/);
-    expect(list).toMatch(/next +cd '.*the game' && \S.*compose up --wait/);
+    expect(list).toMatch(/unchanged +admin-ui, central-nexus-db, central-nexus-server, player-client/);
+    expect(list).toMatch(/next +cd '.*the game' && \S.*compose --profile development up --wait/);
   });
 
   test("a volume of the application's own database is named, and left alone", async () => {
@@ -223,12 +236,13 @@ describe("the .env file", () => {
 });
 
 describe("docker compose", () => {
-  test("starts the four services on the stack's database, without one of its own", async () => {
-    const up = await compose("up", "--wait", "--detach");
+  test("starts the services on the stack's database by the command that was told, without a database of theirs", async () => {
+    const next = /next +(cd .*--wait)/.exec(first)?.[1] ?? "false";
+    const up = await run("sh", ["-c", next], composeEnvironment());
     expect(up.text).not.toContain("error");
     expect(up.code).toBe(0);
     const services = (await compose("ps", "--services")).stdout.trim().split("\n").sort();
-    expect(services).toEqual(["admin-ui", "gameserver", "player-client", "region-manager"]);
+    expect(services).toEqual([...GAME, ...OTHERS].sort());
     const health = await get("gameserver", "/health");
     const seen = ["sectorwars_app", "sectorwars_dev", "0002ships", 12];
     expect(health).toEqual({ sync: seen, async: seen, pool: [5, 10, 30] });
@@ -267,6 +281,13 @@ describe("docker compose", () => {
     await stack.set("seedPasswordHash", "scrypt");
     expect((await stack.up()).text).toContain("its hash is not that of the generated password");
     expect(await hashes()).toBe("changed");
+  });
+
+  test("leads services on other networks to it as well, and leaves one with a database of its own alone", async () => {
+    const seen = async (service: string) => (await compose("exec", "-T", service, "cat", "/tmp/seen")).stdout;
+    expect(await seen("metrics")).toBe("sectorwars_app in sectorwars_dev");
+    expect(await seen("exporter")).toBe("sectorwars_app in sectorwars_dev");
+    expect(await seen("central-nexus-server")).toBe("postgres in nexus");
   });
 
   test("the superuser's password is in the one service that is to have it", async () => {
@@ -416,10 +437,10 @@ describe("again, and on the way back", () => {
     expect(said.text).toContain("revision    0002ships");
     expect(said.text).toContain(`handover    local database, by ${game.folder}/.env`);
     expect(said.text).toContain(
-      "pools       2 services x 1 worker x 2 engines (sync, async) x (pool 5 + overflow 10) = 60 of 97 (max_connections 100 less 3 reserved)",
+      "pools       4 services x 1 worker x 2 engines (sync, async) x (pool 5 + overflow 10) = 120 of 147 (max_connections 150 less 3 reserved)",
     );
-    expect(said.text).toContain("services    gameserver, region-manager");
-    expect(said.text).toMatch(/start +cd '.*the game' && \S.*compose up --wait/);
+    expect(said.text).toContain("services    exporter, gameserver, metrics, region-manager");
+    expect(said.text).toMatch(/start +cd '.*the game' && \S.*compose --profile development up --wait/);
   });
 
   test("handoverTarget neon puts the kept URL back, as it was, even while a migration fails; the local stack stays", async () => {
@@ -432,7 +453,10 @@ describe("again, and on the way back", () => {
     expect((await env()).split("sectorwars-database\n").at(-1)).toBe(ENV_BEFORE);
     expect(values.DATABASE_TEST_URL).toContain("@localhost:");
     const config = JSON.parse((await compose("config", "--format", "json")).stdout);
-    expect(Object.keys(config.services).sort()).toEqual(["admin-ui", "gameserver", "player-client", "region-manager"]);
+    expect(Object.keys(config.services).sort()).toEqual([...GAME, ...OTHERS].sort());
+    expect(config.services.metrics.environment.DATABASE_URL).toBe(values.DATABASE_URL);
+    expect(config.services.exporter.network_mode).toBeUndefined();
+    expect(config.services["central-nexus-server"].environment.DATABASE_URL).toContain("@central-nexus-db:");
     expect(config.services.gameserver.environment.DATABASE_URL).toBe(values.DATABASE_URL);
     expect(await stack.stateText()).not.toContain("neonpw");
     await stack.as("app", (client) => client.query("SELECT 1"));

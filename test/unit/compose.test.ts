@@ -201,6 +201,12 @@ describe("the command that starts the services", () => {
     expect(profile(...profiles)).toBe(expected);
   });
 
+  test("names no profile where the application's variables make one active", () => {
+    const some = of(["production"], ["development"]);
+    expect(profileFor(some, planRedirects(some, TARGET), ["production"])).toBeUndefined();
+    expect(profileFor(some, planRedirects(some, TARGET), ["other"])).toBe("development");
+  });
+
   test("counts the services that run at once, with their replicas", () => {
     const some = project({
       database,

@@ -23,6 +23,8 @@ describe("variables that lead to the database", () => {
     ["postgres+psycopg://u:p@ss@db/x", "postgresql+psycopg://app:p%20w@here:5500/game"],
     ["jdbc:postgresql://db/x?user=u", "jdbc:postgresql://here:5500/game?user=u"],
     ["db+postgresql://u:p@db/x", "db+postgresql://app:p%20w@here:5500/game"],
+    ["psql://u@db/x", "psql://app:p%20w@here:5500/game"],
+    ["postgresql://db/x", "postgresql://app:p%20w@here:5500/game"],
     ["postgis://u:p@db/x", "postgis://app:p%20w@here:5500/game"],
     [
       "primary=postgresql://u:p@db/x other=redis://db/1",

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -138,6 +138,7 @@ describe("the program", () => {
     // In no repository: git would take the file into this one's history.
     const application = await mkdtemp(join(tmpdir(), "sectorwars-test-"));
     const alembic = "test/application/services/gameserver";
+    await writeFile(join(application, ".env"), "DATABASE_URL=postgresql://u:p@ep-1.neon.tech/neondb\n");
     const { types } = await run("dev", { handoverTarget, application, alembic }).finally(() =>
       rm(application, { recursive: true }),
     );
