@@ -21,27 +21,33 @@ export interface ComposeCommand {
 /** The program that script/bootstrap builds, for a shell whose PATH does not have it. */
 const BUILT = ".local/toolchain/bin/docker-compose";
 
-/**
- * Finds docker compose: the plugin, the program on PATH, or the one that script/bootstrap has built.
- * @returns undefined where there is none.
- */
-export async function findCompose(): Promise<ComposeCommand | undefined> {
-  for (const words of [["docker", "compose"], ["docker-compose"], [resolve(BUILT)]]) {
-    const [program = "", ...first] = words;
-    const version = await run(program, [...first, "version", "--short"]).then(
-      ({ stdout }) => stdout.trim().replace(/^v/, ""),
-      () => undefined,
-    );
-    if (version !== undefined && /^\d+\./.test(version)) return { words, version };
-  }
-  return undefined;
-}
-
 /** Whether a version is new enough to read the override. */
 export function isNewEnough(version: string): boolean {
   const parts = version.split(/[.-]/).map(Number);
   const at = OLDEST.findIndex((least, i) => (parts[i] ?? 0) !== least);
   return at === -1 || (parts[at] ?? 0) > (OLDEST[at] as number);
+}
+
+/** Milliseconds that docker compose gets to answer; it may fetch files that a project includes. */
+const TIMEOUT_MS = 60_000;
+
+/**
+ * Finds docker compose: the plugin, the program on PATH, or the one that script/bootstrap has built.
+ * @returns the first that can read the override, else the first that is there, else undefined.
+ */
+export async function findCompose(): Promise<ComposeCommand | undefined> {
+  let old: ComposeCommand | undefined;
+  for (const words of [["docker", "compose"], ["docker-compose"], [resolve(BUILT)]]) {
+    const [program = "", ...first] = words;
+    const version = await run(program, [...first, "version", "--short"], { timeout: TIMEOUT_MS }).then(
+      ({ stdout }) => stdout.trim().replace(/^v/, ""),
+      () => undefined,
+    );
+    if (version === undefined || !/^\d+\./.test(version)) continue;
+    if (isNewEnough(version)) return { words, version };
+    old ??= { words, version };
+  }
+  return old;
 }
 
 /**
@@ -152,7 +158,11 @@ async function runConfig(
   );
   const all = [...first, ...before, "--profile", "*", "config", "--format", "json", ...options];
   try {
-    const { stdout } = await run(program, all, { env: Object.fromEntries(environment), maxBuffer: MAX_OUTPUT });
+    const { stdout } = await run(program, all, {
+      env: Object.fromEntries(environment),
+      maxBuffer: MAX_OUTPUT,
+      timeout: TIMEOUT_MS,
+    });
     return stdout;
   } catch (error) {
     const { stderr = "" } = error as { stderr?: string };

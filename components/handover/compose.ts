@@ -13,7 +13,7 @@ const OWN_NETWORK = "sectorwars-stack";
 
 /**
  * Returns the key of the network that becomes the stack's: the one that the application has for it, unless services have
- * addresses of their own in that.
+ * addresses of their own in that, or it is shared with other projects.
  */
 export function networkKeyFor(
   { services, networks }: Project,
@@ -22,6 +22,7 @@ export function networkKeyFor(
   // Compose would refuse a network of this name that it has not made.
   const same = Object.entries(networks).find(([, { name, isExternal }]) => name === network && !isExternal);
   const key = same?.[0] ?? networkKey;
+  if (same === undefined && networks[key]?.isExternal && networks[key].name !== network) return OWN_NETWORK;
   const hasAddresses =
     networks[key]?.hasAddresses ||
     Object.entries(services).some(

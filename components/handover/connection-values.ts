@@ -26,7 +26,7 @@ const POSTGRES_PORT = 5432;
 
 /** `scheme://user:password@host:port/database`, wherever it stands in a text; jdbc: and Celery's db+ come before the scheme. */
 const URLS =
-  /\b((?:jdbc:|db\+)?(?:postgres(?:ql)?|postgis|pgsql|psql)(?:\+\w+)?):\/\/(?:([^\s/?#'"]*)@)?(\[[^\]\s]+\]|[^\s:/?#'",@]+)(?::(\d+))?(?:\/([^\s?#'"]*))?(\?[^\s#'"]*)?/gi;
+  /\b((?:jdbc:|db\+)?(?:postgres(?:ql)?|postgis|pgsql|psql)(?:\+\w+)?):\/\/(?:([^\s/?#'"]*)@)?(\[[^\]\s]+\]|[^\s:/?#'",@]+)(?::(\d+))?(?:\/([^\s/?#'",;)\]}]*))?(\?[^\s#'"]*)?/gi;
 
 /** Parameters that only the remote database wants. */
 const REMOTE_PARAMETER = /^(ssl\w*|channel_binding|options|gssencmode)=/i;

@@ -89,9 +89,6 @@ const LOOPBACK =
 export const placeOf = (host: string, port: number | undefined): string =>
   `${host.toLowerCase().replace(/-pooler(?=\.)/, "")}:${port ?? POSTGRES_PORT}`;
 
-/** Whether a host is this machine, as it sees itself or as containers see it. */
-export const isLoopback = (host: string): boolean => LOOPBACK.test(host);
-
 /** Returns the database that the application means by a name. */
 function endpointNamed({ main, test, further }: Endpoints, database: string | undefined): Endpoint {
   if (database === undefined) return main;
@@ -106,7 +103,7 @@ const POOLER = /(^|\/|-)(pgbouncer|pgcat|pgpool|odyssey)/;
 const isText = (value: string | undefined): value is string => value !== undefined && value !== "";
 
 /** Collects the names: of the service, its container and its links, and of poolers that stand before it. */
-export function databaseNames({ services }: Project, replacement: Replacement): DatabaseNames {
+export function databaseNames({ name: project, services }: Project, replacement: Replacement): DatabaseNames {
   const { service, alias, container, port, remotePlaces } = replacement;
   const database = services[service];
   const aliases = Object.values(database?.networks ?? {}).flatMap((wants) => (wants?.aliases ?? []) as string[]);
@@ -118,9 +115,10 @@ export function databaseNames({ services }: Project, replacement: Replacement): 
   const published = database?.published ?? [];
   const others = Object.entries(services).filter(([name]) => name !== service);
   const login = database && formerLogin(database);
-  const hosts = own.filter(isText);
+  const hosts = own.filter(isText).map((name) => name.toLowerCase());
   const names = {
-    hosts: new Set(hosts),
+    // Those that docker compose gives to containers without a name are no names of other networks.
+    hosts: new Set([...hosts, `${project}-${service}-1`, `${project}_${service}_1`]),
     former: [...new Set(hosts)].filter((name) => name !== alias && name !== container).sort(),
     // Without a port that is told, it is on this machine where PostgreSQL usually is.
     ports: new Set([port, ...(published.length > 0 ? published : [POSTGRES_PORT])]),
@@ -133,7 +131,8 @@ export function databaseNames({ services }: Project, replacement: Replacement): 
     Object.keys(redirectVariables(environment, redirectionFor(names, "network", replacement))).length > 0;
   for (const [name, pooler] of Object.entries(services)) {
     if (name === service || !POOLER.test(pooler.image ?? "") || !usesIt(pooler)) continue;
-    for (const known of [name, pooler.containerName, pooler.hostname].filter(isText)) names.hosts.add(known);
+    for (const known of [name, pooler.containerName, pooler.hostname].filter(isText))
+      names.hosts.add(known.toLowerCase());
   }
   return names;
 }
@@ -149,7 +148,7 @@ export function redirectionFor(
   const seesMachine = view === "host" || view === "machine";
   return {
     names(host, port, name) {
-      if (hosts.has(host) || remotePlaces.has(placeOf(host, port))) return true;
+      if (hosts.has(host.toLowerCase()) || remotePlaces.has(placeOf(host, port))) return true;
       if (!LOOPBACK.test(host) || port === undefined) return false;
       if (ports.has(port) || (view === "container" && port === POSTGRES_PORT)) return true;
       // A port that no service publishes: known by the database's name, to a program that sees this machine's ports.

@@ -1,4 +1,5 @@
 /** The variables that the application's file gets. Pure. */
+import type { Service } from "./compose-project.ts";
 import { driverOf, redirectVariables, withDriver } from "./connection-values.ts";
 import { type DatabaseNames, redirectionFor } from "./database-names.ts";
 import { entriesOf, valuesOf } from "./env-values.ts";
@@ -12,6 +13,8 @@ export interface EnvFile {
   keepsUrl: boolean;
   /** Variables of this process, for references. */
   environment: NodeJS.ProcessEnv;
+  /** The application's own database service, whose login the file may have. */
+  database: Service | undefined;
 }
 
 /** The variables of the block. */
@@ -24,12 +27,12 @@ export interface FileVariables {
 
 /** Returns what the block sets. A reference to another variable is left alone, for it resolves to the new value. */
 export function fileVariables(
-  { text, keepsUrl, environment }: EnvFile,
+  { text, keepsUrl, environment, database }: EnvFile,
   names: DatabaseNames,
   target: ServiceTarget,
 ): FileVariables {
   const own = valuesOf(text, environment);
-  const redirection = redirectionFor(names, "machine", target);
+  const redirection = redirectionFor(names, "machine", target, database);
   const { DATABASE_URL, ...others } = urlVariables(target.endpointsFor("machine"), target, own.DATABASE_URL);
   const usual: Record<string, string> = { ...(keepsUrl ? {} : { DATABASE_URL }), ...others, ...target.pools };
   const further: Record<string, string> = {};
@@ -43,7 +46,9 @@ export function fileVariables(
   const block = Object.entries(usual).map(([key, value]) => `${key}='${value}'\n`);
   const now = valuesOf([...block, ...rest].join(""), environment);
   for (const [name, value] of Object.entries(redirectVariables(now, redirection))) {
-    if (now[name] !== value && !Object.hasOwn(usual, name)) further[name] = value;
+    // One that no such file can hold stays; the services get it by the Compose file all the same.
+    const isPlain = !/['\n]/.test(value);
+    if (now[name] !== value && !Object.hasOwn(usual, name) && isPlain) further[name] = value;
   }
   return { usual, further };
 }

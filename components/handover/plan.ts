@@ -77,32 +77,57 @@ export async function planHandOver(inputs: HandOverInputs, root: string): Promis
     const taken = takeOut(found.text ?? "");
     refuseOther(taken, inputs.stack);
     const usual = path === join(inputs.folder, ".env") ? undefined : join(inputs.folder, ".env");
-    const own = valuesOf(taken.text, process.env);
+    // A shell that has read the file has the block's values too. The file is what counts, with and without such a shell.
+    const hidden = ["DATABASE_URL", "DATABASE_TEST_URL", ...Object.keys({ ...taken.ours, ...valuesOf(taken.text) })];
+    const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !hidden.includes(name)));
+    const own = valuesOf(taken.text, environment);
     const files = await composeFilesIn(inputs.folder, inputs.composeFiles, usual, own);
-    const application = { inputs, root, files, usual };
+    const application = { inputs, root, files, usual, hidden };
     const read = files.length === 0 ? undefined : await readCompose(application, taken, own);
     const remote = inputs.target === "neon" ? remoteOf(taken, own, read?.project) : undefined;
     const target = targetOf(inputs, own, remote, read?.project);
     const compose = read && (await planCompose(application, read, target, own));
-    const { usual: variables, further } = fileVariables(
-      { text: taken.text, keepsUrl: remote?.isOwn === true, environment: process.env },
+    const { usual: always, further } = fileVariables(
+      {
+        text: taken.text,
+        keepsUrl: remote?.isOwn === true,
+        environment,
+        database: read?.project.services[inputs.service],
+      },
       compose?.redirects.names ?? databaseNames(EMPTY, target),
       target,
     );
-    if (compose) variables.COMPOSE_FILE = composeFileList([...files, overrideFile(root, inputs.stack)], own);
-    const all = { ...variables, ...further };
-    const whole = putIn(found.text, inputs.stack, all);
-    const chosen = compose && (await changesOthers(application, compose, taken, whole)) ? variables : all;
+    if (compose) always.COMPOSE_FILE = composeFileList([...files, overrideFile(root, inputs.stack)], own);
+    const write = (variables: Record<string, string>) => putIn(found.text, inputs.stack, variables);
+    const variables = compose
+      ? await withoutHarm(always, further, (some) => changesOthers(application, compose, taken, write(some)))
+      : { ...always, ...further };
     return {
-      env: putIn(found.text, inputs.stack, chosen),
+      env: write(variables),
       found,
-      variables: chosen,
+      variables,
       taken,
       compose,
       pools: budgetOf(inputs, compose),
       next: compose && nextCommand(inputs, compose, path, usual),
     };
   });
+}
+
+/** All variables, but for those of the further ones that would change a service which does not use the database. */
+async function withoutHarm(
+  always: Readonly<Record<string, string>>,
+  further: Readonly<Record<string, string>>,
+  harms: (variables: Record<string, string>) => Promise<boolean>,
+): Promise<Record<string, string>> {
+  const all = { ...always, ...further };
+  if (!(await harms(all)) || Object.keys(further).length === 0) return all;
+  let chosen = { ...always };
+  for (const [name, value] of Object.entries(further)) {
+    const more = { ...chosen, [name]: value };
+    if (!(await harms(more))) chosen = more;
+  }
+  return chosen;
 }
 
 const EMPTY: Project = { name: "", services: {}, networks: {}, volumes: {} };
@@ -116,11 +141,13 @@ interface Application {
   files: string[];
   /** The .env file, where the hand-over writes another. */
   usual: string | undefined;
+  /** Variables of this process that are not the application's own. */
+  hidden: readonly string[];
 }
 
 /** Reads the project by a file of variables, and by the override where there is one. */
 async function readWith(
-  { inputs, root, files, usual }: Application,
+  { inputs, root, files, usual, hidden }: Application,
   command: ComposeCommand,
   envText: string,
   { override, isStrict = false }: { override?: string; isStrict?: boolean } = {},
@@ -140,7 +167,7 @@ async function readWith(
     envText: missing + envText.replace(BYTE_ORDER_MARK, ""),
     envPath: envPath(inputs),
     envOffset: missing === "" ? 0 : 1,
-    hidden: ["DATABASE_URL", "DATABASE_TEST_URL"],
+    hidden,
     folder,
   });
 }

@@ -56,6 +56,12 @@ export interface Redirect {
 /** Service that waits for the database. */
 export const WAITER = "database-ready";
 
+/** Whether a mode is to share with the database's container, by its service or by its name. */
+const isDatabases = (mode: string | undefined, database: string, services: Project["services"]): boolean => {
+  const container = services[database]?.containerName;
+  return mode === `service:${database}` || (container !== undefined && mode === `container:${container}`);
+};
+
 /** Returns the service in whose network a service is, itself most often, and how that reaches the server. */
 export function networkOwner(
   services: Project["services"],
@@ -66,9 +72,9 @@ export function networkOwner(
   for (let owner = name; ; ) {
     const mode = services[owner]?.networkMode;
     if (mode === "host") return { owner, view: "host" };
+    if (isDatabases(mode, database, services)) return { owner, view: "container" };
     const next = /^service:(.+)$/.exec(mode ?? "")?.[1];
     if (next === undefined || seen.has(next)) return { owner, view: "network" };
-    if (next === database) return { owner, view: "container" };
     seen.add(owner);
     owner = next;
   }
@@ -129,7 +135,12 @@ function environmentOf(
 }
 
 /** What changes where a service refers to the database's container, which is the stack's now, or gone. Empty where it does not. */
-function references(service: Service, isUser: boolean, target: ServiceTarget): Partial<Redirect> {
+function references(
+  service: Service,
+  isUser: boolean,
+  services: Project["services"],
+  target: ServiceTarget,
+): Partial<Redirect> {
   const isDatabase = (text: string) => text.split(":")[0] === target.service;
   const changed: Partial<Redirect> = {};
   if (service.links.some(isDatabase)) changed.links = service.links.filter((link) => !isDatabase(link));
@@ -137,10 +148,12 @@ function references(service: Service, isUser: boolean, target: ServiceTarget): P
     changed.volumesFrom = service.volumesFrom.filter((from) => !isDatabase(from));
   }
   const container = target.remoteUrl === undefined ? `container:${target.container}` : null;
-  if (service.networkMode === `service:${target.service}`) changed.networkMode = container;
+  if (isDatabases(service.networkMode, target.service, services)) changed.networkMode = container;
   // Docker's own bridge excludes all other networks.
   else if (service.networkMode === "bridge" && isUser) changed.networkMode = null;
-  const shared = Object.keys(service.shared).filter((key) => service.shared[key] === `service:${target.service}`);
+  const shared = Object.keys(service.shared).filter((key) =>
+    isDatabases(service.shared[key], target.service, services),
+  );
   if (shared.length > 0) changed.shared = Object.fromEntries(shared.map((key) => [key, container]));
   return changed;
 }
@@ -171,7 +184,7 @@ export function planRedirects(project: Project, target: ServiceTarget): Redirect
     const view = network.view === "container" && !isLocal ? "network" : network.view;
     const environment = environmentOf(name, service, view, project, names, target);
     const isUser = environment !== undefined;
-    const changed = references(service, isUser, target);
+    const changed = references(service, isUser, project.services, target);
     if (!isUser && Object.keys(changed).length === 0) continue;
     if (isUser && isLocal && view === "network" && service.networkMode !== "none") owners.add(network.owner);
     services[name] = {

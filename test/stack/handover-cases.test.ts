@@ -343,6 +343,24 @@ services:
     await takeAway();
   });
 
+  test("a variable that others use as well, and the shell's copy of the block, change nothing", async () => {
+    const compose = `
+services:
+  database: { image: postgres:15, environment: { POSTGRES_PASSWORD: $POSTGRES_PASSWORD }, ports: ["5433:5432"] }
+  other-db: { image: postgres:15, environment: { POSTGRES_PASSWORD: $POSTGRES_PASSWORD } }
+  api: { image: a, environment: { DB_HOST: database, POSTGRES_PASSWORD: $POSTGRES_PASSWORD, ALEMBIC_URL: $ALEMBIC_URL } }`;
+    const env = "DB_HOST=localhost\nDB_PORT=5433\nPOSTGRES_PASSWORD=pw12\nALEMBIC_URL=$DATABASE_URL\nDATABASE_URL=\n";
+    const files = { "docker-compose.yml": compose, ".env": env };
+    const { env: values, after, before, again, takeAway } = await handOver(undefined, {}, files);
+    expect(values).toMatchObject({ DB_PORT: "15500", POSTGRES_PASSWORD: "pw12", ALEMBIC_URL: URL_HERE });
+    expect(after["other-db"]).toEqual(before["other-db"]);
+    expect(after.api?.environment).toMatchObject({ DB_HOST: "database", POSTGRES_PASSWORD: "apppw" });
+    for (const [name, value] of Object.entries(values)) vi.stubEnv(name, value);
+    expect(await again()).toBe(false);
+    vi.unstubAllEnvs();
+    await takeAway();
+  });
+
   test("pools are those of the services that were found", async () => {
     await expect(handOver("a2", { maxConnections: 50 })).rejects.toThrow(
       "maxConnections is 50: the application's pools do not fit. 2 services x 1 worker x 2 engines (sync, async) x (pool 5 + overflow 10) = 60",

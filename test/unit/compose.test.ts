@@ -66,10 +66,13 @@ describe("the services that are led to the database", () => {
         localhost: { environment: { X: "postgresql://u:p@localhost:5400/oldgame", REDIS_HOST: "localhost" } },
         other: { environment: { DATABASE_URL: "postgresql://u:p@other-db/x" }, depends_on: on("other-db") },
         "other-db": { image: "postgres:15", environment: { POSTGRES_PASSWORD: "x" } },
+        generated: { environment: { PGHOST: "p-database-1" } },
+        beside: { network_mode: "container:db-1" },
         words: { environment: { SESSION_DRIVER: "database", TITLE: "the database:5432" }, command: ["database"] },
       }),
     );
-    expect(Object.keys(services).sort()).toEqual(["container", "depends", "published", "url"]);
+    expect(Object.keys(services).sort()).toEqual(["beside", "container", "depends", "generated", "published", "url"]);
+    expect(services.beside).toMatchObject({ networkMode: "container:the-database", view: "container" });
     expect(services.depends?.environment).toEqual(MAIN);
     expect(services.url?.environment).toEqual({ ...MAIN, ANY_URL: MAIN.DATABASE_URL });
   });
@@ -182,6 +185,9 @@ describe("the override", () => {
     expect(networkKeyFor(project({ a }, { net: { name: "p_net" } }), TARGET)).toBe("sectorwars-stack");
     expect(networkKeyFor(project({ a: {} }, { net: { name: "p_net" } }), TARGET)).toBe("net");
     expect(networkKeyFor(project({ a }, { front: { name: "the-network" } }), TARGET)).toBe("front");
+    // Other projects are on it.
+    expect(networkKeyFor(project({}, { net: { name: "shared", external: true } }), TARGET)).toBe("sectorwars-stack");
+    expect(networkKeyFor(project({}, { net: { name: "the-network", external: true } }), TARGET)).toBe("net");
   });
 });
 

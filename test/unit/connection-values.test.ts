@@ -30,6 +30,11 @@ describe("variables that lead to the database", () => {
       "primary=postgresql://u:p@db/x other=redis://db/1",
       "primary=postgresql://app:p%20w@here:5500/game other=redis://db/1",
     ],
+    [
+      '["postgres://u:p@db/x","postgres://u:p@other/x"]',
+      '["postgresql://app:p%20w@here:5500/game","postgres://u:p@other/x"]',
+    ],
+    ["postgres://u:p@db/x,postgres://u:p@other/x", "postgresql://app:p%20w@here:5500/game,postgres://u:p@other/x"],
     ["host=db dbname=x user=u password=p", "host=here dbname=game user=app password=p w port=5500"],
     ["Host=db;Database=nexus;Username=u;Password=p;", "Host=here;Database=nexus;Username=app;Password=p w;port=5500"],
   ])("%j becomes %j", (value, expected) => {
