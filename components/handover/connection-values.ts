@@ -160,6 +160,10 @@ function redirectGroup(
     const sibling = SIBLINGS.find(([pattern]) => pattern.test(name.slice(prefix.length)));
     if (sibling !== undefined) changed[name] = sibling[1](to);
   }
+  // One that was trusted without a password is not any more.
+  const has = (kind: number) => siblingOf(all, prefix, kind) !== undefined;
+  const hasFile = Object.keys(all).some((name) => name.startsWith(prefix) && name.endsWith("_FILE"));
+  if (has(1) && !has(2) && !hasFile) changed[`${prefix}PASSWORD`] = to.password;
   const tellsPort = all[anchor]?.includes(":") || Object.hasOwn(changed, `${prefix}PORT`);
   if (HOST_NAME.test(anchor) && !tellsPort && to.port !== POSTGRES_PORT) changed[`${prefix}PORT`] = String(to.port);
   return changed;
@@ -188,14 +192,16 @@ function redirectLogin(
 
 /**
  * Redirects a service's or a file's variables.
+ * @param isUser whether they are known to be a user's of the database, who may know its host by heart.
  * @returns the variables that lead to the database, those included that must be added, with their new values.
  */
 export function redirectVariables(
   all: Readonly<Record<string, string>>,
   redirection: Redirection,
+  isUser = false,
 ): Record<string, string> {
   const changed: Record<string, string> = {};
-  let hasParts = false;
+  let hasParts = isUser;
   for (const [name, value] of Object.entries(all)) {
     const prefix = anchorPrefix(name, value, all, redirection);
     if (prefix === undefined) continue;

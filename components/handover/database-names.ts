@@ -114,7 +114,8 @@ export function databaseNames({ name: project, services }: Project, replacement:
   const own = [service, database?.containerName, database?.hostname, alias, container, ...aliases, ...links];
   const published = database?.published ?? [];
   const others = Object.entries(services).filter(([name]) => name !== service);
-  const login = database && formerLogin(database);
+  // PostgreSQL's image calls the database like its user, and without variables both like the superuser: no name of an application's.
+  const { POSTGRES_DB, POSTGRES_USER } = database?.environment ?? {};
   const hosts = own.filter(isText).map((name) => name.toLowerCase());
   const names = {
     // Those that docker compose gives to containers without a name are no names of other networks.
@@ -123,7 +124,7 @@ export function databaseNames({ name: project, services }: Project, replacement:
     // Without a port that is told, it is on this machine where PostgreSQL usually is.
     ports: new Set([port, ...(published.length > 0 ? published : [POSTGRES_PORT])]),
     otherPorts: new Set(others.flatMap(([, other]) => other.published)),
-    databases: new Set([login?.database, replacement.formerDatabase].filter(isText)),
+    databases: new Set([POSTGRES_DB ?? POSTGRES_USER, replacement.formerDatabase].filter(isText)),
     others: new Set<string>(),
     remotePlaces: new Set(remotePlaces),
   };

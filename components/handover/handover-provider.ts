@@ -88,16 +88,16 @@ function outputsOf(inputs: HandOverInputs, plan: Plan): Omit<HandOverOutputs, "p
   };
 }
 
-/** Takes the block out and puts back what it replaced. */
+/** Takes the block out and puts back what it replaced, and then the file away which that named. */
 async function takeAway(outs: Outs): Promise<void> {
   const path = envPath(outs);
-  await rm(dirname(overrideFile(process.cwd(), outs.stack)), { recursive: true, force: true });
   const found = await readReplaceable(path);
-  if (found.text === undefined) return;
-  const taken = await takenFrom(path, found.text);
-  if (taken.stack !== outs.stack) return;
-  if (taken.isOurs && taken.text === "") await rm(path);
-  else await writeWhole(path, taken.text, { mode: outs.formerMode, found });
+  const taken = found.text === undefined ? undefined : await takenFrom(path, found.text);
+  if (taken !== undefined && taken.stack === outs.stack) {
+    if (taken.isOurs && taken.text === "") await rm(path);
+    else await writeWhole(path, taken.text, { mode: outs.formerMode, found });
+  }
+  await rm(dirname(overrideFile(process.cwd(), outs.stack)), { recursive: true, force: true });
 }
 
 /** Says which services still run: the stack's network cannot be removed as long as they are on it. */

@@ -119,8 +119,8 @@ function environmentOf(
   target: ServiceTarget,
 ): Record<string, string> | undefined {
   const redirection = redirectionFor(names, view, target, project.services[target.service]);
-  const found = redirectVariables(environment, redirection);
   const depends = Object.hasOwn(dependsOn, target.service) || view === "container";
+  const found = redirectVariables(environment, redirection, depends);
   if (Object.keys(found).length === 0 && !depends) return undefined;
   const endpoints = target.endpointsFor(view);
   const own = environment.DATABASE_URL;

@@ -66,7 +66,13 @@ describe("variables that lead to the database", () => {
         DB_POOL: "5",
       }),
     ).toEqual({ DB_HOST: "here", DB_PORT: "5500", DB_USERNAME: "app", DB_PASSWORD: "p w", DB_DATABASE: "nexus" });
-    expect(redirect({ PGHOST: "db", PGUSER: "u" })).toEqual({ PGHOST: "here", PGUSER: "app", PGPORT: "5500" });
+    // It was let in without a password.
+    expect(redirect({ PGHOST: "db", PGUSER: "u" })).toEqual({
+      PGHOST: "here",
+      PGUSER: "app",
+      PGPASSWORD: "p w",
+      PGPORT: "5500",
+    });
     expect(redirect({ GITEA__database__HOST: "db:5432" })).toEqual({ GITEA__database__HOST: "here:5500" });
     expect(redirect({ HOST: "db", PORT: "8080" })).toEqual({ HOST: "here" });
     expect(
@@ -93,6 +99,13 @@ describe("variables that lead to the database", () => {
       POSTGRES_DB: "game",
     });
     expect(redirect({ ...login, ...others })).toEqual({});
+    // One that depends on the database may have its host in the code.
+    const parts = { DB_USERNAME: "postgres", DB_PASSWORD: "old", DB_DATABASE_NAME: "olddb", UPLOADS: "old" };
+    expect(redirectVariables(parts, REDIRECTION, true)).toEqual({
+      DB_USERNAME: "app",
+      DB_PASSWORD: "p w",
+      DB_DATABASE_NAME: "game",
+    });
   });
 
   test("lose what only a remote server wants", () => {
