@@ -138,7 +138,11 @@ async function readOnce(command: ComposeCommand, sources: ComposeSources, aside:
   } catch (error) {
     // The file of variables may be one that the hand-over makes.
     if (!(error as Error).message.includes(`env file ${sources.envPath} not found`)) throw error;
-    const raw = JSON.parse(await config(files, "--no-interpolate", "--no-env-resolution", "--no-consistency"));
+    // An older docker compose cannot leave it out; then the file has to be there.
+    const text = await config(files, "--no-interpolate", "--no-env-resolution", "--no-consistency").catch(() => {
+      throw error;
+    });
+    const raw = JSON.parse(text);
     const without = join(aside, "without.yaml");
     await writeFile(without, withoutEnvFile(raw, sources.envPath));
     const project = projectOf(JSON.parse(await config([...files, without], ...options)));

@@ -152,7 +152,7 @@ async function readWith(
   envText: string,
   { override, isStrict = false }: { override?: string; isStrict?: boolean } = {},
 ): Promise<Project> {
-  const folder = dirname(dirname(overrideFile(root, inputs.stack)));
+  const folder = dirname(overrideFile(root, inputs.stack));
   await mkdir(folder, { recursive: true, mode: 0o700 });
   await clearAbandoned(folder, ".resolve-");
   // What the block will set, a file may ask for already. References find it above; nobody takes it for the block's own value.

@@ -331,7 +331,9 @@ services:
   tool: { image: a, environment: [DATABASE_URL, "A=\${DATABASE_URL:?}"] }`;
     const files = { "docker-compose.yml": compose, "more.env": "PGHOST=database\n" };
     vi.stubEnv("IMAGE", undefined);
+    vi.stubEnv("COMPOSE_FILE", "other.yml");
     const { env, list, again, takeAway } = await handOver(undefined, {}, files);
+    expect(list).toMatch(/first +unset COMPOSE_FILE/);
     expect(env.DATABASE_URL).toBe(URL_HERE);
     expect(list).toMatch(/services +api, tool\n/);
     vi.stubEnv("IMAGE", "a");

@@ -153,6 +153,19 @@ describe("the hand-over's files", () => {
     expect(existsSync(override)).toBe(true);
   });
 
+  test("leave nothing of what docker compose was asked, even where a kill did", async () => {
+    const asked = join(override, "..");
+    const left = join(asked, ".resolve-killed");
+    await mkdir(left, { recursive: true });
+    await utimes(left, 0, 0);
+    await create();
+    expect(existsSync(left)).toBe(false);
+    inputs.service = "none";
+    await writeFile(join(folder, "docker-compose.yml"), "services: {a: {image: 'postgres:15'}}");
+    await expect(create()).rejects.toThrow("pulumi config set composeService a");
+    expect((await readdir(asked)).filter((name) => name.startsWith(".resolve-"))).toEqual([]);
+  });
+
   test("that somebody changes in the very moment are not overwritten", async () => {
     await writeFile(env(), "A=1\n");
     const found = await readReplaceable(env());
