@@ -3,6 +3,7 @@ import "./lib/plain-stacks.ts";
 import type { Resource } from "@pulumi/pulumi";
 import { archivingFor, Backups } from "./components/backups/backups.ts";
 import { Databases } from "./components/databases/databases.ts";
+import { assertCanHandOver } from "./components/handover/can-hand-over.ts";
 import { HandOver } from "./components/handover/handover.ts";
 import { NeonImport } from "./components/import/neon-import.ts";
 import { Migrations } from "./components/migrations/migrations.ts";
@@ -18,6 +19,7 @@ import { whatIs } from "./lib/outputs.ts";
 
 const settings = readSettings();
 keepSecretsPrivate(settings);
+await assertCanHandOver(settings);
 const { stack, bootstrap, database, passwordVersion, dockerHost, dockerHostIsSet } = settings;
 const denyList = settings.readonlyDenyList;
 
@@ -44,9 +46,11 @@ const databases = new Databases("databases", { ...base, ...means, ...target, ...
 const { migrations: migrating, seed: seeding, handover: passing } = settings;
 const login = passing?.role === "owner" ? owner : app;
 const logins = Object.fromEntries(Object.entries(databases.access).map(([name, of]) => [name, of.app]));
+const { maxConnections } = settings;
+const serving = { container: server.containerName, image: server.imageName, maxConnections };
 const prepared = [privileges.ready, ...databases.ready];
 const handOver = (after: Resource[]) =>
-  passing && new HandOver("handover", { ...base, ...passing, login, logins, image: server.imageName, after });
+  passing && new HandOver("handover", { ...base, ...passing, ...serving, login, logins, after });
 
 // On the way back the services leave first: a migration that fails must not hold them.
 const left = passing?.target === "neon" ? handOver(prepared) : undefined;

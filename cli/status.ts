@@ -215,6 +215,8 @@ export function describe(status: Status): string {
         `the last update brought it to ${status.revisionExpected.revision}. ${status.revisionExpected.remedy}`,
     ],
     ["handover", status.handover && `${status.handover.target} database, by ${status.handover.file}`],
+    ["services", status.handover?.services?.join(", ") || undefined],
+    ["start", status.handover?.next || undefined],
     ["pools", status.handover?.pools.sum],
     ["roles", roles.length > 0 ? roles.join(", ") : undefined],
     ...status.drift.map(({ subject, what, remedy }): [string, string] => ["DRIFT", `${subject} ${what}: ${remedy}`]),

@@ -6,7 +6,8 @@ import { contextEndpoint } from "../lib/docker-context.ts";
 import { baseImage, type KnownImages, newerImage, pythonImage, readImages } from "../lib/images.ts";
 import { isExactMoment } from "./backups/exact-moment.ts";
 import { planOf } from "./backups/plan.ts";
-import { type PoolBudget, type Pools, poolBudget } from "./handover/pool-budget.ts";
+import type { Driver } from "./handover/handover.ts";
+import { type Pools, poolBudget } from "./handover/pool-budget.ts";
 import { defaultIdentityFile } from "./import/identity-file.ts";
 import { parseSelection, type RawSelection } from "./import/selection-settings.ts";
 import type { SafetyCopySettings } from "./import/types.ts";
@@ -134,6 +135,8 @@ export interface HandOverSettings {
   readonly target: "local" | "neon";
   /** Whom the services log in as. */
   readonly role: "app" | "owner";
+  /** The application's Compose files; none are those that docker compose finds by itself. */
+  readonly composeFiles: readonly string[];
   /** What the application's Compose file calls its database, and the network. */
   readonly service: string;
   readonly networkKey: string;
@@ -142,7 +145,7 @@ export interface HandOverSettings {
   readonly pools: Pools;
   /** Seconds. */
   readonly poolTimeout: number;
-  readonly budget: PoolBudget;
+  readonly driver: Driver;
 }
 
 /** The settings as they are written: the keys of Pulumi.yaml's `config`, with its defaults filled in. */
@@ -182,6 +185,8 @@ export interface RawSettings {
   handoverFile: string;
   handoverTarget: string;
   handoverRole: string;
+  handoverDriver: string;
+  composeFiles: string[];
   composeService: string;
   composeNetwork: string;
   composeSuperusers: string[];
@@ -256,6 +261,8 @@ const KEYS: ReadonlyArray<keyof RawSettings> = [
   "handoverFile",
   "handoverTarget",
   "handoverRole",
+  "handoverDriver",
+  "composeFiles",
   "composeService",
   "composeNetwork",
   "composeSuperusers",
@@ -282,6 +289,8 @@ const KEYS: ReadonlyArray<keyof RawSettings> = [
   "keepBackupsOnDestroy",
   "recoverTo",
 ];
+
+const DRIVERS: readonly string[] = ["none", "psycopg2", "psycopg", "asyncpg"] satisfies Driver[];
 
 /** Major version of Node from which on all that the program uses is there. */
 const OLDEST_NODE = 24;
@@ -377,6 +386,7 @@ export function resolveSettings(raw: RawSettings, surroundings: Surroundings): S
   }
   check(["local", "neon"].includes(raw.handoverTarget), "handoverTarget", "choose local or neon");
   check(["app", "owner"].includes(raw.handoverRole), "handoverRole", "choose app or owner");
+  check(DRIVERS.includes(raw.handoverDriver), "handoverDriver", `choose ${DRIVERS.join(", ")}`);
   check(
     !/['\n\r]/.test(resolve(raw.application)),
     "application",
@@ -386,11 +396,13 @@ export function resolveSettings(raw: RawSettings, surroundings: Surroundings): S
   for (const key of ["composeService", "composeNetwork"] as const) {
     check(/^[a-zA-Z0-9._-]+$/.test(raw[key]), key, "give the name that the Compose file has");
   }
-  for (const key of ["poolServices", "poolWorkers", "poolSize", "poolTimeout"] as const) {
+  check(whole(raw.poolServices, 0, 10_000), "poolServices", "give a whole number, or 0 for as many as are found");
+  for (const key of ["poolWorkers", "poolSize", "poolTimeout"] as const) {
     check(whole(raw[key], 1, 10_000), key, "give a whole number, at least 1");
   }
   check(whole(raw.poolOverflow, 0, 10_000), "poolOverflow", "give a whole number, 0 or more");
-  if (raw.application) {
+  // Services that are not named are counted, and the sum is done, where the Compose files are read.
+  if (raw.application && raw.poolServices > 0) {
     const budget = poolBudget(poolsOf(raw), raw.maxConnections);
     if (!budget.fits) {
       wrong.push(
@@ -529,12 +541,13 @@ const handoverOf = (raw: RawSettings): HandOverSettings =>
     file: raw.handoverFile,
     target: raw.handoverTarget as HandOverSettings["target"],
     role: raw.handoverRole as HandOverSettings["role"],
+    driver: raw.handoverDriver as Driver,
+    composeFiles: Object.freeze([...raw.composeFiles]),
     service: raw.composeService,
     networkKey: raw.composeNetwork,
     superuserServices: Object.freeze([...raw.composeSuperusers]),
     pools: poolsOf(raw),
     poolTimeout: raw.poolTimeout,
-    budget: poolBudget(poolsOf(raw), raw.maxConnections),
   });
 
 const migrationsOf = (raw: RawSettings, python: string): MigrationsSettings =>
@@ -628,6 +641,8 @@ export function readSettings(): Settings {
     handoverFile: config.require("handoverFile"),
     handoverTarget: config.require("handoverTarget"),
     handoverRole: config.require("handoverRole"),
+    handoverDriver: config.require("handoverDriver"),
+    composeFiles: config.requireObject<string[]>("composeFiles"),
     composeService: config.require("composeService"),
     composeNetwork: config.require("composeNetwork"),
     composeSuperusers: config.requireObject<string[]>("composeSuperusers"),

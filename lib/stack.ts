@@ -21,7 +21,7 @@ export interface StackOutputs {
   /** The schema's revision; not there where no migrations run. */
   revision?: string | null;
   /** Not there where nothing is handed over. */
-  handedOver?: { file: string; target: string; pools: PoolBudget };
+  handedOver?: { file: string; target: string; pools: PoolBudget; services?: string[]; next?: string };
   /** The container that takes the backups; not there where none are taken. */
   backups?: string;
   urls: Record<string, string>;

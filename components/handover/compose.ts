@@ -1,159 +1,67 @@
 /**
- * The Compose file that lies over the application's own: it takes the application's database away, puts the services on
- * the stack's network, and makes them wait until the stack's database answers. Pure.
+ * The Compose file that lies over the application's own: it takes the application's database away, leads the services that
+ * used it to the stack's, and makes them wait until that answers. Pure.
  */
-import { type Document, isMap, parseDocument } from "yaml";
+import type { Project } from "./compose-project.ts";
+import { type Redirect, type Redirects, type ServiceTarget, WAITER } from "./redirection.ts";
 
-/** What the services find inside the stack's network. */
-export interface ComposeTarget {
-  stack: string;
-  /** The Docker network's name. */
-  network: string;
-  /** The server's name in it. */
-  alias: string;
-  /** Name of the network as the application's file has it. */
-  networkKey: string;
-  /** Image with pg_isready, there already. */
-  image: string;
-  /** The application's database, by whose going away the services are found. */
-  service: string;
-  /** Services that get the superuser's variables too. */
-  superuserServices: readonly string[];
-  /** Further databases: the services get the URL of each. */
-  databases: readonly string[];
-  /** Whether the services are to use the stack's database; else they use what the .env file says. */
-  isLocal: boolean;
-}
+/** A value as YAML; Compose takes every $ for a variable's. */
+const text = (value: unknown) => JSON.stringify(value).replaceAll("$", "$$$$");
 
-type Service = Record<string, unknown>;
-
-/** Variables that a container finds otherwise than a program on this machine, and where the .env file has them. */
-const INSIDE = ["DATABASE_URL", "DATABASE_TEST_URL"] as const;
-/** The names that the values of {@link INSIDE} have in the .env file. */
-export const insideName = (name: string): string => `${name}_IN_NETWORK`;
-/** Passed on as they are. */
-const PASSED = ["SQLALCHEMY_POOL_SIZE", "SQLALCHEMY_MAX_OVERFLOW", "SQLALCHEMY_POOL_TIMEOUT"];
-/** For services that make databases and roles. */
-const FOR_SUPERUSERS = ["DB_SUPERUSER", "DB_SUPERUSER_PASSWORD"];
-const WAITER = "database-ready";
+/** Key of a network that is the stack's alone. */
+const OWN_NETWORK = "sectorwars-stack";
 
 /**
- * What a Compose file says, as far as it matters here.
- * @throws {Error} for what is no Compose file.
+ * Returns the key of the network that becomes the stack's: the one that the application has for it, unless services have
+ * addresses of their own in that, or it is shared with other projects.
  */
-export function parseCompose(
-  text: string,
-  file: string,
-): {
-  name?: string;
-  services: Record<string, Service>;
-  networks: string[];
-  volumes: Record<string, { name?: string } | null>;
-} {
-  const document: Document = parseDocument(text, { merge: true, logLevel: "error" });
-  const [error] = document.errors;
-  if (error !== undefined) throw new Error(`${file} is no YAML: ${error.message.split("\n")[0]}`);
-  if (!isMap(document.contents)) throw new Error(`${file} is no Compose file: it has no services`);
-  const { name, services, networks, volumes } = document.toJS() as Record<string, unknown>;
-  if (typeof services !== "object" || services === null) throw new Error(`${file} has no services`);
-  return {
-    name: typeof name === "string" ? name : undefined,
-    services: services as Record<string, Service>,
-    networks: Object.keys((networks as object | null) ?? {}),
-    volumes: (volumes as Record<string, { name?: string } | null> | null) ?? {},
-  };
-}
-
-/** What several files say together, as docker compose adds them up: a service's parts are those of all of them. */
-function mergeSources(sources: readonly string[], files: readonly string[]) {
-  const services: Record<string, Service> = {};
-  const networks = new Set<string>();
-  sources.forEach((source, i) => {
-    const found = parseCompose(source, files[i] ?? "");
-    for (const name of found.networks) networks.add(name);
-    for (const [name, service] of Object.entries(found.services)) {
-      const former = services[name] ?? {};
-      services[name] = {
-        ...former,
-        ...service,
-        depends_on: { ...dependencies(former), ...dependencies(service ?? {}) },
-        environment: Object.fromEntries(
-          [...environment(former), ...environment(service ?? {})].map((key) => [key, ""]),
-        ),
-        networks: service?.networks ?? former.networks,
-      };
-    }
-  });
-  return { services, networks: [...networks] };
-}
-
-/** A service's dependencies, in the long form. */
-function dependencies({ depends_on: on }: Service): Record<string, unknown> {
-  if (Array.isArray(on)) return Object.fromEntries(on.map((name) => [name, { condition: "service_started" }]));
-  return (on as Record<string, unknown> | undefined) ?? {};
-}
-
-/** The variables that a service sets, in either form. */
-function environment({ environment: of }: Service): string[] {
-  if (Array.isArray(of)) return of.map((entry) => String(entry).split("=")[0] as string);
-  return Object.keys((of as object | undefined) ?? {});
-}
-
-/** Services that use the database: they depend on it, or have one of its variables. */
-export function databaseUsers(services: Readonly<Record<string, Service>>, database: string): string[] {
-  return Object.entries(services)
-    .filter(([name]) => name !== database)
-    .filter(([, service]) => {
-      const named = environment(service);
-      return (
-        Object.hasOwn(dependencies(service), database) || named.includes("DATABASE_URL") || named.includes("DB_HOST")
-      );
-    })
-    .map(([name]) => name);
-}
-
-/** YAML that is plain enough to be written by hand: quoted texts, two spaces. */
-const text = (value: unknown) => JSON.stringify(value);
-
-/**
- * The file.
- * @param sources the application's own files, in the order in which docker compose reads them.
- * @param files their names, for messages.
- * @throws {Error} where the application's files have no service that uses a database.
- */
-export function composeOverride(sources: readonly string[], files: readonly string[], target: ComposeTarget): string {
-  const { services, networks } = mergeSources(sources, files);
-  const { service: database } = target;
-  const users = databaseUsers(services, database);
-  if (users.length === 0) {
-    throw new Error(
-      `${files.join(", ")} has no service that uses a database: none depends on "${database}", none sets DATABASE_URL. ` +
-        `Its services are ${Object.keys(services).join(", ") || "none"}.`,
+export function networkKeyFor(
+  { services, networks }: Project,
+  { network, networkKey, service }: ServiceTarget,
+): string {
+  // Compose would refuse a network of this name that it has not made.
+  const same = Object.entries(networks).find(([, { name, isExternal }]) => name === network && !isExternal);
+  const key = same?.[0] ?? networkKey;
+  if (same === undefined && networks[key]?.isExternal && networks[key].name !== network) return OWN_NETWORK;
+  const hasAddresses =
+    networks[key]?.hasAddresses ||
+    Object.entries(services).some(
+      ([name, { networks }]) => name !== service && /"ipv[46]_address"/.test(JSON.stringify(networks[key] ?? {})),
     );
-  }
+  return hasAddresses && same === undefined ? OWN_NETWORK : key;
+}
+
+/** Returns the file. It holds passwords. */
+export function composeOverride(project: Project, { services }: Redirects, target: ServiceTarget): string {
+  const isLocal = target.remoteUrl === undefined;
+  const key = networkKeyFor(project, target);
   const lines = [
-    "# Written by pulumi up, for docker compose 2.24 or newer; the .env file beside the application's own Compose file names it.",
-    `# The stack ${target.stack}${target.isLocal ? "" : ", but the services use the remote database"}.`,
+    "# Written by pulumi up, for docker compose 2.24.4 or newer; the .env file of the application names it. It holds passwords.",
+    `# The stack ${target.stack}${isLocal ? "" : ", but the services use the remote database"}.`,
     "services:",
   ];
-  if (Object.hasOwn(services, database)) lines.push(`  ${text(database)}: !reset null`);
-  if (target.isLocal) lines.push(...waiter(target));
-  for (const [name, service] of Object.entries(services)) {
-    if (name === database) continue;
-    lines.push(...overrideOf(name, service, users.includes(name), target));
+  if (Object.hasOwn(project.services, target.service)) lines.push(`  ${text(target.service)}: !reset null`);
+  if (isLocal) lines.push(...waiter(key, profilesOfUsers(project, services), target));
+  for (const [name, redirect] of Object.entries(services)) {
+    const networks = Object.keys(project.services[name]?.networks ?? {});
+    lines.push(...overrideOf(name, redirect, { networks, networkKey: key, container: target.container }));
   }
-  const networkLines = [
-    `  ${text(target.networkKey)}: !override`,
-    "    external: true",
-    `    name: ${text(target.network)}`,
-  ];
-  if (target.isLocal || networks.includes(target.networkKey)) lines.push("networks:", ...networkLines);
+  if (isLocal || Object.hasOwn(project.networks, key)) {
+    lines.push("networks:", `  ${text(key)}: !override`, "    external: true", `    name: ${text(target.network)}`);
+  }
   return `${lines.join("\n")}\n`;
 }
 
+/** The profiles in which somebody waits for the database; empty is always. */
+function profilesOfUsers(project: Project, services: Redirects["services"]): string[] {
+  const users = Object.keys(services).filter((name) => services[name]?.isUser);
+  const profiles = users.map((name) => project.services[name]?.profiles ?? []);
+  return profiles.some((some) => some.length === 0) ? [] : [...new Set(profiles.flat())];
+}
+
 /** A container that ends well as soon as the database answers: what is no service of Compose's cannot be depended on. */
-function waiter({ image, alias, networkKey }: ComposeTarget): string[] {
-  const script = `for i in $$(seq 240); do pg_isready -q -h ${alias} && exit 0; sleep 0.5; done; echo 'no database answers; is the stack up?'; exit 1`;
+function waiter(networkKey: string, profiles: readonly string[], { image, alias }: ServiceTarget): string[] {
+  const script = `for i in $(seq 240); do pg_isready -q -h ${alias} && exit 0; sleep 0.5; done; echo 'no database answers; is the stack up?'; exit 1`;
   return [
     `  ${WAITER}:`,
     `    image: ${text(image)}`,
@@ -161,88 +69,47 @@ function waiter({ image, alias, networkKey }: ComposeTarget): string[] {
     `    entrypoint: ${text(["sh", "-c", script])}`,
     '    restart: "no"',
     `    networks: [${text(networkKey)}]`,
+    // With a profile's services it starts, and without any it does not start alone.
+    ...(profiles.length > 0 ? [`    profiles: ${text(profiles)}`] : []),
   ];
 }
 
-function overrideOf(name: string, service: Service, isUser: boolean, target: ComposeTarget): string[] {
-  const { service: database, alias, networkKey, isLocal } = target;
-  const former = dependencies(service);
-  const { [database]: gone, ...others } = former;
-  const waits = isUser && isLocal ? { [WAITER]: { condition: "service_completed_successfully" } } : {};
-  const now = { ...others, ...waits };
+/** What replaces a list or map, or takes it away. */
+const whole = (key: string, value: readonly string[]): string =>
+  value.length === 0 ? `    ${key}: !reset null` : `    ${key}: !override ${text(value)}`;
+
+/** Where a service is. */
+interface Place {
+  /** Its own networks, the key of the stack's, and the container of the stack's server. */
+  networks: readonly string[];
+  networkKey: string;
+  container: string;
+}
+
+function overrideOf(name: string, redirect: Redirect, { networks, networkKey, container }: Place): string[] {
+  const { dependsOn, environment, links, volumesFrom, networkMode, shared, joins, hostNames } = redirect;
   const lines: string[] = [];
-  if (gone !== undefined || Object.keys(waits).length > 0) {
-    if (Object.keys(now).length === 0) lines.push("    depends_on: !reset null");
-    else {
-      lines.push("    depends_on: !override");
-      for (const [on, how] of Object.entries(now))
-        lines.push(`      ${text(on)}: ${text(how ?? { condition: "service_started" })}`);
-    }
+  if (dependsOn !== undefined && Object.keys(dependsOn).length === 0) lines.push("    depends_on: !reset null");
+  else if (dependsOn !== undefined) {
+    lines.push("    depends_on: !override");
+    for (const [on, how] of Object.entries(dependsOn)) lines.push(`      ${text(on)}: ${text(how)}`);
   }
-  if (isUser) {
-    lines.push("    environment:");
-    const further = target.databases.map((database) => `DATABASE_URL_${database.toUpperCase()}`);
-    for (const variable of [...INSIDE, ...further])
-      lines.push(`      ${variable}: ${text(`\${${insideName(variable)}}`)}`);
-    const mayRule = isLocal && target.superuserServices.includes(name);
-    for (const variable of [...PASSED, ...(mayRule ? FOR_SUPERUSERS : [])])
-      lines.push(`      ${variable}: ${text(`\${${variable}}`)}`);
-    if (mayRule) lines.push(`      DB_HOST: ${text(alias)}`, '      DB_PORT: "5432"');
+  // In an order that does not depend on where the application sets them.
+  const sorted = Object.entries(environment).sort(([a], [b]) => (a < b ? -1 : 1));
+  const variables = sorted.map(([variable, value]) => `      ${text(variable)}: ${text(value)}`);
+  if (variables.length > 0) lines.push("    environment:", ...variables);
+  if (links !== undefined) lines.push(whole("links", links));
+  if (joins && hostNames.length > 0) {
+    lines.push(`    external_links: ${text(hostNames.map((former) => `${container}:${former}`))}`);
+  }
+  if (volumesFrom !== undefined) lines.push(whole("volumes_from", volumesFrom));
+  for (const [key, mode] of Object.entries({ network_mode: networkMode, ...shared })) {
+    if (mode !== undefined) lines.push(`    ${key}: ${mode === null ? "!reset null" : text(mode)}`);
   }
   // One that names no network is on the project's own, and would lose that by being put on another.
-  if (isUser && isLocal && !namesNetwork(service, networkKey)) {
-    const named = service.networks === undefined ? ["default"] : [];
-    lines.push(`    networks: { ${[...named, networkKey].map((network) => `${text(network)}: {}`).join(", ")} }`);
+  if (joins && !networks.includes(networkKey)) {
+    const now = [...(networks.length === 0 ? ["default"] : networks), networkKey];
+    lines.push(`    networks: { ${now.map((network) => `${text(network)}: {}`).join(", ")} }`);
   }
   return lines.length === 0 ? [] : [`  ${text(name)}:`, ...lines];
 }
-
-function namesNetwork({ networks }: Service, key: string): boolean {
-  return Array.isArray(networks) ? networks.includes(key) : Object.hasOwn((networks as object | undefined) ?? {}, key);
-}
-
-/** Where PostgreSQL images keep their data. */
-const DATA_FOLDER = "/var/lib/postgresql";
-
-/**
- * The volumes in which the application's own database kept its data, as docker compose names them.
- * @param project the project's name: the folder's, unless somebody gave it another.
- */
-export function databaseVolumes(
-  sources: readonly string[],
-  files: readonly string[],
-  service: string,
-  project: string,
-): string[] {
-  const found = sources.flatMap((source, i) => {
-    const { services, volumes } = parseCompose(source, files[i] ?? "");
-    const mounts = services[service]?.volumes;
-    if (!Array.isArray(mounts)) return [];
-    return mounts.flatMap((mount: unknown) => {
-      const [name, path] =
-        typeof mount === "string"
-          ? mount.split(":")
-          : [(mount as Record<string, string>).source, (mount as Record<string, string>).target];
-      if (!name || !path?.startsWith(DATA_FOLDER) || /^[./~]/.test(name)) return [];
-      return [volumes[name]?.name ?? `${project}_${name}`];
-    });
-  });
-  return [...new Set(found)];
-}
-
-/** The image of the application's own database, where the files name one outright. */
-export function databaseImage(
-  sources: readonly string[],
-  files: readonly string[],
-  service: string,
-): string | undefined {
-  const images = sources.map((source, i) => parseCompose(source, files[i] ?? "").services[service]?.image);
-  return images.findLast((image): image is string => typeof image === "string" && !image.includes("$"));
-}
-
-/** The name that docker compose makes of a folder's: its small letters, digits, - and _. */
-export const projectName = (folder: string): string =>
-  folder
-    .toLowerCase()
-    .replaceAll(/[^a-z0-9_-]/g, "")
-    .replace(/^[_-]+/, "");

@@ -1,11 +1,9 @@
 /** Reads and writes the application's files: refuses what it must not touch, and never leaves half a file. */
-import { execFile } from "node:child_process";
-import { statSync } from "node:fs";
-import { lstat, mkdtemp, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
-import { promisify } from "node:util";
+import { spawnSync } from "node:child_process";
+import { existsSync, lstatSync, statSync } from "node:fs";
+import { mkdtemp, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
 
-const run = promisify(execFile);
 const OWNER_MAY_WRITE = 0o200;
 const PRIVATE = 0o600;
 /** What a killed update has left is older than this, milliseconds; what is younger may be in use. */
@@ -26,24 +24,57 @@ export interface Found {
   mode: number;
 }
 
+/** What keeps a file from being replaced without harm, with the remedy, or undefined. */
+function replaceProblem(file: string): string | undefined {
+  const found = lstatSync(file, { throwIfNoEntry: false });
+  if (found === undefined) return undefined;
+  const refuse = (what: string, remedy: string) => `${file} is ${what}; ${remedy}. Nothing was written.`;
+  if (found.isSymbolicLink()) {
+    return refuse("a link", "the passwords would go where it leads. Make it a file, or name another with handoverFile");
+  }
+  if (!found.isFile()) return refuse(found.isDirectory() ? "a folder" : "no file", "name another with handoverFile");
+  if ((found.mode & OWNER_MAY_WRITE) === 0)
+    return refuse("read-only", `allow writing (chmod u+w), or name another with handoverFile`);
+  return undefined;
+}
+
 /**
  * Reads a file that is to be replaced.
- * @throws {Error} for what cannot be replaced without harm: a folder, a link, a file that its owner has made read-only.
+ * @throws {Error} for what cannot be replaced without harm: a folder, a link, a file that its owner has made read-only, or one
+ *   that is no UTF-8.
  */
 export async function readReplaceable(file: string): Promise<Found> {
-  const found = await lstat(file).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return undefined;
-    throw error;
-  });
+  const wrong = replaceProblem(file);
+  if (wrong !== undefined) throw new Error(wrong);
+  const found = lstatSync(file, { throwIfNoEntry: false });
   if (found === undefined) return { text: undefined, mode: PRIVATE };
-  const refuse = (what: string, remedy: string) => new Error(`${file} is ${what}; ${remedy}. Nothing was written.`);
-  if (found.isSymbolicLink()) {
-    throw refuse("a link", "the passwords would go where it leads. Make it a file, or name another with handoverFile");
+  const bytes = await readFile(file);
+  const text = bytes.toString("utf8");
+  // Otherwise, what is not ours would not stay byte for byte.
+  if (!Buffer.from(text).equals(bytes)) {
+    throw new Error(`${file} is not UTF-8; save it as UTF-8, or name another with handoverFile. Nothing was written.`);
   }
-  if (!found.isFile()) throw refuse(found.isDirectory() ? "a folder" : "no file", "name another with handoverFile");
-  if ((found.mode & OWNER_MAY_WRITE) === 0)
-    throw refuse("read-only", `allow writing (chmod u+w), or name another with handoverFile`);
-  return { text: await readFile(file, "utf8"), mode: found.mode & 0o777 };
+  return { text, mode: found.mode & 0o777 };
+}
+
+/** The path of the file of variables; its name may be absolute. */
+export const envPath = ({ folder, file }: { folder: string; file: string }): string => resolve(folder, file);
+
+/**
+ * Says what keeps the hand-over from writing its file, before anything else is done.
+ * @returns the problem with its remedy, or undefined.
+ */
+export function envFileProblem(application: { folder: string; file: string }): string | undefined {
+  const wrong = folderProblem(resolve(application.folder));
+  if (wrong !== undefined) return `${wrong}. Nothing was written.`;
+  const path = envPath(application);
+  const problem = replaceProblem(path);
+  if (problem !== undefined) return problem;
+  if (!isSeenByGit(path)) return undefined;
+  return (
+    `${path} would get passwords, but git does not ignore it. Add it to .gitignore (and git rm --cached it, should it be ` +
+    `tracked), or name another file: pulumi config set handoverFile FILE. Nothing was written.`
+  );
 }
 
 /** How a file is written. */
@@ -90,7 +121,8 @@ export async function writeWhole(
   }
 }
 
-async function clearAbandoned(folder: string, prefix: string): Promise<void> {
+/** Removes what a killed process has left of files with passwords. */
+export async function clearAbandoned(folder: string, prefix: string): Promise<void> {
   for (const name of await readdir(folder)) {
     if (!name.startsWith(prefix)) continue;
     const path = join(folder, name);
@@ -100,27 +132,19 @@ async function clearAbandoned(folder: string, prefix: string): Promise<void> {
 }
 
 /** Whether git would take a file into its history: it lies in a repository, and is not ignored. */
-export async function isSeenByGit(file: string): Promise<boolean> {
-  try {
-    await run("git", ["-C", dirname(file), "check-ignore", "--quiet", file]);
-    return false;
-  } catch (error) {
-    // 1: not ignored, or tracked already; 128: no repository.
-    const { code } = error as { code?: number | string };
-    if (code === 1) return true;
-    if (code === "ENOENT") return hasRepositoryAbove(dirname(file));
-    return false;
-  }
+function isSeenByGit(file: string): boolean {
+  const { status, error } = spawnSync("git", ["-C", dirname(file), "check-ignore", "--quiet", file], {
+    stdio: "ignore",
+  });
+  // Where there is no git to ask, a repository is reason enough for caution.
+  if (error !== undefined) return hasRepositoryAbove(dirname(file));
+  // 1: not ignored, or tracked already; 128: no repository.
+  return status === 1;
 }
 
-/** Where there is no git to ask, a repository is reason enough for caution. */
-async function hasRepositoryAbove(folder: string): Promise<boolean> {
+function hasRepositoryAbove(folder: string): boolean {
   for (let at = folder; ; at = dirname(at)) {
-    const isHere = await stat(join(at, ".git")).then(
-      () => true,
-      () => false,
-    );
-    if (isHere) return true;
+    if (existsSync(join(at, ".git"))) return true;
     if (dirname(at) === at) return false;
   }
 }

@@ -2,7 +2,7 @@
 
 /** The application's pools. */
 export interface Pools {
-  /** Services that hold pools. */
+  /** Services that hold pools; 0 counts those that are found. */
   services: number;
   /** Processes of each. */
   workers: number;

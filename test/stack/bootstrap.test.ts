@@ -2,11 +2,11 @@
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { gzipSync } from "node:zlib";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
@@ -142,6 +142,29 @@ describe("an image", () => {
     expect(Date.now() - begun).toBeLessThan((PATIENCE + 10) * 1000);
     expect(asked.some((path) => path.includes("hangs"))).toBe(true);
     expect(await probes()).toEqual([]);
+  });
+});
+
+describe("docker compose", () => {
+  const built = resolve(".local/toolchain/bin/docker-compose");
+  const make = (folder: string) =>
+    sh(`${BOOTSTRAP}; need_compose; docker compose version --short`, { DOCKER_CONFIG: folder });
+
+  test.runIf(existsSync(built))("works as written once it is built, and stays what it is where it does", async () => {
+    const plugin = join(root, "cli-plugins/docker-compose");
+    // A link of a folder that is gone.
+    await mkdir(join(root, "cli-plugins"), { recursive: true });
+    await symlink(join(root, "gone"), plugin);
+    const first = await make(root);
+    expect(first).toMatchObject({ code: 0, stdout: expect.stringMatching(/^2\.\d+/) });
+    expect(first.stderr).toContain("docker compose is now a plugin of Docker's");
+    expect(await readlink(plugin)).toBe(built);
+    expect((await make(root)).stderr).toBe("");
+    // What is not ours is not replaced.
+    await rm(plugin);
+    await writeFile(plugin, "no program");
+    expect((await make(root)).stderr).toContain("is there, but docker compose fails");
+    expect(await readFile(plugin, "utf8")).toBe("no program");
   });
 });
 

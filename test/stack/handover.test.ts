@@ -1,10 +1,10 @@
 /** The whole hand-over: migrations, seed data, .env, a real docker compose with four services, the way back, the end. */
 import { randomBytes } from "node:crypto";
-import { chmod, stat, writeFile } from "node:fs/promises";
+import { chmod, rename, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { provider as databaseProvider } from "../../components/databases/database-provider.ts";
-import { valuesOf } from "../../components/handover/env-block.ts";
+import { valuesOf } from "../../components/handover/env-values.ts";
 import { runMigrations } from "../../components/migrations/run-migrations.ts";
 import { fitsPassword } from "../../components/seed/password-hash.ts";
 import type { SeedFile, SeedInputs } from "../../components/seed/seed.ts";
@@ -12,9 +12,13 @@ import { provider } from "../../components/seed/seed-provider.ts";
 import { composeCommand, docker } from "../../lib/docker.ts";
 import type { Address } from "../../lib/postgres.ts";
 import { Application } from "../support/application.ts";
+import { images } from "../support/lab.ts";
 import { withConnection } from "../support/session.ts";
 import { run, TestStack, urlAddress } from "./test-stack.ts";
 
+const PROFILE = ["--profile", "development"];
+const GAME = ["admin-ui", "gameserver", "player-client", "region-manager"];
+const OTHERS = ["central-nexus-db", "central-nexus-server", "exporter", "metrics"];
 const project = `swgame${randomBytes(4).toString("hex")}`;
 /** The image of the gameserver, which the migrations build and run in, and the services use. */
 const gameserver = `${project}-gameserver`;
@@ -38,11 +42,18 @@ interface Urls {
 }
 const env = () => game.read(".env");
 const git = (...args: string[]) => run("git", ["-C", game.folder, ...args]);
+/** Images that are here, in place of those that the game's are built from. */
+const composeEnvironment = () => ({
+  NEXUS_IMAGE: images().databaseBase,
+  DATABASE_URL: undefined,
+});
 /** docker compose as people call it: in the application's folder, without a word about files. */
 const compose = async (...args: string[]) =>
-  run("sh", ["-c", 'cd "$0" && exec "$@"', game.folder, ...(await composeCommand()), ...args], {
-    DATABASE_URL: undefined,
-  });
+  run(
+    "sh",
+    ["-c", 'cd "$0" && exec "$@"', game.folder, ...(await composeCommand()), ...PROFILE, ...args],
+    composeEnvironment(),
+  );
 const get = async (service: string, path: string): Promise<Record<string, unknown>> => {
   const port = (await compose("port", service, "8080")).stdout.trim().split(":").pop();
   return (await (await fetch(`http://127.0.0.1:${port}${path}`)).json()) as Record<string, unknown>;
@@ -52,10 +63,12 @@ beforeAll(async () => {
   game = await Application.make();
   await writeFile(join(game.folder, ".env"), ENV_BEFORE, { mode: 0o640 });
   await chmod(join(game.folder, ".env"), 0o640);
+  // All that the game has: profiles, other databases, other networks.
+  await rename(join(game.folder, "full.yml"), join(game.folder, "docker-compose.override.yml"));
   await git("init", "--quiet");
   await game.write(".gitignore", ".env\n");
   stack = await TestStack.make(
-    { bootstrap: "empty", memory: "512", alembic: game.gameserver, application: game.folder },
+    { bootstrap: "empty", memory: "512", maxConnections: "150", alembic: game.gameserver, application: game.folder },
     game.buildEnvironment,
   );
   await stack.succeed("config", "set", "--path", "databases[0]", "nexus", "--stack", stack.name);
@@ -175,30 +188,40 @@ describe("the .env file", () => {
     const text = await env();
     const values = valuesOf(text);
     const { port } = urlAddress((await stack.outputs()).urls.app);
-    expect(text).toContain(
-      `# The team's own file.\nCOMPOSE_PROJECT_NAME=${project}\nJWT_SECRET="a secret\nof two lines"\n  SPACES = kept\r\nLAST=without newline\n# >>>`,
-    );
+    expect(text).toMatch(/^# >>> sectorwars-database: stack /);
+    expect(
+      text.endsWith(
+        `<<< sectorwars-database\n# The team's own file.\nCOMPOSE_PROJECT_NAME=${project}\nJWT_SECRET="a secret\nof two lines"\n` +
+          `DB_PORT=5432\n  SPACES = kept\r\nLAST=without newline`,
+      ),
+    ).toBe(true);
     expect(text).toContain("# was line 4: DATABASE_URL='postgresql://neon_user:neonpw@ep-cold-1");
-    expect(text).toContain("# was line 5: DB_PORT=5432");
     expect(values.DATABASE_URL).toMatch(
       new RegExp(`^postgresql://sectorwars_app:\\w+@localhost:${port}/sectorwars_dev$`),
     );
-    expect(values.DATABASE_URL_IN_NETWORK).toMatch(/^postgresql:\/\/sectorwars_app:\w+@database:5432\/sectorwars_dev$/);
     expect(values).toMatchObject({
       SQLALCHEMY_POOL_SIZE: "5",
       SQLALCHEMY_MAX_OVERFLOW: "10",
       SQLALCHEMY_POOL_TIMEOUT: "30",
-      DB_HOST: "localhost",
-      DB_PORT: String(port),
-      DB_SUPERUSER: "postgres",
     });
+    expect(text).not.toMatch(/DB_SUPERUSER|IN_NETWORK/);
     expect((await stat(join(game.folder, ".env"))).mode & 0o777).toBe(0o600);
     expect((await git("status", "--porcelain", "--", ".env")).stdout).toBe("");
   });
 
+  test("what was done is told in one list, with the command to run next", () => {
+    const list = /handover: the application uses the local database\n(.*\n)+?.* next +.*\n/.exec(first)?.[0] ?? first;
+    expect(list).toMatch(/files +\S.*\.env \(the block of the stack/);
+    expect(list).toMatch(/variables +DATABASE_URL, DATABASE_TEST_URL, DATABASE_URL_NEXUS, SQLALCHEMY_POOL_SIZE/);
+    expect(list).toMatch(/services +exporter, gameserver, metrics \(at 127.0.0.1:\d+\), region-manager \(superuser\)/);
+    expect(list).toMatch(/replaced +database/);
+    expect(list).toMatch(/unchanged +admin-ui, central-nexus-db, central-nexus-server, player-client/);
+    expect(list).toMatch(/next +cd '.*the game' && \S.*compose --profile development up --wait/);
+  });
+
   test("a volume of the application's own database is named, and left alone", async () => {
     expect(first).toContain(`the volume ${oldVolume}, which the application's own database made, is there`);
-    expect(first).toContain(`npm run adopt -- ${oldVolume} --image postgres:15-alpine`);
+    expect(first).toContain(`./db adopt ${oldVolume} --image postgres:15-alpine`);
     expect((await docker(["volume", "inspect", oldVolume])).trim()).not.toBe("[]");
   });
 
@@ -213,12 +236,13 @@ describe("the .env file", () => {
 });
 
 describe("docker compose", () => {
-  test("starts the four services on the stack's database, without one of its own", async () => {
-    const up = await compose("up", "--wait", "--detach");
+  test("starts the services on the stack's database by the command that was told, without a database of theirs", async () => {
+    const next = /next +(cd .*--wait)/.exec(first)?.[1] ?? "false";
+    const up = await run("sh", ["-c", next], composeEnvironment());
     expect(up.text).not.toContain("error");
     expect(up.code).toBe(0);
     const services = (await compose("ps", "--services")).stdout.trim().split("\n").sort();
-    expect(services).toEqual(["admin-ui", "gameserver", "player-client", "region-manager"]);
+    expect(services).toEqual([...GAME, ...OTHERS].sort());
     const health = await get("gameserver", "/health");
     const seen = ["sectorwars_app", "sectorwars_dev", "0002ships", 12];
     expect(health).toEqual({ sync: seen, async: seen, pool: [5, 10, 30] });
@@ -259,6 +283,22 @@ describe("docker compose", () => {
     expect(await hashes()).toBe("changed");
   });
 
+  test("leads services on other networks to it as well, and leaves one with a database of its own alone", async () => {
+    const seen = async (service: string) => (await compose("exec", "-T", service, "cat", "/tmp/seen")).stdout;
+    expect(await seen("metrics")).toBe("sectorwars_app in sectorwars_dev");
+    expect(await seen("exporter")).toBe("sectorwars_app in sectorwars_dev");
+    expect(await seen("central-nexus-server")).toBe("postgres in nexus");
+  });
+
+  test("the superuser's password is in the one service that is to have it", async () => {
+    const { services } = JSON.parse((await compose("config", "--format", "json")).stdout);
+    const { password } = urlAddress((await stack.outputs()).urls.superuser);
+    expect(services["region-manager"].environment.DB_SUPERUSER_PASSWORD).toBe(password);
+    const { "region-manager": _, ...others } = services;
+    expect(JSON.stringify(others)).not.toContain(password);
+    expect(await env()).not.toContain(password);
+  });
+
   test("the region manager makes a database and a role", async () => {
     expect(await get("region-manager", "/regions/alpha")).toEqual({ database: "sectorwars_dev" });
     const { host, port } = urlAddress((await stack.outputs()).urls.app);
@@ -284,8 +324,12 @@ describe("docker compose", () => {
 
 describe("further databases", () => {
   test("have roles of their own, and nobody else gets in", async () => {
-    const { DATABASE_URL_NEXUS = "", DATABASE_URL_NEXUS_IN_NETWORK = "", DATABASE_URL = "" } = valuesOf(await env());
-    expect(DATABASE_URL_NEXUS_IN_NETWORK).toMatch(/^postgresql:\/\/nexus_app:\w+@database:5432\/nexus$/);
+    const { DATABASE_URL_NEXUS = "", DATABASE_URL = "" } = valuesOf(await env());
+    const { services } = JSON.parse((await compose("config", "--format", "json")).stdout);
+    expect(services.gameserver.environment.DATABASE_URL_NEXUS).toMatch(
+      /^postgresql:\/\/nexus_app:\w+@database:5432\/nexus$/,
+    );
+    expect(services["admin-ui"].environment).toBeUndefined();
     const nexus = urlAddress(DATABASE_URL_NEXUS);
     const main = urlAddress(DATABASE_URL);
     const { databaseUrls } = (await stack.outputs()) as unknown as Urls;
@@ -393,8 +437,10 @@ describe("again, and on the way back", () => {
     expect(said.text).toContain("revision    0002ships");
     expect(said.text).toContain(`handover    local database, by ${game.folder}/.env`);
     expect(said.text).toContain(
-      "pools       1 service x 1 worker x 2 engines (sync, async) x (pool 5 + overflow 10) = 30 of 97 (max_connections 100 less 3 reserved)",
+      "pools       4 services x 1 worker x 2 engines (sync, async) x (pool 5 + overflow 10) = 120 of 147 (max_connections 150 less 3 reserved)",
     );
+    expect(said.text).toContain("services    exporter, gameserver, metrics, region-manager");
+    expect(said.text).toMatch(/start +cd '.*the game' && \S.*compose --profile development up --wait/);
   });
 
   test("handoverTarget neon puts the kept URL back, as it was, even while a migration fails; the local stack stays", async () => {
@@ -403,13 +449,14 @@ describe("again, and on the way back", () => {
     expect(await stack.upFails()).toContain("The migration 0003fails makes 0003fails failed");
     const values = valuesOf(await env());
     expect(values.DATABASE_URL).toBe("postgresql://neon_user:neonpw@ep-cold-1.eu.aws.neon.tech/neondb?sslmode=require");
-    expect(values.DATABASE_URL_IN_NETWORK).toBe(values.DATABASE_URL);
+    // Byte for byte: the line is where it was.
+    expect((await env()).split("sectorwars-database\n").at(-1)).toBe(ENV_BEFORE);
     expect(values.DATABASE_TEST_URL).toContain("@localhost:");
-    // What only the local database has is as it was before.
-    expect(values.DB_PORT).toBe("5432");
-    expect(values.DB_SUPERUSER_PASSWORD).toBeUndefined();
     const config = JSON.parse((await compose("config", "--format", "json")).stdout);
-    expect(Object.keys(config.services).sort()).toEqual(["admin-ui", "gameserver", "player-client", "region-manager"]);
+    expect(Object.keys(config.services).sort()).toEqual([...GAME, ...OTHERS].sort());
+    expect(config.services.metrics.environment.DATABASE_URL).toBe(values.DATABASE_URL);
+    expect(config.services.exporter.network_mode).toBeUndefined();
+    expect(config.services["central-nexus-server"].environment.DATABASE_URL).toContain("@central-nexus-db:");
     expect(config.services.gameserver.environment.DATABASE_URL).toBe(values.DATABASE_URL);
     expect(await stack.stateText()).not.toContain("neonpw");
     await stack.as("app", (client) => client.query("SELECT 1"));

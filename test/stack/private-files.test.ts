@@ -87,7 +87,7 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
       application: at("application"),
       memory: 512,
     };
-    for (const [key, value] of Object.entries({ ...wanted, maxConnections: 40 })) {
+    for (const [key, value] of Object.entries({ ...wanted, maxConnections: 80 })) {
       await appendFile(join(clone, `Pulumi.${stack}.yaml`), `  sectorwars-database:${key}: "${value}"\n`);
     }
     await succeed("pulumi", "stack", "init", stack);

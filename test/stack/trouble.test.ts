@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { valuesOf } from "../../components/handover/env-block.ts";
+import { valuesOf } from "../../components/handover/env-values.ts";
 import { provider } from "../../components/server/host-check.ts";
 import { defaultPort } from "../../components/settings.ts";
 import { docker } from "../../lib/docker.ts";

@@ -1,96 +1,267 @@
-import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
-import { type ComposeTarget, composeOverride, parseCompose } from "../../components/handover/compose.ts";
+import { composeOverride, networkKeyFor } from "../../components/handover/compose.ts";
+import { isNewEnough } from "../../components/handover/compose-cli.ts";
+import { dataVolumes, type Project, projectOf } from "../../components/handover/compose-project.ts";
+import { endpointsAt, placeOf } from "../../components/handover/database-names.ts";
+import { activeUsers, profileFor, startCommand } from "../../components/handover/next-command.ts";
+import { planRedirects, type ServiceTarget } from "../../components/handover/redirection.ts";
 
-const TARGET: ComposeTarget = {
+const login = (database: string) => ({ database, user: "app", password: "pw" });
+const LOGINS = { main: login("game"), test: login("game_test"), further: { nexus: login("nexus") } };
+const SERVER = { alias: "database", port: 5500 };
+const TARGET: ServiceTarget = {
   stack: "dev",
-  network: "sectorwars-network",
-  alias: "database",
-  networkKey: "sectorwars-network",
-  image: "sectorwars-database:15",
   service: "database",
-  superuserServices: ["region-manager"],
-  databases: ["nexus"],
-  isLocal: true,
+  superuserServices: ["manager"],
+  superuser: { user: "postgres", password: "superpw" },
+  ...SERVER,
+  container: "the-database",
+  network: "the-network",
+  networkKey: "net",
+  image: "the-image:15",
+  driver: "",
+  remoteUrl: undefined,
+  remotePlaces: [],
+  formerDatabase: undefined,
+  endpointsFor: endpointsAt(LOGINS, SERVER),
+  pools: { SQLALCHEMY_POOL_SIZE: "5" },
 };
-const override = (source: string, more: Partial<ComposeTarget> = {}) =>
-  composeOverride([source], ["compose.yaml"], { ...TARGET, ...more });
+const REMOTE = {
+  ...TARGET,
+  remoteUrl: "postgresql://n:p@ep-1.neon.tech/neondb?sslmode=require",
+  remotePlaces: [placeOf("ep-1.neon.tech", undefined)],
+  endpointsFor: endpointsAt(LOGINS, SERVER, {
+    host: "ep-1.neon.tech",
+    port: 5432,
+    database: "neondb",
+    user: "n",
+    password: "p",
+  }),
+};
+const MAIN = {
+  DATABASE_URL: "postgresql://app:pw@database:5432/game",
+  DATABASE_TEST_URL: "postgresql://app:pw@database:5432/game_test",
+  DATABASE_URL_NEXUS: "postgresql://app:pw@database:5432/nexus",
+  SQLALCHEMY_POOL_SIZE: "5",
+};
+const project = (services: Record<string, unknown>, networks: Record<string, unknown> = {}): Project =>
+  projectOf({ name: "p", services, networks });
+const plan = (of: Project, target = TARGET) => planRedirects(of, target).services;
 /** The override as data; Compose's own tags are of no matter then. */
-const asData = (text: string) => parse(text, { logLevel: "silent" });
+const override = (of: Project, target = TARGET) =>
+  parse(composeOverride(of, planRedirects(of, target), target), { logLevel: "silent" });
+const database = { image: "postgres:15", environment: { POSTGRES_PASSWORD: "old", POSTGRES_DB: "oldgame" } };
+const on = (...names: string[]) => Object.fromEntries(names.map((name) => [name, { condition: "service_started" }]));
+
+describe("the services that are led to the database", () => {
+  test("depend on it, or name it in a URL or as a host; others do not", () => {
+    const services = plan(
+      project({
+        database: { ...database, container_name: "db-1", ports: [{ target: 5432, published: "5499" }] },
+        depends: { depends_on: on("database") },
+        url: { environment: { ANY_URL: "postgres://u:p@database/oldgame" } },
+        container: { environment: { DB_HOST: "db-1" } },
+        published: { environment: { X: "postgresql://u:p@host.docker.internal:5499/oldgame" } },
+        localhost: { environment: { X: "postgresql://u:p@localhost:5400/oldgame", REDIS_HOST: "localhost" } },
+        other: { environment: { DATABASE_URL: "postgresql://u:p@other-db/x" }, depends_on: on("other-db") },
+        "other-db": { image: "postgres:15", environment: { POSTGRES_PASSWORD: "x" } },
+        generated: { environment: { PGHOST: "p-database-1" } },
+        beside: { network_mode: "container:db-1" },
+        words: { environment: { SESSION_DRIVER: "database", TITLE: "the database:5432" }, command: ["database"] },
+      }),
+    );
+    expect(Object.keys(services).sort()).toEqual(["beside", "container", "depends", "generated", "published", "url"]);
+    expect(services.beside).toMatchObject({ networkMode: "container:the-database", view: "container" });
+    expect(services.depends?.environment).toEqual(MAIN);
+    expect(services.url?.environment).toEqual({ ...MAIN, ANY_URL: MAIN.DATABASE_URL });
+  });
+
+  test("keep a database of their own, and get what they call by this one's", () => {
+    const { both } = plan(
+      project({
+        database,
+        both: {
+          depends_on: on("database"),
+          environment: {
+            DATABASE_URL: "postgresql://u:p@elsewhere.example.com/x",
+            GAME_URL: "postgresql://u:p@database/game_test",
+            NEXUS_URL: "postgresql://u:p@database/nexus",
+          },
+        },
+      }),
+    );
+    expect(both?.environment).toEqual({
+      GAME_URL: MAIN.DATABASE_TEST_URL,
+      NEXUS_URL: MAIN.DATABASE_URL_NEXUS,
+    });
+  });
+
+  test("get the superuser's variables alone where they are named", () => {
+    const { manager, other } = plan(
+      project({ database, manager: { depends_on: on("database") }, other: { depends_on: on("database") } }),
+    );
+    expect(manager?.environment).toMatchObject({ DB_SUPERUSER: "postgres", DB_SUPERUSER_PASSWORD: "superpw" });
+    expect(JSON.stringify(other)).not.toContain("superpw");
+  });
+
+  test("used the remote database so far", () => {
+    const used = project({
+      api: { environment: { DATABASE_URL: "postgresql+asyncpg://n:p@ep-1-pooler.neon.tech/neondb?ssl=require&a=b" } },
+    });
+    expect(plan(used, { ...TARGET, remotePlaces: REMOTE.remotePlaces }).api?.environment.DATABASE_URL).toBe(
+      "postgresql+asyncpg://app:pw@database:5432/game?a=b",
+    );
+    expect(plan(used)).toEqual({});
+  });
+
+  test("go back to the remote one with its URL as it is, and wait for nothing", () => {
+    const of = project({
+      database,
+      api: {
+        depends_on: on("database"),
+        environment: { DATABASE_URL: "postgresql://u:p@database/oldgame", PGHOST: "database" },
+      },
+      exporter: { network_mode: "service:database", depends_on: on("database") },
+    });
+    const services = plan(of, REMOTE);
+    expect(services.api).toMatchObject({
+      environment: { DATABASE_URL: REMOTE.remoteUrl, PGHOST: "ep-1.neon.tech" },
+      dependsOn: {},
+      joins: false,
+    });
+    expect(services.exporter?.networkMode).toBeNull();
+    expect(composeOverride(of, planRedirects(of, REMOTE), REMOTE)).not.toMatch(/database-ready|superpw/);
+  });
+
+  test("reach it through a pooler of the application's, which they no longer need", () => {
+    const { pool, web } = plan(
+      project({
+        database,
+        pool: { image: "edoburu/pgbouncer:1", environment: { DB_HOST: "database", DB_USER: "u", DB_PASSWORD: "p" } },
+        web: { environment: { DATABASE_URL: "postgres://u:p@pool:6432/oldgame" } },
+      }),
+    );
+    expect(pool?.environment).toMatchObject({ DB_HOST: "database", DB_USER: "app", DB_PASSWORD: "pw" });
+    expect(web?.environment.DATABASE_URL).toBe(MAIN.DATABASE_URL);
+  });
+});
 
 describe("the override", () => {
-  const game = readFileSync("test/application/docker-compose.yml", "utf8");
-
-  test("of the game's file takes the database away, and leaves everything else to it", () => {
-    const text = override(game);
+  test("takes the database away, and every reference to it", () => {
+    const of = project({
+      database,
+      a: {
+        depends_on: on("database", "b"),
+        links: ["database:db", "b"],
+        volumes_from: ["database"],
+        pid: "service:database",
+      },
+      b: {},
+    });
+    const text = composeOverride(of, planRedirects(of, TARGET), TARGET);
     expect(text).toContain('"database": !reset null');
-    expect(text).toContain('  "sectorwars-network": !override\n    external: true\n    name: "sectorwars-network"');
-    const { services } = asData(text);
-    expect(Object.keys(services)).toEqual(["database", "database-ready", "gameserver", "region-manager"]);
-    expect(services.gameserver.depends_on).toEqual({
+    const { a } = override(of).services;
+    expect(a.links).toEqual(["b"]);
+    expect(a.volumes_from).toBe("null");
+    expect(a.pid).toBe("container:the-database");
+    expect(a.external_links).toEqual(["the-database:db"]);
+    expect(a.depends_on).toEqual({
+      b: { condition: "service_started" },
       "database-ready": { condition: "service_completed_successfully" },
     });
-    expect(services["region-manager"].depends_on).toEqual({
-      gameserver: { condition: "service_healthy" },
-      "database-ready": { condition: "service_completed_successfully" },
-    });
-    expect(services.gameserver.environment).toMatchObject({
-      DATABASE_URL: expect.stringMatching(/^\$\{DATABASE_URL_IN_NETWORK\}$/),
-    });
-    expect(services.gameserver.environment.DATABASE_URL_NEXUS).toMatch(/^\$\{DATABASE_URL_NEXUS_IN_NETWORK\}$/);
-    expect(services.gameserver.environment).not.toHaveProperty("DB_SUPERUSER_PASSWORD");
-    expect(services["region-manager"].environment).toMatchObject({
-      DB_HOST: "database",
-      DB_PORT: "5432",
-      DB_SUPERUSER_PASSWORD: expect.stringMatching(/^\$\{DB_SUPERUSER_PASSWORD\}$/),
-    });
+    expect(a.networks).toEqual({ default: {}, net: {} });
+    expect(override(of).networks.net).toEqual({ external: true, name: "the-network" });
   });
 
-  test("holds no secret: passwords come from the .env file", () => {
-    expect(override(game)).not.toContain("not-for-production");
+  test("writes values as they are: Compose takes a $ for a variable's", () => {
+    const dollar = { ...TARGET, pools: { P: `a$b$\{c} "d"` } };
+    const of = project({ database, a: { depends_on: on("database") } });
+    expect(override(of, dollar).services.a.environment.P).toBe(`a$$b$$\{c} "d"`);
   });
 
-  test("for the remote database waits for nothing, and leaves the superuser's variables alone", () => {
-    const { services } = asData(override(game, { isLocal: false }));
-    expect(Object.keys(services)).toEqual(["database", "gameserver", "region-manager"]);
-    expect(services.gameserver.depends_on).toBe("null");
-    expect(services["region-manager"].depends_on).toEqual({ gameserver: { condition: "service_healthy" } });
-    expect(services["region-manager"].environment).not.toHaveProperty("DB_HOST");
+  test("leaves a network alone in which services have addresses, unless it has the stack's name", () => {
+    const a = { networks: { net: { ipv4_address: "10.0.0.5" } } };
+    expect(networkKeyFor(project({ a }, { net: { name: "p_net" } }), TARGET)).toBe("sectorwars-stack");
+    expect(networkKeyFor(project({ a: {} }, { net: { name: "p_net" } }), TARGET)).toBe("net");
+    expect(networkKeyFor(project({ a }, { front: { name: "the-network" } }), TARGET)).toBe("front");
+    // Other projects are on it.
+    expect(networkKeyFor(project({}, { net: { name: "shared", external: true } }), TARGET)).toBe("sectorwars-stack");
+    expect(networkKeyFor(project({}, { net: { name: "the-network", external: true } }), TARGET)).toBe("net");
   });
+});
 
-  test("knows short dependencies, and puts a service without networks on both", () => {
-    const { services } = asData(
-      override("services: {db: {}, api: {depends_on: [db, cache]}, cache: {}}", { service: "db" }),
-    );
-    expect(services.api.depends_on).toEqual({
-      cache: { condition: "service_started" },
-      "database-ready": { condition: "service_completed_successfully" },
-    });
-    expect(services.api.networks).toEqual({ default: {}, "sectorwars-network": {} });
-    expect(services.cache).toBeUndefined();
-  });
-
-  test("adds up the files that docker compose adds up", () => {
-    const text = composeOverride(
-      ["services: {database: {}, api: {depends_on: [database]}}", "services: {api: {depends_on: [cache]}, cache: {}}"],
-      ["a", "b"],
-      TARGET,
-    );
-    expect(Object.keys(asData(text).services.api.depends_on)).toEqual(["cache", "database-ready"]);
-  });
+describe("the command that starts the services", () => {
+  const of = (...profiles: string[][]) => {
+    const users = profiles.map((profiles, i) => [`s${i}`, { profiles, depends_on: on("database") }]);
+    return project({ database, ...Object.fromEntries(users), redis: {} });
+  };
+  const profile = (...profiles: string[][]) => profileFor(of(...profiles), planRedirects(of(...profiles), TARGET));
 
   test.each([
-    ["services: {web: {}}", "compose.yaml has no service that uses a database"],
-    ["version: '3'", "compose.yaml has no services"],
-    ["just text", "compose.yaml is no Compose file"],
-    ["services: {a: [}", "compose.yaml is no YAML"],
-  ])("%j is refused", (source, message) => {
-    expect(() => override(source)).toThrow(message);
+    [[["prod"], []], undefined],
+    [[["production"], ["production"], ["development", "test"]], "development"],
+    [[["one"], ["two"], ["two"]], "two"],
+    [[["dev"]], "dev"],
+  ])("of services with the profiles %j names %s", (profiles, expected) => {
+    expect(profile(...profiles)).toBe(expected);
   });
 
-  test("merged YAML is understood", () => {
-    const { services } = parseCompose("x: &x {depends_on: [database]}\nservices:\n  a:\n    <<: *x\n", "f");
-    expect(services.a).toEqual({ depends_on: ["database"] });
+  test("names no profile where the application's variables make one active", () => {
+    const some = of(["production"], ["development"]);
+    expect(profileFor(some, planRedirects(some, TARGET), ["production"])).toBeUndefined();
+    expect(profileFor(some, planRedirects(some, TARGET), ["other"])).toBe("development");
   });
+
+  test("counts the services that run at once, with their replicas", () => {
+    const some = project({
+      database,
+      one: { profiles: ["dev"], depends_on: on("database"), deploy: { replicas: 3 } },
+      two: { profiles: ["prod"], depends_on: on("database") },
+      once: { depends_on: on("database") },
+      late: { depends_on: { once: { condition: "service_completed_successfully" }, ...on("database") } },
+    });
+    const redirects = planRedirects(some, TARGET);
+    expect(activeUsers(some, redirects, ["dev"])).toBe(4);
+    expect(activeUsers(some, redirects, ["*"])).toBe(5);
+    expect(activeUsers(some, redirects, [])).toBe(1);
+  });
+
+  test("is one for a shell, with all that docker compose must be told", () => {
+    const compose = ["docker", "compose"];
+    const usual = { folder: "/a", compose, envFiles: [], profile: undefined, engine: undefined };
+    expect(startCommand(usual)).toBe("cd /a && docker compose up --wait");
+    expect(
+      startCommand({
+        ...usual,
+        folder: "/my 'game'",
+        envFiles: [".env", "b c"],
+        profile: "dev",
+        engine: "ssh://me@box",
+      }),
+    ).toBe(
+      `cd '/my '\\''game'\\''' && DOCKER_HOST=ssh://me@box docker compose --env-file .env --env-file 'b c' --profile dev up --wait`,
+    );
+  });
+});
+
+test("the volumes of the database are those where PostgreSQL keeps its data", () => {
+  const volumes = [
+    { type: "volume", source: "pg", target: "/var/lib/postgresql/data" },
+    { type: "volume", source: "other", target: "/backups" },
+    { type: "bind", source: "/x", target: "/var/lib/postgresql/data" },
+  ];
+  const of = projectOf({ name: "p", services: { database: { volumes } }, volumes: { pg: { name: "p_pg" } } });
+  expect(dataVolumes(of, "database")).toEqual(["p_pg"]);
+});
+
+test.each([
+  ["2.24.4", true],
+  ["2.24.3", false],
+  ["2.23.9", false],
+  ["2.40.3-desktop.1", true],
+  ["5.0", true],
+  ["1.29.2", false],
+])("docker compose %s is new enough: %s", (version, expected) => {
+  expect(isNewEnough(version)).toBe(expected);
 });

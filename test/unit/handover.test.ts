@@ -27,6 +27,7 @@ async function make(more: { target?: Target; folder?: string } = {}) {
           host: "127.0.0.1",
           port: 15500,
           alias: "database",
+          container: "some-container",
           network: "some-network",
           superuser: "postgres",
           superuserPassword: pulumi.secret("superuserpw"),
@@ -35,13 +36,15 @@ async function make(more: { target?: Target; folder?: string } = {}) {
           logins: { nexus: { name: "nexus_app", password: pulumi.secret("nexuspw") } },
           folder: more.folder ?? folder,
           file: ".env",
+          composeFiles: ["compose.yaml"],
           service: "database",
           networkKey: "net",
           superuserServices: ["region-manager"],
           target: more.target ?? "local",
           pools: { services: 1, workers: 1, size: 5, overflow: 10 },
           poolTimeout: 30,
-          budget: { wanted: 30, available: 97, fits: true, sum: "" },
+          maxConnections: 100,
+          driver: "none",
           dockerHost: undefined,
           image: "some-image",
           after: [schema],
@@ -57,31 +60,21 @@ async function make(more: { target?: Target; folder?: string } = {}) {
   return { get, path: path as pulumi.Output<string> };
 }
 
-/** The block's variables as the provider gets them: secret as a whole. */
-function variables(inputs: Record<string, unknown>): Record<string, string> {
-  const { value } = inputs.variables as { value: Record<string, string> };
-  expect(inputs.variables).toEqual(secretly(value));
-  return value;
-}
-
 describe("the hand-over", () => {
-  test("tells bare URLs for this machine and for containers, all of it a secret", async () => {
+  test("tells who logs in to which database, all of it a secret", async () => {
     const { get, path } = await make();
     expect(await awaited(path)).toBe("/the/file");
-    expect(variables(get("written").inputs)).toEqual({
-      DATABASE_URL: "postgresql://app:apppw@localhost:15500/game",
-      DATABASE_URL_IN_NETWORK: "postgresql://app:apppw@database:5432/game",
-      DATABASE_TEST_URL: "postgresql://app:apppw@localhost:15500/game_test",
-      DATABASE_TEST_URL_IN_NETWORK: "postgresql://app:apppw@database:5432/game_test",
-      DATABASE_URL_NEXUS: "postgresql://nexus_app:nexuspw@localhost:15500/nexus",
-      DATABASE_URL_NEXUS_IN_NETWORK: "postgresql://nexus_app:nexuspw@database:5432/nexus",
-      DB_HOST: "localhost",
-      DB_PORT: "15500",
-      DB_SUPERUSER: "postgres",
-      DB_SUPERUSER_PASSWORD: "superuserpw",
-      SQLALCHEMY_POOL_SIZE: "5",
-      SQLALCHEMY_MAX_OVERFLOW: "10",
-      SQLALCHEMY_POOL_TIMEOUT: "30",
+    const app = { user: "app", password: "apppw" };
+    expect(get("written").inputs).toMatchObject({
+      logins: secretly({
+        main: { database: "game", ...app },
+        test: { database: "game_test", ...app },
+        further: { nexus: { database: "nexus", user: "nexus_app", password: "nexuspw" } },
+      }),
+      superuser: secretly({ user: "postgres", password: "superuserpw" }),
+      port: 15500,
+      alias: "database",
+      container: "some-container",
     });
   });
 
@@ -92,13 +85,10 @@ describe("the hand-over", () => {
     expect(namesIn(get("written").options.dependsOn)).toEqual(["schema", "tests"]);
   });
 
-  test("back to Neon waits for nothing local, and names no local database but the tests'", async () => {
+  test("back to Neon waits for nothing local, and its URL is no input", async () => {
     const { get } = await make({ target: "neon" });
     expect(namesIn(get("written").options.dependsOn)).toEqual([]);
-    const given = variables(get("written").inputs);
-    for (const name of ["DATABASE_URL", "DATABASE_URL_IN_NETWORK", "DB_HOST", "DB_SUPERUSER_PASSWORD"])
-      expect(given).not.toHaveProperty(name);
-    expect(given.DATABASE_TEST_URL).toBe("postgresql://app:apppw@localhost:15500/game_test");
+    expect(get("written").inputs.target).toBe("neon");
   });
 
   test("to a folder that is not there, or to a file, is refused before anything is made", async () => {

@@ -1,3 +1,6 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import * as pulumi from "@pulumi/pulumi";
 import { afterEach, describe, expect, test, vi } from "vitest";
@@ -39,6 +42,8 @@ const DEFAULTS = {
   handoverFile: ".env",
   handoverTarget: "local",
   handoverRole: "app",
+  handoverDriver: "none",
+  composeFiles: "[]",
   composeService: "database",
   composeNetwork: "sectorwars-network",
   composeSuperusers: '["region-manager"]',
@@ -130,10 +135,22 @@ describe("the program", () => {
     // A migration that fails must not hold them.
     ["neon", ["Written", "Migrated"]],
   ])("leads the services to the %s database at the right moment", async (handoverTarget, expected) => {
-    const application = "test/application";
-    const { types } = await run("dev", { handoverTarget, application, alembic: `${application}/services/gameserver` });
+    // In no repository: git would take the file into this one's history.
+    const application = await mkdtemp(join(tmpdir(), "sectorwars-test-"));
+    const alembic = "test/application/services/gameserver";
+    await writeFile(join(application, ".env"), "DATABASE_URL=postgresql://u:p@ep-1.neon.tech/neondb\n");
+    const { types } = await run("dev", { handoverTarget, application, alembic }).finally(() =>
+      rm(application, { recursive: true }),
+    );
     const kinds = types.map((type) => type.split(":").at(-1) ?? "");
     expect(kinds.filter((kind) => expected.includes(kind))).toEqual(expected);
+  });
+
+  test("does nothing where the hand-over could not write its file", async () => {
+    await expect(run("dev", { application: "test/application" })).rejects.toThrow(
+      "test/application/.env would get passwords, but git does not ignore it. Add it to .gitignore",
+    );
+    await expect(run("dev", { application: "package.json" })).rejects.toThrow("which is no folder");
   });
 
   test("does nothing with settings that do not fit", async () => {

@@ -1,29 +1,55 @@
 import { describe, expect, test } from "vitest";
-import { neonUrl } from "../../components/handover/neon-url.ts";
+import { endpointOfUrl, neonUrl, type UrlSources } from "../../components/handover/neon-url.ts";
 
 const KEPT = "postgresql://u:p@ep-1.neon.tech/neondb?sslmode=require";
 
+const choose = (sources: Partial<UrlSources>) =>
+  neonUrl({ own: undefined, environment: undefined, given: undefined, services: ["db"], ...sources });
+
 describe("the way back's URL", () => {
-  test("from the environment is bare: no parameter, no scheme that SQLAlchemy refuses", () => {
-    expect(neonUrl("postgres://u:p@ep-1.neon.tech:5432/neondb?sslmode=require&channel_binding=require", [])).toBe(
-      "postgresql://u:p@ep-1.neon.tech:5432/neondb",
-    );
+  test("is the file's own, as it was, where that is a remote one", () => {
+    expect(choose({ own: KEPT, environment: "postgresql://a:b@elsewhere.neon.tech/x" })).toEqual({
+      url: KEPT,
+      isOwn: true,
+    });
   });
 
-  test("that was kept is put back as it was", () => {
-    expect(neonUrl(undefined, [undefined, KEPT])).toBe(KEPT);
-    expect(neonUrl("", ["postgresql://a:b@localhost:5433/game", KEPT])).toBe(KEPT);
+  test("from the environment is bare: no parameter, no scheme that SQLAlchemy refuses", () => {
+    const environment = "postgres://u:p@ep-1.neon.tech:5432/neondb?sslmode=require&channel_binding=require";
+    for (const own of [undefined, "postgresql://a:b@localhost:5433/game", "postgresql://a:b@db/game"]) {
+      expect(choose({ own, environment })).toEqual({
+        url: "postgresql://u:p@ep-1.neon.tech:5432/neondb",
+        isOwn: false,
+      });
+    }
+  });
+
+  test("is what was given the last time, where there is nothing else", () => {
+    expect(choose({ given: KEPT })).toEqual({ url: KEPT, isOwn: false });
+    expect(choose({ own: "postgresql://a:b@localhost:5433/game", given: KEPT }).url).toBe(KEPT);
   });
 
   test.each([
-    [undefined, [], "NEON_DATABASE_URL is not set"],
-    [undefined, ["postgresql://a:b@database:5432/game", "nonsense", ""], "NEON_DATABASE_URL is not set"],
-    ["nonsense", [KEPT], "is not a URL"],
-    ["postgresql://u:p@ss/w@host/db", [], "has a second @"],
-    ["postgresql://u:s%40cret@host/db", [], "signs that must be encoded"],
-  ])("%j with %j is refused, and never shown", (url, kept, message) => {
-    const attempt = () => neonUrl(url, kept);
+    [{}, "NEON_DATABASE_URL is not set"],
+    [{ own: "postgresql://a:b@database:5432/game", given: "nonsense" }, "NEON_DATABASE_URL is not set"],
+    [{ own: "postgresql://a:b@db:5432/game" }, "NEON_DATABASE_URL is not set"],
+    [{ environment: "nonsense", given: KEPT }, "is not a URL"],
+    [{ environment: "postgresql://u:p@ss/w@host/db" }, "has a second @"],
+    [{ environment: "postgresql://u:s%40cret@host/db" }, "signs that must be encoded"],
+  ])("%j is refused, and never shown", (sources, message) => {
+    const attempt = () => choose(sources);
     expect(attempt).toThrow(message);
     expect(attempt).not.toThrow(/cret|p@ss/);
   });
+});
+
+test("the parts of a URL are told as they are meant", () => {
+  expect(endpointOfUrl("postgresql+asyncpg://u:p%40@h.example.com/my%20db?x=y")).toEqual({
+    host: "h.example.com",
+    port: 5432,
+    database: "my db",
+    user: "u",
+    password: "p@",
+  });
+  expect(endpointOfUrl("nonsense")).toBeUndefined();
 });

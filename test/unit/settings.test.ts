@@ -46,10 +46,12 @@ const RAW: RawSettings = {
   handoverFile: ".env",
   handoverTarget: "local",
   handoverRole: "app",
+  handoverDriver: "none",
+  composeFiles: [],
   composeService: "database",
   composeNetwork: "sectorwars-network",
   composeSuperusers: ["region-manager"],
-  poolServices: 1,
+  poolServices: 0,
   poolWorkers: 1,
   poolSize: 5,
   poolOverflow: 10,
@@ -103,6 +105,7 @@ describe("what the application gets", () => {
     ],
     [{ handoverTarget: "cloud" }, 'handoverTarget is "cloud": choose local or neon'],
     [{ handoverRole: "postgres" }, 'handoverRole is "postgres": choose app or owner'],
+    [{ handoverDriver: "pg8000" }, 'handoverDriver is "pg8000": choose none, psycopg2, psycopg, asyncpg'],
     [{ handoverFile: "" }, 'handoverFile is "": name a file, for instance .env'],
     [{ composeService: "a b" }, 'composeService is "a b": give the name that the Compose file has'],
     [{ poolSize: 0 }, "poolSize is 0: give a whole number, at least 1"],
@@ -239,8 +242,8 @@ describe("the settings that nobody changed", () => {
 
   test("sum up the pools only for an application that gets the database", () => {
     expect(resolve({ poolWorkers: 4 }).handover).toBeUndefined();
-    expect(resolve({ application: "../game" }).handover?.budget.wanted).toBe(30);
-    expect(complaint({ application: "../game", poolWorkers: 4 })).toBe(
+    expect(resolve({ application: "../game", poolServices: 1 }).handover?.pools.services).toBe(1);
+    expect(complaint({ application: "../game", poolServices: 1, poolWorkers: 4 })).toBe(
       "maxConnections is 100: the application's pools do not fit. 1 service x 4 workers x 2 engines (sync, async) x (pool 5 + " +
         "overflow 10) = 120 of 97 (max_connections 100 less 3 reserved). Raise maxConnections, or lower poolSize, poolOverflow or poolWorkers",
     );

@@ -1,21 +1,48 @@
-import { execFileSync, spawn } from "node:child_process";
+import { execFile, execFileSync, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
 import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { valuesOf } from "../../components/handover/env-block.ts";
+import { assertCanHandOver } from "../../components/handover/can-hand-over.ts";
+import { valuesOf } from "../../components/handover/env-values.ts";
 import { readReplaceable, writeWhole } from "../../components/handover/files.ts";
 import type { HandOverInputs } from "../../components/handover/handover.ts";
 import { provider } from "../../components/handover/handover-provider.ts";
 import { overrideFile } from "../../components/handover/places.ts";
+import type { Settings } from "../../components/settings.ts";
+import { composeCommand } from "../../lib/docker.ts";
 
 const stack = `u${randomBytes(4).toString("hex")}`;
 const NEON = "postgresql://neon:neonpw@ep-1.neon.tech/neondb";
 let folder: string;
 let inputs: HandOverInputs;
 const env = () => join(folder, ".env");
+const login = (database: string) => ({ database, user: "a", password: "secretpw" });
+const inputsFor = (folder: string): HandOverInputs => ({
+  stack,
+  folder,
+  file: ".env",
+  composeFiles: [],
+  service: "database",
+  networkKey: "sectorwars-network",
+  superuserServices: ["region-manager"],
+  superuser: { user: "postgres", password: "superpw" },
+  network: "some-network",
+  alias: "database",
+  container: "some-container",
+  port: 15500,
+  image: "some-image:15",
+  dockerHost: "unix:///nowhere/docker.sock",
+  target: "local",
+  driver: "none",
+  logins: { main: login("x"), test: login("x_test"), further: {} },
+  pools: { services: 0, workers: 1, size: 5, overflow: 10 },
+  poolTimeout: 30,
+  maxConnections: 100,
+});
 const override = overrideFile(process.cwd(), stack);
 
 beforeEach(async () => {
@@ -23,21 +50,7 @@ beforeEach(async () => {
   await cp("test/application", folder, { recursive: true });
   vi.spyOn(console, "log").mockImplementation(() => {});
   vi.stubEnv("NEON_DATABASE_URL", "");
-  inputs = {
-    stack,
-    folder,
-    file: ".env",
-    service: "database",
-    networkKey: "sectorwars-network",
-    superuserServices: ["region-manager"],
-    network: "some-network",
-    alias: "database",
-    image: "some-image:15",
-    dockerHost: "unix:///nowhere/docker.sock",
-    target: "local",
-    databases: [],
-    variables: { DATABASE_URL: "postgresql://a:secretpw@localhost:1/x", DB_PORT: "1" },
-  };
+  inputs = inputsFor(folder);
 });
 afterEach(async () => {
   vi.restoreAllMocks();
@@ -45,6 +58,20 @@ afterEach(async () => {
   await rm(join(folder, ".."), { recursive: true, force: true });
   await rm(join(override, ".."), { recursive: true, force: true });
 });
+
+/** A service as docker compose tells it. */
+interface Told {
+  image?: string;
+  environment?: Record<string, string>;
+  depends_on?: Record<string, { condition: string }>;
+  networks?: Record<string, unknown>;
+  network_mode?: string;
+  links?: string[];
+  external_links?: string[];
+  volumes_from?: string[];
+  pid?: string;
+  profiles?: string[];
+}
 
 /** Writes a file that is never finished. */
 const KILLED = `
@@ -54,6 +81,18 @@ const KILLED = `
     Object.getPrototypeOf(handle).sync = () => new Promise(() => setInterval(() => {}, 1000));
     writeWhole(process.argv[1], "SECRET=1");
   });`;
+
+/** The application's services as docker compose has them in its folder, in every profile or in some. */
+const servicesOf = async (...profiles: string[]): Promise<Record<string, Told>> => {
+  const [program = "", ...first] = await composeCommand();
+  const chosen = (profiles.length > 0 ? profiles : ["*"]).flatMap((profile) => ["--profile", profile]);
+  const { COMPOSE_FILE: _file, DATABASE_URL: _url, ...environment } = process.env;
+  const { stdout } = await promisify(execFile)(program, [...first, ...chosen, "config", "--format", "json"], {
+    cwd: folder,
+    env: { SERVICE_IMAGE: "some-image", ...environment },
+  });
+  return JSON.parse(stdout).services;
+};
 
 const create = async () => (await provider.create(inputs)).outs;
 const refusal = async (attempt: () => Promise<unknown> = create) => {
@@ -77,7 +116,8 @@ describe("the hand-over's files", () => {
     expect((await stat(env())).mode & 0o777).toBe(0o600);
     const { COMPOSE_FILE } = valuesOf(await readFile(env(), "utf8"));
     expect(COMPOSE_FILE).toBe(`${folder}/docker-compose.yml:${override}`);
-    expect(await readFile(override, "utf8")).not.toContain("secretpw");
+    expect((await stat(override)).mode & 0o777).toBe(0o600);
+    expect((await stat(join(override, ".."))).mode & 0o077).toBe(0);
     await provider.delete?.("id", outs);
     expect((await readdir(folder)).sort()).toEqual(before);
     expect(existsSync(override)).toBe(false);
@@ -109,8 +149,21 @@ describe("the hand-over's files", () => {
     await provider.update?.("id", outs, { ...inputs, file: ".env.local" });
     expect(await readFile(env(), "utf8")).toBe("MINE=1\n");
     expect((await stat(env())).mode & 0o777).toBe(0o644);
-    expect(await readFile(join(folder, ".env.local"), "utf8")).toContain("DB_PORT=1");
+    expect(await readFile(join(folder, ".env.local"), "utf8")).toContain("SQLALCHEMY_POOL_SIZE=5");
     expect(existsSync(override)).toBe(true);
+  });
+
+  test("leave nothing of what docker compose was asked, even where a kill did", async () => {
+    const asked = join(override, "..");
+    const left = join(asked, ".resolve-killed");
+    await mkdir(left, { recursive: true });
+    await utimes(left, 0, 0);
+    await create();
+    expect(existsSync(left)).toBe(false);
+    inputs.service = "none";
+    await writeFile(join(folder, "docker-compose.yml"), "services: {a: {image: 'postgres:15'}}");
+    await expect(create()).rejects.toThrow("pulumi config set composeService a");
+    expect((await readdir(asked)).filter((name) => name.startsWith(".resolve-"))).toEqual([]);
   });
 
   test("that somebody changes in the very moment are not overwritten", async () => {
@@ -149,11 +202,6 @@ describe("the hand-over's files", () => {
     await utimes(join(folder, aside), 0, 0);
     await provider.update?.("id", await create(), inputs);
     expect(await left()).toEqual([]);
-  });
-
-  test("a value that breaks a line or a quote is refused", async () => {
-    inputs.variables.DATABASE_URL = "postgresql://a:it's\nsecretpw@h/x";
-    expect(await refusal()).toContain("cannot be written into an .env file");
   });
 });
 
@@ -194,20 +242,26 @@ describe("what cannot be written to", () => {
     expect(await refusal()).toContain("git rm --cached");
   });
 
-  test("is told by a preview already, before anything is made", async () => {
+  test("is told before anything is made", async () => {
+    const settings = { ...inputs, handover: inputs, database: "x", databases: ["nexus"] } as unknown as Settings;
+    const check = () =>
+      assertCanHandOver(settings).then(
+        () => undefined,
+        ({ message }: Error) => message,
+      );
     execFileSync("git", ["init", "--quiet", folder]);
-    const check = async () => (await provider.check?.({}, inputs))?.failures?.map(({ reason }) => reason);
-    expect(await check()).toEqual([expect.stringContaining("would get passwords, but git does not ignore it")]);
+    expect(await check()).toContain("would get passwords, but git does not ignore it");
     await writeFile(join(folder, ".gitignore"), ".env\n");
     expect(await check()).toBeUndefined();
     await writeFile(env(), "# >>> sectorwars-database: stack other\n# <<< sectorwars-database\n");
-    expect((await check())?.[0]).toContain(
+    expect(await check()).toContain(
       `${env()} has the block of the stack other. Two stacks cannot hand over to one file: take the other away (pulumi config rm ` +
         `application --stack other, then pulumi up --stack other), or name another file`,
     );
     await rm(env());
     const outs = await create();
-    await writeFile(join(folder, "docker-compose.yml"), "services: {web: {}}");
+    await writeFile(join(folder, "docker-compose.yml"), "services: {web: {image: a}}");
+    expect(await check()).toContain("has no service that uses a database");
     await expect(provider.diff?.("id", outs, inputs)).rejects.toThrow("has no service that uses a database");
   });
 
@@ -218,10 +272,22 @@ describe("what cannot be written to", () => {
     expect(await refusal()).toContain("has the block of the stack other");
   });
 
+  test("one that is not UTF-8, which would not stay as it is", async () => {
+    await writeFile(env(), Buffer.from([0x41, 0x3d, 0xe4, 0x0a]));
+    expect(await refusal()).toContain(`${env()} is not UTF-8`);
+  });
+
+  test("a line that docker compose cannot read is named, and not shown", async () => {
+    await writeFile(env(), "A=1\nB='secretpw\n");
+    expect(await refusal()).toContain(`docker compose cannot read ${env()}: line 3, or a quote before it`);
+  });
+
   test.each([
-    ["services: {web: {}}", "has no service that uses a database"],
-    ["services: [", "is no YAML"],
-    ["", "is no Compose file"],
+    ["services: {web: {image: a}}", "has no service that uses a database"],
+    ["services: [", "yaml: line 1"],
+    ["", "empty compose file"],
+    ["services: {db: {image: 'postgres:15'}}", "pulumi config set composeService db"],
+    ["services: {a: {image: a, depends_on: [database], ports: ['secretpw:x']}}", "invalid containerPort: x"],
   ])("a Compose file that says %j", async (text, message) => {
     await writeFile(join(folder, "docker-compose.yml"), text);
     expect(await refusal()).toContain(message);
@@ -229,7 +295,9 @@ describe("what cannot be written to", () => {
 
   test("a COMPOSE_FILE that names a file which is not there", async () => {
     await writeFile(env(), "COMPOSE_FILE=gone.yml\n");
-    expect(await refusal()).toContain(`COMPOSE_FILE names ${folder}/gone.yml, which cannot be read`);
+    expect(await refusal()).toContain(`COMPOSE_FILE names ${folder}/gone.yml, which is not there`);
+    inputs.composeFiles = ["none.yml"];
+    expect(await refusal()).toContain(`composeFiles names ${folder}/none.yml, which is not there`);
   });
 });
 
@@ -243,7 +311,6 @@ test("a block that was damaged is not taken out; the file is named", async () =>
 describe("the way back", () => {
   beforeEach(() => {
     inputs.target = "neon";
-    inputs.variables = { DATABASE_TEST_URL: "postgresql://t:t@localhost:1/t" };
   });
 
   test("needs a URL from somewhere", async () => {
@@ -253,14 +320,37 @@ describe("the way back", () => {
   test("takes the environment's, keeps it once it is there, and never puts it into the state", async () => {
     vi.stubEnv("NEON_DATABASE_URL", `${NEON}?sslmode=require`);
     const outs = await create();
-    expect(valuesOf(await readFile(env(), "utf8"))).toMatchObject({
-      DATABASE_URL: NEON,
-      DATABASE_URL_IN_NETWORK: NEON,
-    });
+    expect(valuesOf(await readFile(env(), "utf8")).DATABASE_URL).toBe(NEON);
+    expect((await servicesOf()).gameserver?.environment).toMatchObject({ DATABASE_URL: NEON });
     expect(JSON.stringify(outs)).not.toContain("neonpw");
     vi.stubEnv("NEON_DATABASE_URL", "");
     await provider.update?.("id", outs, inputs);
     expect(valuesOf(await readFile(env(), "utf8")).DATABASE_URL).toBe(NEON);
+  });
+
+  test("leaves the URL that the file had as it stands, byte for byte, and hands it to the services", async () => {
+    const own = `postgresql://neon:neonpw@ep-1.neon.tech/neondb?sslmode=require`;
+    const before = `A=1\r\n  export DATABASE_URL = "${own}" # the team's\r\nDB_HOST=database\nLAST=1`;
+    await writeFile(env(), before);
+    vi.stubEnv("NEON_DATABASE_URL", "postgresql://other:neonpw@elsewhere.neon.tech/neondb");
+    inputs.target = "local";
+    const local = await create();
+    expect(valuesOf(await readFile(env(), "utf8")).DATABASE_URL).toContain("@localhost:15500/x");
+    expect((await servicesOf()).gameserver?.environment).toMatchObject({
+      DATABASE_URL: "postgresql://a:secretpw@database:5432/x",
+    });
+    inputs.target = "neon";
+    const outs = (await provider.update?.("id", local, inputs))?.outs;
+    const text = await readFile(env(), "utf8");
+    expect(text.endsWith(`# <<< sectorwars-database\n${before}`)).toBe(true);
+    expect(valuesOf(text).DATABASE_URL).toBe(own);
+    const services = await servicesOf();
+    expect(services.gameserver?.environment).toMatchObject({ DATABASE_URL: own });
+    expect(services["region-manager"]?.environment).not.toMatchObject({ DB_SUPERUSER_PASSWORD: "superpw" });
+    expect(Object.keys(services).sort()).toEqual(["admin-ui", "gameserver", "player-client", "region-manager"]);
+    expect(JSON.stringify(outs)).not.toContain("neonpw");
+    await provider.delete?.("id", outs);
+    expect(await readFile(env(), "utf8")).toBe(before);
   });
 });
 
@@ -276,7 +366,7 @@ describe("what has changed by hand", () => {
 
   test("in the application's Compose file is one too", async () => {
     const outs = await create();
-    await writeFile(join(folder, "docker-compose.yml"), "services: {api: {environment: [DATABASE_URL=x]}}");
+    await writeFile(join(folder, "docker-compose.yml"), "services: {api: {image: a, environment: [DATABASE_URL]}}");
     expect((await provider.diff?.("id", outs, inputs))?.changes).toBe(true);
   });
 });

@@ -1,0 +1,213 @@
+/** Asks docker compose what an application's files say together: only Compose knows all of extends, include, anchors and variables. */
+import { execFile } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { type Project, projectOf } from "./compose-project.ts";
+import { valuesOf } from "./env-values.ts";
+
+const run = promisify(execFile);
+const MAX_OUTPUT = 64 * 1024 * 1024;
+/** The oldest Compose that knows `!override`. */
+const OLDEST: readonly [number, number, number] = [2, 24, 4];
+
+/** How docker compose is called here. */
+export interface ComposeCommand {
+  /** The program and its first arguments, for instance `docker compose`. */
+  words: string[];
+  version: string;
+}
+
+/** The program that script/bootstrap builds, for a shell whose PATH does not have it. */
+const BUILT = ".local/toolchain/bin/docker-compose";
+
+/** Whether a version is new enough to read the override. */
+export function isNewEnough(version: string): boolean {
+  const parts = version.split(/[.-]/).map(Number);
+  const at = OLDEST.findIndex((least, i) => (parts[i] ?? 0) !== least);
+  return at === -1 || (parts[at] ?? 0) > (OLDEST[at] as number);
+}
+
+/** Milliseconds that docker compose gets to answer; it may fetch files that a project includes. */
+const TIMEOUT_MS = 60_000;
+
+/**
+ * Finds docker compose: the plugin, the program on PATH, or the one that script/bootstrap has built.
+ * @returns the first that can read the override, else the first that is there, else undefined.
+ */
+export async function findCompose(): Promise<ComposeCommand | undefined> {
+  let old: ComposeCommand | undefined;
+  for (const words of [["docker", "compose"], ["docker-compose"], [resolve(BUILT)]]) {
+    const [program = "", ...first] = words;
+    const version = await run(program, [...first, "version", "--short"], { timeout: TIMEOUT_MS }).then(
+      ({ stdout }) => stdout.trim().replace(/^v/, ""),
+      () => undefined,
+    );
+    if (version === undefined || !/^\d+\./.test(version)) continue;
+    if (isNewEnough(version)) return { words, version };
+    old ??= { words, version };
+  }
+  return old;
+}
+
+/**
+ * Finds a docker compose that can read the override.
+ * @throws {Error} where there is none, or one that is too old.
+ */
+export async function needCompose(files: readonly string[]): Promise<ComposeCommand> {
+  const found = await findCompose();
+  if (found === undefined) {
+    throw new Error(
+      `The application has ${files.join(", ")}, but there is no docker compose. Install it, or run: script/bootstrap compose`,
+    );
+  }
+  if (!isNewEnough(found.version)) {
+    throw new Error(
+      `${found.words.join(" ")} is version ${found.version}; the hand-over needs ${OLDEST.join(".")} or newer. Update Docker Compose`,
+    );
+  }
+  return found;
+}
+
+/** What is to be read. */
+export interface ComposeSources {
+  /** Compose files, in the order in which docker compose reads them. */
+  files: readonly string[];
+  /** One more, after them, that need not be on disk. */
+  override?: string;
+  /** Whether what is less than a whole project is refused. */
+  isStrict: boolean;
+  /** Files of variables that are read before `envText`. */
+  envFiles: readonly string[];
+  /** The file of variables, as a text: it need not be on disk like this. */
+  envText: string;
+  /** What the file is called, for messages, and how many lines of `envText` come before its own. */
+  envPath: string;
+  envOffset: number;
+  /** Names that the environment of this process must not set. */
+  hidden: readonly string[];
+  /** A private folder for a moment's files. */
+  folder: string;
+}
+
+/** How often a variable may be missing. */
+const MOST_MISSING = 50;
+
+/**
+ * Reads the project with the services of every profile. Variables that it demands, and that only its launcher sets, get a value
+ * that stands for them.
+ * @throws {Error} with what docker compose says, without values of the file of variables.
+ */
+export async function readProject(command: ComposeCommand, sources: ComposeSources): Promise<Project> {
+  const aside = await mkdtemp(join(sources.folder, ".resolve-"));
+  try {
+    for (let missing = ""; ; ) {
+      const envText = missing + sources.envText;
+      try {
+        return await readOnce(command, { ...sources, envText }, aside);
+      } catch (error) {
+        const name = /required variable (\w+) is missing a value/.exec((error as Error).message)?.[1];
+        const count = missing.split("\n").length - 1;
+        if (name !== undefined && count < MOST_MISSING) missing += `${name}=1\n`;
+        else
+          throw new Error(
+            withoutValues((error as Error).message, { ...sources, envOffset: sources.envOffset + count }),
+          );
+      }
+    }
+  } finally {
+    await rm(aside, { recursive: true, force: true });
+  }
+}
+
+async function readOnce(command: ComposeCommand, sources: ComposeSources, aside: string): Promise<Project> {
+  const env = join(aside, "variables");
+  await writeFile(env, sources.envText, { mode: 0o600 });
+  const envArguments = [...sources.envFiles, env].flatMap((file) => ["--env-file", file]);
+  const config = (files: readonly string[], ...options: string[]) =>
+    runConfig(command, [...files.flatMap((file) => ["--file", file]), ...envArguments], options, sources.hidden);
+  const files = [...sources.files];
+  if (sources.override !== undefined) {
+    files.push(join(aside, "override.yaml"));
+    await writeFile(join(aside, "override.yaml"), sources.override, { mode: 0o600 });
+  }
+  // Without its launcher's variables, a project may be less than whole.
+  const options = sources.isStrict ? [] : ["--no-consistency"];
+  try {
+    return projectOf(JSON.parse(await config(files, ...options)));
+  } catch (error) {
+    // The file of variables may be one that the hand-over makes.
+    if (!(error as Error).message.includes(`env file ${sources.envPath} not found`)) throw error;
+    // An older docker compose cannot leave it out; then the file has to be there.
+    const text = await config(files, "--no-interpolate", "--no-env-resolution", "--no-consistency").catch(() => {
+      throw error;
+    });
+    const raw = JSON.parse(text);
+    const without = join(aside, "without.yaml");
+    await writeFile(without, withoutEnvFile(raw, sources.envPath));
+    const project = projectOf(JSON.parse(await config([...files, without], ...options)));
+    return withVariables(project, readers(raw, sources.envPath), valuesOf(sources.envText));
+  }
+}
+
+async function runConfig(
+  { words }: ComposeCommand,
+  before: readonly string[],
+  options: readonly string[],
+  hidden: readonly string[],
+): Promise<string> {
+  const [program = "", ...first] = words;
+  const environment = Object.entries(process.env).filter(
+    ([name]) => !hidden.includes(name) && !/^COMPOSE_(FILE|PROFILES|ENV_FILES|PROJECT_NAME|PATH_SEPARATOR)$/.test(name),
+  );
+  const all = [...first, ...before, "--profile", "*", "config", "--format", "json", ...options];
+  try {
+    const { stdout } = await run(program, all, {
+      env: Object.fromEntries(environment),
+      maxBuffer: MAX_OUTPUT,
+      timeout: TIMEOUT_MS,
+    });
+    return stdout;
+  } catch (error) {
+    const { stderr = "" } = error as { stderr?: string };
+    const said = stderr.split("\n").filter((line) => line.trim() !== "" && !/level=(warning|info)/.test(line));
+    throw new Error(said.join("; ") || (error as Error).message.split("\n")[0]);
+  }
+}
+
+type Raw = { services?: Record<string, { env_file?: { path?: string }[] | null }> };
+
+/** The services that read a file of variables. */
+const readers = ({ services = {} }: Raw, path: string): string[] =>
+  Object.entries(services)
+    .filter(([, service]) => service.env_file?.some((file) => file.path === path))
+    .map(([name]) => name);
+
+/** A Compose file by which no service reads a file of variables. */
+function withoutEnvFile(raw: Raw, path: string): string {
+  const lines = readers(raw, path).flatMap((name) => {
+    const others = raw.services?.[name]?.env_file?.filter((file) => file.path !== path) ?? [];
+    const value = others.length === 0 ? "!reset null" : `!override ${JSON.stringify(others)}`;
+    return [`  ${JSON.stringify(name)}:`, `    env_file: ${value}`];
+  });
+  return ["services:", ...lines, ""].join("\n");
+}
+
+function withVariables(project: Project, names: readonly string[], values: Readonly<Record<string, string>>): Project {
+  const services = Object.entries(project.services).map(([name, service]) => {
+    if (!names.includes(name)) return [name, service];
+    return [name, { ...service, environment: { ...values, ...service.environment } }];
+  });
+  return { ...project, services: Object.fromEntries(services) };
+}
+
+/** What docker compose said, without what may be a secret. */
+function withoutValues(said: string, { envText, envPath, envOffset, folder }: ComposeSources): string {
+  // What is wrong with a line of variables is told with the line.
+  const line = /failed to read [^;]*?line (\d+)/.exec(said)?.[1];
+  if (line !== undefined)
+    return `docker compose cannot read ${envPath}: line ${Number(line) - envOffset}, or a quote before it`;
+  if (/failed to read/.test(said) && said.includes(folder)) return `docker compose cannot read ${envPath}`;
+  const secrets = Object.values(valuesOf(envText)).filter((value) => value.length > 3);
+  return secrets.reduce((text, secret) => text.replaceAll(secret, "***"), said);
+}

@@ -1,0 +1,54 @@
+/** The variables that the application's file gets. Pure. */
+import type { Service } from "./compose-project.ts";
+import { driverOf, redirectVariables, withDriver } from "./connection-values.ts";
+import { type DatabaseNames, redirectionFor } from "./database-names.ts";
+import { entriesOf, valuesOf } from "./env-values.ts";
+import { type ServiceTarget, urlVariables } from "./redirection.ts";
+
+/** Where the variables go. */
+export interface EnvFile {
+  /** The file without the block. */
+  text: string;
+  /** Whether its own DATABASE_URL is the one to use, and stays as it is. */
+  keepsUrl: boolean;
+  /** Variables of this process, for references. */
+  environment: NodeJS.ProcessEnv;
+  /** The application's own database service, whose login the file may have. */
+  database: Service | undefined;
+}
+
+/** The variables of the block. */
+export interface FileVariables {
+  /** What every application gets. */
+  usual: Record<string, string>;
+  /** The file's own variables that would still lead to the database which is replaced. */
+  further: Record<string, string>;
+}
+
+/** Returns what the block sets. A reference to another variable is left alone, for it resolves to the new value. */
+export function fileVariables(
+  { text, keepsUrl, environment, database }: EnvFile,
+  names: DatabaseNames,
+  target: ServiceTarget,
+): FileVariables {
+  const own = valuesOf(text, environment);
+  const redirection = redirectionFor(names, "machine", target, database);
+  const { DATABASE_URL, ...others } = urlVariables(target.endpointsFor("machine"), target, own.DATABASE_URL);
+  const usual: Record<string, string> = { ...(keepsUrl ? {} : { DATABASE_URL }), ...others, ...target.pools };
+  const further: Record<string, string> = {};
+  if (keepsUrl) return { usual, further };
+  const named = redirectVariables(own, redirection).DATABASE_URL;
+  if (named !== undefined && target.remoteUrl === undefined)
+    usual.DATABASE_URL = withDriver(named, target.driver || driverOf(own.DATABASE_URL));
+  const rest = entriesOf(text)
+    .filter(({ key }) => key === undefined || !Object.hasOwn(usual, key))
+    .map((entry) => entry.text);
+  const block = Object.entries(usual).map(([key, value]) => `${key}='${value}'\n`);
+  const now = valuesOf([...block, ...rest].join(""), environment);
+  for (const [name, value] of Object.entries(redirectVariables(now, redirection))) {
+    // One that no such file can hold stays; the services get it by the Compose file all the same.
+    const isPlain = !/['\n]/.test(value);
+    if (now[name] !== value && !Object.hasOwn(usual, name) && isPlain) further[name] = value;
+  }
+  return { usual, further };
+}

@@ -1,0 +1,74 @@
+/** The command that starts an application's services. Pure. */
+import type { Project } from "./compose-project.ts";
+import type { Redirects } from "./redirection.ts";
+
+/** Names of profiles that people develop with, the likeliest first. */
+const USUAL = /^(dev(elopment)?|local|default|app|all|full)$/i;
+
+/**
+ * Chooses the profile that starts the services which use the database.
+ * @param active the profiles that the application's own variables make active.
+ * @returns undefined where they start without another.
+ */
+export function profileFor(
+  project: Project,
+  { services }: Redirects,
+  active: readonly string[] = [],
+): string | undefined {
+  const users = Object.keys(services).filter((name) => services[name]?.isUser);
+  const profilesOf = (name: string) => project.services[name]?.profiles ?? [];
+  if (users.some((name) => isActive(profilesOf(name), active))) return undefined;
+  const profiles = [...new Set(users.flatMap(profilesOf))].map((profile) => ({
+    profile,
+    isUsual: USUAL.test(profile),
+    count: users.filter((name) => profilesOf(name).includes(profile)).length,
+  }));
+  const order = profiles.toSorted((a, b) => Number(b.isUsual) - Number(a.isUsual) || b.count - a.count);
+  return order[0]?.profile;
+}
+
+/**
+ * Counts the services that use the database and run at once when the command starts them, each as often as it is replicated.
+ * Those that others wait for the end of are no more there then.
+ */
+export function activeUsers(project: Project, { services }: Redirects, profiles: readonly string[]): number {
+  const ending = Object.values(project.services).flatMap(({ dependsOn }) =>
+    Object.keys(dependsOn).filter((on) => dependsOn[on]?.condition === "service_completed_successfully"),
+  );
+  return Object.entries(services)
+    .filter(([name, { isUser }]) => isUser && !ending.includes(name))
+    .filter(([name]) => isActive(project.services[name]?.profiles, profiles))
+    .reduce((sum, [name]) => sum + (project.services[name]?.replicas ?? 1), 0);
+}
+
+const isActive = (own: readonly string[] = [], chosen: readonly string[]): boolean =>
+  own.length === 0 || chosen.includes("*") || own.some((profile) => chosen.includes(profile));
+
+/** A word as a shell takes it. */
+export const shellWord = (word: string): string =>
+  /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+
+/** What the command consists of. */
+export interface StartOptions {
+  folder: string;
+  /** The words that call docker compose. */
+  compose: readonly string[];
+  /** Files of variables that docker compose must be told of. */
+  envFiles: readonly string[];
+  profile: string | undefined;
+  /** The engine, where docker compose must be told of that. */
+  engine: string | undefined;
+}
+
+/** Returns the command, for a shell in any folder. */
+export function startCommand({ folder, compose, envFiles, profile, engine }: StartOptions): string {
+  const words = [
+    ...compose,
+    ...envFiles.flatMap((file) => ["--env-file", file]),
+    ...(profile === undefined ? [] : ["--profile", profile]),
+    "up",
+    "--wait",
+  ];
+  const host = engine === undefined ? "" : `DOCKER_HOST=${shellWord(engine)} `;
+  return `cd ${shellWord(folder)} && ${host}${words.map(shellWord).join(" ")}`;
+}
