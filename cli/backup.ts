@@ -44,7 +44,7 @@ async function list(stack: string, json: boolean): Promise<number> {
 }
 
 async function makeOne(stack: string, kind: "full" | "diff", json: boolean): Promise<number> {
-  tellWhoLeaves(`The backup goes on in ${namesFor(stack).backups}; npm run status tells how it ends.`);
+  tellWhoLeaves(`A backup that has begun goes on in ${namesFor(stack).backups}; npm run status tells how it ends.`);
   const run = await runNow(stack, kind, steps());
   if (json) {
     console.log(JSON.stringify(run, null, 2));

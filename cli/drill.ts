@@ -14,7 +14,9 @@ export default function drill(command: Command): void {
     )
     .action(
       onStack(async ({ stack, json, print }) => {
-        tellWhoLeaves(`The drill goes on in ${namesFor(stack).backups}; npm run status tells how it ends.`);
+        tellWhoLeaves(
+          `A drill that has begun goes on in ${namesFor(stack).backups}; npm run status tells how it ends.`,
+        );
         const run = await runNow(stack, "drill", steps());
         const as =
           run.compared === "present" ? "all as they are now (no record was made behind the backup)" : "all as recorded";

@@ -5,7 +5,9 @@ import { readReport, takesBackups } from "../components/backups/console.ts";
 import { type Kept, keptAmong } from "../components/backups/kept.ts";
 import { keyFile, readKeyFile } from "../components/backups/key-file.ts";
 import { type BackupFigures, figuresIn, summaryOf, troublesOf } from "../components/backups/report.ts";
+import { listBranches } from "../components/branches/branches.ts";
 import { humanBytes } from "../components/import/progress.ts";
+import { readMarker } from "../components/import/swap.ts";
 import type { ImportSummary } from "../components/import/types.ts";
 import { listSnapshots } from "../components/snapshots/snapshots.ts";
 import { containerState } from "../lib/docker.ts";
@@ -30,6 +32,8 @@ interface Status {
   size?: number;
   /** Copies of it beside it, by `npm run snapshot`. */
   savePoints?: { count: number; bytes: number };
+  /** Copies of it that can be written, by `./db branch`. */
+  branches?: { count: number; bytes: number };
   connections?: { used: number; max: number };
   /** What was imported, and whether its mark is still in the database; without that while nobody is let into it. */
   import?: ImportSummary & { markPresent?: boolean };
@@ -81,13 +85,33 @@ const MARK = `
   SELECT count(*) > 0 AS mark FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = 'sectorwars_stack' AND c.relname = 'import'`;
 
-/** The mark, or undefined while migrations let nobody into the database. */
-const askForMark = (outputs: StackOutputs): Promise<boolean | undefined> =>
+/** The mark, and what it says; not there while migrations let nobody into the database. */
+const askForMark = (outputs: StackOutputs): Promise<{ markPresent?: boolean; summary?: ImportSummary }> =>
   withConnection(
     monitorAddress(outputs),
-    async (client) => (await client.query<{ mark: boolean }>(MARK)).rows[0]?.mark,
+    async (client) => {
+      const markPresent = (await client.query<{ mark: boolean }>(MARK)).rows[0]?.mark === true;
+      // A stack of an older version does not let its monitor read it.
+      const summary = await readMarker(client).catch(() => undefined);
+      return { markPresent, ...(summary && { summary }) };
+    },
     { attemptMs: 5000 },
-  ).catch(() => undefined);
+  ).catch(() => ({}));
+
+/**
+ * What the data was imported from, as the database itself says: a refresh has imported since the last update, or a restore has
+ * brought the data of another import back.
+ */
+async function askForImport(outputs: StackOutputs): Promise<Status["import"]> {
+  const { summary, ...mark } = await askForMark(outputs);
+  const imported = summary ?? outputs.imported;
+  return imported ? { ...imported, ...mark } : undefined;
+}
+
+const sumOf = (copies: readonly { bytes: number }[]) => ({
+  count: copies.length,
+  bytes: copies.reduce((sum, { bytes }) => sum + bytes, 0),
+});
 
 /** Figures of the server, as the monitor sees them: pg_monitor may read the size of every database. */
 async function askServer(outputs: StackOutputs): Promise<Partial<Status>> {
@@ -102,23 +126,20 @@ async function askServer(outputs: StackOutputs): Promise<Partial<Status>> {
           pg_catalog.current_setting('max_connections')::int AS max`,
         [database],
       );
-      return { ...rows[0], saved: await listSnapshots(client, database) };
+      const [saved, branches] = [await listSnapshots(client, database), await listBranches(client, database)];
+      return { ...rows[0], saved, branches };
     },
     { attemptMs: 5000 },
   );
-  const { version, size, used, max, saved } = figures;
-  const mark = outputs.imported ? await askForMark(outputs) : undefined;
+  const { version, size, used, max, saved, branches } = figures;
+  const imported = await askForImport(outputs);
   return {
     version,
     size,
-    savePoints: {
-      count: saved.length,
-      bytes: saved.reduce((sum: number, { bytes }: { bytes: number }) => sum + bytes, 0),
-    },
+    savePoints: sumOf(saved),
+    branches: sumOf(branches),
     connections: { used, max },
-    ...(outputs.imported
-      ? { import: { ...outputs.imported, ...(mark === undefined ? {} : { markPresent: mark }) } }
-      : {}),
+    ...(imported && { import: imported }),
   };
 }
 
@@ -199,6 +220,7 @@ export function describe(status: Status): string {
       "save points",
       status.savePoints?.count ? `${status.savePoints.count}, ${humanBytes(status.savePoints.bytes)}` : undefined,
     ],
+    ["branches", status.branches?.count ? `${status.branches.count}, ${humanBytes(status.branches.bytes)}` : undefined],
     ["connections", status.connections && `${status.connections.used} of ${status.connections.max}`],
     [
       "import",

@@ -54,6 +54,12 @@ export const SUBCOMMANDS: readonly Subcommand[] = [
     load: () => import("./verify.ts"),
   },
   {
+    name: "refresh",
+    group: IMPORT,
+    summary: "import again, in the place of the data of today",
+    load: () => import("./refresh.ts"),
+  },
+  {
     name: "adopt",
     group: IMPORT,
     summary: "import the data of the application's own Docker volume",
@@ -70,6 +76,12 @@ export const SUBCOMMANDS: readonly Subcommand[] = [
     group: EXPERIMENT,
     summary: "save the database under a name, and bring it back",
     load: () => import("./snapshot.ts"),
+  },
+  {
+    name: "branch",
+    group: EXPERIMENT,
+    summary: "make copies of the database to write in",
+    load: () => import("./branch.ts"),
   },
   { name: "reset", group: EXPERIMENT, summary: "bring back the data as imported", load: () => import("./reset.ts") },
   {

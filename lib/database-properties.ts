@@ -43,31 +43,47 @@ export async function commentOf(client: pg.Client, database: string): Promise<st
   return rows[0]?.comment ?? (rows[0] ? null : undefined);
 }
 
+/** Which of a database's properties are wanted, and for which database. */
+export interface PropertyOptions {
+  /** The database that gets them; the one that has them, if left out. */
+  as?: string;
+  /** Whether a setting is wanted; all are, if left out. */
+  wants?: (setting: { role: string | null; name: string }) => boolean;
+}
+
 /**
  * Statements that give whatever bears a database's name what the one of today has: its owner, grants, settings, limit of
  * connections and comment (PostgreSQL manual, CREATE DATABASE, Notes).
  */
-export async function databaseProperties(client: pg.Client, database: string): Promise<string[]> {
+export async function databaseProperties(
+  client: pg.Client,
+  database: string,
+  options: PropertyOptions = {},
+): Promise<string[]> {
   const { rows } = await client.query<{ statement: string }>(
-    `SELECT format('ALTER DATABASE %I OWNER TO %I', datname, pg_get_userbyid(datdba)) AS statement FROM pg_database WHERE datname = $1
+    `SELECT format('ALTER DATABASE %I OWNER TO %I', $2::text, pg_get_userbyid(datdba)) AS statement FROM pg_database WHERE datname = $1
      UNION ALL
-     SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', $1::text)
+     SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', $2::text)
      UNION ALL
-     SELECT format('GRANT %s ON DATABASE %I TO %s%s', a.privilege_type, datname,
+     SELECT format('GRANT %s ON DATABASE %I TO %s%s', a.privilege_type, $2::text,
          CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
          CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
        FROM pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) a WHERE datname = $1 AND a.grantee <> datdba
      UNION ALL
-     SELECT format('ALTER DATABASE %I CONNECTION LIMIT %s', datname, datconnlimit) FROM pg_database WHERE datname = $1
+     SELECT format('ALTER DATABASE %I CONNECTION LIMIT %s', $2::text, datconnlimit) FROM pg_database WHERE datname = $1
      UNION ALL
-     SELECT format('COMMENT ON DATABASE %I IS %L', datname, shobj_description(oid, 'pg_database')) FROM pg_database WHERE datname = $1`,
-    [database],
+     SELECT format('COMMENT ON DATABASE %I IS %L', $2::text, shobj_description(oid, 'pg_database')) FROM pg_database WHERE datname = $1`,
+    [database, options.as ?? database],
   );
-  return [...rows.map(({ statement }) => statement), ...(await settingStatements(client, database))];
+  return [...rows.map(({ statement }) => statement), ...(await settingStatements(client, database, options))];
 }
 
-/** Statements that give a database, and roles in it, the settings that they have there. */
-async function settingStatements(client: pg.Client, database: string): Promise<string[]> {
+/** Statements that give a database, and roles in it, the settings that they have in one. */
+export async function settingStatements(
+  client: pg.Client,
+  database: string,
+  { as = database, wants = () => true }: PropertyOptions = {},
+): Promise<string[]> {
   const { rows } = await client.query<{ role: string | null; name: string; value: string }>(
     `SELECT CASE WHEN s.setrole <> 0 THEN pg_get_userbyid(s.setrole) END AS role,
        split_part(item, '=', 1) AS name, substr(item, strpos(item, '=') + 1) AS value
@@ -75,8 +91,8 @@ async function settingStatements(client: pg.Client, database: string): Promise<s
      WHERE d.datname = $1`,
     [database],
   );
-  return rows.flatMap(({ role, name, value }) => {
-    const whose = `${role === null ? "" : `ROLE ${ident(role)} IN `}DATABASE ${ident(database)}`;
+  return rows.filter(wants).flatMap(({ role, name, value }) => {
+    const whose = `${role === null ? "" : `ROLE ${ident(role)} IN `}DATABASE ${ident(as)}`;
     const written = settingValue(name, value);
     // The name of an extension's setting has a dot, which belongs between its parts.
     return written === undefined ? [] : [`ALTER ${whose} SET ${name.split(".").map(ident).join(".")} TO ${written}`];

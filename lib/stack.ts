@@ -70,17 +70,20 @@ export async function selectedStack(): Promise<string> {
   }
 }
 
+/** Says what is wrong where there is no stack of that name. */
+const refuseUnknown = (stack: string) => (error: Error) => {
+  if (/no stack named/.test(error.message)) throw new NoSuchStackError(stack);
+  throw error;
+};
+
 /**
  * Reads a stack's outputs.
  * @throws {StackError} when there is no such stack, or it has not come up yet.
  */
 export async function readStack(stack: string): Promise<StackOutputs> {
-  const text = await pulumi(["stack", "output", "--json", "--show-secrets", "--stack", stack]).catch((error: Error) => {
-    if (/no stack named/.test(error.message)) {
-      throw new NoSuchStackError(stack);
-    }
-    throw error;
-  });
+  const text = await pulumi(["stack", "output", "--json", "--show-secrets", "--stack", stack]).catch(
+    refuseUnknown(stack),
+  );
   const outputs = JSON.parse(text);
   const network = namesFor(stack).network;
   return { stack, network, ...(outputs.urls ? outputs : await readUnfinished(stack)) };
@@ -100,6 +103,55 @@ async function readUnfinished(stack: string): Promise<RecordedServer & Pick<Stac
   const server = recordedServer(JSON.parse(text).deployment ?? {}, settings.get("database") ?? "");
   if (!server) throw new StackError(`The stack ${stack} is not up. Run: script/up --stack ${stack}`);
   return { ...server, imported: null, unfinished: true };
+}
+
+/** How Pulumi marks a secret in a stack's exported state (its SDK's `specialSigKey` and `specialSecretSig`). */
+const SIGNATURE = "4dabf18193072939515e22adb298388d";
+const SECRET = "1b47061264138c4ac30d75fd1eb44270";
+
+/** A value of a stack's exported state without the marks of its secrets, which are in clear. */
+export function withoutMarks(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutMarks);
+  if (typeof value !== "object" || value === null) return value;
+  const { [SIGNATURE]: signature, plaintext } = value as Record<string, unknown>;
+  if (signature === SECRET && typeof plaintext === "string") return withoutMarks(JSON.parse(plaintext));
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, withoutMarks(inner)]));
+}
+
+/** A resource of a stack. */
+export interface StackResource {
+  urn: string;
+  /** What the last update wanted of it. The inputs of most hold secrets: they are for work, not for showing. */
+  inputs: Record<string, unknown>;
+}
+
+/**
+ * Reads a stack's dynamic resources, as its last update left them.
+ * @returns them by their kind, for instance `import:ImportOnce`; of several of a kind, the last.
+ * @throws {StackError} when there is no such stack.
+ */
+export async function readDynamicResources(stack: string): Promise<ReadonlyMap<string, StackResource>> {
+  const text = await pulumi(["stack", "export", "--show-secrets", "--stack", stack]).catch(refuseUnknown(stack));
+  const resources: { urn: string; type: string; inputs?: unknown; delete?: boolean }[] =
+    JSON.parse(text).deployment?.resources ?? [];
+  const kind = "pulumi-nodejs:dynamic/";
+  return new Map(
+    resources
+      .filter(({ type, delete: goes }) => type.startsWith(kind) && !goes)
+      .map(({ urn, type, inputs = {} }) => [
+        type.slice(kind.length),
+        { urn, inputs: withoutMarks(inputs) as Record<string, unknown> },
+      ]),
+  );
+}
+
+/**
+ * Lets Pulumi read resources again, so that its state has what is there now. Nothing is changed but the state.
+ * @throws {StackError} when Pulumi cannot, for instance while an update runs.
+ */
+export async function refreshState(stack: string, urns: readonly string[]): Promise<void> {
+  const targets = urns.flatMap((urn) => ["--target", urn]);
+  await pulumi(["refresh", "--yes", "--skip-preview", "--stack", stack, ...targets]);
 }
 
 /**

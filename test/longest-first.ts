@@ -13,6 +13,7 @@ const LONG = [
   "stack/damage",
   "stack/handover",
   "stack/import",
+  "stack/refresh",
   "stack/migrations",
   "stack/life",
   "stack/privileges",

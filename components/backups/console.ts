@@ -1,10 +1,13 @@
 /** The way to the container that takes the backups. */
 import { containerState, DockerError, docker } from "../../lib/docker.ts";
+import { pause } from "../../lib/scope.ts";
 import { namesFor } from "../server/naming.ts";
 import { type BackupReport, parseReport, type Run } from "./report.ts";
 
-/** The exit code of a run that found another one under way. */
+/** What a run says that found another one under way. */
 const BUSY = "a run is under way";
+/** Milliseconds between two looks whether it has ended. */
+const LOOK_MS = 2000;
 
 /** Whether a stack has a container for backups at all. */
 export const takesBackups = async (stack: string): Promise<boolean> =>
@@ -44,31 +47,46 @@ export interface RunLine extends Omit<Run, "finished"> {
 }
 
 /**
- * Makes a backup or a drill now, and waits for its end.
- * @param say told what the run is at.
- * @throws {Error} when another run is under way.
+ * Makes a backup or a drill now, and waits for its end. One that is under way is waited for first.
+ * @param say told what the run is at, and for whose end it waits.
  */
 export async function runNow(
   stack: string,
   kind: "full" | "diff" | "drill",
-  say?: (line: string) => void,
+  say: (line: string) => void = () => {},
 ): Promise<RunLine> {
   const container = namesFor(stack).backups;
   if (!(await takesBackups(stack))) await inBackups(stack);
+  let isWaiting = false;
+  for (;;) {
+    const said = await tryRun(container, kind, say);
+    if ("line" in said) return said.line;
+    if (!isWaiting) say(`${said.busy}; this one begins when it has ended`);
+    isWaiting = true;
+    await pause(LOOK_MS);
+  }
+}
+
+/** Begins a run, and waits for its end; or says which one is under way. */
+async function tryRun(
+  container: string,
+  kind: string,
+  say: (line: string) => void,
+): Promise<{ line: RunLine } | { busy: string }> {
   let said: string;
   try {
     const line = `sectorwars-backup run ${kind} || [ $? = 1 ]`;
-    said = await docker(["exec", container, "sh", "-c", line], say ? { onLine: say } : {});
+    const onLine = (line: string) => line.includes(BUSY) || say(line);
+    said = await docker(["exec", container, "sh", "-c", line], { onLine });
   } catch (error) {
     const text = error instanceof DockerError ? (errorLine(error.stderr) ?? error.stderr.trim()) : String(error);
-    if (text.includes(BUSY)) {
-      throw new Error(`${text.replace(/^error: /, "")}; wait for it, or look at it: docker logs ${container}`);
-    }
-    throw new Error(`${container}: ${text.replace(/^error: /, "")}`);
+    const words = text.replace(/^error: /, "");
+    if (text.includes(BUSY)) return { busy: words };
+    throw new Error(`${container}: ${words}`);
   }
   const line = said.trim().split("\n").at(-1) ?? "";
   try {
-    return JSON.parse(line);
+    return { line: JSON.parse(line) };
   } catch {
     throw new Error(`${container} did not end its run: ${line || "no answer"}`);
   }

@@ -77,6 +77,10 @@ export const keptSettings = (settings: readonly Setting[], roles = APPLICATION_R
     ({ role, everywhere, name }) => !everywhere && isKept(name) && (role === null || roles.includes(role)),
   );
 
+/** Whether a setting of the stack's own database is one that an import gives: the next import decides about it. */
+export const isOfImport = ({ role, name }: { role: string | null; name: string }): boolean =>
+  role !== null && APPLICATION_ROLES.includes(role) && isKept(name);
+
 /** Settings that do not, each with its reason. */
 export function leftOutSettings(settings: readonly Setting[]): Skipped[] {
   const kept = new Set(keptSettings(settings));

@@ -28,7 +28,8 @@ const addressOf = ({ host, port, user, password, database }: NeonImportInputs) =
   database,
 });
 
-const targetOf = async (inputs: NeonImportInputs): Promise<Target> => ({
+/** The stack's database as an import's target, by the resource's inputs. */
+export const targetOf = async (inputs: NeonImportInputs): Promise<Target> => ({
   address: await directAddress(inputs.container, addressOf(inputs), inputs.dockerHost),
   owner: inputs.owner,
   ownerPassword: inputs.ownerPassword,
@@ -105,7 +106,7 @@ async function importOnce(inputs: NeonImportInputs): Promise<ImportSummary> {
 }
 
 /** The selection of a state that knows none yet. */
-const WHOLE: RawSelection = { importExclude: [], importSchemaOnly: false, importSubset: [], importMasks: [] };
+export const WHOLE: RawSelection = { importExclude: [], importSchemaOnly: false, importSubset: [], importMasks: [] };
 
 /** Somebody who adds a mask must not believe that it covers what was imported before. */
 function refuseOtherSelection(olds: NeonImportInputs, news: NeonImportInputs): void {
@@ -165,9 +166,10 @@ export const provider: dynamic.ResourceProvider = {
   /** A volume that was lost or made anew has no marker: then the resource is gone, and the next update imports again. */
   async read(id, props) {
     if (props === undefined) throw new Error("an import cannot be taken over from elsewhere; run pulumi up");
-    if (["empty", "backup"].includes((props as NeonImportInputs).bootstrap)) return { id, props };
+    // A refresh has imported since, or an adoption.
     const summary = await formerImport(props as NeonImportInputs);
-    return summary ? { id, props } : {};
+    if (summary) return { id, props: { ...props, summary } };
+    return ["empty", "backup"].includes((props as NeonImportInputs).bootstrap) ? { id, props } : {};
   },
 
   /** The data goes with its volume. Only what a run that was killed may have left is cleared. */

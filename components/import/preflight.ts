@@ -58,6 +58,8 @@ export interface Examined {
   holdsLock?: boolean;
   /** Whether to go on though the target was filled before, and to read a little for the estimates. */
   thorough?: boolean;
+  /** Whether what the target holds is to be replaced: then it is not in the way. */
+  replaces?: boolean;
 }
 
 /** All that was found. */
@@ -100,7 +102,7 @@ export async function examine(what: Examined): Promise<Examination> {
   const pass: Pass = { ...what, found, keep };
   try {
     const target = await examineTarget(pass);
-    if (target?.look.marker && !what.thorough) return { findings: found, targetLook: target.look };
+    if (target?.look.marker && !what.thorough && !what.replaces) return { findings: found, targetLook: target.look };
     // The container is asked while the source is.
     const free = freeBytes(what.target?.container, what.dockerHost);
     const { about, ...seen } = await examineSource(pass, target);
@@ -115,7 +117,14 @@ export async function examine(what: Examined): Promise<Examination> {
   }
 }
 
-async function examineTarget({ target, jobs, holdsLock, keep, found }: Pass): Promise<OpenTarget | undefined> {
+async function examineTarget({
+  target,
+  jobs,
+  holdsLock,
+  replaces,
+  keep,
+  found,
+}: Pass): Promise<OpenTarget | undefined> {
   if (target === undefined) return undefined;
   const { address } = target;
   try {
@@ -124,7 +133,8 @@ async function examineTarget({ target, jobs, holdsLock, keep, found }: Pass): Pr
     );
     await client.query("SET default_transaction_read_only = on; SET search_path = ''");
     const look = await lookAtTarget(client, address.database);
-    found.push(...checkTarget({ ...look, lockHeld: look.lockHeld && !holdsLock }, address.database, jobs));
+    const empty = replaces ? { marker: undefined, relations: [] } : {};
+    found.push(...checkTarget({ ...look, ...empty, lockHeld: look.lockHeld && !holdsLock }, address.database, jobs));
     return { client, look };
   } catch (error) {
     found.push(targetUnreachable(error));
@@ -226,12 +236,13 @@ async function checkDump({ newerImage, dockerHost }: Pass, { major, version }: A
 }
 
 /**
- * Looks at both ends before an import. A target that has been filled before is answered for without a connection to the source.
+ * Looks at both ends before an import. Unless it is to be replaced, a target that has been filled before is answered for without a connection to the source.
  * @throws {PreflightError} that lists every blocker with its remedy.
  */
 export async function preflight(spec: ImportSpec): Promise<Preflight> {
-  const { findings, catalog, targetLook, cause } = await examine({ ...spec, holdsLock: true });
-  if (targetLook?.marker) return { done: targetLook.marker };
+  const replaces = spec.replacement !== undefined;
+  const { findings, catalog, targetLook, cause } = await examine({ ...spec, holdsLock: true, replaces });
+  if (targetLook?.marker && !replaces) return { done: targetLook.marker };
   if (isBlocked(findings) || catalog === undefined || targetLook === undefined)
     throw new PreflightError(findings, cause);
   return {

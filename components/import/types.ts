@@ -1,4 +1,5 @@
 /** What passes between the phases of an import. */
+import type pg from "pg";
 import type { Address } from "../../lib/postgres.ts";
 import type { SelectionSettings } from "./selection-settings.ts";
 
@@ -45,6 +46,20 @@ export interface SafetyCopySettings {
   recipient: string | undefined;
 }
 
+/** How an import replaces data, which otherwise is never overwritten. */
+export interface Replacement {
+  /**
+   * Completes the loaded database after its proof, while nobody sees it. The import's own sessions have ended, but for the
+   * keeper's.
+   */
+  complete(staging: Address): Promise<void>;
+  /**
+   * Puts the loaded database in the target's place.
+   * @param keeper a superuser's session in the server's own database, which holds the import's lock.
+   */
+  swapIn(keeper: pg.Client): Promise<void>;
+}
+
 /** All that an import needs to know. */
 export interface ImportSpec {
   source: Source;
@@ -64,6 +79,10 @@ export interface ImportSpec {
   safetyCopy?: SafetyCopySettings;
   /** What of the source comes along; all of it without. */
   selection?: SelectionSettings;
+  /** What becomes of data that the target holds; without it, such a target is refused. */
+  replacement?: Replacement;
+  /** The command that begins an import again, for messages; `pulumi up`, if left out. */
+  command?: string;
   /** Secret that masks depend on, so that they are the same another time; each import has one of its own without. */
   maskSecret?: string;
 }

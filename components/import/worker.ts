@@ -111,7 +111,7 @@ async function explain(error: unknown, holdings: Holdings): Promise<unknown> {
   if (code === DISK_FULL) {
     return new Error(
       `The target's disk is full (${message}); ${holdings.outcome} Free some space (docker system df shows what ` +
-        `Docker holds), then run pulumi up again.`,
+        `Docker holds), then run ${holdings.command} again.`,
       { cause: error },
     );
   }
@@ -119,7 +119,7 @@ async function explain(error: unknown, holdings: Holdings): Promise<unknown> {
   if (code === LOCK_NOT_AVAILABLE) {
     return new Error(
       `Somebody is changing a table of the source, or waits to (TRUNCATE, ALTER TABLE, VACUUM FULL, a migration): ${message}. ` +
-        `Nothing was changed here; run pulumi up again when that is done.`,
+        `Nothing was changed here; run ${holdings.command} again when that is done.`,
       { cause: error },
     );
   }
@@ -138,6 +138,8 @@ class Holdings extends Scope {
   private keeper: pg.Client | undefined;
   /** From here on it is a matter of a moment, and nobody can tell from outside whether it has passed. */
   private swapping = false;
+  /** Whether the copy is loaded and proven: from then on the keeper's session alone is needed. */
+  private loaded = false;
 
   constructor(spec: ImportSpec, patience: Partial<Patience> | undefined) {
     super();
@@ -157,12 +159,17 @@ class Holdings extends Scope {
     const end = address.host === target.address.host && address.port === target.address.port ? "target" : "source";
     // Only a connection that ends by itself tells this; one that is closed does not.
     client.once("error", () => {
-      if (this.reason === undefined && !(this.swapping && client !== this.keeper)) this.lost ??= end;
+      if (this.reason === undefined && !(this.loaded && client !== this.keeper)) this.lost ??= end;
     });
     this.pulse.watch(client, address, pid, (why) => {
       this.lost ??= end;
       this.close(this.wentAway(end, why));
     });
+  }
+
+  /** What a person types to begin again. */
+  get command(): string {
+    return this.spec.command ?? "pulumi up";
   }
 
   /** What there is to say about the target's database, behind "... ; ". */
@@ -175,21 +182,27 @@ class Holdings extends Scope {
   wentAway(end: End, why: string): Error {
     const who = end === "source" ? `The source ${this.spec.source.label}` : "The target's server";
     return new Error(
-      `${who} went away while the import ran (${why}); ${this.outcome} When it is back, run pulumi up again.`,
+      `${who} went away while the import ran (${why}); ${this.outcome} When it is back, run ${this.command} again.`,
     );
   }
 
   /** Somebody wants the import to end. In its last moment it is left to end by itself. */
   stop(): void {
     if (this.swapping) return;
-    this.close(new Error(`The import was stopped; ${this.outcome} Run pulumi up to begin again.`));
+    this.close(new Error(`The import was stopped; ${this.outcome} Run ${this.command} to begin again.`));
   }
 
-  /** Ends every session but the keeper's, which would be in the way of the databases' new names. */
-  beginSwap(): void {
+  /** Ends every session but the keeper's: the source is no longer needed, and the copy is for others to complete. */
+  endLoad(): void {
     this.check();
-    this.swapping = true;
+    this.loaded = true;
     this.endAllBut(this.keeper);
+  }
+
+  /** The same of sessions that would be in the way of the databases' new names. From here on nothing stops the import. */
+  beginSwap(): void {
+    this.endLoad();
+    this.swapping = true;
   }
 
   override close(reason: Error): void {
@@ -508,14 +521,19 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
     hooks.say(describeCopy(report.safetyCopy));
   }
 
-  const endSwap = await enter("swap", "settling to disk, then taking the target's place");
+  const first = spec.replacement ? "completing the copy" : "settling to disk";
+  const endSwap = await enter("swap", `${first}, then taking the target's place`);
   const summary = summarise(source.label, report, progress);
   await writeRecord(superuser, record);
   await writeMarker(superuser, summary);
+  if (spec.replacement) {
+    holdings.endLoad();
+    await spec.replacement.complete(aside);
+  }
   // The load did not wait for its commits to reach the disk. From here on everything has; little is left since the last time.
   await keeper.query("CHECKPOINT");
   holdings.beginSwap();
-  await swapIn(keeper, target.address);
+  await (spec.replacement?.swapIn(keeper) ?? swapIn(keeper, target.address));
   await hooks.onSwapped?.();
   endSwap();
   hooks.say(

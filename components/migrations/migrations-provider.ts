@@ -18,7 +18,9 @@ interface Outs extends MigrationsInputs {
   revision: string | null;
 }
 
-const say = (line: string) => console.log(line);
+type Say = (line: string) => void;
+
+const say: Say = (line) => console.log(line);
 const addressOf = ({ host, port, user, password, database }: MigrationsInputs) => ({
   host,
   port,
@@ -68,6 +70,7 @@ function announce(from: string | null, { revisions, wantedRevision }: Migrations
 /** What the application brings along: its environment, and its service's image. Both are read anew for each run. */
 async function readSurroundings(
   inputs: MigrationsInputs,
+  say: Say,
 ): Promise<Pick<MigrationsSpec, "image" | "variables" | "sources" | "buildCommand">> {
   const { application: spec, dockerHost } = inputs;
   const connection = ownerConnection(inputs);
@@ -96,15 +99,18 @@ async function readSurroundings(
   return { image: service.image, variables, sources: [...sources, ...more], buildCommand: found.buildCommand };
 }
 
-async function run(inputs: MigrationsInputs): Promise<Outs> {
-  const fingerprint = await reasonsOf(inputs);
-  const spec: MigrationsSpec = {
+/**
+ * What a run needs, by the resource's inputs and what the application brings along at the moment.
+ * @throws {Error} where the application's service is gone whose image is to be used.
+ */
+export async function specOf(inputs: MigrationsInputs, say: Say): Promise<MigrationsSpec> {
+  return {
     stack: inputs.stack,
     address: addressOf(inputs),
     owner: inputs.owner,
     ownerPassword: inputs.ownerPassword,
     folder: inputs.folder,
-    ...(await readSurroundings(inputs)),
+    ...(await readSurroundings(inputs, say)),
     arguments: inputs.arguments,
     wanted: inputs.wantedRevision,
     allowDowngrade: inputs.allowDowngrade,
@@ -112,6 +118,11 @@ async function run(inputs: MigrationsInputs): Promise<Outs> {
     alias: inputs.alias,
     dockerHost: inputs.dockerHost,
   };
+}
+
+async function run(inputs: MigrationsInputs): Promise<Outs> {
+  const fingerprint = await reasonsOf(inputs);
+  const spec = await specOf(inputs, say);
   // Called off, it needs its own session and Docker once more, to put back what it has changed.
   const { revision, ran } = await outsideScopes(() => cancellable((signal) => runMigrations(spec, say, signal)));
   if (ran.length === 0) say(`migrations: ${inputs.database} is at ${revision ?? "no revision"}; nothing to run`);

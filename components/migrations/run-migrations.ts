@@ -1,6 +1,7 @@
 /** One run of the migrations, from the look at the chain to the restore point that stays. */
 import type pg from "pg";
 import { removeContainers } from "../../lib/docker.ts";
+import { isRefreshing } from "../../lib/locks.ts";
 import { type Address, connect, ident, isPassing, withConnection } from "../../lib/postgres.ts";
 import { announceRestorePoint } from "../backups/restore-point.ts";
 import {
@@ -155,27 +156,55 @@ export async function runMigrations(
     await removeContainers(migrationsLabel(spec.stack), { host: spec.dockerHost });
     await takeBack(keeper, owner);
     await settleKilled(keeper, spec, say);
-    const current = await onlyRevision(ofOwner(spec));
-    const { variables = {} } = spec;
-    const url = variables.DATABASE_URL ?? bareUrlOf(ownerConnection({ ...spec, database: address.database }));
-    const job = { ...spec, url, current, variables, secrets: secretsOf(spec) };
-    const run = await startRun(job).catch((error) => {
-      throw explained(error, spec, `The database is untouched.`);
-    });
-    const stop = () => void run.end().catch(() => {});
-    signal?.addEventListener("abort", stop);
-    try {
-      refuse(run.plan, current, spec);
-      if (run.plan.steps.length === 0) return { revision: current, ran: [] };
-      if (signal?.aborted) throw new Error(`${STOPPED} The database is untouched.`);
-      await change(keeper, run, current, spec, say, signal);
-      return { revision: run.plan.wanted, ran: run.plan.steps.map(({ id }) => id) };
-    } finally {
-      signal?.removeEventListener("abort", stop);
-      await run.end();
-    }
+    return await plannedRun(spec, signal, (run, current) => change(keeper, run, current, spec, say, signal));
   } finally {
     await keeper.end().catch(() => {});
+  }
+}
+
+/**
+ * Brings a database that nobody uses yet to the wanted revision. It has neither a connection lock nor a migration backup: when
+ * this fails, the caller drops it.
+ * @param keeper a superuser's session in the server's own database that holds the migrations' lock.
+ * @param spec its address is the unused database's.
+ * @param signal calls it off.
+ * @throws {Error} that names the revisions, the statement, the place and the last lines.
+ */
+export async function migrateUnused(
+  keeper: pg.Client,
+  spec: MigrationsSpec,
+  say: (line: string) => void,
+  signal?: AbortSignal,
+): Promise<MigrationsResult> {
+  await removeContainers(migrationsLabel(spec.stack), { host: spec.dockerHost });
+  await takeBack(keeper, spec.owner);
+  return plannedRun(spec, signal, (run, current) => changeUnused(keeper, run, current, spec, say, signal));
+}
+
+/** Asks Alembic for its plan, and carries it out where there is something to do. */
+async function plannedRun(
+  spec: MigrationsSpec,
+  signal: AbortSignal | undefined,
+  carryOut: (run: WaitingRun, current: string | null) => Promise<void>,
+): Promise<MigrationsResult> {
+  const current = await onlyRevision(ofOwner(spec));
+  const { variables = {} } = spec;
+  const url = variables.DATABASE_URL ?? bareUrlOf(ownerConnection({ ...spec, database: spec.address.database }));
+  const job = { ...spec, url, current, variables, secrets: secretsOf(spec) };
+  const run = await startRun(job).catch((error) => {
+    throw explained(error, spec, `The database is untouched.`);
+  });
+  const stop = () => void run.end().catch(() => {});
+  signal?.addEventListener("abort", stop);
+  try {
+    refuse(run.plan, current, spec);
+    if (run.plan.steps.length === 0) return { revision: current, ran: [] };
+    if (signal?.aborted) throw new Error(`${STOPPED} The database is untouched.`);
+    await carryOut(run, current);
+    return { revision: run.plan.wanted, ran: run.plan.steps.map(({ id }) => id) };
+  } finally {
+    signal?.removeEventListener("abort", stop);
+    await run.end();
   }
 }
 
@@ -185,7 +214,11 @@ export async function runMigrations(
  */
 export async function lockMigrations(client: pg.Client): Promise<void> {
   const { rows } = await client.query(`SELECT pg_try_advisory_lock(${LOCK_KEY}) AS mine`);
-  if (!rows[0].mine) throw new Error("Migrations are running on this server already. Wait for them, then try again.");
+  if (rows[0].mine) return;
+  if (await isRefreshing(client)) {
+    throw new Error("A refresh is running on this server. Wait for its end, then try again.");
+  }
+  throw new Error("Migrations are running on this server already. Wait for them, then try again.");
 }
 
 /** The database's only revision, or null. */
@@ -270,11 +303,8 @@ async function change(
 ): Promise<void> {
   const { address, owner, stack } = spec;
   const { database } = address;
-  const { steps, direction, wanted } = run.plan;
-  const what = direction === "down" ? "downgrade" : "revision";
-  say(
-    `migrations: ${steps.length} ${what}${steps.length === 1 ? "" : "s"} from ${current ?? "an empty chain"} to ${wanted ?? "base"}`,
-  );
+  const { steps, wanted } = run.plan;
+  say(inWords(run.plan, current));
   const point: RestorePoint = { from: current, to: wanted, at: new Date().toISOString(), running: true };
   // While the door is open: a server that is restored to this moment is to let everybody in.
   await announceRestorePoint(stack, keeper, (line) => say(`migrations: ${line}`), spec.dockerHost);
@@ -310,6 +340,35 @@ async function change(
     `migrations: done; ${database} as it was before is kept as ${pointName(database)}. To go back to it: ` +
       `npm run migrations -- undo --stack ${stack}`,
   );
+}
+
+/** Lets Alembic run in a database that nobody else uses. */
+async function changeUnused(
+  keeper: pg.Client,
+  run: WaitingRun,
+  current: string | null,
+  spec: MigrationsSpec,
+  say: (line: string) => void,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  say(inWords(run.plan, current));
+  const strangers = await readStrangers(spec);
+  const giveBack = await lend(keeper, maintenance(spec.address), spec.owner);
+  try {
+    await run.go(progress(run.plan.steps, say));
+    await refuseStrangers(spec, strangers);
+    await giveBack();
+  } catch (error) {
+    await run.end().catch(() => {});
+    await giveBack().catch(() => {});
+    throw explained(signal?.aborted ? new Error(STOPPED) : error, spec, "Nothing was changed.");
+  }
+}
+
+/** What is about to run. */
+function inWords({ steps, direction, wanted }: Plan, current: string | null): string {
+  const what = `${direction === "down" ? "downgrade" : "revision"}${steps.length === 1 ? "" : "s"}`;
+  return `migrations: ${steps.length} ${what} from ${current ?? "an empty chain"} to ${wanted ?? "base"}`;
 }
 
 /** A line each second at most, and always the first and the last revision. */

@@ -104,7 +104,18 @@ const MAKE_RECORD = (owner: string) => `
   GRANT SELECT, INSERT, UPDATE ON ${STACK_SCHEMA}.seeded TO ${ident(owner)};
   COMMIT`;
 
-async function insert(inputs: SeedInputs, former: Partial<Outs> = {}): Promise<Outs> {
+type Say = (line: string) => void;
+
+/**
+ * Inserts the seed data that a database does not have yet, unless its data was imported and is not to be seeded.
+ * @param former what the last run left.
+ * @throws {Error} that names the file; then nothing was inserted.
+ */
+export async function insertSeed(
+  inputs: SeedInputs,
+  former: Partial<Outs> = {},
+  say: Say = console.log,
+): Promise<Outs> {
   const isSeeding = await withConnection(
     superuserOf(inputs),
     async (client) => {
@@ -127,11 +138,9 @@ async function insert(inputs: SeedInputs, former: Partial<Outs> = {}): Promise<O
     rows = seeded.rows;
     adminMade ||= seeded.adminMade;
   } else {
-    console.log(
-      "seed: the data was imported, and has its rows; nothing is inserted (seed always does it all the same)",
-    );
+    say("seed: the data was imported, and has its rows; nothing is inserted (seed always does it all the same)");
   }
-  tell(rows);
+  tell(rows, say);
   return { ...inputs, rows, adminMade, fingerprint: reasonsOf(inputs) };
 }
 
@@ -230,10 +239,10 @@ async function insertFile(client: pg.Client, file: SeedFile, variables: Record<s
   return { count, last: inserts.at(-1) ?? 0 };
 }
 
-function tell(rows: Seeded): void {
+function tell(rows: Seeded, say: Say): void {
   for (const [file, count] of Object.entries(rows)) {
     const said = count === null ? "its table is not there, nothing inserted" : `${count} rows`;
-    console.log(`seed: ${file}: ${said}`);
+    say(`seed: ${file}: ${said}`);
   }
 }
 
@@ -260,7 +269,7 @@ export const provider: dynamic.ResourceProvider = {
   },
 
   async create(inputs: SeedInputs) {
-    return { id: `seed data of ${inputs.database}`, outs: await insert(inputs) };
+    return { id: `seed data of ${inputs.database}`, outs: await insertSeed(inputs) };
   },
 
   async update(_id, olds: Outs, inputs: SeedInputs) {
@@ -268,7 +277,7 @@ export const provider: dynamic.ResourceProvider = {
       const { rows, adminMade, fingerprint } = olds;
       return { outs: { ...inputs, rows, adminMade, fingerprint } };
     }
-    return { outs: await insert(inputs, olds) };
+    return { outs: await insertSeed(inputs, olds) };
   },
 
   /** A table that was missing and is there now is filled by the next update; so is a database that was made anew. */

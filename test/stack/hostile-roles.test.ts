@@ -266,6 +266,32 @@ describe("a stack in which all of that lies", () => {
     await expectHarmless();
   });
 
+  test("is branched, and refreshed from a source in which the same lies", async () => {
+    await backed.succeed("branch", "create", "wild", "--force");
+    const { urls } = await stack.outputs();
+    const owner = urlAddress(urls.owner);
+    const branch = await connect({ ...owner, database: "branch__wild" });
+    await branch.query("COMMENT ON DATABASE branch__wild IS 'made by the import, and dropped by it'");
+    await branch.query("ALTER DATABASE branch__wild IS_TEMPLATE true");
+    await branch.end();
+    await backed.succeed("branch", "list");
+    await backed.command("status", "--json");
+    await backed.succeed("branch", "delete", "wild", "--yes");
+    await withConnection({ ...urlAddress(urls.superuser), database: "postgres" }, async (client) => {
+      await client.query(`CREATE DATABASE origin TEMPLATE ${owner.database} OWNER sectorwars_owner`);
+    });
+    const runs = async () => (await containerLog(stack.names.container, 10_000_000)).split("evil ran").length;
+    const before = await runs();
+    stack.env.NEON_DATABASE_URL = `${urls.owner.replace("127.0.0.1", "localhost").replace(`/${owner.database}`, "/origin")}?sslmode=disable`;
+    const said = await backed.command("refresh", "--yes");
+    delete stack.env.NEON_DATABASE_URL;
+    await expectHarmless();
+    expect(said.text).toContain("proven equal");
+    expect(await runs()).toBeGreaterThan(before);
+    await backed.succeed("snapshot", "restore", "before_refresh", "--force", "--yes");
+    await expectHarmless();
+  });
+
   test("migrates, undoes it, and seeds", async () => {
     await game.addRevision("0003crew", "0002ships", "CREATE TABLE crew (id serial PRIMARY KEY)");
     await game.write(

@@ -117,3 +117,23 @@ describe("a hole in the archive", () => {
     );
   });
 });
+
+test("what was restored is counted in the user's tables: no copies of the database, nothing of the stack's own", () => {
+  const counted = [
+    "sectorwars_dev public.ships\t3\tx",
+    'sectorwars_dev "odd ""name"".save__x\t4\tx',
+    "further public.worlds\t5\tx",
+  ];
+  const left = [
+    ...["save__before", "save__before_refresh", "branch__feature-x", "sectorwars_dev_before_migration"],
+    ...["sectorwars_dev_before_migration_", "sectorwars_dev_former_migration", "sectorwars_dev_undone"],
+    ...["sectorwars_dev_import", "sectorwars_dev_import_check"],
+  ].map((database) => `${database} public.ships\t100\tx`);
+  const own = ["sectorwars_stack.readonly_denied", "pg_largeobject", "pg_largeobject_metadata"].map(
+    (table) => `sectorwars_dev ${table}\t100\tx`,
+  );
+  const count = (lines: readonly string[]) =>
+    execFileSync("sh", ["-euc", `. ${FOLDER}/record.sh; count_tables -`], { input: lines.join("\n") }).toString();
+  expect(count([...left, ...counted, ...own])).toBe("tables 3\nrows 12\n");
+  expect(count([])).toBe("tables 0\nrows 0\n");
+});

@@ -121,5 +121,5 @@ prove() {
 		echo "error: $damaged" >"$OUTPUT"
 		return 1
 	fi
-	details="$details,\"compared\":\"$compared\",$(awk -F '\t' '{ n++; rows += $2 } END { printf "\"tables\":%d,\"rows\":%.0f", n, rows }' /tmp/found)"
+	details="$details,\"compared\":\"$compared\",$(count_tables /tmp/found | awk '{ printf "%s\"%s\":%s", between, $1, $2; between = "," }')"
 }

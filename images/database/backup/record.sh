@@ -15,6 +15,16 @@ fingerprints() {
 	done </tmp/databases
 }
 
+# count_tables FILE: the user's tables among fingerprints, and their rows, as `tables N` and `rows N`. Snapshots, branches and migration
+# backups are copies of them; the stack's own schema and large objects are no tables of the user's.
+count_tables() {
+	awk -F '\t' '
+		$1 ~ /^(save|branch)__/ || $1 ~ /^[^ ]*(_before_migration_?|_former_migration|_undone|_import|_import_check) / { next }
+		$1 ~ / sectorwars_stack\./ || $1 ~ / pg_largeobject(_metadata)?$/ { next }
+		{ n++; rows += $2 }
+		END { printf "tables %d\nrows %.0f\n", n, rows }' "$1"
+}
+
 # fingerprints_at POINT: the same while others write, at a restore point that is made for it: a session for each database.
 fingerprints_at() {
 	export MEETING="$STATE/meeting"

@@ -54,7 +54,7 @@ restore_aside() {
 	echo "checking every table and index" >&2
 	amcheck >/tmp/output 2>&1 || unsound "pg_amcheck: $(head -n 3 /tmp/output | tr '\n' ' ')"
 	fingerprints -h "$ASIDE" >/tmp/found 2>/tmp/output || unsound "a table cannot be read: $(cause /tmp/output)"
-	awk -F '\t' '{ n++; rows += $2 } END { printf "tables %d\nrows %.0f\n", n, rows }' /tmp/found
+	count_tables /tmp/found
 	after_check
 	echo "reached $(fork_of "$restored" "$(timeline_now -h "$ASIDE")")"
 	for setting in restore_command recovery_target recovery_target_time recovery_target_name recovery_target_action \

@@ -1,0 +1,172 @@
+/** What a refresh and branches say and decide, without a server. */
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { branchUrl } from "../../cli/branch.ts";
+import { describeCheck, describeRefreshed } from "../../cli/refresh.ts";
+import { checkBranchName, findBranch } from "../../components/branches/branches.ts";
+import { finding } from "../../components/import/preflight/findings.ts";
+import { type RefreshCheck, sortDifferences, whyNotMigrated } from "../../components/refresh/check.ts";
+import { checkName } from "../../components/snapshots/snapshots.ts";
+import { withoutMarks } from "../../lib/stack.ts";
+
+const check: RefreshCheck = {
+  source: "ep-cool.neon.tech/neondb",
+  database: "sectorwars_dev",
+  imported: { source: "ep-cool.neon.tech/neondb", finishedAt: "2026-11-22T10:00:00.000Z" },
+  changes: [],
+  ours: [],
+  unknown: [],
+  findings: [
+    finding("source-size", "the source", "45.2 MB on its disk, indexes included"),
+    finding("wire-estimate", "41 tables", "about 30.0 MB over the wire, each byte once (by their size on disk)"),
+    finding("collation-order", "index a, index b", "sort otherwise here"),
+    finding("tls", "ep-cool.neon.tech/neondb", "TLSv1.3"),
+  ],
+};
+
+describe("a check", () => {
+  test("of a source on which nothing has changed tells what would be copied all the same", () => {
+    expect(describeCheck(check)).toMatchInlineSnapshot(`
+      "Nothing has changed on ep-cool.neon.tech/neondb since the import at 2026-11-22T10:00:00.000Z.
+      A refresh would copy:
+        the source: 45.2 MB on its disk, indexes included
+        41 tables: about 30.0 MB over the wire, each byte once (by their size on disk)
+      Worth a thought:
+        index a, index b: sort otherwise here [collation-order]
+      Nothing was written."
+    `);
+  });
+
+  test("tells what has changed, by the end on which it has", () => {
+    const differences = [
+      { object: "rows of public.ships", details: ["3 rows on the source, 2 on the target"], changed: "on the source" },
+      { object: "rows of public.users", details: ["(id) = (5): name\nof two lines"], changed: "here" },
+      { object: "table public.ports", details: ["missing on the target"], changed: "on both sides" },
+      { object: "rows of public.large", details: ["(id) = (7): a"] },
+    ] as const;
+    const sorted = sortDifferences(differences.map((one) => ({ ...one, details: [...one.details] })));
+    expect(describeCheck({ ...check, ...sorted })).toMatchInlineSnapshot(`
+      "Changed on ep-cool.neon.tech/neondb since the import at 2026-11-22T10:00:00.000Z:
+        rows of public.ships: 3 rows on the source, 2 on the target
+        table public.ports: missing on the target
+      Different, and not known where it has changed:
+        rows of public.large: (id) = (7): a
+      Changed here, which the new data will not have (the snapshot before_refresh will):
+        rows of public.users: (id) = (5): name\\nof two lines
+        table public.ports: missing on the target
+      A refresh would copy:
+        the source: 45.2 MB on its disk, indexes included
+        41 tables: about 30.0 MB over the wire, each byte once (by their size on disk)
+      Worth a thought:
+        index a, index b: sort otherwise here [collation-order]
+      Nothing was written."
+    `);
+  });
+
+  test.each([
+    [
+      { source: "the sample", finishedAt: "2026-11-22T10:00:00.000Z" },
+      "was imported from the sample, and not from ep-",
+    ],
+    [null, "No import has filled sectorwars_dev: all of it would be replaced."],
+  ])("of data that came from elsewhere (%j) compares nothing", (imported, words) => {
+    const told = describeCheck({ ...check, imported, changes: null, ours: null });
+    expect(told).toContain(words);
+    expect(told).not.toContain("Nothing has changed");
+  });
+});
+
+describe("what a refresh has done", () => {
+  const summary = {
+    source: "ep-cool.neon.tech/neondb",
+    finishedAt: "2026-11-22T10:00:00.000Z",
+    tables: 41,
+    rows: 260_609,
+    bytes: 1,
+    seconds: 2,
+    fingerprint: "f",
+    ran: [],
+    hasImported: true,
+  };
+
+  test("is told with its proof and the way back", () => {
+    expect(describeRefreshed(summary, "sectorwars_dev")).toBe(
+      "Refreshed: sectorwars_dev holds 41 tables, 260,609 rows, proven equal to ep-cool.neon.tech/neondb.\n" +
+        "The former data is the snapshot before_refresh. Back to it:  ./db snapshot restore before_refresh",
+    );
+  });
+
+  test("is never called equal where a selection came", () => {
+    const told = describeRefreshed({ ...summary, butFor: "1 table masked", hasImported: false }, "sectorwars_dev");
+    expect(told).not.toContain("equal");
+    expect(told).toContain("identical but for 1 table masked: from ep-cool");
+    expect(told).toContain("no room for the snapshot of the new data");
+  });
+});
+
+describe("the chain and the source's revision", () => {
+  const revisions = [
+    { id: "a1", down: [], title: "" },
+    { id: "b2", down: ["a1"], title: "" },
+  ];
+  const way = { folder: "/game", revisions, wanted: "head", allowDowngrade: false };
+  test.each([
+    ["at the head", { from: "b2" }, undefined],
+    ["behind it", { from: "a1" }, undefined],
+    ["without one", { from: undefined }, undefined],
+    ["unknown", { from: "zz" }, "The source is at Alembic's revision zz, which the chain in /game does not know"],
+    ["ahead of what is wanted", { from: "b2", wanted: "a1" }, "going there runs 1 downgrade, which may drop data"],
+    ["ahead, where that is allowed", { from: "b2", wanted: "a1", allowDowngrade: true }, undefined],
+    ["not told by the files", { from: "a1", wanted: "label@head" }, undefined],
+    ["of a chain that cannot be read", { from: "zz", revisions: [] }, undefined],
+  ])("%s", (_case, more, words) => {
+    const why = whyNotMigrated({ ...way, ...more });
+    if (words === undefined) expect(why).toBeUndefined();
+    else expect(why).toContain(words);
+  });
+});
+
+describe("a branch", () => {
+  const names = fc.stringMatching(/^[a-z0-9][a-z0-9_-]{0,39}$/);
+
+  test("has a name of lowercase letters, digits, _ and -", () => {
+    fc.assert(fc.property(names, (name) => checkBranchName(name) === name));
+    for (const wrong of ["", "A", "-a", "a b", "a'", "a".repeat(41)]) {
+      expect(() => checkBranchName(wrong)).toThrow("cannot name a branch: use at most 40 lowercase letters");
+    }
+  });
+
+  test("has the stack's URLs with its own database, from here and from the network", () => {
+    const urls = { app: "postgresql://sectorwars_app:pass@127.0.0.1:5433/sectorwars_dev", superuser: "postgresql://x" };
+    expect(branchUrl({ stack: "dev", urls }, "x-1", "app", false)).toBe(
+      "postgresql://sectorwars_app:pass@127.0.0.1:5433/branch__x-1",
+    );
+    expect(branchUrl({ stack: "dev", urls }, "x-1", "app", true)).toBe(
+      "postgresql://sectorwars_app:pass@database:5432/branch__x-1",
+    );
+  });
+
+  test("that is not there is told with those that are", () => {
+    const branch = { name: "a", database: "branch__a", madeAt: "", from: null, bytes: 1, sessions: 0 };
+    expect(findBranch([branch], "a")).toBe(branch);
+    expect(() => findBranch([branch], "b")).toThrow("There is no branch b. There are: a");
+    expect(() => findBranch([], "b")).toThrow("Make one: ./db branch create NAME");
+  });
+});
+
+test("the names of snapshots that the program keeps are its own", () => {
+  for (const name of ["before_restore", "before_refresh"]) expect(() => checkName(name)).toThrow("give another name");
+});
+
+test("secrets of an exported state are read wherever they are; nothing else is changed", () => {
+  const secret = (value: unknown) => ({
+    "4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270",
+    plaintext: JSON.stringify(value),
+  });
+  expect(withoutMarks({ a: secret("x"), b: [secret({ c: secret(1) })], d: null, e: { plaintext: "p" } })).toEqual({
+    a: "x",
+    b: [{ c: 1 }],
+    d: null,
+    e: { plaintext: "p" },
+  });
+});
