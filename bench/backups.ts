@@ -136,15 +136,15 @@ async function measureBackups(up: Up, rounds: number, size: number): Promise<Sec
     title: "Backups and recovery",
     about:
       `A database of ${humanBytes(size)}, half pgbench's, half jsonb under indexes. Backups are encrypted (AES-256-CBC) and compressed ` +
-      "(zstd 1) by two processes; pg_basebackup copies in clear. `npm run backup` also writes down what every table holds. A drill " +
-      "verifies, restores, starts, checks with pg_amcheck and compares every table. `npm run restore` does so too and exchanges the data " +
+      "(zstd 1) by two processes; pg_basebackup copies in clear. `./db backup` also writes down what every table holds. A drill " +
+      "verifies, restores, starts, checks with pg_amcheck and compares every table. `./db restore` does so too and exchanges the data " +
       "under a running stack.",
     table: [
       ["what", "seconds", "against it", "size"],
       row("`pg_basebackup`", "plain"),
       row("`pg_basebackup -Ft --compress=server-zstd:1`", "zstd", "plain"),
       row("full backup, pgBackRest alone", "full", "plain"),
-      row("full backup, `npm run backup -- --full`", "command", "plain"),
+      row("full backup, `./db backup --full`", "command", "plain"),
       row("differential backup after a change of 5 %", "differential", "command"),
       row("drill", "drill"),
       row("restore of the newest state", "latest"),

@@ -1,4 +1,4 @@
-/** `npm run adopt`: takes over the data of a volume that the application's own database made, through the import. */
+/** `./db adopt`: takes over the data of a volume that the application's own database made, through the import. */
 
 import type { Command } from "@commander-js/extra-typings";
 import { announceRestorePoint } from "../components/backups/restore-point.ts";

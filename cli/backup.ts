@@ -1,4 +1,4 @@
-/** `npm run backup`: a backup now, what there is, and what has to do with the key. */
+/** `./db backup`: a backup now, what there is, and what has to do with the key. */
 import { type Command, Option } from "@commander-js/extra-typings";
 import { inBackups, readReport, runNow } from "../components/backups/console.ts";
 import { confirmKeyFile, keyFile } from "../components/backups/key-file.ts";
@@ -44,7 +44,7 @@ async function list(stack: string, json: boolean): Promise<number> {
 }
 
 async function makeOne(stack: string, kind: "full" | "diff", json: boolean): Promise<number> {
-  tellWhoLeaves(`A backup that has begun goes on in ${namesFor(stack).backups}; npm run status tells how it ends.`);
+  tellWhoLeaves(`A backup that has begun goes on in ${namesFor(stack).backups}; ./db status tells how it ends.`);
   const run = await runNow(stack, kind, steps());
   if (json) {
     console.log(JSON.stringify(run, null, 2));

@@ -1,4 +1,4 @@
-/** `npm run doctor`: looks for what is wrong, and says what to do about it. */
+/** `./db doctor`: looks for what is wrong, and says what to do about it. */
 import { execFile } from "node:child_process";
 import { readFile, statfs } from "node:fs/promises";
 import { promisify } from "node:util";
@@ -189,7 +189,7 @@ async function checkSorting(outputs: StackOutputs): Promise<Finding> {
   return wrong(
     what,
     `the indexes were built by ICU ${made}, the image has ${now}`,
-    `npm run psql -- --role superuser, then: REINDEX DATABASE ${database}; ALTER DATABASE ${database} REFRESH COLLATION VERSION;`,
+    `./db psql --role superuser, then: REINDEX DATABASE ${database}; ALTER DATABASE ${database} REFRESH COLLATION VERSION;`,
   );
 }
 
@@ -242,7 +242,7 @@ async function checkBackups({ stack, backups }: StackOutputs): Promise<Finding[]
             "Key to the backups",
             key.confirmedAt
               ? `copied elsewhere, as was said at ${key.confirmedAt}`
-              : `only here: copy ${file} to a safe place, then npm run backup -- --key-is-safe`,
+              : `only here: copy ${file} to a safe place, then ./db backup --key-is-safe`,
           );
   try {
     const report = await readReport(stack);

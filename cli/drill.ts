@@ -1,4 +1,4 @@
-/** `npm run drill`: proves the newest backup by restoring it. */
+/** `./db drill`: proves the newest backup by restoring it. */
 
 import type { Command } from "@commander-js/extra-typings";
 import { runNow } from "../components/backups/console.ts";
@@ -14,9 +14,7 @@ export default function drill(command: Command): void {
     )
     .action(
       onStack(async ({ stack, json, print }) => {
-        tellWhoLeaves(
-          `A drill that has begun goes on in ${namesFor(stack).backups}; npm run status tells how it ends.`,
-        );
+        tellWhoLeaves(`A drill that has begun goes on in ${namesFor(stack).backups}; ./db status tells how it ends.`);
         const run = await runNow(stack, "drill", steps());
         const as =
           run.compared === "present" ? "all as they are now (no record was made behind the backup)" : "all as recorded";

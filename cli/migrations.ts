@@ -1,4 +1,4 @@
-/** `npm run migrations`: where the schema stands, and the way back from the last run. */
+/** `./db migrations`: where the schema stands, and the way back from the last run. */
 import type { Command } from "@commander-js/extra-typings";
 import type pg from "pg";
 import { leftShut, openDoor } from "../components/migrations/door.ts";
@@ -65,7 +65,7 @@ async function undo({ stack, print }: Invocation, { yes }: { yes?: true }): Prom
     await putBack(client, database, { point, properties, keep: true });
     await openDoor(client, properties);
     const kept = undoneName(database);
-    print(`${database} is ${was}. What was undone is kept as ${kept}; npm run migrations -- forget drops it.`, {
+    print(`${database} is ${was}. What was undone is kept as ${kept}; ./db migrations forget drops it.`, {
       database,
       revision: point.from ?? null,
       at: point.at,

@@ -1,4 +1,4 @@
-/** `npm run preflight`: what an import would find in its way, at both ends, without importing anything. */
+/** `./db preflight`: what an import would find in its way, at both ends, without importing anything. */
 import { styleText } from "node:util";
 import { type Command, Option } from "@commander-js/extra-typings";
 import {
@@ -81,7 +81,7 @@ async function readWanted(stack: string): Promise<Pick<Examined, "jobs" | "docke
 /** The source, or a finding that says what is wrong with its URL. */
 async function readSource(): Promise<{ source?: Source; found: Finding[] }> {
   try {
-    return { source: await sourceFromEnvironment("npm run preflight looks at what it names"), found: [] };
+    return { source: await sourceFromEnvironment("./db preflight looks at what it names"), found: [] };
   } catch (error) {
     const remedy = "Copy the connection string anew from the Neon console";
     return { found: [finding("url-invalid", "the source's URL", (error as Error).message, remedy)] };

@@ -1,4 +1,4 @@
-/** `npm run psql`: a prompt on the database, as one of its roles. */
+/** `./db psql`: a prompt on the database, as one of its roles. */
 import { spawn } from "node:child_process";
 import type { Command } from "@commander-js/extra-typings";
 import { PINNED_SETTINGS, startupOptions } from "../lib/session-settings.ts";

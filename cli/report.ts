@@ -1,4 +1,4 @@
-/** `npm run report`: the proof of the import, as a page. */
+/** `./db report`: the proof of the import, as a page. */
 import { spawn } from "node:child_process";
 import { readFile, stat } from "node:fs/promises";
 import { resolve } from "node:path";

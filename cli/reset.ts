@@ -1,4 +1,4 @@
-/** `npm run reset`: the database as the import left it. */
+/** `./db reset`: the database as the import left it. */
 import type { Command } from "@commander-js/extra-typings";
 import { maintenance } from "../components/import/swap.ts";
 import { BEFORE_RESTORE, IMPORTED, listSnapshots, restoreSnapshot } from "../components/snapshots/snapshots.ts";
@@ -17,7 +17,7 @@ async function bringBack({ stack, say, print }: Invocation, options: { force?: t
   if (!saved.some(({ name }) => name === IMPORTED)) {
     throw new Error(
       `There is no save point ${IMPORTED}. The update that imports makes it, unless the copy would take more than half of the ` +
-        `free disk. To make one of today's state: npm run snapshot -- save ${IMPORTED}`,
+        `free disk. To make one of today's state: ./db snapshot save ${IMPORTED}`,
     );
   }
   const consequence =
@@ -26,7 +26,7 @@ async function bringBack({ stack, say, print }: Invocation, options: { force?: t
   if (!(await confirm(options.yes, consequence))) return 1;
   await restoreSnapshot(place, IMPORTED, options.force);
   await warnOfRevision(outputs, say);
-  print(`The database is as the import left it. What was there: npm run snapshot -- restore ${BEFORE_RESTORE}`, {
+  print(`The database is as the import left it. What was there: ./db snapshot restore ${BEFORE_RESTORE}`, {
     restored: IMPORTED,
     kept: BEFORE_RESTORE,
   });

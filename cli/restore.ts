@@ -1,4 +1,4 @@
-/** `npm run restore`: the database as it was at some moment, and back again. */
+/** `./db restore`: the database as it was at some moment, and back again. */
 import type { Command } from "@commander-js/extra-typings";
 import { readReport, takesBackups } from "../components/backups/console.ts";
 import { type Kept, keptAmong, keptAs, stampOf } from "../components/backups/kept.ts";

@@ -1,4 +1,4 @@
-/** `npm run safety-copy`: the encrypted copies of sources that imports have made. */
+/** `./db safety-copy`: the encrypted copies of sources that imports have made. */
 import { type Command, InvalidArgumentError, Option } from "@commander-js/extra-typings";
 import { defaultIdentityFile } from "../components/import/identity-file.ts";
 import { humanBytes } from "../components/import/progress.ts";

@@ -1,4 +1,4 @@
-/** `npm run snapshot`: save points of the database, for tests and experiments. */
+/** `./db snapshot`: save points of the database, for tests and experiments. */
 import { type Command, Option } from "@commander-js/extra-typings";
 import { humanBytes } from "../components/import/progress.ts";
 import { maintenance } from "../components/import/swap.ts";
@@ -37,7 +37,7 @@ async function list({ stack, print }: Invocation): Promise<number> {
   const lines = all.map(
     ({ name, madeAt, bytes }) => `  ${name.padEnd(40)} ${madeAt}  ${humanBytes(bytes).padStart(9)}`,
   );
-  print(lines.join("\n") || "There are no save points. Make one: npm run snapshot -- save NAME", all);
+  print(lines.join("\n") || "There are no save points. Make one: ./db snapshot save NAME", all);
   return 0;
 }
 
@@ -45,7 +45,7 @@ async function save({ stack, print }: Invocation, name: string, { force }: { for
   const place = placeOf(await readStack(stack));
   const seconds = stopwatch();
   const saved = await saveSnapshot(place, name, { force });
-  const back = `npm run snapshot -- restore ${saved.name}`;
+  const back = `./db snapshot restore ${saved.name}`;
   print(`Saved ${humanBytes(saved.bytes)} as ${saved.name} in ${seconds()} s. Back to it:  ${back}`, {
     ...saved,
     seconds: seconds(),
@@ -69,7 +69,7 @@ async function restore({ stack, print }: Invocation, name: string, { force, yes 
   const seconds = stopwatch();
   await restoreSnapshot(place, name, force);
   await warnOfRevision(outputs, console.error);
-  const back = `npm run snapshot -- restore ${BEFORE_RESTORE}`;
+  const back = `./db snapshot restore ${BEFORE_RESTORE}`;
   print(`Restored ${name} in ${seconds()} s. Back to what was there:  ${back}`, {
     restored: name,
     seconds: seconds(),

@@ -1,4 +1,4 @@
-/** `npm run status`: how the database is. */
+/** `./db status`: how the database is. */
 
 import type { Command } from "@commander-js/extra-typings";
 import { readReport, takesBackups } from "../components/backups/console.ts";
@@ -30,7 +30,7 @@ interface Status {
   version?: string;
   /** Bytes of the database on disk. */
   size?: number;
-  /** Copies of it beside it, by `npm run snapshot`. */
+  /** Copies of it beside it, by `./db snapshot`. */
   savePoints?: { count: number; bytes: number };
   /** Copies of it that can be written, by `./db branch`. */
   branches?: { count: number; bytes: number };
@@ -251,7 +251,7 @@ export function describe(status: Status): string {
     [
       "key",
       status.backups && !status.backups.keyIsSafe
-        ? `only on this machine: copy ${keyFile(status.stack)} to a safe place, then npm run backup -- --key-is-safe`
+        ? `only on this machine: copy ${keyFile(status.stack)} to a safe place, then ./db backup --key-is-safe`
         : undefined,
     ],
   ];
@@ -273,7 +273,7 @@ export default function status(command: Command): void {
       onStack(async ({ stack, json, print }) => {
         const status = await readStatus(stack);
         print(describe(status), status);
-        if (!status.healthy && !json) console.log("\nSomething is wrong; npm run doctor looks for the cause.");
+        if (!status.healthy && !json) console.log("\nSomething is wrong; ./db doctor looks for the cause.");
         return status.healthy ? 0 : 1;
       }),
     );

@@ -1,4 +1,4 @@
-/** `npm run verify`: the proof again, at any time. */
+/** `./db verify`: the proof again, at any time. */
 
 import { type Command, Option } from "@commander-js/extra-typings";
 import type pg from "pg";

@@ -1,4 +1,4 @@
-/** What `npm run doctor` says about the deny list of readonly. */
+/** What `./db doctor` says about the deny list of readonly. */
 import { describeExposed, readExposed } from "../../components/privileges/exposed-relations.ts";
 import { ROLE_NAMES, rolesOf } from "../../components/roles/names.ts";
 import { type Address, withConnection } from "../../lib/postgres.ts";
@@ -29,7 +29,7 @@ async function checkDatabase(address: Address, readonly: string): Promise<Findin
     const { code, message } = error as { code?: string; message: string };
     const remedy = NOT_PREPARED.has(code ?? "")
       ? "The database was prepared by another version: pulumi up"
-      : "Run npm run status: it says whether the server answers";
+      : "Run ./db status: it says whether the server answers";
     return { what, fine: false, seen: `the deny list cannot be read: ${message}`, remedy };
   }
 }

@@ -1,4 +1,4 @@
-/** `npm run backup -- --portable`: copies that need neither this program nor this machine. */
+/** `./db backup --portable`: copies that need neither this program nor this machine. */
 import { relative, resolve } from "node:path";
 import { Option } from "@commander-js/extra-typings";
 import { defaultIdentityFile } from "../../components/import/identity-file.ts";

@@ -79,11 +79,11 @@ function summaryOf(findings: readonly Damage[], sound: readonly Backup[]): strin
 
 function wayBack(findings: readonly Damage[], sound: readonly Backup[]): string {
   if (sound.length === 0) {
-    return 'Save what can be read: npm run backup -- --portable. Then docs/recovery.md, "the data is damaged".';
+    return 'Save what can be read: ./db backup --portable. Then docs/recovery.md, "the data is damaged".';
   }
   const isInBackups = findings.every(({ source }) => source === "drill");
   const restore = isInBackups
-    ? "To go back to a time before it: npm run restore -- --to TIME."
-    : "To have the data back as it was, every change since included: npm run restore -- --to latest.";
-  return `${restore} Then npm run backup -- --full and npm run drill look whether all is well. docs/recovery.md tells more.`;
+    ? "To go back to a time before it: ./db restore --to TIME."
+    : "To have the data back as it was, every change since included: ./db restore --to latest.";
+  return `${restore} Then ./db backup --full and ./db drill look whether all is well. docs/recovery.md tells more.`;
 }

@@ -32,7 +32,7 @@ export const keptAs = (stack: string, stamp: string): Kept => ({
   folder: `${KEPT}${stamp}`,
   stamp,
   until: new Date((momentOf(stamp)?.getTime() ?? 0) + KEPT_MS).toISOString().slice(0, 10),
-  undo: `npm run restore -- --undo ${stamp} --stack ${stack}`,
+  undo: `./db restore --undo ${stamp} --stack ${stack}`,
 });
 
 /** All former data among a volume's folders, oldest first. */

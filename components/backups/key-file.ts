@@ -21,7 +21,7 @@ const text = (stack: string, key: string) => `\
 #
 # Nobody can read the backups without it. With it and the repository everything can be restored, also when this machine,
 # the stack's state and its volumes are lost. Copy this file to a safe place elsewhere, a password manager for instance, and
-# then say so:  npm run backup -- --key-is-safe${stack === "dev" ? "" : ` --stack ${stack}`}
+# then say so:  ./db backup --key-is-safe${stack === "dev" ? "" : ` --stack ${stack}`}
 #
 # How to restore with it: docs/recovery.md
 key: ${key}

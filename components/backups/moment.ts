@@ -35,7 +35,7 @@ function wordsTime(text: string, now: Date): Date {
   if (found === undefined || more.length > 0 || found.end || found.text.length !== text.length) {
     throw new Error(
       `"${text}" is no time. Write, for instance, "2026-11-22 10:00", "2026-11-22 10:00 UTC", "10 minutes ago", ` +
-        `"yesterday 18:00", latest, or a backup's label (npm run backup -- --list)`,
+        `"yesterday 18:00", latest, or a backup's label (./db backup --list)`,
     );
   }
   const { start } = found;

@@ -192,7 +192,7 @@ export function repositoryTroubles(report: BackupReport): string[] {
   if (report.begun && !report.repositoryThere) {
     return [
       `the repository is empty, missing or cannot be read${said ? ` (${said})` : ""}: bring it back, ` +
-        `or begin anew with npm run backup -- --begin-anew`,
+        `or begin anew with ./db backup --begin-anew`,
     ];
   }
   if (info === null || said) return [`the repository cannot be read: ${said || "no answer"}`];
@@ -218,7 +218,7 @@ export function nothingToRestore(report: BackupReport): string | undefined {
   if (damaged && !trouble) {
     return (
       "Nothing sound can be restored: every backup holds damaged pages. To have the newest one all the same: " +
-      `npm run restore -- --to ${damaged.label} --unsound`
+      `./db restore --to ${damaged.label} --unsound`
     );
   }
   return trouble ? `Nothing can be restored: ${trouble}.` : "There is no backup yet, so nothing can be restored.";

@@ -36,7 +36,7 @@ export async function makeRestorePoint(
   const at = rows[0]?.at.toISOString() ?? "";
   const report = parseReport(await docker(["exec", backups, "sectorwars-backup", "report"], engine));
   refuseUnreachable(Math.floor(Date.parse(at) / 1000), report);
-  return { at, command: `npm run restore -- --to ${at} --stack ${stack}` };
+  return { at, command: `./db restore --to ${at} --stack ${stack}` };
 }
 
 /** An archive that fails is known at once; waiting for it would only take longer. */
@@ -45,7 +45,7 @@ async function refuseBroken(client: pg.Client): Promise<void> {
     `SELECT current_setting('archive_mode') = 'off' OR coalesce(last_failed_time > last_archived_time, failed_count > 0) AS broken
      FROM pg_stat_archiver`,
   );
-  if (rows[0]?.broken) throw new Error("changes are not archived at the moment; npm run status tells why");
+  if (rows[0]?.broken) throw new Error("changes are not archived at the moment; ./db status tells why");
 }
 
 /**

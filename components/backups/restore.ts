@@ -86,7 +86,7 @@ async function archiverSaid(client: pg.Client): Promise<string> {
     ARCHIVER_SAID,
   ]);
   const said = rows[0]?.said?.trim();
-  return said ? `: ${said}` : "; npm run status tells why";
+  return said ? `: ${said}` : "; ./db status tells why";
 }
 
 /** The roles' passwords as SQL, as the server keeps them: those of today, for data from a time that had others. Roles that were not there yet are left out. */
@@ -221,7 +221,7 @@ export function checkRoom({ backup }: Way, { dataFree, archiver, ...report }: Ba
   throw new Error(
     `Nothing was changed: the restored data takes about ${humanBytes(size)} beside the present one, and ` +
       `${humanBytes(dataFree)} are free on its disk, of which ${humanBytes(ROOM_LEFT)} stay for the running server. Make room` +
-      (kept ? `; what a former restore has kept goes with: npm run restore -- --forget ${kept.stamp}` : "."),
+      (kept ? `; what a former restore has kept goes with: ./db restore --forget ${kept.stamp}` : "."),
   );
 }
 
@@ -264,7 +264,7 @@ async function alone(outputs: StackOutputs, line: string): Promise<void> {
   }
   if (said.trim() === "busy") {
     throw new Error(
-      "Another restore is about to exchange the data. Wait for it; where it was killed, end it: npm run restore -- --finish " +
+      "Another restore is about to exchange the data. Wait for it; where it was killed, end it: ./db restore --finish " +
         `--stack ${outputs.stack}`,
     );
   }

@@ -144,7 +144,7 @@ async function examineTarget({
 
 function targetUnreachable(error: unknown): Finding {
   const what = `cannot be read: ${(error as Error).message}`;
-  return finding("target-unreachable", "the target's server", what, "npm run doctor looks for the cause");
+  return finding("target-unreachable", "the target's server", what, "./db doctor looks for the cause");
 }
 
 async function examineSource(

@@ -111,7 +111,7 @@ export async function writeRecord(client: pg.Client, record: ImportRecord): Prom
       object text PRIMARY KEY, source text, target text, columns text[], selected text, stream text,
       reworded boolean
     );
-    COMMENT ON TABLE ${STACK_SCHEMA}.import_record IS 'Rows, definitions and sequences as the import left them, for npm run verify.'`);
+    COMMENT ON TABLE ${STACK_SCHEMA}.import_record IS 'Rows, definitions and sequences as the import left them, for ./db verify.'`);
   const rows = [...record].map(([object, noted]) => ({ object, ...noted }));
   await client.query(
     `INSERT INTO ${STACK_SCHEMA}.import_record

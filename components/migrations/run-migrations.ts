@@ -338,7 +338,7 @@ async function change(
   }
   say(
     `migrations: done; ${database} as it was before is kept as ${pointName(database)}. To go back to it: ` +
-      `npm run migrations -- undo --stack ${stack}`,
+      `./db migrations undo --stack ${stack}`,
   );
 }
 

@@ -110,7 +110,7 @@ async function checkName({ container, dockerHost }: HostCheckInputs): Promise<vo
   if (project !== "") {
     throw new Error(
       `The container ${container} (${state.status}) is the application's own, of docker compose's project ${project}. Take it down ` +
-        `there first: docker compose -p ${project} down. Its volume stays, and npm run adopt takes over what is in it.`,
+        `there first: docker compose -p ${project} down. Its volume stays, and ./db adopt takes over what is in it.`,
     );
   }
   throw new Error(

@@ -1,4 +1,4 @@
-/** The save point that `npm run reset` goes back to: the database as the import left it. */
+/** The save point that `./db reset` goes back to: the database as the import left it. */
 import type * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";

@@ -16,7 +16,7 @@ import { asideName, clearDead, LOCK_KEY as IMPORT_LOCK, maintenance } from "../i
 import { leftShut, LOCK_KEY as MIGRATIONS_LOCK } from "../migrations/door.ts";
 import { endSessions } from "../migrations/restore-point.ts";
 
-/** The state right after the import, which `npm run reset` brings back. */
+/** The state right after the import, which `./db reset` brings back. */
 export const IMPORTED = "imported";
 /** What the database held before a save point was restored. */
 export const BEFORE_RESTORE = "before_restore";
@@ -175,7 +175,7 @@ export async function checkRoom(place: SnapshotPlace, client: pg.Client, source:
   if (free * share >= bytes && free >= bytes + ROOM_LEFT) return;
   throw new Error(
     `There is no room for another copy: it takes ${humanBytes(bytes)}, and ${humanBytes(free)} are free, of which ` +
-      `${humanBytes(Math.max(ROOM_LEFT, free * (1 - share)))} stay for the server. Delete a save point: npm run snapshot -- delete NAME`,
+      `${humanBytes(Math.max(ROOM_LEFT, free * (1 - share)))} stay for the server. Delete a save point: ./db snapshot delete NAME`,
   );
 }
 
@@ -278,10 +278,10 @@ export async function saveSnapshot(place: SnapshotPlace, name: string, options: 
   return alone(place, async (client) => {
     const all = (await listSnapshots(client, database)).filter((known) => !KEPT.includes(known.name));
     if (all.some((known) => known.name === name)) {
-      throw new Error(`There is a save point ${name} already. Delete it first: npm run snapshot -- delete ${name}`);
+      throw new Error(`There is a save point ${name} already. Delete it first: ./db snapshot delete ${name}`);
     }
     if (all.length >= MOST)
-      throw new Error(`There are ${MOST} save points already. Delete one: npm run snapshot -- delete NAME`);
+      throw new Error(`There are ${MOST} save points already. Delete one: ./db snapshot delete NAME`);
     await checkRoom(place, client, database, options.share ?? 1);
     const aside = await copyDatabase(client, address, options.force ?? false);
     await client.query(`

@@ -460,7 +460,7 @@ describe("the schema tried on the target", () => {
 /** As both name it: the trial by pg_dump's entry, the catalog by the server's name. */
 const bare = (object: string) => object.replace(/\(.*/, "");
 
-describe("npm run preflight", () => {
+describe("./db preflight", () => {
   const run = async (url: string | undefined, ...args: string[]) => {
     const roots = join(lab.folder, "roots.pem");
     // Both servers' authorities have one name: side by side, only the first would ever be tried.

@@ -156,7 +156,7 @@ describe("under a running writer", () => {
 
     await sleep(1500);
     const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client));
-    expect(point?.command).toBe(`npm run restore -- --to ${point?.at} --stack ${stack.name}`);
+    expect(point?.command).toBe(`./db restore --to ${point?.at} --stack ${stack.name}`);
     const moment = new Date(point?.at ?? "");
     await sleep(1500);
     await stack.as("owner", (client) => client.query('DROP TABLE "odd ""name"'));
@@ -181,7 +181,7 @@ describe("under a running writer", () => {
     const week = new Date(Date.now() + 7 * 86_400_000).toISOString().slice(0, 10);
     expect(text).toContain(`is kept in the volume until ${week} at least, as pgdata.before-`);
     expect(await succeed("status")).toMatch(
-      /kept {8}pgdata\.before-\w+, what was there before a restore; until .* npm run restore -- --undo \w+/,
+      /kept {8}pgdata\.before-\w+, what was there before a restore; until .* \.\/db restore --undo \w+/,
     );
     const rows = await backed.written();
     // A commit that was acknowledged before the moment was made before it. The writer went on after the exchange.
@@ -541,7 +541,7 @@ describe.runIf(ALL)("a restore", () => {
     await restore.until("Exchanging ...");
     process.kill(-restore.pid, "SIGINT");
     expect(await restore.ended).toBe(0);
-    expect(restore.text).toMatch(/Done\.\n[\s\S]*Back to it: {2}npm run restore -- --undo \w+/);
+    expect(restore.text).toMatch(/Done\.\n[\s\S]*Back to it: {2}\.\/db restore --undo \w+/);
     await backed.quiet();
   });
 
@@ -733,7 +733,7 @@ test.runIf(ALL)(
     await docker(["rm", "-f", container, backups]);
     await docker(["network", "rm", network]);
     await stack.loseState(SETTINGS);
-    expect(await stack.upFails()).toContain("or begin anew with: npm run backup -- --begin-anew");
+    expect(await stack.upFails()).toContain("or begin anew with: ./db backup --begin-anew");
     await succeed("backup", "--begin-anew");
     await stack.up();
     expect((await readKeyFile(keyFile(stack.name, stack.env)))?.key).not.toBe(key);

@@ -84,7 +84,7 @@ describe("pages that were damaged on the disk", () => {
     expect(status.text).toContain(
       `(the backup before that, ${sound}, has no damaged page). Backups without damaged pages: ${sound}.`,
     );
-    expect(status.text).toContain("npm run restore -- --to latest");
+    expect(status.text).toContain("./db restore --to latest");
     expect(status.text).toContain(`damaged: database sectorwars_dev, ${table}, file ${file}, blocks 3-5, 9 (found at `);
     expect(status.text).toContain("(and 1 with damaged pages)");
     const doctor = await backed.command("doctor");

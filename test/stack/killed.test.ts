@@ -165,7 +165,7 @@ describe("killed one time after the other", () => {
   test("a restore, while it exchanges the data", async () => {
     await firstBackup(stack);
     await killAt(stack, restore(stack), RESTORED["the server is asked to restart"]);
-    expect(await converges(stack)).toMatch(/Back to it: {2}npm run restore -- --undo \d+T\d+Z/);
+    expect(await converges(stack)).toMatch(/Back to it: {2}\.\/db restore --undo \d+T\d+Z/);
     expect(await rows(stack)).toBe(1000);
   });
 });

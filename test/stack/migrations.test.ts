@@ -224,7 +224,7 @@ test("a new revision is told by preview and run by up, while the services are co
     await client.query("SELECT 1");
     const said = await stack.up();
     expect(said.text).toContain("kept as sectorwars_dev_before_migration");
-    expect(said.text).toContain(`npm run migrations -- undo --stack ${stack.name}`);
+    expect(said.text).toContain(`./db migrations undo --stack ${stack.name}`);
   });
   await game.write("services/gameserver/src/settings.py", settings);
   expect(await stack.stateText()).not.toContain("hidden-entry");
@@ -625,10 +625,10 @@ describe("back", () => {
       await expect.poll(async () => (await report()).full.ok, { timeout: 120_000, interval: 500 }).not.toBeNull();
       await game.addRevision("0005drops", "0004quick", "DROP TABLE ships CASCADE", "SELECT 1");
       const { text } = await stack.up();
-      const to = /back from the backups: npm run restore -- --to (\S+) --stack/.exec(text)?.[1] ?? text;
+      const to = /back from the backups: \.\/db restore --to (\S+) --stack/.exec(text)?.[1] ?? text;
       expect(await relations()).not.toContain("ships");
       const restored = await stack.db("restore", "--to", to, "--yes");
-      expect(restored.text).toContain("npm run restore -- --undo");
+      expect(restored.text).toContain("./db restore --undo");
       expect(restored.code).toBe(0);
       expect(await revision()).toBe("0004quick");
       expect(await value("SELECT count(*)::int FROM ships")).toBe(1);

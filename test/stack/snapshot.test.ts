@@ -218,7 +218,7 @@ describe("cut short", () => {
 test("what cannot be is said, with the remedy, and changes nothing", async () => {
   const before = await names();
   for (const [work, words] of [
-    [() => saveSnapshot(place, "one"), "There is a save point one already. Delete it first: npm run snapshot"],
+    [() => saveSnapshot(place, "one"), "There is a save point one already. Delete it first: ./db snapshot"],
     [() => saveSnapshot(place, "My point"), '"My point" cannot name a save point: use up to 40 small letters'],
     [() => saveSnapshot(place, "before_restore"), "before_restore is what a restore keeps; give another name"],
     [() => saveSnapshot(place, "big", { share: 1e-9 }), /There is no room for another copy: it takes [\d.]+ MB, and/],

@@ -54,7 +54,7 @@ describe("before anything is made", () => {
       const inputs = { stack: stack.name, container, volume, port: 1, dockerHost: undefined };
       await expect(provider.create(inputs)).rejects.toThrow(
         `The container ${container} (created) is the application's own, of docker compose's project the-game. Take it down there ` +
-          "first: docker compose -p the-game down. Its volume stays, and npm run adopt takes over what is in it.",
+          "first: docker compose -p the-game down. Its volume stays, and ./db adopt takes over what is in it.",
       );
     } finally {
       await docker(["rm", "-v", stack.names.container]);

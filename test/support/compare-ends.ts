@@ -1,4 +1,4 @@
-/** Compares the two ends of an import as `npm run verify` does, without a stack. */
+/** Compares the two ends of an import as `./db verify` does, without a stack. */
 import { readRecord } from "../../components/import/record.ts";
 import { withScratchServer } from "../../components/import/rewording.ts";
 import { asOwner } from "../../components/import/session.ts";

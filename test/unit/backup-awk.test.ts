@@ -36,7 +36,7 @@ describe("the backup that leads to a moment", () => {
     { minLength: 1, maxLength: 9 },
   );
 
-  /** What the image chooses for a moment, and what `npm run restore` does. */
+  /** What the image chooses for a moment, and what `./db restore` does. */
   const choices = (moment: number, list: readonly Backup[], timelines: readonly string[]) => {
     const wanted = timelines.findLast((line) => Number(line.split(" ")[0]) <= moment)?.split(" ")[1] ?? "1";
     const report = {
@@ -58,7 +58,7 @@ describe("the backup that leads to a moment", () => {
     return { image: execFileSync("sh", ["-c", line], { input, encoding: "utf8" }).trim(), restored };
   };
 
-  test("is the same one that npm run restore finds", () => {
+  test("is the same one that ./db restore finds", () => {
     fc.assert(
       fc.property(forks, backups, fc.integer({ min: 4, max: 400 }), (branches, made, quarters) => {
         const timelines = ["1 1 0 0/0"].concat(

@@ -20,7 +20,7 @@ describe("damaged data", () => {
     expect(first).toBe(
       "DATA IS DAMAGED. It was found at 1970-01-01 00:25:00 UTC (the backup before that, 20261120-030000F, has no damaged page). " +
         "Backups without damaged pages: 20261120-030000F, 20261121-030000F. To have the data back as it was, every change since " +
-        "included: npm run restore -- --to latest. Then npm run backup -- --full and npm run drill look whether all is well. " +
+        "included: ./db restore --to latest. Then ./db backup --full and ./db drill look whether all is well. " +
         "docs/recovery.md tells more.",
     );
     expect(second).toBe(
@@ -43,14 +43,14 @@ describe("damaged data", () => {
 
   test("without a sound backup is to be saved as far as it can be read", () => {
     const [first] = damageInWords([pages()], []);
-    expect(first).toContain("No backup is sound. Save what can be read: npm run backup -- --portable.");
+    expect(first).toContain("No backup is sound. Save what can be read: ./db backup --portable.");
     expect(first).not.toContain("--to latest");
   });
 
   test("that only a drill found lies in what the changes make too: a time before it is what helps", () => {
     const drill: Damage = { at: 1500, source: "drill", label: "20261120-030000F", words: "pg_amcheck: index wrong " };
     const [first, second] = damageInWords([drill], SOUND);
-    expect(first).toContain("npm run restore -- --to TIME.");
+    expect(first).toContain("./db restore --to TIME.");
     expect(second).toContain("20261120-030000F (at 1970-01-01 00:25:00 UTC): pg_amcheck: index wrong");
     expect(damageInWords([drill, pages()], SOUND)[0]).toContain("--to latest");
   });

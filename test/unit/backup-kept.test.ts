@@ -20,7 +20,7 @@ test("former data is told with the day up to which it is kept, and the way back"
     folder: "pgdata.before-20261123T101500Z",
     stamp: "20261123T101500Z",
     until: "2026-11-30",
-    undo: "npm run restore -- --undo 20261123T101500Z --stack dev",
+    undo: "./db restore --undo 20261123T101500Z --stack dev",
   });
 });
 

@@ -20,7 +20,7 @@ describe("the key's file", () => {
     const key = newKey();
     await writeKeyFile(file, "test", key);
     expect((await stat(file)).mode & 0o777).toBe(0o600);
-    expect(await readFile(file, "utf8")).toContain("npm run backup -- --key-is-safe --stack test");
+    expect(await readFile(file, "utf8")).toContain("./db backup --key-is-safe --stack test");
     expect(await readKeyFile(file)).toEqual({ key, confirmedAt: undefined });
     expect(await readdir(join(folder, "keys"))).toEqual(["backups-test.txt"]);
   });

@@ -25,7 +25,7 @@ describe("the room that a restore takes beside the running data", () => {
   test("may be made by what a former restore has kept", () => {
     const kept = ["pgdata.next-20261123T101500Z", "pgdata.before-20261123T101500Z", "pgdata.before-20261122T101500Z"];
     expect(() => checkRoom(way, free(GIB, { kept }))).toThrow(
-      "what a former restore has kept goes with: npm run restore -- --forget 20261122T101500Z",
+      "what a former restore has kept goes with: ./db restore --forget 20261122T101500Z",
     );
   });
 });

@@ -343,7 +343,7 @@ describe("backups with damaged pages", () => {
     const told = report({ full }, [damaged]);
     expect(summaryOf(told)).toBe("none that is sound");
     expect(troublesOf(told).join()).not.toContain("holds none of the backups");
-    expect(() => wayTo({ kind: "latest" }, told)).toThrow(`npm run restore -- --to ${damaged.label} --unsound`);
+    expect(() => wayTo({ kind: "latest" }, told)).toThrow(`./db restore --to ${damaged.label} --unsound`);
   });
 
   test("are restored by their names, when that is asked for", () => {

@@ -2,11 +2,8 @@ import { expect, test } from "vitest";
 import { remedyFor } from "../../components/import/remedies.ts";
 
 test.each([
-  [
-    'role "authenticated" does not exist',
-    'npm run psql -- --role superuser, then: CREATE ROLE "authenticated" NOLOGIN',
-  ],
-  ['role "o"dd" does not exist', 'npm run psql -- --role superuser, then: CREATE ROLE "o""dd" NOLOGIN'],
+  ['role "authenticated" does not exist', './db psql --role superuser, then: CREATE ROLE "authenticated" NOLOGIN'],
+  ['role "o"dd" does not exist', './db psql --role superuser, then: CREATE ROLE "o""dd" NOLOGIN'],
 ])("a role that is missing can be made: %s", (message, remedy) => expect(remedyFor(message)).toBe(remedy));
 
 test.each([

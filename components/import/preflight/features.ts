@@ -79,7 +79,7 @@ export function checkFeatures(look: SourceLook, target: Abilities | undefined): 
         "feature-in-body",
         object,
         `its body seems to use ${uses.join(", ")}, which the target does not have; it would fail when it is called`,
-        "Look at it; npm run preflight tries it on the target",
+        "Look at it; ./db preflight tries it on the target",
       ),
     ),
   ];

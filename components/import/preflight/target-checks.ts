@@ -118,7 +118,7 @@ export function checkObjects(look: SourceLook, target: TargetLook): Finding[] {
               "role-missing",
               `role ${role}`,
               `policies name it (on ${uses.map(({ table }) => table).join(", ")}), and it is not on the target`,
-              `npm run psql -- --role superuser, then: CREATE ROLE "${role}" NOLOGIN`,
+              `./db psql --role superuser, then: CREATE ROLE "${role}" NOLOGIN`,
             ),
           ],
     ),

@@ -93,7 +93,7 @@ backup() {
 		# It is no way back, so it ends no gap and grants no wish, and nothing goes for it.
 		details="$details,\"damaged\":true,\"recorded\":false"
 		echo "error: the backup $label holds damaged pages: $(damaged_files "$label" | head -n 3 | awk -F '\t' '
-			{ printf "%s%s%s", between, $1, $2 == "" ? "" : " at pages " $2; between = "; " }'). npm run status tells which tables those are" >"$OUTPUT"
+			{ printf "%s%s%s", between, $1, $2 == "" ? "" : " at pages " $2; between = "; " }'). ./db status tells which tables those are" >"$OUTPUT"
 		return 2
 	fi
 	# What is needed no more goes, unless a drill has found damage: the last sound backup might be among that. The newest one never goes.

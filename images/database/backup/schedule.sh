@@ -6,7 +6,7 @@ init() {
 	prepare
 	as_postgres mkdir -p "$STATE/records"
 	if [ -e "$BEGAN" ] && [ "${1:-}" != anew ] && ! has_archive_info; then
-		fail "the repository is empty, but backups were made there: it was lost or replaced. Bring it back, or begin anew with: npm run backup -- --begin-anew"
+		fail "the repository is empty, but backups were made there: it was lost or replaced. Bring it back, or begin anew with: ./db backup --begin-anew"
 	fi
 	# A volume that was kept may have its schedule going already: that run ends at once where the repository is not its own.
 	tries=0

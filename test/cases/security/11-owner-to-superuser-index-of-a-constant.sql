@@ -16,4 +16,4 @@ CREATE FUNCTION constant.quiet(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
 CREATE TABLE constant.t (a int);
 INSERT INTO constant.t VALUES (1);
 CREATE INDEX ON constant.t ((a + constant.quiet(1)));
--- Then: npm run backup, npm run drill, or npm run verify. Each read the table with a SELECT of the superuser's.
+-- Then: ./db backup, ./db drill, or ./db verify. Each read the table with a SELECT of the superuser's.
