@@ -41,7 +41,9 @@ export function parseSourceUrl(url: string, rootCertificates?: string): Source {
   try {
     parsed = new URL(bare);
   } catch {
-    throw new Error("NEON_DATABASE_URL is not a URL. It looks like postgresql://user:password@host/database");
+    throw new Error(
+      unencodedSign(bare) ?? "NEON_DATABASE_URL is not a URL. It looks like postgresql://user:password@host/database",
+    );
   }
   if (!/^postgres(ql)?:$/.test(parsed.protocol)) {
     throw new Error(`NEON_DATABASE_URL begins with ${parsed.protocol}//, but must begin with postgresql://`);
@@ -54,7 +56,7 @@ export function parseSourceUrl(url: string, rootCertificates?: string): Source {
   // A sign of the password that is not encoded moves part of it into what follows, which would be shown.
   if (`${parsed.pathname}${parsed.search}`.includes("@")) {
     throw new Error(
-      "NEON_DATABASE_URL has a second @; one that belongs to the password is written %40, and a / is %2F",
+      unencodedSign(bare) ?? "NEON_DATABASE_URL has a second @; one that belongs to the password is written %40",
     );
   }
   const missing = [
@@ -63,8 +65,10 @@ export function parseSourceUrl(url: string, rootCertificates?: string): Source {
     [password, "a password"],
     [database, "a database"],
   ].flatMap(([value, what]) => (value ? [] : [what]));
-  if (missing.length > 0)
-    throw new Error(`NEON_DATABASE_URL lacks ${missing.join(" and ")}: postgresql://user:password@host/database`);
+  if (missing.length > 0) {
+    const lacks = `NEON_DATABASE_URL lacks ${missing.join(" and ")}: postgresql://user:password@host/database`;
+    throw new Error(unencodedSign(bare) ?? lacks);
+  }
 
   const remarks: string[] = [];
   const given = parsed.hostname.replace(/^\[(.*)\]$/, "$1");
@@ -101,6 +105,14 @@ export function parseSourceUrl(url: string, rootCertificates?: string): Source {
     rootCertificates: mode === "none" ? undefined : trusted,
     remarks,
   };
+}
+
+/** What to say of a sign in the login that ends a URL's host for every parser; undefined where there is none. Names nothing of the login. */
+function unencodedSign(url: string): string | undefined {
+  const sign = /^postgres(?:ql)?:\/\/[^@]*?([#/?]).*@/s.exec(url)?.[1];
+  if (sign === undefined) return undefined;
+  const encoded = encodeURIComponent(sign);
+  return `NEON_DATABASE_URL has a ${sign} before the @. In a user's name or a password it is written ${encoded}`;
 }
 
 /** A part of the URL as it is meant. */

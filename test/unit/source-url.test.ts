@@ -218,6 +218,10 @@ describe("what is no source", () => {
     ["postgresql://:p@h/d", "NEON_DATABASE_URL lacks a user: postgresql://user:password@host/database"],
     ["postgresql://u:p@h", "NEON_DATABASE_URL lacks a database: postgresql://user:password@host/database"],
     ["postgresql://u:p@h/", "NEON_DATABASE_URL lacks a database: postgresql://user:password@host/database"],
+    ...["#", "/", "?"].map((sign) => [
+      `postgresql://u:12${sign}34@h/d`,
+      `NEON_DATABASE_URL has a ${sign} before the @. In a user's name or a password it is written ${encodeURIComponent(sign)}`,
+    ]),
     [
       "postgresql:///d",
       "NEON_DATABASE_URL lacks a host and a user and a password: postgresql://user:password@host/database",
