@@ -4,7 +4,7 @@
  * may be a secret (`app.jwt_secret`), so none is ever told.
  */
 import type pg from "pg";
-import { type Address, ident } from "../../lib/postgres.ts";
+import { type Address, ident, literal } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../roles/names.ts";
 import { openTarget } from "./session.ts";
 import type { States } from "./states.ts";
@@ -152,17 +152,23 @@ export async function copySettings(
 /** SQLSTATEs of a setting or a value that a server does not know: undefined_object, invalid_parameter_value, cant_change_runtime_param. */
 const REFUSED = new Set(["42704", "22023", "55P02", "42602"]);
 
+/** A list of names, each quoted by itself where it must be: as one text it would be one name. */
+const LIST_OF_NAMES = "search_path";
+
 /**
- * Makes a setting the transaction's own first, whatever kind of value it has, and takes it over from there.
+ * Gives a role a setting, worded as on the source: `SET ... FROM CURRENT` would make `German, DMY` of the date style `German`. A list of names
+ * is made the transaction's own first, and taken over from there.
  * @returns whether the server knows it.
  */
 async function giveSetting(client: pg.Client, setting: Setting & { role: string }, database: string): Promise<boolean> {
   const { role, name, value } = setting;
   try {
     await client.query("BEGIN");
-    await client.query("SELECT pg_catalog.set_config($1, $2, true)", [name, value]);
+    const isList = name.toLowerCase() === LIST_OF_NAMES;
+    if (isList) await client.query("SELECT pg_catalog.set_config($1, $2, true)", [name, value]);
     await client.query(
-      `ALTER ROLE ${ident(role)} IN DATABASE ${ident(database)} SET ${name.split(".").map(ident).join(".")} FROM CURRENT`,
+      `ALTER ROLE ${ident(role)} IN DATABASE ${ident(database)} SET ${name.split(".").map(ident).join(".")} ` +
+        (isList ? "FROM CURRENT" : `TO ${literal(value)}`),
     );
     await client.query("COMMIT");
     return true;
