@@ -6,6 +6,7 @@ import type { Command } from "@commander-js/extra-typings";
 import { readReport, takesBackups } from "../components/backups/console.ts";
 import { keyFile, readKeyFile } from "../components/backups/key-file.ts";
 import { summaryOf, troublesOf } from "../components/backups/report.ts";
+import { freeBytes } from "../components/import/preflight/target-look.ts";
 import { humanBytes } from "../components/import/progress.ts";
 import { reportFolder } from "../components/import/report-folder.ts";
 import type { Report } from "../components/import/types.ts";
@@ -127,10 +128,36 @@ async function checkServer(outputs: StackOutputs): Promise<Finding[]> {
     return [wrong(`Container ${outputs.container}`, seen, remedy)];
   }
   const container = fine(`Container ${outputs.container}`, [state.status, state.health].filter(Boolean).join(", "));
+  const volume = judgeVolume(await freeBytes(outputs.container, undefined), outputs.stack);
   const port = await checkPort(outputs);
   return port.fine
-    ? [container, port, await checkSorting(outputs), ...(await checkRoles(outputs)), ...(await checkDenyList(outputs))]
-    : [container, port];
+    ? [
+        container,
+        ...volume,
+        port,
+        await checkSorting(outputs),
+        ...(await checkRoles(outputs)),
+        ...(await checkDenyList(outputs)),
+      ]
+    : [container, ...volume, port];
+}
+
+/** Bytes that PostgreSQL needs at least to go on: WAL between two checkpoints (max_wal_size is 1 GB by default) and temporary files. */
+const VOLUME_WANTED = 2 * GIB;
+
+/**
+ * Judges the room on the disk that holds the data.
+ * @param free bytes; undefined where the container could not be asked.
+ */
+export function judgeVolume(free: number | undefined, stack: string): Finding[] {
+  if (free === undefined) return [];
+  const what = "Disk of the data";
+  const seen = `${humanBytes(free)} free`;
+  if (free >= VOLUME_WANTED) return [fine(what, seen)];
+  const remedy =
+    "A full disk stops the server. Delete copies that you no longer need: " +
+    `./db snapshot list --stack ${stack}, ./db branch list --stack ${stack}; then unused images: docker image prune`;
+  return [wrong(what, seen, remedy)];
 }
 
 /** The schema's revision, where migrations run and the owner can log in. */

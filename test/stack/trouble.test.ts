@@ -222,6 +222,7 @@ describe("two stacks side by side, and the commands on them", () => {
     const [, stack] = stacks as [TestStack, TestStack];
     const well = await command("doctor", stack);
     expect(well.text).toContain("All is well.");
+    expect(well.text).toMatch(/ok {5}Disk of the data: [\d.]+ [GT]B free/);
     expect(well.code).toBe(0);
     await docker(["stop", stack.names.container]);
     try {
