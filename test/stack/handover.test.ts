@@ -498,7 +498,7 @@ describe("again, and on the way back", () => {
 
 describe("the end", () => {
   test("destroy takes the block out: the file is what it was, byte for byte, with its mode", async () => {
-    await compose("down", "--timeout", "0");
+    await compose("down", "--volumes", "--timeout", "0");
     await stack.succeed("destroy", "--yes", "--skip-preview", "--stack", stack.name);
     expect(await env()).toBe(ENV_BEFORE);
     expect((await stat(join(game.folder, ".env"))).mode & 0o777).toBe(0o640);
