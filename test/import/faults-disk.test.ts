@@ -44,11 +44,20 @@ describe("a target whose disk is full", () => {
     inside(
       `dd if=/dev/zero of=${VOLUME}/filler bs=256k 2>/dev/null; truncate -s -$((${leaveKiB} * 1024)) ${VOLUME}/filler`,
     );
-  /** A server that could not even write its log of changes ends, and has to be started by whoever frees the disk. */
+  /**
+   * Frees the disk. A server that could not even write its log of changes ends, at once or while it recovers, and has to be started by
+   * whoever frees the disk.
+   */
   const free = async () => {
-    if ((await containerState(target.container))?.status !== "running") await docker(["start", target.container]);
-    await inside(`rm -f ${VOLUME}/filler`);
-    await target.awake();
+    for (let tries = 1; ; tries++) {
+      try {
+        if ((await containerState(target.container))?.status !== "running") await docker(["start", target.container]);
+        await inside(`rm -f ${VOLUME}/filler`);
+        return await target.awake();
+      } catch (error) {
+        if (tries === 3) throw error;
+      }
+    }
   };
 
   const atIndexes = (work: () => Promise<unknown>): Pick<ImportHooks, "onLoaded"> => ({
