@@ -534,6 +534,8 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   await keeper.query("CHECKPOINT");
   holdings.beginSwap();
   await (spec.replacement?.swapIn(keeper) ?? swapIn(keeper, target.address));
+  // The swap itself has changed the target's database: an error from here on is not the source's doing.
+  delete work.serverState;
   await hooks.onSwapped?.();
   endSwap();
   hooks.say(
