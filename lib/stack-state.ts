@@ -4,16 +4,13 @@
  */
 import { ROLE_NAMES } from "../components/roles/names.ts";
 
-/** A resource of `pulumi stack export --show-secrets`. */
-interface StateResource {
+/** A resource of a state. Inputs and outputs of most hold secrets: they are for work, not for showing. */
+export interface StateResource {
   urn: string;
   type: string;
+  /** What the last update wanted of it. */
+  inputs?: Record<string, unknown>;
   outputs?: Record<string, unknown>;
-}
-
-/** The part of a deployment that is read. */
-export interface Deployment {
-  resources?: readonly StateResource[];
 }
 
 /** The server that a state records. */
@@ -36,10 +33,26 @@ const LOGINS: Readonly<Record<string, string>> = { superuser: "postgres", ...ROL
 /** A resource's own name: the last part of its URN. */
 const nameOf = ({ urn }: StateResource): string => urn.slice(urn.lastIndexOf("::") + 2);
 
-/** A value of a state: a secret is an object that holds the value as JSON. */
-function plain(value: unknown): unknown {
-  if (typeof value !== "object" || value === null || !("plaintext" in value)) return value;
-  return JSON.parse(String(value.plaintext));
+/** How Pulumi marks a secret in a stack's exported state (its SDK's `specialSigKey` and `specialSecretSig`). */
+const SIGNATURE = "4dabf18193072939515e22adb298388d";
+const SECRET = "1b47061264138c4ac30d75fd1eb44270";
+
+/** A value of a stack's exported state without the marks of its secrets, which are in clear. */
+export function withoutMarks(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutMarks);
+  if (typeof value !== "object" || value === null) return value;
+  const { [SIGNATURE]: signature, plaintext } = value as Record<string, unknown>;
+  if (signature === SECRET && typeof plaintext === "string") return withoutMarks(JSON.parse(plaintext));
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, withoutMarks(inner)]));
+}
+
+/**
+ * Reads the resources of a state, without those that an update has replaced and not deleted yet.
+ * @param text what `pulumi stack export --show-secrets` prints.
+ */
+export function stateResources(text: string): StateResource[] {
+  const resources: (StateResource & { delete?: boolean })[] = JSON.parse(text).deployment?.resources ?? [];
+  return resources.filter(({ delete: goes }) => !goes).map((resource) => withoutMarks(resource) as StateResource);
 }
 
 /**
@@ -47,13 +60,13 @@ function plain(value: unknown): unknown {
  * @param database the stack's database, which the settings name.
  * @returns undefined as long as the server has not answered, or one of its roles was not made.
  */
-export function recordedServer({ resources = [] }: Deployment, database: string): RecordedServer | undefined {
+export function recordedServer(resources: readonly StateResource[], database: string): RecordedServer | undefined {
   const outputs = resources.find(({ type }) => type === SERVER)?.outputs;
   const made = new Set(resources.filter(({ type }) => type === ROLE).map(nameOf));
   if (outputs?.version === undefined || Object.keys(ROLE_NAMES).some((key) => !made.has(key))) return undefined;
   const address = `${outputs.host}:${outputs.port}/${database}`;
   const passwordOf = (key: string) =>
-    plain(resources.find((one) => one.type === PASSWORD && nameOf(one) === `${key}-password`)?.outputs?.result);
+    resources.find((one) => one.type === PASSWORD && nameOf(one) === `${key}-password`)?.outputs?.result;
   const urls = Object.entries(LOGINS).map(([key, user]) => [key, `postgresql://${user}:${passwordOf(key)}@${address}`]);
   return {
     container: String(outputs.containerName),

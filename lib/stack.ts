@@ -6,7 +6,7 @@ import type { PoolBudget } from "../components/handover/pool-budget.ts";
 import type { ImportSummary } from "../components/import/types.ts";
 import { namesFor } from "../components/server/naming.ts";
 import type { Address } from "./postgres.ts";
-import type { RecordedServer } from "./stack-state.ts";
+import type { RecordedServer, StateResource } from "./stack-state.ts";
 
 const run = promisify(execFile);
 
@@ -94,28 +94,22 @@ export async function readStack(stack: string): Promise<StackOutputs> {
  * @throws {StackError} when its server or its roles are not there.
  */
 async function readUnfinished(stack: string): Promise<RecordedServer & Pick<StackOutputs, "imported" | "unfinished">> {
-  const [text, settings] = await Promise.all([
-    pulumi(["stack", "export", "--show-secrets", "--stack", stack]),
-    readConfig(stack),
-  ]);
-  // Only such a stack needs it.
+  const [resources, settings] = await Promise.all([exportResources(stack), readConfig(stack)]);
   const { recordedServer } = await import("./stack-state.ts");
-  const server = recordedServer(JSON.parse(text).deployment ?? {}, settings.get("database") ?? "");
+  const server = recordedServer(resources, settings.get("database") ?? "");
   if (!server) throw new StackError(`The stack ${stack} is not up. Run: script/up --stack ${stack}`);
   return { ...server, imported: null, unfinished: true };
 }
 
-/** How Pulumi marks a secret in a stack's exported state (its SDK's `specialSigKey` and `specialSecretSig`). */
-const SIGNATURE = "4dabf18193072939515e22adb298388d";
-const SECRET = "1b47061264138c4ac30d75fd1eb44270";
-
-/** A value of a stack's exported state without the marks of its secrets, which are in clear. */
-export function withoutMarks(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(withoutMarks);
-  if (typeof value !== "object" || value === null) return value;
-  const { [SIGNATURE]: signature, plaintext } = value as Record<string, unknown>;
-  if (signature === SECRET && typeof plaintext === "string") return withoutMarks(JSON.parse(plaintext));
-  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, withoutMarks(inner)]));
+/**
+ * Reads the resources of a stack's state, with its secrets in clear.
+ * @throws {StackError} when there is no such stack.
+ */
+async function exportResources(stack: string): Promise<StateResource[]> {
+  const text = await pulumi(["stack", "export", "--show-secrets", "--stack", stack]).catch(refuseUnknown(stack));
+  // Most commands need outputs alone.
+  const { stateResources } = await import("./stack-state.ts");
+  return stateResources(text);
 }
 
 /** A resource of a stack. */
@@ -131,18 +125,9 @@ export interface StackResource {
  * @throws {StackError} when there is no such stack.
  */
 export async function readDynamicResources(stack: string): Promise<ReadonlyMap<string, StackResource>> {
-  const text = await pulumi(["stack", "export", "--show-secrets", "--stack", stack]).catch(refuseUnknown(stack));
-  const resources: { urn: string; type: string; inputs?: unknown; delete?: boolean }[] =
-    JSON.parse(text).deployment?.resources ?? [];
   const kind = "pulumi-nodejs:dynamic/";
-  return new Map(
-    resources
-      .filter(({ type, delete: goes }) => type.startsWith(kind) && !goes)
-      .map(({ urn, type, inputs = {} }) => [
-        type.slice(kind.length),
-        { urn, inputs: withoutMarks(inputs) as Record<string, unknown> },
-      ]),
-  );
+  const resources = (await exportResources(stack)).filter(({ type }) => type.startsWith(kind));
+  return new Map(resources.map(({ urn, type, inputs = {} }) => [type.slice(kind.length), { urn, inputs }]));
 }
 
 /**

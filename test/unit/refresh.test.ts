@@ -7,7 +7,7 @@ import { checkBranchName, findBranch } from "../../components/branches/branches.
 import { finding } from "../../components/import/preflight/findings.ts";
 import { type RefreshCheck, sortDifferences, whyNotMigrated } from "../../components/refresh/check.ts";
 import { checkName } from "../../components/snapshots/snapshots.ts";
-import { withoutMarks } from "../../lib/stack.ts";
+import { withoutMarks } from "../../lib/stack-state.ts";
 
 const check: RefreshCheck = {
   source: "ep-cool.neon.tech/neondb",

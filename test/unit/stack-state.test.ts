@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { recordedServer } from "../../lib/stack-state.ts";
+import { recordedServer, stateResources } from "../../lib/stack-state.ts";
 
 const urn = (type: string, name: string) => `urn:pulumi:dev::sectorwars-database::${type}::${name}`;
 /** As `pulumi stack export --show-secrets` writes a secret. */
@@ -21,11 +21,19 @@ const server = {
   type: "sectorwars:server:DatabaseServer",
   outputs: { host: "127.0.0.1", port: 5433, containerName: "sectorwars-database", version: "15.20" },
 };
+/** As `pulumi stack export --show-secrets` prints it. */
+const exported = (resources: readonly unknown[]) =>
+  stateResources(JSON.stringify({ version: 3, deployment: { resources } }));
 const KEYS = ["owner", "app", "readonly", "monitor"];
 const whole = [server, password("superuser"), ...KEYS.map(password), ...KEYS.map(role)];
 
 test("a server with its roles is read from a state that has no outputs", () => {
-  expect(recordedServer({ resources: whole }, "game")).toEqual({
+  expect(
+    recordedServer(
+      exported([{ ...password("app"), outputs: { result: secret("former") }, delete: true }, ...whole]),
+      "game",
+    ),
+  ).toEqual({
     container: "sectorwars-database",
     postgresVersion: "15.20",
     address: "127.0.0.1:5433/game",
@@ -45,5 +53,5 @@ test.each([
   ["no role yet", [server, ...KEYS.map(password)]],
   ["not all roles yet", whole.slice(0, -1)],
 ])("a state with %s has no server to speak of", (_what, resources) => {
-  expect(recordedServer({ resources }, "game")).toBeUndefined();
+  expect(recordedServer(exported(resources), "game")).toBeUndefined();
 });
