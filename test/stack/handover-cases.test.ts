@@ -12,6 +12,7 @@ import type { HandOverInputs } from "../../components/handover/handover.ts";
 import { provider } from "../../components/handover/handover-provider.ts";
 import { overrideFile } from "../../components/handover/places.ts";
 import { composeCommand } from "../../lib/docker.ts";
+import { handOverInputs } from "../support/handover-inputs.ts";
 
 const run = promisify(execFile);
 const stack = `u${randomBytes(4).toString("hex")}`;
@@ -73,26 +74,14 @@ async function handOver(
   const now = () => config("--profile", "*").catch(() => ({}));
   const before = await now();
   const inputs: HandOverInputs = {
-    stack,
-    folder,
-    file: ".env",
-    composeFiles: [],
-    service: "database",
-    networkKey: "sectorwars-network",
-    superuserServices: ["region-manager"],
-    superuser: { user: "postgres", password: "superpw" },
-    network: "the-network",
-    alias: "database",
-    container: "the-container",
-    port: 15500,
-    image: "some-image:15",
-    dockerHost: "unix:///nowhere/docker.sock",
-    target: "local",
-    driver: "none",
-    logins: { main: login("sectorwars_dev"), test: login("sectorwars_dev_test"), further: {} },
-    pools: { services: 0, workers: 1, size: 5, overflow: 10 },
-    poolTimeout: 30,
-    maxConnections: 500,
+    ...handOverInputs({
+      stack,
+      folder,
+      network: "the-network",
+      container: "the-container",
+      logins: { main: login("sectorwars_dev"), test: login("sectorwars_dev_test"), further: {} },
+      maxConnections: 500,
+    }),
     ...more,
   };
   const { outs } = await provider.create(inputs);

@@ -14,6 +14,7 @@ import { provider } from "../../components/handover/handover-provider.ts";
 import { overrideFile } from "../../components/handover/places.ts";
 import type { Settings } from "../../components/settings.ts";
 import { composeCommand } from "../../lib/docker.ts";
+import { handOverInputs } from "../support/handover-inputs.ts";
 
 const stack = `u${randomBytes(4).toString("hex")}`;
 const NEON = "postgresql://neon:neonpw@ep-1.neon.tech/neondb";
@@ -21,28 +22,15 @@ let folder: string;
 let inputs: HandOverInputs;
 const env = () => join(folder, ".env");
 const login = (database: string) => ({ database, user: "a", password: "secretpw" });
-const inputsFor = (folder: string): HandOverInputs => ({
-  stack,
-  folder,
-  file: ".env",
-  composeFiles: [],
-  service: "database",
-  networkKey: "sectorwars-network",
-  superuserServices: ["region-manager"],
-  superuser: { user: "postgres", password: "superpw" },
-  network: "some-network",
-  alias: "database",
-  container: "some-container",
-  port: 15500,
-  image: "some-image:15",
-  dockerHost: "unix:///nowhere/docker.sock",
-  target: "local",
-  driver: "none",
-  logins: { main: login("x"), test: login("x_test"), further: {} },
-  pools: { services: 0, workers: 1, size: 5, overflow: 10 },
-  poolTimeout: 30,
-  maxConnections: 100,
-});
+const inputsFor = (folder: string): HandOverInputs =>
+  handOverInputs({
+    stack,
+    folder,
+    network: "some-network",
+    container: "some-container",
+    logins: { main: login("x"), test: login("x_test"), further: {} },
+    maxConnections: 100,
+  });
 const override = overrideFile(process.cwd(), stack);
 
 beforeEach(async () => {
