@@ -183,8 +183,11 @@ export class TestStack {
     return found;
   }
 
+  /** Kills an update with all of its processes, none of which sees another die: Pulumi would note it as a failure. */
   async killAll(update: Update): Promise<void> {
-    for (const pid of [String(update.pid), ...(await this.processes())]) await run("kill", ["-KILL", pid]);
+    const pids = async () => [String(update.pid), ...(await this.processes())];
+    await run("kill", ["-STOP", ...(await pids())]);
+    await run("kill", ["-KILL", ...(await pids())]);
     await update.ended;
     // A large process takes its time to be gone, and until then it looks alive.
     while ((await this.processes()).length > 0) await sleep(20);
