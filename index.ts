@@ -17,7 +17,7 @@ import { readSettings } from "./components/settings.ts";
 import { ImportedState } from "./components/snapshots/imported.ts";
 import { whatIs } from "./lib/outputs.ts";
 
-const settings = readSettings();
+const settings = await readSettings();
 keepSecretsPrivate(settings);
 await assertCanHandOver(settings);
 const { stack, bootstrap, database, passwordVersion, dockerHost, dockerHostIsSet } = settings;
@@ -76,6 +76,7 @@ export default whatIs({
   adminPassword: seed?.adminPassword,
   handedOver: handover?.summary,
   backups: backups?.containerName,
+  onDestroy: backups?.onDestroy,
   databaseUrls: databases.urls,
   urls: urlsFor(base, { superuser: { name: superuser, password: superuserPassword }, ...roles.access }),
 });

@@ -115,7 +115,7 @@ async function adopt(
   });
   print(
     `adopt: done. ${volume} is as it was; remove it when you no longer want it (docker volume rm ${volume}). ` +
-      `Migrations and hand-over follow: pulumi refresh, then pulumi up`,
+      `Migrations, hand-over and backups follow: pulumi refresh, then pulumi up`,
     { adopted: volume, stack },
   );
   return 0;

@@ -104,6 +104,12 @@ async function consequenceOf(order: RefreshOrder): Promise<string> {
   );
 }
 
+/** A stack that began without data of its own may have no backups yet. */
+async function announceBackups(stack: string, resources: Resources, say: (line: string) => void): Promise<void> {
+  if (resources.has("backups:BackupsBegun") || (await readConfig(stack)).get("backups") !== "auto") return;
+  say("The next pulumi up switches backups on, and restarts the server for it (the setting backups is auto)");
+}
+
 /** The state of the stack follows the data. The data is in place; should this fail, the next refresh of the state does it. */
 async function noteInState(stack: string, resources: Resources, say: (line: string) => void): Promise<void> {
   const urns = TOLD_OF_DATA.flatMap((kind) => resources.get(kind)?.urn ?? []);
@@ -126,6 +132,7 @@ async function run(invocation: Invocation, options: { check?: true; yes?: true }
   if (!(await confirm(options.yes, await consequenceOf(order)))) return 1;
   const refreshed = await untilCancelled(() => refreshData(order, say));
   await noteInState(stack, resources, say);
+  await announceBackups(stack, resources, say);
   const words = describeRefreshed(refreshed, order.import.database);
   print(words, { ...refreshed, kept: BEFORE_REFRESH, undo: UNDO });
   return 0;

@@ -48,6 +48,8 @@ interface Status {
   /** Roles and databases that were changed by hand, further databases' among them, each with the remedy. */
   drift: RoleFinding[];
   backups?: BackupStatus;
+  /** What `pulumi destroy` deletes and keeps of a stack with backups. */
+  onDestroy?: string;
 }
 
 /** What is there to restore from, and what is wrong with it. */
@@ -178,6 +180,7 @@ async function readStatus(stack: string): Promise<Status> {
   if (outputs.unfinished) status.unfinished = true;
   const backups = await askBackups(outputs);
   if (backups) status.backups = backups;
+  if (outputs.onDestroy) status.onDestroy = outputs.onDestroy;
   status.healthy &&= (backups?.troubles.length ?? 0) === 0 && !outputs.unfinished;
   if (!running) return status;
   try {
@@ -254,6 +257,7 @@ export function describe(status: Status): string {
         ? `only on this machine: copy ${keyFile(status.stack)} to a safe place, then ./db backup --key-is-safe`
         : undefined,
     ],
+    ["on destroy", status.onDestroy],
   ];
   const shown = lines.filter(([, value]) => value !== undefined);
   return [

@@ -4,8 +4,11 @@ import { dirname, join, resolve } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { contextEndpoint } from "../lib/docker-context.ts";
 import { baseImage, type KnownImages, newerImage, pythonImage, readImages } from "../lib/images.ts";
+import { ownResources } from "../lib/own-state.ts";
+import { type RecordedData, recordedData, takesBackups } from "./backups/auto.ts";
 import { isExactMoment } from "./backups/exact-moment.ts";
 import { planOf } from "./backups/plan.ts";
+import { sourceVariable } from "./databases/source-variable.ts";
 import type { Driver } from "./handover/handover.ts";
 import { type Pools, poolBudget } from "./handover/pool-budget.ts";
 import { defaultIdentityFile } from "./import/identity-file.ts";
@@ -197,7 +200,7 @@ export interface RawSettings {
   poolTimeout: number;
   databases: string[];
   droppableDatabases: string[];
-  backups: boolean;
+  backups: string;
   backupRepository: string;
   backupS3Endpoint: string;
   backupS3Region: string;
@@ -219,6 +222,10 @@ export interface Surroundings {
   stack: string;
   /** Whether NEON_DATABASE_URL is set. Its value is nobody's business here: only the import reads it. */
   neonUrlIsSet: boolean;
+  /** Where the further databases would come from, if they were made now. */
+  furtherSources: readonly ("neon" | "empty")[];
+  /** What the last update left. */
+  recorded: RecordedData;
   /** The engine of Docker's current context, where that is not the usual one. */
   contextEndpoint?: string | undefined;
   /** Images that script/bootstrap found or built. */
@@ -414,7 +421,12 @@ export function resolveSettings(raw: RawSettings, surroundings: Surroundings): S
   // An imported database has its rows.
   const seeds = raw.seed === "always" || (raw.seed === "auto" && bootstrap === "empty" && raw.alembic !== "");
   check(/^[\w.@+-]+$/.test(raw.alembicRevision), "alembicRevision", "give a revision's id, head or base");
-  check(bootstrap !== "backup" || raw.backups, "backups", "a stack that begins from a backup goes on with them: true");
+  check(["auto", "true", "false"].includes(raw.backups), "backups", "choose auto, true or false");
+  check(
+    bootstrap !== "backup" || raw.backups !== "false",
+    "backups",
+    "a stack that begins from a backup goes on with them: true or auto",
+  );
   check(
     raw.backupRepository === "volume" || /^\/[^:,\s]+$/.test(raw.backupRepository) || S3_URL.test(raw.backupRepository),
     "backupRepository",
@@ -472,7 +484,7 @@ export function resolveSettings(raw: RawSettings, surroundings: Surroundings): S
     seed: seeds ? seedOf(raw) : undefined,
     handover: raw.application ? handoverOf(raw) : undefined,
     migrations: raw.alembic ? migrationsOf(raw, pythonImage(images)) : undefined,
-    backups: raw.backups
+    backups: takesBackups(raw.backups, [bootstrap, ...surroundings.furtherSources], surroundings.recorded)
       ? Object.freeze({
           folder: raw.backupRepository.startsWith("/") ? raw.backupRepository : undefined,
           s3: s3Of(raw, stack),
@@ -588,7 +600,7 @@ function lookup<T>(work: () => T): T {
  * The settings of the stack at hand.
  * @throws {pulumi.RunError} for unknown keys and for values that do not fit.
  */
-export function readSettings(): Settings {
+export async function readSettings(): Promise<Settings> {
   const [major = 0] = process.versions.node.split(".").map(Number);
   if (major < OLDEST_NODE) {
     throw new pulumi.RunError(
@@ -653,7 +665,7 @@ export function readSettings(): Settings {
     poolTimeout: config.requireNumber("poolTimeout"),
     databases: config.requireObject<string[]>("databases"),
     droppableDatabases: config.requireObject<string[]>("droppableDatabases"),
-    backups: config.requireBoolean("backups"),
+    backups: config.require("backups"),
     backupRepository: config.require("backupRepository"),
     backupS3Endpoint: config.get("backupS3Endpoint") ?? "",
     backupS3Region: config.require("backupS3Region"),
@@ -672,6 +684,9 @@ export function readSettings(): Settings {
   return resolveSettings(raw, {
     stack: pulumi.getStack(),
     neonUrlIsSet: Boolean(process.env.NEON_DATABASE_URL),
+    furtherSources: raw.databases.map((name) => (process.env[sourceVariable(name)] ? "neon" : "empty")),
+    // Of no account where the setting decides, so that an update does not fail for it.
+    recorded: recordedData(raw.backups === "auto" ? await ownResources(pulumi.getProject(), pulumi.getStack()) : []),
     images: lookup(readImages),
     contextEndpoint: raw.dockerHost === "auto" ? lookup(contextEndpoint) : undefined,
   });

@@ -100,10 +100,13 @@ export async function locksOf(backend: string, project: string, stack: string): 
 /** Removes one lock, and no other that was made meanwhile, as `pulumi cancel` would. */
 export const removeLock = (file: string): Promise<void> => rm(file, { force: true });
 
+/** Returns the file in which Pulumi's file backend keeps a stack's state. */
+export const checkpointFile = (backend: string, project: string, stack: string): string =>
+  join(backend, BOOKS, "stacks", project, `${stack}.json`);
+
 /** The resources that a stack's state says are being changed. While nobody holds a lock, nothing is. */
 export async function pendingOperations(backend: string, project: string, stack: string): Promise<string[]> {
-  const file = join(backend, BOOKS, "stacks", project, `${stack}.json`);
-  const text = await readFile(file, "utf8").catch(() => "{}");
+  const text = await readFile(checkpointFile(backend, project, stack), "utf8").catch(() => "{}");
   const operations: { resource: { urn: string } }[] = JSON.parse(text).checkpoint?.latest?.pending_operations ?? [];
   return operations.map(({ resource }) => resource.urn);
 }

@@ -46,14 +46,21 @@ export function withoutMarks(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, withoutMarks(inner)]));
 }
 
-/**
- * Reads the resources of a state, without those that an update has replaced and not deleted yet.
- * @param text what `pulumi stack export --show-secrets` prints.
- */
-export function stateResources(text: string): StateResource[] {
-  const resources: (StateResource & { delete?: boolean })[] = JSON.parse(text).deployment?.resources ?? [];
+/** A state, as `pulumi stack export` prints it (`deployment`), and as a file backend keeps it (`checkpoint.latest`). */
+export interface Deployment {
+  resources?: (StateResource & { delete?: boolean })[];
+}
+
+/** Returns the resources of a state, without those that an update has replaced and not deleted yet. */
+export function resourcesOf({ resources = [] }: Deployment): StateResource[] {
   return resources.filter(({ delete: goes }) => !goes).map((resource) => withoutMarks(resource) as StateResource);
 }
+
+/**
+ * Reads the resources of a state.
+ * @param text what `pulumi stack export` prints, with or without `--show-secrets`.
+ */
+export const stateResources = (text: string): StateResource[] => resourcesOf(JSON.parse(text).deployment ?? {});
 
 /**
  * Reads a server from a state.

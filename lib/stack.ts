@@ -24,6 +24,8 @@ export interface StackOutputs {
   handedOver?: { file: string; target: string; pools: PoolBudget; services?: string[]; next?: string };
   /** The container that takes the backups; not there where none are taken. */
   backups?: string;
+  /** What `pulumi destroy` deletes and keeps; not there where no backups are taken. */
+  onDestroy?: string;
   urls: Record<string, string>;
   /** Of further databases, by their names. */
   databaseUrls?: Record<string, Record<string, string>>;

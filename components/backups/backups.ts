@@ -9,6 +9,7 @@ import type { Settings } from "../settings.ts";
 import { configuration } from "./configuration.ts";
 import { readIso } from "./exact-moment.ts";
 import { BackupKey } from "./key.ts";
+import { destroyNotice, OnDestroy } from "./on-destroy.ts";
 import { readAccess } from "./s3.ts";
 
 /** Enough for pgBackRest, and for a drill's server with its 64 MB of buffers. */
@@ -55,12 +56,15 @@ export function recoverArguments(to: string): string[] {
 /** The container that takes the backups, and the beginning of its work. */
 export class Backups extends pulumi.ComponentResource {
   readonly containerName: string;
+  /** What `pulumi destroy` deletes and keeps. */
+  readonly onDestroy: string;
 
   constructor(name: string, args: BackupsArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:backups:Backups", name, {}, opts);
     const { server, archiving } = args;
     const { stack, database, dockerHost, backups } = args.settings;
     const names = namesFor(stack);
+    const repository = backups?.s3 ? `s3://${backups.s3.bucket}${backups.s3.path}` : archiving.folder;
     const own = { parent: this };
     const engine = dockerHost ? new docker.Provider("backups-engine", { host: dockerHost }, own) : undefined;
 
@@ -111,13 +115,20 @@ export class Backups extends pulumi.ComponentResource {
         container: names.backups,
         containerId: container.id,
         server: server.containerName,
-        folder: backups?.s3 ? `s3://${backups.s3.bucket}${backups.s3.path}` : archiving.folder,
+        folder: repository,
         keep: archiving.keepOnDestroy,
         dockerHost,
       },
       { ...own, dependsOn: container },
     );
     this.containerName = names.backups;
+    this.onDestroy = destroyNotice({
+      dataVolume: names.volume,
+      keepsData: args.settings.keepDataOnDestroy,
+      repository: repository ?? names.backupVolume,
+      keepsBackups: repository !== undefined || archiving.keepOnDestroy,
+    });
+    new OnDestroy(this.onDestroy, own);
     this.registerOutputs({ containerName: this.containerName });
   }
 }

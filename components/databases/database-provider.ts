@@ -18,6 +18,7 @@ import { rolesOf } from "../roles/names.ts";
 import { repairableDrift, repairRoles, sentence } from "../roles/read-drift.ts";
 import { expectedOfDatabase } from "../roles/role-drift.ts";
 import { type DatabaseInputs, OWN_ROLES } from "./databases.ts";
+import { sourceVariable } from "./source-variable.ts";
 
 const PATIENCE = { patienceMs: 30_000 };
 const MADE_BY = "made by sectorwars-database";
@@ -32,9 +33,6 @@ const addressOf = ({ host, port, user, password, database }: DatabaseInputs) => 
   database,
 });
 const maintenance = (inputs: DatabaseInputs) => ({ ...addressOf(inputs), database: "postgres" });
-
-/** What names a database's source in the environment, read by its import alone. */
-const sourceVariable = (database: string) => `NEON_DATABASE_URL_${database.toUpperCase()}`;
 
 /** An import that ended in the moment of its swap has left its own mark inside, and not yet this project's on the database. */
 const isOurImport = async (inputs: DatabaseInputs): Promise<boolean> =>

@@ -9,7 +9,7 @@ import { connect } from "../../lib/postgres.ts";
 import { besideServer } from "./direct.ts";
 import { helperLabel } from "./schema.ts";
 import { translationsSql } from "./translations.ts";
-import type { Source } from "./types.ts";
+import { SAMPLE, type Source } from "./types.ts";
 
 const DATABASE = "sectorwars_sample";
 const USER = "sample_owner";
@@ -109,7 +109,7 @@ export async function startSample({ stack, image, network, dockerHost: host }: S
   await docker(["start", name], { host });
   const published = await docker(["port", name, "5432/tcp"], { host });
   const source: Source = {
-    label: `the sample (${name}/${DATABASE})`,
+    label: `${SAMPLE} (${name}/${DATABASE})`,
     address: {
       host: "127.0.0.1",
       port: Number(published.trim().split(":").pop()),

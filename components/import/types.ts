@@ -237,6 +237,9 @@ export interface Report {
 }
 
 /** What the stack keeps of an import. */
+/** How the label of the sample begins, as a source. */
+export const SAMPLE = "the sample";
+
 export interface ImportSummary {
   source: string;
   finishedAt: string;

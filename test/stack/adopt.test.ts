@@ -7,7 +7,9 @@ import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { recordedData } from "../../components/backups/auto.ts";
 import { docker } from "../../lib/docker.ts";
+import { stateResources } from "../../lib/stack-state.ts";
 import { withConnection } from "../support/session.ts";
 import { BackedUp, until } from "./backed-up.ts";
 import { TestStack, urlAddress } from "./test-stack.ts";
@@ -125,6 +127,10 @@ describe("adopt", () => {
     );
     // The update that follows finds nothing to do, and imports nothing.
     await stack.up("--expect-no-changes");
+    // With the setting auto, it is this record that counts.
+    await stack.succeed("refresh", "--yes", "--skip-preview", "--stack", stack.name);
+    const exported = await stack.succeed("stack", "export", "--stack", stack.name);
+    expect(recordedData(stateResources(exported.stdout))).toEqual({ hasBackups: true, isPrecious: true });
   });
 
   test("does not overwrite what is there", async () => {

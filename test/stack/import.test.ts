@@ -131,6 +131,22 @@ describe("from a server with TLS, as Neon is", () => {
     await rm(folder, { recursive: true, force: true });
   });
 
+  /** Data from Neon has backups with the setting auto, also in an update without the URL; destroy says that they go with it. */
+  const hasBackups = async (stack: TestStack) => {
+    stack.env.NEON_DATABASE_URL = undefined;
+    await stack.up("--expect-no-changes");
+    stack.env.NEON_DATABASE_URL = url;
+    const onDestroy = "deletes all data and all backups; to keep: pulumi config set ";
+    expect(await stack.outputs()).toMatchObject({
+      backups: stack.names.backups,
+      onDestroy: expect.stringContaining(onDestroy),
+    });
+    const preview = await stack.succeed("destroy", "--preview-only", "--stack", stack.name);
+    expect(preview.text).toContain(onDestroy);
+    const status = await stack.db("status");
+    expect(status.text).toContain(`on destroy  ${onDestroy}`);
+  };
+
   const connections = async () => {
     const { text } = await run("docker", ["logs", name]);
     return (text.match(/connection authorized/g) ?? []).length;
@@ -139,7 +155,7 @@ describe("from a server with TLS, as Neon is", () => {
   test("preview never connects, a wrong password is told, the right one imports once, and no secret stays anywhere", async () => {
     const before = await connections();
     const wrong = url.replace(password, "not-the-password");
-    const stack = await TestStack.make({ memory: "512" }, { ...env, NEON_DATABASE_URL: wrong });
+    const stack = await TestStack.make({ memory: "512", backups: "auto" }, { ...env, NEON_DATABASE_URL: wrong });
     try {
       await stack.succeed("preview", "--stack", stack.name);
       expect(await connections()).toBe(before);
@@ -189,6 +205,7 @@ describe("from a server with TLS, as Neon is", () => {
       expect(second.text).toMatch(/NEON_DATABASE_URL is set, but not used: this stack's data was imported at \d{4}-/);
       await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
       expect(await connections()).toBe(after);
+      await hasBackups(stack);
 
       // Whoever asks may look all the same.
       const looked = await stack.db("preflight", "--try-schema");

@@ -88,7 +88,8 @@ export class TestStack {
   ): Promise<TestStack> {
     await mkdir(".local", { recursive: true });
     const stack = new TestStack(await mkdtemp(".local/test-state-"), env);
-    await stack.settle(settings);
+    // A backup beside it would slow down every test that imports, and keep it waiting.
+    await stack.settle({ backups: "false", ...settings });
     await stack.succeed("stack", "init", stack.name);
     return stack;
   }

@@ -58,7 +58,7 @@ const RAW: RawSettings = {
   poolTimeout: 30,
   databases: [],
   droppableDatabases: [],
-  backups: true,
+  backups: "true",
   backupRepository: "volume",
   backupS3Endpoint: "",
   backupS3Region: "us-east-1",
@@ -74,7 +74,13 @@ const RAW: RawSettings = {
   keepBackupsOnDestroy: false,
   recoverTo: "latest",
 };
-const AROUND: Surroundings = { stack: "dev", neonUrlIsSet: false, images: {} };
+const AROUND: Surroundings = {
+  stack: "dev",
+  neonUrlIsSet: false,
+  furtherSources: [],
+  recorded: { hasBackups: false, isPrecious: undefined },
+  images: {},
+};
 
 const resolve = (raw: Partial<RawSettings> = {}, around: Partial<Surroundings> = {}) =>
   resolveSettings({ ...RAW, ...raw }, { ...AROUND, ...around });
@@ -304,8 +310,8 @@ describe("a wrong value is named with what it may be", () => {
     [{ bootstrap: "neno" }, 'bootstrap is "neno": choose sample, neon, empty, backup or auto'],
     [{ bootstrap: "" }, 'bootstrap is "": choose sample, neon, empty, backup or auto'],
     [
-      { bootstrap: "backup", backups: false },
-      "backups is false: a stack that begins from a backup goes on with them: true",
+      { bootstrap: "backup", backups: "false" },
+      'backups is "false": a stack that begins from a backup goes on with them: true or auto',
     ],
     [
       { backupRepository: "backups" },
@@ -478,7 +484,7 @@ describe("the settings as Pulumi has them", () => {
   test("are read, each of them", async () => {
     await configure({ ...RAW, baseImage: "base:15", bootstrap: "auto" });
     vi.stubEnv("NEON_DATABASE_URL", "postgresql://u:p@h/d");
-    expect(readSettings()).toMatchObject({
+    expect(await readSettings()).toMatchObject({
       stack: "elsewhere",
       bootstrap: "neon",
       bootstrapChosen: false,
@@ -489,17 +495,17 @@ describe("the settings as Pulumi has them", () => {
       baseImage: "base:15",
     });
     vi.stubEnv("NEON_DATABASE_URL", "");
-    expect(readSettings().bootstrap).toBe("sample");
+    expect((await readSettings()).bootstrap).toBe("sample");
   });
 
   test("are refused when one of them is unknown", async () => {
     const known = Object.keys(RAW).join(", ");
     await configure({ ...RAW, prot: 5434 });
-    expect(() => readSettings()).toThrow(
+    await expect(readSettings()).rejects.toThrow(
       new pulumi.RunError(`Unknown setting: prot. Known: ${known}. Remove one with: pulumi config rm prot`),
     );
     await configure({ ...RAW, prot: 5434, memroy: 1 });
-    expect(() => readSettings()).toThrow(
+    await expect(readSettings()).rejects.toThrow(
       new pulumi.RunError(`Unknown settings: prot, memroy. Known: ${known}. Remove one with: pulumi config rm prot`),
     );
   });

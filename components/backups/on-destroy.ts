@@ -1,0 +1,42 @@
+/** What `pulumi destroy` would take along. */
+import * as pulumi from "@pulumi/pulumi";
+
+/** Where a stack's data and its backups are, and what outlives the stack. */
+export interface Belongings {
+  dataVolume: string;
+  keepsData: boolean;
+  /** The volume, folder or store with the backups. */
+  repository: string;
+  keepsBackups: boolean;
+}
+
+/**
+ * Says what `pulumi destroy` deletes of a stack with backups, and how to keep it, in at most 150 characters where both go: Pulumi cuts
+ * longer outputs. Pure.
+ */
+export function destroyNotice({ dataVolume, keepsData, repository, keepsBackups }: Belongings): string {
+  const parts = [
+    { what: "data", where: dataVolume, isKept: keepsData, setting: "keepDataOnDestroy" },
+    { what: "backups", where: repository, isKept: keepsBackups, setting: "keepBackupsOnDestroy" },
+  ];
+  const deleted = parts.filter(({ isKept }) => !isKept);
+  const kept = parts.filter(({ isKept }) => isKept);
+  const and = (words: string[]) => words.join(" and ");
+  const settings = deleted.map(({ setting }) => `pulumi config set ${setting} true`).join(", ");
+  return [
+    ...(deleted.length > 0 ? [`deletes ${and(deleted.map(({ what }) => `all ${what}`))}`] : []),
+    ...(kept.length > 0 ? [`keeps ${and(kept.map(({ what, where }) => `the ${what} (${where})`))}`] : []),
+    ...(deleted.length > 0 ? [`to keep: ${settings}, pulumi up`] : []),
+  ].join("; ");
+}
+
+/**
+ * An entry in the stack whose name is a notice. The preview of `pulumi destroy` does not run the program and lists nothing but the types
+ * and names of resources, so this is where a reader sees that backups go with the stack.
+ */
+export class OnDestroy extends pulumi.ComponentResource {
+  constructor(notice: string, opts: pulumi.ComponentResourceOptions) {
+    super("sectorwars:backups:OnDestroy", notice, {}, opts);
+    this.registerOutputs();
+  }
+}
