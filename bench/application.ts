@@ -27,7 +27,7 @@ export async function benchApplication({ rounds }: { rounds: number }): Promise<
     await cp("test/application", folder, { recursive: true });
     await writeFile(join(folder, ".env"), "JWT_SECRET=of-the-benchmark\n", { mode: 0o600 });
     await stack.pulumi("config", "set", "alembic", join(folder, "services/gameserver"), "--stack", STACK);
-    await stack.pulumi("config", "set", "application", folder, "--stack", STACK);
+    await stack.pulumi("config", "set", "handoverFolder", folder, "--stack", STACK);
     // The images are there once the first stack was made.
     await up();
     await down();

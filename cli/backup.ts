@@ -135,13 +135,13 @@ export default function backup(command: Command): void {
     .addOption(portableFolderOption())
     .option(
       "--recipient <key>",
-      "age's public key (default: the setting safetyRecipient, or that of the identity)",
+      "age's public key (default: the setting safetyCopyRecipient, or that of the identity)",
       value,
     )
     .addOption(
       new Option(
         "--identity <file>",
-        "age's private key (default: the setting safetyIdentity, or sectorwars/age-identity.txt in XDG_CONFIG_HOME or ~/.config)",
+        "age's private key (default: the setting safetyCopyIdentity, or sectorwars/age-identity.txt in XDG_CONFIG_HOME or ~/.config)",
       ).argParser(fromCaller),
     )
     .action(onStack((invocation, options) => carryOut(invocation, { ...options, json: invocation.json })));

@@ -25,7 +25,7 @@ async function safetyCopyOf(stack: string): Promise<SafetyCopySettings | undefin
   const settings = await readConfig(stack);
   const said = (key: string, otherwise: string) => settings.get(key) ?? otherwise;
   if (said("safetyCopy", "auto") === "false") return undefined;
-  const [identity, recipient] = [said("safetyIdentity", "auto"), said("safetyRecipient", "auto")];
+  const [identity, recipient] = [said("safetyCopyIdentity", "auto"), said("safetyCopyRecipient", "auto")];
   return {
     folder: said("safetyCopyFolder", SAFETY_FOLDER),
     identityFile: identity === "auto" ? defaultIdentityFile() : identity,

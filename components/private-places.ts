@@ -114,10 +114,10 @@ async function namedPaths(stack: string): Promise<NamedPaths> {
     const value = config.get(key);
     return value === undefined || value === "" || value === "auto" ? undefined : value;
   };
-  const application = file("application");
+  const application = file("handoverFolder");
   return {
     stack,
-    identityFile: file("safetyIdentity"),
+    identityFile: file("safetyCopyIdentity"),
     credentialsFile: file("backupS3Credentials"),
     envFile: application && join(application, file("handoverFile") ?? ".env"),
     copiesFolder: file("safetyCopyFolder"),

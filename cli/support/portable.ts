@@ -28,7 +28,7 @@ async function chosen(stack: string, value: string | undefined, setting: string)
   return set === "auto" ? undefined : set;
 }
 const identityFileOf = async (stack: string, { identity }: PortableOptions) =>
-  (await chosen(stack, identity, "safetyIdentity")) ?? defaultIdentityFile();
+  (await chosen(stack, identity, "safetyCopyIdentity")) ?? defaultIdentityFile();
 
 /** Makes a portable copy. Cryptography is loaded only when it is needed. */
 export async function makePortable(stack: string, options: PortableOptions): Promise<number> {
@@ -42,7 +42,7 @@ export async function makePortable(stack: string, options: PortableOptions): Pro
     container: outputs.container,
     server,
     folder: options.folder,
-    recipient: await chosen(stack, options.recipient, "safetyRecipient"),
+    recipient: await chosen(stack, options.recipient, "safetyCopyRecipient"),
     identityFile,
     onNewIdentity: () => console.error(aboutNewIdentity(identityFile)),
     say: (line) => console.error(line),

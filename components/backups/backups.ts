@@ -29,7 +29,7 @@ export interface BackupsArgs {
  * Undefined where the stack takes no backups.
  */
 export function archivingFor(settings: Settings, opts?: pulumi.ComponentResourceOptions): Archiving | undefined {
-  const { stack, backups, bootstrap, recoverTo } = settings;
+  const { stack, backups, bootstrap, backupRecoverTo } = settings;
   if (backups === undefined) return undefined;
   const { key } = new BackupKey("backup-key", { stack, mustExist: bootstrap === "backup" }, opts);
   const access = backups.s3 && readAccess(backups.s3);
@@ -38,7 +38,7 @@ export function archivingFor(settings: Settings, opts?: pulumi.ComponentResource
     folder: backups.folder,
     keepOnDestroy: backups.keepOnDestroy,
     giveUpAt: backups.giveUpAt,
-    recover: bootstrap === "backup" ? recoverArguments(recoverTo) : undefined,
+    recover: bootstrap === "backup" ? recoverArguments(backupRecoverTo) : undefined,
   };
 }
 

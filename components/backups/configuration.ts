@@ -1,6 +1,7 @@
 /** pgBackRest's configuration file, the same in every container that reads or writes the repository. */
-import type { BackupSettings } from "../settings.ts";
+
 import { authorityLines, type S3Access, s3Options } from "./s3.ts";
+import type { BackupSettings } from "./settings.ts";
 
 /** Where the volume with the backups is mounted. */
 export const STORE = "/var/lib/sectorwars-backups";

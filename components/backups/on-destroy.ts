@@ -17,7 +17,7 @@ export interface Belongings {
 export function destroyNotice({ dataVolume, keepsData, repository, keepsBackups }: Belongings): string {
   const parts = [
     { what: "data", where: dataVolume, isKept: keepsData, setting: "keepDataOnDestroy" },
-    { what: "backups", where: repository, isKept: keepsBackups, setting: "keepBackupsOnDestroy" },
+    { what: "backups", where: repository, isKept: keepsBackups, setting: "backupKeepOnDestroy" },
   ];
   const deleted = parts.filter(({ isKept }) => !isKept);
   const kept = parts.filter(({ isKept }) => isKept);

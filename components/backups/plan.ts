@@ -13,7 +13,8 @@ export function planOf(expression: string): string {
   const text = expression.trim();
   if (text === NEVER) return "";
   // The library also knows seconds, last days and random ones: more than the evaluator in the image.
-  if (!/^(\S+\s+){4}\S+$/.test(text) || /[#LWHR?@]/i.test(text.replaceAll(/[A-Z]{3}/gi, ""))) throw new Error(RULE);
+  if (!/^(\S+\s+){4}\S+$/.test(text) || /[#LWHR?@]/i.test(text.replaceAll(/[A-Z]{3}/gi, "")))
+    throw new Error(PLAN_RULE);
   try {
     const { minute, hour, dayOfMonth, month, dayOfWeek } = CronExpressionParser.parse(text).fields;
     const lists = [minute, hour, dayOfMonth, month, dayOfWeek].map((field) => [
@@ -22,8 +23,10 @@ export function planOf(expression: string): string {
     const either = !dayOfMonth.isWildcard && !dayOfWeek.isWildcard;
     return [...lists.map((list) => list.sort((a, b) => a - b).join(",")), either ? "1" : "0"].join("|");
   } catch {
-    throw new Error(RULE);
+    throw new Error(PLAN_RULE);
   }
 }
 
-const RULE = 'give minute, hour, day, month and weekday as cron has them, for instance "0 3 * * 0", or never';
+/** What an expression looks like, as an instruction. */
+export const PLAN_RULE =
+  'give minute, hour, day, month and weekday as cron has them, for instance "0 3 * * 0", or never';

@@ -1,6 +1,6 @@
 /** A store that speaks S3, as pgBackRest is told of it. */
 import { readFileSync, statSync } from "node:fs";
-import type { S3Settings } from "../settings.ts";
+import type { S3Settings } from "./settings.ts";
 
 /** Where the image's script puts the authority's certificate, which comes with the configuration. */
 const AUTHORITY = "/etc/pgbackrest/authority.pem";

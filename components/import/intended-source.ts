@@ -3,6 +3,7 @@
  * who forgot or misspelt the variable must not get the sample's rows in place of their own.
  */
 import type pg from "pg";
+import { editDistance } from "../../lib/nearest.ts";
 import { bareUrl } from "../../lib/pasted-url.ts";
 import { isOwnTable, STACK_SCHEMA } from "./catalog.ts";
 
@@ -10,19 +11,6 @@ const VARIABLE = "NEON_DATABASE_URL";
 const ATTEMPTS = "neon_attempts";
 
 const CHOOSE_SAMPLE = "If you want the sample's rows: pulumi config set bootstrap sample";
-
-/** The fewest letters to change, insert or remove that make one word of another (Levenshtein distance). */
-function distance(from: string, to: string): number {
-  let row = Array.from({ length: to.length + 1 }, (_, index) => index);
-  for (const [i, letter] of [...from].entries()) {
-    const next = [i + 1];
-    for (const [j, other] of [...to].entries()) {
-      next.push(Math.min((row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1, (row[j] ?? 0) + Number(letter !== other)));
-    }
-    row = next;
-  }
-  return row.at(-1) ?? 0;
-}
 
 /** The host of a PostgreSQL URL; undefined for any other text. */
 function hostOf(text: string): string | undefined {
@@ -44,7 +32,7 @@ export function findLookalike(environment: Readonly<Record<string, string | unde
     const value = environment[name] ?? "";
     // NEON_DATABASE_URL_GAME is the source of the further database `game`.
     if (value === "" || name === VARIABLE || name.startsWith(`${VARIABLE}_`)) return false;
-    if (distance(name.toUpperCase(), VARIABLE) <= LETTERS_WRONG) return true;
+    if (editDistance(name.toUpperCase(), VARIABLE) <= LETTERS_WRONG) return true;
     const host = hostOf(value);
     return host !== undefined && (/NEON/i.test(name) || /\.neon\.(tech|build)$/.test(host));
   });

@@ -2,9 +2,9 @@
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
-import type { Bootstrap } from "../settings.ts";
 import { reportFolder } from "./report-folder.ts";
 import type { RawSelection } from "./selection-settings.ts";
+import type { Bootstrap } from "./settings.ts";
 import type { ImportSummary, SafetyCopySettings } from "./types.ts";
 
 /** What to import, and into what. */

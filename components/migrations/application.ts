@@ -143,7 +143,7 @@ function findService(at: ApplicationFolder, spec: ApplicationSpec, connection?: 
     const where = folder ?? `the folders above ${spec.alembic}`;
     return spec.service === undefined
       ? { service: undefined, problem: undefined }
-      : without(`there is no Compose file in ${where}: pulumi config set application FOLDER`);
+      : without(`there is no Compose file in ${where}: pulumi config set handoverFolder FOLDER`);
   }
   if (findCompose() === undefined)
     return without("there is no docker compose on this machine. Install it: script/bootstrap compose");

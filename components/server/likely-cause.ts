@@ -19,7 +19,7 @@ const CAUSES: ReadonlyArray<readonly [RegExp, string]> = [
   ],
   [
     /data could not be restored from the repository|recovery ended before configured recovery target/i,
-    "the backups do not lead to what was asked for: is it the right repository, key (docs/recovery.md) and recoverTo? " +
+    "the backups do not lead to what was asked for: is it the right repository, key (docs/recovery.md) and backupRecoverTo? " +
       "The lines below tell what pgBackRest and PostgreSQL found",
   ],
   [

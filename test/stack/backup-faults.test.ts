@@ -379,7 +379,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       );
       await other.succeed("destroy", "--yes", "--skip-preview", "--stack", other.name);
       await other.set("bootstrap", "backup");
-      await other.set("recoverTo", point?.at ?? "");
+      await other.set("backupRecoverTo", point?.at ?? "");
       await other.up();
       const there = new BackedUp(other);
       const rows = await there.written();

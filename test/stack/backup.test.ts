@@ -771,19 +771,19 @@ describe("the machine is lost, but not the repository and the key", () => {
   });
 
   test.runIf(ALL)(
-    "keepBackupsOnDestroy leaves the backups, from which a time comes back and which no other cluster touches",
+    "backupKeepOnDestroy leaves the backups, from which a time comes back and which no other cluster touches",
     async () => {
       const destroy = async () => {
         await stack.succeed("destroy", "--yes", "--skip-preview", "--stack", stack.name);
         expect(await stack.leftovers()).toEqual([`volume ${stack.names.backupVolume}`]);
       };
-      await stack.set("keepBackupsOnDestroy", "true");
+      await stack.set("backupKeepOnDestroy", "true");
       await stack.up();
       const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client));
       await stack.as("owner", (client) => client.query("CREATE TABLE too_late ()"));
       await stack.as("superuser", archiveEverything);
       await destroy();
-      await stack.set("recoverTo", point?.at ?? "");
+      await stack.set("backupRecoverTo", point?.at ?? "");
       await stack.up();
       expect(await value("SELECT said FROM last_words")).toBe("all is well");
       expect(await value("SELECT to_regclass('too_late') IS NULL")).toBe(true);
@@ -792,7 +792,7 @@ describe("the machine is lost, but not the repository and the key", () => {
       expect(await stack.upFails()).toContain(
         "The repository holds backups of another database: nothing is ever mixed with them.",
       );
-      await stack.set("keepBackupsOnDestroy", "false");
+      await stack.set("backupKeepOnDestroy", "false");
       await stack.pulumi("destroy", "--yes", "--skip-preview", "--stack", stack.name);
     },
   );

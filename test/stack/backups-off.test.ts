@@ -37,7 +37,7 @@ describe.runIf(process.env.BACKUPS === "all")("backups switched off and on again
     const never = { backupFull: "never", backupDifferential: "never", backupDrill: "never" };
     stack = await TestStack.make({ bootstrap: "empty", memory: "512", backups: "true", ...never });
     backed = new BackedUp(stack);
-    await stack.set("keepBackupsOnDestroy", "true");
+    await stack.set("backupKeepOnDestroy", "true");
     await stack.up();
     await stack.as("owner", (client) =>
       client.query("CREATE TABLE moments (at timestamptz DEFAULT clock_timestamp())"),
@@ -71,7 +71,7 @@ describe.runIf(process.env.BACKUPS === "all")("backups switched off and on again
   });
 
   test("without the volume: all of it begins anew", async () => {
-    await set({ keepBackupsOnDestroy: "false" });
+    await set({ backupKeepOnDestroy: "false" });
     await offAndOn();
     await firstFull();
     const { gaps, openGap } = await backed.report();
@@ -85,7 +85,7 @@ describe.runIf(process.env.BACKUPS === "all")("backups switched off and on again
     const give = ["--entrypoint", "sh", `${image}:15`, "-c", "chown 1000 /f && chmod 0700 /f"];
     await docker(["run", "--rm", "-v", `${folder}:/f`, ...give]);
     await stack.set("backupRepository", folder);
-    await stack.set("keepBackupsOnDestroy", "false");
+    await stack.set("backupKeepOnDestroy", "false");
     const refused = await stack.upFails();
     expect(refused).toMatch(/The server's user cannot (read or )?write the repository\./);
     const remedy = `docker exec -u root ${backups} chown -R postgres /var/lib/sectorwars-backups/repository`;

@@ -68,7 +68,7 @@ beforeAll(async () => {
   await git("init", "--quiet");
   await game.write(".gitignore", ".env\n");
   stack = await TestStack.make(
-    { bootstrap: "empty", memory: "512", maxConnections: "150", alembic: game.gameserver, application: game.folder },
+    { bootstrap: "empty", memory: "512", maxConnections: "150", alembic: game.gameserver, handoverFolder: game.folder },
     game.buildEnvironment,
   );
   await stack.succeed("config", "set", "--path", "databases[0]", "nexus", "--stack", stack.name);

@@ -84,7 +84,7 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
       bootstrap: "sample",
       safetyCopy: true,
       backups: true,
-      application: at("application"),
+      handoverFolder: at("application"),
       memory: 512,
     };
     for (const [key, value] of Object.entries({ ...wanted, maxConnections: 80 })) {

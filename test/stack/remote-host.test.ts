@@ -80,7 +80,7 @@ describe.runIf(process.env.REMOTE === "all")("with Docker on another machine", (
         dockerHost: host.engine,
         alembic: game.gameserver,
         alembicImage: "generic",
-        application: game.folder,
+        handoverFolder: game.folder,
         backups: "true",
         ...plans,
       },

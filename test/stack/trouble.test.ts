@@ -103,7 +103,7 @@ describe("two stacks side by side, and the commands on them", () => {
     const make = async (i: number) => {
       const game = await Application.make();
       games[i] = game;
-      const stack = await TestStack.make({ bootstrap: "empty", memory: "512", application: game.folder });
+      const stack = await TestStack.make({ bootstrap: "empty", memory: "512", handoverFolder: game.folder });
       stacks[i] = stack;
       await stack.up();
     };
@@ -137,9 +137,9 @@ describe("two stacks side by side, and the commands on them", () => {
       const url = `postgresql://sectorwars_app:${password}@localhost:${port}/sectorwars_dev`;
       expect(valuesOf(files[i] ?? "").DATABASE_URL).toBe(url);
     }
-    await two.set("application", games[0]?.folder ?? "");
+    await two.set("handoverFolder", games[0]?.folder ?? "");
     const said = await two.pulumi("preview", "--stack", two.name);
-    await two.set("application", games[1]?.folder ?? "");
+    await two.set("handoverFolder", games[1]?.folder ?? "");
     expect(said.code).not.toBe(0);
     expect(said.text).toContain(`has the block of the stack ${one.name}. Two stacks cannot hand over to one file`);
     expect(await Promise.all(games.map((game) => game.read(".env")))).toEqual(files);

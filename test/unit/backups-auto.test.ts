@@ -73,7 +73,7 @@ describe("what pulumi destroy says of a stack with backups", () => {
   test("by default data and backups go, and the settings that keep them are named, in what Pulumi shows of an output", () => {
     const notice = destroyNotice(DEV);
     expect(notice).toBe(
-      "deletes all data and all backups; to keep: pulumi config set keepDataOnDestroy true, pulumi config set keepBackupsOnDestroy true, " +
+      "deletes all data and all backups; to keep: pulumi config set keepDataOnDestroy true, pulumi config set backupKeepOnDestroy true, " +
         "pulumi up",
     );
     expect(notice.length).toBeLessThanOrEqual(150);

@@ -32,7 +32,7 @@ const SETTINGS: Settings = {
     giveUpAt: 85,
     keepOnDestroy: false,
   },
-  recoverTo: "latest",
+  backupRecoverTo: "latest",
   databases: [],
   droppableDatabases: [],
   migrations: undefined,
@@ -105,7 +105,7 @@ describe("the server", () => {
   });
 
   test("fills an empty volume from the repository where it begins from a backup, and from a key that exists", async () => {
-    const to = await make({ bootstrap: "backup", recoverTo: "2026-11-22T10:00:00Z" });
+    const to = await make({ bootstrap: "backup", backupRecoverTo: "2026-11-22T10:00:00Z" });
     const recover = "1795341600\\n--type=time\\n--target=2026-11-22 10:00:00.000+00\\n--target-action=promote\\n";
     expect(JSON.stringify(to("server").inputs.uploads)).toContain(`"content":"${recover}","file":"/run/recover"`);
     expect(to("backup-key").inputs.mustExist).toBe(true);

@@ -19,8 +19,8 @@ const DEFAULTS = {
   importJobs: "2",
   safetyCopy: "auto",
   safetyCopyFolder: "backups/safety",
-  safetyRecipient: "auto",
-  safetyIdentity: "auto",
+  safetyCopyRecipient: "auto",
+  safetyCopyIdentity: "auto",
   importExclude: "[]",
   importSchemaOnly: "false",
   importSubset: "[]",
@@ -38,7 +38,7 @@ const DEFAULTS = {
   seedFiles: "[]",
   seedAdmin: "admin",
   seedPasswordHash: "argon2id",
-  application: "",
+  handoverFolder: "",
   handoverFile: ".env",
   handoverTarget: "local",
   handoverRole: "app",
@@ -67,8 +67,8 @@ const DEFAULTS = {
   backupKeepDays: "14",
   backupKeepFulls: "2",
   backupGiveUpAt: "90",
-  keepBackupsOnDestroy: "false",
-  recoverTo: "latest",
+  backupKeepOnDestroy: "false",
+  backupRecoverTo: "latest",
 };
 
 /** The whole program for one stack: the types of what it asks for, and what it exports. */
@@ -139,7 +139,7 @@ describe("the program", () => {
     const application = await mkdtemp(join(tmpdir(), "sectorwars-test-"));
     const alembic = "test/application/services/gameserver";
     await writeFile(join(application, ".env"), "DATABASE_URL=postgresql://u:p@ep-1.neon.tech/neondb\n");
-    const { types } = await run("dev", { handoverTarget, application, alembic }).finally(() =>
+    const { types } = await run("dev", { handoverTarget, handoverFolder: application, alembic }).finally(() =>
       rm(application, { recursive: true }),
     );
     const kinds = types.map((type) => type.split(":").at(-1) ?? "");
@@ -147,10 +147,10 @@ describe("the program", () => {
   });
 
   test("does nothing where the hand-over could not write its file", async () => {
-    await expect(run("dev", { application: "test/application" })).rejects.toThrow(
+    await expect(run("dev", { handoverFolder: "test/application" })).rejects.toThrow(
       "test/application/.env would get passwords, but git does not ignore it. Add it to .gitignore",
     );
-    await expect(run("dev", { application: "package.json" })).rejects.toThrow("which is no folder");
+    await expect(run("dev", { handoverFolder: "package.json" })).rejects.toThrow("which is no folder");
   });
 
   test("does nothing with settings that do not fit", async () => {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { configuration } from "../../components/backups/configuration.ts";
 import { readAccess } from "../../components/backups/s3.ts";
-import type { BackupSettings, S3Settings } from "../../components/settings.ts";
+import type { BackupSettings, S3Settings } from "../../components/backups/settings.ts";
 
 let folder: string;
 let settings: S3Settings;

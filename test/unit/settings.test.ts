@@ -23,8 +23,8 @@ const RAW: RawSettings = {
   importJobs: 2,
   safetyCopy: "auto",
   safetyCopyFolder: "backups/safety",
-  safetyRecipient: "auto",
-  safetyIdentity: "auto",
+  safetyCopyRecipient: "auto",
+  safetyCopyIdentity: "auto",
   importExclude: [],
   importSchemaOnly: false,
   importSubset: [],
@@ -42,7 +42,7 @@ const RAW: RawSettings = {
   seedFiles: [],
   seedAdmin: "admin",
   seedPasswordHash: "argon2id",
-  application: "",
+  handoverFolder: "",
   handoverFile: ".env",
   handoverTarget: "local",
   handoverRole: "app",
@@ -71,8 +71,8 @@ const RAW: RawSettings = {
   backupKeepDays: 14,
   backupKeepFulls: 2,
   backupGiveUpAt: 90,
-  keepBackupsOnDestroy: false,
-  recoverTo: "latest",
+  backupKeepOnDestroy: false,
+  backupRecoverTo: "latest",
 };
 const AROUND: Surroundings = {
   stack: "dev",
@@ -111,7 +111,7 @@ describe("what the application gets", () => {
     ],
     [{ handoverTarget: "cloud" }, 'handoverTarget is "cloud": choose local or neon'],
     [{ handoverRole: "postgres" }, 'handoverRole is "postgres": choose app or owner'],
-    [{ handoverDriver: "pg8000" }, 'handoverDriver is "pg8000": choose none, psycopg2, psycopg, asyncpg'],
+    [{ handoverDriver: "pg8000" }, 'handoverDriver is "pg8000": choose none, psycopg2, psycopg or asyncpg'],
     [{ handoverFile: "" }, 'handoverFile is "": name a file, for instance .env'],
     [{ composeService: "a b" }, 'composeService is "a b": give the name that the Compose file has'],
     [{ poolSize: 0 }, "poolSize is 0: give a whole number, at least 1"],
@@ -197,7 +197,7 @@ describe("the settings that nobody changed", () => {
         giveUpAt: 90,
         keepOnDestroy: false,
       },
-      recoverTo: "latest",
+      backupRecoverTo: "latest",
     });
   });
 
@@ -219,7 +219,7 @@ describe("the settings that nobody changed", () => {
       alembicImage: "game:1",
       alembicService: "game",
       alembicEnvironment: ["A=1", "B"],
-      application: "../all",
+      handoverFolder: "../all",
     };
     expect(resolve({ alembic: "../game", ...more }).migrations).toMatchObject({
       image: "game:1",
@@ -240,16 +240,16 @@ describe("the settings that nobody changed", () => {
   });
 
   test("lies in a folder whose path an .env file can hold", () => {
-    expect(complaint({ application: "../pilot's game" })).toContain(
-      `application is "../pilot's game": its path has an apostrophe or a line break`,
+    expect(complaint({ handoverFolder: "../pilot's game" })).toContain(
+      `handoverFolder is "../pilot's game": its path has an apostrophe or a line break`,
     );
-    expect(resolve({ application: "../pilots (new) game" }).handover?.folder).toBe("../pilots (new) game");
+    expect(resolve({ handoverFolder: "../pilots (new) game" }).handover?.folder).toBe("../pilots (new) game");
   });
 
   test("sum up the pools only for an application that gets the database", () => {
     expect(resolve({ poolWorkers: 4 }).handover).toBeUndefined();
-    expect(resolve({ application: "../game", poolServices: 1 }).handover?.pools.services).toBe(1);
-    expect(complaint({ application: "../game", poolServices: 1, poolWorkers: 4 })).toBe(
+    expect(resolve({ handoverFolder: "../game", poolServices: 1 }).handover?.pools.services).toBe(1);
+    expect(complaint({ handoverFolder: "../game", poolServices: 1, poolWorkers: 4 })).toBe(
       "maxConnections is 100: the application's pools do not fit. 1 service x 4 workers x 2 engines (sync, async) x (pool 5 + " +
         "overflow 10) = 120 of 97 (max_connections 100 less 3 reserved). Raise maxConnections, or lower poolSize, poolOverflow or poolWorkers",
     );
@@ -276,8 +276,12 @@ describe("the settings that nobody changed", () => {
     expect(resolve({ bootstrap: "empty", safetyCopy: "true" }).safetyCopy).toBeUndefined();
     const recipient = `age1${"q".repeat(58)}`;
     expect(
-      resolve({ bootstrap: "neon", safetyCopyFolder: "/vault", safetyRecipient: recipient, safetyIdentity: "/key" })
-        .safetyCopy,
+      resolve({
+        bootstrap: "neon",
+        safetyCopyFolder: "/vault",
+        safetyCopyRecipient: recipient,
+        safetyCopyIdentity: "/key",
+      }).safetyCopy,
     ).toEqual({ folder: "/vault", identityFile: "/key", recipient });
   });
 
@@ -303,7 +307,7 @@ describe("bootstrap", () => {
 });
 
 const PLAN_RULE = 'give minute, hour, day, month and weekday as cron has them, for instance "0 3 * * 0", or never';
-const NAME_RULE = "use up to 41 small letters, digits and _, a letter first";
+const NAME_RULE = "use at most 41 lowercase letters, digits or underscores, starting with a letter";
 
 describe("a wrong value is named with what it may be", () => {
   test.each<[Partial<RawSettings>, string]>([
@@ -335,9 +339,9 @@ describe("a wrong value is named with what it may be", () => {
       "2026-11-22T10:00:00",
       "2026-02-30T10:00:00Z",
       "2999-01-01T10:00:00Z",
-    ].map((recoverTo): [object, string] => [
-      { recoverTo },
-      `recoverTo is "${recoverTo}": choose latest, or a moment that is over, with its zone: 2026-11-22T10:00:00Z`,
+    ].map((backupRecoverTo): [object, string] => [
+      { backupRecoverTo },
+      `backupRecoverTo is "${backupRecoverTo}": choose latest, or a moment that is over, with its zone: 2026-11-22T10:00:00Z`,
     ]),
     [{ database: "Sector" }, `database is "Sector": ${NAME_RULE}`],
     [{ database: "" }, `database is "": ${NAME_RULE}`],
@@ -362,14 +366,14 @@ describe("a wrong value is named with what it may be", () => {
     [{ safetyCopy: "yes" }, 'safetyCopy is "yes": choose auto, true or false'],
     [{ safetyCopyFolder: " " }, 'safetyCopyFolder is " ": give a folder'],
     [
-      { safetyRecipient: "ssh-ed25519 AAAA" },
-      'safetyRecipient is "ssh-ed25519 AAAA": give a public key of age\'s (age1 and 58 more characters; age-keygen prints one), or auto',
+      { safetyCopyRecipient: "ssh-ed25519 AAAA" },
+      'safetyCopyRecipient is "ssh-ed25519 AAAA": give a public key of age\'s (age1 and 58 more characters; age-keygen prints one), or auto',
     ],
     [
       { importMasks: ["players.email: email"] },
       'importMasks: "players.email: email" is no mask: write [schema.]table.column = KIND, where KIND is email, name, text, hash, null or fixed VALUE',
     ],
-    [{ safetyIdentity: "" }, 'safetyIdentity is "": give the path of a file, or auto'],
+    [{ safetyCopyIdentity: "" }, 'safetyCopyIdentity is "": give the path of a file, or auto'],
     [
       { readonlyDenyList: ["fine_*", "public.users"] },
       'readonlyDenyList is ["fine_*","public.users"]: give names of tables, with * for any characters',
@@ -385,10 +389,10 @@ describe("a wrong value is named with what it may be", () => {
   test("all of them at once, in the order of the settings", () => {
     expect(complaint({ bootstrap: "x", port: 1, memory: 1, cpus: 0, importJobs: 99 })).toMatchInlineSnapshot(`
       "bootstrap is "x": choose sample, neon, empty, backup or auto
+      importJobs is 99: choose 1 to 16
       port is 1: choose 1024 to 65535, or 0 for the default
       memory is 1: give MiB, at least 256
-      cpus is 0: give a whole number, at least 1
-      importJobs is 99: choose 1 to 16"
+      cpus is 0: give a whole number, at least 1"
     `);
   });
 
@@ -498,15 +502,17 @@ describe("the settings as Pulumi has them", () => {
     expect((await readSettings()).bootstrap).toBe("sample");
   });
 
-  test("are refused when one of them is unknown", async () => {
-    const known = Object.keys(RAW).join(", ");
-    await configure({ ...RAW, prot: 5434 });
+  test("are refused when one of them is unknown: with the one that was meant, or what it is called now", async () => {
+    await configure({ ...RAW, prot: 5434, memroy: 1, application: "../game", zzzzzzzzzz: "" });
     await expect(readSettings()).rejects.toThrow(
-      new pulumi.RunError(`Unknown setting: prot. Known: ${known}. Remove one with: pulumi config rm prot`),
-    );
-    await configure({ ...RAW, prot: 5434, memroy: 1 });
-    await expect(readSettings()).rejects.toThrow(
-      new pulumi.RunError(`Unknown settings: prot, memroy. Known: ${known}. Remove one with: pulumi config rm prot`),
+      new pulumi.RunError(
+        `Settings of the stack "elsewhere":
+  prot is no setting. Did you mean port? Remove it: pulumi config rm prot
+  memroy is no setting. Did you mean memory? Remove it: pulumi config rm memroy
+  application is now called handoverFolder: pulumi config set handoverFolder VALUE, then pulumi config rm application
+  zzzzzzzzzz is no setting. Remove it: pulumi config rm zzzzzzzzzz
+  docs/settings.md lists all settings`,
+      ),
     );
   });
 });

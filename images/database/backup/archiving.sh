@@ -35,7 +35,7 @@ push() {
 	# Whoever waits for the file is told why it does not come. On a full disk there is no room for that either.
 	{ printf '%s\n' "$said" >"$SAID.partial" && mv "$SAID.partial" "$SAID"; } 2>/dev/null || rm -f "$SAID.partial"
 	used=$(df -Pk "$VOLUME" | awk 'NR == 2 { sub("%", "", $5); print $5 }')
-	if [ "$used" -lt "${BACKUP_GIVE_UP_AT:-100}" ] || has_patience; then return 1; fi
+	if [ "$used" -lt "${BACKUP_GIVE_UP_AT:?}" ] || has_patience; then return 1; fi
 	# Up to when all is archived; another file may have been given up since.
 	printf '%s %s\n' "$(stat -c %Y "$ARCHIVED" 2>/dev/null || now)" "${1##*/}" >>"$GAPS" || return 1
 	sync

@@ -65,7 +65,7 @@ report() {
 	printf '"systemIdentifier":%s,\n' "$(json "$(control "system identifier")")"
 	printf '"archivedUntil":%s,\n' "$(stat -c %Y "$ARCHIVED" 2>/dev/null || echo 0)"
 	printf '"archivingSaid":%s,\n' "$(json "$(cat "$SAID" 2>/dev/null)")"
-	printf '"giveUpAt":%s,\n' "${BACKUP_GIVE_UP_AT:-100}"
+	printf '"giveUpAt":%s,\n' "${BACKUP_GIVE_UP_AT:?}"
 	printf '"waiting":%s,\n' "$(find "$VOLUME/pgdata/pg_wal/archive_status" -name '*.ready' 2>/dev/null | wc -l)"
 	printf '"waitingSince":%s,\n' "$(waiting_since)"
 	printf '"walBytes":%s,\n' "$(bytes_of "$VOLUME/pgdata/pg_wal")"

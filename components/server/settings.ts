@@ -1,0 +1,27 @@
+/** Settings of the database server. */
+import { flag, matches, number, rule, text, type ValuesOf, whole } from "../../lib/setting.ts";
+
+/** What a database's name must match; a role's name is the database's and a few letters more, and PostgreSQL takes 63 bytes. */
+export const DATABASE_NAME = /^[a-z][a-z0-9_]{0,40}$/;
+
+export const SERVER_SETTINGS = {
+  database: text(
+    matches(DATABASE_NAME, "use at most 41 lowercase letters, digits or underscores, starting with a letter"),
+    rule((name) => name !== "postgres" && !name.startsWith("template"), "that name is PostgreSQL's own"),
+  ),
+  port: number(
+    rule(
+      (port) => port === 0 || (Number.isInteger(port) && port >= 1024 && port <= 65535),
+      "choose 1024 to 65535, or 0 for the default",
+    ),
+  ),
+  memory: number(whole(256, 4_194_304, "give MiB, at least 256")),
+  cpus: number(whole(1, 1024, "give a whole number, at least 1")),
+  maxConnections: number(whole(10, 10_000)),
+  passwordVersion: number(whole(1, 1e9, "give a whole number, at least 1")),
+  keepDataOnDestroy: flag(),
+  baseImage: text(),
+  dockerHost: text(),
+};
+
+export type ServerValues = ValuesOf<typeof SERVER_SETTINGS>;
