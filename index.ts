@@ -64,7 +64,9 @@ const seed = seeding && new Seed("seed", { ...base, ...seeding, ...schema, owner
 const after = [...schema.after, ...databases.ready, ...(seed ? [seed.ready] : [])];
 const handover = left ?? handOver(after);
 const saved = new ImportedState("imported", { ...base, container: server.containerName, after });
-const backups = archiving && new Backups("backups", { settings, archiving, server, after: [...after, saved] });
+const keeping = settings.backups && { settings: settings.backups, keepsData: settings.keepDataOnDestroy };
+const backing = { stack, database, dockerHost, server, after: [...after, saved] };
+const backups = archiving && keeping && new Backups("backups", { ...backing, ...keeping, archiving });
 
 export default whatIs({
   container: server.containerName,

@@ -2,9 +2,9 @@
 import { execFile } from "node:child_process";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { promisify } from "node:util";
-import { namesFor } from "../components/server/naming.ts";
 import type { SnapshotPlace } from "../components/snapshots/snapshots.ts";
 import { docker } from "../lib/docker.ts";
+import { namesFor } from "../lib/naming.ts";
 import { addressOf } from "../lib/stack.ts";
 
 const run = promisify(execFile);

@@ -4,8 +4,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { namesFor } from "../components/server/naming.ts";
 import { composeCommand } from "../lib/docker.ts";
+import { namesFor } from "../lib/naming.ts";
 import { makeStack } from "./pulumi.ts";
 import { figure, ratio, type Section, seconds } from "./results.ts";
 

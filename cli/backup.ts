@@ -13,8 +13,8 @@ import {
   troublesOf,
 } from "../components/backups/report.ts";
 import { rangeInWords } from "../components/backups/target.ts";
-import { humanBytes } from "../components/import/progress.ts";
-import { namesFor } from "../components/server/naming.ts";
+import { humanBytes } from "../lib/human-bytes.ts";
+import { namesFor } from "../lib/naming.ts";
 import { exclusive } from "./support/exclusive.ts";
 import { fromCaller } from "./support/paths.ts";
 import { checkPortable, makePortable, type PortableOptions, portableFolderOption } from "./support/portable.ts";

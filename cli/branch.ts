@@ -7,8 +7,8 @@ import {
   findBranch,
   readBranches,
 } from "../components/branches/branches.ts";
-import { humanBytes } from "../components/import/progress.ts";
-import { namesFor } from "../components/server/naming.ts";
+import { humanBytes } from "../lib/human-bytes.ts";
+import { namesFor } from "../lib/naming.ts";
 import { readStack, type StackOutputs } from "../lib/stack.ts";
 import { forceOption, placeOf } from "./snapshot.ts";
 import { confirm, yesOption } from "./support/confirm.ts";

@@ -2,7 +2,7 @@
 
 import type { Command } from "@commander-js/extra-typings";
 import { runNow } from "../components/backups/console.ts";
-import { namesFor } from "../components/server/naming.ts";
+import { namesFor } from "../lib/naming.ts";
 import { onStack, steps, tellWhoLeaves } from "./support/subcommand.ts";
 
 /** Adds what `./db drill` takes and does to its command. */

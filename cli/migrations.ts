@@ -1,7 +1,6 @@
 /** `./db migrations`: where the schema stands, and the way back from the last run. */
 import type { Command } from "@commander-js/extra-typings";
 import type pg from "pg";
-import { leftShut, openDoor } from "../components/migrations/door.ts";
 import {
   forgetRestorePoints,
   pointName,
@@ -11,13 +10,12 @@ import {
   undoneName,
 } from "../components/migrations/restore-point.ts";
 import { lockMigrations, readRevisions } from "../components/migrations/run-migrations.ts";
+import { leftShut, openDoor } from "../lib/connection-lock.ts";
 import { databaseProperties } from "../lib/database-properties.ts";
-import { type Address, withConnection } from "../lib/postgres.ts";
+import { maintenance, withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
 import { confirm, yesOption } from "./support/confirm.ts";
 import { addExamples, type Invocation, onStack } from "./support/subcommand.ts";
-
-const maintenance = (address: Address) => ({ ...address, database: "postgres" });
 
 async function show({ stack, print }: Invocation): Promise<number> {
   const { urls } = await readStack(stack);

@@ -15,8 +15,8 @@ import { sourceFromEnvironment } from "../components/import/source-environment.t
 import { tryWherePossible } from "../components/import/trial.ts";
 import type { Source, Target } from "../components/import/types.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
-import { namesFor } from "../components/server/naming.ts";
 import { newerImage, readImages } from "../lib/images.ts";
+import { namesFor } from "../lib/naming.ts";
 import { addressOf, readConfig, readStack, StackError, type StackOutputs } from "../lib/stack.ts";
 import { ownerOf } from "./support/owner.ts";
 import { addExamples, onStack } from "./support/subcommand.ts";

@@ -1,6 +1,5 @@
 /** `./db refresh`: fresh data from the source, in the place of the data of today. */
 import type { Command } from "@commander-js/extra-typings";
-import { defaultIdentityFile } from "../components/import/identity-file.ts";
 import { type Finding, grouped, inOneLine } from "../components/import/preflight/findings.ts";
 import { SAFETY_FOLDER } from "../components/import/safety-copy-files.ts";
 import { sourceFromEnvironment } from "../components/import/source-environment.ts";
@@ -10,6 +9,7 @@ import { checkRefresh, lookBefore, type RefreshCheck } from "../components/refre
 import { type Refreshed, type RefreshOrder, refreshData } from "../components/refresh/refresh.ts";
 import { BEFORE_REFRESH } from "../components/snapshots/snapshots.ts";
 import { untilCancelled } from "../lib/cancellation.ts";
+import { defaultIdentityFile } from "../lib/identity-file.ts";
 import { readConfig, readDynamicResources, refreshState, type StackResource } from "../lib/stack.ts";
 import { confirm, yesOption } from "./support/confirm.ts";
 import { addExamples, type Invocation, onStack } from "./support/subcommand.ts";

@@ -1,8 +1,7 @@
 /** `./db reset`: the database as the import left it. */
 import type { Command } from "@commander-js/extra-typings";
-import { maintenance } from "../components/import/swap.ts";
 import { BEFORE_RESTORE, IMPORTED, listSnapshots, restoreSnapshot } from "../components/snapshots/snapshots.ts";
-import { withConnection } from "../lib/postgres.ts";
+import { maintenance, withConnection } from "../lib/postgres.ts";
 import { readStack } from "../lib/stack.ts";
 import { forceOption, placeOf } from "./snapshot.ts";
 import { confirm, yesOption } from "./support/confirm.ts";

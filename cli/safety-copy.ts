@@ -1,9 +1,9 @@
 /** `./db safety-copy`: the encrypted copies of sources that imports have made. */
 import { type Command, InvalidArgumentError, Option } from "@commander-js/extra-typings";
-import { defaultIdentityFile } from "../components/import/identity-file.ts";
-import { humanBytes } from "../components/import/progress.ts";
 import { type FoundCopy, listCopies } from "../components/import/safety-copy-files.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
+import { humanBytes } from "../lib/human-bytes.ts";
+import { defaultIdentityFile } from "../lib/identity-file.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
 import { findCopy, folderOption, identityOption, openIdentity } from "./support/copies.ts";
 import { ownerOf } from "./support/owner.ts";

@@ -1,7 +1,5 @@
 /** `./db snapshot`: save points of the database, for tests and experiments. */
 import { type Command, Option } from "@commander-js/extra-typings";
-import { humanBytes } from "../components/import/progress.ts";
-import { maintenance } from "../components/import/swap.ts";
 import {
   BEFORE_RESTORE,
   deleteSnapshot,
@@ -10,7 +8,8 @@ import {
   type SnapshotPlace,
   saveSnapshot,
 } from "../components/snapshots/snapshots.ts";
-import { withConnection } from "../lib/postgres.ts";
+import { humanBytes } from "../lib/human-bytes.ts";
+import { maintenance, withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
 import { confirm, yesOption } from "./support/confirm.ts";
 import { warnOfRevision } from "./support/revision.ts";

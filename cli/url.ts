@@ -1,6 +1,6 @@
 /** `./db url`: the connection URL of a role, for whatever wants to connect. */
 import { type Command, Option } from "@commander-js/extra-typings";
-import { namesFor } from "../components/server/naming.ts";
+import { namesFor } from "../lib/naming.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
 import { UsageError } from "./support/errors.ts";
 import { roleOption, urlOf } from "./support/role-urls.ts";

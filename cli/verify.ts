@@ -2,7 +2,6 @@
 
 import { type Command, Option } from "@commander-js/extra-typings";
 import type pg from "pg";
-import { defaultIdentityFile } from "../components/import/identity-file.ts";
 import { unreadable } from "../components/import/preflight/connection.ts";
 import { readRecord } from "../components/import/record.ts";
 import { withScratchServer } from "../components/import/rewording.ts";
@@ -11,12 +10,13 @@ import { sourceFromEnvironment } from "../components/import/source-environment.t
 import { readMarker } from "../components/import/swap.ts";
 import { compareSides, type Difference, type Verification } from "../components/import/verify.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
-import { ROLE_NAMES } from "../components/roles/names.ts";
-import { namesFor } from "../components/server/naming.ts";
 import { untilCancelled } from "../lib/cancellation.ts";
 import { docker } from "../lib/docker.ts";
+import { defaultIdentityFile } from "../lib/identity-file.ts";
 import { newerImage, readImages } from "../lib/images.ts";
+import { namesFor } from "../lib/naming.ts";
 import { withConnection } from "../lib/postgres.ts";
+import { ROLE_NAMES } from "../lib/role-names.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
 import { findCopy, folderOption, identityOption, openIdentity } from "./support/copies.ts";
 import { ownerOf } from "./support/owner.ts";

@@ -2,10 +2,10 @@
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
+import { defaultIdentityFile } from "../lib/identity-file.ts";
 import { type Exposed, exposedIn, makePrivate, modeText, type PrivatePlace } from "../lib/private-files.ts";
 import { readConfig } from "../lib/stack.ts";
 import { BLOCK_BEGIN } from "./handover/env-block.ts";
-import { defaultIdentityFile } from "./import/identity-file.ts";
 import type { Settings } from "./settings.ts";
 
 /** The paths that a stack's settings name. */

@@ -26,6 +26,12 @@ export interface Address {
   channelBinding?: ChannelBinding;
 }
 
+/** The server's own database, in which sessions work on the others. */
+export const MAINTENANCE_DATABASE = "postgres";
+
+/** Returns the address of the server's own database. */
+export const maintenance = (address: Address): Address => ({ ...address, database: MAINTENANCE_DATABASE });
+
 /** libpq's words: never, where the server offers it, or not without it. */
 export type ChannelBinding = "disable" | "prefer" | "require";
 

@@ -64,3 +64,9 @@ export const PIN_SUPERUSER = setKnown(
   // A text and a text: PostgreSQL's own operator, whatever others there are.
   "pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'on'",
 );
+
+/** Settings of the superuser role that keep statements with passwords out of the server's log when they fail or are slow. */
+export const SUPERUSER_SETTINGS: Readonly<Record<string, string>> = {
+  log_min_error_statement: "panic",
+  log_min_duration_statement: "-1",
+};

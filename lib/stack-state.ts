@@ -2,7 +2,7 @@
  * What a stack's state says of its database. Pulumi records the outputs at the end of the program, so that a stack whose first update
  * failed, by a refused import for instance, has a running server and no outputs. Pure.
  */
-import { ROLE_NAMES } from "../components/roles/names.ts";
+import { ROLE_NAMES } from "./role-names.ts";
 
 /** A resource of a state. Inputs and outputs of most hold secrets: they are for work, not for showing. */
 export interface StateResource {

@@ -2,9 +2,9 @@
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
-import type { PoolBudget } from "../components/handover/pool-budget.ts";
-import type { ImportSummary } from "../components/import/types.ts";
-import { namesFor } from "../components/server/naming.ts";
+import type { ImportSummary } from "./import-summary.ts";
+import { namesFor } from "./naming.ts";
+import type { PoolBudget } from "./pool-budget.ts";
 import type { Address } from "./postgres.ts";
 import type { RecordedServer, StateResource } from "./stack-state.ts";
 

@@ -32,7 +32,7 @@ export async function findCopy(folder: string, name: string | undefined): Promis
 
 /** The private key. Cryptography is loaded only when it is needed. */
 export async function openIdentity(file: string): Promise<string> {
-  const { readIdentity } = await import("../../components/import/identity.ts");
+  const { readIdentity } = await import("../../lib/identity.ts");
   const identity = await readIdentity(file);
   if (identity) return identity.secret;
   throw new Error(

@@ -1,7 +1,7 @@
 /** What `./db doctor` says about the deny list of readonly. */
 import { describeExposed, readExposed } from "../../components/privileges/exposed-relations.ts";
-import { ROLE_NAMES, rolesOf } from "../../components/roles/names.ts";
 import { type Address, withConnection } from "../../lib/postgres.ts";
+import { ROLE_NAMES, rolesOf } from "../../lib/role-names.ts";
 import { addressOf, type StackOutputs } from "../../lib/stack.ts";
 import type { Finding } from "../doctor.ts";
 

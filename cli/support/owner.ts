@@ -1,6 +1,6 @@
 /** The owner of a stack's database, for commands that load data into a database of its server. */
 import type { Target } from "../../components/import/types.ts";
-import { ROLE_NAMES } from "../../components/roles/names.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { addressOf } from "../../lib/stack.ts";
 
 /** How the owner logs in, and the roles of the application, which get the settings of a database that is copied. */

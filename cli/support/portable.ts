@@ -1,8 +1,8 @@
 /** `./db backup --portable`: copies that need neither this program nor this machine. */
 import { relative, resolve } from "node:path";
 import { Option } from "@commander-js/extra-typings";
-import { defaultIdentityFile } from "../../components/import/identity-file.ts";
-import { humanBytes } from "../../components/import/progress.ts";
+import { humanBytes } from "../../lib/human-bytes.ts";
+import { defaultIdentityFile } from "../../lib/identity-file.ts";
 import { addressOf, readConfig, readStack } from "../../lib/stack.ts";
 import { CALLED_IN, fromCaller } from "./paths.ts";
 
@@ -33,7 +33,7 @@ const identityFileOf = async (stack: string, { identity }: PortableOptions) =>
 /** Makes a portable copy. Cryptography is loaded only when it is needed. */
 export async function makePortable(stack: string, options: PortableOptions): Promise<number> {
   const { makePortableCopy } = await import("../../components/backups/portable.ts");
-  const { aboutNewIdentity } = await import("../../components/import/identity.ts");
+  const { aboutNewIdentity } = await import("../../lib/identity.ts");
   const outputs = await readStack(stack);
   const server = addressOf(outputs.urls.superuser ?? "");
   const identityFile = await identityFileOf(stack, options);
@@ -63,7 +63,7 @@ export async function makePortable(stack: string, options: PortableOptions): Pro
 /** Reads a portable copy again. */
 export async function checkPortable(stack: string, options: PortableOptions & { check: string }): Promise<number> {
   const { verifyPortableCopy } = await import("../../components/backups/portable.ts");
-  const { readIdentity } = await import("../../components/import/identity.ts");
+  const { readIdentity } = await import("../../lib/identity.ts");
   const folder = options.check;
   const file = await identityFileOf(stack, options);
   const identity = await readIdentity(file);

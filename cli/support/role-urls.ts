@@ -1,6 +1,6 @@
 /** The roles of a stack, and their URLs among its outputs. */
 import { Option } from "@commander-js/extra-typings";
-import { ROLE_NAMES } from "../../components/roles/names.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { UsageError } from "./errors.ts";
 
 /** The option that chooses a role. */

@@ -1,5 +1,5 @@
 /** What `status` and `doctor` say of the stack's roles. */
-import { ROLE_NAMES } from "../../components/roles/names.ts";
+
 import { readFound } from "../../components/roles/read-drift.ts";
 import {
   compare,
@@ -7,10 +7,10 @@ import {
   type Drift,
   expectedOfDatabase,
   expectedOfStack,
-  MAINTENANCE_DATABASE,
   together,
 } from "../../components/roles/role-drift.ts";
-import { type Address, withConnection } from "../../lib/postgres.ts";
+import { type Address, MAINTENANCE_DATABASE, withConnection } from "../../lib/postgres.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { addressOf, type StackOutputs } from "../../lib/stack.ts";
 
 /** Milliseconds for a connection. */

@@ -3,8 +3,9 @@
  * the sample and an empty database do not. What was switched on stays on: a later update must not remove backups because a variable
  * of the environment is missing.
  */
+
+import { SAMPLE } from "../../lib/import-summary.ts";
 import type { StateResource } from "../../lib/stack-state.ts";
-import { SAMPLE } from "../import/types.ts";
 
 const IMPORT = "pulumi-nodejs:dynamic/import:ImportOnce";
 const VOLUME = "docker:index/volume:Volume";

@@ -2,34 +2,57 @@
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
+import { namesFor } from "../../lib/naming.ts";
 import { type Archiving, configurationFile, type DatabaseServer } from "../server/database-server.ts";
 import { clearBefore } from "../server/leftovers.ts";
-import { namesFor } from "../server/naming.ts";
-import type { Settings } from "../settings.ts";
 import { configuration } from "./configuration.ts";
 import { readIso } from "./exact-moment.ts";
 import { BackupKey } from "./key.ts";
 import { destroyNotice, OnDestroy } from "./on-destroy.ts";
 import { readAccess } from "./s3.ts";
+import type { BackupSettings } from "./settings.ts";
 
 /** Enough for pgBackRest, and for a drill's server with its 64 MB of buffers. */
 const MEMORY_MIB = 512;
 
-/** Which server is backed up, and how. */
+/** Arguments of {@link Backups}. */
 export interface BackupsArgs {
-  settings: Settings;
+  /** The stack's name; the container's name follows from it. */
+  stack: string;
+  /** What is kept, and when backups are taken. */
+  settings: BackupSettings;
+  /** How the server archives: from {@link archivingFor}. */
   archiving: Archiving;
+  /** The server that is backed up. */
   server: DatabaseServer;
+  /** The server's database that the drill compares. */
+  database: string;
+  /** Whether `pulumi destroy` keeps the data volume; it decides what {@link Backups.onDestroy} says. */
+  keepsData: boolean;
+  /** Docker engine, where it is not the environment's. */
+  dockerHost: string | undefined;
   /** The data must be in, and saved: the first backup is to have it, and would keep a save point waiting. */
   after: pulumi.Resource[];
 }
 
+/** Arguments of {@link archivingFor}. */
+export interface ArchivingArgs {
+  /** The stack's name; the key's file follows from it. */
+  stack: string;
+  /** What is kept, and where; undefined where the stack takes no backups. */
+  backups: BackupSettings | undefined;
+  /** Where the data of a new volume comes from: `backup` restores it from the repository. */
+  bootstrap: string;
+  /** The recovery target of a stack that begins from a backup: `latest`, or a time with its zone. */
+  backupRecoverTo: string;
+}
+
 /**
- * How a stack's server is to archive, made before the server: with the key, which exists once and outlives everything.
- * Undefined where the stack takes no backups.
+ * Returns how a stack's server archives; undefined where the stack takes no backups. The key is made here, before the server. It exists
+ * once, and outlives everything.
  */
-export function archivingFor(settings: Settings, opts?: pulumi.ComponentResourceOptions): Archiving | undefined {
-  const { stack, backups, bootstrap, backupRecoverTo } = settings;
+export function archivingFor(args: ArchivingArgs, opts?: pulumi.ComponentResourceOptions): Archiving | undefined {
+  const { stack, backups, bootstrap, backupRecoverTo } = args;
   if (backups === undefined) return undefined;
   const { key } = new BackupKey("backup-key", { stack, mustExist: bootstrap === "backup" }, opts);
   const access = backups.s3 && readAccess(backups.s3);
@@ -61,10 +84,9 @@ export class Backups extends pulumi.ComponentResource {
 
   constructor(name: string, args: BackupsArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:backups:Backups", name, {}, opts);
-    const { server, archiving } = args;
-    const { stack, database, dockerHost, backups } = args.settings;
+    const { stack, settings, server, archiving, database, dockerHost } = args;
     const names = namesFor(stack);
-    const repository = backups?.s3 ? `s3://${backups.s3.bucket}${backups.s3.path}` : archiving.folder;
+    const repository = settings.s3 ? `s3://${settings.s3.bucket}${settings.s3.path}` : archiving.folder;
     const own = { parent: this };
     const engine = dockerHost ? new docker.Provider("backups-engine", { host: dockerHost }, own) : undefined;
 
@@ -78,9 +100,9 @@ export class Backups extends pulumi.ComponentResource {
         init: true,
         envs: [
           `BACKUP_DATABASE=${database}`,
-          `BACKUP_FULL=${backups?.plans.full ?? ""}`,
-          `BACKUP_DIFF=${backups?.plans.diff ?? ""}`,
-          `BACKUP_DRILL=${backups?.plans.drill ?? ""}`,
+          `BACKUP_FULL=${settings.plans.full}`,
+          `BACKUP_DIFF=${settings.plans.diff}`,
+          `BACKUP_DRILL=${settings.plans.drill}`,
           `BACKUP_GIVE_UP_AT=${archiving.giveUpAt}`,
         ],
         uploads: [configurationFile(archiving.configuration)],
@@ -89,7 +111,7 @@ export class Backups extends pulumi.ComponentResource {
           ...server.shared,
         ],
         // It talks to the server through its socket; the server of a drill listens on nothing but its own.
-        ...(backups?.s3
+        ...(settings.s3
           ? { networkMode: "bridge", networksAdvanced: [{ name: server.networkName }] }
           : { networkMode: "none" }),
         labels: server.labels,
@@ -124,7 +146,7 @@ export class Backups extends pulumi.ComponentResource {
     this.containerName = names.backups;
     this.onDestroy = destroyNotice({
       dataVolume: names.volume,
-      keepsData: args.settings.keepDataOnDestroy,
+      keepsData: args.keepsData,
       repository: repository ?? names.backupVolume,
       keepsBackups: repository !== undefined || archiving.keepOnDestroy,
     });

@@ -1,12 +1,8 @@
 /** pgBackRest's configuration file, the same in every container that reads or writes the repository. */
 
+import { REPOSITORY } from "../../lib/backup-paths.ts";
 import { authorityLines, type S3Access, s3Options } from "./s3.ts";
 import type { BackupSettings } from "./settings.ts";
-
-/** Where the volume with the backups is mounted. */
-export const STORE = "/var/lib/sectorwars-backups";
-/** Where pgBackRest writes, inside {@link STORE}; a folder of the host's is mounted here. */
-export const REPOSITORY = `${STORE}/repository`;
 
 /**
  * The file's text. It holds the key, so it is a secret as a whole.

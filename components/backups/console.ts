@@ -1,7 +1,7 @@
 /** The way to the container that takes the backups. */
 import { containerState, DockerError, docker } from "../../lib/docker.ts";
+import { namesFor } from "../../lib/naming.ts";
 import { pause } from "../../lib/scope.ts";
-import { namesFor } from "../server/naming.ts";
 import { type BackupReport, parseReport, type Run } from "./report.ts";
 
 /** What a run says that found another one under way. */

@@ -2,7 +2,7 @@
 import { createHash, randomBytes } from "node:crypto";
 import { chmod, link, mkdir, open, readFile, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { defaultIdentityFile } from "../import/identity-file.ts";
+import { defaultIdentityFile } from "../../lib/identity-file.ts";
 
 /** Where a stack's key lies: with a person's other settings, outside of the project, the state and the repository. */
 export const keyFile = (stack: string, environment: NodeJS.ProcessEnv = process.env): string =>

@@ -8,11 +8,11 @@ import { basename, join, resolve } from "node:path";
 import { PassThrough, type Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type pg from "pg";
+import { AgeError, seal, unseal } from "../../lib/age.ts";
 import { DockerError, type DockerStream, docker, dockerStream } from "../../lib/docker.ts";
-import { type Address, ident, withConnection } from "../../lib/postgres.ts";
+import { type Identity, readIdentity, readOrMakeIdentity } from "../../lib/identity.ts";
+import { type Address, ident, maintenance, withConnection } from "../../lib/postgres.ts";
 import { serverProgram } from "../../lib/server-programs.ts";
-import { AgeError, seal, unseal } from "../import/age.ts";
-import { type Identity, readIdentity, readOrMakeIdentity } from "../import/identity.ts";
 import { isPartialOf } from "../import/safety-copy.ts";
 import { checksumsOf } from "../import/safety-copy-check.ts";
 import {
@@ -24,7 +24,6 @@ import {
   readChecksums,
   syncFolder,
 } from "../import/safety-copy-files.ts";
-import { maintenance } from "../import/swap.ts";
 import { README, RESTORE_SCRIPT } from "./portable-texts.ts";
 
 const GLOBALS = "globals.sql.age";

@@ -1,6 +1,6 @@
 /** What the backups' container tells of backups, archiving and the repository, and what is to be thought of it. */
 import { readFileSync } from "node:fs";
-import { humanBytes } from "../import/progress.ts";
+import { humanBytes } from "../../lib/human-bytes.ts";
 import { type Damage, damageInWords } from "./damage.ts";
 import { duration, time } from "./words.ts";
 

@@ -1,7 +1,7 @@
 /** A moment to come back to, made before something that changes much: a migration, an import over data. */
 import type pg from "pg";
 import { containerState, type DockerOptions, docker } from "../../lib/docker.ts";
-import { namesFor } from "../server/naming.ts";
+import { namesFor } from "../../lib/naming.ts";
 import { parseReport } from "./report.ts";
 import { archiveEverything } from "./restore.ts";
 import { refuseUnreachable } from "./target.ts";

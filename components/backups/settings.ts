@@ -1,7 +1,7 @@
 /** Settings of the backups. */
 import { dirname, join } from "node:path";
+import { defaultIdentityFile } from "../../lib/identity-file.ts";
 import { flag, number, oneOf, rule, text, type ValuesOf, whole } from "../../lib/setting.ts";
-import { defaultIdentityFile } from "../import/identity-file.ts";
 import { isExactMoment } from "./exact-moment.ts";
 import { PLAN_RULE, planOf } from "./plan.ts";
 

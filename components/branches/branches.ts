@@ -4,10 +4,9 @@
  */
 import type pg from "pg";
 import { databaseProperties } from "../../lib/database-properties.ts";
-import { ident, literal, withConnection } from "../../lib/postgres.ts";
-import { isOwnTable, STACK_SCHEMA } from "../import/catalog.ts";
-import { maintenance } from "../import/swap.ts";
-import { ROLE_NAMES } from "../roles/names.ts";
+import { ident, literal, maintenance, withConnection } from "../../lib/postgres.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
+import { isOwnTable, STACK_SCHEMA } from "../../lib/stack-schema.ts";
 import {
   alone,
   checkRoom,

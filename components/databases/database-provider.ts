@@ -1,10 +1,12 @@
 /** Makes one further database, fills it where a source is named, and keeps its privileges. Runs inside Pulumi's dynamic provider. */
+
 import { readFile } from "node:fs/promises";
 import type { dynamic } from "@pulumi/pulumi";
 import type pg from "pg";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { glance } from "../../lib/glance.ts";
-import { ident, literal, withConnection } from "../../lib/postgres.ts";
+import { ident, literal, maintenance, withConnection } from "../../lib/postgres.ts";
+import { rolesOf } from "../../lib/role-names.ts";
 import { announceRestorePoint } from "../backups/restore-point.ts";
 import { besideServer, directAddress } from "../import/direct.ts";
 import { reportFolder } from "../import/report-folder.ts";
@@ -14,9 +16,9 @@ import { runImport } from "../import/worker.ts";
 import { type Guard, glanceAtGuarded, readGuarded } from "../privileges/guarded.ts";
 import { preparationScript } from "../privileges/scripts.ts";
 import { takeBack } from "../roles/kept-roles.ts";
-import { rolesOf } from "../roles/names.ts";
 import { repairableDrift, repairRoles, sentence } from "../roles/read-drift.ts";
 import { expectedOfDatabase } from "../roles/role-drift.ts";
+import { loginAddress } from "../server/server-access.ts";
 import { type DatabaseInputs, OWN_ROLES } from "./databases.ts";
 import { sourceVariable } from "./source-variable.ts";
 
@@ -25,18 +27,9 @@ const MADE_BY = "made by sectorwars-database";
 /** Follows the name of a database that is being made. Names have at most 41 characters, PostgreSQL takes 63. */
 const UNMARKED = "__made_by_sectorwars";
 
-const addressOf = ({ host, port, user, password, database }: DatabaseInputs) => ({
-  host,
-  port,
-  user,
-  password,
-  database,
-});
-const maintenance = (inputs: DatabaseInputs) => ({ ...addressOf(inputs), database: "postgres" });
-
 /** An import that ended in the moment of its swap has left its own mark inside, and not yet this project's on the database. */
 const isOurImport = async (inputs: DatabaseInputs): Promise<boolean> =>
-  (await withConnection(addressOf(inputs), readMarker, PATIENCE)) !== undefined;
+  (await withConnection(loginAddress(inputs), readMarker, PATIENCE)) !== undefined;
 
 /**
  * Makes the database, or takes over the one that this project made before.
@@ -45,7 +38,7 @@ const isOurImport = async (inputs: DatabaseInputs): Promise<boolean> =>
 async function makeDatabase(inputs: DatabaseInputs): Promise<void> {
   const { database } = inputs;
   await withConnection(
-    maintenance(inputs),
+    maintenance(loginAddress(inputs)),
     async (client) => {
       const { rows } = await client.query<{ comment: string | null }>(
         "SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = $1",
@@ -79,7 +72,7 @@ async function createMarked(client: pg.Client, database: string): Promise<void> 
 }
 
 async function prepare(inputs: DatabaseInputs): Promise<void> {
-  await withConnection(addressOf(inputs), (client) => client.query(`BEGIN; ${scriptOf(inputs)}; COMMIT`), PATIENCE);
+  await withConnection(loginAddress(inputs), (client) => client.query(`BEGIN; ${scriptOf(inputs)}; COMMIT`), PATIENCE);
 }
 
 /** Fills a new database from the source that the environment names for it, with the same proof as the first one. */
@@ -87,10 +80,10 @@ async function importOnce(inputs: DatabaseInputs): Promise<void> {
   const { database, stack } = inputs;
   const url = process.env[sourceVariable(database)];
   if (!url) return;
-  if (await withConnection(addressOf(inputs), readMarker, PATIENCE)) return;
+  if (await withConnection(loginAddress(inputs), readMarker, PATIENCE)) return;
   const say = (line: string) => console.log(`${database}: ${line}`);
   await withConnection(
-    maintenance(inputs),
+    maintenance(loginAddress(inputs)),
     (client) => announceRestorePoint(stack, client, say, inputs.dockerHost),
     PATIENCE,
   );
@@ -99,7 +92,7 @@ async function importOnce(inputs: DatabaseInputs): Promise<void> {
     {
       source: parseSourceUrl(url, roots ? await readFile(roots, "utf8") : undefined),
       target: {
-        address: await directAddress(inputs.container, addressOf(inputs), inputs.dockerHost),
+        address: await directAddress(inputs.container, loginAddress(inputs), inputs.dockerHost),
         owner: rolesOf(database).owner,
         ownerPassword: inputs.ownerPassword,
         roles: OWN_ROLES.map((key) => rolesOf(database)[key]),
@@ -116,7 +109,7 @@ async function importOnce(inputs: DatabaseInputs): Promise<void> {
     { say },
   );
   // The import's swap has put another database in this one's place.
-  await withConnection(maintenance(inputs), (client) =>
+  await withConnection(maintenance(loginAddress(inputs)), (client) =>
     client.query(`COMMENT ON DATABASE ${ident(database)} IS ${literal(MADE_BY)}`),
   );
 }
@@ -140,10 +133,10 @@ const guardOf = (database: string): Guard => ({ roles: Object.values(rolesOf(dat
 /** The roles' drift and the database's, each in words. */
 async function readDrift(inputs: DatabaseInputs, guarded: readonly string[]): Promise<string[]> {
   const { database, user } = inputs;
-  const roles = await glance(maintenance(inputs), (client) =>
+  const roles = await glance(maintenance(loginAddress(inputs)), (client) =>
     repairableDrift(client, expectedOfDatabase(user, database)),
   );
-  const own = await glanceAtGuarded(addressOf(inputs), guardOf(database), guarded);
+  const own = await glanceAtGuarded(loginAddress(inputs), guardOf(database), guarded);
   return [...(roles ?? []).map(sentence), ...own];
 }
 
@@ -151,18 +144,18 @@ async function keep(inputs: DatabaseInputs, isNew: boolean) {
   const roles = rolesOf(inputs.database);
   if (isNew)
     await takeBack(
-      maintenance(inputs),
+      maintenance(loginAddress(inputs)),
       OWN_ROLES.map((key) => roles[key]),
     );
   const expected = expectedOfDatabase(inputs.user, inputs.database);
-  for (const drift of await repairRoles(maintenance(inputs), expected, PATIENCE.patienceMs)) {
+  for (const drift of await repairRoles(maintenance(loginAddress(inputs)), expected, PATIENCE.patienceMs)) {
     console.log(`${inputs.database}: ${sentence(drift)}: repaired`);
   }
   await makeDatabase(inputs);
   await prepare(inputs);
   if (isNew) await importOnce(inputs);
   const guarded = await withConnection(
-    addressOf(inputs),
+    loginAddress(inputs),
     (client) => readGuarded(client, guardOf(inputs.database)),
     PATIENCE,
   );
@@ -191,7 +184,7 @@ export const provider: dynamic.ResourceProvider = {
   async read(id, props) {
     if (props === undefined) throw new Error("a further database cannot be taken over from elsewhere; run pulumi up");
     const { rowCount } = await withConnection(
-      maintenance(props as DatabaseInputs),
+      maintenance(loginAddress(props as DatabaseInputs)),
       (client) => client.query("SELECT FROM pg_database WHERE datname = $1", [id]),
       PATIENCE,
     );
@@ -201,7 +194,7 @@ export const provider: dynamic.ResourceProvider = {
   /** Somebody has said that it may go (list-provider.ts). */
   async delete(_id, props: DatabaseInputs) {
     await withConnection(
-      maintenance(props),
+      maintenance(loginAddress(props)),
       (client) => client.query(`DROP DATABASE IF EXISTS ${ident(props.database)} WITH (FORCE)`),
       PATIENCE,
     );

@@ -1,14 +1,29 @@
 /** Looks whether the hand-over can be done, before the program makes anything. */
 import { resolve } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
-import { namesFor } from "../server/naming.ts";
-import type { Settings } from "../settings.ts";
+import { namesFor } from "../../lib/naming.ts";
 import type { HandOverInputs } from "./handover.ts";
 import { planHandOver } from "./plan.ts";
+import type { HandOverSettings } from "./settings.ts";
+
+/** What the look needs to know of the stack. */
+export interface CanHandOverArgs {
+  /** The stack's name; the Docker objects' names follow from it. */
+  stack: string;
+  /** Undefined where no application is named: then nothing is looked at. */
+  handover: HandOverSettings | undefined;
+  database: string;
+  /** Further databases in the same server. */
+  databases: readonly string[];
+  /** Port on 127.0.0.1. */
+  port: number;
+  maxConnections: number;
+  dockerHost: string | undefined;
+}
 
 /** What is known of the hand-over's inputs before anything is there; in place of a login stands another. */
-function inputsFrom(settings: Settings, handover: NonNullable<Settings["handover"]>): HandOverInputs {
-  const { stack, database, databases, port, maxConnections, dockerHost } = settings;
+function inputsFrom(args: CanHandOverArgs, handover: HandOverSettings): HandOverInputs {
+  const { stack, database, databases, port, maxConnections, dockerHost } = args;
   const { network, container, image, alias } = namesFor(stack);
   const login = (database: string) => ({ database, user: "user", password: "password" });
   return {
@@ -37,10 +52,10 @@ function inputsFrom(settings: Settings, handover: NonNullable<Settings["handover
  * Works out the hand-over, which comes last, so that what is in its way stops the program before it has migrated anything.
  * @throws {pulumi.RunError} that says what is in the way, and the remedy.
  */
-export async function assertCanHandOver(settings: Settings): Promise<void> {
-  if (settings.handover === undefined) return;
+export async function assertCanHandOver(args: CanHandOverArgs): Promise<void> {
+  if (args.handover === undefined) return;
   try {
-    await planHandOver(inputsFrom(settings, settings.handover), process.cwd());
+    await planHandOver(inputsFrom(args, args.handover), process.cwd());
   } catch (error) {
     throw new pulumi.RunError((error as Error).message);
   }

@@ -2,11 +2,11 @@
 import { resolve } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
+import type { PoolBudget, Pools } from "../../lib/pool-budget.ts";
 import type { RoleAccess } from "../roles/roles.ts";
 import { type ServerAccess, superuserLogin } from "../server/server-access.ts";
 import type { Login, Logins } from "./database-names.ts";
 import { folderProblem } from "./files.ts";
-import type { PoolBudget, Pools } from "./pool-budget.ts";
 import { TestDatabase } from "./test-database.ts";
 
 /** Which database the application uses. */

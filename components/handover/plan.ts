@@ -4,6 +4,7 @@ import { mkdir } from "node:fs/promises";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { isRemoteEngine } from "../../lib/docker.ts";
+import { type PoolBudget, poolBudget } from "../../lib/pool-budget.ts";
 import { composeOverride } from "./compose.ts";
 import { type ComposeCommand, needCompose, readProject } from "./compose-cli.ts";
 import type { Project } from "./compose-project.ts";
@@ -17,7 +18,6 @@ import { findLaunchers, type Launcher } from "./launchers.ts";
 import { endpointOfUrl, neonUrl, type RemoteUrl } from "./neon-url.ts";
 import { activeUsers, profileFor, startCommand } from "./next-command.ts";
 import { composeFilesIn, overrideFile } from "./places.ts";
-import { type PoolBudget, poolBudget } from "./pool-budget.ts";
 import { planRedirects, type Redirects, type ServiceTarget } from "./redirection.ts";
 
 /** The application's Compose project with what changes in it. */

@@ -1,8 +1,8 @@
 /** Settings of the hand-over to the application. */
 import { resolve } from "node:path";
+import { type Pools, poolBudget } from "../../lib/pool-budget.ts";
 import { list, matches, notBlank, number, oneOf, rule, text, type ValuesOf, whole } from "../../lib/setting.ts";
 import type { Driver } from "./handover.ts";
-import { type Pools, poolBudget } from "./pool-budget.ts";
 
 /** How the application gets the database. */
 export interface HandOverSettings {

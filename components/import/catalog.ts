@@ -1,7 +1,8 @@
 /** What a source holds, read from its catalog. */
 import type pg from "pg";
 import { ident, qualified } from "../../lib/postgres.ts";
-import { ROLE_NAMES } from "../roles/names.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
+import { STACK_SCHEMA } from "../../lib/stack-schema.ts";
 import { leftOutSettings, readSettings } from "./database-settings.ts";
 import { leftOutSql } from "./preflight/superuser-kinds.ts";
 import { readRows } from "./reading.ts";
@@ -10,23 +11,6 @@ import type { Catalog, SequenceState, Skipped, Table } from "./types.ts";
 /** Schemas and extensions that Neon keeps for itself; they mean nothing on another server. */
 export const NEON_SCHEMAS = ["neon", "neon_migration", "neon_auth", "neon_control_plane"];
 export const NEON_EXTENSIONS = ["neon", "neon_utils", "neon_test_utils", "pg_session_jwt", "neon_rmgr"];
-
-/** The stack's own schema: it describes this copy, not the data. */
-export const STACK_SCHEMA = "sectorwars_stack";
-
-/**
- * Whether a table of the stack's own schema is there. One that does not belong to a superuser is not the stack's: a view or a
- * table of that name may carry code of whoever made it.
- */
-export async function isOwnTable(client: pg.Client, name: string): Promise<boolean> {
-  const { rowCount } = await client.query(
-    `SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-       JOIN pg_catalog.pg_roles r ON r.oid = c.relowner JOIN pg_catalog.pg_roles s ON s.oid = n.nspowner
-     WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind = 'r' AND r.rolsuper AND s.rolsuper`,
-    [STACK_SCHEMA, name],
-  );
-  return rowCount === 1;
-}
 
 /** A condition on the name of a schema: it is a user's, not PostgreSQL's, Neon's or this stack's own. */
 export const isUsers = (namespace: string) =>

@@ -5,7 +5,7 @@
  */
 import type pg from "pg";
 import { type Address, ident, literal } from "../../lib/postgres.ts";
-import { ROLE_NAMES } from "../roles/names.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { openTarget } from "./session.ts";
 import type { States } from "./states.ts";
 import type { Skipped } from "./types.ts";

@@ -1,11 +1,14 @@
 /** The import as a resource: it happens once, and never touches a database that has data. Runs in Pulumi's dynamic provider. */
+
 import type { dynamic } from "@pulumi/pulumi";
 import type pg from "pg";
 import { removeContainers } from "../../lib/docker.ts";
-import { withConnection } from "../../lib/postgres.ts";
+import type { ImportSummary } from "../../lib/import-summary.ts";
+import { maintenance, withConnection } from "../../lib/postgres.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { outsideScopes } from "../../lib/scope.ts";
 import { preparationScript } from "../privileges/scripts.ts";
-import { ROLE_NAMES } from "../roles/names.ts";
+import { loginAddress } from "../server/server-access.ts";
 import { besideServer, directAddress } from "./direct.ts";
 import { noteNeonAttempt, refuseUnintendedSample } from "./intended-source.ts";
 import type { NeonImportInputs } from "./neon-import.ts";
@@ -13,24 +16,16 @@ import { startSample } from "./sample.ts";
 import { helperLabel } from "./schema.ts";
 import { parseSelection, type RawSelection } from "./selection-settings.ts";
 import { sourceFromEnvironment } from "./source-environment.ts";
-import { clearAside, lockServer, maintenance, readMarker } from "./swap.ts";
-import type { ImportSummary, Source, Target } from "./types.ts";
+import { clearAside, lockServer, readMarker } from "./swap.ts";
+import type { Source, Target } from "./types.ts";
 import { runImport } from "./worker.ts";
 
 /** Shown by Pulumi while the update runs. */
 const say = (line: string) => console.log(line);
 
-const addressOf = ({ host, port, user, password, database }: NeonImportInputs) => ({
-  host,
-  port,
-  user,
-  password,
-  database,
-});
-
 /** The stack's database as an import's target, by the resource's inputs. */
 export const targetOf = async (inputs: NeonImportInputs): Promise<Target> => ({
-  address: await directAddress(inputs.container, addressOf(inputs), inputs.dockerHost),
+  address: await directAddress(inputs.container, loginAddress(inputs), inputs.dockerHost),
   owner: inputs.owner,
   ownerPassword: inputs.ownerPassword,
   roles: [ROLE_NAMES.owner, ROLE_NAMES.app, ROLE_NAMES.readonly],
@@ -41,7 +36,7 @@ export const targetOf = async (inputs: NeonImportInputs): Promise<Target> => ({
 
 /** What the target says of a former import: then no source need be there at all. */
 const formerImport = (inputs: NeonImportInputs): Promise<ImportSummary | undefined> =>
-  withConnection(addressOf(inputs), readMarker, { patienceMs: 30_000 });
+  withConnection(loginAddress(inputs), readMarker, { patienceMs: 30_000 });
 
 async function openSourceOf(inputs: NeonImportInputs): Promise<Source> {
   if (inputs.bootstrap === "sample") {
@@ -72,14 +67,14 @@ async function importOnce(inputs: NeonImportInputs): Promise<ImportSummary> {
   const clear = () => removeContainers(helperLabel(inputs.stack), { host: inputs.dockerHost });
   const former = await formerImport(inputs);
   if (former) {
-    await withConnection(maintenance(addressOf(inputs)), (client) => clearAside(client, inputs.database));
+    await withConnection(maintenance(loginAddress(inputs)), (client) => clearAside(client, inputs.database));
     // A run that was killed behind its swap has left its own.
     await clear();
     sayUnused(`this database was imported at ${former.finishedAt}`);
     return former;
   }
   // Before anything is cleared that might be in use.
-  await withConnection(maintenance(addressOf(inputs)), async (client) => {
+  await withConnection(maintenance(loginAddress(inputs)), async (client) => {
     await lockServer(client);
     await checkIntention(client, inputs);
   });

@@ -5,7 +5,7 @@
 import type pg from "pg";
 import { editDistance } from "../../lib/nearest.ts";
 import { bareUrl } from "../../lib/pasted-url.ts";
-import { isOwnTable, STACK_SCHEMA } from "./catalog.ts";
+import { isOwnTable, STACK_SCHEMA } from "../../lib/stack-schema.ts";
 
 const VARIABLE = "NEON_DATABASE_URL";
 const ATTEMPTS = "neon_attempts";

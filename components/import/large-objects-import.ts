@@ -1,5 +1,6 @@
 /** Large objects as a part of the import: which of them come along, their proof, and what the report says. */
 import type pg from "pg";
+import { humanBytes } from "../../lib/human-bytes.ts";
 import {
   copyLargeObjects,
   describeLargeObjects,
@@ -11,7 +12,7 @@ import {
   type OwnGrants,
   readOwnGrants,
 } from "./large-objects.ts";
-import { humanBytes, type Progress } from "./progress.ts";
+import type { Progress } from "./progress.ts";
 import { type ImportRecord, noteStates } from "./record.ts";
 import type { SafetyCopy } from "./safety-copy.ts";
 import type { SelectionSettings } from "./selection-settings.ts";

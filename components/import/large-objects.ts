@@ -6,7 +6,7 @@ import { createHash, type Hash } from "node:crypto";
 import type pg from "pg";
 import { to as copyTo } from "pg-copy-streams";
 import { ident, literal } from "../../lib/postgres.ts";
-import { ROLE_NAMES } from "../roles/names.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 
 /** Bytes that are read, hashed and written at once, whatever the size of the object. Safety copies and records depend on it. */
 export const PIECE_BYTES = 1024 * 1024;

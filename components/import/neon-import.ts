@@ -1,11 +1,12 @@
 /** The one-time import, declared. The work is done in import-provider.ts, when Pulumi creates the resource. */
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
+import type { ImportSummary } from "../../lib/import-summary.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 import { reportFolder } from "./report-folder.ts";
 import type { RawSelection } from "./selection-settings.ts";
 import type { Bootstrap } from "./settings.ts";
-import type { ImportSummary, SafetyCopySettings } from "./types.ts";
+import type { SafetyCopySettings } from "./types.ts";
 
 /** What to import, and into what. */
 export interface NeonImportArgs extends ServerAccess {

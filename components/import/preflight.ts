@@ -1,6 +1,7 @@
 /** What must hold before anything is written, found out in one pass over both ends. Both are only read. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
+import type { ImportSummary } from "../../lib/import-summary.ts";
 import { connect } from "../../lib/postgres.ts";
 import { readCatalog } from "./catalog.ts";
 import { checkCollations } from "./preflight/collations.ts";
@@ -27,7 +28,7 @@ import {
 } from "./preflight/target-look.ts";
 import { TARGET_MAJOR } from "./schema.ts";
 import { openSource } from "./session.ts";
-import type { Catalog, ImportSpec, ImportSummary, Source, Target } from "./types.ts";
+import type { Catalog, ImportSpec, Source, Target } from "./types.ts";
 
 /** The import's answer to a target that has been filled before, or to a source that may be copied. */
 export type Preflight =

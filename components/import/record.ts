@@ -4,7 +4,8 @@
  */
 import type pg from "pg";
 import { ident } from "../../lib/postgres.ts";
-import { fromTable, isOwnTable, STACK_SCHEMA } from "./catalog.ts";
+import { isOwnTable, STACK_SCHEMA } from "../../lib/stack-schema.ts";
+import { fromTable } from "./catalog.ts";
 import { describeSet, setFingerprint } from "./proof.ts";
 import { whilePrepared } from "./reading.ts";
 import { readBack } from "./rows.ts";

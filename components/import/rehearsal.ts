@@ -3,7 +3,7 @@
  * others. All of it is taken back.
  */
 import type pg from "pg";
-import { type Address, ident, withConnection } from "../../lib/postgres.ts";
+import { type Address, ident, maintenance, withConnection } from "../../lib/postgres.ts";
 import { copySettings, readSettings } from "./database-settings.ts";
 import { describeEntry, type Entry } from "./dump-entries.ts";
 import { wordsOf } from "./failures.ts";
@@ -12,7 +12,7 @@ import { remedyFor } from "./remedies.ts";
 import { dumpImage, dumpSchema, entriesOfOwner, makeExtensions } from "./schema.ts";
 import { openOwner, openSource } from "./session.ts";
 import { findDisplaced, makeRoom } from "./stack-extensions.ts";
-import { clearAside, lockServer, maintenance, makeAside } from "./swap.ts";
+import { clearAside, lockServer, makeAside } from "./swap.ts";
 import { Failures } from "./trial-failures.ts";
 import type { Catalog, ImportSpec, Target } from "./types.ts";
 

@@ -1,5 +1,5 @@
 /** The report of an import as one page for people. It needs nothing but itself: no network, no script. */
-import { humanBytes } from "./progress.ts";
+import { humanBytes } from "../../lib/human-bytes.ts";
 import { type Content, duration, type Html, html, raw, table } from "./report-html.ts";
 import { STYLE } from "./report-style.ts";
 import { timeline } from "./report-timeline.ts";

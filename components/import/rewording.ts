@@ -17,7 +17,7 @@
  * in the scratch database, agrees with nothing, and remains a difference.
  */
 import type pg from "pg";
-import { type Address, ident, withConnection } from "../../lib/postgres.ts";
+import { type Address, ident, maintenance, withConnection } from "../../lib/postgres.ts";
 import { currentScope } from "../../lib/scope.ts";
 import { isUsers } from "./catalog.ts";
 import { copySettings, type Setting } from "./database-settings.ts";
@@ -27,7 +27,7 @@ import type { ImportRecord } from "./record.ts";
 import { type Dump, type DumpOptions, dumpSchema, extensionsSql, type Schema } from "./schema.ts";
 import { asOwner, openTarget } from "./session.ts";
 import type { StateDifference, States } from "./states.ts";
-import { clearAside, lockServer, maintenance, makeAside, scratchName } from "./swap.ts";
+import { clearAside, lockServer, makeAside, scratchName } from "./swap.ts";
 import type { Catalog, Target } from "./types.ts";
 
 /** The server in which definitions are restored. */

@@ -4,7 +4,8 @@ import { basename, join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import type pg from "pg";
 import { from as copyFrom } from "pg-copy-streams";
-import { type Address, withConnection } from "../../lib/postgres.ts";
+import type { ImportSummary } from "../../lib/import-summary.ts";
+import { type Address, maintenance, withConnection } from "../../lib/postgres.ts";
 import { currentScope } from "../../lib/scope.ts";
 import { fromTable } from "./catalog.ts";
 import { copySettings } from "./database-settings.ts";
@@ -26,8 +27,8 @@ import { extensionsSql } from "./schema.ts";
 import { isAboutNames, pathSql, withPath } from "./search-path.ts";
 import { openOwner } from "./session.ts";
 import { makeRoom } from "./stack-extensions.ts";
-import { clearAside, clearDead, lockServer, maintenance, makeAside, release, writeMarker } from "./swap.ts";
-import type { Catalog, ImportSummary, OwnerLogin } from "./types.ts";
+import { clearAside, clearDead, lockServer, makeAside, release, writeMarker } from "./swap.ts";
+import type { Catalog, OwnerLogin } from "./types.ts";
 
 /** What to restore, and where. */
 export interface RestoreOrder extends OwnerLogin {

@@ -8,10 +8,10 @@ import { mkdir, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { constants, createZstdCompress } from "node:zlib";
+import { seal } from "../../lib/age.ts";
+import { aboutNewIdentity, type Identity, readIdentity, readOrMakeIdentity } from "../../lib/identity.ts";
 import { ident, literal } from "../../lib/postgres.ts";
-import { seal } from "./age.ts";
 import type { Setting } from "./database-settings.ts";
-import { aboutNewIdentity, type Identity, readIdentity, readOrMakeIdentity } from "./identity.ts";
 import {
   COMMENTS_AT_ONCE,
   commentScript,

@@ -5,11 +5,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { makeServerCertificate, type ServerCertificate } from "../../lib/certificates.ts";
 import { containerLog, docker, isRemoteEngine } from "../../lib/docker.ts";
+import { SAMPLE } from "../../lib/import-summary.ts";
 import { connect } from "../../lib/postgres.ts";
 import { besideServer } from "./direct.ts";
 import { helperLabel } from "./schema.ts";
 import { translationsSql } from "./translations.ts";
-import { SAMPLE, type Source } from "./types.ts";
+import type { Source } from "./types.ts";
 
 const DATABASE = "sectorwars_sample";
 const USER = "sample_owner";

@@ -1,6 +1,7 @@
 /** Settings of the import and of the safety copy. */
+
+import { defaultIdentityFile } from "../../lib/identity-file.ts";
 import { flag, list, matches, notBlank, number, oneOf, text, type ValuesOf, whole } from "../../lib/setting.ts";
-import { defaultIdentityFile } from "./identity-file.ts";
 import { parseSelection, type RawSelection } from "./selection-settings.ts";
 import type { SafetyCopySettings } from "./types.ts";
 

@@ -1,11 +1,14 @@
 /** The database that is loaded aside, and the moment in which it takes the target's place. */
 import type pg from "pg";
+import type { ImportSummary } from "../../lib/import-summary.ts";
 import { type Address, ident, literal, withConnection } from "../../lib/postgres.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { pause } from "../../lib/scope.ts";
-import { ROLE_NAMES } from "../roles/names.ts";
-import { findRelations, isOwnTable, STACK_SCHEMA } from "./catalog.ts";
+import { endSessions } from "../../lib/sessions.ts";
+import { isOwnTable, STACK_SCHEMA } from "../../lib/stack-schema.ts";
+import { findRelations } from "./catalog.ts";
 import { easeStaging, endEasing } from "./session.ts";
-import type { ImportSummary, Target } from "./types.ts";
+import type { Target } from "./types.ts";
 
 /** Key of the advisory lock that an import holds on the server: the letters "sectorwa" as a 64-bit number. */
 export const LOCK_KEY = "8315161638746617697";
@@ -26,9 +29,6 @@ export const formerName = (database: string) => `${database}_before_import`;
 
 /** Databases that exist only while an import loads and compares. */
 export const importNames = (database: string): string[] => [asideName(database), scratchName(database)];
-
-/** The server's own database, for work on the others. */
-export const maintenance = (address: Address): Address => ({ ...address, database: "postgres" });
 
 /**
  * Makes sure that no other import works on the server, for as long as the session lives. One that clears up behind a failed
@@ -112,7 +112,7 @@ export async function makeAside(
 
 /** Gives the loaded database a name that nothing has yet; from then on it is nobody's to drop. */
 export async function release(client: pg.Client, database: string): Promise<void> {
-  await endSessions(client, [asideName(database)]);
+  await endSessions(client, asideName(database));
   await client.query(`
     BEGIN;
     COMMENT ON DATABASE ${ident(asideName(database))} IS NULL;
@@ -147,7 +147,7 @@ export async function swapIn(client: pg.Client, target: Address): Promise<void> 
   // From here on only superusers get in: what is found empty stays empty until it is replaced.
   await client.query(`ALTER DATABASE ${ident(database)} CONNECTION LIMIT 0`);
   try {
-    await endSessions(client, [database, asideName(database)]);
+    await endSessions(client, database, asideName(database));
     await refuseFilled(target);
     await client.query(`
       BEGIN;
@@ -165,14 +165,6 @@ export async function swapIn(client: pg.Client, target: Address): Promise<void> 
   }
   // The data is in place. The empty database that is left over is cleared by the next run, should that fail here.
   await client.query(`DROP DATABASE ${ident(formerName(database))} WITH (FORCE)`).catch(() => {});
-}
-
-/** Ends sessions that would forbid the renaming. The target is empty: one that idles in it has nothing to lose. */
-async function endSessions(client: pg.Client, databases: string[]): Promise<void> {
-  await client.query(
-    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = ANY ($1) AND pid <> pg_backend_pid()",
-    [databases],
-  );
 }
 
 async function refuseFilled(target: Address): Promise<void> {

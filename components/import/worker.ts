@@ -3,9 +3,11 @@ import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { removeContainers } from "../../lib/docker.ts";
-import { type Address, isPassing, withConnection } from "../../lib/postgres.ts";
+import { humanBytes } from "../../lib/human-bytes.ts";
+import type { ImportSummary } from "../../lib/import-summary.ts";
+import { type Address, isPassing, maintenance, withConnection } from "../../lib/postgres.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { currentScope, outsideScopes, Scope } from "../../lib/scope.ts";
-import { ROLE_NAMES } from "../roles/names.ts";
 import { readCatalog } from "./catalog.ts";
 import { copySettings, readSettings, settingStates } from "./database-settings.ts";
 import { findDigestProgram } from "./digest.ts";
@@ -17,7 +19,7 @@ import { analyzeOthers, type Ends, loadTables, makeRest, planTables, readBelongi
 import { maskKey, setMaskKey } from "./masks.ts";
 import { warningLines } from "./preflight/findings.ts";
 import { preflight } from "./preflight.ts";
-import { humanBytes, Progress } from "./progress.ts";
+import { Progress } from "./progress.ts";
 import { type Patience, Pulse } from "./pulse.ts";
 import { type ImportRecord, noteRows, noteStates, positionOf, writeRecord } from "./record.ts";
 import { rehearse } from "./rehearsal.ts";
@@ -34,18 +36,8 @@ import { openOwner, openTarget } from "./session.ts";
 import { exportSnapshot, joinSnapshot, lockTables, tablesToLock } from "./snapshot.ts";
 import { describeDisplaced, findDisplaced, makeRoom } from "./stack-extensions.ts";
 import { compareStates, digestAll, type StateDifference } from "./states.ts";
-import {
-  CLEARING,
-  clearAside,
-  clearDead,
-  importNames,
-  lockServer,
-  maintenance,
-  makeAside,
-  swapIn,
-  writeMarker,
-} from "./swap.ts";
-import type { ImportSpec, ImportSummary, Report, SafetyCopyFacts, Table } from "./types.ts";
+import { CLEARING, clearAside, clearDead, importNames, lockServer, makeAside, swapIn, writeMarker } from "./swap.ts";
+import type { ImportSpec, Report, SafetyCopyFacts, Table } from "./types.ts";
 import { populatedViews, refreshViews } from "./views.ts";
 
 /** Phases in order; a test may end the process in any of them. */

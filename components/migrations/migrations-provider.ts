@@ -1,9 +1,11 @@
 /** Runs the migrations when the chain, the wanted revision or the image is another. Runs inside Pulumi's dynamic provider. */
+
 import { createHash } from "node:crypto";
 import type { dynamic } from "@pulumi/pulumi";
 import { cancellable } from "../../lib/cancellation.ts";
 import { docker, removeContainers } from "../../lib/docker.ts";
 import { outsideScopes } from "../../lib/scope.ts";
+import { loginAddress } from "../server/server-access.ts";
 import { ensureServiceImage, readApplication, SERVICE_IMAGE } from "./application.ts";
 import { wayBetween } from "./chain.ts";
 import { migrationsLabel } from "./container.ts";
@@ -21,13 +23,6 @@ interface Outs extends MigrationsInputs {
 type Say = (line: string) => void;
 
 const say: Say = (line) => console.log(line);
-const addressOf = ({ host, port, user, password, database }: MigrationsInputs) => ({
-  host,
-  port,
-  user,
-  password,
-  database,
-});
 
 /** The image's identity: a name like `gameserver:latest` may mean another image tomorrow. */
 async function imageIdOf({ image, dockerHost: host }: MigrationsInputs): Promise<string> {
@@ -106,7 +101,7 @@ async function readSurroundings(
 export async function specOf(inputs: MigrationsInputs, say: Say): Promise<MigrationsSpec> {
   return {
     stack: inputs.stack,
-    address: addressOf(inputs),
+    address: loginAddress(inputs),
     owner: inputs.owner,
     ownerPassword: inputs.ownerPassword,
     folder: inputs.folder,
@@ -162,7 +157,7 @@ export const provider: dynamic.ResourceProvider = {
     if (props === undefined) throw new Error("migrations cannot be taken over from elsewhere; run pulumi up");
     const outs = props as Outs;
     const owner = { user: outs.owner, password: outs.ownerPassword };
-    const [revision = null] = await readRevisions({ ...addressOf(outs), ...owner });
+    const [revision = null] = await readRevisions({ ...loginAddress(outs), ...owner });
     return { id, props: revision === outs.revision ? outs : { ...outs, revision, fingerprint: "changed by hand" } };
   },
 

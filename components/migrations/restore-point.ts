@@ -6,10 +6,12 @@
  * The copies belong to the superuser. The owner of a database can drop it from any other database, and the migration that a copy
  * is made for runs as the owner.
  */
+
 import type pg from "pg";
 import { besideBackups } from "../../lib/backup-lock.ts";
 import { commentOf } from "../../lib/database-properties.ts";
 import { ident, literal } from "../../lib/postgres.ts";
+import { endSessions, inTransaction } from "../../lib/sessions.ts";
 
 /** What a restore point remembers, kept as its comment in the server. */
 export interface RestorePoint {
@@ -63,24 +65,6 @@ const comment = (database: string, point: RestorePoint) =>
 export async function readRestorePoint(client: pg.Client, database: string): Promise<RestorePoint | undefined> {
   const text = await commentOf(client, pointName(database));
   return text?.includes(MADE_BY) ? (JSON.parse(text) as RestorePoint) : undefined;
-}
-
-/** Ends every session in a database, but for this one. */
-export async function endSessions(client: pg.Client, database: string): Promise<void> {
-  await client.query(
-    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()",
-    [database],
-  );
-}
-
-/** Runs statements that have an effect together or none. */
-export async function inTransaction(client: pg.Client, statements: readonly string[]): Promise<void> {
-  try {
-    await client.query(`BEGIN; ${statements.map((statement) => `${statement};`).join("\n")} COMMIT`);
-  } catch (error) {
-    await client.query("ROLLBACK");
-    throw error;
-  }
 }
 
 /** Runs a statement that nobody may be connected for, ending sessions until it succeeds. */

@@ -1,8 +1,9 @@
 /** One run of the migrations, from the look at the chain to the restore point that stays. */
 import type pg from "pg";
+import { LOCK_KEY, leftShut, openDoor, shutDoor } from "../../lib/connection-lock.ts";
 import { removeContainers } from "../../lib/docker.ts";
 import { isRefreshing } from "../../lib/locks.ts";
-import { type Address, connect, ident, isPassing, withConnection } from "../../lib/postgres.ts";
+import { type Address, connect, ident, isPassing, maintenance, withConnection } from "../../lib/postgres.ts";
 import { announceRestorePoint } from "../backups/restore-point.ts";
 import {
   type Failure,
@@ -13,7 +14,6 @@ import {
   startRun,
   type WaitingRun,
 } from "./container.ts";
-import { LOCK_KEY, leftShut, openDoor, shutDoor } from "./door.ts";
 import { bareUrlOf, type OwnerConnection } from "./environment.ts";
 import { lend, takeBack } from "./loan.ts";
 import { masked, secretValues } from "./masking.ts";
@@ -67,8 +67,6 @@ export interface MigrationsResult {
   /** The revisions that were run, in order. */
   ran: string[];
 }
-
-const maintenance = (address: Address): Address => ({ ...address, database: "postgres" });
 
 const ofOwner = ({ address, owner, ownerPassword }: MigrationsSpec): Address => ({
   ...address,

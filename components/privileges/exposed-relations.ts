@@ -4,7 +4,7 @@
  * holds a copy of the rows, or for a SECURITY DEFINER function.
  */
 import type pg from "pg";
-import { ROLE_NAMES } from "../roles/names.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 
 /** Something through which readonly can read rows of a denied table. */
 export interface Exposed {

@@ -1,7 +1,7 @@
 /** A digest of everything about privileges that the files in sql/ decide, so that a change by hand is noticed. */
 import { createHash } from "node:crypto";
 import type pg from "pg";
-import { ROLE_NAMES } from "../roles/names.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 
 /** Functions that create large objects. PostgreSQL keeps their privileges in each database. */
 const LARGE_OBJECT_FUNCTIONS = "'lo_creat', 'lo_create', 'lo_from_bytea'";

@@ -4,10 +4,10 @@
  * owner's migrations (extensions, default privileges, grants to roles of other making), so a difference there is no drift.
  */
 import type pg from "pg";
+import { leftShut } from "../../lib/connection-lock.ts";
 import { glance } from "../../lib/glance.ts";
 import type { Address } from "../../lib/postgres.ts";
-import { leftShut } from "../migrations/door.ts";
-import { MAINTENANCE_DATABASE } from "../roles/role-drift.ts";
+import { MAINTENANCE_DATABASE } from "../../lib/postgres.ts";
 
 /** Whose privileges are guarded, and where. */
 export interface Guard {

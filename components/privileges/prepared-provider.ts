@@ -1,8 +1,10 @@
 /** Runs the preparation script, and notices when its result was changed by hand. Runs inside Pulumi's dynamic provider. */
+
 import type { dynamic } from "@pulumi/pulumi";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { type Address, withConnection } from "../../lib/postgres.ts";
-import { ROLE_NAMES } from "../roles/names.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
+import { loginAddress } from "../server/server-access.ts";
 import { digestOf, readDatabaseGrants, readServerGrants } from "./grants.ts";
 import { type Guard, glanceAtGuarded, readGuarded } from "./guarded.ts";
 import type { PreparedInputs } from "./privileges.ts";
@@ -23,17 +25,9 @@ async function readDigest(address: Address): Promise<string> {
 /** PostgreSQL's own databases belong to no component, so the stack's database guards them. */
 const GUARD: Guard = { roles: Object.values(ROLE_NAMES), otherDatabases: ["postgres", "template1"] };
 
-const addressOf = ({ host, port, user, password, database }: PreparedInputs) => ({
-  host,
-  port,
-  user,
-  password,
-  database,
-});
-
 async function prepare(inputs: PreparedInputs) {
   const { script, serverScript } = inputs;
-  const address = addressOf(inputs);
+  const address = loginAddress(inputs);
   await withConnection(serverOf(address), (client) => client.query(`BEGIN; ${serverScript}; COMMIT`), PATIENCE);
   const guarded = await withConnection(
     address,
@@ -54,7 +48,7 @@ export const provider: dynamic.ResourceProvider = {
     const { guarded } = olds as { guarded?: string[] };
     if (diff.changes || guarded === undefined) return diff;
     const inputs = olds as PreparedInputs;
-    const drift = await glanceAtGuarded(addressOf(inputs), GUARD, guarded);
+    const drift = await glanceAtGuarded(loginAddress(inputs), GUARD, guarded);
     for (const line of drift) console.log(`privileges of ${inputs.database}: ${line}`);
     return { ...diff, changes: drift.length > 0 };
   },
@@ -70,7 +64,7 @@ export const provider: dynamic.ResourceProvider = {
   /** Changed by hand, the resource no longer carries the fingerprint of what is wanted, so the next update mends it. */
   async read(id, props) {
     if (props === undefined) throw new Error("the database's preparation cannot be imported; run pulumi up");
-    const grants = await readDigest(addressOf(props as PreparedInputs));
+    const grants = await readDigest(loginAddress(props as PreparedInputs));
     return { id, props: grants === props.grants ? props : { ...props, grants, fingerprint: "changed by hand" } };
   },
 };

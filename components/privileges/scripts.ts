@@ -1,7 +1,7 @@
 /** The SQL that prepares a database, filled in for one stack. The import runs it in the database it loads aside. */
 import { readFileSync } from "node:fs";
 import { fillIn } from "../../lib/postgres.ts";
-import { ROLE_NAMES, type RoleKey } from "../roles/names.ts";
+import { ROLE_NAMES, type RoleKey } from "../../lib/role-names.ts";
 
 /** A LIKE pattern for a name in which * stands for any characters; `_` and `%` stand for themselves. */
 export function likePattern(name: string): string {

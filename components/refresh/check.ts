@@ -1,5 +1,6 @@
 /** What a refresh would find and copy. Both ends are only read. */
 import { withConnection } from "../../lib/postgres.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { besideServer } from "../import/direct.ts";
 import type { Finding } from "../import/preflight/findings.ts";
 import { isBlocked, PreflightError } from "../import/preflight/findings.ts";
@@ -9,7 +10,6 @@ import { openSide, type Side, type SideAccess } from "../import/side.ts";
 import { readMarker } from "../import/swap.ts";
 import { compareSides, type Difference } from "../import/verify.ts";
 import { type Revision, readChain, wayBetween } from "../migrations/chain.ts";
-import { ROLE_NAMES } from "../roles/names.ts";
 import { placeOf, type RefreshOrder } from "./refresh.ts";
 
 /** Sessions on each end. */

@@ -6,8 +6,8 @@
  */
 import * as pulumi from "@pulumi/pulumi";
 import { type Address, ident, literal, withConnection } from "../../lib/postgres.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 import type { ServerAccess } from "../server/server-access.ts";
-import { ROLE_NAMES } from "./names.ts";
 
 const SUFFIX = "__kept";
 

@@ -1,7 +1,7 @@
 /** Finds and repairs drift of the roles on a server. What counts as drift is in role-drift.ts. */
 import type pg from "pg";
 import { TEMPORARY_GRANT_KEY } from "../../lib/locks.ts";
-import { type Address, withConnection } from "../../lib/postgres.ts";
+import { type Address, MAINTENANCE_DATABASE, withConnection } from "../../lib/postgres.ts";
 import {
   compare,
   type Drift,
@@ -12,7 +12,6 @@ import {
   type FoundParameterGrant,
   type FoundRole,
   type FoundSetting,
-  MAINTENANCE_DATABASE,
 } from "./role-drift.ts";
 
 const ROLES = `

@@ -2,9 +2,10 @@
 import type { dynamic } from "@pulumi/pulumi";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { glance } from "../../lib/glance.ts";
-import { ROLE_NAMES } from "./names.ts";
+import { MAINTENANCE_DATABASE } from "../../lib/postgres.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { repairableDrift, repairRoles, sentence } from "./read-drift.ts";
-import { expectedOfStack, MAINTENANCE_DATABASE } from "./role-drift.ts";
+import { expectedOfStack } from "./role-drift.ts";
 import type { RoleDriftInputs } from "./roles.ts";
 
 const PATIENCE_MS = 30_000;

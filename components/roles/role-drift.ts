@@ -5,8 +5,9 @@
  * decide which code a session loads. A search_path, a time-out or read-only transactions are the user's own choice:
  * this project's sessions pin them when they connect, so they break nothing.
  */
-import { ident, literal } from "../../lib/postgres.ts";
-import { type RoleKey, rolesOf } from "./names.ts";
+import { ident, literal, MAINTENANCE_DATABASE } from "../../lib/postgres.ts";
+import { type RoleKey, rolesOf } from "../../lib/role-names.ts";
+import { SUPERUSER_SETTINGS } from "../../lib/session-settings.ts";
 
 /** A role as pg_roles shows it. */
 export interface FoundRole {
@@ -94,15 +95,6 @@ export interface Drift {
   /** Roles whose sessions may keep the power beyond the repair, for instance after SET ROLE. */
   sessionsOf: readonly string[];
 }
-
-/** What keeps statements with passwords out of the server's log when they fail or are slow. */
-export const SUPERUSER_SETTINGS: Readonly<Record<string, string>> = {
-  log_min_error_statement: "panic",
-  log_min_duration_statement: "-1",
-};
-
-/** The server's own database: superusers work in it, so its settings count too. */
-export const MAINTENANCE_DATABASE = "postgres";
 
 /** The groups of a role, by what the role is for. */
 const MEMBER_OF: Partial<Record<RoleKey, readonly string[]>> = { monitor: ["pg_monitor"] };

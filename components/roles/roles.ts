@@ -3,10 +3,10 @@ import * as postgresql from "@pulumi/postgresql";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomPassword } from "@pulumi/random";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
+import { ROLE_NAMES, type RoleKey } from "../../lib/role-names.ts";
 import { passwordVerifier } from "../../lib/scram.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 import { takeOver } from "./kept-roles.ts";
-import { ROLE_NAMES, type RoleKey } from "./names.ts";
 
 /** Alphanumeric: a `%` breaks Alembic's configuration, other signs break URLs. 32 of them are 190 bits. */
 export const PASSWORD = { length: 32, special: false };

@@ -2,11 +2,11 @@
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomId, RandomPassword } from "@pulumi/random";
+import { REPOSITORY, STORE } from "../../lib/backup-paths.ts";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
-import { REPOSITORY, STORE } from "../backups/configuration.ts";
+import { namesFor } from "../../lib/naming.ts";
 import { buildOf } from "./image.ts";
 import { clearBefore, stackLabel, stateLabel } from "./leftovers.ts";
-import { namesFor } from "./naming.ts";
 import { asArguments, tune } from "./tuning.ts";
 
 /** The port inside the container and the network. */

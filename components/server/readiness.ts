@@ -13,12 +13,12 @@ import {
   isRemoteEngine,
 } from "../../lib/docker.ts";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
+import { humanBytes } from "../../lib/human-bytes.ts";
 import { type Address, connect, ident, isPassing, literal } from "../../lib/postgres.ts";
 import { pause } from "../../lib/scope.ts";
 import { passwordVerifier } from "../../lib/scram.ts";
 import { serverProgram } from "../../lib/server-programs.ts";
-import { humanBytes } from "../import/progress.ts";
-import { SUPERUSER_SETTINGS } from "../roles/role-drift.ts";
+import { SUPERUSER_SETTINGS } from "../../lib/session-settings.ts";
 import type { ServerReadyInputs } from "./database-server.ts";
 import { likelyCause } from "./likely-cause.ts";
 

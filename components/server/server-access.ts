@@ -1,5 +1,6 @@
 /** The way into a stack's server, for components whose providers work in it. */
 import type * as pulumi from "@pulumi/pulumi";
+import type { Address } from "../../lib/postgres.ts";
 
 /** The server as its superuser reaches it. */
 export interface ServerAccess {
@@ -29,4 +30,13 @@ export const superuserLogin = ({ host, port, superuser, superuserPassword, passw
   user: superuser,
   password: superuserPassword,
   passwordVersion,
+});
+
+/** Where a provider's login works: its inputs without everything else. */
+export const loginAddress = <Inputs extends Address>({ host, port, user, password, database }: Inputs): Address => ({
+  host,
+  port,
+  user,
+  password,
+  database,
 });

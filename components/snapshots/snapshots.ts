@@ -5,16 +5,16 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { besideBackups } from "../../lib/backup-lock.ts";
+import { leftShut, LOCK_KEY as MIGRATIONS_LOCK } from "../../lib/connection-lock.ts";
 import { commentOf, databaseProperties, settingStatements } from "../../lib/database-properties.ts";
 import { docker } from "../../lib/docker.ts";
+import { humanBytes } from "../../lib/human-bytes.ts";
 import { isRefreshing } from "../../lib/locks.ts";
-import { type Address, connect, ident, literal, withConnection } from "../../lib/postgres.ts";
+import { type Address, connect, ident, literal, maintenance, withConnection } from "../../lib/postgres.ts";
+import { endSessions } from "../../lib/sessions.ts";
 import { isOfImport } from "../import/database-settings.ts";
-import { humanBytes } from "../import/progress.ts";
 import { endEasing } from "../import/session.ts";
-import { asideName, clearDead, LOCK_KEY as IMPORT_LOCK, maintenance } from "../import/swap.ts";
-import { leftShut, LOCK_KEY as MIGRATIONS_LOCK } from "../migrations/door.ts";
-import { endSessions } from "../migrations/restore-point.ts";
+import { asideName, clearDead, LOCK_KEY as IMPORT_LOCK } from "../import/swap.ts";
 
 /** The state right after the import, which `./db reset` brings back. */
 export const IMPORTED = "imported";

@@ -1,8 +1,8 @@
 /** What a full pg_dump of the source says and the import's flags leave out: each of it is copied all the same, or listed. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ImportSpec, Report } from "../../components/import/types.ts";
-import { ROLE_NAMES } from "../../components/roles/names.ts";
 import { docker } from "../../lib/docker.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { attempt } from "../support/attempt.ts";
 import { type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
 

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { checkDenyList } from "../../cli/support/deny-list.ts";
 import { describeExposed, type Exposed, readExposed } from "../../components/privileges/exposed-relations.ts";
 import { preparationScript } from "../../components/privileges/scripts.ts";
-import { rolesOf } from "../../components/roles/names.ts";
+import { rolesOf } from "../../lib/role-names.ts";
 import type { StackOutputs } from "../../lib/stack.ts";
 import { DENY_LIST, Lab, type Server } from "../support/lab.ts";
 import { PreparedDatabase, prepareServer } from "../support/prepared.ts";

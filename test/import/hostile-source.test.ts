@@ -8,8 +8,8 @@ import { restoreCopy } from "../../components/import/safety-copy-restore.ts";
 import { openSource } from "../../components/import/session.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { preparationScript } from "../../components/privileges/scripts.ts";
-import { ROLE_NAMES } from "../../components/roles/names.ts";
 import { docker } from "../../lib/docker.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { aside, atTable, attempt } from "../support/attempt.ts";
 import { compareEnds } from "../support/compare-ends.ts";
 import { deedsIn, HOSTILE_PLACES, hostileFunctions, hostileScript } from "../support/hostile.ts";
@@ -93,7 +93,7 @@ describe("an import of code in every place", () => {
     const again = await lab.newImport(spec.source, target);
     expect((await trySchema(again, catalog)).filter(({ code }) => code === "object-not-made")).toEqual([]);
     const { readdir } = await import("node:fs/promises");
-    const { readIdentity } = await import("../../components/import/identity.ts");
+    const { readIdentity } = await import("../../lib/identity.ts");
     const [copy = ""] = await readdir(join(lab.folder, "safety"));
     await restoreCopy({
       copy: join(lab.folder, "safety", copy),

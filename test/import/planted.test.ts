@@ -2,8 +2,8 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { ImportSpec } from "../../components/import/types.ts";
-import { ROLE_NAMES } from "../../components/roles/names.ts";
 import { ident } from "../../lib/postgres.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { attempt } from "../support/attempt.ts";
 import { compareEnds } from "../support/compare-ends.ts";
 import { type Lab, openBothEnds, ROLES_PASSWORD, readReport, type Server, type SourceServer } from "../support/lab.ts";

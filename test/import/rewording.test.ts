@@ -3,10 +3,10 @@ import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findOtherColumns } from "../../components/import/rewording.ts";
-import { maintenance, makeAside, scratchName } from "../../components/import/swap.ts";
+import { makeAside, scratchName } from "../../components/import/swap.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
-import { ROLE_NAMES } from "../../components/roles/names.ts";
-import { withConnection } from "../../lib/postgres.ts";
+import { maintenance, withConnection } from "../../lib/postgres.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { aside, atPhase, attempt, expectComplete, expectNothingLeft, expectUntouched } from "../support/attempt.ts";
 import { compareEnds } from "../support/compare-ends.ts";
 import {

@@ -123,7 +123,7 @@ describe("masks", () => {
       path: (await readReport(spec)).safetyCopy?.path ?? "",
       identity: join(lab.folder, "identity.txt"),
     };
-    const { readIdentity } = await import("../../components/import/identity.ts");
+    const { readIdentity } = await import("../../lib/identity.ts");
     const { readManifest, readSealedText } = await import("../../components/import/safety-copy-files.ts");
     const secret = (await readIdentity(identity))?.secret ?? "";
     const { tables } = await readManifest(path, secret);

@@ -6,13 +6,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { assertCanHandOver } from "../../components/handover/can-hand-over.ts";
+import { assertCanHandOver, type CanHandOverArgs } from "../../components/handover/can-hand-over.ts";
 import { valuesOf } from "../../components/handover/env-values.ts";
 import { readReplaceable, writeWhole } from "../../components/handover/files.ts";
 import type { HandOverInputs } from "../../components/handover/handover.ts";
 import { provider } from "../../components/handover/handover-provider.ts";
 import { overrideFile } from "../../components/handover/places.ts";
-import type { Settings } from "../../components/settings.ts";
 import { composeCommand } from "../../lib/docker.ts";
 import { handOverInputs } from "../support/handover-inputs.ts";
 
@@ -231,9 +230,9 @@ describe("what cannot be written to", () => {
   });
 
   test("is told before anything is made", async () => {
-    const settings = { ...inputs, handover: inputs, database: "x", databases: ["nexus"] } as unknown as Settings;
+    const args = { ...inputs, handover: inputs, database: "x", databases: ["nexus"] } as unknown as CanHandOverArgs;
     const check = () =>
-      assertCanHandOver(settings).then(
+      assertCanHandOver(args).then(
         () => undefined,
         ({ message }: Error) => message,
       );

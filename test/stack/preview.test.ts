@@ -34,7 +34,7 @@ describe("script/preview", () => {
   test("shows a change of settings as what it does to the base's stack, marks what loses data, and leaves nothing", async () => {
     const settings = join(clone, "Pulumi.dev.yaml");
     await writeFile(settings, (await readFile(settings, "utf8")).replace("memory: 512", "memory: 640"));
-    const naming = join(clone, "components/server/naming.ts");
+    const naming = join(clone, "lib/naming.ts");
     // The volume gets another name, which means another volume.
     await writeFile(naming, (await readFile(naming, "utf8")).replace("-data`", "-files`"));
 
@@ -55,7 +55,7 @@ describe("script/preview", () => {
         .trim()
         .split("\n")
         .map((line) => line.trim()),
-    ).toEqual(["M Pulumi.dev.yaml", "M components/server/naming.ts"]);
+    ).toEqual(["M Pulumi.dev.yaml", "M lib/naming.ts"]);
   });
 
   test("a base that does not exist is an error before anything is made", async () => {

@@ -18,8 +18,8 @@ import { tmpdir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { helperLabel } from "../../components/import/schema.ts";
-import { namesFor } from "../../components/server/naming.ts";
 import { docker, removeContainers } from "../../lib/docker.ts";
+import { namesFor } from "../../lib/naming.ts";
 import { run, type Said } from "./test-stack.ts";
 
 const isRoot = process.getuid?.() === 0;

@@ -5,7 +5,6 @@ import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createBranch, deleteBranch, readBranches } from "../../components/branches/branches.ts";
 import { lockServer } from "../../components/import/swap.ts";
-import { LOCK_KEY as MIGRATIONS_LOCK } from "../../components/migrations/door.ts";
 import {
   deleteSnapshot,
   listSnapshots,
@@ -13,6 +12,7 @@ import {
   type SnapshotPlace,
   saveSnapshot,
 } from "../../components/snapshots/snapshots.ts";
+import { LOCK_KEY as MIGRATIONS_LOCK } from "../../lib/connection-lock.ts";
 import { docker } from "../../lib/docker.ts";
 import { Application } from "../support/application.ts";
 import { connect, withConnection } from "../support/session.ts";

@@ -2,12 +2,12 @@
 import fc from "fast-check";
 import type pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { openDoor, shutDoor } from "../../components/migrations/door.ts";
-import { ROLE_NAMES, rolesOf } from "../../components/roles/names.ts";
 import { repairableDrift, repairRoles } from "../../components/roles/read-drift.ts";
 import { expectedOfDatabase, expectedOfStack, together } from "../../components/roles/role-drift.ts";
+import { openDoor, shutDoor } from "../../lib/connection-lock.ts";
 import { TEMPORARY_GRANT_KEY } from "../../lib/locks.ts";
 import { type Address, connect, ident, withConnection } from "../../lib/postgres.ts";
+import { ROLE_NAMES, rolesOf } from "../../lib/role-names.ts";
 import { addressOf } from "../../lib/stack.ts";
 import { type StackUrls, TestStack } from "./test-stack.ts";
 

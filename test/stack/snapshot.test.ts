@@ -7,8 +7,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { makePortableCopy, type PortableOrder, verifyPortableCopy } from "../../components/backups/portable.ts";
-import { readIdentity } from "../../components/import/identity.ts";
-import { LOCK_KEY as MIGRATIONS_LOCK } from "../../components/migrations/door.ts";
 import {
   deleteSnapshot,
   listSnapshots,
@@ -16,7 +14,9 @@ import {
   type SnapshotPlace,
   saveSnapshot,
 } from "../../components/snapshots/snapshots.ts";
+import { LOCK_KEY as MIGRATIONS_LOCK } from "../../lib/connection-lock.ts";
 import { docker } from "../../lib/docker.ts";
+import { readIdentity } from "../../lib/identity.ts";
 import { handToolsImage } from "../support/hand-tools.ts";
 import { connect, withConnection } from "../support/session.ts";
 import { run, TestStack, urlAddress } from "./test-stack.ts";

@@ -9,8 +9,8 @@ import { parseDocument } from "yaml";
 import { overrideFile } from "../../components/handover/places.ts";
 import { helperLabel } from "../../components/import/schema.ts";
 import { migrationsLabel } from "../../components/migrations/container.ts";
-import { namesFor } from "../../components/server/naming.ts";
 import { docker, removeContainers } from "../../lib/docker.ts";
+import { namesFor } from "../../lib/naming.ts";
 import { addressOf } from "../../lib/stack.ts";
 import { withConnection } from "../support/session.ts";
 

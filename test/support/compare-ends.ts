@@ -5,8 +5,8 @@ import { asOwner } from "../../components/import/session.ts";
 import { openSide } from "../../components/import/side.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { compareSides, type Verification } from "../../components/import/verify.ts";
-import { ROLE_NAMES } from "../../components/roles/names.ts";
 import { withConnection } from "../../lib/postgres.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 
 /** Compares source and target as they are now. */
 export async function compareEnds(spec: ImportSpec): Promise<Verification> {

@@ -11,10 +11,10 @@ import { besideServer } from "../../components/import/direct.ts";
 import { helperLabel } from "../../components/import/schema.ts";
 import type { ImportSpec, Report, Source, Target } from "../../components/import/types.ts";
 import { preparationScript } from "../../components/privileges/scripts.ts";
-import { ROLE_NAMES } from "../../components/roles/names.ts";
 import { makeServerCertificate, type ServerCertificate } from "../../lib/certificates.ts";
 import { containerLog, docker, removeContainers } from "../../lib/docker.ts";
 import { type Address, ident, literal } from "../../lib/postgres.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { connect, withConnection } from "./session.ts";
 
 /** On every container and network of a test: whatever is left carries it. */

@@ -1,9 +1,9 @@
 /** A database that is prepared as a stack's, on a plain server: what its roles can do is tried in it without a whole stack. */
 import type pg from "pg";
 import { preparationScript, serverScript } from "../../components/privileges/scripts.ts";
-import { ROLE_NAMES, type RoleKey } from "../../components/roles/names.ts";
 import { docker } from "../../lib/docker.ts";
 import { type Address, ident, literal } from "../../lib/postgres.ts";
+import { ROLE_NAMES, type RoleKey } from "../../lib/role-names.ts";
 import { DENY_LIST, type Server, secret } from "./lab.ts";
 import { withConnection } from "./session.ts";
 

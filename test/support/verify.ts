@@ -1,8 +1,8 @@
 /** What must hold for every copy of the sample, whatever version it came from. */
 import { expect } from "vitest";
 import type { ImportSpec } from "../../components/import/types.ts";
-import { ROLE_NAMES } from "../../components/roles/names.ts";
 import { literal } from "../../lib/postgres.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { contentsOf } from "./compare.ts";
 import { readReport, type Server } from "./lab.ts";
 

@@ -7,8 +7,8 @@ import { buffer } from "node:stream/consumers";
 import { Decrypter, Encrypter, generateX25519Identity, identityToRecipient } from "age-encryption";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { AgeError, seal, unseal } from "../../components/import/age.ts";
-import { readIdentity, readOrMakeIdentity } from "../../components/import/identity.ts";
+import { AgeError, seal, unseal } from "../../lib/age.ts";
+import { readIdentity, readOrMakeIdentity } from "../../lib/identity.ts";
 
 let secret: string;
 let recipient: string;

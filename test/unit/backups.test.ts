@@ -48,7 +48,9 @@ async function make(more: Partial<Settings> = {}): Promise<(name: string) => Ask
     const settings = { ...SETTINGS, ...more };
     const archiving = archivingFor(settings, opts);
     const server = new DatabaseServer("database", { ...settings, keepData: false, archiving }, opts);
-    if (archiving) new Backups("backups", { settings, archiving, server, after: [server.ready] }, opts);
+    const { stack, database, dockerHost, backups, keepDataOnDestroy: keepsData } = settings;
+    const args = { stack, database, dockerHost, keepsData, server, after: [server.ready] };
+    if (archiving && backups) new Backups("backups", { ...args, settings: backups, archiving }, opts);
     return [server.ready.urn];
   });
 }

@@ -161,7 +161,7 @@ describe("help", () => {
       .filter((url: string) => !url.startsWith("node:"));
     expect(loaded).toContain("cli/db.ts");
     const needed =
-      /^(cli\/(db|subcommands)|cli\/support\/\w[-\w]*|lib\/stack|components\/server\/naming)\.ts$|^node_modules\/(@commander-js|commander)\//;
+      /^(cli\/(db|subcommands)|cli\/support\/\w[-\w]*|lib\/(stack|naming)|components\/server\/naming)\.ts$|^node_modules\/(@commander-js|commander)\//;
     expect(loaded.filter((url: string) => !needed.test(url))).toEqual([]);
   });
 });

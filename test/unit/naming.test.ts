@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { namesFor } from "../../components/server/naming.ts";
+import { namesFor } from "../../lib/naming.ts";
 
 /** Names that Pulumi accepts for a stack. */
 const stackName = fc.stringMatching(/^[a-zA-Z0-9_.-]{1,40}$/);

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { poolBudget } from "../../components/handover/pool-budget.ts";
+import { poolBudget } from "../../lib/pool-budget.ts";
 
 describe("the pools' budget", () => {
   test("does the sum in words", () => {

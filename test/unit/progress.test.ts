@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { humanBytes, Progress } from "../../components/import/progress.ts";
+import { Progress } from "../../components/import/progress.ts";
+import { humanBytes } from "../../lib/human-bytes.ts";
 import { makeTable } from "./table.ts";
 
 const MIB = 1024 * 1024;

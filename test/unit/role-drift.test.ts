@@ -3,7 +3,6 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { guardedDrift } from "../../components/privileges/guarded.ts";
 import { provider as prepared } from "../../components/privileges/prepared-provider.ts";
-import { ROLE_NAMES } from "../../components/roles/names.ts";
 import {
   compare,
   compareDatabases,
@@ -13,11 +12,12 @@ import {
   expectedOfStack,
   type Found,
   type FoundRole,
-  SUPERUSER_SETTINGS,
   together,
 } from "../../components/roles/role-drift.ts";
 import { provider as roleDrift } from "../../components/roles/role-drift-provider.ts";
 import { inputsFingerprint } from "../../lib/dynamic.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
+import { SUPERUSER_SETTINGS } from "../../lib/session-settings.ts";
 
 const EXPECTED: Expected = together(expectedOfStack("postgres", "game", ROLE_NAMES), [
   expectedOfDatabase("postgres", "nexus"),

@@ -1,7 +1,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import { beforeAll, describe, expect, test } from "vitest";
-import { ROLE_NAMES, type RoleKey } from "../../components/roles/names.ts";
 import type { Roles } from "../../components/roles/roles.ts";
+import { ROLE_NAMES, type RoleKey } from "../../lib/role-names.ts";
 import { passwordVerifier } from "../../lib/scram.ts";
 import { type Asked, awaited, namesIn, record, secretly } from "./pulumi.ts";
 

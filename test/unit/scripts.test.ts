@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { STACK_EXTENSIONS } from "../../components/import/stack-extensions.ts";
 import { likePattern, preparationScript } from "../../components/privileges/scripts.ts";
-import { ROLE_NAMES } from "../../components/roles/names.ts";
+import { ROLE_NAMES } from "../../lib/role-names.ts";
 
 /** LIKE as PostgreSQL reads it, with its backslash. */
 function like(text: string, pattern: string): boolean {

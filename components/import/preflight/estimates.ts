@@ -1,7 +1,7 @@
 /** How many bytes an import moves, and how long it takes. Rough, and said to be. */
 import type pg from "pg";
+import { humanBytes } from "../../../lib/human-bytes.ts";
 import { fromTable } from "../catalog.ts";
-import { humanBytes } from "../progress.ts";
 import { readRows } from "../reading.ts";
 import type { Catalog, Table } from "../types.ts";
 import { type Finding, finding } from "./findings.ts";

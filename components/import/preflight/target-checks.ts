@@ -1,5 +1,5 @@
 /** What the target's answers mean for an import, alone and together with the source's. Pure. */
-import { humanBytes } from "../progress.ts";
+import { humanBytes } from "../../../lib/human-bytes.ts";
 import type { Table } from "../types.ts";
 import { type Finding, finding } from "./findings.ts";
 import type { SourceLook } from "./source-look.ts";

@@ -3,10 +3,10 @@ import { statfs } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import type pg from "pg";
 import { docker } from "../../../lib/docker.ts";
+import type { ImportSummary } from "../../../lib/import-summary.ts";
 import { literal } from "../../../lib/postgres.ts";
 import { describeCollation, findRelations } from "../catalog.ts";
 import { asideName, formerName, IS_ITS_OWN, LOCK_KEY, readMarker, scratchName } from "../swap.ts";
-import type { ImportSummary } from "../types.ts";
 import { plainLocale, type Rules } from "./collations.ts";
 
 /** All that matters of the target. */

@@ -3,10 +3,10 @@
  * be lost if the run failed, and their locks could hold it up.
  */
 import type pg from "pg";
-import { databaseProperties } from "../../lib/database-properties.ts";
-import { ident, literal } from "../../lib/postgres.ts";
-import { isOwnTable, STACK_SCHEMA } from "../import/catalog.ts";
-import { endSessions, inTransaction } from "./restore-point.ts";
+import { databaseProperties } from "./database-properties.ts";
+import { ident, literal } from "./postgres.ts";
+import { endSessions, inTransaction } from "./sessions.ts";
+import { isOwnTable, STACK_SCHEMA } from "./stack-schema.ts";
 
 /** Key of the advisory lock that a run holds on the server: the letters "sectormi" as a 64-bit number. */
 export const LOCK_KEY = "8315161638746615145";
