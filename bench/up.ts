@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { namesFor } from "../components/server/naming.ts";
-import { composeCommand } from "../lib/docker.ts";
+import { composeWords } from "../lib/docker-compose.ts";
 import { makeStack } from "./pulumi.ts";
 import { figure, ratio, type Section, seconds } from "./results.ts";
 
@@ -32,7 +32,7 @@ volumes:
 `;
 
 export async function benchUp({ rounds }: { rounds: number }): Promise<Section> {
-  const [program = "docker", ...first] = await composeCommand();
+  const [program, ...first] = composeWords();
   const folder = await mkdtemp(join(tmpdir(), "sectorwars-bench-"));
   const stack = await makeStack(STACK);
   const ups: number[] = [];

@@ -4,8 +4,9 @@ import { mkdir } from "node:fs/promises";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { isRemoteEngine } from "../../lib/docker.ts";
+import type { ComposeCommand } from "../../lib/docker-compose.ts";
 import { composeOverride } from "./compose.ts";
-import { type ComposeCommand, needCompose, readProject } from "./compose-cli.ts";
+import { needCompose, readProject } from "./compose-cli.ts";
 import type { Project } from "./compose-project.ts";
 import { databaseNames, endpointsAt, placeOf } from "./database-names.ts";
 import { putIn, refuseOther, type Taken, takeOut } from "./env-block.ts";
@@ -178,7 +179,7 @@ async function readCompose(
   { text, ours }: Taken,
   own: Readonly<Record<string, string>>,
 ): Promise<{ project: Project; command: ComposeCommand }> {
-  const command = await needCompose(application.files);
+  const command = needCompose(application.files);
   const project = await readWith(application, command, text);
   assertDatabase(project, application.inputs, application.files);
   // A service that reads the file by itself has seen the block in it.

@@ -11,7 +11,7 @@ import { valuesOf } from "../../components/handover/env-values.ts";
 import type { HandOverInputs } from "../../components/handover/handover.ts";
 import { provider } from "../../components/handover/handover-provider.ts";
 import { overrideFile } from "../../components/handover/places.ts";
-import { composeCommand } from "../../lib/docker.ts";
+import { composeWords } from "../../lib/docker-compose.ts";
 import { handOverInputs } from "../support/handover-inputs.ts";
 
 const run = promisify(execFile);
@@ -38,7 +38,7 @@ let folder: string;
 
 /** Runs the application's docker compose as people do, in its folder. */
 async function config(...options: string[]): Promise<Record<string, Told>> {
-  const [program = "", ...first] = await composeCommand();
+  const [program, ...first] = composeWords();
   const { COMPOSE_FILE: _file, DATABASE_URL: _url, ...environment } = process.env;
   const { stdout } = await run(program, [...first, ...options, "config", "--format", "json"], {
     cwd: folder,

@@ -9,7 +9,8 @@ import { runMigrations } from "../../components/migrations/run-migrations.ts";
 import { fitsPassword } from "../../components/seed/password-hash.ts";
 import type { SeedFile, SeedInputs } from "../../components/seed/seed.ts";
 import { provider } from "../../components/seed/seed-provider.ts";
-import { composeCommand, docker } from "../../lib/docker.ts";
+import { docker } from "../../lib/docker.ts";
+import { composeWords } from "../../lib/docker-compose.ts";
 import type { Address } from "../../lib/postgres.ts";
 import { Application } from "../support/application.ts";
 import { images } from "../support/lab.ts";
@@ -49,11 +50,7 @@ const composeEnvironment = () => ({
 });
 /** docker compose as people call it: in the application's folder, without a word about files. */
 const compose = async (...args: string[]) =>
-  run(
-    "sh",
-    ["-c", 'cd "$0" && exec "$@"', game.folder, ...(await composeCommand()), ...PROFILE, ...args],
-    composeEnvironment(),
-  );
+  run("sh", ["-c", 'cd "$0" && exec "$@"', game.folder, ...composeWords(), ...PROFILE, ...args], composeEnvironment());
 const get = async (service: string, path: string): Promise<Record<string, unknown>> => {
   const port = (await compose("port", service, "8080")).stdout.trim().split(":").pop();
   return (await (await fetch(`http://127.0.0.1:${port}${path}`)).json()) as Record<string, unknown>;
