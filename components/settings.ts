@@ -1,6 +1,6 @@
 /** The only reader of configuration: checks the settings against each other and freezes them. */
 import { createHash } from "node:crypto";
-import { dirname, join, resolve } from "node:path";
+import { dirname, join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { contextEndpoint } from "../lib/docker-context.ts";
 import { baseImage, type KnownImages, newerImage, pythonImage, readImages } from "../lib/images.ts";
@@ -387,11 +387,6 @@ export function resolveSettings(raw: RawSettings, surroundings: Surroundings): S
   check(["local", "neon"].includes(raw.handoverTarget), "handoverTarget", "choose local or neon");
   check(["app", "owner"].includes(raw.handoverRole), "handoverRole", "choose app or owner");
   check(DRIVERS.includes(raw.handoverDriver), "handoverDriver", `choose ${DRIVERS.join(", ")}`);
-  check(
-    !/['\n\r]/.test(resolve(raw.application)),
-    "application",
-    "its path has an apostrophe or a line break, which no .env file can hold as COMPOSE_FILE; move or rename the folder",
-  );
   check(raw.handoverFile.trim() !== "", "handoverFile", "name a file, for instance .env");
   for (const key of ["composeService", "composeNetwork"] as const) {
     check(/^[a-zA-Z0-9._-]+$/.test(raw[key]), key, "give the name that the Compose file has");

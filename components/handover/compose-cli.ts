@@ -1,7 +1,7 @@
 /** Asks docker compose what an application's files say together: only Compose knows all of extends, include, anchors and variables. */
 import { execFile } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { type ComposeCommand, findCompose, isNewEnough, OLDEST_COMPOSE } from "../../lib/docker-compose.ts";
 import { type Project, projectOf } from "./compose-project.ts";
@@ -106,7 +106,7 @@ async function readOnce(command: ComposeCommand, sources: ComposeSources, aside:
     });
     const raw = JSON.parse(text);
     const without = join(aside, "without.yaml");
-    await writeFile(without, withoutEnvFile(raw, sources.envPath));
+    await writeFile(without, withoutEnvFile(raw, sources.envPath, dirname(sources.files[0] ?? "")));
     const project = projectOf(JSON.parse(await config([...files, without], ...options)));
     return withVariables(project, readers(raw, sources.envPath), valuesOf(sources.envText));
   }
@@ -145,10 +145,16 @@ const readers = ({ services = {} }: Raw, path: string): string[] =>
     .filter(([, service]) => service.env_file?.some((file) => file.path === path))
     .map(([name]) => name);
 
-/** A Compose file by which no service reads a file of variables. */
-function withoutEnvFile(raw: Raw, path: string): string {
+/**
+ * A Compose file by which no service reads a file of variables.
+ * @param folder the project's folder: a $ in it begins no reference, as one in the rest of a path does.
+ */
+function withoutEnvFile(raw: Raw, path: string, folder: string): string {
+  const literal = (file: string) =>
+    file.startsWith(folder) ? folder.replaceAll("$", "$$$$") + file.slice(folder.length) : file;
   const lines = readers(raw, path).flatMap((name) => {
-    const others = raw.services?.[name]?.env_file?.filter((file) => file.path !== path) ?? [];
+    const files = raw.services?.[name]?.env_file?.filter((file) => file.path !== path) ?? [];
+    const others = files.map((file) => ({ ...file, ...(file.path !== undefined && { path: literal(file.path) }) }));
     const value = others.length === 0 ? "!reset null" : `!override ${JSON.stringify(others)}`;
     return [`  ${JSON.stringify(name)}:`, `    env_file: ${value}`];
   });

@@ -1,7 +1,7 @@
 /** Works out the whole hand-over before anything is written: the file of variables, and the Compose file over the application's. */
 import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
-import { dirname, isAbsolute, join, resolve } from "node:path";
+import { dirname, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { isRemoteEngine } from "../../lib/docker.ts";
 import type { ComposeCommand } from "../../lib/docker-compose.ts";
@@ -17,7 +17,7 @@ import type { HandOverInputs } from "./handover.ts";
 import { findLaunchers, type Launcher } from "./launchers.ts";
 import { endpointOfUrl, neonUrl, type RemoteUrl } from "./neon-url.ts";
 import { activeUsers, profileFor, startCommand } from "./next-command.ts";
-import { composeFilesIn, overrideFile } from "./places.ts";
+import { composeFileList, composeFilesIn, overrideFile } from "./places.ts";
 import { type PoolBudget, poolBudget } from "./pool-budget.ts";
 import { planRedirects, type Redirects, type ServiceTarget } from "./redirection.ts";
 
@@ -83,6 +83,8 @@ export async function planHandOver(inputs: HandOverInputs, root: string): Promis
     const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !hidden.includes(name)));
     const own = valuesOf(taken.text, environment);
     const files = await composeFilesIn(inputs.folder, inputs.composeFiles, usual, own);
+    const allFiles =
+      files.length === 0 ? undefined : composeFileList([...files, overrideFile(root, inputs.stack)], own);
     const application = { inputs, root, files, usual, hidden };
     const read = files.length === 0 ? undefined : await readCompose(application, taken, own);
     const remote = inputs.target === "neon" ? remoteOf(taken, own, read?.project) : undefined;
@@ -98,7 +100,7 @@ export async function planHandOver(inputs: HandOverInputs, root: string): Promis
       compose?.redirects.names ?? databaseNames(EMPTY, target),
       target,
     );
-    if (compose) always.COMPOSE_FILE = composeFileList([...files, overrideFile(root, inputs.stack)], own);
+    if (allFiles !== undefined) always.COMPOSE_FILE = allFiles;
     const write = (variables: Record<string, string>) => putIn(found.text, inputs.stack, variables);
     const variables = compose
       ? await withoutHarm(always, further, (some) => changesOthers(application, compose, taken, write(some)))
@@ -323,13 +325,4 @@ function nextCommand(
     // The services join the stack's network, which is on its engine.
     engine: dockerHost !== undefined && isRemoteEngine(dockerHost) ? dockerHost : undefined,
   });
-}
-
-function composeFileList(files: readonly string[], own: Readonly<Record<string, string>>): string {
-  const separator = own.COMPOSE_PATH_SEPARATOR || ":";
-  const wrong = files.find((file) => file.includes(separator));
-  if (wrong !== undefined) {
-    throw new Error(`docker compose cannot be told of ${wrong}: its name has the separator "${separator}" in it`);
-  }
-  return files.map((file) => (isAbsolute(file) ? file : resolve(file))).join(separator);
 }

@@ -105,7 +105,8 @@ function readVariables(at: ApplicationFolder, connection: OwnerConnection): Reco
   return withoutBlocks(envFiles, (paths) => {
     const names = ["--project-name", "sectorwars-variables", "--project-directory", dirname(envFiles[0]?.path ?? ".")];
     const env = paths.slice(envFiles.length - composeEnv.length);
-    const service = { image: "none", env_file: paths };
+    // Compose takes a $ for a variable's, in a path as well.
+    const service = { image: "none", env_file: paths.map((path) => path.replaceAll("$", "$$$$")) };
     const text = compose(resolve("."), {
       args: [...names, ...envFlags(env), "--file", "-", "config", "--format", "json"],
       connection,

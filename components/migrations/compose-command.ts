@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto";
 import { createInterface } from "node:readline";
 import { composeWords } from "../../lib/docker-compose.ts";
 import { currentScope } from "../../lib/scope.ts";
+import { shellWord } from "../../lib/shell-word.ts";
 import type { FoundService } from "./compose-service.ts";
 import { bareUrlOf, type OwnerConnection } from "./environment.ts";
 
@@ -61,7 +62,7 @@ export function withPassword(variables: Record<string, string>, connection: Owne
 
 /** The command with which people build a service's image. */
 export const buildCommandOf = (folder = ".", service: string): string =>
-  `cd '${folder}' && docker compose build ${service}`;
+  `cd ${shellWord(folder)} && docker compose build ${service}`;
 
 /**
  * Builds a service's image.

@@ -213,7 +213,7 @@ describe("the .env file", () => {
     expect(list).toMatch(/services +exporter, gameserver, metrics \(at 127.0.0.1:\d+\), region-manager \(superuser\)/);
     expect(list).toMatch(/replaced +database/);
     expect(list).toMatch(/unchanged +admin-ui, central-nexus-db, central-nexus-server, player-client/);
-    expect(list).toMatch(/next +cd '.*the game' && \S.*compose --profile development up --wait/);
+    expect(list).toMatch(/next +cd '.*the pilot'\\''s game' && \S.*compose --profile development up --wait/);
   });
 
   test("a volume of the application's own database is named, and left alone", async () => {
@@ -437,7 +437,7 @@ describe("again, and on the way back", () => {
       "pools       4 services x 1 worker x 2 engines (sync, async) x (pool 5 + overflow 10) = 120 of 147 (max_connections 150 less 3 reserved)",
     );
     expect(said.text).toContain("services    exporter, gameserver, metrics, region-manager");
-    expect(said.text).toMatch(/start +cd '.*the game' && \S.*compose --profile development up --wait/);
+    expect(said.text).toMatch(/start +cd '.*the pilot'\\''s game' && \S.*compose --profile development up --wait/);
   });
 
   test("handoverTarget neon puts the kept URL back, as it was, even while a migration fails; the local stack stays", async () => {

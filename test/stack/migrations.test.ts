@@ -9,6 +9,7 @@ import { ensureServiceImage } from "../../components/migrations/application.ts";
 import { type MigrationsSpec, runMigrations } from "../../components/migrations/run-migrations.ts";
 import { hashPassword } from "../../components/seed/password-hash.ts";
 import { docker } from "../../lib/docker.ts";
+import { shellWord } from "../../lib/shell-word.ts";
 import { Application } from "../support/application.ts";
 import { withConnection } from "../support/session.ts";
 import { run, TestStack, urlAddress } from "./test-stack.ts";
@@ -396,7 +397,9 @@ except ValueError as error:
     );
     expect(error).toContain("it needs ***");
     expect(error).toContain("exit code: 7");
-    expect(error).toContain(`Build it (cd '${game.folder}' && docker compose build gameserver), or let the migrations`);
+    expect(error).toContain(
+      `Build it (cd ${shellWord(game.folder)} && docker compose build gameserver), or let the migrations`,
+    );
     expect(error).not.toContain(VARIABLES.ADMIN_PASSWORD);
   });
 
