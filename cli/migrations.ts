@@ -10,7 +10,8 @@ import {
   readRestorePoint,
   undoneName,
 } from "../components/migrations/restore-point.ts";
-import { lockMigrations, readRevisions } from "../components/migrations/run-migrations.ts";
+import { readRevisions } from "../components/migrations/revision.ts";
+import { lockMigrations } from "../components/migrations/run-migrations.ts";
 import { databaseProperties } from "../lib/database-properties.ts";
 import { type Address, withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
