@@ -4,7 +4,7 @@ import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { composeCommand } from "../lib/docker.ts";
+import { composeWords } from "../lib/docker-compose.ts";
 import { pythonImage, readImages } from "../lib/images.ts";
 import { makeStack } from "./pulumi.ts";
 import { figure, type Section, seconds } from "./results.ts";
@@ -14,7 +14,7 @@ const STACK = "bench";
 const PROJECT = "sectorwars-bench";
 
 export async function benchApplication({ rounds }: { rounds: number }): Promise<Section> {
-  const [program = "docker", ...first] = await composeCommand();
+  const [program, ...first] = composeWords();
   const folder = await mkdtemp(join(tmpdir(), "sectorwars-bench-"));
   // For the update as well, which builds the gameserver's image.
   Object.assign(process.env, { COMPOSE_PROJECT_NAME: PROJECT, PYTHON_IMAGE: pythonImage(readImages()) });

@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { composeCommand } from "../lib/docker.ts";
+import { composeWords } from "../lib/docker-compose.ts";
 import { namesFor } from "../lib/naming.ts";
 import { makeStack } from "./pulumi.ts";
 import { figure, ratio, type Section, seconds } from "./results.ts";
@@ -32,7 +32,7 @@ volumes:
 `;
 
 export async function benchUp({ rounds }: { rounds: number }): Promise<Section> {
-  const [program = "docker", ...first] = await composeCommand();
+  const [program, ...first] = composeWords();
   const folder = await mkdtemp(join(tmpdir(), "sectorwars-bench-"));
   const stack = await makeStack(STACK);
   const ups: number[] = [];

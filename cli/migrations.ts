@@ -9,7 +9,9 @@ import {
   readRestorePoint,
   undoneName,
 } from "../components/migrations/restore-point.ts";
-import { lockMigrations, readRevisions } from "../components/migrations/run-migrations.ts";
+import { readRevisions } from "../components/migrations/revision.ts";
+import { lockMigrations } from "../components/migrations/run-migrations.ts";
+import { otherData, refuseOtherData } from "../components/migrations/same-data.ts";
 import { leftShut, openDoor } from "../lib/connection-lock.ts";
 import { databaseProperties } from "../lib/database-properties.ts";
 import { maintenance, withConnection } from "../lib/postgres.ts";
@@ -27,12 +29,14 @@ async function show({ stack, print }: Invocation): Promise<number> {
     `  revision       ${revisions.join(", ") || "none: no migration has run here"}`,
     `  restore point  ${point ? `${pointName(database)}, revision ${point.from ?? "none"}, of ${point.at}` : "none"}`,
   ];
+  const other = point && (await otherData(address));
+  if (other) lines.push(`  other data     the restore point is of ${other.point}, the database of ${other.database}`);
   if (point?.running) {
     lines.push(
       "  unfinished     a run is under way, or was killed: pulumi up puts the database back, and runs the migrations again",
     );
   }
-  print(lines.join("\n"), { revisions, restorePoint: point ?? null });
+  print(lines.join("\n"), { revisions, restorePoint: point ? { ...point, isOfOtherData: other !== undefined } : null });
   return 0;
 }
 
@@ -48,6 +52,7 @@ async function undo({ stack, print }: Invocation, { yes }: { yes?: true }): Prom
   const { database } = address;
   return withConnection(maintenance(address), async (client) => {
     const shown = await requireRestorePoint(client, database);
+    await refuseOtherData(address, shown);
     const was = `as it was at ${shown.at}, at revision ${shown.from ?? "none"}`;
     const consequence =
       `This puts ${database} back ${was}. Rows written since are not in it; the database as it is now stays as ` +
@@ -58,6 +63,8 @@ async function undo({ stack, print }: Invocation, { yes }: { yes?: true }): Prom
     const point = await requireRestorePoint(client, database);
     if (point.at !== shown.at)
       throw new Error(`The migrations of ${database} ran again meanwhile. Nothing was changed.`);
+    // No refresh runs while the lock is held; one may have ended before.
+    await refuseOtherData(address, point);
     // A run that was killed has left the door shut, and a note how it is opened.
     const properties = (await leftShut(client, database)) ?? (await databaseProperties(client, database));
     await putBack(client, database, { point, properties, keep: true });

@@ -4,6 +4,7 @@ import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 import { defaultIdentityFile } from "../lib/identity-file.ts";
 import { type Exposed, exposedIn, makePrivate, modeText, type PrivatePlace } from "../lib/private-files.ts";
+import { shellWord } from "../lib/shell-word.ts";
 import { readConfig } from "../lib/stack.ts";
 import { BLOCK_BEGIN } from "./handover/env-block.ts";
 import type { Settings } from "./settings.ts";
@@ -103,7 +104,7 @@ export function keepSecretsPrivate({ stack, safetyCopy, backups, handover }: Set
 
 /** The command that closes what is open. */
 function remedyFor(exposed: readonly Exposed[]): string {
-  const paths = outermost(exposed).map(({ path }) => `'${path.replaceAll("'", `'\\''`)}'`);
+  const paths = outermost(exposed).map(({ path }) => shellWord(path));
   return `Run as the owner: chmod -R go= ${paths.join(" ")}`;
 }
 
@@ -150,7 +151,7 @@ export async function checkPrivateFiles(stack: string): Promise<Finding[]> {
       what: "The project's folder",
       fine: false,
       seen,
-      remedy: `Run as the owner: chmod -R go-w '${process.cwd()}'`,
+      remedy: `Run as the owner: chmod -R go-w ${shellWord(process.cwd())}`,
     });
   }
   return findings;

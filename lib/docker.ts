@@ -186,12 +186,3 @@ export async function removeContainer(id: string, options: DockerOptions = {}): 
     await pause(LOOK_MS);
   }
 }
-
-/** `docker compose` as a plug-in, or as the program that script/bootstrap builds, which is then on PATH. */
-export async function composeCommand(): Promise<string[]> {
-  const isPlugin = await docker(["compose", "version"]).then(
-    () => true,
-    () => false,
-  );
-  return isPlugin ? ["docker", "compose"] : ["docker-compose"];
-}

@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { link, mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
+import { shellWord } from "../../lib/shell-word.ts";
 
 /** Whom a copy is encrypted for, and who can open it. */
 export interface Identity {
@@ -22,7 +23,7 @@ export async function readIdentity(file: string): Promise<Identity | undefined> 
     const { mode } = await stat(file);
     if ((mode & 0o077) !== 0) {
       throw new Error(
-        `The identity file ${file} is open to others; it opens every safety copy. Run: chmod 600 ${file}`,
+        `The identity file ${file} is open to others; it opens every safety copy. Run: chmod 600 ${shellWord(file)}`,
       );
     }
     text = await readFile(file, "utf8");

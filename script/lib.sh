@@ -14,6 +14,15 @@ fail() {
 	exit 1
 }
 
+# PATH has a colon between folders, Pulumi opens its state by a URL, and Node refuses modules in a folder with a backslash.
+case $ROOT in
+*[[:cntrl:]]*) fail "the project's folder $ROOT has a line break or another control character in its path. Move or rename it." ;;
+*[:%#?\\]*)
+	sign=$(printf '%s' "$ROOT" | tr -cd ':%#?\\' | cut -c 1)
+	fail "the project's folder $ROOT has a '$sign' in its path, with which Node or Pulumi cannot work. Move or rename it."
+	;;
+esac
+
 # try_step NAME COMMAND...: runs the command with its output in a log; prints one line with the seconds it took. Leaves the command's
 # code in step_code, and the log's name in step_log. It is no condition by itself: in a condition, and in all that is called there, `set -e`
 # is off, so that a half done step would count as done. Bash applies this even to jobs.

@@ -1,5 +1,6 @@
 /** A store that speaks S3, as pgBackRest is told of it. */
 import { readFileSync, statSync } from "node:fs";
+import { shellWord } from "../../lib/shell-word.ts";
 import type { S3Settings } from "./settings.ts";
 
 /** Where the image's script puts the authority's certificate, which comes with the configuration. */
@@ -27,7 +28,8 @@ function read(file: string, what: string): string {
  */
 export function readAccess({ credentialsFile: file, authorityFile }: S3Settings): S3Access {
   const text = read(file, "The store's access key and secret (two lines, key: ... and secret: ...)");
-  if ((statSync(file).mode & 0o077) !== 0) throw new Error(`${file} is open to others. Run: chmod 600 ${file}`);
+  if ((statSync(file).mode & 0o077) !== 0)
+    throw new Error(`${file} is open to others. Run: chmod 600 ${shellWord(file)}`);
   // pgBackRest's configuration is made of them: whatever is no plain word would be read as something else.
   const [key, secret] = ["key", "secret"].map((name) => new RegExp(`^${name}:\\s*([!-~]+)\\s*$`, "m").exec(text)?.[1]);
   if (key === undefined || secret === undefined) {

@@ -105,6 +105,7 @@ async function importOnce(inputs: DatabaseInputs): Promise<void> {
       dockerHost: inputs.dockerHost,
       jobs: inputs.jobs,
       reportFolder: `${reportFolder(stack)}/${database}`,
+      furtherDatabase: database,
     },
     { say },
   );

@@ -1,61 +1,23 @@
 /** Asks docker compose what an application's files say together: only Compose knows all of extends, include, anchors and variables. */
 import { execFile } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
+import { type ComposeCommand, findCompose, isNewEnough, OLDEST_COMPOSE } from "../../lib/docker-compose.ts";
 import { type Project, projectOf } from "./compose-project.ts";
 import { valuesOf } from "./env-values.ts";
 
 const run = promisify(execFile);
 const MAX_OUTPUT = 64 * 1024 * 1024;
-/** The oldest Compose that knows `!override`. */
-const OLDEST: readonly [number, number, number] = [2, 24, 4];
-
-/** How docker compose is called here. */
-export interface ComposeCommand {
-  /** The program and its first arguments, for instance `docker compose`. */
-  words: string[];
-  version: string;
-}
-
-/** The program that script/bootstrap builds, for a shell whose PATH does not have it. */
-const BUILT = ".local/toolchain/bin/docker-compose";
-
-/** Whether a version is new enough to read the override. */
-export function isNewEnough(version: string): boolean {
-  const parts = version.split(/[.-]/).map(Number);
-  const at = OLDEST.findIndex((least, i) => (parts[i] ?? 0) !== least);
-  return at === -1 || (parts[at] ?? 0) > (OLDEST[at] as number);
-}
-
 /** Milliseconds that docker compose gets to answer; it may fetch files that a project includes. */
 const TIMEOUT_MS = 60_000;
-
-/**
- * Finds docker compose: the plugin, the program on PATH, or the one that script/bootstrap has built.
- * @returns the first that can read the override, else the first that is there, else undefined.
- */
-export async function findCompose(): Promise<ComposeCommand | undefined> {
-  let old: ComposeCommand | undefined;
-  for (const words of [["docker", "compose"], ["docker-compose"], [resolve(BUILT)]]) {
-    const [program = "", ...first] = words;
-    const version = await run(program, [...first, "version", "--short"], { timeout: TIMEOUT_MS }).then(
-      ({ stdout }) => stdout.trim().replace(/^v/, ""),
-      () => undefined,
-    );
-    if (version === undefined || !/^\d+\./.test(version)) continue;
-    if (isNewEnough(version)) return { words, version };
-    old ??= { words, version };
-  }
-  return old;
-}
 
 /**
  * Finds a docker compose that can read the override.
  * @throws {Error} where there is none, or one that is too old.
  */
-export async function needCompose(files: readonly string[]): Promise<ComposeCommand> {
-  const found = await findCompose();
+export function needCompose(files: readonly string[]): ComposeCommand {
+  const found = findCompose();
   if (found === undefined) {
     throw new Error(
       `The application has ${files.join(", ")}, but there is no docker compose. Install it, or run: script/bootstrap compose`,
@@ -63,7 +25,7 @@ export async function needCompose(files: readonly string[]): Promise<ComposeComm
   }
   if (!isNewEnough(found.version)) {
     throw new Error(
-      `${found.words.join(" ")} is version ${found.version}; the hand-over needs ${OLDEST.join(".")} or newer. Update Docker Compose`,
+      `${found.words.join(" ")} is version ${found.version}; the hand-over needs ${OLDEST_COMPOSE} or newer. Update Docker Compose`,
     );
   }
   return found;
@@ -144,7 +106,7 @@ async function readOnce(command: ComposeCommand, sources: ComposeSources, aside:
     });
     const raw = JSON.parse(text);
     const without = join(aside, "without.yaml");
-    await writeFile(without, withoutEnvFile(raw, sources.envPath));
+    await writeFile(without, withoutEnvFile(raw, sources.envPath, dirname(sources.files[0] ?? "")));
     const project = projectOf(JSON.parse(await config([...files, without], ...options)));
     return withVariables(project, readers(raw, sources.envPath), valuesOf(sources.envText));
   }
@@ -156,7 +118,7 @@ async function runConfig(
   options: readonly string[],
   hidden: readonly string[],
 ): Promise<string> {
-  const [program = "", ...first] = words;
+  const [program, ...first] = words;
   const environment = Object.entries(process.env).filter(
     ([name]) => !hidden.includes(name) && !/^COMPOSE_(FILE|PROFILES|ENV_FILES|PROJECT_NAME|PATH_SEPARATOR)$/.test(name),
   );
@@ -183,10 +145,16 @@ const readers = ({ services = {} }: Raw, path: string): string[] =>
     .filter(([, service]) => service.env_file?.some((file) => file.path === path))
     .map(([name]) => name);
 
-/** A Compose file by which no service reads a file of variables. */
-function withoutEnvFile(raw: Raw, path: string): string {
+/**
+ * A Compose file by which no service reads a file of variables.
+ * @param folder the project's folder: a $ in it begins no reference, as one in the rest of a path does.
+ */
+function withoutEnvFile(raw: Raw, path: string, folder: string): string {
+  const literal = (file: string) =>
+    file.startsWith(folder) ? folder.replaceAll("$", "$$$$") + file.slice(folder.length) : file;
   const lines = readers(raw, path).flatMap((name) => {
-    const others = raw.services?.[name]?.env_file?.filter((file) => file.path !== path) ?? [];
+    const files = raw.services?.[name]?.env_file?.filter((file) => file.path !== path) ?? [];
+    const others = files.map((file) => ({ ...file, ...(file.path !== undefined && { path: literal(file.path) }) }));
     const value = others.length === 0 ? "!reset null" : `!override ${JSON.stringify(others)}`;
     return [`  ${JSON.stringify(name)}:`, `    env_file: ${value}`];
   });

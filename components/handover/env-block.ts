@@ -42,10 +42,12 @@ function fromComment(comment: string): [number, string] {
 /** A value that every reader of such files understands the same way. */
 function quote(key: string, value: string): string {
   if (/^[\w.:/@%+,=-]*$/.test(value)) return value;
-  if (!value.includes("'") && !value.includes("\n")) return `'${value}'`;
+  if (!/['\n]/.test(value)) return `'${value}'`;
+  // Between these, a $ begins a reference, and what a backslash means is up to the reader.
+  if (!/["\\$`\n]/.test(value)) return `"${value}"`;
   // Its name alone: the value may be a secret.
   throw new Error(
-    `The value of ${key} cannot be written into an .env file: it has a quote or a line break beside other signs`,
+    `The value of ${key} cannot be written into an .env file: it has a line break, or an apostrophe beside one of " $ \\ \``,
   );
 }
 

@@ -1,4 +1,5 @@
 /** The command that starts an application's services. Pure. */
+import { shellWord } from "../../lib/shell-word.ts";
 import type { Project } from "./compose-project.ts";
 import type { Redirects } from "./redirection.ts";
 
@@ -43,10 +44,6 @@ export function activeUsers(project: Project, { services }: Redirects, profiles:
 
 const isActive = (own: readonly string[] = [], chosen: readonly string[]): boolean =>
   own.length === 0 || chosen.includes("*") || own.some((profile) => chosen.includes(profile));
-
-/** A word as a shell takes it. */
-export const shellWord = (word: string): string =>
-  /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 
 /** What the command consists of. */
 export interface StartOptions {

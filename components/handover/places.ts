@@ -1,6 +1,6 @@
 /** Where the application's Compose files lie, and the hand-over's own. */
 import { existsSync } from "node:fs";
-import { isAbsolute, join } from "node:path";
+import { isAbsolute, join, resolve } from "node:path";
 import { valuesOf } from "./env-values.ts";
 import { readReplaceable } from "./files.ts";
 
@@ -41,6 +41,36 @@ export async function composeFilesIn(
     throw new Error(`${configured.length > 0 ? "composeFiles" : "COMPOSE_FILE"} names ${missing}, which is not there`);
   }
   return files;
+}
+
+/** Signs that a value with an apostrophe in it cannot have beside that: readers of .env files take them for different things. */
+const NOT_BESIDE_APOSTROPHE = /["\\$`]/;
+/**
+ * Returns the value of COMPOSE_FILE that names the files.
+ * @param own the variables of the hand-over's file; COMPOSE_PATH_SEPARATOR is among them where the application sets it.
+ * @throws {Error} for a path that an .env file cannot hold, with the character.
+ */
+export function composeFileList(files: readonly string[], own: Readonly<Record<string, string>>): string {
+  const separator = own.COMPOSE_PATH_SEPARATOR || ":";
+  const paths = files.map((file) => resolve(file));
+  const refuse = (path: string, why: string) => {
+    throw new Error(
+      `docker compose cannot be told of ${JSON.stringify(path)}: ${why}. Move or rename that file or folder`,
+    );
+  };
+  for (const path of paths) {
+    if (path.includes(separator))
+      refuse(path, `its path has a "${separator}", which separates the files in COMPOSE_FILE`);
+    if (/\p{Cc}/u.test(path)) refuse(path, "its path has a line break or another control character");
+  }
+  const quoted = paths.find((path) => path.includes("'"));
+  const other = paths.find((path) => NOT_BESIDE_APOSTROPHE.test(path));
+  if (quoted !== undefined && other !== undefined) {
+    const sign = NOT_BESIDE_APOSTROPHE.exec(other)?.[0];
+    const beside = other === quoted ? "" : `that of ${JSON.stringify(other)} `;
+    refuse(quoted, `its path has an apostrophe, ${beside}a ${sign}, and no value in an .env file can hold both`);
+  }
+  return paths.join(separator);
 }
 
 function defaultFiles(folder: string): string[] {

@@ -1,12 +1,13 @@
 /** Works out the whole hand-over before anything is written: the file of variables, and the Compose file over the application's. */
 import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
-import { dirname, isAbsolute, join, resolve } from "node:path";
+import { dirname, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { isRemoteEngine } from "../../lib/docker.ts";
 import { type PoolBudget, poolBudget } from "../../lib/pool-budget.ts";
+import type { ComposeCommand } from "../../lib/docker-compose.ts";
 import { composeOverride } from "./compose.ts";
-import { type ComposeCommand, needCompose, readProject } from "./compose-cli.ts";
+import { needCompose, readProject } from "./compose-cli.ts";
 import type { Project } from "./compose-project.ts";
 import { databaseNames, endpointsAt, placeOf } from "./database-names.ts";
 import { putIn, refuseOther, type Taken, takeOut } from "./env-block.ts";
@@ -17,7 +18,7 @@ import type { HandOverInputs } from "./handover.ts";
 import { findLaunchers, type Launcher } from "./launchers.ts";
 import { endpointOfUrl, neonUrl, type RemoteUrl } from "./neon-url.ts";
 import { activeUsers, profileFor, startCommand } from "./next-command.ts";
-import { composeFilesIn, overrideFile } from "./places.ts";
+import { composeFileList, composeFilesIn, overrideFile } from "./places.ts";
 import { planRedirects, type Redirects, type ServiceTarget } from "./redirection.ts";
 
 /** The application's Compose project with what changes in it. */
@@ -82,6 +83,8 @@ export async function planHandOver(inputs: HandOverInputs, root: string): Promis
     const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !hidden.includes(name)));
     const own = valuesOf(taken.text, environment);
     const files = await composeFilesIn(inputs.folder, inputs.composeFiles, usual, own);
+    const allFiles =
+      files.length === 0 ? undefined : composeFileList([...files, overrideFile(root, inputs.stack)], own);
     const application = { inputs, root, files, usual, hidden };
     const read = files.length === 0 ? undefined : await readCompose(application, taken, own);
     const remote = inputs.target === "neon" ? remoteOf(taken, own, read?.project) : undefined;
@@ -97,7 +100,7 @@ export async function planHandOver(inputs: HandOverInputs, root: string): Promis
       compose?.redirects.names ?? databaseNames(EMPTY, target),
       target,
     );
-    if (compose) always.COMPOSE_FILE = composeFileList([...files, overrideFile(root, inputs.stack)], own);
+    if (allFiles !== undefined) always.COMPOSE_FILE = allFiles;
     const write = (variables: Record<string, string>) => putIn(found.text, inputs.stack, variables);
     const variables = compose
       ? await withoutHarm(always, further, (some) => changesOthers(application, compose, taken, write(some)))
@@ -178,7 +181,7 @@ async function readCompose(
   { text, ours }: Taken,
   own: Readonly<Record<string, string>>,
 ): Promise<{ project: Project; command: ComposeCommand }> {
-  const command = await needCompose(application.files);
+  const command = needCompose(application.files);
   const project = await readWith(application, command, text);
   assertDatabase(project, application.inputs, application.files);
   // A service that reads the file by itself has seen the block in it.
@@ -322,13 +325,4 @@ function nextCommand(
     // The services join the stack's network, which is on its engine.
     engine: dockerHost !== undefined && isRemoteEngine(dockerHost) ? dockerHost : undefined,
   });
-}
-
-function composeFileList(files: readonly string[], own: Readonly<Record<string, string>>): string {
-  const separator = own.COMPOSE_PATH_SEPARATOR || ":";
-  const wrong = files.find((file) => file.includes(separator));
-  if (wrong !== undefined) {
-    throw new Error(`docker compose cannot be told of ${wrong}: its name has the separator "${separator}" in it`);
-  }
-  return files.map((file) => (isAbsolute(file) ? file : resolve(file))).join(separator);
 }

@@ -1,7 +1,6 @@
 /** Settings of the hand-over to the application. */
-import { resolve } from "node:path";
 import { type Pools, poolBudget } from "../../lib/pool-budget.ts";
-import { list, matches, notBlank, number, oneOf, rule, text, type ValuesOf, whole } from "../../lib/setting.ts";
+import { list, matches, notBlank, number, oneOf, text, type ValuesOf, whole } from "../../lib/setting.ts";
 import type { Driver } from "./handover.ts";
 
 /** How the application gets the database. */
@@ -31,12 +30,7 @@ const composeName = () => text(matches(/^[a-zA-Z0-9._-]+$/, "give the name that 
 const positive = () => number(whole(1, 10_000, "give a whole number, at least 1"));
 
 export const HANDOVER_SETTINGS = {
-  handoverFolder: text(
-    rule(
-      (folder) => !/['\n\r]/.test(resolve(folder)),
-      "its path has an apostrophe or a line break, which no .env file can hold as COMPOSE_FILE; move or rename the folder",
-    ),
-  ),
+  handoverFolder: text(),
   handoverFile: text(notBlank("name a file, for instance .env")),
   handoverTarget: text(oneOf("local", "neon")),
   handoverRole: text(oneOf("app", "owner")),

@@ -1,6 +1,6 @@
 /** What a hand-over has done, in one short list. Pure. */
 import { relative } from "node:path";
-import { shellWord } from "./next-command.ts";
+import { shellWord } from "../../lib/shell-word.ts";
 import type { ComposePlan, Plan } from "./plan.ts";
 
 /** What is told besides the plan. */

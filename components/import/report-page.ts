@@ -1,6 +1,7 @@
 /** The report of an import as one page for people. It needs nothing but itself: no network, no script. */
 import { humanBytes } from "../../lib/human-bytes.ts";
 import { type Content, duration, type Html, html, raw, table } from "./report-html.ts";
+import { nextSteps } from "./report-next.ts";
 import { STYLE } from "./report-style.ts";
 import { timeline } from "./report-timeline.ts";
 import { describeSelection } from "./selection.ts";
@@ -124,6 +125,7 @@ function safetyCopy({ name, path, bytes, sha256, verified, partial }: SafetyCopy
 /** Links to the sections, each with how much is in it. */
 const contents = (report: Report): Html =>
   html`<nav aria-label="Contents"><ul>${[
+    ["next", "What comes next", undefined] as const,
     ["timeline", "Time line", undefined] as const,
     ["tables", "Tables", report.tables.length] as const,
     ...(differingTables(report).length > 0
@@ -165,22 +167,23 @@ function tables(report: Report): Html {
     `${plural(report.tables.length, "table")}, largest first`,
     [
       { text: "Table" },
+      // Beside the name, where a narrow screen shows it without scrolling.
+      { text: "Verdict" },
       { text: "Rows", numeric: true },
       { text: "Bytes", numeric: true },
       { text: "Seconds", numeric: true },
       { text: "Format" },
-      { text: "Verdict" },
       { text: "Fingerprints of source and copy" },
     ],
     [...report.tables]
       .sort((a, b) => b.bytes - a.bytes)
       .map((proof) => [
         html`<code>${proof.table}</code>`,
+        verdictBadge(proof),
         count(proof.rows),
         count(proof.bytes),
         proof.seconds.toFixed(3),
         proof.format,
-        verdictBadge(proof),
         fingerprints(proof),
       ]),
   )}`;
@@ -207,12 +210,12 @@ function sequences(report: Report): Html {
   if (report.sequences.length === 0) return html`<p class="muted">No sequence was compared.</p>`;
   return table(
     `${plural(report.sequences.length, "sequence")}: the last value of each`,
-    [{ text: "Sequence" }, { text: "Source", numeric: true }, { text: "Copy", numeric: true }, { text: "Verdict" }],
+    [{ text: "Sequence" }, { text: "Verdict" }, { text: "Source", numeric: true }, { text: "Copy", numeric: true }],
     report.sequences.map(({ name, source, target }) => [
       html`<code>${plainName(name)}</code>`,
+      source === target ? badge("equal", true) : badge("different", false),
       source,
       target,
-      source === target ? badge("equal", true) : badge("different", false),
     ]),
   );
 }
@@ -263,7 +266,7 @@ export function reportPage(report: Report): string {
 </head>
 <body>
 <main>
-${verdict(report)}${facts(report)}${contents(report)}${section("timeline", "Time line", timeline(report.spans, report.seconds))}${section("tables", "Tables", tables(report))}${differences(report)}${section("sequences", "Sequences", sequences(report))}${section("schema", "Schema", schema(report))}${section(
+${verdict(report)}${facts(report)}${contents(report)}${section("next", "What comes next", nextSteps(report))}${section("timeline", "Time line", timeline(report.spans, report.seconds))}${section("tables", "Tables", tables(report))}${differences(report)}${section("sequences", "Sequences", sequences(report))}${section("schema", "Schema", schema(report))}${section(
   "skipped",
   "Left out",
   list(

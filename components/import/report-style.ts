@@ -112,6 +112,10 @@ tbody tr:hover > * { background: color-mix(in srgb, var(--grid) 45%, transparent
 .prints dd code { user-select: all; -webkit-user-select: all; }
 .explained { display: grid; grid-template-columns: 9em 1fr; gap: 14px 24px; max-width: 56em; margin-top: 16px; }
 .explained dt { font-weight: 600; } .explained dd { margin: 0; } .explained em { font-style: normal; font-weight: 600; }
+.steps { margin-top: 12px; border: 1px solid var(--line); border-radius: 8px; background: var(--line); display: grid; gap: 1px; overflow: hidden; }
+.steps div { display: grid; grid-template-columns: minmax(18em, auto) 1fr; gap: 2px 24px; padding: 9px 16px; background: var(--panel); }
+.steps dd { margin: 0; color: var(--muted); }
+.steps dt code { user-select: all; -webkit-user-select: all; }
 
 @media (max-width: 860px) { .facts { grid-template-columns: repeat(2, 1fr); } }
 @media (max-width: 560px) {
@@ -122,6 +126,10 @@ tbody tr:hover > * { background: color-mix(in srgb, var(--grid) 45%, transparent
   .facts div { padding: 10px 14px 11px; }
   .explained { gap: 2px; } .explained dd { margin-bottom: 14px; }
   caption { padding: 10px 12px 6px; }
+  .steps div { grid-template-columns: 1fr; padding: 9px 12px; }
+  tbody th { max-width: 40vw; }
+  th, td { padding: 7px 8px; } :is(th, td):first-child { padding-left: 12px; }
+  td small { min-width: 0; max-width: 40vw; }
 }
 @media print {
   body { background: none; } main { max-width: none; padding: 0; } nav { display: none; }

@@ -75,6 +75,8 @@ export interface ImportSpec {
   jobs: number;
   /** Folder of the report, from the project's folder. */
   reportFolder: string;
+  /** The target's name, where it is a further database of the stack's. */
+  furtherDatabase?: string;
   /** Where an encrypted copy of the source is kept; none is made without. */
   safetyCopy?: SafetyCopySettings;
   /** What of the source comes along; all of it without. */
@@ -210,6 +212,12 @@ export interface Report {
   /** `selected` is identical but for what was left out or masked by choice. */
   verdict: "identical" | "selected" | "different" | "failed";
   error?: string;
+  /** The stack that it was for. */
+  stack: string;
+  /** The database, where it is a further one of the stack's. */
+  furtherDatabase?: string;
+  /** The command that imports again. */
+  command: string;
   source: string;
   sourceVersion: string;
   targetVersion: string;

@@ -246,6 +246,9 @@ async function importOrAdopt(spec: ImportSpec, hooks: ImportHooks, holdings: Hol
   for (const line of warningLines(seen.findings)) hooks.say(`import: ${line}`);
   const report: Report = {
     verdict: "failed",
+    stack: spec.stack,
+    ...(spec.furtherDatabase !== undefined && { furtherDatabase: spec.furtherDatabase }),
+    command: holdings.command,
     source: spec.source.label,
     sourceVersion: seen.catalog.version,
     targetVersion: seen.targetVersion,

@@ -6,9 +6,10 @@ import { existsSync, realpathSync } from "node:fs";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { parseEnv } from "node:util";
 import { docker } from "../../lib/docker.ts";
+import { findCompose } from "../../lib/docker-compose.ts";
 import { valuesOf } from "../handover/env-block.ts";
 import { COMPOSE_NAMES } from "../handover/places.ts";
-import { buildCommandOf, buildService, compose, findCompose, withPassword } from "./compose-command.ts";
+import { buildCommandOf, buildService, compose, withPassword } from "./compose-command.ts";
 import { type ComposeProject, type FoundService, serviceNamed, serviceOfFolder } from "./compose-service.ts";
 import { type EnvFile, envFlags, readEnvFile, withoutBlocks } from "./env-files.ts";
 import type { OwnerConnection } from "./environment.ts";
@@ -104,7 +105,8 @@ function readVariables(at: ApplicationFolder, connection: OwnerConnection): Reco
   return withoutBlocks(envFiles, (paths) => {
     const names = ["--project-name", "sectorwars-variables", "--project-directory", dirname(envFiles[0]?.path ?? ".")];
     const env = paths.slice(envFiles.length - composeEnv.length);
-    const service = { image: "none", env_file: paths };
+    // Compose takes a $ for a variable's, in a path as well.
+    const service = { image: "none", env_file: paths.map((path) => path.replaceAll("$", "$$$$")) };
     const text = compose(resolve("."), {
       args: [...names, ...envFlags(env), "--file", "-", "config", "--format", "json"],
       connection,

@@ -1,10 +1,10 @@
 /** Runs docker compose in the application's folder, so that no secret shows in `ps` or in what Compose says. */
 import { spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { resolve } from "node:path";
 import { createInterface } from "node:readline";
-import "../../lib/pg-environment.ts";
+import { composeWords } from "../../lib/docker-compose.ts";
 import { currentScope } from "../../lib/scope.ts";
+import { shellWord } from "../../lib/shell-word.ts";
 import type { FoundService } from "./compose-service.ts";
 import { bareUrlOf, type OwnerConnection } from "./environment.ts";
 
@@ -25,20 +25,6 @@ export interface ComposeRun {
   input?: string;
 }
 
-/** The program that script/bootstrap builds, for a shell whose PATH does not have it. */
-const BUILT = ".local/toolchain/bin/docker-compose";
-let found: string[] | undefined | null = null;
-
-/** The compose command: the plugin, the program on PATH, or the one that script/bootstrap has built; undefined where there is none. */
-export function findCompose(): string[] | undefined {
-  if (found === null) {
-    const answers = ([program = "", ...first]: string[]) =>
-      spawnSync(program, [...first, "version"], { stdio: "ignore" }).status === 0;
-    found = [["docker", "compose"], ["docker-compose"], [resolve(BUILT)]].find(answers);
-  }
-  return found;
-}
-
 /** The environment in which Compose resolves the application's files: DATABASE_URL is this database, whatever a file says. */
 function composeProcess(connection: OwnerConnection | undefined): NodeJS.ProcessEnv {
   const { COMPOSE_FILE: _, COMPOSE_PROFILES: __, COMPOSE_ENV_FILES: ___, ...rest } = process.env;
@@ -49,7 +35,7 @@ function composeProcess(connection: OwnerConnection | undefined): NodeJS.Process
 
 /** Runs Compose and returns what it printed. Its warnings are left out. */
 export function compose(folder: string, { args, connection, hide, input }: ComposeRun): string {
-  const [program = "docker", ...first] = findCompose() ?? [];
+  const [program, ...first] = composeWords();
   const { status, stdout, stderr, error } = spawnSync(program, [...first, ...args], {
     cwd: folder,
     env: composeProcess(connection),
@@ -76,7 +62,7 @@ export function withPassword(variables: Record<string, string>, connection: Owne
 
 /** The command with which people build a service's image. */
 export const buildCommandOf = (folder = ".", service: string): string =>
-  `cd '${folder}' && docker compose build ${service}`;
+  `cd ${shellWord(folder)} && docker compose build ${service}`;
 
 /**
  * Builds a service's image.
@@ -91,7 +77,7 @@ export async function buildService(
 ): Promise<void> {
   const scope = currentScope();
   scope?.check();
-  const [program = "docker", ...first] = findCompose() ?? [];
+  const [program, ...first] = composeWords();
   const child = spawn(program, [...first, ...flags, "--profile", "*", "build", name], {
     cwd: folder,
     env: {

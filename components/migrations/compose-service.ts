@@ -1,11 +1,11 @@
 /** Finds the service of a Compose project that an Alembic project belongs to. Pure. */
 import { basename, dirname, resolve, sep } from "node:path";
 
-/** The part of a service that is used, as `docker compose config --format json` prints it. */
+/** The part of a service that is used, as `docker compose config --format json` prints it: with `$$` for `$`. */
 export interface ComposeService {
   image?: string;
   build?: { context?: string; dockerfile?: string } | null;
-  /** Values have `$$` for `$`; null is a variable without a value. */
+  /** Null is a variable without a value. */
   environment?: Record<string, string | null> | null;
 }
 
@@ -33,10 +33,13 @@ export interface ServiceSearch {
   others: string[];
 }
 
-/** A service's environment, with Compose's escapes resolved and without the variables that have no value. */
+/** A value as it is: Compose prints every $ twice. */
+const single = (value: string) => value.replaceAll("$$", "$");
+
+/** A service's environment, without the variables that have no value. */
 function environmentOf({ environment }: ComposeService): Record<string, string> {
   const set = Object.entries(environment ?? {}).filter((entry): entry is [string, string] => entry[1] !== null);
-  return Object.fromEntries(set.map(([name, value]) => [name, String(value).replaceAll("$$", "$")]));
+  return Object.fromEntries(set.map(([name, value]) => [name, single(String(value))]));
 }
 
 /** The service of that name. Compose names the image of a service that it builds PROJECT-SERVICE. */
@@ -55,10 +58,10 @@ const isInside = (path: string, folder: string) => path === folder || path.start
 /** How closely a service's build belongs to a folder: 2 for its own context or Dockerfile, 1 for a context above it, else 0. */
 function closeness({ build }: ComposeService, folder: string, real: (path: string) => string): number {
   if (!build?.context || /^[a-z+]+:\/\//.test(build.context)) return 0;
-  const context = real(build.context);
+  const context = real(single(build.context));
   if (context === folder) return 2;
   if (!isInside(folder, context)) return 0;
-  return isInside(real(dirname(resolve(context, build.dockerfile ?? "Dockerfile"))), folder) ? 2 : 1;
+  return isInside(real(dirname(resolve(context, single(build.dockerfile ?? "Dockerfile")))), folder) ? 2 : 1;
 }
 
 /**

@@ -11,7 +11,8 @@ import { wayBetween } from "./chain.ts";
 import { migrationsLabel } from "./container.ts";
 import { migrationEnvironment } from "./environment.ts";
 import type { MigrationsInputs } from "./migrations.ts";
-import { type MigrationsSpec, nameStep, ownerConnection, readRevisions, runMigrations } from "./run-migrations.ts";
+import { readRevisions } from "./revision.ts";
+import { type MigrationsSpec, nameStep, ownerConnection, runMigrations } from "./run-migrations.ts";
 
 interface Outs extends MigrationsInputs {
   /** What the last run was made from. */

@@ -93,7 +93,22 @@ export class Migrations extends pulumi.ComponentResource {
     );
     this.revision = migrated.revision;
     this.ready = migrated;
-    this.registerOutputs({ revision: this.revision });
+    // Among the outputs, so that the program waits for it; nothing comes of it.
+    this.registerOutputs({ revision: this.revision, compared: this.compareRevision(args) });
+  }
+
+  /** Warns where the database is at another revision than the last update brought it to, and this one does not migrate it. */
+  private compareRevision({ stack, database, host, port, owner }: MigrationsArgs): pulumi.Output<undefined> {
+    const compared = pulumi.all([this.revision, owner.password]).apply(async ([expected, password]) => {
+      // Before the first migration there is nothing to compare with; mocks have no database.
+      if (!expected) return undefined;
+      const { revisionWarning } = await import("./revision.ts");
+      const address = { host, port, database, user: owner.name, password };
+      const warning = await revisionWarning({ stack, address, expected });
+      if (warning !== undefined) await pulumi.log.warn(warning, this);
+      return undefined;
+    });
+    return pulumi.unsecret(compared);
   }
 
   private chooseImage(args: MigrationsArgs, application: ApplicationSpec): pulumi.Input<string> {

@@ -25,6 +25,7 @@ import {
   readRestorePoint,
   settleRestorePoint,
 } from "./restore-point.ts";
+import { readRevisions } from "./revision.ts";
 
 /** Milliseconds between two lines of progress. */
 const PACE_MS = 1000;
@@ -96,25 +97,6 @@ const secretsOf = ({ variables, ownerPassword }: MigrationsSpec): string[] => [
 /** How revisions are named to people: `1a2b add ships`. */
 export const nameStep = ({ id, title }: { id: string; title: string | null }): string =>
   title ? `${id} ${title}` : id;
-
-/**
- * The database's revisions: none before the first, several where branches were not merged. Alembic's table is looked for
- * in every schema of the application's, since the project may say where it lies.
- * @param address the database, as its owner reaches it: what is read there is the owner's.
- */
-export async function readRevisions(address: Address): Promise<string[]> {
-  return withConnection(address, async (client) => {
-    const { rows } = await client.query<{ relation: string }>(
-      `SELECT c.oid::regclass::text AS relation FROM pg_class c
-       JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'version_num'
-       WHERE c.relname = 'alembic_version' AND c.relkind = 'r' AND c.relnamespace::regnamespace::text !~ '^(pg_|information_schema$)'
-       ORDER BY c.relnamespace <> 'public'::regnamespace LIMIT 1`,
-    );
-    if (rows[0] === undefined) return [];
-    const found = await client.query<{ version_num: string }>(`SELECT version_num FROM ${rows[0].relation} ORDER BY 1`);
-    return found.rows.map(({ version_num }) => version_num);
-  });
-}
 
 /** Objects in the application's schemas that belong to somebody else than the owner; extensions' own are theirs. */
 const STRANGERS = `

@@ -23,6 +23,8 @@ const LEAST_OTHER = 3;
 /** Windows, in CSS pixels. */
 const WIDE = { width: 1280, height: 720 };
 const NARROW = { width: 360, height: 640 };
+/** A common phone's. */
+const PHONE = { width: 390, height: 844 };
 /** As high as the longest page here, so that all of it is in view. */
 const WHOLE = { width: 1280, height: 6000 };
 
@@ -210,6 +212,36 @@ describe.each(VERDICTS)("the page of an import that is %s", (verdict) => {
     // The time line at least, and the tables where there are any.
     expect(scrolled).toBeGreaterThanOrEqual(REPORTS[verdict].tables.length > 0 ? 2 : 1);
     expect(await page.evaluate(() => window.scrollX)).toBe(0);
+  });
+
+  test("shows every table's and sequence's verdict on a phone without scrolling to the side", async () => {
+    const page = await fresh(tab, PHONE);
+    const { tables, sequences } = REPORTS[verdict];
+    const badges = await page.locator("tbody .badge").all();
+    expect(badges.length).toBe(tables.length + sequences.length);
+    const hidden: string[] = [];
+    for (const badge of badges) {
+      const seen = await badge.evaluate((element) => {
+        const room = element.closest(".scroll")?.getBoundingClientRect();
+        const { left, right } = element.getBoundingClientRect();
+        return room !== undefined && left >= room.left && right <= Math.min(room.right, window.innerWidth);
+      });
+      if (!seen) hidden.push(await badge.innerText());
+    }
+    expect(hidden).toEqual([]);
+  });
+
+  test("names what comes next, in commands that are whole", async () => {
+    const page = await fresh(tab, PHONE);
+    const steps = await page.locator(".steps code").allInnerTexts();
+    const isDone = verdict === "identical" || verdict === "selected";
+    expect(steps).toEqual(
+      expect.arrayContaining(
+        isDone
+          ? ["./db url --stack neon", "./db psql --stack neon", "./db verify --stack neon", "docs/import.md"]
+          : ["./db doctor --stack neon", "pulumi up --stack neon", "docs/import.md"],
+      ),
+    );
   });
 
   test("leads from its contents to every section", async () => {

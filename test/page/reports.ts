@@ -44,6 +44,8 @@ const SELECTED = [
 
 const IDENTICAL: Report = {
   verdict: "identical",
+  stack: "neon",
+  command: "pulumi up",
   source: "ep-cool-name-12345678.eu-central-1.aws.neon.tech/sectorwars",
   sourceVersion: "16.4",
   targetVersion: "15.18",

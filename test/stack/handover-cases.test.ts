@@ -11,7 +11,8 @@ import { valuesOf } from "../../components/handover/env-values.ts";
 import type { HandOverInputs } from "../../components/handover/handover.ts";
 import { provider } from "../../components/handover/handover-provider.ts";
 import { overrideFile } from "../../components/handover/places.ts";
-import { composeCommand } from "../../lib/docker.ts";
+import { composeWords } from "../../lib/docker-compose.ts";
+import { shellWord } from "../../lib/shell-word.ts";
 import { handOverInputs } from "../support/handover-inputs.ts";
 
 const run = promisify(execFile);
@@ -38,7 +39,7 @@ let folder: string;
 
 /** Runs the application's docker compose as people do, in its folder. */
 async function config(...options: string[]): Promise<Record<string, Told>> {
-  const [program = "", ...first] = await composeCommand();
+  const [program, ...first] = composeWords();
   const { COMPOSE_FILE: _file, DATABASE_URL: _url, ...environment } = process.env;
   const { stdout } = await run(program, [...first, ...options, "config", "--format", "json"], {
     cwd: folder,
@@ -64,7 +65,8 @@ async function handOver(
 ): Promise<HandedOver> {
   vi.spyOn(console, "log").mockImplementation((line: string) => said.push(line));
   parent = await mkdtemp(join(tmpdir(), "sectorwars-test-"));
-  folder = join(parent, "a game");
+  // Signs that mean something to shells, to docker compose and in files of variables.
+  folder = join(parent, name === undefined ? 'a "$game"' : "a pilot's game");
   if (name === undefined) await mkdir(folder);
   else await cp(`test/cases/handover/${name}`, folder, { recursive: true });
   for (const [file, text] of Object.entries(files)) await writeFile(join(folder, file), text);
@@ -218,7 +220,9 @@ describe("an application whose services", () => {
     expect(env.POSTGRES_PASSWORD).toBe("pw1");
     expect(list).toMatch(/services +gameserver, region-manager \(superuser\), worker\n/);
     expect(list).toMatch(/unchanged +central-nexus-db, central-nexus-server, redis, ui\n/);
-    expect(list).toMatch(/next +cd '.*a game' && (docker compose|docker-compose) --profile development up --wait/);
+    expect(list).toMatch(
+      /next +cd '.*a pilot'\\''s game' && (docker compose|docker-compose) --profile development up --wait/,
+    );
     expect(list).toContain("dev-scripts/start.sh:4, dev-scripts/start.sh:6: docker compose is given files there");
     expect(list).toContain(`-f ${override}`);
     expect(list).toContain("They also name docker-compose.dev.yml");
@@ -307,7 +311,8 @@ describe("further settings", () => {
     const { after, env, list, again, takeAway } = await handOver("a2", { composeFiles, file: ".env.local" }, files);
     expect(env.COMPOSE_FILE).toBe(`${folder}/docker-compose.yml:${folder}/late.yml:${override}`);
     expect(after.late?.environment).toMatchObject({ ...variables(), URL: URL_INSIDE, S: "x" });
-    expect(list).toContain(`--env-file '${folder}/.env' --env-file '${folder}/.env.local' up --wait`);
+    const [usual, own] = [shellWord(`${folder}/.env`), shellWord(`${folder}/.env.local`)];
+    expect(list).toContain(`--env-file ${usual} --env-file ${own} up --wait`);
     expect(await again()).toBe(false);
     await takeAway();
   });

@@ -12,7 +12,7 @@ import { readReplaceable, writeWhole } from "../../components/handover/files.ts"
 import type { HandOverInputs } from "../../components/handover/handover.ts";
 import { provider } from "../../components/handover/handover-provider.ts";
 import { overrideFile } from "../../components/handover/places.ts";
-import { composeCommand } from "../../lib/docker.ts";
+import { composeWords } from "../../lib/docker-compose.ts";
 import { handOverInputs } from "../support/handover-inputs.ts";
 
 const stack = `u${randomBytes(4).toString("hex")}`;
@@ -71,7 +71,7 @@ const KILLED = `
 
 /** The application's services as docker compose has them in its folder, in every profile or in some. */
 const servicesOf = async (...profiles: string[]): Promise<Record<string, Told>> => {
-  const [program = "", ...first] = await composeCommand();
+  const [program, ...first] = composeWords();
   const chosen = (profiles.length > 0 ? profiles : ["*"]).flatMap((profile) => ["--profile", profile]);
   const { COMPOSE_FILE: _file, DATABASE_URL: _url, ...environment } = process.env;
   const { stdout } = await promisify(execFile)(program, [...first, ...chosen, "config", "--format", "json"], {

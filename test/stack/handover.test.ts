@@ -9,7 +9,8 @@ import { runMigrations } from "../../components/migrations/run-migrations.ts";
 import { fitsPassword } from "../../components/seed/password-hash.ts";
 import type { SeedFile, SeedInputs } from "../../components/seed/seed.ts";
 import { provider } from "../../components/seed/seed-provider.ts";
-import { composeCommand, docker } from "../../lib/docker.ts";
+import { docker } from "../../lib/docker.ts";
+import { composeWords } from "../../lib/docker-compose.ts";
 import type { Address } from "../../lib/postgres.ts";
 import { Application } from "../support/application.ts";
 import { images } from "../support/lab.ts";
@@ -49,11 +50,7 @@ const composeEnvironment = () => ({
 });
 /** docker compose as people call it: in the application's folder, without a word about files. */
 const compose = async (...args: string[]) =>
-  run(
-    "sh",
-    ["-c", 'cd "$0" && exec "$@"', game.folder, ...(await composeCommand()), ...PROFILE, ...args],
-    composeEnvironment(),
-  );
+  run("sh", ["-c", 'cd "$0" && exec "$@"', game.folder, ...composeWords(), ...PROFILE, ...args], composeEnvironment());
 const get = async (service: string, path: string): Promise<Record<string, unknown>> => {
   const port = (await compose("port", service, "8080")).stdout.trim().split(":").pop();
   return (await (await fetch(`http://127.0.0.1:${port}${path}`)).json()) as Record<string, unknown>;
@@ -216,7 +213,7 @@ describe("the .env file", () => {
     expect(list).toMatch(/services +exporter, gameserver, metrics \(at 127.0.0.1:\d+\), region-manager \(superuser\)/);
     expect(list).toMatch(/replaced +database/);
     expect(list).toMatch(/unchanged +admin-ui, central-nexus-db, central-nexus-server, player-client/);
-    expect(list).toMatch(/next +cd '.*the game' && \S.*compose --profile development up --wait/);
+    expect(list).toMatch(/next +cd '.*the pilot'\\''s game' && \S.*compose --profile development up --wait/);
   });
 
   test("a volume of the application's own database is named, and left alone", async () => {
@@ -440,7 +437,7 @@ describe("again, and on the way back", () => {
       "pools       4 services x 1 worker x 2 engines (sync, async) x (pool 5 + overflow 10) = 120 of 147 (max_connections 150 less 3 reserved)",
     );
     expect(said.text).toContain("services    exporter, gameserver, metrics, region-manager");
-    expect(said.text).toMatch(/start +cd '.*the game' && \S.*compose --profile development up --wait/);
+    expect(said.text).toMatch(/start +cd '.*the pilot'\\''s game' && \S.*compose --profile development up --wait/);
   });
 
   test("handoverTarget neon puts the kept URL back, as it was, even while a migration fails; the local stack stays", async () => {

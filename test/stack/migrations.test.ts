@@ -9,6 +9,7 @@ import { ensureServiceImage } from "../../components/migrations/application.ts";
 import { type MigrationsSpec, runMigrations } from "../../components/migrations/run-migrations.ts";
 import { hashPassword } from "../../components/seed/password-hash.ts";
 import { docker } from "../../lib/docker.ts";
+import { shellWord } from "../../lib/shell-word.ts";
 import { Application } from "../support/application.ts";
 import { withConnection } from "../support/session.ts";
 import { run, TestStack, urlAddress } from "./test-stack.ts";
@@ -396,7 +397,9 @@ except ValueError as error:
     );
     expect(error).toContain("it needs ***");
     expect(error).toContain("exit code: 7");
-    expect(error).toContain(`Build it (cd '${game.folder}' && docker compose build gameserver), or let the migrations`);
+    expect(error).toContain(
+      `Build it (cd ${shellWord(game.folder)} && docker compose build gameserver), or let the migrations`,
+    );
     expect(error).not.toContain(VARIABLES.ADMIN_PASSWORD);
   });
 
@@ -610,8 +613,16 @@ describe("back", () => {
     );
     const doctor = await stack.db("doctor");
     expect(doctor.text).toContain("WRONG  Revision: 0003crew; the last update brought the schema to 0004quick");
-    await stack.up("--refresh");
+    // Told by each preview and update, until it is cured by the commands that it names.
+    const warning =
+      "warning: The schema of sectorwars_dev is at revision 0003crew; the last update brought it to 0004quick. To migrate it again: " +
+      `pulumi refresh --yes --stack ${stack.name}, then pulumi up --stack ${stack.name}`;
+    expect((await stack.succeed("preview", "--expect-no-changes", "--stack", stack.name)).text).toContain(warning);
+    expect((await stack.up("--expect-no-changes")).text).toContain(warning);
+    await stack.succeed("refresh", "--yes", "--stack", stack.name);
+    expect((await stack.up()).text).not.toContain("warning");
     expect(await revision()).toBe("0004quick");
+    expect((await stack.up("--expect-no-changes")).text).not.toContain("warning");
     await isSettled();
   });
 

@@ -205,7 +205,7 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
   test.runIf(umask === "022")("have a remedy that works without an update", async () => {
     await run("chmod", ["-R", "a+rX", join(clone, ".local"), at("application/.env")]);
     const { remedy } = await finding();
-    expect(remedy).toContain("chmod -R go= '.local'");
+    expect(remedy).toContain("chmod -R go= .local");
     await succeed("sh", "-c", remedy.replace(/^Run as the owner: /, "").replace(/, or: pulumi up$/, ""));
     expect(await readableByOthers(await filesWithSecrets())).toEqual([]);
     expect(await finding()).toMatchObject({ fine: true });
@@ -215,6 +215,6 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
     const findings: { what: string; fine: boolean; remedy: string }[] = JSON.parse((await doctor()).stdout);
     const found = findings.filter(({ what }) => what === "The project's folder");
     if (umask === "022") expect(found).toEqual([]);
-    else expect(found).toMatchObject([{ fine: false, remedy: `Run as the owner: chmod -R go-w '${clone}'` }]);
+    else expect(found).toMatchObject([{ fine: false, remedy: `Run as the owner: chmod -R go-w ${clone}` }]);
   });
 });

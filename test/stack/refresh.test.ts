@@ -169,6 +169,25 @@ describe("a refresh", () => {
     expect(said).toContain(`Safety copy: ${copy.replace(/.*\//, "")}`);
   });
 
+  test("leaves the restore point of the former data's migration, which undo does not bring back", async () => {
+    const before = await databases();
+    expect(before).toContain(`${database}_before_migration`);
+    const refused = await command("migrations", "undo", "--yes");
+    expect(refused.code).toBe(1);
+    expect(refused.text).toContain(
+      `The restore point ${database}_before_migration of ${JSON.parse((await stack.db("migrations", "--json")).stdout).restorePoint.at} ` +
+        `belongs to other data than ${database} holds: to that of no import`,
+    );
+    expect(refused.text).toContain(
+      "Nothing was changed. To go back to what a refresh has replaced: ./db snapshot restore before_refresh.",
+    );
+    expect(await succeed("migrations")).toMatch(
+      /other data +the restore point is of no import, the database of the import from localhost/,
+    );
+    expect(await databases()).toEqual(before);
+    expect(await ships()).toBe("Nostromo,Rocinante");
+  });
+
   test("Pulumi's state follows: an update only notes the newer chain, and the next finds nothing to do", async () => {
     const { text } = await stack.up();
     expect(text).toContain("migrations: sectorwars_dev is at 0003crew; nothing to run");
@@ -201,6 +220,8 @@ describe("a refresh", () => {
     expect(await value("SHOW intervalstyle", "app")).not.toBe("sql_standard");
     // The former data was no import's.
     expect(await succeed("status")).toContain("ITS MARK IS GONE");
+    // The restore point is of this data, so that its migration can be undone again.
+    expect((await command("migrations", "undo")).text).toContain(`This puts ${database} back as it was at`);
     await restoreSnapshot(place, "before_restore");
     expect(await value("SHOW intervalstyle", "app")).toBe("sql_standard");
     expect(await ships()).toBe("Nostromo,Rocinante");

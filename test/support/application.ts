@@ -8,7 +8,7 @@ import { docker } from "../../lib/docker.ts";
 import { pythonImage, readImages } from "../../lib/images.ts";
 
 export class Application {
-  /** With a space in it, as folders on people's machines have. */
+  /** With a space and an apostrophe in it, as folders on people's machines have. */
   readonly folder: string;
   readonly gameserver: string;
   readonly versions: string;
@@ -26,7 +26,7 @@ export class Application {
   }
 
   static async make(): Promise<Application> {
-    const application = new Application(join(await mkdtemp(join(tmpdir(), "sectorwars-test-")), "the game"));
+    const application = new Application(join(await mkdtemp(join(tmpdir(), "sectorwars-test-")), "the pilot's game"));
     await cp("test/application", application.folder, { recursive: true });
     return application;
   }

@@ -1,7 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { composeOverride, networkKeyFor } from "../../components/handover/compose.ts";
-import { isNewEnough } from "../../components/handover/compose-cli.ts";
 import { dataVolumes, type Project, projectOf } from "../../components/handover/compose-project.ts";
 import { endpointsAt, placeOf } from "../../components/handover/database-names.ts";
 import { activeUsers, profileFor, startCommand } from "../../components/handover/next-command.ts";
@@ -253,15 +252,4 @@ test("the volumes of the database are those where PostgreSQL keeps its data", ()
   ];
   const of = projectOf({ name: "p", services: { database: { volumes } }, volumes: { pg: { name: "p_pg" } } });
   expect(dataVolumes(of, "database")).toEqual(["p_pg"]);
-});
-
-test.each([
-  ["2.24.4", true],
-  ["2.24.3", false],
-  ["2.23.9", false],
-  ["2.40.3-desktop.1", true],
-  ["5.0", true],
-  ["1.29.2", false],
-])("docker compose %s is new enough: %s", (version, expected) => {
-  expect(isNewEnough(version)).toBe(expected);
 });

@@ -132,6 +132,9 @@ describe("the block", () => {
 
   test("quotes what needs it, and refuses what cannot be written", () => {
     expect(putIn("", "dev", { A: "/a b/c" })).toContain("A='/a b/c'\n");
-    expect(() => putIn("", "dev", { A: "it's a b" })).toThrow("cannot be written");
+    expect(putIn("", "dev", { A: "/pilot's a" })).toContain(`A="/pilot's a"\n`);
+    for (const value of ["it's $A", 'it\'s "a"', "it's \\", "it's `a`", "a\nb"]) {
+      expect(() => putIn("", "dev", { A: value })).toThrow("The value of A cannot be written into an .env file");
+    }
   });
 });

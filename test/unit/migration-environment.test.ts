@@ -4,10 +4,10 @@ import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { putIn } from "../../components/handover/env-block.ts";
 import { type ApplicationSpec, composeServiceOf, readApplication } from "../../components/migrations/application.ts";
-import { findCompose } from "../../components/migrations/compose-command.ts";
 import { serviceOfFolder } from "../../components/migrations/compose-service.ts";
 import { type EnvironmentParts, migrationEnvironment } from "../../components/migrations/environment.ts";
 import { masked, secretValues } from "../../components/migrations/masking.ts";
+import { findCompose } from "../../lib/docker-compose.ts";
 
 /** A reference as it stands in a file. */
 const ref = (name: string) => `\${${name}}`;

@@ -5,9 +5,9 @@ import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { SERVICE_IMAGE } from "../../components/migrations/application.ts";
-import { findCompose } from "../../components/migrations/compose-command.ts";
 import type { MigrationsInputs } from "../../components/migrations/migrations.ts";
 import { provider } from "../../components/migrations/migrations-provider.ts";
+import { findCompose } from "../../lib/docker-compose.ts";
 import { namesIn, record, secretly } from "./pulumi.ts";
 
 let folder: string;

@@ -21,6 +21,8 @@ const proof = (table: string, more: Partial<TableProof> = {}): TableProof => ({
 
 const report = (more: Partial<Report> = {}): Report => ({
   verdict: "identical",
+  stack: "dev",
+  command: "pulumi up",
   source: "ep-cool-name.neon.tech/sectorwars",
   sourceVersion: "16.4",
   targetVersion: "15.18",
@@ -51,6 +53,29 @@ const textOf = (page: string): string =>
     .replace(/<style>.*<\/style>/s, "")
     .replace(/<[^>]*>/g, "")
     .replace(/\s+/g, " ");
+
+describe("what comes next", () => {
+  const next = (more: Partial<Report>) =>
+    textOf(reportPage(report(more))).replace(/.*In the project’s folder: (.*) Time line.*/, "$1");
+
+  test("of a copy that is the database now is to use it, by commands for its stack", () => {
+    for (const said of ["./db urlprints", "./db psqlopens", "./db verifycompares", "docs/application.md"])
+      expect(next({})).toContain(said);
+    expect(next({ stack: "neon" })).toContain("./db verify --stack neon");
+    const further = next({ furtherDatabase: "nexus", stack: "neon" });
+    expect(further).toContain("./db url --stack neon --database nexus");
+    expect(further).toContain("./db psql --stack neon -d nexus");
+    expect(further).not.toContain("./db verify");
+  });
+
+  test("of an import that has changed nothing is to find the cause, and to import again", () => {
+    const failed = next({ verdict: "failed", stack: "neon", command: "./db refresh" });
+    for (const said of ["./db preflight --stack neon", "./db doctor --stack neon", "./db refresh --stack neon"])
+      expect(failed).toContain(said);
+    expect(failed).not.toContain("./db url");
+    expect(next({ verdict: "different" })).not.toContain("./db preflight");
+  });
+});
 
 describe("the verdict", () => {
   test("of an identical copy counts what was proven", () => {
@@ -155,6 +180,9 @@ test("everything that comes from a database is escaped", () => {
   const clean = reportPage(report({ verdict: "different", error: "e" }));
   const page = reportPage({
     verdict: "different",
+    stack: evil,
+    furtherDatabase: evil,
+    command: evil,
     error: evil,
     source: evil,
     sourceVersion: evil,

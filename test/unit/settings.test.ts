@@ -239,13 +239,6 @@ describe("the settings that nobody changed", () => {
     expect(resolve({ seed, bootstrap, alembic }).seed !== undefined).toBe(isSeeded);
   });
 
-  test("lies in a folder whose path an .env file can hold", () => {
-    expect(complaint({ handoverFolder: "../pilot's game" })).toContain(
-      `handoverFolder is "../pilot's game": its path has an apostrophe or a line break`,
-    );
-    expect(resolve({ handoverFolder: "../pilots (new) game" }).handover?.folder).toBe("../pilots (new) game");
-  });
-
   test("sum up the pools only for an application that gets the database", () => {
     expect(resolve({ poolWorkers: 4 }).handover).toBeUndefined();
     expect(resolve({ handoverFolder: "../game", poolServices: 1 }).handover?.pools.services).toBe(1);
