@@ -137,6 +137,10 @@ export async function readMarker(client: pg.Client): Promise<ImportSummary | und
   return found.rows[0]?.summary;
 }
 
+/** Whether an import was that of the sample, whose label begins so. */
+export const isSample = (summary: ImportSummary | undefined): boolean =>
+  summary?.source.startsWith("the sample (") ?? false;
+
 /**
  * Puts the loaded database in the target's place: two renames in one transaction, so that at every moment there is one
  * database of that name, the old or the new.
