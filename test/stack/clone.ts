@@ -1,6 +1,6 @@
 /** A clone of the project, ready to run: a program that takes names from its folder, or writes there, is tried in one. */
 import { existsSync } from "node:fs";
-import { cp, mkdir, symlink } from "node:fs/promises";
+import { cp, mkdir, rm, symlink } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { run } from "./test-stack.ts";
 
@@ -25,9 +25,25 @@ export async function commitAll(clone: string): Promise<void> {
 export const shareNodePackages = (clone: string): Promise<void> =>
   symlink(resolve("node_modules"), join(clone, "node_modules"));
 
+/**
+ * Gives a clone Node packages that it may replace: script/bootstrap runs `npm ci` where they are not those of package-lock.json,
+ * which would empty a folder that is only linked to.
+ */
+async function copyNodePackages(clone: string): Promise<void> {
+  const note = "node_modules/.installed-from";
+  // Not every system's cp makes hard links, and no link leads to another file system.
+  await run("sh", [
+    "-c",
+    'cp -al node_modules "$0" 2>/dev/null || cp -R node_modules "$0"',
+    join(clone, "node_modules"),
+  ]);
+  await rm(join(clone, note), { force: true });
+  await cp(note, join(clone, note));
+}
+
 /** Gives a clone all that script/bootstrap has obtained in this folder, so that it finds it there. */
 export async function shareObtained(clone: string): Promise<void> {
-  await shareNodePackages(clone);
+  await copyNodePackages(clone);
   const local = (path: string) => join(clone, ".local", path);
   for (const path of ["images.json", "probes"]) {
     const options = { recursive: true, preserveTimestamps: true };
