@@ -8,6 +8,7 @@ import { containerLog, docker, isRemoteEngine } from "../../lib/docker.ts";
 import { connect } from "../../lib/postgres.ts";
 import { besideServer } from "./direct.ts";
 import { helperLabel } from "./schema.ts";
+import { SAMPLE_LABEL } from "./swap.ts";
 import { translationsSql } from "./translations.ts";
 import type { Source } from "./types.ts";
 
@@ -109,7 +110,7 @@ export async function startSample({ stack, image, network, dockerHost: host }: S
   await docker(["start", name], { host });
   const published = await docker(["port", name, "5432/tcp"], { host });
   const source: Source = {
-    label: `the sample (${name}/${DATABASE})`,
+    label: `${SAMPLE_LABEL} (${name}/${DATABASE})`,
     address: {
       host: "127.0.0.1",
       port: Number(published.trim().split(":").pop()),

@@ -137,9 +137,12 @@ export async function readMarker(client: pg.Client): Promise<ImportSummary | und
   return found.rows[0]?.summary;
 }
 
-/** Whether an import was that of the sample, whose label begins so. */
+/** How the label of the sample begins, as a source. */
+export const SAMPLE_LABEL = "the sample";
+
+/** Whether an import was that of the sample. */
 export const isSample = (summary: ImportSummary | undefined): boolean =>
-  summary?.source.startsWith("the sample (") ?? false;
+  summary?.source.startsWith(`${SAMPLE_LABEL} (`) ?? false;
 
 /**
  * Puts the loaded database in the target's place: two renames in one transaction, so that at every moment there is one

@@ -198,7 +198,7 @@ async function plannedRun(
   const stop = () => void run.end().catch(() => {});
   signal?.addEventListener("abort", stop);
   try {
-    if (run.plan.unknown === "current" && (await holdsSample(spec))) throw new Error(ofSample(spec, current));
+    if (run.plan.unknown === "current" && (await holdsSample(spec))) throw new Error(sampleMessage(spec, current));
     refuse(run.plan, current, spec);
     if (run.plan.steps.length === 0) return { revision: current, ran: [] };
     if (signal?.aborted) throw new Error(`${STOPPED} The database is untouched.`);
@@ -253,13 +253,15 @@ async function settleKilled(keeper: pg.Client, spec: MigrationsSpec, say: (line:
   await openDoor(keeper, properties);
 }
 
+/** Whether the database was filled with the sample. */
 const holdsSample = ({ address }: MigrationsSpec): Promise<boolean> =>
   withConnection(address, async (client) => isSample(await readMarker(client)));
 
-const ofSample = ({ folder }: MigrationsSpec, current: string | null): string =>
-  `The database holds the sample. Its revision ${current} is of no application, so the chain in ${folder} cannot migrate it. Begin ` +
-  `with an empty database: pulumi destroy; pulumi config set bootstrap empty; pulumi up. Or begin with your data from Neon: set ` +
-  `NEON_DATABASE_URL and choose neon in place of empty. Nothing was changed.`;
+/** Says how to begin with data that the application's chain can migrate. */
+const sampleMessage = ({ folder }: MigrationsSpec, current: string | null): string =>
+  `The database holds the sample. Its revision ${current} belongs to no application, so the chain in ${folder} cannot migrate ` +
+  `it. Begin with an empty database: pulumi destroy; pulumi config set bootstrap empty; pulumi up. Or begin with your data from ` +
+  `Neon: set NEON_DATABASE_URL, and choose neon in place of empty. Nothing was changed.`;
 
 /** Stops before anything moves where the chain and the database do not fit. */
 function refuse(

@@ -277,7 +277,10 @@ describe("what cannot be run stops before anything moves", () => {
     await superuser(
       "CREATE TABLE sectorwars_stack.import AS SELECT jsonb_build_object('source', 'the sample (there/game)') AS summary",
     );
-    await stops(["The database holds the sample. Its revision 0003crew is of no", "pulumi config set bootstrap empty"]);
+    await stops([
+      "The database holds the sample. Its revision 0003crew belongs to no",
+      "pulumi config set bootstrap empty",
+    ]);
     await superuser("DROP TABLE sectorwars_stack.import");
     await game.removeRevision("0003crewman");
     await addCrew();
