@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { link, mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
-import { shellWord } from "../../lib/shell-word.ts";
+import { shellWord } from "./shell-word.ts";
 
 /** Whom a copy is encrypted for, and who can open it. */
 export interface Identity {

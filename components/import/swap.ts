@@ -1,6 +1,6 @@
 /** The database that is loaded aside, and the moment in which it takes the target's place. */
 import type pg from "pg";
-import type { ImportSummary } from "../../lib/import-summary.ts";
+import { type ImportSummary, SAMPLE } from "../../lib/import-summary.ts";
 import { type Address, ident, literal, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { pause } from "../../lib/scope.ts";
@@ -136,6 +136,10 @@ export async function readMarker(client: pg.Client): Promise<ImportSummary | und
   const found = await client.query<{ summary: ImportSummary }>(`SELECT summary FROM ${STACK_SCHEMA}.import`);
   return found.rows[0]?.summary;
 }
+
+/** Whether an import was that of the sample. */
+export const isSample = (summary: ImportSummary | undefined): boolean =>
+  summary?.source.startsWith(`${SAMPLE} (`) ?? false;
 
 /**
  * Puts the loaded database in the target's place: two renames in one transaction, so that at every moment there is one

@@ -5,6 +5,7 @@ import { removeContainers } from "../../lib/docker.ts";
 import { isRefreshing } from "../../lib/locks.ts";
 import { type Address, connect, ident, isPassing, maintenance, withConnection } from "../../lib/postgres.ts";
 import { announceRestorePoint } from "../backups/restore-point.ts";
+import { isSample, readMarker } from "../import/swap.ts";
 import {
   type Failure,
   MigrationFailure,
@@ -177,6 +178,7 @@ async function plannedRun(
   const stop = () => void run.end().catch(() => {});
   signal?.addEventListener("abort", stop);
   try {
+    if (run.plan.unknown === "current" && (await holdsSample(spec))) throw new Error(sampleMessage(spec, current));
     refuse(run.plan, current, spec);
     if (run.plan.steps.length === 0) return { revision: current, ran: [] };
     if (signal?.aborted) throw new Error(`${STOPPED} The database is untouched.`);
@@ -230,6 +232,16 @@ async function settleKilled(keeper: pg.Client, spec: MigrationsSpec, say: (line:
   }
   await openDoor(keeper, properties);
 }
+
+/** Whether the database was filled with the sample. */
+const holdsSample = ({ address }: MigrationsSpec): Promise<boolean> =>
+  withConnection(address, async (client) => isSample(await readMarker(client)));
+
+/** Says how to begin with data that the application's chain can migrate. */
+const sampleMessage = ({ folder }: MigrationsSpec, current: string | null): string =>
+  `The database holds the sample. Its revision ${current} belongs to no application, so the chain in ${folder} cannot migrate ` +
+  `it. Begin with an empty database: pulumi destroy; pulumi config set bootstrap empty; pulumi up. Or begin with your data from ` +
+  `Neon: set NEON_DATABASE_URL, and choose neon in place of empty. Nothing was changed.`;
 
 /** Stops before anything moves where the chain and the database do not fit. */
 function refuse(
@@ -430,7 +442,7 @@ function remedyFor(
   const [first] = variables;
   if (first === undefined) return [];
   return [
-    `  Its environment comes from ${sources.length > 0 ? sources.join(" and ") : "no file: set application to the application's folder"}.`,
+    `  Its environment comes from ${sources.length > 0 ? sources.join(" and ") : "no file: set handoverFolder to the application's folder"}.`,
     `  Set ${variables.length === 1 ? "it" : "them"} there, or: pulumi config set --secret --path 'alembicEnvironment[0]' '${first.name}=VALUE'`,
   ];
 }

@@ -274,6 +274,15 @@ describe("what cannot be run stops before anything moves", () => {
     await game.removeRevision("0003crew");
     await game.addRevision("0003crewman", "0002ships", "SELECT 1");
     await stops(["does not know the database's revision 0003crew; its head is 0003crewman"]);
+    const superuser = (sql: string) => stack.as("superuser", (client) => client.query(sql));
+    await superuser(
+      "CREATE TABLE sectorwars_stack.import AS SELECT jsonb_build_object('source', 'the sample (there/game)') AS summary",
+    );
+    await stops([
+      "The database holds the sample. Its revision 0003crew belongs to no",
+      "pulumi config set bootstrap empty",
+    ]);
+    await superuser("DROP TABLE sectorwars_stack.import");
     await game.removeRevision("0003crewman");
     await addCrew();
     await stops(['alembicRevision is "0007", which the chain', "its head is 0003crew"], { wanted: "0007" });

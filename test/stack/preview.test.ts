@@ -1,32 +1,27 @@
 /** Previews for pull requests, on a clone with a change in it. */
-import { appendFile, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { appendFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
+import { cloneProject, commitAll, shareNodePackages } from "./clone.ts";
 import { run } from "./test-stack.ts";
 
 let clone: string;
-const git = (...args: string[]) =>
-  run("git", ["-C", clone, "-c", "user.name=test", "-c", "user.email=test@example.org", ...args]);
+const git = (...args: string[]) => run("git", ["-C", clone, ...args]);
 const preview = (base: string) =>
   run(join(clone, "script/preview"), [base], { NEON_DATABASE_URL: undefined, SECTORWARS_ROOT: undefined });
 const allOf = async (kind: string[]) => (await docker([...kind, "--filter", "name=sectorwars-preview"])).trim();
 
 beforeAll(async () => {
   clone = await mkdtemp(join(tmpdir(), "sectorwars-preview-"));
-  await run("git", ["clone", "--quiet", "--shared", ".", clone]);
-  // What is not committed yet is part of what is tested.
-  const list = "git ls-files -z --modified --others --exclude-standard";
-  const changed = await run("sh", ["-c", `${list} | tar -c --ignore-failed-read --null -T - | tar -x -C "$0"`, clone]);
-  expect(changed.code).toBe(0);
-  await symlink(resolve("node_modules"), join(clone, "node_modules"));
+  await cloneProject(clone);
+  await shareNodePackages(clone);
   await appendFile(
     join(clone, "Pulumi.dev.yaml"),
     "config:\n  sectorwars-database:bootstrap: empty\n  sectorwars-database:memory: 512\n",
   );
-  await git("add", "-A");
-  await git("commit", "--quiet", "--message", "base");
+  await commitAll(clone);
 });
 afterAll(() => rm(clone, { recursive: true, force: true }));
 

@@ -1,32 +1,17 @@
 /** What other users of the machine can read, after the stack was brought up by hand in a fresh clone. */
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import {
-  appendFile,
-  chmod,
-  cp,
-  mkdir,
-  mkdtemp,
-  readdir,
-  readFile,
-  rm,
-  stat,
-  symlink,
-  writeFile,
-} from "node:fs/promises";
+import { appendFile, chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { helperLabel } from "../../components/import/schema.ts";
-import { docker, removeContainers } from "../../lib/docker.ts";
-import { namesFor } from "../../lib/naming.ts";
-import { run, type Said } from "./test-stack.ts";
+import { cloneProject, shareNodePackages } from "./clone.ts";
+import { removeStack, run, type Said } from "./test-stack.ts";
 
 const isRoot = process.getuid?.() === 0;
 
 describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask) => {
   const stack = `t${randomBytes(4).toString("hex")}`;
-  const names = namesFor(stack);
   let base: string;
   let clone: string;
   const at = (path: string) => join(base, path);
@@ -68,11 +53,8 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
     await chmod(base, 0o755);
     clone = at("clone");
     for (const folder of ["home/.pulumi", "application"]) await mkdir(at(folder), { recursive: true });
-    await run("sh", ["-c", `umask ${umask}; exec git clone --quiet --shared . "$0"`, clone]);
-    // What is not committed yet is part of what is tested.
-    const list = "git ls-files -z --modified --others --exclude-standard";
-    await run("sh", ["-c", `${list} | tar -c --ignore-failed-read --null -T - | tar -x -C "$0"`, clone]);
-    await symlink(resolve("node_modules"), join(clone, "node_modules"));
+    await cloneProject(clone, umask);
+    await shareNodePackages(clone);
     await cp(".local/images.json", join(clone, ".local/images.json")).catch(() => {});
     const plugins = resolve(process.env.PULUMI_HOME ?? ".local/pulumi", "plugins");
     await run("cp", ["-al", plugins, at("home/.pulumi/plugins")]);
@@ -97,13 +79,7 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
   });
 
   afterAll(async () => {
-    await removeContainers(helperLabel(stack));
-    for (const name of [names.container, names.backups]) await docker(["rm", "-f", "-v", name]).catch(() => {});
-    for (const name of [names.volume, names.backupVolume, names.socketVolume]) {
-      await docker(["volume", "rm", name]).catch(() => {});
-    }
-    await docker(["network", "rm", names.network]).catch(() => {});
-    await docker(["image", "rm", `${names.image}:15`]).catch(() => {});
+    await removeStack(stack);
     await rm(base, { recursive: true, force: true });
   });
 

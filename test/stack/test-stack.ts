@@ -58,6 +58,29 @@ export type Outputs = Record<string, unknown> & { urls: StackUrls; container: st
 /** A URL of the stack's as an address, read as the commands read it. */
 export const urlAddress = addressOf;
 
+/** Everything of a stack that Docker holds. */
+export async function leftoversOf(stack: string): Promise<string[]> {
+  const filters = ["--filter", `name=${namesFor(stack).container.replace(/-database$/, "")}`];
+  const lists = await Promise.all([
+    docker(["ps", "-a", ...filters, "--format", "container {{.Names}}"]),
+    docker(["volume", "ls", ...filters, "--format", "volume {{.Name}}"]),
+    docker(["network", "ls", ...filters, "--format", "network {{.Name}}"]),
+  ]);
+  return lists.join("").split("\n").filter(Boolean);
+}
+
+/** Takes away all of a stack that Docker holds, images too, without Pulumi. */
+export async function removeStack(stack: string): Promise<void> {
+  for (const label of [helperLabel(stack), migrationsLabel(stack)]) await removeContainers(label);
+  for (const thing of await leftoversOf(stack)) {
+    const [kind = "", name = ""] = thing.split(" ");
+    await docker(kind === "container" ? ["rm", "-f", "-v", name] : [kind, "rm", name]).catch(() => {});
+  }
+  for (const image of [`${namesFor(stack).image}:15`, `sectorwars-migrations-${stack}:latest`]) {
+    await docker(["image", "rm", image]).catch(() => {});
+  }
+}
+
 export class TestStack {
   readonly name = `t${randomBytes(4).toString("hex")}`;
   readonly names = namesFor(this.name);
@@ -244,14 +267,8 @@ export class TestStack {
   }
 
   /** Everything of this stack that Docker holds. */
-  async leftovers(): Promise<string[]> {
-    const filters = ["--filter", `name=${this.names.container.replace(/-database$/, "")}`];
-    const lists = await Promise.all([
-      docker(["ps", "-a", ...filters, "--format", "container {{.Names}}"]),
-      docker(["volume", "ls", ...filters, "--format", "volume {{.Name}}"]),
-      docker(["network", "ls", ...filters, "--format", "network {{.Name}}"]),
-    ]);
-    return lists.join("").split("\n").filter(Boolean);
+  leftovers(): Promise<string[]> {
+    return leftoversOf(this.name);
   }
 
   /**
@@ -259,19 +276,12 @@ export class TestStack {
    * tested, and take a fraction of the time. What `pulumi destroy` leaves is tried where that is the question.
    */
   async end(): Promise<void> {
-    for (const label of [helperLabel(this.name), migrationsLabel(this.name)]) await removeContainers(label);
-    for (const thing of await this.leftovers()) {
-      const [kind = "", name = ""] = thing.split(" ");
-      await docker(kind === "container" ? ["rm", "-f", "-v", name] : [kind, "rm", name]).catch(() => {});
-    }
+    await removeStack(this.name);
     await rm(this.stateFolder, { recursive: true, force: true });
     await rm(this.settingsFile, { force: true });
     await rm(`.local/up-${this.name}.lock`, { force: true });
     await rm(dirname(overrideFile(".", this.name)), { recursive: true, force: true });
     await rm(`reports/${this.name}`, { recursive: true, force: true });
     for (const copy of await this.safetyCopies()) await rm(copy, { recursive: true, force: true });
-    for (const image of [`${this.names.image}:15`, `sectorwars-migrations-${this.name}:latest`]) {
-      await docker(["image", "rm", image]).catch(() => {});
-    }
   }
 }

@@ -25,8 +25,11 @@ export class Application {
     this.versions = join(this.gameserver, "alembic/versions");
   }
 
-  static async make(): Promise<Application> {
-    const application = new Application(join(await mkdtemp(join(tmpdir(), "sectorwars-test-")), "the pilot's game"));
+  /** @param place a folder of a test's own for it, which ends with the application. */
+  static async make(place?: string): Promise<Application> {
+    const application = new Application(
+      place ?? join(await mkdtemp(join(tmpdir(), "sectorwars-test-")), "the pilot's game"),
+    );
     await cp("test/application", application.folder, { recursive: true });
     return application;
   }

@@ -230,7 +230,7 @@ describe("what was asked once", () => {
 });
 
 describe("script/up", () => {
-  /** What it makes of its arguments: the stack, and what is left for Pulumi. */
+  /** What it makes of its arguments: the stack, empty for the selected one, and what is left for Pulumi. */
   const read = (words: string) =>
     sh(
       `head=$(sed '/^# Neon/,$d; s|"$(dirname -- "$0")/lib.sh"|script/lib.sh|' script/up); set -- ${words}
@@ -238,11 +238,11 @@ describe("script/up", () => {
     );
 
   test.each([
-    ["", "dev|"],
+    ["", "|"],
     ["--stack feature", "feature|"],
     ["--stack=feature --yes", "feature|--yes|"],
     ["--target '**Container::server' -s feature", "feature|--target|**Container::server|"],
-    ["-c a=b --skip-preview -m 'two words'", "dev|-c|a=b|--skip-preview|-m|two words|"],
+    ["-c a=b --skip-preview -m 'two words'", "|-c|a=b|--skip-preview|-m|two words|"],
   ])("%s", async (words, expected) => {
     expect(await read(words)).toMatchObject({ code: 0, stdout: expected });
   });
