@@ -1,0 +1,29 @@
+/**
+ * Finds words that docs/glossary.md retired, and sentences in the dialect that it replaced: node script/lint-words.ts [FILE|FOLDER ...]
+ * Exits with 1 when it finds any.
+ */
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { findRetired } from "../lib/retired-words.ts";
+
+/** Text that others wrote or that must stay as it was recorded. */
+const NOT_OURS =
+  /^(test\/cases\/|bench\/RESULTS\.md|docs\/glossary\.md|lib\/retired-words\.ts|test\/unit\/retired-words)|go\.sum$|lock\.json$/;
+const READ = /\.(ts|sh|awk|sql|md|yaml|yml|json|html|py)$|(^|\/)(db|Dockerfile|[a-z-]+)$/;
+
+const paths = process.argv.slice(2);
+const listed = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard", "--", ...paths], {
+  encoding: "utf8",
+  maxBuffer: 16 * 1024 * 1024,
+});
+let found = 0;
+for (const file of listed.split("\n").filter((name) => READ.test(name) && !NOT_OURS.test(name))) {
+  for (const { line, word, instead } of findRetired(readFileSync(file, "utf8"))) {
+    found += 1;
+    console.error(`${file}:${line}: "${word}": ${instead}`);
+  }
+}
+if (found > 0) {
+  console.error(`${found} retired ${found === 1 ? "word" : "words"}: docs/glossary.md says how we write`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,16 @@
+import { expect, test } from "vitest";
+import { findRetired } from "../../lib/retired-words.ts";
+
+test("finds retired words with their line, and what to write", () => {
+  expect(findRetired("one\nWhoever reads this is told nothing.\nthree")).toEqual([
+    { line: 2, word: "Whoever", instead: expect.stringContaining("name the actor") },
+    { line: 2, word: "is told", instead: expect.stringContaining("name who reports what") },
+  ]);
+});
+
+test.each([
+  "the server behind the pooler",
+  "a snapshot of the database",
+  "An import that failed leaves nothing.",
+  "none of the tables is empty",
+])("leaves alone: %s", (text) => expect(findRetired(text)).toEqual([]));
