@@ -80,6 +80,11 @@ export class BackedUp {
     );
   }
 
+  /** The number of full backups in the repository. */
+  async fulls(): Promise<number> {
+    return ((await this.report()).info?.[0]?.backup ?? []).filter(({ type }) => type === "full").length;
+  }
+
   /** Until all that was written is archived, and no backup is being made or wanted. */
   quiet(seconds = 120): Promise<void> {
     return until(

@@ -1,0 +1,222 @@
+/** Damage of the backups, of the archive and of the whole repository. BACKUPS=all adds the rarer kinds. */
+import { describe, expect, test } from "vitest";
+import { archiveEverything } from "../../components/backups/restore.ts";
+import { makeRestorePoint } from "../../components/backups/restore-point.ts";
+import { docker } from "../../lib/docker.ts";
+import { type BackedUp, REPOSITORY, STORE, until } from "./backed-up.ts";
+import { ALL, withLedger } from "./ledger.ts";
+import type { TestStack } from "./test-stack.ts";
+
+let stack: TestStack;
+let backed: BackedUp;
+/** What was not archived, in the data's volume. */
+const GAPS = "/var/lib/postgresql/data/archiving-gaps";
+withLedger((ledger) => {
+  ({ stack, backed } = ledger);
+});
+
+/** A line of shell that changes one byte of a file, whatever it is. */
+const flip = (file: string, at: number) =>
+  `old=$(od -An -tu1 -j ${at} -N 1 ${file} | tr -d ' '); ` +
+  `printf "\\\\$(printf %o $((255 - old)))" | dd of=${file} bs=1 seek=${at} conv=notrunc`;
+
+describe("damage", () => {
+  /** Harms the repository, sees what a drill makes of it, and mends it. */
+  const damaged = async (harm: string): Promise<string> => {
+    await backed.inside(`rm -rf /tmp/whole && cp -a ${REPOSITORY} /tmp/whole && cd ${REPOSITORY} && ${harm}`);
+    try {
+      const said = await backed.command("drill");
+      expect(said.code).toBe(1);
+      expect((await backed.report()).drill.failed).not.toBeNull();
+      expect((await backed.command("status")).code).toBe(1);
+      return said.text;
+    } finally {
+      await backed.inside(`cd ${REPOSITORY} && cp -a /tmp/whole/. .`);
+      await backed.succeed("drill");
+    }
+  };
+  const newest = `$(ls -d backup/main/*F | tail -1)`;
+  const oldest = `$(ls -d backup/main/*F | head -1)`;
+
+  test("a table that is not as it was recorded fails the drill, whichever database it is in", async () => {
+    const records = "/var/lib/sectorwars-backups/state/records";
+    await backed.inside(`cd ${records}; cp -a . /tmp/records; sed -i 's/^\\(further public.worlds\t\\)1\t/\\12\t/' *`);
+    expect((await backed.command("drill")).text).toContain(
+      "error: the drill failed: tables differ from what the database held when the backup was made: further public.worlds",
+    );
+    // What travels with the repository is enough to compare with, where nothing else is left.
+    await backed.inside(`rm ${records}/*`);
+    expect(await backed.succeed("drill")).toContain("all as recorded");
+    expect((await backed.report()).drill.ok).toMatchObject({ compared: "recorded" });
+    const known = (await backed.report()).info?.[0]?.backup.map(({ label }) => label) ?? [];
+    // But for one whose data was exchanged under it, each has its own.
+    const kept = (await backed.inside(`ls ${REPOSITORY}/records`)).trim().split("\n");
+    expect(known).toEqual(expect.arrayContaining(kept));
+    expect(kept).toContain(known.at(-1));
+    if (!ALL) return;
+    // One that was damaged there is no measure for anything.
+    await backed.inside(`rm ${records}/*; f=${REPOSITORY}/records/${known.at(-1)}; ${flip("$f", 200)}`);
+    expect(await backed.succeed("drill")).toContain("all as they are now (no record was made behind the backup)");
+  });
+
+  test("a flipped byte in a backup fails the drill, in status too", async () => {
+    const harm = `f=${newest}/bundle/1; ${flip("$f", 4000)}`;
+    expect(await damaged(harm)).toMatch(/verify finds damage: .*status: invalid/);
+  });
+
+  test.runIf(ALL).each([
+    [
+      "a truncated backup",
+      `f=${newest}/bundle/1; truncate -s 5000 $f`,
+      /verify finds damage: .*\. The newest backup could not be restored: /,
+    ],
+    [
+      "a flipped byte in a manifest",
+      `f=${newest}/backup.manifest; ${flip("$f", 900)}; cp ${newest}/backup.manifest ${newest}/backup.manifest.copy`,
+      /verify finds damage|ERROR/,
+    ],
+    [
+      "a missing WAL file",
+      `rm $(ls archive/main/15-1/*/*-*.zst | sort | tail -2 | head -1)`,
+      /the archive lacks WAL files between [0-9A-F]{24} and [0-9A-F]{24}/,
+    ],
+  ])("%s fails the drill, in status too", async (_name, harm, words) => {
+    expect(await damaged(harm)).toMatch(words);
+  });
+
+  test.runIf(ALL)(
+    "a damaged file of an older backup: the newest one is proven all the same; once only that is kept, all is well",
+    async () => {
+      await backed.succeed("backup", "--full");
+      await backed.inside(`cd ${REPOSITORY} && f=${oldest}/bundle/1; ${flip("$f", 4000)}`);
+      expect((await backed.command("drill")).text).toMatch(
+        /verify finds damage: .*status: invalid.*The newest backup could be restored all the same, every table as it was/s,
+      );
+      const expire = "expire --repo1-retention-full-type=count --repo1-retention-full=1";
+      await docker([
+        "exec",
+        "-u",
+        "postgres",
+        stack.names.backups,
+        "pgbackrest",
+        "--stanza=main",
+        ...expire.split(" "),
+      ]);
+      expect(await backed.succeed("drill")).toContain("all as recorded");
+    },
+  );
+
+  test.runIf(ALL)("a wrong key fails the drill", async () => {
+    await backed.inside("sed -i 's/^repo1-cipher-pass=.*/repo1-cipher-pass=another/' /etc/pgbackrest/pgbackrest.conf");
+    try {
+      expect((await backed.command("drill")).text).toMatch(
+        /error: the drill failed: .*(crypt|cipher|no backup to be read)/i,
+      );
+    } finally {
+      await docker(["restart", stack.names.backups]);
+    }
+    expect(await backed.succeed("drill")).toContain("all as recorded");
+  });
+
+  const inArchive: [string, string, RegExp][] = [
+    // pgBackRest decompresses it without a word; PostgreSQL would take the nonsense for the end of the log.
+    ["a flipped byte in", flip("$f", 2000), /is damaged in the repository|could not restore file/],
+    ["a hole instead of", "rm $f", /is missing in the repository|could not restore file/],
+  ];
+  test.each(inArchive.slice(0, ALL ? 2 : 1))(
+    "%s archived WAL never ends a recovery early: nothing is changed",
+    async (_name, harm, words) => {
+      await stack.as("owner", (client) =>
+        client.query(
+          "CREATE TABLE IF NOT EXISTS late (x text); INSERT INTO late SELECT md5(i::text) FROM generate_series(1, 500) i",
+        ),
+      );
+      const file = await backed.value("SELECT pg_walfile_name(pg_switch_wal())");
+      await until("the archive", async () => (await backed.report()).waiting === 0);
+      await backed.inside(
+        `cd ${REPOSITORY}; f=$(ls archive/main/15-1/*/${file}-*); echo $f >/tmp/which; cp -a $f /tmp/keep; ${harm}`,
+      );
+      try {
+        const said = await backed.command("restore", "--to", "latest");
+        expect(said.code).toBe(1);
+        expect(said.text).toMatch(/error: Nothing was changed: the recovery failed: /);
+        expect(said.text).toMatch(words);
+      } finally {
+        await backed.inside(`cd ${REPOSITORY}; cp -a /tmp/keep $(cat /tmp/which)`);
+      }
+      expect(await backed.value("SELECT count(*)::int > 0 FROM late")).toBe(true);
+      expect((await backed.report()).kept.filter((folder) => folder.includes("next"))).toEqual([]);
+    },
+  );
+});
+
+describe("a repository that is missing", () => {
+  test("the database goes on, its WAL waits, status tells; back again, all of it is archived", async () => {
+    await backed.inside(`mv ${REPOSITORY}/archive ${REPOSITORY}/away`);
+    await stack.as("owner", (client) => client.query("CREATE TABLE meanwhile AS SELECT generate_series(1, 1000) AS x"));
+    await backed.value("SELECT pg_switch_wal()::text");
+    await until("the failure", async () => ((await backed.report()).archiver?.failed ?? 0) > 0, 90);
+    const said = await backed.command("status");
+    expect(said.code).toBe(1);
+    expect(said.text).toMatch(/TROUBLE {5}the repository is empty, missing or cannot be read/);
+    expect(said.text).toMatch(/TROUBLE {5}changes are not archived since .*: \d+ WAL files wait there/);
+    // What cannot be read is not taken for what is not there.
+    for (const [name, ...args] of [
+      ["restore", "--to", "latest"],
+      ["restore", "--to", "1 minute ago", "--dry-run"],
+      ["backup", "--list"],
+    ]) {
+      const { code, text } = await backed.command(name ?? "", ...args);
+      expect({ code, text }).toMatchObject({ code: 1, text: expect.not.stringContaining("no backup yet") });
+    }
+    // It is not begun anew by itself.
+    await expect(backed.inside("sectorwars-backup init")).rejects.toThrow(
+      "the repository is empty, but backups were made there",
+    );
+
+    // The disk is as full as it may be. With one file waiting, and room for many, nothing is given up yet.
+    const file = (await backed.inServer("ls $PGDATA/pg_wal/archive_status | sed -n 's/.ready$//p' | head -1")).trim();
+    const push = () =>
+      backed.inServer(`cd $PGDATA && BACKUP_GIVE_UP_AT=1 sectorwars-backup pgbackrest-push pg_wal/${file}`);
+    await expect(push()).rejects.toThrow("ERROR: ");
+    for (let n = 0; n < 8; n += 1)
+      await backed.value("SELECT pg_switch_wal()::text FROM pg_create_restore_point('more')");
+    expect((await backed.report()).openGap).toBe("");
+    // With many, the file is given up, and that is written down.
+    await push();
+    expect((await backed.command("status")).text).toContain(`WAL was given up (from ${file} on)`);
+    // Whoever waits for the archiver is told what it says, and not only that it took too long.
+    const begin = Date.now();
+    await expect(stack.as("superuser", archiveEverything)).rejects.toThrow(
+      /^what was written last does not reach the repository: ERROR: \[\d+\]/,
+    );
+    expect(Date.now() - begin).toBeLessThan(90_000);
+    // A server that is started without archiving leaves a gap as well, which is noted once.
+    const { names } = stack;
+    for (let n = 0; n < 2; n += 1) {
+      const volume = ["-v", `${names.volume}:/var/lib/postgresql/data`];
+      await docker(["run", "--rm", "--network", "none", ...volume, `${names.image}:15`, "postgres", "--version"]);
+    }
+    // Until somebody says so, no backup is tried again.
+    await backed.inside(`echo 9 $(date +%s) >${STORE}/state/full.failures`);
+    await backed.inside(`mv ${REPOSITORY}/away ${REPOSITORY}/archive`);
+    // Both would try again by themselves within a minute, for which nobody waits here.
+    await backed.value("SELECT pg_switch_wal()::text FROM pg_create_restore_point('back')");
+    await until("the archive", async () => (await backed.report()).waiting === 0, 120);
+    // Everything is archived again, and yet nothing leads over the gap.
+    await expect(stack.as("superuser", (client) => makeRestorePoint(stack.name, client))).rejects.toThrow(
+      `WAL was given up (from ${file} on): nothing later than`,
+    );
+    await backed.inside(`rm -f ${STORE}/state/full.failures`);
+    await until(
+      "a full backup that closes the gap",
+      async () => (await backed.report()).openGap === "" && (await backed.report()).running === "",
+      120,
+    );
+    const { gaps } = await backed.report();
+    expect(gaps).toHaveLength(1);
+    expect(gaps[0]).toMatch(new RegExp(`^\\d+ \\d+ ${file} off-\\d+ \\d{8}-\\d{6}F$`));
+    expect((await backed.inside(`cat ${GAPS}`)).match(/ off-/g)).toHaveLength(1);
+    expect(await backed.succeed("status")).not.toContain("TROUBLE");
+  });
+});
