@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { helperLabel } from "../../components/import/schema.ts";
 import { docker } from "../../lib/docker.ts";
-import { TestStack } from "./test-stack.ts";
+import { run, type Said, TestStack } from "./test-stack.ts";
 
 /**
  * Milliseconds in which the import, or whatever else runs, has cleared up and said so. On a machine of its own it takes 3 to 4
@@ -100,6 +100,31 @@ describe("killed", () => {
     await update.until("import: the rows of");
     await stack.killAll(update);
     await stack.succeed("cancel", "--yes", "--stack", stack.name);
+  });
+});
+
+describe("two first script/ups at once", () => {
+  let fresh: TestStack;
+  beforeAll(async () => {
+    fresh = await TestStack.make({ memory: "512", bootstrap: "empty" });
+    // As on a machine that has never seen it: script/up makes the stack itself.
+    await fresh.succeed("stack", "rm", "--yes", "--preserve-config", "--stack", fresh.name);
+  });
+  afterAll(() => fresh.end());
+  const scriptUp = () => run("script/up", ["--stack", fresh.name], fresh.env);
+
+  test("one makes the stack, the other says that and changes nothing; the next finds nothing to mend", async () => {
+    const both = await Promise.all([scriptUp(), scriptUp()]);
+    const [winner, other] = both.sort((a, b) => a.code - b.code) as [Said, Said];
+    expect(winner.code, winner.text).toBe(0);
+    expect(winner.text).toContain("state       running, healthy");
+    expect(other.code, other.text).toBe(1);
+    const said = `error: another script/up of the stack ${fresh.name} is running here \\(process \\d+\\)\\. Wait for it to end, then try again\\.`;
+    expect(other.text.trim()).toMatch(new RegExp(`^${said}$`));
+    const next = await scriptUp();
+    expect(next.code, next.text).toBe(0);
+    expect(next.text).not.toMatch(/was killed|cleared|removed|warning|error/);
+    await fresh.up("--expect-no-changes");
   });
 });
 

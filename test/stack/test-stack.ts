@@ -265,6 +265,7 @@ export class TestStack {
     }
     await rm(this.stateFolder, { recursive: true, force: true });
     await rm(this.settingsFile, { force: true });
+    await rm(`.local/up-${this.name}.lock`, { force: true });
     await rm(dirname(overrideFile(".", this.name)), { recursive: true, force: true });
     await rm(`reports/${this.name}`, { recursive: true, force: true });
     for (const copy of await this.safetyCopies()) await rm(copy, { recursive: true, force: true });
