@@ -38,6 +38,8 @@ const VARIABLE: [RegExp, string][] = [
   [/\bUp [^(\n]+(?= \()/g, "Up DURATION"],
   [/PostgreSQL 15\.\d+/g, "PostgreSQL 15"],
   [/-----+/g, "-----"],
+  // The source's collation is its base image's: Alpine has no other than C.
+  [/\blibc C(\.UTF-8)?(?= on)/g, "libc C"],
 ];
 
 let user: NewUser;
