@@ -217,7 +217,7 @@ describe.runIf(ALL)("a restore", () => {
     const restore = backed.begin("restore", "--to", "latest");
     await restore.until("Exchanging ...");
     process.kill(-restore.pid, "SIGINT");
-    expect(await restore.ended).toBe(0);
+    expect(await restore.ended, restore.text).toBe(0);
     expect(restore.text).toMatch(/Done\.\n[\s\S]*Back to it: {2}\.\/db restore --undo \w+/);
     await backed.quiet();
   });
