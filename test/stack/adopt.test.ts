@@ -10,9 +10,9 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { recordedData } from "../../components/backups/auto.ts";
 import { docker } from "../../lib/docker.ts";
 import { stateResources } from "../../lib/stack-state.ts";
+import { BackedUp, until } from "../support/backed-up.ts";
 import { withConnection } from "../support/session.ts";
-import { BackedUp, until } from "./backed-up.ts";
-import { TestStack, urlAddress } from "./test-stack.ts";
+import { TestStack, urlAddress } from "../support/test-stack.ts";
 
 const id = randomBytes(4).toString("hex");
 const volume = `swtest${id}_postgres_data`;

@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parseDocument } from "yaml";
 import { valuesOf } from "../../components/handover/env-values.ts";
+import { cloneProject, shareObtained } from "../support/clone.ts";
 import { codeBlocks, inlineCode, sectionOf, tableRows } from "../support/markdown.ts";
-import { cloneProject, shareObtained } from "./clone.ts";
-import { NewUser } from "./new-user.ts";
+import { NewUser } from "../support/new-user.ts";
 
 const ENV_BEFORE = "JWT_SECRET=a secret of the game\n";
 const SERVICES = "admin-ui central-nexus-db central-nexus-server gameserver player-client region-manager".split(" ");

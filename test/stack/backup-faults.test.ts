@@ -13,9 +13,9 @@ import { archiveEverything } from "../../components/backups/restore.ts";
 import { makeRestorePoint } from "../../components/backups/restore-point.ts";
 import { position } from "../../components/backups/target.ts";
 import { containerLog, containerState, docker } from "../../lib/docker.ts";
-import { agedInfo } from "./aged.ts";
-import { BackedUp, REPOSITORY, STORE, until, Writer } from "./backed-up.ts";
-import { TestStack } from "./test-stack.ts";
+import { agedInfo } from "../support/aged.ts";
+import { BackedUp, REPOSITORY, STORE, until, Writer } from "../support/backed-up.ts";
+import { TestStack } from "../support/test-stack.ts";
 
 const DATA = "/var/lib/postgresql/data/pgdata";
 const SETTINGS = {

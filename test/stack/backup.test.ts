@@ -10,8 +10,8 @@ import { keyFile, readKeyFile } from "../../components/backups/key-file.ts";
 import { archiveEverything } from "../../components/backups/restore.ts";
 import { makeRestorePoint } from "../../components/backups/restore-point.ts";
 import { docker } from "../../lib/docker.ts";
-import { BackedUp, REPOSITORY, STORE, until, Writer } from "./backed-up.ts";
-import { run, TestStack, urlAddress } from "./test-stack.ts";
+import { BackedUp, REPOSITORY, STORE, until, Writer } from "../support/backed-up.ts";
+import { run, TestStack, urlAddress } from "../support/test-stack.ts";
 
 const ALL = process.env.BACKUPS === "all";
 

@@ -9,8 +9,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { backupsIn } from "../../components/backups/report.ts";
 import { docker } from "../../lib/docker.ts";
-import { BackedUp, until } from "./backed-up.ts";
-import { run, TestStack } from "./test-stack.ts";
+import { BackedUp, until } from "../support/backed-up.ts";
+import { run, TestStack } from "../support/test-stack.ts";
 
 describe.runIf(process.env.BACKUPS === "all")("backups switched off and on again", () => {
   let stack: TestStack;

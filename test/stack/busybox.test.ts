@@ -10,9 +10,9 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { archiveEverything } from "../../components/backups/restore.ts";
 import { makeRestorePoint } from "../../components/backups/restore-point.ts";
 import { docker } from "../../lib/docker.ts";
+import { BackedUp, REPOSITORY, STORE, until } from "../support/backed-up.ts";
 import { images } from "../support/lab.ts";
-import { BackedUp, REPOSITORY, STORE, until } from "./backed-up.ts";
-import { TestStack } from "./test-stack.ts";
+import { TestStack } from "../support/test-stack.ts";
 
 const DOCKERFILE = `
 ARG BASE

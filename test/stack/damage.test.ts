@@ -4,8 +4,8 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
-import { BackedUp, STORE, until } from "./backed-up.ts";
-import { TestStack } from "./test-stack.ts";
+import { BackedUp, STORE, until } from "../support/backed-up.ts";
+import { TestStack } from "../support/test-stack.ts";
 
 const DATA = "/var/lib/postgresql/data/pgdata";
 const ALL = process.env.BACKUPS === "all";

@@ -7,8 +7,8 @@ import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { containerLog } from "../../lib/docker.ts";
-import { BackedUp, until, Writer } from "./backed-up.ts";
-import { run, TestStack } from "./test-stack.ts";
+import { BackedUp, until, Writer } from "../support/backed-up.ts";
+import { run, TestStack } from "../support/test-stack.ts";
 
 const PID_FILE = "/var/run/docker.pid";
 

@@ -1,6 +1,6 @@
 /** The variables that Neon's console hands out, exported as people do, mean nothing to the stack. */
 import { afterAll, expect, test } from "vitest";
-import { TestStack } from "./test-stack.ts";
+import { TestStack } from "../support/test-stack.ts";
 
 const EXPORTED = {
   PGHOST: "ep-none.invalid",

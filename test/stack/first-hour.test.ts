@@ -4,11 +4,11 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
 import { namesFor } from "../../lib/naming.ts";
+import { cloneProject, commitAll, shareObtained } from "../support/clone.ts";
 import { images, Lab, type SourceServer } from "../support/lab.ts";
+import { NewUser } from "../support/new-user.ts";
+import { run } from "../support/test-stack.ts";
 import { abridged, normalized, readTranscript, writeTranscript } from "../support/transcript.ts";
-import { cloneProject, commitAll, shareObtained } from "./clone.ts";
-import { NewUser } from "./new-user.ts";
-import { run } from "./test-stack.ts";
 
 const PAGE = "docs/first-hour.md";
 const NEON = "ep-cool-name-123456.eu-central-1.aws.neon.tech/neondb";

@@ -15,7 +15,7 @@ import type { Address } from "../../lib/postgres.ts";
 import { Application } from "../support/application.ts";
 import { images } from "../support/lab.ts";
 import { withConnection } from "../support/session.ts";
-import { run, TestStack, urlAddress } from "./test-stack.ts";
+import { run, TestStack, urlAddress } from "../support/test-stack.ts";
 
 const PROFILE = ["--profile", "development"];
 const GAME = ["admin-ui", "gameserver", "player-client", "region-manager"];

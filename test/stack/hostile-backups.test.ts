@@ -7,8 +7,8 @@ import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
 import { withConnection } from "../../lib/postgres.ts";
-import { BackedUp, STORE, until } from "./backed-up.ts";
-import { type StackUrls, TestStack, urlAddress } from "./test-stack.ts";
+import { BackedUp, STORE, until } from "../support/backed-up.ts";
+import { type StackUrls, TestStack, urlAddress } from "../support/test-stack.ts";
 
 const CASE = "test/cases/security/03-owner-to-superuser-cast-in-backup-record.sql";
 const DATA = "/var/lib/postgresql/data";

@@ -8,9 +8,9 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { containerLog, docker } from "../../lib/docker.ts";
 import { connect, withConnection } from "../../lib/postgres.ts";
 import { Application } from "../support/application.ts";
+import { BackedUp } from "../support/backed-up.ts";
 import { deedsIn, hostileScript } from "../support/hostile.ts";
-import { BackedUp } from "./backed-up.ts";
-import { TestStack, urlAddress } from "./test-stack.ts";
+import { TestStack, urlAddress } from "../support/test-stack.ts";
 
 /** A case as it was found, without psql's own commands. */
 const caseFile = async (name: string): Promise<string> =>

@@ -8,7 +8,7 @@ import type { Difference } from "../../components/import/verify.ts";
 import { makeServerCertificate } from "../../lib/certificates.ts";
 import { docker } from "../../lib/docker.ts";
 import { withConnection } from "../support/session.ts";
-import { run, TestStack, urlAddress } from "./test-stack.ts";
+import { run, TestStack, urlAddress } from "../support/test-stack.ts";
 
 const baseImage = async () => JSON.parse(await readFile(".local/images.json", "utf8")).databaseBase as string;
 

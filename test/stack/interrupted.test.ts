@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { helperLabel } from "../../components/import/schema.ts";
 import { docker } from "../../lib/docker.ts";
-import { run, type Said, TestStack } from "./test-stack.ts";
+import { run, type Said, TestStack } from "../support/test-stack.ts";
 
 /**
  * Milliseconds in which the import, or whatever else runs, has cleared up and said so. On a machine of its own it takes 3 to 4

@@ -5,9 +5,9 @@
 import { readdir } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
-import { BackedUp, until } from "./backed-up.ts";
-import { commitOf, killAt, type Moment, newRole, unheard, withheldFrom } from "./killed-at.ts";
-import { run, TestStack } from "./test-stack.ts";
+import { BackedUp, until } from "../support/backed-up.ts";
+import { commitOf, killAt, type Moment, newRole, unheard, withheldFrom } from "../support/killed-at.ts";
+import { run, TestStack } from "../support/test-stack.ts";
 
 const NEVER = { backupFull: "never", backupDifferential: "never", backupDrill: "never" };
 const SETTINGS = { bootstrap: "empty", memory: "512", backups: "true", ...NEVER };

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
 import { withConnection } from "../support/session.ts";
-import { TestStack, urlAddress } from "./test-stack.ts";
+import { TestStack, urlAddress } from "../support/test-stack.ts";
 
 let stack: TestStack;
 /** The only value of a query. */

@@ -12,7 +12,7 @@ import { docker } from "../../lib/docker.ts";
 import { shellWord } from "../../lib/shell-word.ts";
 import { Application } from "../support/application.ts";
 import { withConnection } from "../support/session.ts";
-import { run, TestStack, urlAddress } from "./test-stack.ts";
+import { run, TestStack, urlAddress } from "../support/test-stack.ts";
 
 const DENIED = "42501";
 const LABEL = "sectorwars.migrations";

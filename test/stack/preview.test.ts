@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
-import { cloneProject, commitAll, shareNodePackages } from "./clone.ts";
-import { run } from "./test-stack.ts";
+import { cloneProject, commitAll, shareNodePackages } from "../support/clone.ts";
+import { run } from "../support/test-stack.ts";
 
 let clone: string;
 const git = (...args: string[]) => run("git", ["-C", clone, ...args]);

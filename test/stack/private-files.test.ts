@@ -5,8 +5,8 @@ import { appendFile, chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, wri
 import { tmpdir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { cloneProject, shareNodePackages } from "./clone.ts";
-import { removeStack, run, type Said } from "./test-stack.ts";
+import { cloneProject, shareNodePackages } from "../support/clone.ts";
+import { removeStack, run, type Said } from "../support/test-stack.ts";
 
 const isRoot = process.getuid?.() === 0;
 

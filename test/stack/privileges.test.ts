@@ -2,7 +2,7 @@
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { withConnection } from "../support/session.ts";
-import { type StackUrls, TestStack, urlAddress } from "./test-stack.ts";
+import { type StackUrls, TestStack, urlAddress } from "../support/test-stack.ts";
 
 const DENIED = "42501";
 let stack: TestStack;

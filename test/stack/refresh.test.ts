@@ -16,7 +16,7 @@ import { LOCK_KEY as MIGRATIONS_LOCK } from "../../lib/connection-lock.ts";
 import { docker } from "../../lib/docker.ts";
 import { Application } from "../support/application.ts";
 import { connect, withConnection } from "../support/session.ts";
-import { type Said, TestStack, urlAddress } from "./test-stack.ts";
+import { type Said, TestStack, urlAddress } from "../support/test-stack.ts";
 
 let stack: TestStack;
 let game: Application;

@@ -12,11 +12,11 @@ import { valuesOf } from "../../components/handover/env-values.ts";
 import { makeServerCertificate } from "../../lib/certificates.ts";
 import { docker } from "../../lib/docker.ts";
 import { Application } from "../support/application.ts";
+import { BackedUp } from "../support/backed-up.ts";
 import { images } from "../support/lab.ts";
 import { RemoteHost } from "../support/remote-host.ts";
 import { withConnection } from "../support/session.ts";
-import { BackedUp } from "./backed-up.ts";
-import { run, TestStack, urlAddress } from "./test-stack.ts";
+import { run, TestStack, urlAddress } from "../support/test-stack.ts";
 
 /** A remote database with TLS that both machines reach under one address, as they do Neon. */
 class FarSource {

@@ -9,7 +9,7 @@ import { TEMPORARY_GRANT_KEY } from "../../lib/locks.ts";
 import { type Address, connect, ident, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES, rolesOf } from "../../lib/role-names.ts";
 import { addressOf } from "../../lib/stack.ts";
-import { type StackUrls, TestStack } from "./test-stack.ts";
+import { type StackUrls, TestStack } from "../support/test-stack.ts";
 
 interface Status {
   healthy: boolean;

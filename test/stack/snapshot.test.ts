@@ -19,7 +19,7 @@ import { docker } from "../../lib/docker.ts";
 import { readIdentity } from "../../lib/identity.ts";
 import { handToolsImage } from "../support/hand-tools.ts";
 import { connect, withConnection } from "../support/session.ts";
-import { run, TestStack, urlAddress } from "./test-stack.ts";
+import { run, TestStack, urlAddress } from "../support/test-stack.ts";
 
 let stack: TestStack;
 let place: SnapshotPlace;

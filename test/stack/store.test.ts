@@ -11,9 +11,9 @@ import { archiveEverything } from "../../components/backups/restore.ts";
 import { makeRestorePoint } from "../../components/backups/restore-point.ts";
 import { makeServerCertificate } from "../../lib/certificates.ts";
 import { docker } from "../../lib/docker.ts";
+import { BackedUp, until } from "../support/backed-up.ts";
 import { images } from "../support/lab.ts";
-import { BackedUp, until } from "./backed-up.ts";
-import { run, TestStack } from "./test-stack.ts";
+import { run, TestStack } from "../support/test-stack.ts";
 
 const BUCKET = "game";
 const ACCESS = {

@@ -12,7 +12,7 @@ import { provider } from "../../components/server/host-check.ts";
 import { defaultPort } from "../../components/settings.ts";
 import { docker } from "../../lib/docker.ts";
 import { Application } from "../support/application.ts";
-import { run, TestStack, urlAddress } from "./test-stack.ts";
+import { run, TestStack, urlAddress } from "../support/test-stack.ts";
 
 describe("before anything is made", () => {
   let stack: TestStack;

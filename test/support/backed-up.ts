@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { type BackupReport, parseReport } from "../../components/backups/report.ts";
 import { docker } from "../../lib/docker.ts";
-import { connect } from "../support/session.ts";
+import { connect } from "./session.ts";
 import { type Said, type TestStack, type Update, urlAddress } from "./test-stack.ts";
 
 export const STORE = "/var/lib/sectorwars-backups";

@@ -6,9 +6,9 @@ import { delimiter, join, resolve } from "node:path";
 import { defaultPort } from "../../components/settings.ts";
 import { docker } from "../../lib/docker.ts";
 import { namesFor } from "../../lib/naming.ts";
-import { Application } from "../support/application.ts";
-import { images } from "../support/lab.ts";
-import { type Printed, Shell } from "../support/shell.ts";
+import { Application } from "./application.ts";
+import { images } from "./lab.ts";
+import { type Printed, Shell } from "./shell.ts";
 import { removeStack } from "./test-stack.ts";
 
 /** Names as the pages have them. */

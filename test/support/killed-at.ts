@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { docker } from "../../lib/docker.ts";
-import { DockerProxy, type Judge } from "../support/docker-proxy.ts";
+import { DockerProxy, type Judge } from "./docker-proxy.ts";
 import type { TestStack } from "./test-stack.ts";
 
 /** Milliseconds in which a moment must come. */

@@ -12,7 +12,7 @@ import { migrationsLabel } from "../../components/migrations/container.ts";
 import { docker, removeContainers } from "../../lib/docker.ts";
 import { namesFor } from "../../lib/naming.ts";
 import { addressOf } from "../../lib/stack.ts";
-import { withConnection } from "../support/session.ts";
+import { withConnection } from "./session.ts";
 
 /** What a command said, and how it ended. */
 export interface Said {
