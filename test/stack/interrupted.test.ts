@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { helperLabel } from "../../components/import/schema.ts";
 import { docker } from "../../lib/docker.ts";
-import { run, type Said, TestStack } from "../support/test-stack.ts";
+import { type CommandResult, run, TestStack } from "../support/test-stack.ts";
 
 /**
  * Milliseconds in which the import, or whatever else runs, has cleared up and said so. On a machine of its own it takes 3 to 4
@@ -115,7 +115,7 @@ describe("two first script/ups at once", () => {
 
   test("one makes the stack, the other says that and changes nothing; the next finds nothing to mend", async () => {
     const both = await Promise.all([scriptUp(), scriptUp()]);
-    const [winner, other] = both.sort((a, b) => a.code - b.code) as [Said, Said];
+    const [winner, other] = both.sort((a, b) => a.code - b.code) as [CommandResult, CommandResult];
     expect(winner.code, winner.text).toBe(0);
     expect(winner.text).toContain("state       running, healthy");
     expect(other.code, other.text).toBe(1);

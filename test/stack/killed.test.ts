@@ -6,7 +6,7 @@ import { readdir } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
 import { BackedUp, until } from "../support/backed-up.ts";
-import { commitOf, killAt, type Moment, newRole, unheard, withheldFrom } from "../support/killed-at.ts";
+import { commitOf, type KillPoint, killAt, newRole, withholdAnswer, withholdRequest } from "../support/kill-points.ts";
 import { run, TestStack } from "../support/test-stack.ts";
 
 const NEVER = { backupFull: "never", backupDifferential: "never", backupDrill: "never" };
@@ -15,12 +15,12 @@ const ROLES = ["superuser", "owner", "app", "readonly", "monitor"] as const;
 
 const scriptUp = (stack: TestStack) => ["script/up", "--stack", stack.name];
 
-const created = (name: "container" | "backups"): Moment => ({
-  judge: unheard((stack) => new RegExp(`^POST \\S+/containers/create\\?\\S*name=${stack.names[name]}[& ]`)),
+const created = (name: "container" | "backups"): KillPoint => ({
+  judge: withholdAnswer((stack) => new RegExp(`^POST \\S+/containers/create\\?\\S*name=${stack.names[name]}[& ]`)),
 });
 
 /** Containers are started by their ids; a new stack starts the server first, then the backups. */
-const started = (count: number, verdict: "unsent" | "unheard"): Moment => ({
+const started = (count: number, verdict: "unsent" | "unheard"): KillPoint => ({
   judge: () => {
     let left = count;
     return (request) => {
@@ -32,7 +32,7 @@ const started = (count: number, verdict: "unsent" | "unheard"): Moment => ({
 });
 
 /** The builder has its session on a connection of its own; once it has built, the provider asks which images there are. */
-const built: Moment = {
+const built: KillPoint = {
   judge: () => {
     let isBuilding = false;
     return (request) => {
@@ -45,11 +45,11 @@ const built: Moment = {
 
 /** While a new stack comes up. */
 const NEW = {
-  "its network": { judge: unheard(() => /^POST \S+\/networks\/create /) },
-  "a volume": { judge: unheard(() => /^POST \S+\/volumes\/create /) },
+  "its network": { judge: withholdAnswer(() => /^POST \S+\/networks\/create /) },
+  "a volume": { judge: withholdAnswer(() => /^POST \S+\/volumes\/create /) },
   "its image": built,
   "the server's container": created("container"),
-  "the server's container, on the network": { judge: unheard(() => /^POST \S+\/networks\/\S+\/connect /) },
+  "the server's container, on the network": { judge: withholdAnswer(() => /^POST \S+\/networks\/\S+\/connect /) },
   "the server's container, with its files": started(1, "unsent"),
   "the server's container, started": started(1, "unheard"),
   "the owner": newRole(1),
@@ -58,15 +58,15 @@ const NEW = {
   "the monitor": newRole(4),
   "the backups' container": created("backups"),
   "the backups' container, started": started(2, "unheard"),
-} satisfies Record<string, Moment>;
+} satisfies Record<string, KillPoint>;
 
 /** While the containers of a stack with data are replaced. */
 const REPLACED = {
-  "its server's former container is gone": { judge: unheard(() => /^DELETE \S+\/containers\//) },
+  "its server's former container is gone": { judge: withholdAnswer(() => /^DELETE \S+\/containers\//) },
   "its server's container is made": created("container"),
   "its server's container is started": started(1, "unheard"),
   "its backups' container is made": created("backups"),
-} satisfies Record<string, Moment>;
+} satisfies Record<string, KillPoint>;
 
 /** While a stack with data gets a further database. */
 const FURTHER = {
@@ -74,13 +74,13 @@ const FURTHER = {
   "another database without its mark": commitOf((_, statement) => statement.startsWith("CREATE DATABASE")),
   "another database without its name": commitOf((_, statement) => statement.startsWith("COMMENT ON DATABASE")),
   "another database": commitOf((_, statement) => /^ALTER DATABASE .* RENAME/.test(statement)),
-} satisfies Record<string, Moment>;
+} satisfies Record<string, KillPoint>;
 
 /** While a restore exchanges the data. */
 const RESTORED = {
-  "the server is asked to restart": { judge: withheldFrom(() => /^POST \S+\/containers\/\S+\/restart\?/) },
-  "the server has restarted": { judge: unheard(() => /^POST \S+\/containers\/\S+\/restart\?/) },
-} satisfies Record<string, Moment>;
+  "the server is asked to restart": { judge: withholdRequest(() => /^POST \S+\/containers\/\S+\/restart\?/) },
+  "the server has restarted": { judge: withholdAnswer(() => /^POST \S+\/containers\/\S+\/restart\?/) },
+} satisfies Record<string, KillPoint>;
 
 /** script/up alone, then all is as if nothing had been. */
 async function converges(stack: TestStack): Promise<string> {
@@ -248,14 +248,14 @@ describe.runIf(process.env.KILLS === "all")("killed once", () => {
     }
   };
 
-  test.each(Object.entries<Moment>(NEW))("a new stack, when it has %s", (_title, moment) =>
+  test.each(Object.entries<KillPoint>(NEW))("a new stack, when it has %s", (_title, moment) =>
     withStack(async (stack) => {
       await killAt(stack, scriptUp(stack), moment);
       await converges(stack);
     }),
   );
 
-  test.each(Object.entries<Moment>(REPLACED))("a stack with data, when %s", (_title, moment) =>
+  test.each(Object.entries<KillPoint>(REPLACED))("a stack with data, when %s", (_title, moment) =>
     withStack(async (stack) => {
       await stack.up();
       await fill(stack);
@@ -267,7 +267,7 @@ describe.runIf(process.env.KILLS === "all")("killed once", () => {
     }),
   );
 
-  test.each(Object.entries<Moment>(FURTHER))("a stack with data, when it has %s", (_title, moment) =>
+  test.each(Object.entries<KillPoint>(FURTHER))("a stack with data, when it has %s", (_title, moment) =>
     withStack(async (stack) => {
       await stack.up();
       await fill(stack);
@@ -279,7 +279,7 @@ describe.runIf(process.env.KILLS === "all")("killed once", () => {
     }),
   );
 
-  test.each(Object.entries<Moment>(RESTORED))("a restore, when %s", (_title, moment) =>
+  test.each(Object.entries<KillPoint>(RESTORED))("a restore, when %s", (_title, moment) =>
     withStack(async (stack) => {
       await stack.up();
       await fill(stack);

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { cloneProject, shareNodePackages } from "../support/clone.ts";
-import { removeStack, run, type Said } from "../support/test-stack.ts";
+import { type CommandResult, removeStack, run } from "../support/test-stack.ts";
 
 const isRoot = process.getuid?.() === 0;
 
@@ -18,7 +18,7 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
   const settings = () => at("home/.config/sectorwars");
 
   /** Runs a command in the clone, as somebody with a home folder of their own. */
-  function inClone(...command: string[]): Promise<Said> {
+  function inClone(...command: string[]): Promise<CommandResult> {
     const env = {
       ...process.env,
       HOME: at("home"),
@@ -37,7 +37,7 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
       );
     });
   }
-  async function succeed(...command: string[]): Promise<Said> {
+  async function succeed(...command: string[]): Promise<CommandResult> {
     const said = await inClone(...command);
     if (said.code !== 0) throw new Error(`${command.join(" ")} failed:\n${said.text}`);
     return said;

@@ -16,14 +16,14 @@ import { LOCK_KEY as MIGRATIONS_LOCK } from "../../lib/connection-lock.ts";
 import { docker } from "../../lib/docker.ts";
 import { Application } from "../support/application.ts";
 import { connect, withConnection } from "../support/session.ts";
-import { type Said, TestStack, urlAddress } from "../support/test-stack.ts";
+import { type CommandResult, TestStack, urlAddress } from "../support/test-stack.ts";
 
 let stack: TestStack;
 let game: Application;
 let place: SnapshotPlace;
 let database: string;
 
-const command = (name: string, ...args: string[]): Promise<Said> => stack.db(name, ...args);
+const command = (name: string, ...args: string[]): Promise<CommandResult> => stack.db(name, ...args);
 async function succeed(name: string, ...args: string[]): Promise<string> {
   const said = await command(name, ...args);
   if (said.code !== 0) throw new Error(`${name} ${args.join(" ")} failed:\n${said.text}`);
