@@ -84,9 +84,9 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
     );
 
   /** Restores the newest state and checks that it has all rows that were acknowledged before. */
-  const restoreLatest = async (words = /Done\./) => {
+  const restoreLatest = async (expected = /Done\./) => {
     const promised = writer.before(Date.now());
-    expect(await backed.succeed("restore", "--to", "latest")).toMatch(words);
+    expect(await backed.succeed("restore", "--to", "latest")).toMatch(expected);
     const rows = await backed.written();
     expect(promised.filter((n) => !rows.has(n))).toEqual([]);
     // Rows acknowledged between the last archived WAL and the swap are in the retained data only.

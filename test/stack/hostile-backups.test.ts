@@ -208,12 +208,12 @@ describe("code that the owner planted in a database", () => {
   });
 
   test("does not run as a superuser in a restore, which restores the database unchanged", async () => {
-    const words = "SELECT evtname, evtenabled FROM pg_event_trigger ORDER BY 1";
-    const triggers = await further(words);
+    const triggerQuery = "SELECT evtname, evtenabled FROM pg_event_trigger ORDER BY 1";
+    const triggers = await further(triggerQuery);
     expect(triggers).toBe("planted|O\nplanted_always|A\n");
     expect(await backed.succeed("restore", "--to", "latest")).toContain("Done.");
     await expectHarmless();
-    expect(await further(words)).toBe(triggers);
+    expect(await further(triggerQuery)).toBe(triggers);
     expect(await further("SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'amcheck'")).toBe(
       "evil\n",
     );
