@@ -1,6 +1,6 @@
 /**
- * A volume that docker compose made is taken over through the import, and stays as it was. The stack has backups: before this
- * import, and that of a further database, the way back is told.
+ * `./db adopt` imports a volume that docker compose made, and leaves it unchanged. The stack has backups: before this import, and
+ * before that of a further database, the output names the time to restore to.
  */
 import { spawn } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
@@ -10,9 +10,9 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { recordedData } from "../../components/backups/auto.ts";
 import { docker } from "../../lib/docker.ts";
 import { stateResources } from "../../lib/stack-state.ts";
+import { BackedUp, until } from "../support/backed-up.ts";
 import { withConnection } from "../support/session.ts";
-import { BackedUp, until } from "./backed-up.ts";
-import { TestStack, urlAddress } from "./test-stack.ts";
+import { TestStack, urlAddress } from "../support/test-stack.ts";
 
 const id = randomBytes(4).toString("hex");
 const volume = `swtest${id}_postgres_data`;
@@ -21,11 +21,11 @@ let stack: TestStack;
 let backed: BackedUp;
 let base: string;
 
-/** The moment before an import, as it is told. */
-const TOLD =
+/** The line before an import that names the time to restore to. */
+const RESTORE_HINT =
   /to have all databases of the server as they are now back from the backups: \.\/db restore --to (\S+) --stack/;
 const adopt = (...args: string[]) => stack.db("adopt", ...args);
-/** One value for everything in the volume. */
+/** Returns a digest of all files in the volume. */
 const contentOf = async () => {
   const list = "cd /v && find . -type f -exec sha256sum {} + | sort";
   const text = await docker(["run", "--rm", "-v", `${volume}:/v:ro`, "--entrypoint", "sh", base, "-c", list]);
@@ -37,10 +37,10 @@ beforeAll(async () => {
   const never = { backupFull: "never", backupDifferential: "never", backupDrill: "never" };
   stack = await TestStack.make({ bootstrap: "empty", memory: "512", backups: "true", ...never });
   backed = new BackedUp(stack);
-  // Beside the other server's start.
+  // Both servers start at the same time.
   const up = stack.up();
   up.catch(() => {});
-  // As docker compose starts it, and killed rather than stopped: a laptop that ran out of battery.
+  // docker compose starts its database like this.
   const environment = ["-e", "POSTGRES_PASSWORD=forgotten", "-e", "POSTGRES_DB=sectorwars_dev"];
   await docker(["run", "-d", "--name", former, ...environment, "-v", `${volume}:/var/lib/postgresql/data`, base]);
   const psql = (sql: string) =>
@@ -79,7 +79,7 @@ afterAll(async () => {
 describe("adopt", () => {
   let beforeAdopting: string;
 
-  test("refuses a volume in use, one that is not there, and the stack's own", async () => {
+  test("refuses a volume in use, a missing volume, and the stack's own", async () => {
     const inUse = await adopt(volume);
     expect(inUse.text).toContain(
       `The container ${former} uses the volume ${volume}. Stop it first: docker stop ${former}`,
@@ -90,7 +90,8 @@ describe("adopt", () => {
     expect((await adopt(stack.names.volume)).text).toContain("is this stack's own volume");
   });
 
-  test.each(["SIGINT", "SIGKILL"] as const)("ended by %s takes its server with it", async (signal) => {
+  test.each(["SIGINT", "SIGKILL"] as const)("removes its server after %s", async (signal) => {
+    // The former server is killed, not stopped, as on a laptop that ran out of battery.
     await docker(["kill", former]).catch(() => {});
     const servers = (...flags: string[]) =>
       docker(["ps", "-q", ...flags, "--filter", "label=sectorwars.adopt", "--filter", `name=${stack.name}`]);
@@ -111,11 +112,11 @@ describe("adopt", () => {
     } else await vi.waitFor(async () => expect(await servers()).toBe(""), { timeout: 30_000, interval: 100 });
   });
 
-  test("brings the rows with proof, and leaves the volume as it was", async () => {
+  test("imports the rows, proves them equal, and leaves the volume unchanged", async () => {
     const before = await contentOf();
     await until("the first full backup", async () => (await backed.report()).full.ok !== null, 120);
     const said = await adopt(volume);
-    beforeAdopting = TOLD.exec(said.text)?.[1] ?? said.text;
+    beforeAdopting = RESTORE_HINT.exec(said.text)?.[1] ?? said.text;
     expect(said.text).toMatch(/1 tables, 1,000 rows, .* proven equal/);
     expect(said.code).toBe(0);
     expect(await contentOf()).toBe(before);
@@ -125,15 +126,15 @@ describe("adopt", () => {
     expect(await docker(["ps", "-aq", "--filter", "label=sectorwars.adopt", "--filter", `name=${stack.name}`])).toBe(
       "",
     );
-    // The update that follows finds nothing to do, and imports nothing.
+    // The next update changes nothing and imports nothing.
     await stack.up("--expect-no-changes");
-    // With the setting auto, it is this record that counts.
+    // `backups: auto` reads this from the state.
     await stack.succeed("refresh", "--yes", "--skip-preview", "--stack", stack.name);
     const exported = await stack.succeed("stack", "export", "--stack", stack.name);
     expect(recordedData(stateResources(exported.stdout))).toEqual({ hasBackups: true, isPrecious: true });
   });
 
-  test("does not overwrite what is there", async () => {
+  test("refuses to overwrite data", async () => {
     const again = await adopt(volume);
     expect(again.text).toContain("was imported before");
     await stack.as("superuser", (client) => client.query("DROP TABLE sectorwars_stack.import"));
@@ -142,7 +143,7 @@ describe("adopt", () => {
     expect(refused.code).toBe(1);
   });
 
-  test("the moment before it can be had back, and so can the one before a further database is filled", async () => {
+  test("can be undone by a restore to the time before it, and so can the import of a further database", async () => {
     expect(await backed.succeed("restore", "--to", beforeAdopting, "--dry-run")).toContain("A dry run");
     const { urls } = await stack.outputs();
     await stack.succeed("config", "set", "--path", "databases[0]", "east", "--stack", stack.name);
@@ -150,7 +151,7 @@ describe("adopt", () => {
     const { text } = await stack.up();
     delete stack.env.NEON_DATABASE_URL_EAST;
     expect(text).toMatch(/east: import: .* proven equal/);
-    const beforeEast = new RegExp(`east: ${TOLD.source}`).exec(text)?.[1] ?? text;
+    const beforeEast = new RegExp(`east: ${RESTORE_HINT.source}`).exec(text)?.[1] ?? text;
     const ships = async (database: string) =>
       withConnection({ ...urlAddress(urls.superuser), database }, async (client) => {
         const { rows } = await client.query(
@@ -159,7 +160,7 @@ describe("adopt", () => {
         return rows[0].ships;
       });
     expect(await ships("east")).toBe("there");
-    // It is there by then, and empty: what fills it comes after the moment.
+    // At that time the database exists and is empty.
     await backed.succeed("restore", "--to", beforeEast);
     expect(await ships("east")).toBe(null);
     expect(await ships(urlAddress(urls.superuser).database)).toBe("there");

@@ -1,12 +1,12 @@
-/** docs/application.md as a reader follows it: the set-up line by line, the commands of its tables, what it says comes out. */
+/** Follows docs/application.md as a reader does: runs the set-up line by line and the commands of its tables, and compares the output. */
 import { readFile, rename, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parseDocument } from "yaml";
 import { valuesOf } from "../../components/handover/env-values.ts";
+import { cloneProject, shareObtained } from "../support/clone.ts";
 import { codeBlocks, inlineCode, sectionOf, tableRows } from "../support/markdown.ts";
-import { cloneProject, shareObtained } from "./clone.ts";
-import { NewUser } from "./new-user.ts";
+import { NewUser } from "../support/new-user.ts";
 
 const ENV_BEFORE = "JWT_SECRET=a secret of the game\n";
 const SERVICES = "admin-ui central-nexus-db central-nexus-server gameserver player-client region-manager".split(" ");
@@ -17,10 +17,10 @@ let envBefore: string;
 /** What the set-up printed. */
 let setUp = "";
 
-/** All that is typed in another way than the page has it. The stack's port and the folder of its state follow from its name. */
+/** Replacements in the page's commands. The stack's port and the folder of its state follow from its name. */
 const substitutions = (): [string, string][] => [
   ["select --create dev", `select --create ${user.stack}`],
-  // There is no terminal to answer on.
+  // Tests have no terminal to answer questions.
   ["pulumi up", "pulumi up --yes --skip-preview"],
   ["migrations undo", "migrations undo --yes"],
   ["migrations forget", "migrations forget --yes"],
@@ -35,22 +35,22 @@ async function succeed(line: string): Promise<string> {
   if (code !== 0) throw new Error(`${line} ended with ${code}:\n${text}`);
   return text;
 }
-/** Runs every command of the row that says what you want. */
-async function runRow(wish: string): Promise<string> {
-  const row = tableRows(page).find(([want]) => want === wish);
-  // What is called undone or copied is no command.
+/** Runs every command in the table row with this first cell. */
+async function runRow(task: string): Promise<string> {
+  const row = tableRows(page).find(([first]) => first === task);
+  // Code without a space is a name, not a command.
   const commands = inlineCode(row?.[1] ?? "").filter((code) => code.includes(" "));
-  expect(commands, wish).not.toEqual([]);
+  expect(commands, task).not.toEqual([]);
   let text = "";
   for (const command of commands) text += await succeed(command);
   return text;
 }
 const env = () => user.application.read(".env");
 const inOneLine = (text: string) => text.replaceAll(/\s+/g, " ").trim();
-/** The page's example of an output that begins so. */
+/** Returns the page's sample output that starts with this text. */
 const sample = (start: string) => codeBlocks(page).find(({ text }) => text.startsWith(start))?.text ?? "";
 
-/** The game's profiles and further services, without those that the page's example does not have. */
+/** Adds the game's profiles and further services, except those that are missing in the page's example. */
 async function addProfiles({ application }: NewUser): Promise<void> {
   const override = "docker-compose.override.yml";
   await rename(join(application.folder, "full.yml"), join(application.folder, override));
@@ -74,7 +74,7 @@ beforeAll(async () => {
 afterAll(() => user?.end());
 
 describe("the set-up", () => {
-  test("ends with services that are healthy on the database", async () => {
+  test("ends with healthy services that use the database", async () => {
     const listed = await succeed("docker compose --profile development ps --format '{{.Service}} {{.Health}}'");
     expect(listed.trim().split("\n").sort()).toEqual(SERVICES.map((name) => `${name} healthy`));
     await succeed("cd ../database");
@@ -90,7 +90,7 @@ describe("the set-up", () => {
     );
   });
 
-  test("brings the schema to the head, and the essential rows, with the administrator's password", async () => {
+  test("migrates the schema to the head, inserts the seed rows, and generates the administrator's password", async () => {
     expect(await succeed("./db migrations")).toMatch(/^ {2}revision {7}0002ships\n {2}restore point {2}/);
     expect(await succeed("./db psql -Atc 'SELECT count(*) FROM languages'")).toBe("12\n");
     const [command = ""] = inlineCode(sectionOf(page, "Seed data")).filter((code) => code.includes("adminPassword"));
@@ -99,7 +99,7 @@ describe("the set-up", () => {
 });
 
 describe("the .env file", () => {
-  test("has the variables of the page's table in a block, and no superuser; other lines are as they were", async () => {
+  test("has the variables of the page's table in a block, without the superuser; other lines are unchanged", async () => {
     const text = await env();
     expect(text.endsWith(`# <<< sectorwars-database\n${envBefore}`)).toBe(true);
     expect((await stat(join(user.application.folder, ".env"))).mode & 0o777).toBe(0o600);
@@ -113,7 +113,7 @@ describe("the .env file", () => {
     expect(text).not.toContain("SUPERUSER");
   });
 
-  test("gives docker compose the services as the page says: the superuser's login goes to those that need it alone", async () => {
+  test("gives the superuser's credentials only to the services that the page lists", async () => {
     const config = JSON.parse(
       await succeed("(cd ../Sectorwars2102 && docker compose --profile development config --format json)"),
     );
@@ -133,7 +133,7 @@ describe("errors", () => {
     expect(inOneLine(text)).toContain(inOneLine(sample("The Alembic project in ")));
   });
 
-  test("show the sum of pools that do not fit as the page does", async () => {
+  test("show the sum of pools that exceed max_connections as the page does", async () => {
     await succeed("pulumi config set poolWorkers 4");
     const { code, text } = await printed("pulumi preview");
     await succeed("pulumi config rm poolWorkers");
@@ -143,24 +143,24 @@ describe("errors", () => {
 });
 
 describe("the commands of the table", () => {
-  test("go to an older revision, show the restore point, undo, and drop the copies", async () => {
+  test("migrate to an older revision, show the migration backup, undo the run, and drop the copies", async () => {
     expect(await runRow("an older revision")).toContain("migrations: 1 downgrade from 0002ships to 0001first");
     const shown = await runRow("to see the revision and the restore point");
     expect(shown).toMatch(
       /^ {2}revision {7}0001first\n {2}restore point {2}sectorwars_dev_before_migration, revision 0002ships, of \S+Z\n$/,
     );
     const undone = await runRow("the last run undone");
-    const [kept = ""] = inlineCode(tableRows(page).find(([want]) => want === "the last run undone")?.[1] ?? "").slice(
-      -1,
-    );
+    const [undoneCopy = ""] = inlineCode(
+      tableRows(page).find(([want]) => want === "the last run undone")?.[1] ?? "",
+    ).slice(-1);
     expect(undone).toContain(
-      `at revision 0002ships. What was undone is kept as ${kept}; ./db migrations forget drops it.`,
+      `at revision 0002ships. What was undone is kept as ${undoneCopy}; ./db migrations forget drops it.`,
     );
-    expect(await runRow("the copies gone")).toBe(`Dropped ${kept}.\n`);
+    expect(await runRow("the copies gone")).toBe(`Dropped ${undoneCopy}.\n`);
     expect(await succeed("./db migrations")).toBe("  revision       0002ships\n  restore point  none\n");
   });
 
-  test("after an undo, pulumi up does nothing by itself", async () => {
+  test("keep the undone revision: the next pulumi up changes nothing", async () => {
     expect(await succeed("pulumi up")).toMatch(/Resources:\n +\d+ unchanged\n/);
   });
 });

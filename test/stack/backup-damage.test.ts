@@ -3,9 +3,9 @@ import { describe, expect, test } from "vitest";
 import { archiveEverything } from "../../components/backups/restore.ts";
 import { makeRestorePoint } from "../../components/backups/restore-point.ts";
 import { docker } from "../../lib/docker.ts";
-import { type BackedUp, REPOSITORY, STORE, until } from "./backed-up.ts";
-import { ALL, withLedger } from "./ledger.ts";
-import type { TestStack } from "./test-stack.ts";
+import { type BackedUp, REPOSITORY, STORE, until } from "../support/backed-up.ts";
+import { ALL, withLedger } from "../support/ledger.ts";
+import type { TestStack } from "../support/test-stack.ts";
 
 let stack: TestStack;
 let backed: BackedUp;

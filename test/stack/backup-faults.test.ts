@@ -1,6 +1,6 @@
 /**
- * Faults of all kinds, on one stack whose volumes are small disks of their own, while a writer writes and keeps its own list
- * of what was acknowledged. They take minutes, so they run with BACKUPS=all in the environment only.
+ * Faults of all kinds, on one stack whose volumes are small disks. Meanwhile a writer inserts rows and records which commits were
+ * acknowledged. The tests take minutes, so they run only with BACKUPS=all in the environment.
  */
 import { cp, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -13,17 +13,17 @@ import { archiveEverything } from "../../components/backups/restore.ts";
 import { makeRestorePoint } from "../../components/backups/restore-point.ts";
 import { position } from "../../components/backups/target.ts";
 import { containerLog, containerState, docker } from "../../lib/docker.ts";
-import { agedInfo } from "./aged.ts";
-import { BackedUp, REPOSITORY, STORE, until, Writer } from "./backed-up.ts";
-import { TestStack } from "./test-stack.ts";
+import { backdateBackup } from "../support/backdated-backup.ts";
+import { BackedUp, REPOSITORY, STORE, until, Writer } from "../support/backed-up.ts";
+import { TestStack } from "../support/test-stack.ts";
 
 const DATA = "/var/lib/postgresql/data/pgdata";
 const SETTINGS = {
   bootstrap: "empty",
-  // The disks are in memory, and what a container writes to them counts as its own.
+  // The disks are in memory, and Docker counts what a container writes to them as the container's memory.
   memory: "2048",
   backups: "true",
-  // Once a year: due when a test says that it was missed.
+  // Once a year: a run is overdue only when a test changes the state.
   backupFull: "0 3 1 1 *",
   backupDifferential: "0 3 1 1 *",
   backupDrill: "0 3 1 1 *",
@@ -44,7 +44,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       const options = ["type=tmpfs", "device=tmpfs", `o=size=${size}`].flatMap((option) => ["--opt", option]);
       await docker(["volume", "create", "--label", `sectorwars.stack=${stack.name}`, ...options, volume]);
     }
-    // What is in memory stays as long as somebody looks at it.
+    // Docker discards a tmpfs volume when its last container stops; this container keeps the volumes mounted.
     const mounts = Object.keys(disks).flatMap((volume, i) => ["-v", `${volume}:/disk${i}`]);
     await stack.up();
     const image = (await docker(["inspect", "-f", "{{.Image}}", names.container])).trim();
@@ -61,7 +61,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
     await stack?.end();
   });
 
-  /** Whatever a test did: every row that was acknowledged is there, and a drill is content. */
+  /** After each test, every acknowledged row exists and a drill succeeds. */
   afterEach(async () => {
     const known = [...writer.acknowledged.keys()];
     expect(known.length).toBeGreaterThan(10);
@@ -72,7 +72,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
     expect(await backed.succeed("status")).not.toContain("TROUBLE");
   });
 
-  /** What the drill has running, the server apart that it may have started. */
+  /** Kills the drill's processes, except a server that it started. */
   const KILL_DRILL =
     "cd /proc && for p in [0-9]*; do if tr '\\0' ' ' <$p/cmdline | grep -qE 'sectorwars-backup run [d]rill|^pgbackrest'; " +
     "then kill -9 $p; fi; done 2>/dev/null; true";
@@ -83,19 +83,19 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       () => false,
     );
 
-  /** Restores the newest state: all that was acknowledged before is in it. */
-  const latest = async (words = /Done\./) => {
+  /** Restores the newest state and checks that it has all rows that were acknowledged before. */
+  const restoreLatest = async (expected = /Done\./) => {
     const promised = writer.before(Date.now());
-    expect(await backed.succeed("restore", "--to", "latest")).toMatch(words);
+    expect(await backed.succeed("restore", "--to", "latest")).toMatch(expected);
     const rows = await backed.written();
     expect(promised.filter((n) => !rows.has(n))).toEqual([]);
-    // What the writer was told between the last look at the log and the exchange is in the former data only.
+    // Rows acknowledged between the last archived WAL and the swap are in the retained data only.
     writer.acknowledged.clear();
     await until("more rows", async () => writer.acknowledged.size > 20);
   };
 
   describe("kill -9", () => {
-    test("of all that makes a backup, at several moments", async () => {
+    test("of everything that makes a backup, at several times", async () => {
       for (const ms of [0, 700, 1500, 2500]) {
         const backup = backed.command("backup", "--full");
         await until("the run", running);
@@ -107,7 +107,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       }
     });
 
-    test("of the database while a backup is made, at several moments", async () => {
+    test("of the database during a backup, at several times", async () => {
       for (const ms of [0, 1200]) {
         const backup = backed.command("backup", "--full");
         await until("the run", running);
@@ -120,7 +120,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       }
     });
 
-    test("of a drill, at several moments: the next one clears what is left", async () => {
+    test("of a drill, at several times: the next drill removes what it left", async () => {
       for (const ms of [0, 1500, 3000]) {
         const drill = backed.command("drill");
         await until("the run", running);
@@ -128,14 +128,14 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
         await backed.inside(KILL_DRILL);
         const { code } = await drill;
         if (ms === 0) expect(code).toBe(1);
-        // Until the last of its processes has ended it counts as under way.
+        // The drill counts as running until its last process has ended.
         await until("the next drill", async () => (await backed.command("drill")).code === 0);
         expect(await backed.inside(`ls ${STORE}`)).not.toContain("scratch");
       }
     });
 
     test.each(["restoring the files", "recovering up to", "checking every table"])(
-      "of a restore while it is %s: nothing is changed",
+      "of a restore while it is %s: the data is unchanged",
       async (step) => {
         const container = `${stack.names.backups}-restore`;
         const restore = backed.command("restore", "--to", "latest");
@@ -147,7 +147,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       },
     );
 
-    test("of the command that restores: what it began ends, and the next one clears it away", async () => {
+    test("of the restore command: its container still finishes, and the next restore removes what it left", async () => {
       const container = `${stack.names.backups}-restore`;
       const restore = backed.command("restore", "--to", "latest");
       await until("the restore", async () => (await containerLog(container, 20)).includes("restoring"));
@@ -156,15 +156,15 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       await restore;
       expect((await backed.command("restore", "--to", "latest")).text).toContain("Another restore is running");
       await docker(["unpause", container]);
-      await until("its end", async () => (await containerState(container)) === undefined);
+      await until("its container to end", async () => (await containerState(container)) === undefined);
       expect((await backed.report()).kept).toEqual([expect.stringMatching(/^pgdata\.next-/)]);
-      await latest(/Removed pgdata\.next-\w+, which is no longer needed/);
+      await restoreLatest(/Removed pgdata\.next-\w+, which is no longer needed/);
       expect((await backed.report()).kept).toEqual([expect.stringMatching(/^pgdata\.before-/)]);
     });
   });
 
   describe("the disk of the repository", () => {
-    test("is full: the database goes on, everything waits, and is archived once there is room", async () => {
+    test("is full: the database keeps working, and WAL waits and is archived once there is room", async () => {
       await onDisks("dd if=/dev/zero of=/disk1/fill bs=1M 2>/dev/null || true");
       try {
         await backed.value("SELECT pg_switch_wal()::text");
@@ -188,7 +188,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       await backed.succeed("backup", "--full");
     });
 
-    test("cannot be written: the same", async () => {
+    test("is not writable: the same", async () => {
       await backed.inside(`chown -R root ${REPOSITORY}`);
       try {
         await backed.value("SELECT pg_switch_wal()::text");
@@ -203,7 +203,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
     });
   });
 
-  /** A line of shell beside both disks, /disk0 of the data and /disk1 of the repository, without a limit of memory. */
+  /** Runs a line of shell with both disks mounted (/disk0: data, /disk1: repository) and without a memory limit. */
   const onDisks = (line: string) => docker(["exec", `${stack.names.backups}-disks`, "sh", "-c", line]);
 
   const failing = async () => {
@@ -212,8 +212,8 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
   };
 
   describe("the disk of the data", () => {
-    test("reaches its share while nothing can be archived: that is given up, told, and healed by a full backup", async () => {
-      // What is there can be read, and so is told: nothing new can be written.
+    test("reaches backupGiveUpAt while archiving fails: WAL is dropped, status reports it, a full backup closes the gap", async () => {
+      // The archive stays readable, so status can report it; only writing fails.
       await backed.inside(`chown -R root ${REPOSITORY}/archive && chmod -R a+rX ${REPOSITORY}/archive`);
       const room = "df -Pk /disk0 | awk 'NR == 2 { print int(($2 * 0.83 - $3) / 1024) }'";
       let since = "";
@@ -224,7 +224,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
           await backed.value("SELECT pg_switch_wal()::text");
           await sleep(100);
         }
-        await until("giving up", async () => (await backed.report()).openGap !== "", 120);
+        await until("WAL to be dropped", async () => (await backed.report()).openGap !== "", 120);
         const { openGap } = await backed.report();
         [since = ""] = openGap.split(" ");
         const status = (await backed.command("status")).text;
@@ -244,14 +244,14 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       }
       await backed.quiet(240);
       const { gaps } = await backed.report();
-      // One more, where WAL was still given up while the first full backup was made.
+      // There are two gaps if WAL was still dropped during the first full backup.
       expect(gaps.length).toBeGreaterThan(0);
       for (const gap of gaps)
         expect(gap).toMatch(new RegExp(`^${since} \\d+ [0-9A-F]{24} [0-9A-F]{24} \\d{8}-\\d{6}F$`));
       expect((await backed.command("restore", "--to", late, "--dry-run")).text).toMatch(/but for .* to .* UTC/);
     });
 
-    test("is full to the last byte: what was acknowledged is there once there is room again", async () => {
+    test("is full to the last byte: every acknowledged row exists once there is room again", async () => {
       await onDisks("dd if=/dev/zero of=/disk0/fill bs=1M 2>/dev/null || true");
       await stack
         .as("superuser", (client) =>
@@ -271,20 +271,20 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
   const image = async () => (await docker(["inspect", "-f", "{{.Image}}", stack.names.container])).trim();
   const utc = (seconds: number) => `${new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`;
 
-  test("WAL that is missing stops a recovery, on the timeline that was left too; where there is no more, it ends", async () => {
-    await latest();
-    // Before the full backup that follows by itself: the way there begins on the timeline that was left.
-    const moment = new Date().toISOString();
+  test("missing WAL fails a recovery, on the former timeline too; the end of the WAL ends it", async () => {
+    await restoreLatest();
+    // A time before the automatic full backup: its restore plan begins on the former timeline.
+    const beforeFull = new Date().toISOString();
     await backed.quiet();
     for (let n = 0; n < 3; n += 1) await stack.as("superuser", archiveEverything);
     const [, current = "", former = "", fork = ""] = (await backed.report()).timelines.at(-1)?.split(" ") ?? [];
     const SIZE = 16n * 1024n ** 2n;
     const hex = (number: bigint) => number.toString(16).toUpperCase().padStart(8, "0");
     const fileAt = (timeline: string, at: bigint) => hex(BigInt(timeline)) + hex(at >> 32n) + hex((at >> 24n) & 0xffn);
-    const left = position(fork);
+    const forkPosition = position(fork);
     const now = position(String(await backed.value("SELECT pg_current_wal_lsn()::text")));
 
-    // Where a recovering server would ask: beside its control file, its settings, and the history of the timeline it wants.
+    // A data directory as of a recovering server: its control file, its settings, and the history of its target timeline.
     await backed.inside(`
       rm -rf /tmp/asking && mkdir -p /tmp/asking/global /tmp/asking/pg_wal && cd /tmp/asking
       cp ${DATA}/global/pg_control global && cp ${DATA}/pg_wal/${hex(BigInt(current))}.history pg_wal
@@ -302,26 +302,26 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
         await backed.inside(`mv /tmp/taken/* ${there} && rmdir /tmp/taken`);
       }
     };
-    const lastOfFormer = fileAt(former, left - SIZE);
+    const lastOfFormer = fileAt(former, forkPosition - SIZE);
     for (const file of [lastOfFormer, fileAt(current, now - 2n * SIZE)]) {
       expect(await answer(file)).toBe("0");
       expect(await without(file, () => answer(file))).toBe("126");
     }
-    const said = await without(lastOfFormer, () => backed.command("restore", "--to", moment));
+    const said = await without(lastOfFormer, () => backed.command("restore", "--to", beforeFull));
     expect(said.text).toContain("error: Nothing was changed: the recovery failed: ");
     expect(said.text).toContain(`the WAL file ${lastOfFormer} is missing in the repository`);
     const end = fileAt(current, now + 16n * SIZE);
     expect(await answer(end)).toBe("1");
-    expect(await answer(fileAt(former, left + 16n * SIZE))).toBe("1");
-    // What cannot be looked at is not known to be empty.
+    expect(await answer(fileAt(former, forkPosition + 16n * SIZE))).toBe("1");
+    // A folder that cannot be listed must not count as empty.
     await backed.inside(`chmod 111 ${REPOSITORY}/archive/main`);
     const unread = await answer(end);
     await backed.inside(`chmod 750 ${REPOSITORY}/archive/main && rm -r /tmp/asking`);
     expect(unread).toBe("126");
   });
 
-  test("another database's repository in place of the own one: nothing is mixed, nothing restored from it", async () => {
-    // A cluster and a repository of its own, with the same key, made inside the backups' container.
+  test("another database's repository in place of its own: nothing is written to it or restored from it", async () => {
+    // Makes another cluster with its repository, with the same key, inside the backup container.
     await docker(["exec", "-i", "-u", "postgres", stack.names.backups, "sh", "-eu"], {
       input: `
         repository="--stanza=main --pg1-path=/tmp/foreign --repo1-path=/tmp/foreign-repository"
@@ -361,7 +361,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
     await backed.succeed("backup", "--full");
   });
 
-  test("on another machine, from a copy of the repository in a folder: to a time, then on by itself", async () => {
+  test("on another machine, from a copy of the repository in a folder: restores to a time, then makes backups", async () => {
     const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client));
     const promised = writer.before(Date.parse(point?.at ?? "") - 50);
     await sleep(500);
@@ -371,7 +371,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
     await docker(["cp", `${names.backups}:${REPOSITORY}/.`, folder]);
     const other = await TestStack.make({ ...SETTINGS, backupRepository: folder, bootstrap: "empty" });
     try {
-      // With the key, but as a new database: the repository is another's.
+      // A new database refuses the repository of another one, even with its key.
       await mkdir(dirname(keyFile(other.name, other.env)), { recursive: true });
       await cp(keyFile(name, env), keyFile(other.name, other.env));
       expect(await other.upFails()).toContain(
@@ -398,7 +398,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
 
   describe("the schedule", () => {
     const diffs = async () => backupsIn(await backed.report()).filter(({ type }) => type === "diff").length;
-    /** Lines of the container's log about good runs of a kind. */
+    /** Returns the number of log lines about successful runs of a kind. */
     const logged = async (kind: string) =>
       (await containerLog(stack.names.backups, 10_000)).split("\n").filter((line) => {
         const { run, result } = line.startsWith("{") ? JSON.parse(line) : {};
@@ -414,7 +414,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
     };
     const slot = (kind: string, when: string) => `date -d '${when}' +%s >${STORE}/state/${kind}.slot`;
 
-    test.each(["diff", "full", "drill"])("makes up for a missed %s once, and writes a line about it", async (kind) => {
+    test.each(["diff", "full", "drill"])("makes up for a missed %s once, and logs it", async (kind) => {
       const { backups } = stack.names;
       await docker(["pause", backups]);
       await sleep(2000);
@@ -422,9 +422,9 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       await oneMore(kind, slot(kind, "2 years ago"));
     });
 
-    test("a clock that was moved back changes nothing", () => oneMore("diff", slot("diff", "1 year")));
+    test("runs once when the clock was moved back", () => oneMore("diff", slot("diff", "1 year")));
 
-    test("a backup from the future: full ones wait and say so, differential ones go on", async () => {
+    test("after a backup from the future: full backups fail with the reason, differential ones are made", async () => {
       const { backups } = stack.names;
       await docker(["exec", "-e", "TZ=UTC-20", backups, "sectorwars-backup", "run", "full"]);
       const count = await diffs();
@@ -433,7 +433,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       );
       expect(await diffs()).toBe(count + 1);
       expect(await backed.succeed("backup")).toMatch(/D: /);
-      // That would take until tomorrow; so the repository is put aside, and begun anew, by nobody but whoever asks for it.
+      // Waiting would take until tomorrow, so the test moves the repository away. Only --begin-anew begins a new one.
       await backed.inside(`mkdir ${STORE}/old && mv ${REPOSITORY}/* ${STORE}/old/`);
       const early = new Date().toISOString();
       expect((await backed.command("status")).text).toContain("the repository is empty, missing or cannot be read");
@@ -463,43 +463,43 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       "--stanza=main",
       ...args,
     ];
-    /** As if days had gone by since a backup. */
+    /** Makes a backup look some days older. */
     const age = async (label: string, days: number) => {
       const file = "backup/main/backup.info";
-      const input = agedInfo(await docker(inRepository("repo-get", file)), label, days);
+      const input = backdateBackup(await docker(inRepository("repo-get", file)), label, days);
       await docker(inRepository("repo-put", file), { input });
     };
     const makeFull = async () => (await backed.succeed("backup", "--full")).match(/\d{8}-\d{6}F(?=:)/)?.[0] ?? "";
     const labels = async () => backupsIn(await backed.report()).map(({ label }) => label);
-    /** The log before the oldest backup is gone, and what that needs is there. */
-    const expectLogFromTheOldest = async () => {
+    /** Checks that the archive begins with the first WAL file that the oldest backup needs. */
+    const expectArchiveFromOldest = async () => {
       const oldest = backupsIn(await backed.report())[0]?.archive.start ?? "";
       const found = await backed.inside(`cd ${REPOSITORY}/archive/main && find . -name '*.zst'`);
       const files = found.match(/[0-9A-F]{24}(?=-)/g)?.sort();
       expect(files?.[0]).toBe(oldest);
     };
 
-    test("by count: as many full backups are kept as were asked for, with the log that they need", async () => {
+    test("by count: keeps backupKeepFulls full backups, with the WAL that they need", async () => {
       await keep(0, 1);
       await makeFull();
       const last = await makeFull();
       expect(await labels()).toEqual([last]);
-      await expectLogFromTheOldest();
+      await expectArchiveFromOldest();
     });
 
-    test("by days: a backup goes when the next one is old enough to lead to every moment of them, with its log", async () => {
+    test("by days: a backup expires, with its WAL, once the next one is at least backupKeepDays old", async () => {
       await keep(7, 1);
       const [first = ""] = await labels();
       const second = await makeFull();
       await age(first, 20);
       await age(second, 6);
       const third = await makeFull();
-      // Without the first, the seventh day could not be restored.
+      // Without the first backup, the seventh day could not be restored.
       expect(await labels()).toEqual([first, second, third]);
       await age(second, 2);
       const fourth = await makeFull();
       expect(await labels()).toEqual([second, third, fourth]);
-      await expectLogFromTheOldest();
+      await expectArchiveFromOldest();
     });
   });
 });

@@ -5,9 +5,9 @@ import { keyFile, readKeyFile } from "../../components/backups/key-file.ts";
 import { archiveEverything } from "../../components/backups/restore.ts";
 import { makeRestorePoint } from "../../components/backups/restore-point.ts";
 import { docker } from "../../lib/docker.ts";
-import { type BackedUp, until } from "./backed-up.ts";
-import { ALL, LEDGER_SETTINGS, withLedger } from "./ledger.ts";
-import type { TestStack } from "./test-stack.ts";
+import { type BackedUp, until } from "../support/backed-up.ts";
+import { ALL, LEDGER_SETTINGS, withLedger } from "../support/ledger.ts";
+import type { TestStack } from "../support/test-stack.ts";
 
 let stack: TestStack;
 let backed: BackedUp;

@@ -5,9 +5,9 @@ import { afterAll, describe, expect, test } from "vitest";
 import { archiveEverything } from "../../components/backups/restore.ts";
 import { makeRestorePoint } from "../../components/backups/restore-point.ts";
 import { docker } from "../../lib/docker.ts";
-import { type BackedUp, until, Writer } from "./backed-up.ts";
-import { ALL, withLedger } from "./ledger.ts";
-import { run, type TestStack, urlAddress } from "./test-stack.ts";
+import { type BackedUp, until, Writer } from "../support/backed-up.ts";
+import { ALL, withLedger } from "../support/ledger.ts";
+import { run, type TestStack, urlAddress } from "../support/test-stack.ts";
 
 let stack: TestStack;
 let backed: BackedUp;

@@ -4,9 +4,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { keyFile, readKeyFile } from "../../components/backups/key-file.ts";
 import { docker } from "../../lib/docker.ts";
-import { type BackedUp, REPOSITORY, until } from "./backed-up.ts";
-import { ALL, withLedger } from "./ledger.ts";
-import type { TestStack } from "./test-stack.ts";
+import { type BackedUp, REPOSITORY, until } from "../support/backed-up.ts";
+import { ALL, withLedger } from "../support/ledger.ts";
+import type { TestStack } from "../support/test-stack.ts";
 
 let stack: TestStack;
 let backed: BackedUp;

@@ -1,6 +1,6 @@
 /**
- * Backups that are switched off for a while, and on again: what was written meanwhile is in no repository, and whoever asks for it is told
- * so. Every switch restarts the server, so this runs with BACKUPS=all in the environment only.
+ * Backups switched off for a while and on again: no repository has what was written in between, and `./db restore` says so. Every switch
+ * restarts the server, so this runs only with BACKUPS=all in the environment.
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -9,8 +9,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { backupsIn } from "../../components/backups/report.ts";
 import { docker } from "../../lib/docker.ts";
-import { BackedUp, until } from "./backed-up.ts";
-import { run, TestStack } from "./test-stack.ts";
+import { BackedUp, until } from "../support/backed-up.ts";
+import { run, TestStack } from "../support/test-stack.ts";
 
 describe.runIf(process.env.BACKUPS === "all")("backups switched off and on again", () => {
   let stack: TestStack;
@@ -21,15 +21,15 @@ describe.runIf(process.env.BACKUPS === "all")("backups switched off and on again
     await stack.up();
   };
   const firstFull = () => until("a full backup", async () => (await backed.report()).full.ok !== null, 120);
-  /** Off, a change that is archived nowhere, and on again; returns a moment at which they were off, and the gaps of before. */
-  const offAndOn = async (): Promise<{ moment: string; before: string[] }> => {
+  /** Switches backups off, writes a row, and switches them on again. Returns a time at which they were off, and the earlier gaps. */
+  const offAndOn = async (): Promise<{ timeOff: string; before: string[] }> => {
     const before = (await backed.report()).gaps;
     await set({ backups: "false" });
     await stack.as("superuser", (client) => client.query("INSERT INTO moments DEFAULT VALUES; SELECT pg_switch_wal()"));
     await sleep(1100);
-    const moment = new Date().toISOString();
+    const timeOff = new Date().toISOString();
     await set({ backups: "true" });
-    return { moment, before };
+    return { timeOff, before };
   };
 
   beforeAll(async () => {
@@ -53,24 +53,24 @@ describe.runIf(process.env.BACKUPS === "all")("backups switched off and on again
     await rm(folder, { recursive: true, force: true });
   });
 
-  /** One gap more, closed by a full backup that nobody asked for. */
-  const isClosed = async ({ moment, before }: { moment: string; before: string[] }) => {
-    const isMore = async () => (await backed.report()).gaps.length > before.length;
-    await until("the full backup behind the gap", isMore, 120);
+  /** Checks that there is one more gap, closed by an automatic full backup. */
+  const expectClosedGap = async ({ timeOff, before }: { timeOff: string; before: string[] }) => {
+    const hasNewGap = async () => (await backed.report()).gaps.length > before.length;
+    await until("the full backup after the gap", hasNewGap, 120);
     await backed.quiet();
     const { gaps } = await backed.report();
     expect(gaps).toEqual([...before, expect.stringMatching(/^\d+ \d+ off-\d+ off-\d+ \d{8}-\d{6}F$/)]);
-    const said = await backed.command("restore", "--to", moment, "--dry-run");
+    const said = await backed.command("restore", "--to", timeOff, "--dry-run");
     expect(said.text).toMatch(/cannot be restored\. Any moment from .* can be restored, but for .* to .* UTC/);
     expect(await backed.succeed("status")).toMatch(/any moment from .* to now, but not .* to /);
     expect(await backed.succeed("drill")).toContain("all as recorded");
   };
 
-  test("over a volume that is kept: the gap is known, and closed by a full backup", async () => {
-    await isClosed(await offAndOn());
+  test("with a repository volume that is kept: the gap is recorded, and closed by a full backup", async () => {
+    await expectClosedGap(await offAndOn());
   });
 
-  test("without the volume: all of it begins anew", async () => {
+  test("with a repository volume that is removed: a new repository begins without gaps", async () => {
     await set({ backupKeepOnDestroy: "false" });
     await offAndOn();
     await firstFull();
@@ -79,8 +79,8 @@ describe.runIf(process.env.BACKUPS === "all")("backups switched off and on again
     expect(backupsIn(await backed.report())).toHaveLength(1);
   });
 
-  test("over a folder, which stays in any case: the same as over a volume that is kept", async () => {
-    // At first it belongs to somebody else, as a folder of a person's does.
+  test("with a repository in a folder: the same as with a volume that is kept", async () => {
+    // At first the folder belongs to another user, as a folder in a home does.
     const { image, backups } = stack.names;
     const give = ["--entrypoint", "sh", `${image}:15`, "-c", "chown 1000 /f && chmod 0700 /f"];
     await docker(["run", "--rm", "-v", `${folder}:/f`, ...give]);
@@ -94,6 +94,6 @@ describe.runIf(process.env.BACKUPS === "all")("backups switched off and on again
     await stack.up();
     await until("a backup there", async () => backupsIn(await backed.report()).length > 0, 120);
     await backed.quiet();
-    await isClosed(await offAndOn());
+    await expectClosedGap(await offAndOn());
   });
 });

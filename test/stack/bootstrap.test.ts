@@ -1,4 +1,4 @@
-/** How script/bootstrap obtains images, from registries that answer, refuse, hang and are gone; and what it needs of a system. */
+/** How script/bootstrap obtains images from registries that answer, refuse, hang or are gone; and which tools it needs. */
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
@@ -12,14 +12,14 @@ import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest"
 import { docker } from "../../lib/docker.ts";
 import { makePath } from "../support/path.ts";
 
-/** The functions of script/bootstrap, without what it does. */
+/** Defines the functions of script/bootstrap without running it. */
 const BOOTSTRAP = 'eval "$(sed "/^wants_newer=no/,\\$d" script/bootstrap)"';
-/** Seconds that a registry gets to answer in these tests. */
+/** Seconds that script/bootstrap waits for a registry in these tests. */
 const PATIENCE = 3;
 
 const digestOf = (bytes: Buffer) => `sha256:${createHash("sha256").update(bytes).digest("hex")}`;
 
-/** An image with one empty layer, as a registry serves it (the OCI distribution specification). */
+/** Makes an image with one empty layer, as a registry serves it (OCI distribution specification). */
 function emptyImage() {
   const tar = Buffer.alloc(1024);
   const layer = gzipSync(tar);
@@ -51,14 +51,14 @@ function emptyImage() {
 const image = emptyImage();
 let server: Server;
 let registry: string;
-/** Paths that were asked for. */
-let asked: string[];
+/** Paths that were requested. */
+let requested: string[];
 let root: string;
 
-/** A registry with the image `there`, whose layers come late, and nothing else; it never answers for `hangs`. */
+/** Serves a registry that has only the image `there`, whose layers come late, and never answers requests for `hangs`. */
 function serve(request: IncomingMessage, response: ServerResponse): void {
   const path = request.url ?? "";
-  asked.push(path);
+  requested.push(path);
   if (path === "/v2/") return void response.writeHead(200).end("{}");
   if (path.startsWith("/v2/hangs/")) return;
   if (path.startsWith("/v2/there/manifests/")) {
@@ -76,7 +76,7 @@ function serve(request: IncomingMessage, response: ServerResponse): void {
 }
 
 beforeEach(async () => {
-  asked = [];
+  requested = [];
   root = await mkdtemp(join(tmpdir(), "sectorwars-bootstrap-"));
   server = createServer(serve);
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -98,49 +98,49 @@ function sh(lines: string, env: Record<string, string | undefined> = {}) {
   });
 }
 
-/** Asks for images, one after the other in one run; says for each whether it is there now. */
+/** Pulls images one after another in one run, and returns for each whether it is available. */
 async function pull(...names: string[]) {
   const lines = names.map((name) => `if can_pull ${registry}/${name}:1; then echo yes; else echo no; fi`);
   const said = await sh(`${BOOTSTRAP}; LOCAL="${root}"; ${lines.join("; ")}`);
-  return { answers: said.stdout.trim().split("\n"), told: said.stderr };
+  return { answers: said.stdout.trim().split("\n"), stderr: said.stderr };
 }
 const probes = () => readdir(join(root, "probes")).catch(() => []);
 
 describe("an image", () => {
-  test("is pulled by the engine, however long that takes once it has begun", async () => {
+  test("is pulled by the engine without a time limit once the download has begun", async () => {
     expect(await pull("there")).toMatchObject({ answers: ["yes"] });
     expect((await docker(["image", "inspect", `${registry}/there:1`])).length).toBeGreaterThan(0);
     expect(await probes()).toEqual([]);
   });
 
-  test("that a registry does not have is not asked for again today", async () => {
+  test("that a registry does not have is not requested again on the same day", async () => {
     const first = await pull("elsewhere");
     expect(first.answers).toEqual(["no"]);
-    expect(first.told).toMatch(/the image 127\.0\.0\.1:\d+\/elsewhere:1 +failed\n.*manifest.*unknown/);
+    expect(first.stderr).toMatch(/the image 127\.0\.0\.1:\d+\/elsewhere:1 +failed\n.*manifest.*unknown/);
     expect(await probes()).toHaveLength(1);
-    const before = asked.length;
+    const before = requested.length;
     expect(await pull("elsewhere", "there")).toMatchObject({ answers: ["no", "yes"] });
-    expect(asked.slice(before).filter((path) => path.includes("elsewhere"))).toEqual([]);
+    expect(requested.slice(before).filter((path) => path.includes("elsewhere"))).toEqual([]);
   });
 
-  test("from a registry that cannot be reached is asked for again the next time, but not twice in one run", async () => {
+  test("from a registry that cannot be reached is requested once in each run", async () => {
     const { port } = server.address() as AddressInfo;
     await new Promise((resolve) => server.close(resolve));
-    const { answers, told } = await pull("there", "other");
+    const { answers, stderr } = await pull("there", "other");
     expect(answers).toEqual(["no", "no"]);
-    expect(told.match(/the image/g)).toHaveLength(1);
-    expect(told).toContain("connection refused");
+    expect(stderr.match(/the image/g)).toHaveLength(1);
+    expect(stderr).toContain("connection refused");
     expect(await probes()).toEqual([]);
     server = createServer(serve);
     await new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
     expect(await pull("there")).toMatchObject({ answers: ["yes"] });
   });
 
-  test("from a registry that never answers is given up", async () => {
-    const begun = Date.now();
+  test("from a registry that never answers is given up after the time limit", async () => {
+    const started = Date.now();
     expect(await pull("hangs")).toMatchObject({ answers: ["no"] });
-    expect(Date.now() - begun).toBeLessThan((PATIENCE + 10) * 1000);
-    expect(asked.some((path) => path.includes("hangs"))).toBe(true);
+    expect(Date.now() - started).toBeLessThan((PATIENCE + 10) * 1000);
+    expect(requested.some((path) => path.includes("hangs"))).toBe(true);
     expect(await probes()).toEqual([]);
   });
 });
@@ -150,30 +150,33 @@ describe("docker compose", () => {
   const make = (folder: string) =>
     sh(`${BOOTSTRAP}; need_compose; docker compose version --short`, { DOCKER_CONFIG: folder });
 
-  test.runIf(existsSync(built))("works as written once it is built, and stays what it is where it does", async () => {
-    const plugin = join(root, "cli-plugins/docker-compose");
-    // A link of a folder that is gone.
-    await mkdir(join(root, "cli-plugins"), { recursive: true });
-    await symlink(join(root, "gone"), plugin);
-    const first = await make(root);
-    expect(first).toMatchObject({ code: 0, stdout: expect.stringMatching(/^2\.\d+/) });
-    expect(first.stderr).toContain("docker compose is now a plugin of Docker's");
-    expect(await readlink(plugin)).toBe(built);
-    expect((await make(root)).stderr).toBe("");
-    // What is not ours is not replaced.
-    await rm(plugin);
-    await writeFile(plugin, "no program");
-    expect((await make(root)).stderr).toContain("is there, but docker compose fails");
-    expect(await readFile(plugin, "utf8")).toBe("no program");
-  });
+  test.runIf(existsSync(built))(
+    "becomes a plugin of Docker's once it is built, and an existing plugin is kept",
+    async () => {
+      const plugin = join(root, "cli-plugins/docker-compose");
+      // A dangling link.
+      await mkdir(join(root, "cli-plugins"), { recursive: true });
+      await symlink(join(root, "gone"), plugin);
+      const first = await make(root);
+      expect(first).toMatchObject({ code: 0, stdout: expect.stringMatching(/^2\.\d+/) });
+      expect(first.stderr).toContain("docker compose is now a plugin of Docker's");
+      expect(await readlink(plugin)).toBe(built);
+      expect((await make(root)).stderr).toBe("");
+      // A plugin that is not a link of ours is kept.
+      await rm(plugin);
+      await writeFile(plugin, "no program");
+      expect((await make(root)).stderr).toContain("is there, but docker compose fails");
+      expect(await readFile(plugin, "utf8")).toBe("no program");
+    },
+  );
 });
 
-describe("script/bootstrap on a system with macOS's tools", () => {
+describe("script/bootstrap with the tools of macOS", () => {
   const paths: string[] = [];
   afterAll(() => Promise.all(paths.map((path) => rm(path, { recursive: true, force: true }))));
 
-  test.runIf(existsSync("node_modules/.installed-from"))("finds all that is there", async () => {
-    // Pulumi may be the user's own, and not the toolchain's.
+  test.runIf(existsSync("node_modules/.installed-from"))("finds everything that is installed", async () => {
+    // Pulumi may come from the user's PATH instead of the toolchain.
     const pulumi = ["pulumi", "pulumi-language-nodejs"];
     const path = makePath({ programs: ["docker", "node", "npm", "git", "perl", "shasum", "curl", "tar", ...pulumi] });
     paths.push(path);

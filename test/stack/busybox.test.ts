@@ -1,6 +1,6 @@
 /**
- * The image's scripts with the shell and the tools that Alpine has: every one of busybox's stands in front of Debian's. It takes a
- * stack of its own, so it runs with BACKUPS=busybox in the environment only, after script/bootstrap busybox.
+ * The image's scripts with Alpine's shell and tools: busybox's tools precede Debian's on PATH. This takes a stack of its own, so it
+ * runs only with BACKUPS=busybox in the environment, after `script/bootstrap busybox`.
  */
 import { copyFile, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -10,9 +10,9 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { archiveEverything } from "../../components/backups/restore.ts";
 import { makeRestorePoint } from "../../components/backups/restore-point.ts";
 import { docker } from "../../lib/docker.ts";
+import { BackedUp, REPOSITORY, STORE, until } from "../support/backed-up.ts";
 import { images } from "../support/lab.ts";
-import { BackedUp, REPOSITORY, STORE, until } from "./backed-up.ts";
-import { TestStack } from "./test-stack.ts";
+import { TestStack } from "../support/test-stack.ts";
 
 const DOCKERFILE = `
 ARG BASE
@@ -54,7 +54,7 @@ describe.runIf(process.env.BACKUPS === "busybox")("with busybox", () => {
     await docker(["image", "rm", image]).catch(() => {});
   });
 
-  test("is what the scripts run in", async () => {
+  test("the scripts use busybox's tools", async () => {
     const tools = ["sh", "awk", "sed", "stat", "find", "df"];
     const ask = `for tool in ${tools.join(" ")}; do $tool --help 2>&1 | grep -o "^BusyBox"; done`;
     expect(await backed.inside(ask)).toBe("BusyBox\n".repeat(tools.length));
@@ -71,7 +71,7 @@ describe.runIf(process.env.BACKUPS === "busybox")("with busybox", () => {
     expect(await backed.succeed("backup", "--figures")).toMatch(/^sectorwars_backup_data_free_bytes [1-9]\d+$/m);
   });
 
-  test("a moment comes back, and the way back too; WAL that is damaged or missing ends no recovery early", async () => {
+  test("a restore to a time and its undo work; damaged or missing WAL fails a recovery", async () => {
     const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client));
     await stack.as("owner", (client) => client.query("DELETE FROM ledger WHERE n > 5"));
     const text = await backed.succeed("restore", "--to", point?.at ?? "");
@@ -84,7 +84,7 @@ describe.runIf(process.env.BACKUPS === "busybox")("with busybox", () => {
     const file = await backed.value("SELECT pg_walfile_name(pg_current_wal_lsn())");
     await stack.as("superuser", archiveEverything);
     await stack.as("superuser", archiveEverything);
-    for (const [harm, words] of [
+    for (const [harm, message] of [
       [
         "printf '\\377\\0\\377\\0' | dd of=$f bs=1 seek=2000 conv=notrunc",
         /is damaged in the repository|could not restore file/,
@@ -97,20 +97,20 @@ describe.runIf(process.env.BACKUPS === "busybox")("with busybox", () => {
       const { text: said } = await backed.command("restore", "--to", "latest");
       await backed.inside(`cd ${REPOSITORY}; cp -a /tmp/keep $(cat /tmp/which)`);
       expect(said).toContain("Nothing was changed: the recovery failed: ");
-      expect(said).toMatch(words);
+      expect(said).toMatch(message);
     }
     expect(await backed.succeed("drill")).toContain("all as recorded");
   });
 
-  test("WAL that was given up is a gap, closed by a full backup", async () => {
+  test("dropped WAL is a gap, closed by a full backup", async () => {
     await backed.inServer(`echo "$(date +%s) 00000009000000000000000A" >>/var/lib/postgresql/data/archiving-gaps`);
     expect((await backed.command("status")).text).toContain("WAL was given up (from 00000009000000000000000A on)");
-    await until("the full backup behind it", async () => (await backed.report()).gaps.length === 1, 120);
+    await until("the full backup after the gap", async () => (await backed.report()).gaps.length === 1, 120);
     await backed.quiet();
     expect(await backed.succeed("drill")).toContain("all as recorded");
   });
 
-  test("a lost volume is filled again, along the timeline that was in use", async () => {
+  test("a lost volume is restored along the latest timeline", async () => {
     const { names, name } = stack;
     await stack.as("superuser", archiveEverything);
     await docker(["rm", "-f", names.container, names.backups]);

@@ -1,11 +1,11 @@
 /**
- * Pages of tables that were damaged on the disk: a backup, a drill and the server itself find them, and everything that tells of
- * backups says so, until the data is sound again.
+ * Pages damaged on the disk: backups, drills and the server find them, and every command that shows backups reports them until the
+ * data is sound again.
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
-import { BackedUp, STORE, until } from "./backed-up.ts";
-import { TestStack } from "./test-stack.ts";
+import { BackedUp, STORE, until } from "../support/backed-up.ts";
+import { TestStack } from "../support/test-stack.ts";
 
 const DATA = "/var/lib/postgresql/data/pgdata";
 const ALL = process.env.BACKUPS === "all";
@@ -13,9 +13,9 @@ const SETTINGS = {
   bootstrap: "empty",
   memory: "512",
   backups: "true",
-  // What is due is due when a test says so.
+  // Backups and drills run only when a test starts them.
   ...{ backupFull: "never", backupDifferential: "never", backupDrill: "never" },
-  // As few as there can be: what is needed no more goes at once.
+  // The shortest retention: backups that are no longer needed expire at once.
   ...{ backupKeepDays: "0", backupKeepFulls: "1" },
 };
 
@@ -25,7 +25,7 @@ let backed: BackedUp;
 const labels = async () => ((await backed.report()).info?.[0]?.backup ?? []).map(({ label }) => label);
 const figures = () => backed.succeed("backup", "--figures");
 
-/** Overwrites pages of a table or index while the server is stopped, so that none of its buffers hides or heals them. */
+/** Overwrites pages of a table or index while the server is stopped, so that its buffers neither hide nor repair them. */
 async function damage(relation: string, ...blocks: number[]): Promise<string> {
   const path = String(await backed.value(`SELECT pg_relation_filepath('${relation}')`));
   await backed.value("CHECKPOINT");
@@ -62,17 +62,17 @@ beforeAll(async () => {
 });
 afterAll(() => stack?.end());
 
-describe("pages that were damaged on the disk", () => {
+describe("damaged pages", () => {
   const table = `"Bücher"."worlds and more"`;
-  const sum = `SELECT md5(string_agg(n || note, ',' ORDER BY n)) FROM ${table}`;
+  const contentQuery = `SELECT md5(string_agg(n || note, ',' ORDER BY n)) FROM ${table}`;
   let sound: string | undefined;
   let before: unknown;
 
-  test("are found by a backup, which is no good one, and told by status, doctor, the figures and the list", async () => {
+  test("fail the backup that finds them, and status, doctor, the figures and the list report them", async () => {
     await backed.succeed("backup", "--full");
     [sound] = await labels();
     expect(await figures()).toContain("\nsectorwars_backup_damage_findings 0\n");
-    before = await backed.value(sum);
+    before = await backed.value(contentQuery);
     const file = await damage(table, 3, 4, 5, 9);
     const made = await backed.command("backup", "--full");
     expect(made.code).toBe(1);
@@ -97,7 +97,7 @@ describe("pages that were damaged on the disk", () => {
     expect(log).toContain('"run":"full","result":"damaged"');
   });
 
-  test("make the sound backup stay, however few are kept; the damaged one is restored by its name alone, and when it is asked for", async () => {
+  test("keep the last sound backup beyond its retention; a damaged one is restored only by its label with --unsound", async () => {
     await backed.command("backup", "--full");
     const all = await labels();
     expect(all).toHaveLength(3);
@@ -110,15 +110,15 @@ describe("pages that were damaged on the disk", () => {
     expect(await backed.succeed("restore", "--to", "latest", "--dry-run")).toContain(`From:  ${sound},`);
   });
 
-  test("leave a drill something to prove: the sound backup", async () => {
+  test("leave the sound backup for a drill to restore", async () => {
     expect(await backed.succeed("drill")).toContain(`${sound}: `);
     expect((await backed.command("status")).text).toContain("DATA IS DAMAGED");
   });
 
-  test("are gone after the restore that is told, with every change since; a full backup then says so", async () => {
+  test("are gone after the restore that status recommends, which keeps later changes; the next full backup reports none", async () => {
     await stack.as("owner", (client) => client.query("CREATE TABLE later AS SELECT 7 AS n"));
     expect(await backed.succeed("restore", "--to", "latest")).toContain("Done.");
-    expect(await backed.value(sum)).toBe(before);
+    expect(await backed.value(contentQuery)).toBe(before);
     expect(await backed.value("SELECT n FROM later")).toBe(7);
     await until("the full backup that follows", async () => (await backed.report()).damage?.length === 0, 120);
     await backed.quiet();
@@ -130,10 +130,10 @@ describe("pages that were damaged on the disk", () => {
     expect(await figures()).toMatch(/^sectorwars_backup_damage_findings 0$/m);
   });
 
-  test("that a query meets are told, before any backup reads them, and after the server's count is gone", async () => {
+  test("that a query reads are reported before a backup reads them, and after the server loses its count", async () => {
     await damage(table, 2);
-    await expect(backed.value(sum)).rejects.toThrow("invalid page in block 2");
-    await until("the count", async () => (await backed.report()).damage?.[0]?.source === "checksums");
+    await expect(backed.value(contentQuery)).rejects.toThrow("invalid page in block 2");
+    await until("the server's count", async () => (await backed.report()).damage?.[0]?.source === "checksums");
     expect((await backed.command("status")).text).toMatch(
       /damaged: database sectorwars_dev: the server read \d+ pages? with a wrong checksum/,
     );
@@ -147,16 +147,16 @@ describe("pages that were damaged on the disk", () => {
     );
     expect(await backed.value("SELECT sum(checksum_failures)::int FROM pg_stat_database")).toBe(0);
     expect((await backed.command("status")).text).toContain("DATA IS DAMAGED");
-    // A differential backup does not read a file that looks unchanged: the rows behind it cannot be counted.
+    // A differential backup skips a file that looks unchanged, but counting the rows reads its pages.
     await backed.command("backup", "--diff");
     expect((await backed.command("status")).text).toMatch(/"worlds and more", file base\/\d+\/\d+, block 2 \(found at/);
   });
 
-  test.runIf(ALL)("of an index are found by a drill", async () => {
+  test.runIf(ALL)("a wrong index is found by a drill", async () => {
     await backed.succeed("restore", "--to", "latest");
     await until("the full backup that follows", async () => (await backed.report()).damage?.length === 0, 120);
     await backed.quiet();
-    // What pgBackRest does not see: the checksum is right, the content is not.
+    // pgBackRest does not notice this: the pages' checksums are right, the order of the index is not.
     await stack.as("owner", (client) =>
       client.query(`
         CREATE FUNCTION place(n int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT n';
@@ -176,7 +176,7 @@ describe("pages that were damaged on the disk", () => {
     expect((await backed.command("status")).text).not.toContain("DAMAGED");
   });
 
-  test.runIf(ALL)("of a table's long values, a catalog and the tables that all databases share are named", async () => {
+  test.runIf(ALL)("of a TOAST table, a catalog and a shared catalog are reported by name", async () => {
     await stack.as("owner", (client) =>
       client.query(`
       CREATE TABLE long_values (t text);

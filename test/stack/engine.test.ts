@@ -1,14 +1,14 @@
 /**
- * Docker's engine is restarted, in good order and by kill -9, while rows are written, a backup is made and data restored. All other
- * containers of the machine end with it, so this runs alone, with BACKUPS=engine in the environment.
+ * Restarts Docker's engine, by SIGTERM and by SIGKILL, while rows are written, a backup is made or data is restored. The restart ends all
+ * other containers of the machine, so this runs alone, with BACKUPS=engine in the environment.
  */
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { containerLog } from "../../lib/docker.ts";
-import { BackedUp, until, Writer } from "./backed-up.ts";
-import { run, TestStack } from "./test-stack.ts";
+import { BackedUp, until, Writer } from "../support/backed-up.ts";
+import { run, TestStack } from "../support/test-stack.ts";
 
 const PID_FILE = "/var/run/docker.pid";
 
@@ -36,24 +36,24 @@ describe.runIf(process.env.BACKUPS === "engine")("Docker's engine", () => {
       () => true,
       () => false,
     );
-  /** Ends the engine, and starts it as whoever finds it ended does. */
+  /** Ends the engine and runs script/up, which starts it again. */
   const restart = async (signal: NodeJS.Signals) => {
     const pid = Number(await readFile(PID_FILE, "utf8"));
     process.kill(pid, signal);
-    await until("the engine's end", async () => !existsSync(`/proc/${pid}`), 90);
-    // One that was killed does not start what it finds running, and stops it.
+    await until("the engine to end", async () => !existsSync(`/proc/${pid}`), 90);
+    // After a SIGKILL, the new engine stops the containers that still run and does not restart them.
     const { text } = await run("script/up", ["--stack", stack.name], stack.env);
     expect(text).toMatch(/Resources:\n +\d+ unchanged/);
     await until("the server", answers, 120);
-    await until("the container that takes the backups", () =>
+    await until("the backup container", () =>
       backed.report().then(
         () => true,
         () => false,
       ),
     );
   };
-  /** Every row that was acknowledged is there, more follow, and the backups go on by themselves. */
-  const isWhole = async () => {
+  /** Checks that every acknowledged row exists, the writer continues, and backups and drills succeed. */
+  const expectIntact = async () => {
     const known = [...writer.acknowledged.keys()];
     expect(known.length).toBeGreaterThan(10);
     const rows = await backed.written();
@@ -66,17 +66,17 @@ describe.runIf(process.env.BACKUPS === "engine")("Docker's engine", () => {
     await stack.succeed("preview", "--expect-no-changes", "--stack", stack.name);
   };
 
-  test.each<NodeJS.Signals>(["SIGTERM", "SIGKILL"])("ended by %s while a backup is made", async (signal) => {
+  test.each<NodeJS.Signals>(["SIGTERM", "SIGKILL"])("ended by %s during a backup", async (signal) => {
     const backup = backed.command("backup", "--full");
     await until("the run", async () => (await backed.report()).running !== "");
     await sleep(1000);
     await restart(signal);
     await backup;
-    await isWhole();
+    await expectIntact();
   });
 
   test.each<NodeJS.Signals>(["SIGTERM", "SIGKILL"])(
-    "ended by %s while data is restored: nothing is changed",
+    "ended by %s during a restore: the data is unchanged",
     async (signal) => {
       const restore = backed.command("restore", "--to", "latest");
       const container = `${stack.names.backups}-restore`;
@@ -85,14 +85,14 @@ describe.runIf(process.env.BACKUPS === "engine")("Docker's engine", () => {
       const { code, text } = await restore;
       expect(code).toBe(1);
       expect(text).toContain("Nothing was changed");
-      await isWhole();
-      // What it has left goes with the next one.
+      await expectIntact();
+      // The next restore removes what this one left.
       const promised = writer.before(Date.now());
       expect(await backed.succeed("restore", "--to", "latest")).toContain("Done.");
       const rows = await backed.written();
       expect(promised.filter((n) => !rows.has(n))).toEqual([]);
       for (const folder of (await backed.report()).kept) expect(folder).toMatch(/^pgdata\.before-/);
-      // What the writer was told between the last look at the log and the exchange is in the former data only.
+      // Rows acknowledged between the last archived WAL and the swap are in the retained data only.
       writer.acknowledged.clear();
       await until("more rows", async () => writer.acknowledged.size > 20);
       await backed.quiet();

@@ -1,6 +1,6 @@
-/** The variables that Neon's console hands out, exported as people do, mean nothing to the stack. */
+/** Exported PG* variables, such as those from Neon's console, do not affect the stack. */
 import { afterAll, expect, test } from "vitest";
-import { TestStack } from "./test-stack.ts";
+import { TestStack } from "../support/test-stack.ts";
 
 const EXPORTED = {
   PGHOST: "ep-none.invalid",
@@ -23,7 +23,7 @@ const EXPORTED = {
 let stack: TestStack;
 afterAll(() => stack?.end());
 
-test("pulumi up works with PGHOST, PGDATABASE and the like exported, and again", async () => {
+test("pulumi up works with PGHOST, PGDATABASE and other PG* variables exported, and changes nothing when run again", async () => {
   stack = await TestStack.make({ bootstrap: "empty", memory: "512", backups: "false" }, EXPORTED);
   await stack.up();
   expect((await stack.up()).text).toMatch(/Resources:\n +\d+ unchanged/);

@@ -1,33 +1,33 @@
-/** docs/first-hour.md: every command in its order, with the output that the page shows. UPDATE_DOCS=1 writes the page anew. */
+/** Runs every command of docs/first-hour.md in order and compares its output with the page. UPDATE_DOCS=1 updates the page. */
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
 import { namesFor } from "../../lib/naming.ts";
+import { cloneProject, commitAll, shareObtained } from "../support/clone.ts";
 import { images, Lab, type SourceServer } from "../support/lab.ts";
+import { NewUser } from "../support/new-user.ts";
+import { run } from "../support/test-stack.ts";
 import { abridged, normalized, readTranscript, writeTranscript } from "../support/transcript.ts";
-import { cloneProject, commitAll, shareObtained } from "./clone.ts";
-import { NewUser } from "./new-user.ts";
-import { run } from "./test-stack.ts";
 
 const PAGE = "docs/first-hour.md";
 const NEON = "ep-cool-name-123456.eu-central-1.aws.neon.tech/neondb";
-/** The role of the source as the page has it. */
+/** The source's role, as the page names it. */
 const OWNER = "neondb_owner";
 
-/** What the page leaves out. */
+/** Output that the page omits. */
 const OMITTED = [
-  // Pulumi's table of resources, line by line as they change.
+  // Pulumi's progress lines about resources.
   /^(Updating|Destroying) \(dev\):\n[\s\S]*?(?=^(Diagnostics|Outputs|Resources):)/gm,
   /^Outputs:\n[\s\S]*?(?=^Resources:)/gm,
   /^(Diagnostics:|Resources:|Duration: .*| {2}pulumi:pulumi:Stack .*| {4}[-+~] \d+ \w+)\n/gm,
-  // What an import says while it works: the last line has the result.
+  // Progress of an import; its last line has the result.
   /^ *(import|check): (?!\d+ tables, .* proven).*\n/gm,
-  // Containers as docker compose starts them, in any order.
+  // docker compose's progress lines, whose order varies.
   /^ (Container|Network|Volume|Image) .*\n/gm,
 ];
 
-/** What another run has otherwise, and the word that it is compared as. */
+/** Text that differs between runs, and the placeholder that replaces it in the comparison. */
 const VARIABLE: [RegExp, string][] = [
   [/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g, "TIME"],
   [/\d{8}T\d{6}Z/g, "TIME"],
@@ -46,7 +46,7 @@ let user: NewUser;
 let lab: Lab;
 let source: SourceServer;
 
-/** The source: the application's schema as it was one migration ago, with rows of its own. */
+/** Fills the source: the application's schema before its last migration, and some rows. */
 async function fillSource(): Promise<void> {
   const dump = ["pg_dump", "-U", "postgres", "-t", "public.*", "--schema-only", "--no-owner", "--no-privileges"];
   const schema = await docker(["exec", "-u", "postgres", namesFor(user.stack).container, ...dump, "sectorwars_dev"]);
@@ -63,7 +63,7 @@ async function fillSource(): Promise<void> {
   );
 }
 
-/** What is typed in another way than the page has it. */
+/** Replacements in the page's commands. */
 const substitutions = (): [string, string][] => {
   const { port } = source.admin;
   const login = `${source.user}:${source.userPassword}`;
@@ -74,14 +74,14 @@ const substitutions = (): [string, string][] => {
   ];
 };
 
-/** What there must be before a command that begins so; on a person's machine it is there, or the scripts obtain it. */
-const BEFORE: [string, () => Promise<void>][] = [
+/** Preparations for commands that start with a text. On a real machine these things exist, or the scripts obtain them. */
+const PREPARATIONS: [string, () => Promise<void>][] = [
   ["cd database", () => shareObtained(join(user.home, "database"))],
   ["export NEON_DATABASE_URL", fillSource],
 ];
-/** Runs a command of the page, and returns its output as the page shows it. */
+/** Runs a command of the page and returns its output as the page shows it. */
 async function shownBy(command: string): Promise<string> {
-  for (const [start, prepare] of BEFORE) if (command.startsWith(start)) await prepare();
+  for (const [start, prepare] of PREPARATIONS) if (command.startsWith(start)) await prepare();
   const { code, text } = await user.run(command, substitutions());
   if (code !== 0) throw new Error(`${command} ended with ${code}:\n${text}`);
   const isSecret = command.includes("--show-secrets");
@@ -90,7 +90,7 @@ async function shownBy(command: string): Promise<string> {
 
 beforeAll(async () => {
   lab = await Lab.open();
-  // As Neon's servers sort, whatever image this is.
+  // The collation of Neon's servers, independent of the image's default.
   source = await lab.startSource({ image: images().databaseBase, initdb: "--encoding=UTF8 --locale=C.UTF-8" });
   const authority = join(lab.folder, "authority.pem");
   await writeFile(authority, source.certificate.authority);
@@ -100,7 +100,7 @@ beforeAll(async () => {
   };
   user = await NewUser.make("", origin, {
     NEON_ROOT_CERTIFICATES: authority,
-    // A slow machine makes git count files.
+    // On a slow machine, git would print progress.
     GIT_PROGRESS_DELAY: "3600",
   });
   await user.application.checkIn("JWT_SECRET=a secret of the game\n");
@@ -112,7 +112,7 @@ afterAll(async () => {
   await lab?.close();
 });
 
-test("every command of the page works, in its order, and prints what the page shows", async () => {
+test("every command of the page works in order, and prints what the page shows", async () => {
   const page = await readFile(PAGE, "utf8");
   const outputs: string[] = [];
   const differences: unknown[] = [];
@@ -126,6 +126,6 @@ test("every command of the page works, in its order, and prints what the page sh
   expect(rewritten).not.toMatch(/[A-Za-z0-9]{24,}/);
   if (process.env.UPDATE_DOCS) await writeFile(PAGE, rewritten);
   else expect(differences).toEqual([]);
-  // Nothing of the stack outlives the page.
+  // The page's last command removes the stack.
   expect((await run("docker", ["ps", "-aq", "--filter", `label=sectorwars.stack=${user.stack}`])).stdout).toBe("");
 });

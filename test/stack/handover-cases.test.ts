@@ -1,4 +1,4 @@
-/** Applications of many shapes get the hand-over's files; docker compose tells what comes of each service. */
+/** Hands over to applications of many shapes, and checks with `docker compose config` what each service gets. */
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { existsSync } from "node:fs";
@@ -22,23 +22,23 @@ const URL_INSIDE = "postgresql://sectorwars_app:apppw@database:5432/sectorwars_d
 const URL_HERE = "postgresql://sectorwars_app:apppw@localhost:15500/sectorwars_dev";
 const WAITS = { condition: "service_completed_successfully", required: true };
 const POOLS = { SQLALCHEMY_MAX_OVERFLOW: "10", SQLALCHEMY_POOL_SIZE: "5", SQLALCHEMY_POOL_TIMEOUT: "30" };
-/** What every service gets that uses the database, where it finds it at a place. */
+/** The variables of every service that uses the database, which it reaches at `at`. */
 const variables = (at = "database:5432", scheme = "postgresql") => ({
   DATABASE_URL: `${scheme}://sectorwars_app:apppw@${at}/sectorwars_dev`,
   DATABASE_TEST_URL: `${scheme}://sectorwars_app:apppw@${at}/sectorwars_dev_test`,
   ...POOLS,
 });
 
-/** A service as docker compose tells it. */
-type Told = Record<string, unknown> & { environment?: Record<string, string>; profiles?: string[] };
+/** A service as `docker compose config` prints it. */
+type Service = Record<string, unknown> & { environment?: Record<string, string>; profiles?: string[] };
 
 const login = (database: string) => ({ database, user: "sectorwars_app", password: "apppw" });
 const said: string[] = [];
 let parent: string;
 let folder: string;
 
-/** Runs the application's docker compose as people do, in its folder. */
-async function config(...options: string[]): Promise<Record<string, Told>> {
+/** Returns the services that `docker compose config` prints in the application's folder. */
+async function config(...options: string[]): Promise<Record<string, Service>> {
   const [program, ...first] = composeWords();
   const { COMPOSE_FILE: _file, DATABASE_URL: _url, ...environment } = process.env;
   const { stdout } = await run(program, [...first, ...options, "config", "--format", "json"], {
@@ -48,10 +48,10 @@ async function config(...options: string[]): Promise<Record<string, Told>> {
   return JSON.parse(stdout).services ?? {};
 }
 
-/** An application with the hand-over's files, and what is told of it. */
+/** An application with the hand-over's files, its services before and after, and the hand-over's output. */
 interface HandedOver {
-  before: Record<string, Told>;
-  after: Record<string, Told>;
+  before: Record<string, Service>;
+  after: Record<string, Service>;
   env: Record<string, string>;
   list: string;
   again: (more?: Partial<HandOverInputs>) => Promise<boolean | undefined>;
@@ -65,7 +65,7 @@ async function handOver(
 ): Promise<HandedOver> {
   vi.spyOn(console, "log").mockImplementation((line: string) => said.push(line));
   parent = await mkdtemp(join(tmpdir(), "sectorwars-test-"));
-  // Signs that mean something to shells, to docker compose and in files of variables.
+  // Characters that are special in shells, in Compose files and in .env files.
   folder = join(parent, name === undefined ? 'a "$game"' : "a pilot's game");
   if (name === undefined) await mkdir(folder);
   else await cp(`test/cases/handover/${name}`, folder, { recursive: true });
@@ -110,15 +110,15 @@ afterEach(async () => {
   await rm(join(override, ".."), { recursive: true, force: true });
 });
 
-/** What a service is but for the parts named, which are new. */
-const changed = (service: Told | undefined, parts: Record<string, unknown>) => {
+/** Returns a service with these parts replaced. */
+const changed = (service: Service | undefined, parts: Record<string, unknown>) => {
   const { depends_on: _on, ...rest } = service ?? {};
   const environment = { ...service?.environment, ...(parts.environment as object | undefined) };
   return { ...rest, ...parts, ...(Object.keys(environment).length > 0 ? { environment } : {}) };
 };
 
 describe("an application whose services", () => {
-  test("have references to DATABASE_URL in the .env file find the new value behind them", async () => {
+  test("use other variables that refer to DATABASE_URL: they resolve to the new value", async () => {
     const { before, after, env, again, takeAway } = await handOver("a1");
     expect(env).toMatchObject({
       DATABASE_URL: URL_HERE,
@@ -137,7 +137,7 @@ describe("an application whose services", () => {
     await takeAway();
   });
 
-  test("read the .env file alone are recognised, and none sees the superuser's password", async () => {
+  test("use only env_file: they are recognised, and none gets the superuser's password", async () => {
     const { before, after, again, takeAway } = await handOver("a2");
     const COMPOSE_FILE = `${folder}/docker-compose.yml:${override}`;
     expect(after.api).toEqual(
@@ -154,12 +154,12 @@ describe("an application whose services", () => {
     );
     expect(JSON.stringify(after)).not.toContain("superpw");
     expect(await readFile(join(folder, ".env"), "utf8")).not.toMatch(/superpw|DB_SUPERUSER/);
-    // The block is in the file that they read: that changes nothing.
+    // The services now read our block too, which must not change the result.
     expect(await again()).toBe(false);
     await takeAway();
   });
 
-  test("are on the host's network get the published port, and no network", async () => {
+  test("use the host's network: they get the published port, and no network", async () => {
     const { before, after, list, again, takeAway } = await handOver("a3");
     expect(after.api).toEqual(
       changed(before.api, { environment: variables(), depends_on: { "database-ready": WAITS } }),
@@ -172,7 +172,7 @@ describe("an application whose services", () => {
     await takeAway();
   });
 
-  test("are linked to the database, or share its network, still are a project", async () => {
+  test("are linked to the database, or share its network: the project stays valid", async () => {
     const { before, after, again, takeAway } = await handOver("a4");
     const { links: _links, ...api } = before.api ?? {};
     expect(after.api).toEqual(
@@ -193,7 +193,7 @@ describe("an application whose services", () => {
     await takeAway();
   });
 
-  test("have profiles, anchors and extends, beside one with a database of its own", async () => {
+  test("use profiles, anchors and extends, next to a service with its own database", async () => {
     const { before, after, env, list, again, takeAway } = await handOver("profiles");
     for (const name of ["gameserver", "worker"]) {
       expect(after[name]).toEqual(
@@ -211,7 +211,7 @@ describe("an application whose services", () => {
     const nexus = after["central-nexus-server"];
     expect(nexus?.environment?.DATABASE_URL).toBe("postgresql://postgres:nx@central-nexus-db:5432/nexus");
     expect(nexus?.depends_on).toEqual(before["central-nexus-server"]?.depends_on);
-    // Waiting begins with those who wait, and nothing begins alone.
+    // database-ready has the profiles of the services that wait for it, so it never starts alone.
     expect(after["database-ready"]?.profiles).toEqual(["development", "production"]);
     expect(Object.keys(await config())).toEqual([]);
     const production = ["central-nexus-db", "database-ready", "gameserver", "redis", "worker"];
@@ -230,7 +230,7 @@ describe("an application whose services", () => {
     await takeAway();
   });
 
-  test("take host, user and password apart, as the FastAPI template does", async () => {
+  test("take host, user and password from separate variables, as the FastAPI template does", async () => {
     const { before, after, env, again, takeAway } = await handOver("parts", { service: "db" });
     const parts = { POSTGRES_DB: "sectorwars_dev", POSTGRES_USER: "sectorwars_app", POSTGRES_PASSWORD: "apppw" };
     expect(env).toMatchObject({
@@ -243,7 +243,7 @@ describe("an application whose services", () => {
       const here = { POSTGRES_SERVER: "database", POSTGRES_PORT: "5432", REDIS_HOST: "localhost" };
       expect(after[name]?.environment).toMatchObject({ ...variables(), ...parts, ...here });
       expect(Object.keys(after[name]?.networks as object)).toEqual(["default", "sectorwars-network", "traefik-public"]);
-      // Scripts that wait for the host by its former name find it.
+      // Scripts that wait for the host still find it by its former name.
       expect(after[name]?.external_links).toEqual(["the-container:db"]);
     }
     expect(after.backend?.depends_on).toEqual({ prestart: WAITS, "database-ready": WAITS });
@@ -252,7 +252,7 @@ describe("an application whose services", () => {
     await takeAway();
   });
 
-  test("are of every kind at once, in files that include others", async () => {
+  test("are of every kind at once, in Compose files that include others", async () => {
     const { before, after, list, again, takeAway } = await handOver("shapes", { service: "pg", networkKey: "front" });
     expect(after.api?.environment).toMatchObject({
       ...variables("database:5432", "postgresql+asyncpg"),
@@ -260,7 +260,7 @@ describe("an application whose services", () => {
       PGHOST: "database",
       PGPASSWORD: "apppw",
     });
-    // It has its network from another service, which has to be on the stack's.
+    // It shares another service's network, so that service must join the stack's network.
     expect(after.api?.network_mode).toBe("service:vpn");
     expect(Object.keys(after.vpn?.networks as object)).toEqual(["front", "sectorwars-stack"]);
     expect(after.vpn?.environment).toBeUndefined();
@@ -297,14 +297,14 @@ describe("an application whose services", () => {
 });
 
 describe("further settings", () => {
-  test("a driver is written into the scheme", async () => {
+  test("driver: the URLs' scheme names it", async () => {
     const { after, env, again } = await handOver("a1", { driver: "psycopg" });
     expect(env.DATABASE_URL).toBe(URL_HERE.replace("postgresql", "postgresql+psycopg"));
     expect(after.gameserver?.environment).toMatchObject(variables("database:5432", "postgresql+psycopg"));
     expect(await again({ driver: "asyncpg" })).toBe(true);
   });
 
-  test("Compose files that a launcher passes, and a file of variables that docker compose does not read by itself", async () => {
+  test("composeFiles and file: Compose files that a launcher passes, and an env file that docker compose does not read by default", async () => {
     const late = "services: {late: {image: a, environment: ['URL=$DATABASE_URL', 'S=$SECRET']}}";
     const files = { "late.yml": late };
     const composeFiles = ["docker-compose.yml", "late.yml"];
@@ -317,7 +317,7 @@ describe("further settings", () => {
     await takeAway();
   });
 
-  test("a file of variables that is not there yet is made, and one that only the launcher sets is not missed", async () => {
+  test("a missing .env file is created, and a variable that only the launcher sets is no error", async () => {
     const compose = `
 services:
   database: { image: postgres:15 }
@@ -339,7 +339,7 @@ services:
     await takeAway();
   });
 
-  test("a variable that others use as well, and the shell's copy of the block, change nothing", async () => {
+  test("a variable that other services use keeps its value, and exported variables of the block change nothing", async () => {
     const compose = `
 services:
   database: { image: postgres:15, environment: { POSTGRES_PASSWORD: $POSTGRES_PASSWORD }, ports: ["5433:5432"] }
@@ -357,7 +357,7 @@ services:
     await takeAway();
   });
 
-  test("pools are those of the services that were found", async () => {
+  test("the sum of pools counts the services that were found", async () => {
     await expect(handOver("a2", { maxConnections: 50 })).rejects.toThrow(
       "maxConnections is 50: the application's pools do not fit. 2 services x 1 worker x 2 engines (sync, async) x (pool 5 + overflow 10) = 60",
     );

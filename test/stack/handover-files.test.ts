@@ -46,8 +46,8 @@ afterEach(async () => {
   await rm(join(override, ".."), { recursive: true, force: true });
 });
 
-/** A service as docker compose tells it. */
-interface Told {
+/** A service as `docker compose config` prints it. */
+interface Service {
   image?: string;
   environment?: Record<string, string>;
   depends_on?: Record<string, { condition: string }>;
@@ -60,7 +60,7 @@ interface Told {
   profiles?: string[];
 }
 
-/** Writes a file that is never finished. */
+/** Program that writes a file and never finishes. */
 const KILLED = `
   const { open } = require("node:fs/promises");
   const { writeWhole } = require("./components/handover/files.ts");
@@ -69,8 +69,8 @@ const KILLED = `
     writeWhole(process.argv[1], "SECRET=1");
   });`;
 
-/** The application's services as docker compose has them in its folder, in every profile or in some. */
-const servicesOf = async (...profiles: string[]): Promise<Record<string, Told>> => {
+/** Returns the services that docker compose finds in the application's folder, in these profiles or in all. */
+const servicesOf = async (...profiles: string[]): Promise<Record<string, Service>> => {
   const [program, ...first] = composeWords();
   const chosen = (profiles.length > 0 ? profiles : ["*"]).flatMap((profile) => ["--profile", profile]);
   const { COMPOSE_FILE: _file, DATABASE_URL: _url, ...environment } = process.env;
@@ -88,7 +88,7 @@ const refusal = async (attempt: () => Promise<unknown> = create) => {
     () => "nothing was wrong",
     (error: Error) => error.message,
   );
-  // Neither the file, nor half of one, nor the Compose file.
+  // No .env file, not even a partial one, and no Compose file.
   expect(await readdir(folder)).toEqual(before);
   expect(existsSync(override)).toBe(false);
   expect(message).toContain("Nothing was written");
@@ -97,7 +97,7 @@ const refusal = async (attempt: () => Promise<unknown> = create) => {
 };
 
 describe("the hand-over's files", () => {
-  test("are written on a path with spaces, and leave nothing when they go", async () => {
+  test("are written on a path with spaces, and are removed without a trace", async () => {
     const before = (await readdir(folder)).sort();
     const outs = await create();
     expect((await stat(env())).mode & 0o777).toBe(0o600);
@@ -110,7 +110,7 @@ describe("the hand-over's files", () => {
     expect(existsSync(override)).toBe(false);
   });
 
-  test("go together with the application's own override, and with a COMPOSE_FILE of its own", async () => {
+  test("work together with the application's own override, and with its own COMPOSE_FILE", async () => {
     await writeFile(join(folder, "compose.override.yml"), "services: {gameserver: {environment: {A: b}}}");
     await create();
     expect(valuesOf(await readFile(env(), "utf8")).COMPOSE_FILE).toBe(
@@ -129,7 +129,7 @@ describe("the hand-over's files", () => {
     expect(existsSync(override)).toBe(false);
   });
 
-  test("move with the setting: the former file is what it was", async () => {
+  test("move with the setting, and the former file is restored", async () => {
     await writeFile(env(), "MINE=1\n", { mode: 0o644 });
     await chmod(env(), 0o644);
     const outs = await create();
@@ -140,7 +140,7 @@ describe("the hand-over's files", () => {
     expect(existsSync(override)).toBe(true);
   });
 
-  test("leave nothing of what docker compose was asked, even where a kill did", async () => {
+  test("leave no temporary folders of docker compose, and remove those of a killed run", async () => {
     const asked = join(override, "..");
     const left = join(asked, ".resolve-killed");
     await mkdir(left, { recursive: true });
@@ -153,7 +153,7 @@ describe("the hand-over's files", () => {
     expect((await readdir(asked)).filter((name) => name.startsWith(".resolve-"))).toEqual([]);
   });
 
-  test("that somebody changes in the very moment are not overwritten", async () => {
+  test("are not overwritten if another program changes them between reading and writing", async () => {
     await writeFile(env(), "A=1\n");
     const found = await readReplaceable(env());
     await writeFile(env(), "A=2\n");
@@ -162,7 +162,7 @@ describe("the hand-over's files", () => {
     expect(await readdir(folder)).not.toContainEqual(expect.stringContaining(".sectorwars-"));
   });
 
-  test("are whole or not there when the writing is killed; what is left of it, git does not see, and the next writing clears", async () => {
+  test("are complete or missing after a kill; git ignores the temporary folder, and a later write removes it", async () => {
     execFileSync("git", ["init", "--quiet", folder]);
     await writeFile(join(folder, ".gitignore"), ".env\n");
     await writeFile(env(), "A=1\n");
@@ -172,28 +172,28 @@ describe("the hand-over's files", () => {
     const child = spawn("node", ["--eval", KILLED, env()]);
     try {
       await vi.waitFor(async () => {
-        const [aside = ""] = await left();
-        expect((await stat(join(folder, aside, "whole"))).size).toBeGreaterThan(0);
+        const [temporary = ""] = await left();
+        expect((await stat(join(folder, temporary, "whole"))).size).toBeGreaterThan(0);
       });
     } finally {
       child.kill("SIGKILL");
       await new Promise((resolve) => child.once("close", resolve));
     }
-    const [aside = ""] = await left();
-    expect((await stat(join(folder, aside, "whole"))).mode & 0o077).toBe(0);
+    const [temporary = ""] = await left();
+    expect((await stat(join(folder, temporary, "whole"))).mode & 0o077).toBe(0);
     expect(await readFile(env(), "utf8")).toBe("A=1\n");
     expect(execFileSync("git", ["-C", folder, "status", "--porcelain"]).toString()).toBe(before);
     await create();
-    // It could be somebody's who is at work.
-    expect(await left()).toEqual([aside]);
-    await utimes(join(folder, aside), 0, 0);
+    // A young folder may belong to a running program.
+    expect(await left()).toEqual([temporary]);
+    await utimes(join(folder, temporary), 0, 0);
     await provider.update?.("id", await create(), inputs);
     expect(await left()).toEqual([]);
   });
 });
 
-describe("what cannot be written to", () => {
-  test("a folder that is not there, or is a file", async () => {
+describe("the hand-over refuses", () => {
+  test("a folder that is missing, or is a file", async () => {
     const right = inputs.folder;
     inputs.folder = join(right, "no such");
     expect(await refusal()).toContain(`application is "${right}/no such", where there is no folder`);
@@ -201,7 +201,7 @@ describe("what cannot be written to", () => {
     expect(await refusal()).toContain("which is no folder");
   });
 
-  test("an .env that is a folder, a link, or read-only", async () => {
+  test("an .env that is a folder, a symbolic link, or read-only", async () => {
     await mkdir(env());
     expect(await refusal()).toContain(`${env()} is a folder`);
     await rm(env(), { recursive: true });
@@ -214,14 +214,14 @@ describe("what cannot be written to", () => {
     expect(await readFile(env(), "utf8")).toBe("A=1\n");
   });
 
-  test("an .env that git would take", async () => {
+  test("an .env that git does not ignore", async () => {
     execFileSync("git", ["init", "--quiet", folder]);
     expect(await refusal()).toContain("would get passwords, but git does not ignore it. Add it to .gitignore");
     await writeFile(join(folder, ".gitignore"), ".env\n");
     await create();
   });
 
-  test("one that is ignored but tracked all the same", async () => {
+  test("an .env that git ignores but tracks", async () => {
     execFileSync("git", ["init", "--quiet", folder]);
     await writeFile(env(), "A=1\n");
     execFileSync("git", ["-C", folder, "add", "--force", ".env"]);
@@ -229,7 +229,7 @@ describe("what cannot be written to", () => {
     expect(await refusal()).toContain("git rm --cached");
   });
 
-  test("is told before anything is made", async () => {
+  test("before the update creates anything", async () => {
     const args = { ...inputs, handover: inputs, database: "x", databases: ["nexus"] } as unknown as CanHandOverArgs;
     const check = () =>
       assertCanHandOver(args).then(
@@ -252,19 +252,19 @@ describe("what cannot be written to", () => {
     await expect(provider.diff?.("id", outs, inputs)).rejects.toThrow("has no service that uses a database");
   });
 
-  test("a damaged block, or another stack's", async () => {
+  test("an .env with a damaged block, or another stack's", async () => {
     await writeFile(env(), "A=1\n# >>> sectorwars-database: stack other\n");
     expect(await refusal()).toContain(`${env()} has a damaged block`);
     await writeFile(env(), "# >>> sectorwars-database: stack other\n# <<< sectorwars-database\n");
     expect(await refusal()).toContain("has the block of the stack other");
   });
 
-  test("one that is not UTF-8, which would not stay as it is", async () => {
+  test("an .env that is not UTF-8, which could not be kept unchanged", async () => {
     await writeFile(env(), Buffer.from([0x41, 0x3d, 0xe4, 0x0a]));
     expect(await refusal()).toContain(`${env()} is not UTF-8`);
   });
 
-  test("a line that docker compose cannot read is named, and not shown", async () => {
+  test("a line that docker compose cannot read, by its number, not its content", async () => {
     await writeFile(env(), "A=1\nB='secretpw\n");
     expect(await refusal()).toContain(`docker compose cannot read ${env()}: line 3, or a quote before it`);
   });
@@ -275,12 +275,12 @@ describe("what cannot be written to", () => {
     ["", "empty compose file"],
     ["services: {db: {image: 'postgres:15'}}", "pulumi config set composeService db"],
     ["services: {a: {image: a, depends_on: [database], ports: ['secretpw:x']}}", "invalid containerPort: x"],
-  ])("a Compose file that says %j", async (text, message) => {
+  ])("the Compose file %j", async (text, message) => {
     await writeFile(join(folder, "docker-compose.yml"), text);
     expect(await refusal()).toContain(message);
   });
 
-  test("a COMPOSE_FILE that names a file which is not there", async () => {
+  test("a COMPOSE_FILE that names a missing file", async () => {
     await writeFile(env(), "COMPOSE_FILE=gone.yml\n");
     expect(await refusal()).toContain(`COMPOSE_FILE names ${folder}/gone.yml, which is not there`);
     inputs.composeFiles = ["none.yml"];
@@ -288,23 +288,23 @@ describe("what cannot be written to", () => {
   });
 });
 
-test("a block that was damaged is not taken out; the file is named", async () => {
+test("a damaged block is not removed; the error names the file", async () => {
   const outs = await create();
   const text = await readFile(env(), "utf8");
   await writeFile(env(), text.replace(/# <<<.*\n/, ""));
   await expect(provider.delete?.("id", outs)).rejects.toThrow(`${env()} has a damaged block`);
 });
 
-describe("the way back", () => {
+describe("handoverTarget neon", () => {
   beforeEach(() => {
     inputs.target = "neon";
   });
 
-  test("needs a URL from somewhere", async () => {
+  test("needs NEON_DATABASE_URL or a URL in the .env file", async () => {
     expect(await refusal()).toContain("handoverTarget is neon, but NEON_DATABASE_URL is not set");
   });
 
-  test("takes the environment's, keeps it once it is there, and never puts it into the state", async () => {
+  test("writes the environment's URL, keeps it later, and never puts it into the state", async () => {
     vi.stubEnv("NEON_DATABASE_URL", `${NEON}?sslmode=require`);
     const outs = await create();
     expect(valuesOf(await readFile(env(), "utf8")).DATABASE_URL).toBe(NEON);
@@ -315,7 +315,7 @@ describe("the way back", () => {
     expect(valuesOf(await readFile(env(), "utf8")).DATABASE_URL).toBe(NEON);
   });
 
-  test("leaves the URL that the file had as it stands, byte for byte, and hands it to the services", async () => {
+  test("restores the URL that the file had, byte for byte, and gives it to the services", async () => {
     const own = `postgresql://neon:neonpw@ep-1.neon.tech/neondb?sslmode=require`;
     const before = `A=1\r\n  export DATABASE_URL = "${own}" # the team's\r\nDB_HOST=database\nLAST=1`;
     await writeFile(env(), before);
@@ -341,8 +341,8 @@ describe("the way back", () => {
   });
 });
 
-describe("what has changed by hand", () => {
-  test("is found, and is a reason to write again", async () => {
+describe("a manual change", () => {
+  test("of the .env file is found, and the next update writes the file again", async () => {
     const outs = await create();
     expect((await provider.diff?.("id", outs, inputs))?.changes).toBe(false);
     expect((await provider.read?.("id", outs))?.props).toEqual(outs);
@@ -351,7 +351,7 @@ describe("what has changed by hand", () => {
     expect((await provider.diff?.("id", found?.props, inputs))?.changes).toBe(true);
   });
 
-  test("in the application's Compose file is one too", async () => {
+  test("of the application's Compose file too", async () => {
     const outs = await create();
     await writeFile(join(folder, "docker-compose.yml"), "services: {api: {image: a, environment: [DATABASE_URL]}}");
     expect((await provider.diff?.("id", outs, inputs))?.changes).toBe(true);

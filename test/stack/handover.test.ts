@@ -1,4 +1,4 @@
-/** The whole hand-over: migrations, seed data, .env, a real docker compose with four services, the way back, the end. */
+/** The whole hand-over: migrations, seed data, .env, docker compose with four services, the way back to Neon, and destroy. */
 import { randomBytes } from "node:crypto";
 import { chmod, rename, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -15,13 +15,13 @@ import type { Address } from "../../lib/postgres.ts";
 import { Application } from "../support/application.ts";
 import { images } from "../support/lab.ts";
 import { withConnection } from "../support/session.ts";
-import { run, TestStack, urlAddress } from "./test-stack.ts";
+import { run, TestStack, urlAddress } from "../support/test-stack.ts";
 
 const PROFILE = ["--profile", "development"];
 const GAME = ["admin-ui", "gameserver", "player-client", "region-manager"];
 const OTHERS = ["central-nexus-db", "central-nexus-server", "exporter", "metrics"];
 const project = `swgame${randomBytes(4).toString("hex")}`;
-/** The image of the gameserver, which the migrations build and run in, and the services use. */
+/** The gameserver's image, in which the migrations run, and which the services use. */
 const gameserver = `${project}-gameserver`;
 const oldVolume = `${project}_postgres_data`;
 const ENV_BEFORE = `# The team's own file.
@@ -36,19 +36,19 @@ LAST=without newline`;
 let stack: TestStack;
 let game: Application;
 let first: string;
-/** The outputs that lead to databases. */
+/** The outputs with connection URLs. */
 interface Urls {
   urls: { superuser: string };
   databaseUrls: Record<string, { owner: string }>;
 }
 const env = () => game.read(".env");
 const git = (...args: string[]) => run("git", ["-C", game.folder, ...args]);
-/** Images that are here, in place of those that the game's are built from. */
+/** Local images that replace the base images of the game's. */
 const composeEnvironment = () => ({
   NEXUS_IMAGE: images().databaseBase,
   DATABASE_URL: undefined,
 });
-/** docker compose as people call it: in the application's folder, without a word about files. */
+/** Runs docker compose as users do: in the application's folder, without -f. */
 const compose = async (...args: string[]) =>
   run("sh", ["-c", 'cd "$0" && exec "$@"', game.folder, ...composeWords(), ...PROFILE, ...args], composeEnvironment());
 const get = async (service: string, path: string): Promise<Record<string, unknown>> => {
@@ -60,7 +60,7 @@ beforeAll(async () => {
   game = await Application.make();
   await writeFile(join(game.folder, ".env"), ENV_BEFORE, { mode: 0o640 });
   await chmod(join(game.folder, ".env"), 0o640);
-  // All that the game has: profiles, other databases, other networks.
+  // The game's complete set-up: profiles, other databases, other networks.
   await rename(join(game.folder, "full.yml"), join(game.folder, "docker-compose.override.yml"));
   await git("init", "--quiet");
   await game.write(".gitignore", ".env\n");
@@ -94,7 +94,7 @@ describe("seed data", () => {
     });
   });
 
-  test("the administrator's password is a secret output; its hash is argon2id's", async () => {
+  test("the administrator's password is a secret output; the database has its argon2id hash", async () => {
     const { adminPassword } = await stack.outputs();
     expect(adminPassword).toMatch(/^[a-zA-Z0-9]{24}$/);
     await stack.as("owner", async (client) => {
@@ -107,8 +107,8 @@ describe("seed data", () => {
   });
 });
 
-describe("seed data on other terms", () => {
-  /** In a database of its own with the schema alone, as the stack's own resource would do it. */
+describe("seed data with other settings", () => {
+  /** Seeds another database, which has only the schema, as the stack's own resource does. */
   let seed: (more?: Partial<SeedInputs>) => Promise<Record<string, number | null>>;
   let address: Address;
   const file = (sql: string): SeedFile[] => [{ name: "mine.sql", sql }];
@@ -138,7 +138,7 @@ describe("seed data on other terms", () => {
     seed = async (more) => (await provider.create({ ...usual, ...more })).outs.rows;
   });
 
-  test("a column that has no default and is not known is named, with its table; nothing of any file is inserted", async () => {
+  test("a file that omits a required column is refused with the column and table; no file is inserted", async () => {
     const files = [
       ...file("INSERT INTO ranks VALUES ('Captain', 1)"),
       { name: "second.sql", sql: "INSERT INTO ranks (name) VALUES ('Cadet')" },
@@ -155,7 +155,7 @@ describe("seed data on other terms", () => {
     expect((await sql("SELECT FROM ranks")).rowCount).toBe(0);
   });
 
-  test("a file of the team's own goes in once, changes when it changes, and waits for its tables", async () => {
+  test("a file of the team is inserted once, again when it changes, and only once its tables exist", async () => {
     const [captain, all] = ["('Captain', 1)", "('Captain', 1), ('Cadet', 0)"].map((rows) =>
       file(`INSERT INTO ranks VALUES ${rows} ON CONFLICT DO NOTHING`),
     );
@@ -170,7 +170,7 @@ describe("seed data on other terms", () => {
     });
   });
 
-  test("what was imported is left alone, unless that is wanted", async () => {
+  test("an imported database is not seeded unless the settings say so", async () => {
     await sql("CREATE TABLE sectorwars_stack.import AS SELECT '{}'::jsonb AS summary; TRUNCATE ranks");
     const files = file("INSERT INTO ranks VALUES ('Admiral', 9)");
     expect(await seed({ files })).toEqual({});
@@ -181,7 +181,7 @@ describe("seed data on other terms", () => {
 });
 
 describe("the .env file", () => {
-  test("has our variables in a block, and every other line as it was", async () => {
+  test("has our variables in a block, and every other line unchanged", async () => {
     const text = await env();
     const values = valuesOf(text);
     const { port } = urlAddress((await stack.outputs()).urls.app);
@@ -206,7 +206,7 @@ describe("the .env file", () => {
     expect((await git("status", "--porcelain", "--", ".env")).stdout).toBe("");
   });
 
-  test("what was done is told in one list, with the command to run next", () => {
+  test("is reported in one list, with the command to run next", () => {
     const list = /handover: the application uses the local database\n(.*\n)+?.* next +.*\n/.exec(first)?.[0] ?? first;
     expect(list).toMatch(/files +\S.*\.env \(the block of the stack/);
     expect(list).toMatch(/variables +DATABASE_URL, DATABASE_TEST_URL, DATABASE_URL_NEXUS, SQLALCHEMY_POOL_SIZE/);
@@ -216,13 +216,13 @@ describe("the .env file", () => {
     expect(list).toMatch(/next +cd '.*the pilot'\\''s game' && \S.*compose --profile development up --wait/);
   });
 
-  test("a volume of the application's own database is named, and left alone", async () => {
+  test("does not affect the volume of the application's own database, which the list names", async () => {
     expect(first).toContain(`the volume ${oldVolume}, which the application's own database made, is there`);
     expect(first).toContain(`./db adopt ${oldVolume} --image postgres:15-alpine`);
     expect((await docker(["volume", "inspect", oldVolume])).trim()).not.toBe("[]");
   });
 
-  test("leads host tools to the database, and tests to one where they may do what they like", async () => {
+  test("connects host tools to the database, and tests to a database in which they may do everything", async () => {
     const { DATABASE_URL = "", DATABASE_TEST_URL = "" } = valuesOf(await env());
     await withConnection(urlAddress(DATABASE_URL), (client) => client.query("SELECT * FROM ships"));
     expect(DATABASE_TEST_URL).toMatch(/\/sectorwars_dev_test$/);
@@ -233,7 +233,7 @@ describe("the .env file", () => {
 });
 
 describe("docker compose", () => {
-  test("starts the services on the stack's database by the command that was told, without a database of theirs", async () => {
+  test("starts the services on the stack's database with the listed command, without the application's own", async () => {
     const next = /next +(cd .*--wait)/.exec(first)?.[1] ?? "false";
     const up = await run("sh", ["-c", next], composeEnvironment());
     expect(up.text).not.toContain("error");
@@ -245,7 +245,7 @@ describe("docker compose", () => {
     expect(health).toEqual({ sync: seen, async: seen, pool: [5, 10, 30] });
   });
 
-  test("the administrator logs in with the generated password, and with no other", async () => {
+  test("the administrator can log in with the generated password only", async () => {
     const { adminPassword } = await stack.outputs();
     const port = (await compose("port", "gameserver", "8080")).stdout.trim().split(":").pop();
     const login = async (password: unknown) =>
@@ -259,7 +259,7 @@ describe("docker compose", () => {
     expect(await login("another")).toBe(401);
   });
 
-  test("another scheme hashes the generated password anew, as long as nobody has changed it", async () => {
+  test("another hash scheme hashes the generated password again, unless it was changed in the application", async () => {
     const hashes = async () =>
       stack.as(
         "owner",
@@ -280,14 +280,14 @@ describe("docker compose", () => {
     expect(await hashes()).toBe("changed");
   });
 
-  test("leads services on other networks to it as well, and leaves one with a database of its own alone", async () => {
+  test("connects services on other networks too, but not a service with its own database", async () => {
     const seen = async (service: string) => (await compose("exec", "-T", service, "cat", "/tmp/seen")).stdout;
     expect(await seen("metrics")).toBe("sectorwars_app in sectorwars_dev");
     expect(await seen("exporter")).toBe("sectorwars_app in sectorwars_dev");
     expect(await seen("central-nexus-server")).toBe("postgres in nexus");
   });
 
-  test("the superuser's password is in the one service that is to have it", async () => {
+  test("gives the superuser's password only to the service that needs it", async () => {
     const { services } = JSON.parse((await compose("config", "--format", "json")).stdout);
     const { password } = urlAddress((await stack.outputs()).urls.superuser);
     expect(services["region-manager"].environment.DB_SUPERUSER_PASSWORD).toBe(password);
@@ -296,7 +296,7 @@ describe("docker compose", () => {
     expect(await env()).not.toContain(password);
   });
 
-  test("the region manager makes a database and a role", async () => {
+  test("the region manager can create a database and a role", async () => {
     expect(await get("region-manager", "/regions/alpha")).toEqual({ database: "sectorwars_dev" });
     const { host, port } = urlAddress((await stack.outputs()).urls.app);
     await withConnection({ host, port, database: "alpha", user: "alpha_admin", password: "regional" }, (client) =>
@@ -304,7 +304,7 @@ describe("docker compose", () => {
     );
   });
 
-  test("a start waits for a database that is not healthy yet", async () => {
+  test("starting waits until the database is healthy", async () => {
     await compose("stop", "--timeout", "0");
     await docker(["pause", stack.names.container]);
     const started = compose("up", "--wait", "--detach");
@@ -320,7 +320,7 @@ describe("docker compose", () => {
 });
 
 describe("further databases", () => {
-  test("have roles of their own, and nobody else gets in", async () => {
+  test("have their own roles, and other databases' roles cannot connect", async () => {
     const { DATABASE_URL_NEXUS = "", DATABASE_URL = "" } = valuesOf(await env());
     const { services } = JSON.parse((await compose("config", "--format", "json")).stdout);
     expect(services.gameserver.environment.DATABASE_URL_NEXUS).toMatch(
@@ -344,7 +344,7 @@ describe("further databases", () => {
     }
   });
 
-  test("one that is added is filled from its own source, the others are not touched; a refresh mends a block that was changed by hand", async () => {
+  test("an added one is imported from its own source, the others stay unchanged; a refresh repairs a manually changed block", async () => {
     const { urls } = await stack.outputs();
     const right = await env();
     await game.write(".env", right.replace("SQLALCHEMY_POOL_SIZE=5", "SQLALCHEMY_POOL_SIZE=50"));
@@ -353,7 +353,7 @@ describe("further databases", () => {
     const { text } = await stack.up("--refresh");
     delete stack.env.NEON_DATABASE_URL_EAST;
     expect(text).toMatch(/east: import: .* proven equal/);
-    // Only what is east's is new.
+    // Only the variables of east are new.
     expect((await env()).replaceAll(/^DATABASE_URL_EAST.*\n/gm, "")).toBe(right);
     const east = urlAddress(valuesOf(await env()).DATABASE_URL_EAST ?? "");
     await withConnection(east, async (client) => {
@@ -361,7 +361,7 @@ describe("further databases", () => {
     });
   });
 
-  test("one whose import was killed behind its swap is known by the import's mark; somebody else's is refused", async () => {
+  test("one whose import was killed after the swap is recognised by the import's mark; a foreign one is refused", async () => {
     const { stdout } = await stack.succeed("stack", "export", "--show-secrets", "--stack", stack.name);
     const { resources } = JSON.parse(stdout).deployment;
     const { inputs } = resources.find(({ urn }: { urn: string }) => urn.endsWith("::east"));
@@ -385,7 +385,7 @@ describe("further databases", () => {
     });
   });
 
-  test("what was imported is migrated as well, by its own owner", async () => {
+  test("an imported one is migrated too, by its own owner", async () => {
     const { urls, databaseUrls } = (await stack.outputs()) as unknown as Urls;
     const owner = urlAddress(databaseUrls.east?.owner ?? "");
     await game.addRevision(
@@ -424,12 +424,12 @@ describe("further databases", () => {
   });
 });
 
-describe("again, and on the way back", () => {
+describe("later updates", () => {
   test("a second up changes nothing and runs no migration, and a refresh finds no drift", async () => {
     expect((await stack.up("--refresh", "--expect-no-changes")).text).not.toMatch(/migrations: (\d|the)/);
   });
 
-  test("status shows where it leads, and the sum of the pools", async () => {
+  test("status shows the hand-over's target, and the sum of the pools", async () => {
     const said = await stack.db("status");
     expect(said.text).toContain("revision    0002ships");
     expect(said.text).toContain(`handover    local database, by ${game.folder}/.env`);
@@ -440,13 +440,13 @@ describe("again, and on the way back", () => {
     expect(said.text).toMatch(/start +cd '.*the pilot'\\''s game' && \S.*compose --profile development up --wait/);
   });
 
-  test("handoverTarget neon puts the kept URL back, as it was, even while a migration fails; the local stack stays", async () => {
+  test("handoverTarget neon restores the former URL even if a migration fails; the local stack keeps running", async () => {
     await game.addRevision("0003fails", "0002ships", "SELECT nonsense");
     await stack.set("handoverTarget", "neon");
     expect(await stack.upFails()).toContain("The migration 0003fails makes 0003fails failed");
     const values = valuesOf(await env());
     expect(values.DATABASE_URL).toBe("postgresql://neon_user:neonpw@ep-cold-1.eu.aws.neon.tech/neondb?sslmode=require");
-    // Byte for byte: the line is where it was.
+    // The rest of the file is unchanged, byte for byte.
     expect((await env()).split("sectorwars-database\n").at(-1)).toBe(ENV_BEFORE);
     expect(values.DATABASE_TEST_URL).toContain("@localhost:");
     const config = JSON.parse((await compose("config", "--format", "json")).stdout);
@@ -460,7 +460,7 @@ describe("again, and on the way back", () => {
     await game.removeRevision("0003fails");
   });
 
-  test("what is in the way is told by the preview: a file that git would take, a database that would be dropped", async () => {
+  test("the preview fails for an .env file that git does not ignore, and for a database that would be dropped", async () => {
     const preview = async () => {
       const said = await stack.pulumi("preview", "--stack", stack.name);
       expect(said.code).not.toBe(0);
@@ -476,7 +476,7 @@ describe("again, and on the way back", () => {
     expect(await preview()).toContain("The database east would be dropped, with all rows");
   });
 
-  test("forward again leads to the local database; one that was taken off the list is dropped once that was said", async () => {
+  test("handoverTarget local connects to the local database again; a removed database is dropped once droppableDatabases names it", async () => {
     await stack.succeed("config", "set", "--path", "droppableDatabases[0]", "east", "--stack", stack.name);
     await stack.up();
     await stack.as("superuser", async (client) => {
@@ -493,8 +493,8 @@ describe("again, and on the way back", () => {
   });
 });
 
-describe("the end", () => {
-  test("destroy takes the block out: the file is what it was, byte for byte, with its mode", async () => {
+describe("pulumi destroy", () => {
+  test("removes the block: the file is as before, byte for byte, with its mode", async () => {
     await compose("down", "--volumes", "--timeout", "0");
     await stack.succeed("destroy", "--yes", "--skip-preview", "--stack", stack.name);
     expect(await env()).toBe(ENV_BEFORE);

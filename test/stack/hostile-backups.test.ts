@@ -1,22 +1,22 @@
 /**
- * Backups, drills and restores of a stack whose owner role has planted code in its databases, each piece of it made to act with a
- * superuser's rights should it ever get them. The server of a drill stands beside the repository's key.
+ * Backups, drills and restores of a stack whose owner role has planted code in its databases. The code abuses a superuser's rights if it
+ * ever gets them. A drill's server runs in the container that holds the repository's key.
  */
 import { readFile } from "node:fs/promises";
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
 import { withConnection } from "../../lib/postgres.ts";
-import { BackedUp, STORE, until } from "./backed-up.ts";
-import { type StackUrls, TestStack, urlAddress } from "./test-stack.ts";
+import { BackedUp, STORE, until } from "../support/backed-up.ts";
+import { type StackUrls, TestStack, urlAddress } from "../support/test-stack.ts";
 
 const CASE = "test/cases/security/03-owner-to-superuser-cast-in-backup-record.sql";
 const DATA = "/var/lib/postgresql/data";
-/** Where a program that the server was made to run leaves its trace, whichever container it runs in. */
+/** Files that a planted program creates, whichever container it runs in. */
 const TRACES = ["/tmp/owned", `${DATA}/owned`, `${STORE}/owned`];
 const FURTHER = "further";
 
-/** As a superuser does anything that harms; says who it was where the server is a scratch server and the word is given. */
+/** Code that tries, by several ways to a superuser's rights, to make the owner a superuser and to run a program. */
 const TRAP = `
   CREATE SCHEMA evil;
   GRANT USAGE ON SCHEMA evil TO PUBLIC;
@@ -35,14 +35,14 @@ const TRAP = `
     END LOOP;
     RETURN 1;
   END $$;
-  -- Immutable, as an index wants it.
+  -- An index requires an immutable function.
   CREATE FUNCTION evil.indexed(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM evil.trap(); RETURN $1; END $$;
   CREATE TABLE public.indexed (a int);
   INSERT INTO public.indexed SELECT generate_series(1, 50);
   CREATE INDEX indexed_expression ON public.indexed (evil.indexed(a));
   CREATE INDEX indexed_predicate ON public.indexed (a) WHERE evil.indexed(a) > 0;`;
 
-/** Casts to text, of a row, of a column's type, of a domain over it, and of a range over that. */
+/** Casts to text: of a row, a column's type, a domain over it, and a range over it. */
 const CASTS = `
   CREATE TYPE public.pair AS (a int, b text);
   CREATE DOMAIN public.positive AS int CHECK (evil.indexed(VALUE) > 0);
@@ -56,7 +56,7 @@ const CASTS = `
   CREATE CAST (public.pair AS text) WITH FUNCTION evil.to_text(public.pair) AS IMPLICIT;
   CREATE CAST (public.pairs AS text) WITH FUNCTION evil.to_text(public.pairs) AS IMPLICIT;`;
 
-/** Functions, operators and relations that stand before PostgreSQL's own, once the database's search_path says so. */
+/** Functions, operators and relations that precede PostgreSQL's own once the database's search_path lists their schema first. */
 const NAMESAKES = `
   CREATE FUNCTION evil.format(text, VARIADIC text[]) RETURNS text LANGUAGE sql AS $$ SELECT 'SELECT ' || evil.trap() $$;
   CREATE FUNCTION evil.format(text, text, regclass, text) RETURNS text LANGUAGE sql AS $$ SELECT 'SELECT ' || evil.trap() $$;
@@ -70,13 +70,13 @@ const NAMESAKES = `
   CREATE VIEW evil.pg_class AS SELECT *, evil.trap() FROM pg_catalog.pg_class;
   CREATE VIEW evil.pg_extension AS SELECT *, evil.trap() FROM pg_catalog.pg_extension;`;
 
-/** What pg_amcheck calls by name, with arguments that fit better than those of the extension's own functions. */
+/** Functions that pg_amcheck calls by name; their argument types match better than those of the extension's functions. */
 const CHECKS = `
   CREATE FUNCTION evil.bt_index_check(index oid, heapallindexed boolean) RETURNS void LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.trap(); END $$;
   CREATE FUNCTION evil.verify_heapam(relation oid, on_error_stop boolean, check_toast boolean, skip text,
     OUT blkno bigint, OUT offnum int, OUT attnum int, OUT msg text) RETURNS SETOF record LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.trap(); END $$;`;
 
-/** Settings of the database that change what a session does, or end it. */
+/** Settings of the database that change what a session does, or terminate it. */
 const SETTINGS = [
   ["search_path", "evil, pg_catalog"],
   ["role", "sectorwars_owner"],
@@ -102,11 +102,11 @@ async function inFurther<T>(role: keyof StackUrls, work: (client: pg.Client) => 
   return withConnection({ ...urlAddress(urls[role]), database: FURTHER }, work);
 }
 
-/** In the further database, with a session that its settings do not touch. */
+/** Runs SQL in the further database, in a session that the database's settings do not affect. */
 const further = (sql: string): Promise<string> =>
   docker(["exec", stack.names.backups, "sectorwars-backup", "session", "psql", "-XAt", "-d", FURTHER, "-c", sql]);
 
-/** Nothing that was planted ran as a superuser, or left a trace of having been one. */
+/** Checks that no planted code has run as a superuser or left a trace of that. */
 async function expectHarmless(): Promise<void> {
   expect(await backed.value("SELECT string_agg(rolname, ' ') FROM pg_roles WHERE rolsuper")).toBe("postgres");
   for (const container of [stack.names.container, stack.names.backups]) {
@@ -114,8 +114,8 @@ async function expectHarmless(): Promise<void> {
   }
 }
 
-/** The line of the newest record about a table. */
-async function recorded(table: string): Promise<string> {
+/** Returns the line about a table in what the newest backup recorded. */
+async function recordedLine(table: string): Promise<string> {
   const label = (await backed.report()).info?.[0]?.backup.at(-1)?.label;
   return backed.inside(`grep -F '${table}' ${STORE}/state/records/${label}`);
 }
@@ -132,7 +132,7 @@ beforeAll(async () => {
     await client.query(TRAP + CASTS);
   });
   await inFurther("owner", (client) => client.query(TRAP + CASTS + NAMESAKES));
-  // What a superuser may have done, not knowing better: a schema of the owner's for an extension, a function of his for a trigger.
+  // A careless superuser may have put an extension into the owner's schema, and used the owner's function in an event trigger.
   await inFurther("superuser", (client) =>
     client.query(`
       CREATE FUNCTION evil.on_command() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.trap(); END $$;
@@ -141,7 +141,7 @@ beforeAll(async () => {
       CREATE EVENT TRIGGER planted_always ON ddl_command_start EXECUTE FUNCTION evil.on_command();
       ALTER EVENT TRIGGER planted_always ENABLE ALWAYS`),
   );
-  // The superuser's own commands have set the triggers off; from here on nothing of his may.
+  // The superuser's own commands above have fired the triggers; from here on, nothing may.
   await stack.as("superuser", (client) => client.query("ALTER ROLE sectorwars_owner NOSUPERUSER"));
   await docker(["exec", stack.names.container, "sh", "-c", `rm -f ${TRACES.join(" ")}`]);
   await inFurther("owner", (client) => client.query(CHECKS));
@@ -149,13 +149,13 @@ beforeAll(async () => {
 });
 afterAll(() => stack?.end());
 
-describe("code of the owner's in a database", () => {
-  test("has no say in the settings of the image's sessions, in any database", async () => {
+describe("code that the owner planted in a database", () => {
+  test("cannot change the settings of the image's sessions, in any database", async () => {
     const lists = await Promise.all(
       ["session-settings", "superuser-settings"].map((name) => readFile(`images/database/${name}`, "utf8")),
     );
     const names = lists.flatMap((list) => [...list.matchAll(/^[\w.]+/gm)].map(([name]) => name.toLowerCase()));
-    // These two are no rows of pg_settings, or of another source.
+    // pg_settings omits these two, or shows another source for them.
     const shown = await further("SELECT lower(name) FROM pg_settings WHERE source = 'client'");
     for (const name of names.filter((one) => !["role", "session_replication_role"].includes(one))) {
       if (name.startsWith("plpgsql.")) continue;
@@ -165,28 +165,28 @@ describe("code of the owner's in a database", () => {
     expect(await further("SELECT current_user, current_setting('session_replication_role')")).toBe("postgres|origin\n");
   });
 
-  test("has no say in what a backup records, and does not run for it", async () => {
+  test("cannot change what a backup records, and does not run during a backup", async () => {
     const settings = await further(
       "SELECT cardinality(setconfig) FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase WHERE datname = current_database()",
     );
     expect(settings).toBe(`${SETTINGS.length}\n`);
     await backed.succeed("backup");
-    const before = await recorded("public.harmless");
+    const before = await recordedLine("public.harmless");
     expect((await backed.report()).diff.ok).toMatchObject({ recorded: true });
     await stack.as("owner", (client) => client.query("UPDATE harmless SET a = 2"));
     await backed.succeed("backup");
-    expect(await recorded("public.harmless")).not.toBe(before);
-    expect(await recorded(`${FURTHER} public.composed`)).toMatch(/\t1\t/);
+    expect(await recordedLine("public.harmless")).not.toBe(before);
+    expect(await recordedLine(`${FURTHER} public.composed`)).toMatch(/\t1\t/);
     await expectHarmless();
   });
 
-  test("does not run as the superuser in a drill", async () => {
+  test("does not run as a superuser in a drill", async () => {
     const drill = await backed.result("drill");
     expect(drill).toMatchObject({ result: "ok", compared: "recorded" });
     await expectHarmless();
   });
 
-  test("runs as the owner where a drill checks an index of its", async () => {
+  test("runs as the owner when a drill checks the owner's index", async () => {
     const telling = (body: string) =>
       stack.as("owner", (client) =>
         client.query(
@@ -207,13 +207,13 @@ describe("code of the owner's in a database", () => {
     await expectHarmless();
   });
 
-  test("does not run as the superuser in a restore, which leaves the database as it was", async () => {
-    const words = "SELECT evtname, evtenabled FROM pg_event_trigger ORDER BY 1";
-    const triggers = await further(words);
+  test("does not run as a superuser in a restore, which restores the database unchanged", async () => {
+    const triggerQuery = "SELECT evtname, evtenabled FROM pg_event_trigger ORDER BY 1";
+    const triggers = await further(triggerQuery);
     expect(triggers).toBe("planted|O\nplanted_always|A\n");
     expect(await backed.succeed("restore", "--to", "latest")).toContain("Done.");
     await expectHarmless();
-    expect(await further(words)).toBe(triggers);
+    expect(await further(triggerQuery)).toBe(triggers);
     expect(await further("SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'amcheck'")).toBe(
       "evil\n",
     );

@@ -1,6 +1,6 @@
 /**
- * The stack's own roles plant code wherever PostgreSQL runs some by itself, and whatever else they may create. Then every command
- * and every step of a stack's life is run: nothing of it ever runs with a superuser's rights.
+ * The stack's own roles plant code wherever PostgreSQL runs code by itself, and create whatever else they may. Then the test runs every
+ * command and every step of a stack's life: no planted code may ever run with a superuser's rights.
  */
 import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -8,11 +8,11 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { containerLog, docker } from "../../lib/docker.ts";
 import { connect, withConnection } from "../../lib/postgres.ts";
 import { Application } from "../support/application.ts";
+import { BackedUp } from "../support/backed-up.ts";
 import { deedsIn, hostileScript } from "../support/hostile.ts";
-import { BackedUp } from "./backed-up.ts";
-import { TestStack, urlAddress } from "./test-stack.ts";
+import { TestStack, urlAddress } from "../support/test-stack.ts";
 
-/** A case as it was found, without psql's own commands. */
+/** Returns a recorded attack without its psql commands. */
 const caseFile = async (name: string): Promise<string> =>
   (await readFile(`test/cases/security/${name}`, "utf8")).replaceAll(/^\\.*$/gm, "");
 
@@ -40,7 +40,7 @@ afterAll(async () => {
   await game.end();
 });
 
-/** As an attacker would: one statement after another, whatever becomes of each. */
+/** Runs statements one after another, as an attacker would, and returns those that succeed. */
 async function tryAll(role: "app" | "readonly" | "monitor", statements: readonly string[]): Promise<string[]> {
   return stack.as(role, async (client) => {
     const done: string[] = [];
@@ -54,14 +54,14 @@ async function tryAll(role: "app" | "readonly" | "monitor", statements: readonly
   });
 }
 
-/** What others' sessions run, or ran last, while some work is done: the monitor role may read every statement. */
+/** Returns the statements of other sessions during some work. The monitor role may read every statement in pg_stat_activity. */
 async function seenByMonitor(work: () => Promise<unknown>): Promise<string[]> {
   const { urls } = await stack.outputs();
   const monitor = { ...urlAddress(urls.monitor), database: "postgres" };
   const seen = new Set<string>();
   let isOver = false;
-  const look = async () => {
-    // Its own password changes meanwhile; the session that it has goes on.
+  const watch = async () => {
+    // The work changes the role's password, but an open session stays.
     const client = await connect(monitor);
     while (!isOver) {
       const { rows } = await client.query<{ query: string }>(
@@ -72,16 +72,16 @@ async function seenByMonitor(work: () => Promise<unknown>): Promise<string[]> {
     }
     await client.end();
   };
-  const looking = look();
+  const watching = watch();
   await work().finally(() => {
     isOver = true;
   });
-  await looking;
+  await watching;
   return [...seen];
 }
 
 let read = 0;
-/** What the code has done since the last look, in the server and beside the backups; no role has what it should not have. */
+/** Checks that planted code did no harm in the server or the backup container, and that no role has excess rights. */
 async function expectHarmless(): Promise<void> {
   const logs = await Promise.all(
     [stack.names.container, stack.names.backups].map((name) => containerLog(name, 10_000_000)),
@@ -94,7 +94,7 @@ async function expectHarmless(): Promise<void> {
   expect(
     await docker(["exec", stack.names.container, "sh", "-c", "ls /tmp | grep -E 'by-source|executed' || true"]),
   ).toBe("");
-  // Pinned as the product's own sessions are: a superuser who follows the settings of this database is lost.
+  // withConnection pins the session's settings: the database's own settings would make a superuser run the planted code.
   const { urls } = await stack.outputs();
   await withConnection(urlAddress(urls.superuser), async (client) => {
     for (const schema of ["evil2", "evil3", "evil4"]) {
@@ -110,10 +110,10 @@ async function expectHarmless(): Promise<void> {
   });
 }
 
-describe("what the roles plant", () => {
-  test("the owner: code in every place, and the cases as they were found", async () => {
+describe("the roles plant code", () => {
+  test("the owner: in every place, and with the recorded attacks", async () => {
     await stack.as("owner", async (client) => {
-      // The cases bring operators and a search path of their own.
+      // The recorded attacks bring their own operators and search_path.
       await client.query(hostileScript("nowhere", ["better operator", "better function", "search path"]));
       await client.query(
         "CREATE TRIGGER seeded BEFORE INSERT ON languages FOR EACH ROW EXECUTE FUNCTION evil.trigger(); " +
@@ -126,7 +126,7 @@ describe("what the roles plant", () => {
           "04-owner-to-superuser-better-match.sql",
         ].map(caseFile),
       );
-      // The case's schema is called as the other one's.
+      // Two recorded attacks use the same schema name.
       await client.query((two ?? "").replaceAll(/\bevil\b/g, "evil2"));
       await client.query(three ?? "");
       await client.query(four ?? "");
@@ -134,7 +134,7 @@ describe("what the roles plant", () => {
     await expectHarmless();
   });
 
-  test("the owner: settings and comments of the database that would be run as SQL", async () => {
+  test("the owner: settings and comments of the database that inject SQL", async () => {
     await stack.as("owner", async (client) => {
       const { database } = client;
       await client.query(
@@ -148,13 +148,13 @@ describe("what the roles plant", () => {
         `COMMENT ON DATABASE "${database}" IS '{"madeBy":"sectorwars-database migrations","open":["ALTER ROLE sectorwars_owner SUPERUSER"],"running":true}'`,
       );
     });
-    // A second setting beside it: a path whose functions stand in for PostgreSQL's own.
+    // Another setting: a search_path whose functions precede PostgreSQL's own.
     await stack.as("owner", (client) =>
       client.query(`ALTER DATABASE "${client.database}" SET standard_conforming_strings = off`),
     );
   });
 
-  test("the owner: the copies that undo a migration or an experiment stay out of reach", async () => {
+  test("the owner cannot change migration backups and snapshots", async () => {
     await backed.succeed("snapshot", "save", "safe", "--force");
     await backed.succeed("snapshot", "restore", "safe", "--force", "--yes");
     const refused = await stack.as("owner", async (client) => {
@@ -178,7 +178,7 @@ describe("what the roles plant", () => {
     await backed.succeed("snapshot", "delete", "safe", "--yes");
   });
 
-  test("the owner: a database that calls itself a template is written down with each backup, and in portable copies", async () => {
+  test("the owner: a database marked as a template is still recorded by backups and included in portable copies", async () => {
     await stack.as("owner", (client) => client.query(`ALTER DATABASE "${client.database}" IS_TEMPLATE true`));
     await backed.quiet();
     await backed.succeed("backup", "--full");
@@ -198,7 +198,7 @@ describe("what the roles plant", () => {
     expect(isTemplate.rows).toEqual([{ datistemplate: false }]);
   });
 
-  test("the app: a temporary view in the place of a catalog, as it was found", async () => {
+  test("the app: a temporary view in place of a catalog, as in the recorded attack", async () => {
     const statements = (await caseFile("01-app-to-superuser-temp-pg_class.sql")).split(
       /;\s*$(?!\s*(?:END|RETURN|RAISE|EXECUTE))/m,
     );
@@ -216,7 +216,7 @@ describe("what the roles plant", () => {
     await expectHarmless();
   });
 
-  test.each(["readonly", "monitor"] as const)("%s: nothing at all", async (role) => {
+  test.each(["readonly", "monitor"] as const)("%s cannot create anything", async (role) => {
     const made = await tryAll(role, [
       "CREATE TEMP TABLE t (a int)",
       "CREATE TABLE public.t (a int)",
@@ -231,8 +231,8 @@ describe("what the roles plant", () => {
   });
 });
 
-describe("a stack in which all of that lies", () => {
-  test("comes up again, with other settings, new passwords, and what a refresh finds", async () => {
+describe("no planted code runs as a superuser when the stack", () => {
+  test("is updated with other settings, with new passwords, and after a refresh", async () => {
     await stack.up("--refresh");
     await expectHarmless();
     await stack.set("passwordVersion", "2");
@@ -243,7 +243,7 @@ describe("a stack in which all of that lies", () => {
     await expectHarmless();
   });
 
-  test("tells its state, is looked through, and compared", async () => {
+  test("runs status, doctor, verify and migrations", async () => {
     await backed.command("status", "--json");
     await backed.command("doctor", "--json");
     await backed.command("verify", "--database", "nexus");
@@ -251,7 +251,7 @@ describe("a stack in which all of that lies", () => {
     await expectHarmless();
   });
 
-  test("is backed up, drilled, copied, and restored", async () => {
+  test("is backed up, drilled, copied and restored", async () => {
     await backed.succeed("backup", "--full");
     await backed.succeed("drill");
     await expectHarmless();
@@ -260,13 +260,13 @@ describe("a stack in which all of that lies", () => {
     await expectHarmless();
   });
 
-  test("has snapshots, and goes back to them", async () => {
+  test("saves and restores snapshots", async () => {
     await backed.succeed("snapshot", "save", "before", "--force");
     await backed.succeed("snapshot", "restore", "before", "--force", "--yes");
     await expectHarmless();
   });
 
-  test("is branched, and refreshed from a source in which the same lies", async () => {
+  test("is branched, and refreshed from a source with the same code", async () => {
     await backed.succeed("branch", "create", "wild", "--force");
     const { urls } = await stack.outputs();
     const owner = urlAddress(urls.owner);
@@ -292,7 +292,7 @@ describe("a stack in which all of that lies", () => {
     await expectHarmless();
   });
 
-  test("migrates, undoes it, and seeds", async () => {
+  test("is migrated, undone and seeded", async () => {
     await game.addRevision("0003crew", "0002ships", "CREATE TABLE crew (id serial PRIMARY KEY)");
     await game.write(
       "more.sql",
@@ -300,20 +300,20 @@ describe("a stack in which all of that lies", () => {
     );
     await stack.succeed("config", "set", "--path", "seedFiles[0]", `${game.folder}/more.sql`, "--stack", stack.name);
     await stack.succeed("config", "set", "seed", "always", "--stack", stack.name);
-    // Alembic needs a schema to create its tables in. The database's own setting stays as it is.
+    // Alembic needs a schema to create its tables in. The database's own setting stays.
     await stack.as("owner", (client) =>
       client.query(`ALTER ROLE sectorwars_owner IN DATABASE "${client.database}" SET search_path = public`),
     );
     const before = read;
     await stack.up();
     await expectHarmless();
-    // The code was alive all the while: triggers of tables that are written ran, as the owner.
+    // The planted code does run: triggers of the tables that were written ran as the owner.
     expect(read).toBeGreaterThan(before);
     await backed.succeed("migrations", "undo", "--yes");
     await expectHarmless();
   });
 
-  test("gets databases, and loses them", async () => {
+  test("gets and drops a database", async () => {
     await stack.succeed("config", "set", "--path", "databases[1]", "east", "--stack", stack.name);
     await stack.up();
     await stack.succeed("config", "set", "--path", "droppableDatabases[0]", "east", "--stack", stack.name);

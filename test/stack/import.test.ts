@@ -1,4 +1,4 @@
-/** The import as part of an update: once, with proof, and none of it when anything is wrong. */
+/** The import as part of an update: it runs once and proves the data, and an error leaves nothing of it. */
 import { randomBytes } from "node:crypto";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -8,7 +8,7 @@ import type { Difference } from "../../components/import/verify.ts";
 import { makeServerCertificate } from "../../lib/certificates.ts";
 import { docker } from "../../lib/docker.ts";
 import { withConnection } from "../support/session.ts";
-import { run, TestStack, urlAddress } from "./test-stack.ts";
+import { run, TestStack, urlAddress } from "../support/test-stack.ts";
 
 const baseImage = async () => JSON.parse(await readFile(".local/images.json", "utf8")).databaseBase as string;
 
@@ -21,7 +21,7 @@ describe("from the sample", () => {
   });
   afterAll(() => stack.end());
 
-  test("shows what it does, and proves every table", async () => {
+  test("shows its progress, and proves every table", async () => {
     expect(firstUp).toMatch(/import: the rows of 41 tables, 2 at a time/);
     expect(firstUp).toMatch(/import: 41 tables, [\d,]+ rows, .* proven equal/);
     const report = JSON.parse(await readFile(`reports/${stack.name}/import.json`, "utf8"));
@@ -31,7 +31,7 @@ describe("from the sample", () => {
     expect((await stack.outputs()).imported).toMatchObject({ tables: 41, rows: report.rows });
   });
 
-  test("the sample is gone, and the application's role reads and writes what came", async () => {
+  test("removes the sample's server, and the app role can read and write the imported rows", async () => {
     expect(await stack.leftovers()).toEqual([
       `container ${stack.names.container}`,
       `volume ${stack.names.volume}`,
@@ -48,7 +48,7 @@ describe("from the sample", () => {
     await expect(stack.as("readonly", (client) => client.query("SELECT * FROM mfa_secrets"))).rejects.toThrow("denied");
   });
 
-  test("a second up imports nothing, a refresh finds no drift, and rows written since stay", async () => {
+  test("a second up imports nothing, a refresh finds no drift, and later rows stay", async () => {
     await stack.as("app", (client) =>
       client.query("INSERT INTO achievements VALUES ('mine', 1) ON CONFLICT DO NOTHING"),
     );
@@ -60,7 +60,7 @@ describe("from the sample", () => {
     });
   });
 
-  test("another bootstrap is refused, by preview too, with the way out", async () => {
+  test("another bootstrap is refused, by the preview too, with the remedy", async () => {
     await stack.set("bootstrap", "neon");
     try {
       const said = await stack.pulumi("preview", "--stack", stack.name);
@@ -74,7 +74,7 @@ describe("from the sample", () => {
     await stack.up("--expect-no-changes");
   });
 
-  test("a rotated password reaches the import's own record, and imports nothing again", async () => {
+  test("a rotated password updates the import's resource without another import", async () => {
     await stack.set("passwordVersion", "2");
     expect((await stack.up()).text).not.toContain("import: ");
     await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
@@ -131,8 +131,8 @@ describe("from a server with TLS, as Neon is", () => {
     await rm(folder, { recursive: true, force: true });
   });
 
-  /** Data from Neon has backups with the setting auto, also in an update without the URL; destroy says that they go with it. */
-  const hasBackups = async (stack: TestStack) => {
+  /** Checks that `backups: auto` backs up data from Neon, also in an update without the URL, and that destroy names what it deletes. */
+  const expectBackups = async (stack: TestStack) => {
     stack.env.NEON_DATABASE_URL = undefined;
     await stack.up("--expect-no-changes");
     stack.env.NEON_DATABASE_URL = url;
@@ -152,7 +152,7 @@ describe("from a server with TLS, as Neon is", () => {
     return (text.match(/connection authorized/g) ?? []).length;
   };
 
-  test("preview never connects, a wrong password is told, the right one imports once, and no secret stays anywhere", async () => {
+  test("preview never connects, a wrong password is an error, the right one imports once, and no secret leaks", async () => {
     const before = await connections();
     const wrong = url.replace(password, "not-the-password");
     const stack = await TestStack.make({ memory: "512", backups: "auto" }, { ...env, NEON_DATABASE_URL: wrong });
@@ -165,7 +165,7 @@ describe("from a server with TLS, as Neon is", () => {
       expect(failed).not.toContain("not-the-password");
       expect(await connections()).toBe(before);
 
-      // The server is up, and the commands know it.
+      // After the failed update the server runs, and the commands use it.
       const status = await stack.db("status", "--json");
       expect(JSON.parse(status.stdout)).toMatchObject({ unfinished: true, healthy: false, roles: { app: "ok" } });
       const doctor = await stack.db("doctor");
@@ -177,7 +177,7 @@ describe("from a server with TLS, as Neon is", () => {
       expect(judged.text).not.toContain("[target-not-seen]");
       expect(status.text + doctor.text + judged.text).not.toContain("not-the-password");
 
-      // The sample does not take the place of what was wanted.
+      // Without the URL, the stack must not fall back to the sample.
       stack.env.NEON_DATABASE_URL = undefined;
       await docker(["stop", stack.names.container]);
       const revived = await run("script/up", ["--stack", stack.name], stack.env);
@@ -205,9 +205,9 @@ describe("from a server with TLS, as Neon is", () => {
       expect(second.text).toMatch(/NEON_DATABASE_URL is set, but not used: this stack's data was imported at \d{4}-/);
       await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
       expect(await connections()).toBe(after);
-      await hasBackups(stack);
+      await expectBackups(stack);
 
-      // Whoever asks may look all the same.
+      // preflight and verify still connect to Neon.
       const looked = await stack.db("preflight", "--try-schema");
       expect(looked.text).toMatch(/: was imported at \S+ from localhost:.* \[imported-before\]/);
       expect(looked.text).toMatch(/the target's disk: .* free, .* \[disk-room\]/);
@@ -225,7 +225,7 @@ describe("from a server with TLS, as Neon is", () => {
       expect(JSON.parse(other.stdout).differences).toEqual([
         { object: "rows of public.players", details: ["(id) = (77): name"], changed: "here" },
       ]);
-      // What a migration changes here is told as that, and what was there before is still compared.
+      // verify reports a migration's changes as made here, and still compares everything else.
       await stack.as("owner", (client) =>
         client.query("CREATE TABLE crew (id int PRIMARY KEY); ALTER TABLE players ADD COLUMN crew int REFERENCES crew"),
       );
@@ -251,19 +251,19 @@ describe("from a server with TLS, as Neon is", () => {
         await docker(["logs", stack.names.container]),
       ];
       expect(shown.join("\n")).not.toContain(password);
-      // Nor what a setting of the database holds, which the application finds here all the same.
+      // The values of the database's settings are not shown either, but the application finds them here.
       expect(shown.join("\n")).not.toContain("S3cret");
       await stack.as("app", async (client) => {
         const { rows } = await client.query(
-          "SELECT current_setting('app.secret') AS it, current_setting('search_path') AS way",
+          "SELECT current_setting('app.secret') AS secret, current_setting('search_path') AS path",
         );
-        expect(rows).toEqual([{ it: "S3cret, of theirs", way: "public, pg_catalog" }]);
+        expect(rows).toEqual([{ secret: "S3cret, of theirs", path: "public, pg_catalog" }]);
       });
-      // The stack's own passwords are in the state, but never in clear.
+      // The state holds the stack's own passwords, but never in clear text.
       const { urls } = await stack.outputs();
       for (const own of Object.values(urls)) expect(shown.join("\n")).not.toContain(new URL(own).password);
 
-      // What comes from Neon is kept in a safety copy, too, which comes back beside the stack's database.
+      // The import also made a safety copy, which can be restored next to the stack's database.
       const [copy = ""] = await stack.safetyCopies();
       const command = (...words: string[]) => stack.db("safety-copy", ...words);
       const restored = await command("restore", basename(copy), "--into", "rescued");

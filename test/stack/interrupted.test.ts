@@ -1,17 +1,17 @@
-/** An update that is stopped, killed, or not alone: each time the next one goes on from there. One stack lives through it all. */
+/** An update that is stopped, killed or concurrent: the next update completes its work. All tests share one stack. */
 import { readdir } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { helperLabel } from "../../components/import/schema.ts";
 import { docker } from "../../lib/docker.ts";
-import { run, type Said, TestStack } from "./test-stack.ts";
+import { type CommandResult, run, TestStack } from "../support/test-stack.ts";
 
 /**
- * Milliseconds in which the import, or whatever else runs, has cleared up and said so. On a machine of its own it takes 3 to 4
- * seconds, of the 5 that are promised; here two other files of tests fill processors and disk. What does not hear waits for a minute.
+ * Milliseconds in which the import, or another step, must clean up and report that. On an idle machine it takes 3 to 4 seconds, and 5 are
+ * documented; here two other test files use the processors and the disk. A step that ignores the signal would take a minute.
  */
 const STOPS_WITHIN_MS = 10_000;
-/** Milliseconds for the engine, which then writes its state and ends its plugins: about 300, where nothing else runs. */
+/** Milliseconds in which Pulumi then writes its state and ends its plugins: about 300 ms on an idle machine. */
 const ENGINE_ENDS_WITHIN_MS = 4000;
 
 let stack: TestStack;
@@ -20,7 +20,7 @@ beforeAll(async () => {
 });
 afterAll(() => stack.end());
 
-/** A session over the container's socket: there are no outputs yet that would say how else to get in. */
+/** Runs SQL over the container's socket, because the interrupted update has no outputs with a URL yet. */
 const psql = async (sql: string): Promise<string[]> => {
   const said = await docker(["exec", "-u", "postgres", stack.names.container, "psql", "-XAtc", sql]);
   return said.split("\n").filter(Boolean);
@@ -32,8 +32,8 @@ const helpers = async () =>
 const sessions = () =>
   psql("SELECT application_name, query FROM pg_stat_activity WHERE application_name ~ '^(sectorwars|pg_dump)'");
 
-/** What an import that never came to its end may leave: nothing. */
-async function expectNothing(): Promise<void> {
+/** Checks that the interrupted import has left no container, session, staging database or changed setting. */
+async function expectNoLeftovers(): Promise<void> {
   expect(await helpers()).toBe("");
   expect(await sessions()).toEqual([]);
   expect(await psql("SELECT datname FROM pg_database WHERE datname ~ '_import$'")).toEqual([]);
@@ -50,12 +50,12 @@ describe("Ctrl-C", () => {
   test.each<[string, string, NodeJS.Signals[]]>([
     ["while the sample starts", "starting the sample source", ["SIGINT"]],
     ["while pg_dump reads", "the schema, as pg_dump writes it", ["SIGTERM"]],
-    ["twice, while rows come", "the rows of", ["SIGINT", "SIGINT"]],
+    ["twice, while rows are copied", "the rows of", ["SIGINT", "SIGINT"]],
     ["while both are compared", "both schemas and sequences", ["SIGINT"]],
-  ])("%s: the update ends in time, and nothing of the import is left", async (_when, line, signals) => {
+  ])("%s: the update ends in time, and the import leaves nothing behind", async (_when, line, signals) => {
     const update = stack.begin();
     await update.until(`import: ${line}`);
-    const begun = Date.now();
+    const signalled = Date.now();
     let stoppedAt = Number.NaN;
     void update.until("stopped").then(
       () => {
@@ -68,34 +68,34 @@ describe("Ctrl-C", () => {
       await sleep(300);
     }
     expect(await update.ended).not.toBe(0);
-    expect(Date.now() - begun, update.text).toBeLessThan(STOPS_WITHIN_MS + ENGINE_ENDS_WITHIN_MS);
-    // Told twice, the engine no longer listens to what its providers say.
-    if (signals.length === 1) expect(stoppedAt - begun, update.text).toBeLessThan(STOPS_WITHIN_MS);
+    expect(Date.now() - signalled, update.text).toBeLessThan(STOPS_WITHIN_MS + ENGINE_ENDS_WITHIN_MS);
+    // After a second signal, Pulumi no longer prints its providers' output.
+    if (signals.length === 1) expect(stoppedAt - signalled, update.text).toBeLessThan(STOPS_WITHIN_MS);
     else expect(update.text).toMatch(/update cancell?ed|was stopped/);
-    // Told twice, it kills the import: what that leaves is cleared by the next update, of which the next test is one.
-    if (signals.length === 1) await expectNothing();
+    // After a second signal, Pulumi kills the import. The next update, in the next test, removes what it left.
+    if (signals.length === 1) await expectNoLeftovers();
     expect(await locks()).toEqual([]);
   });
 });
 
 describe("killed", () => {
-  test("the engine alone: what it left behind stops by itself and clears up", async () => {
+  test("only the Pulumi engine: the import stops by itself and cleans up", async () => {
     const update = stack.begin();
     await update.until("import: the rows of");
     process.kill(update.pid, "SIGKILL");
     await update.ended;
     try {
-      // Pulumi's own plugins live on, with nobody to serve; what runs the import notices, clears up and ends.
+      // Pulumi's own plugins keep running. The process that runs the import notices the kill, cleans up and ends.
       for (let tries = 0; tries < 300 && (await stack.processes("node")).length > 0; tries += 1) await sleep(100);
       expect(await stack.processes("node")).toEqual([]);
-      await expectNothing();
+      await expectNoLeftovers();
     } finally {
       await stack.killAll(update);
       await stack.succeed("cancel", "--yes", "--stack", stack.name);
     }
   });
 
-  test("all of it, while rows come", async () => {
+  test("all processes, while rows are copied", async () => {
     const update = stack.begin();
     await update.until("import: the rows of");
     await stack.killAll(update);
@@ -103,19 +103,19 @@ describe("killed", () => {
   });
 });
 
-describe("two first script/ups at once", () => {
+describe("two concurrent first runs of script/up", () => {
   let fresh: TestStack;
   beforeAll(async () => {
     fresh = await TestStack.make({ memory: "512", bootstrap: "empty" });
-    // As on a machine that has never seen it: script/up makes the stack itself.
+    // script/up creates a stack that does not exist.
     await fresh.succeed("stack", "rm", "--yes", "--preserve-config", "--stack", fresh.name);
   });
   afterAll(() => fresh.end());
   const scriptUp = () => run("script/up", ["--stack", fresh.name], fresh.env);
 
-  test("one makes the stack, the other says that and changes nothing; the next finds nothing to mend", async () => {
+  test("one creates the stack, the other reports that and changes nothing; the next finds nothing to repair", async () => {
     const both = await Promise.all([scriptUp(), scriptUp()]);
-    const [winner, other] = both.sort((a, b) => a.code - b.code) as [Said, Said];
+    const [winner, other] = both.sort((a, b) => a.code - b.code) as [CommandResult, CommandResult];
     expect(winner.code, winner.text).toBe(0);
     expect(winner.text).toContain("state       running, healthy");
     expect(other.code, other.text).toBe(1);
@@ -128,18 +128,18 @@ describe("two first script/ups at once", () => {
   });
 });
 
-describe("two at once, then killed behind the swap", () => {
-  test("the second says that the first has the stack; the first goes on", async () => {
+describe("two concurrent updates, then a kill after the swap", () => {
+  test("the second reports that the stack is locked; the first continues", async () => {
     const first = stack.begin();
     await first.until("import: one snapshot");
     expect(await stack.upFails()).toMatch(/currently locked by 1 lock/);
     await first.until("proven equal");
-    // The data is in place; whether Pulumi knows is a matter of chance.
+    // The swap is done. Whether Pulumi has recorded it depends on timing.
     await stack.killAll(first);
     await stack.succeed("cancel", "--yes", "--stack", stack.name);
   });
 
-  test("the next update adopts what is there, and the stack is whole", async () => {
+  test("the next update adopts the imported database without another import", async () => {
     const mark = "SELECT summary->>'finishedAt' FROM sectorwars_stack.import";
     const database = "sectorwars_dev";
     const marks = () =>
@@ -149,7 +149,7 @@ describe("two at once, then killed behind the swap", () => {
     const { text } = await stack.up();
     expect(text).not.toContain("import: the rows of");
     expect(await marks()).toBe(before);
-    await expectNothing();
+    await expectNoLeftovers();
     await stack.up("--expect-no-changes");
   });
 });

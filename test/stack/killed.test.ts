@@ -1,13 +1,13 @@
 /**
- * Everything is killed in the moment between a thing's making, in Docker or in PostgreSQL, and Pulumi's note of it. Then script/up
- * alone brings the stack up, with its data. KILLS=all tries each moment by itself, which takes about half an hour.
+ * Kills an update after Docker or PostgreSQL has created something and before Pulumi records it. Then `script/up` alone must bring the
+ * stack up, with its data. KILLS=all tests each kill point separately, which takes 35 minutes.
  */
 import { readdir } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
-import { BackedUp, until } from "./backed-up.ts";
-import { commitOf, killAt, type Moment, newRole, unheard, withheldFrom } from "./killed-at.ts";
-import { run, TestStack } from "./test-stack.ts";
+import { BackedUp, until } from "../support/backed-up.ts";
+import { commitOf, type KillPoint, killAt, newRole, withholdAnswer, withholdRequest } from "../support/kill-points.ts";
+import { run, TestStack } from "../support/test-stack.ts";
 
 const NEVER = { backupFull: "never", backupDifferential: "never", backupDrill: "never" };
 const SETTINGS = { bootstrap: "empty", memory: "512", backups: "true", ...NEVER };
@@ -15,12 +15,12 @@ const ROLES = ["superuser", "owner", "app", "readonly", "monitor"] as const;
 
 const scriptUp = (stack: TestStack) => ["script/up", "--stack", stack.name];
 
-const created = (name: "container" | "backups"): Moment => ({
-  judge: unheard((stack) => new RegExp(`^POST \\S+/containers/create\\?\\S*name=${stack.names[name]}[& ]`)),
+const created = (name: "container" | "backups"): KillPoint => ({
+  judge: withholdAnswer((stack) => new RegExp(`^POST \\S+/containers/create\\?\\S*name=${stack.names[name]}[& ]`)),
 });
 
-/** Containers are started by their ids; a new stack starts the server first, then the backups. */
-const started = (count: number, verdict: "unsent" | "unheard"): Moment => ({
+/** The n-th start of a container. Requests name containers by id; a new stack starts the server first, then the backup container. */
+const started = (count: number, verdict: "unsent" | "unheard"): KillPoint => ({
   judge: () => {
     let left = count;
     return (request) => {
@@ -31,8 +31,8 @@ const started = (count: number, verdict: "unsent" | "unheard"): Moment => ({
   },
 });
 
-/** The builder has its session on a connection of its own; once it has built, the provider asks which images there are. */
-const built: Moment = {
+/** The end of the image build. BuildKit's session has a connection of its own; after the build, the provider lists the images. */
+const built: KillPoint = {
   judge: () => {
     let isBuilding = false;
     return (request) => {
@@ -43,47 +43,47 @@ const built: Moment = {
   },
 };
 
-/** While a new stack comes up. */
+/** Kill points while a new stack is created. */
 const NEW = {
-  "its network": { judge: unheard(() => /^POST \S+\/networks\/create /) },
-  "a volume": { judge: unheard(() => /^POST \S+\/volumes\/create /) },
+  "its network": { judge: withholdAnswer(() => /^POST \S+\/networks\/create /) },
+  "a volume": { judge: withholdAnswer(() => /^POST \S+\/volumes\/create /) },
   "its image": built,
   "the server's container": created("container"),
-  "the server's container, on the network": { judge: unheard(() => /^POST \S+\/networks\/\S+\/connect /) },
-  "the server's container, with its files": started(1, "unsent"),
-  "the server's container, started": started(1, "unheard"),
-  "the owner": newRole(1),
-  "the app's role": newRole(2),
+  "the server's container on the network": { judge: withholdAnswer(() => /^POST \S+\/networks\/\S+\/connect /) },
+  "the server's container with its files": started(1, "unsent"),
+  "a running server": started(1, "unheard"),
+  "the owner role": newRole(1),
+  "the app role": newRole(2),
   "the readonly role": newRole(3),
-  "the monitor": newRole(4),
-  "the backups' container": created("backups"),
-  "the backups' container, started": started(2, "unheard"),
-} satisfies Record<string, Moment>;
+  "the monitor role": newRole(4),
+  "the backup container": created("backups"),
+  "a running backup container": started(2, "unheard"),
+} satisfies Record<string, KillPoint>;
 
-/** While the containers of a stack with data are replaced. */
+/** Kill points while the containers of a stack with data are replaced. */
 const REPLACED = {
-  "its server's former container is gone": { judge: unheard(() => /^DELETE \S+\/containers\//) },
-  "its server's container is made": created("container"),
-  "its server's container is started": started(1, "unheard"),
-  "its backups' container is made": created("backups"),
-} satisfies Record<string, Moment>;
+  "the server's former container is removed": { judge: withholdAnswer(() => /^DELETE \S+\/containers\//) },
+  "the server's container is created": created("container"),
+  "the server's container is started": started(1, "unheard"),
+  "the backup container is created": created("backups"),
+} satisfies Record<string, KillPoint>;
 
-/** While a stack with data gets a further database. */
+/** Kill points while a stack with data gets a further database. */
 const FURTHER = {
   "the role of another database": commitOf((application) => /terraform|pulumi/i.test(application)),
   "another database without its mark": commitOf((_, statement) => statement.startsWith("CREATE DATABASE")),
   "another database without its name": commitOf((_, statement) => statement.startsWith("COMMENT ON DATABASE")),
   "another database": commitOf((_, statement) => /^ALTER DATABASE .* RENAME/.test(statement)),
-} satisfies Record<string, Moment>;
+} satisfies Record<string, KillPoint>;
 
-/** While a restore exchanges the data. */
+/** Kill points while a restore swaps the data directories. */
 const RESTORED = {
-  "the server is asked to restart": { judge: withheldFrom(() => /^POST \S+\/containers\/\S+\/restart\?/) },
-  "the server has restarted": { judge: unheard(() => /^POST \S+\/containers\/\S+\/restart\?/) },
-} satisfies Record<string, Moment>;
+  "the server is asked to restart": { judge: withholdRequest(() => /^POST \S+\/containers\/\S+\/restart\?/) },
+  "the server has restarted": { judge: withholdAnswer(() => /^POST \S+\/containers\/\S+\/restart\?/) },
+} satisfies Record<string, KillPoint>;
 
-/** script/up alone, then all is as if nothing had been. */
-async function converges(stack: TestStack): Promise<string> {
+/** Runs script/up and checks that the stack is complete and that no trace of the killed run is left. Returns the output. */
+async function expectConvergence(stack: TestStack): Promise<string> {
   const said = await run("script/up", ["--stack", stack.name], stack.env);
   expect(said.code, said.text).toBe(0);
   expect(said.text).not.toContain("pending operations");
@@ -112,7 +112,7 @@ const rows = (stack: TestStack): Promise<number> =>
 
 const addRegion = (stack: TestStack) =>
   stack.succeed("config", "set", "--stack", stack.name, "--path", "databases[0]", "region");
-async function hasRegion(stack: TestStack): Promise<void> {
+async function expectRegion(stack: TestStack): Promise<void> {
   const urls = (await stack.outputs()).databaseUrls as { region: Record<string, string> };
   expect(Object.keys(urls.region).sort()).toEqual(["app", "owner", "readonly"]);
   const names = "SELECT datname FROM pg_database WHERE datname LIKE 'region%'";
@@ -120,13 +120,13 @@ async function hasRegion(stack: TestStack): Promise<void> {
   expect(found.rows).toEqual([{ datname: "region" }]);
 }
 
-/** Settings that are part of both containers: the next update replaces them. */
+/** Changes a setting of each container, so that the next update replaces both. */
 async function replaceBoth(stack: TestStack): Promise<void> {
   await stack.set("maxConnections", "101");
   await stack.set("backupGiveUpAt", "91");
 }
 
-/** A backup that a replaced server cuts off would be trouble of its own. */
+/** Waits for the first full backup: replacing the server would interrupt it, which status would report as trouble. */
 async function firstBackup(stack: TestStack): Promise<BackedUp> {
   const backed = new BackedUp(stack);
   await until("the first full backup", async () => (await backed.report()).full.ok !== null, 120);
@@ -134,46 +134,46 @@ async function firstBackup(stack: TestStack): Promise<BackedUp> {
 }
 const restore = (stack: TestStack) => ["./db", "restore", "--stack", stack.name, "--to", "latest", "--yes"];
 
-describe("killed one time after the other", () => {
+describe("killed repeatedly", () => {
   let stack: TestStack;
   beforeAll(async () => {
     stack = await TestStack.make(SETTINGS);
   });
   afterAll(() => stack.end());
 
-  test("a new stack, when it has its network, its server's container, its owner", async () => {
+  test("a new stack, once it has its network, a running server, and its owner role", async () => {
     await killAt(stack, scriptUp(stack), NEW["its network"]);
-    await killAt(stack, scriptUp(stack), NEW["the server's container, started"]);
-    await killAt(stack, scriptUp(stack), NEW["the owner"]);
-    const said = await converges(stack);
+    await killAt(stack, scriptUp(stack), NEW["a running server"]);
+    await killAt(stack, scriptUp(stack), NEW["the owner role"]);
+    const said = await expectConvergence(stack);
     expect(said).toMatch(/an update was killed \(\S+@\S+, process \d+, since \S+\): removed its lock/);
     expect(said).toContain("cleared the notes of what it was at: owner");
   });
 
-  test("a stack with data, while its server is replaced and another database is made", async () => {
+  test("a stack with data, while its server is replaced and another database is created", async () => {
     await fill(stack);
     await firstBackup(stack);
     await replaceBoth(stack);
-    await killAt(stack, scriptUp(stack), REPLACED["its server's former container is gone"]);
-    await killAt(stack, scriptUp(stack), REPLACED["its server's container is made"]);
+    await killAt(stack, scriptUp(stack), REPLACED["the server's former container is removed"]);
+    await killAt(stack, scriptUp(stack), REPLACED["the server's container is created"]);
     await addRegion(stack);
-    await converges(stack);
-    await hasRegion(stack);
+    await expectConvergence(stack);
+    await expectRegion(stack);
     expect(await rows(stack)).toBe(1000);
   });
 
-  test("a restore, while it exchanges the data", async () => {
+  test("a restore, while it swaps the data directories", async () => {
     await firstBackup(stack);
     await killAt(stack, restore(stack), RESTORED["the server is asked to restart"]);
-    expect(await converges(stack)).toMatch(/Back to it: {2}\.\/db restore --undo \d+T\d+Z/);
+    expect(await expectConvergence(stack)).toMatch(/Back to it: {2}\.\/db restore --undo \d+T\d+Z/);
     expect(await rows(stack)).toBe(1000);
   });
 });
 
-describe("an update that lives", () => {
-  test("keeps its lock and all that it makes: script/up beside it says who has the stack", async () => {
+describe("a running update", () => {
+  test("keeps its lock and its objects: a second script/up names the process that has the stack", async () => {
     const stack = await TestStack.make(SETTINGS);
-    const things = async () => [
+    const objectsAndLocks = async () => [
       await stack.leftovers(),
       await readdir(`${stack.stateFolder}/.pulumi/locks`, { recursive: true }),
     ];
@@ -185,27 +185,27 @@ describe("an update that lives", () => {
         killAt(stack, update, {
           ...NEW["its network"],
           async next(_, proxy) {
-            during = await things();
+            during = await objectsAndLocks();
             const other = await run("script/up", ["--stack", stack.name], stack.env);
             expect(other.code).toBe(1);
             expect(other.text).toMatch(
               /Another update of the stack \w+ is running \(\S+@\S+, process \d+, since \S+\)\. Wait/,
             );
-            expect(await things()).toEqual(during);
+            expect(await objectsAndLocks()).toEqual(during);
             proxy.release();
-            // Nothing is killed: it goes on to its end.
+            // Never resolves, so that the update runs to its end instead of being killed.
             return new Promise(() => {});
           },
         }),
-      ).rejects.toThrow(/ended before the moment came:.*Resources:\s+\+ \d+ created/s);
-      await converges(stack);
+      ).rejects.toThrow(/ended before it reached the kill point:.*Resources:\s+\+ \d+ created/s);
+      await expectConvergence(stack);
     } finally {
       await stack.end();
     }
   });
 });
 
-describe("what Pulumi does not know", () => {
+describe("an object that is missing in Pulumi's state", () => {
   let stack: TestStack;
   beforeAll(async () => {
     stack = await TestStack.make(SETTINGS);
@@ -214,20 +214,20 @@ describe("what Pulumi does not know", () => {
   const container = async () =>
     (await docker(["ps", "-aq", "--no-trunc", "--filter", `name=${stack.names.container}`])).trim();
 
-  test("a preview leaves it alone, and after pulumi cancel an update does without script/up", async () => {
+  test("is not touched by a preview; after pulumi cancel, pulumi up alone replaces it", async () => {
     await killAt(stack, scriptUp(stack), NEW["the server's container"]);
     await stack.succeed("cancel", "--yes", "--stack", stack.name);
     const before = await container();
     expect(before).not.toBe("");
-    // Whether it succeeds: it asks the server about its roles, which has not started.
+    // The preview may fail, because it reads the roles of a server that has not started.
     await stack.pulumi("preview", "--stack", stack.name);
     expect(await container()).toBe(before);
     await stack.up();
     expect(await container()).not.toBe(before);
-    await converges(stack);
+    await expectConvergence(stack);
   });
 
-  test("another state's network is left alone, whatever stack it says it belongs to", async () => {
+  test("is not touched if another state created it, even if its label names this stack", async () => {
     const { network, container: name, backups } = stack.names;
     await docker(["rm", "-f", name, backups]);
     await stack.loseState(SETTINGS);
@@ -250,44 +250,44 @@ describe.runIf(process.env.KILLS === "all")("killed once", () => {
     }
   };
 
-  test.each(Object.entries<Moment>(NEW))("a new stack, when it has %s", (_title, moment) =>
+  test.each(Object.entries<KillPoint>(NEW))("a new stack, once it has %s", (_title, point) =>
     withStack(async (stack) => {
-      await killAt(stack, scriptUp(stack), moment);
-      await converges(stack);
+      await killAt(stack, scriptUp(stack), point);
+      await expectConvergence(stack);
     }),
   );
 
-  test.each(Object.entries<Moment>(REPLACED))("a stack with data, when %s", (_title, moment) =>
+  test.each(Object.entries<KillPoint>(REPLACED))("a stack with data, once %s", (_title, point) =>
     withStack(async (stack) => {
       await stack.up();
       await fill(stack);
       await firstBackup(stack);
       await replaceBoth(stack);
-      await killAt(stack, scriptUp(stack), moment);
-      await converges(stack);
+      await killAt(stack, scriptUp(stack), point);
+      await expectConvergence(stack);
       expect(await rows(stack)).toBe(1000);
     }),
   );
 
-  test.each(Object.entries<Moment>(FURTHER))("a stack with data, when it has %s", (_title, moment) =>
+  test.each(Object.entries<KillPoint>(FURTHER))("a stack with data, once it has %s", (_title, point) =>
     withStack(async (stack) => {
       await stack.up();
       await fill(stack);
       await addRegion(stack);
-      await killAt(stack, scriptUp(stack), moment);
-      await converges(stack);
-      await hasRegion(stack);
+      await killAt(stack, scriptUp(stack), point);
+      await expectConvergence(stack);
+      await expectRegion(stack);
       expect(await rows(stack)).toBe(1000);
     }),
   );
 
-  test.each(Object.entries<Moment>(RESTORED))("a restore, when %s", (_title, moment) =>
+  test.each(Object.entries<KillPoint>(RESTORED))("a restore, once %s", (_title, point) =>
     withStack(async (stack) => {
       await stack.up();
       await fill(stack);
       await firstBackup(stack);
-      await killAt(stack, restore(stack), moment);
-      await converges(stack);
+      await killAt(stack, restore(stack), point);
+      await expectConvergence(stack);
       expect(await rows(stack)).toBe(1000);
       const backed = new BackedUp(stack);
       expect(await backed.succeed("restore", "--to", "latest")).toContain("Done.");

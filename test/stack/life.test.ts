@@ -1,12 +1,12 @@
-/** A stack's life: up, up again, changes that keep every row, drift, and an end that leaves nothing. */
+/** A stack's life: up, up again, changes that keep every row, drift, and destroy. */
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
 import { withConnection } from "../support/session.ts";
-import { TestStack, urlAddress } from "./test-stack.ts";
+import { TestStack, urlAddress } from "../support/test-stack.ts";
 
 let stack: TestStack;
-/** The only value of a query. */
+/** Runs a query as the superuser and returns its only value. */
 const value = (sql: string): Promise<unknown> =>
   stack.as(
     "superuser",
@@ -44,7 +44,7 @@ describe("the server", () => {
     ["SELECT current_setting('server_version_num')::int / 10000", 15],
     ["SELECT daticulocale FROM pg_database WHERE datname = current_database()", "en-US"],
     ["SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = current_database()", "UTF8"],
-    // Bytes would put Z before a, and ä behind everything.
+    // A bytewise order would sort Z before a, and ä last.
     ["SELECT string_agg(w, '' ORDER BY w) FROM unnest(ARRAY['Z', 'a', 'ä', 'b']) w", "aäbZ"],
     ["SELECT count(*)::int FROM pg_hba_file_rules WHERE auth_method = 'trust' OR error IS NOT NULL", 0],
     ["SELECT count(*)::int FROM pg_authid WHERE rolcanlogin AND rolpassword NOT LIKE 'SCRAM-SHA-256$%'", 0],
@@ -65,7 +65,7 @@ describe("the server", () => {
     expect(found.HostConfig.ShmSize).toBeGreaterThan(64 * 1024 * 1024);
   });
 
-  test("shows no password to docker inspect, ps or its own log", async () => {
+  test("shows no password in docker inspect, ps or its log", async () => {
     const { urls } = await stack.outputs();
     const passwords = Object.values(urls).map((url) => urlAddress(url).password);
     const shown = await Promise.all([
@@ -78,7 +78,7 @@ describe("the server", () => {
     for (const password of passwords) expect(`${shown.join("\n")}${statements}`).not.toContain(password);
   });
 
-  test("stops cleanly, and comes back with its rows", async () => {
+  test("shuts down cleanly, and restarts with its rows", async () => {
     await docker(["stop", stack.names.container]);
     expect(await docker(["logs", "--tail", "3", stack.names.container]).then(() => true)).toBe(true);
     const exit = await docker(["inspect", "-f", "{{.State.ExitCode}}", stack.names.container]);
@@ -88,7 +88,7 @@ describe("the server", () => {
   });
 });
 
-describe("again", () => {
+describe("without changes", () => {
   test("a second up changes nothing", async () => {
     expect((await stack.up("--expect-no-changes")).text).toContain("unchanged");
   });
@@ -99,7 +99,7 @@ describe("again", () => {
 });
 
 describe("changes", () => {
-  test("raising passwordVersion: the new password works, the old one fails, nothing is recreated", async () => {
+  test("of passwordVersion: the new password works, the old one fails, nothing is recreated", async () => {
     const before = (await stack.outputs()).urls;
     const id = await containerId();
     await stack.set("passwordVersion", String(Date.now() % 1e9));
@@ -120,9 +120,9 @@ describe("changes", () => {
     await stack.up("--expect-no-changes");
   });
 
-  test("another memory limit and another image, there and back: PostgreSQL follows, the rows stay", async () => {
+  test("of the memory limit and the base image, and back: PostgreSQL's settings follow, the rows stay", async () => {
     const images = JSON.parse(await readFile(".local/images.json", "utf8"));
-    // A label makes it another, from which everything above is built anew.
+    // A label makes another base image, so the stack's image is built again.
     const dockerfile = `FROM ${images.databaseBase}\nLABEL sectorwars.test=1\n`;
     await docker(["build", "-q", "-t", `${stack.name}-base:1`, "-"], { input: dockerfile });
     const imageId = async () => (await docker(["inspect", "-f", "{{.Image}}", stack.names.container])).trim();
@@ -145,7 +145,7 @@ describe("changes", () => {
     await rowsAreKept();
   });
 
-  test("a base of another system is refused by a preview, while the server runs on", async () => {
+  test("of the base image's system are refused by the preview, and the server keeps running", async () => {
     const { databaseBase } = JSON.parse(await readFile(".local/images.json", "utf8"));
     const other = `${stack.name}-other:1`;
     const dockerfile = `FROM ${databaseBase}\nRUN sed -i 's/^ID=.*/ID=elsewhere/; s/^VERSION_ID=.*/VERSION_ID="99.1"/' /etc/os-release\n`;
@@ -167,7 +167,7 @@ describe("changes", () => {
     await stack.up("--expect-no-changes");
   });
 
-  test("privileges changed by hand are found by a refresh and mended by the next up", async () => {
+  test("of privileges by hand are found by a refresh and repaired by the next up", async () => {
     await stack.as("superuser", (client) => client.query("GRANT CREATE ON SCHEMA public TO PUBLIC"));
     await stack.succeed("refresh", "--yes", "--stack", stack.name);
     await stack.up();
@@ -177,7 +177,7 @@ describe("changes", () => {
 });
 
 describe("a server that cannot start", () => {
-  test("the error shows its last lines and the likely cause, and the way back works", async () => {
+  test("the error shows its last log lines and the likely cause, and the remedy works", async () => {
     const note = (text: string) =>
       docker(["exec", stack.names.container, "sh", "-c", `printf '%s' '${text}' >/var/lib/postgresql/data/made-on`]);
     const right = (await docker(["exec", stack.names.container, "cat", "/var/lib/postgresql/data/made-on"])).trim();
@@ -203,8 +203,8 @@ describe("a server that cannot start", () => {
   });
 });
 
-describe("the end", () => {
-  test("destroy leaves nothing; with keepDataOnDestroy it leaves the volume, and the next up takes it over", async () => {
+describe("destroy", () => {
+  test("leaves nothing; with keepDataOnDestroy it keeps the volume, which the next up uses again", async () => {
     await stack.as("owner", (client) => client.query("CREATE TABLE IF NOT EXISTS audit_log (x int)"));
     await stack.as("owner", (client) => client.query("REVOKE UPDATE ON audit_log FROM sectorwars_app"));
     await stack.set("keepDataOnDestroy", "true");
@@ -214,7 +214,7 @@ describe("the end", () => {
 
     await stack.up();
     await rowsAreKept();
-    // The same roles as before: they own what they owned, and what was revoked stays revoked.
+    // The roles are the same as before, with their objects and revoked privileges.
     expect(await value("SELECT tableowner FROM pg_tables WHERE tablename = 'kept'")).toBe("sectorwars_owner");
     expect(await value("SELECT has_table_privilege('sectorwars_app', 'audit_log', 'UPDATE')")).toBe(false);
     expect(await value("SELECT count(*)::int FROM pg_roles WHERE rolname LIKE '%kept%'")).toBe(0);

@@ -1,4 +1,4 @@
-/** Migrations by a real Alembic on a real database: when they run, what they may, and what is left when they fail. */
+/** Migrations with a real Alembic and a real database: when they run, which rights they have, and what a failure leaves. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Server } from "node:net";
@@ -12,30 +12,30 @@ import { docker } from "../../lib/docker.ts";
 import { shellWord } from "../../lib/shell-word.ts";
 import { Application } from "../support/application.ts";
 import { withConnection } from "../support/session.ts";
-import { run, TestStack, urlAddress } from "./test-stack.ts";
+import { run, TestStack, urlAddress } from "../support/test-stack.ts";
 
 const DENIED = "42501";
 const LABEL = "sectorwars.migrations";
 let stack: TestStack;
 let game: Application;
 let first: string;
-/** Docker's engine as it is reached on another machine, and how often it was. */
+/** A TCP proxy to Docker's engine, as if the engine were on another machine, and the number of its connections. */
 let engine: Server;
 let calls = 0;
-/** The stack's migrations, as its provider would run them. */
+/** The stack's migrations, as its provider runs them. */
 let spec: MigrationsSpec;
-/** What the application's models cannot be imported without. */
+/** Variables without which the application's models cannot be imported. */
 const VARIABLES = {
   JWT_SECRET: "jwt'secret $1\nof migration lines",
   ARIA_ENCRYPTION_KEY: "aria-key-0123456789",
   ADMIN_USERNAME: "commander",
   ADMIN_PASSWORD: "adminpw-9876",
 };
-/** Those that stand in its .env file; the Compose file gives the service the others. */
+/** The .env file, with two of the variables; the Compose file sets the others. */
 const ENV = `JWT_SECRET="jwt'secret \\$1\nof migration lines"\nADMIN_PASSWORD=${VARIABLES.ADMIN_PASSWORD}\n`;
 const SECRETS = [VARIABLES.ADMIN_PASSWORD, VARIABLES.ARIA_ENCRYPTION_KEY, "jwt'secret", "of migration lines"];
 
-/** The only value of a query, as the superuser. */
+/** Runs a query as the superuser and returns its only value. */
 const value = (sql: string): Promise<unknown> =>
   stack.as(
     "superuser",
@@ -46,18 +46,19 @@ const relations = () =>
   value(
     "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'",
   );
-const isLent = () => value("SELECT has_parameter_privilege('sectorwars_owner', 'session_replication_role', 'SET')");
-const mayEnter = (role: string) => value(`SELECT has_database_privilege('${role}', current_database(), 'CONNECT')`);
+const hasTemporaryGrant = () =>
+  value("SELECT has_parameter_privilege('sectorwars_owner', 'session_replication_role', 'SET')");
+const canConnect = (role: string) => value(`SELECT has_database_privilege('${role}', current_database(), 'CONNECT')`);
 const copies = () =>
   value(
     "SELECT string_agg(datname, ' ') FROM pg_database WHERE datname ~ '_(before_migration_?|former_migration|undone)$'",
   );
-/** The restore point that is there to go back to: which database it is, and what is written on it. */
-const pointOf = () =>
+/** Returns the migration backup's OID and comment. */
+const migrationBackup = () =>
   value(`SELECT concat_ws(' ', oid, shobj_description(oid, 'pg_database')) FROM pg_database
     WHERE datname = 'sectorwars_dev_before_migration'`);
 
-/** Runs them without an update around it; tells what was said, and the error if there was one. */
+/** Runs the migrations outside of an update. Returns their output, and the error's message or an empty string. */
 async function migrate(more: Partial<MigrationsSpec> = {}): Promise<{ said: string; error: string }> {
   const said: string[] = [];
   const error = await runMigrations({ ...spec, ...more }, (line) => said.push(line)).then(
@@ -75,13 +76,13 @@ const addCrew = () =>
   );
 const containers = () => docker(["ps", "-aq", "--filter", `label=${LABEL}=${stack.name}`]);
 /**
- * What must hold whenever no migration runs: nothing is lent, nobody is shut out, nothing belongs to anybody else, what the
- * first migration has revoked stays so, and no container is left.
+ * Checks what must hold while no migration runs: no temporary grant, no connection lock, no tables of other owners, no container, and the
+ * first migration's REVOKE is still in effect.
  */
-async function isSettled(): Promise<void> {
-  expect(await isLent()).toBe(false);
-  expect(await mayEnter("sectorwars_app")).toBe(true);
-  expect(await mayEnter("sectorwars_monitor")).toBe(true);
+async function expectNoTraces(): Promise<void> {
+  expect(await hasTemporaryGrant()).toBe(false);
+  expect(await canConnect("sectorwars_app")).toBe(true);
+  expect(await canConnect("sectorwars_monitor")).toBe(true);
   expect(await value("SELECT has_database_privilege('sectorwars_app', current_database(), 'TEMPORARY')")).toBe(true);
   expect(
     await value("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"),
@@ -134,7 +135,7 @@ afterAll(async () => {
   await game.end();
 });
 
-test("an administrator's password is verified by the application's passlib, and argon2-cffi, whatever the scheme", async () => {
+test("the application's passlib and argon2-cffi accept the administrator's password in every hash scheme", async () => {
   const schemes = ["argon2id", "bcrypt", "scrypt", "pbkdf2_sha256"];
   const hashes = await Promise.all(schemes.map((scheme) => hashPassword(scheme, "a password")));
   const program = `
@@ -152,7 +153,7 @@ print(argon2.PasswordHasher().verify(hashes[0], "a password"))`;
 });
 
 describe("the first run", () => {
-  test("brings the schema to head, as the owner, and tells each revision", async () => {
+  test("upgrades the schema to head, as the owner, and prints each revision", async () => {
     expect(first).toContain("migrations: 2 revisions from an empty chain to 0002ships");
     expect(first).toContain("1. 0001first first tables");
     expect(first).toContain("migrations: 2 of 2: 0002ships ships");
@@ -161,10 +162,10 @@ describe("the first run", () => {
     expect(await value("SELECT string_agg(DISTINCT tableowner, ' ') FROM pg_tables WHERE schemaname = 'public'")).toBe(
       "sectorwars_owner",
     );
-    await isSettled();
+    await expectNoTraces();
   });
 
-  test("app reads and writes the new tables, readonly reads but for secrets, and the migration's REVOKE holds", async () => {
+  test("gives app all new tables, gives readonly those that are not denied, and keeps the migration's REVOKE", async () => {
     await stack.as("app", async (client) => {
       await client.query("INSERT INTO ships (name) VALUES ('Rocinante')");
       await client.query("INSERT INTO admin_action_logs (action) VALUES ('looked')");
@@ -182,20 +183,20 @@ describe("the first run", () => {
     });
   });
 
-  test("runs in the image of the service that builds the project, built for it, with the environment of the application", async () => {
+  test("builds and uses the image of the service that builds the project, with the application's environment", async () => {
     expect(first).toContain(`migrations: building ${game.image}, the image of the service gameserver`);
     expect(first).toContain(`migrations: in ${game.image}, the image of the service gameserver`);
     expect(await docker(["image", "ls", "-q", `sectorwars-migrations-${stack.name}`])).toBe("");
   });
 
-  test("shows no password and no secret of the application to anybody", async () => {
+  test("shows no password and no secret of the application anywhere", async () => {
     const { urls } = await stack.outputs();
     const shown = [first, await stack.stateText(), await docker(["logs", stack.names.container])].join("\n");
     for (const url of Object.values(urls)) expect(shown).not.toContain(new URL(url).password);
     for (const secret of SECRETS) expect(shown).not.toContain(secret);
   });
 
-  test("is not repeated because the application's .env file, or an entry of alembicEnvironment, is another", async () => {
+  test("is not repeated when the application's .env file or alembicEnvironment changes", async () => {
     await game.write(".env", `COMPOSE_PROJECT_NAME=${game.project}\n${ENV}MORE=1\n`);
     await stack.succeed(
       "config",
@@ -212,13 +213,13 @@ describe("the first run", () => {
   });
 });
 
-test("a new revision is told by preview and run by up, while the services are connected", async () => {
+test("the preview lists a new revision, and up runs it while services are connected", async () => {
   await addCrew();
   const preview = (await stack.succeed("preview", "--stack", stack.name)).text;
   expect(preview).toContain("migrations: 1 revision from 0002ships:");
   expect(preview).toContain("1. 0003crew makes 0003crew");
   expect(await revision()).toBe("0002ships");
-  // Only with the entry of alembicEnvironment that the test before has set.
+  // This works only with the entry of alembicEnvironment that the previous test set.
   const settings = await game.read("services/gameserver/src/settings.py");
   await game.write("services/gameserver/src/settings.py", settings.replace("JWT_SECRET", "KEY: str\n    JWT_SECRET"));
   await stack.as("app", async (client) => {
@@ -232,15 +233,15 @@ test("a new revision is told by preview and run by up, while the services are co
   expect(await revision()).toBe("0003crew");
   await stack.as("app", (client) => client.query("INSERT INTO crew DEFAULT VALUES"));
   await stack.as("readonly", (client) => client.query("SELECT * FROM crew"));
-  await isSettled();
+  await expectNoTraces();
 });
 
-describe("what cannot be run stops before anything moves", () => {
-  const stops = async (texts: string[], more: Partial<MigrationsSpec> = {}) => {
+describe("fails before it changes anything:", () => {
+  const expectRefusal = async (texts: string[], more: Partial<MigrationsSpec> = {}) => {
     const { error } = await migrate(more);
     for (const text of texts) expect(error).toContain(text);
     expect(await revision()).toBe("0003crew");
-    await isSettled();
+    await expectNoTraces();
   };
 
   test("a syntax error, with its file and line", async () => {
@@ -248,51 +249,55 @@ describe("what cannot be run stops before anything moves", () => {
       "services/gameserver/alembic/versions/broken.py",
       'revision = "broken"\ndown_revision = "0003crew"\ndef upgrade(:\n',
     );
-    await stops(["cannot be read: SyntaxError", "at alembic/versions/broken.py:3", "The database is untouched."]);
+    await expectRefusal([
+      "cannot be read: SyntaxError",
+      "at alembic/versions/broken.py:3",
+      "The database is untouched.",
+    ]);
     await game.removeRevision("broken");
   });
 
-  test("several heads, by name; one that is named is gone to", async () => {
+  test("several heads, which the error names; alembicRevision chooses one", async () => {
     await game.addRevision("0003other", "0002ships", "SELECT 1");
-    await stops([
+    await expectRefusal([
       "has several heads: 0003",
       "0003other",
       "Merge them (alembic merge), or name the one that is wanted: pulumi config set alembicRevision 0003",
     ]);
-    // The beginning of a name is enough, and it is where the database stands.
+    // A prefix of the revision is enough, and the database is at that revision.
     expect(await migrate({ wanted: "0003c" })).toEqual({ said: "", error: "" });
-    await stops(['alembicRevision is "0003", which the chain', "Multiple revisions start with '0003'"], {
+    await expectRefusal(['alembicRevision is "0003", which the chain', "Multiple revisions start with '0003'"], {
       wanted: "0003",
     });
-    await stops(["no way from the database's revision 0003crew to 0003other: they are on two branches"], {
+    await expectRefusal(["no way from the database's revision 0003crew to 0003other: they are on two branches"], {
       wanted: "0003other",
     });
     await game.removeRevision("0003other");
   });
 
-  test("a revision that the chain does not know, with the database's and the chain's", async () => {
+  test("a database whose revision the project does not have", async () => {
     await game.removeRevision("0003crew");
     await game.addRevision("0003crewman", "0002ships", "SELECT 1");
-    await stops(["does not know the database's revision 0003crew; its head is 0003crewman"]);
+    await expectRefusal(["does not know the database's revision 0003crew; its head is 0003crewman"]);
     const superuser = (sql: string) => stack.as("superuser", (client) => client.query(sql));
     await superuser(
       "CREATE TABLE sectorwars_stack.import AS SELECT jsonb_build_object('source', 'the sample (there/game)') AS summary",
     );
-    await stops([
+    await expectRefusal([
       "The database holds the sample. Its revision 0003crew belongs to no",
       "pulumi config set bootstrap empty",
     ]);
     await superuser("DROP TABLE sectorwars_stack.import");
     await game.removeRevision("0003crewman");
     await addCrew();
-    await stops(['alembicRevision is "0007", which the chain', "its head is 0003crew"], { wanted: "0007" });
+    await expectRefusal(['alembicRevision is "0007", which the chain', "its head is 0003crew"], { wanted: "0007" });
   });
 
-  test("models whose packages the image does not have", async () => {
+  test("models whose packages the image lacks", async () => {
     const models = await game.read("services/gameserver/src/models.py");
     await game.write("services/gameserver/src/models.py", `import fastapi\n${models}`);
     await game.addRevision("0004any", "0003crew", "SELECT 1");
-    await stops(["No module named 'fastapi'", "set alembicImage to the application's own image"]);
+    await expectRefusal(["No module named 'fastapi'", "set alembicImage to the application's own image"]);
     const { error } = await migrate({ buildCommand: "docker compose build gameserver" });
     expect(error).toContain(
       "The image has no fastapi. Build it again, with all that the models import: docker compose",
@@ -301,9 +306,9 @@ describe("what cannot be run stops before anything moves", () => {
     await game.write("services/gameserver/src/models.py", models);
   });
 
-  test("settings that the environment does not fill, with the variables' names and no value", async () => {
+  test("missing settings, with the variables' names and no value", async () => {
     await game.addRevision("0004any", "0003crew", "SELECT 1");
-    await stops(
+    await expectRefusal(
       [
         `The Alembic project in ${game.gameserver} cannot be read: the application needs variables that are not set: JWT_SECRET, ` +
           "ARIA_ENCRYPTION_KEY, ADMIN_USERNAME, ADMIN_PASSWORD",
@@ -319,7 +324,7 @@ describe("what cannot be run stops before anything moves", () => {
       "needs variables that are not set: ARIA_ENCRYPTION_KEY; and other values of variables: JWT_SECRET (String should have",
     );
     for (const value of ["short-1", ...SECRETS, some.ADMIN_USERNAME]) expect(error).not.toContain(value);
-    // A field's variable may have another name.
+    // A field's variable can have another name than the field.
     const settings = await game.read("services/gameserver/src/settings.py");
     await game.write(
       "services/gameserver/src/settings.py",
@@ -348,11 +353,11 @@ except ValueError as error:
     await game.removeRevision("0004any");
   });
 
-  test("a variable that the project itself reads and does not find", async () => {
+  test("a missing variable that the project itself reads", async () => {
     await game.addRevision("0004any", "0003crew", "SELECT 1");
     const env = await game.read("services/gameserver/alembic/env.py");
     await game.write("services/gameserver/alembic/env.py", `import os\nos.environ["SEASON_KEY"]\n${env}`);
-    await stops([
+    await expectRefusal([
       "The migrations failed: the application needs variables that are not set: SEASON_KEY",
       "Set it there",
     ]);
@@ -367,7 +372,7 @@ except ValueError as error:
       "services/gameserver/alembic/env.py",
       env.replace("settings.DATABASE_URL", '"postgresql://a:b@ep-1.neon.tech/neondb"'),
     );
-    await stops([
+    await expectRefusal([
       "The migrations failed: the project connects to ep-1.neon.tech:5432/neondb, not to DATABASE_URL",
       `'VARIABLE=$\{DATABASE_URL}'`,
       "The database is as it was before the run",
@@ -376,8 +381,8 @@ except ValueError as error:
     await game.removeRevision("0004any");
   });
 
-  test("an image that is not there", () =>
-    stops(
+  test("a missing image", () =>
+    expectRefusal(
       ["There is no image sectorwars-no-such-image:1 to run the migrations in", "to auto. The database is untouched."],
       {
         image: "sectorwars-no-such-image:1",
@@ -412,24 +417,24 @@ except ValueError as error:
     expect(error).not.toContain(VARIABLES.ADMIN_PASSWORD);
   });
 
-  test("a run that another one is in the way of", async () => {
+  test("a run while another one is under way", async () => {
     await withConnection({ ...spec.address, database: "postgres" }, async (client) => {
       await client.query("SELECT pg_advisory_lock(8315161638746615145)");
-      await stops(["Migrations are running on this server already"]);
+      await expectRefusal(["Migrations are running on this server already"]);
     });
   });
 });
 
 describe("a migration that fails", () => {
-  test("is told with revision, SQL, place and log; what it had committed is taken back", async () => {
-    // The first half is committed by itself, as CREATE INDEX CONCURRENTLY and new values of types are.
+  test("is reported with revision, SQL, place and log; even committed changes are undone", async () => {
+    // The first half commits separately, as CREATE INDEX CONCURRENTLY and ALTER TYPE ... ADD VALUE do.
     await game.addRevision(
       "0004half",
       "0003crew",
       'with op.get_context().autocommit_block(): op.execute("CREATE TABLE half ()"); op.execute("DELETE FROM ships")',
     );
     await game.addRevision("0005fails", "0004half", "SELECT nonsense FROM ships");
-    const before = await pointOf();
+    const before = await migrationBackup();
     const { error } = await migrate();
     expect(error).toContain("The migration 0005fails makes 0005fails failed: ");
     expect(error).toContain('column "nonsense" does not exist');
@@ -440,16 +445,16 @@ describe("a migration that fails", () => {
     expect(await revision()).toBe("0003crew");
     expect(await relations()).not.toContain("half");
     expect(await value("SELECT count(*)::int FROM ships")).toBe(1);
-    // What there is to go back to is still the moment before the last run that went well.
+    // The migration backup is still the one of the last successful run.
     expect(await copies()).toBe("sectorwars_dev_before_migration");
-    expect(await pointOf()).toBe(before);
+    expect(await migrationBackup()).toBe(before);
     expect(before).toContain('"to":"0003crew"');
-    await isSettled();
+    await expectNoTraces();
     await game.removeRevision("0005fails");
     await game.removeRevision("0004half");
   });
 
-  test("the owner's password and the application's secrets stay out of the error, whatever the application prints; further arguments arrive", async () => {
+  test("shows no password and no secret in its error, even if the application prints them; alembicArguments reach Alembic", async () => {
     await game.addRevision(
       "0004tells",
       "0003crew",
@@ -463,7 +468,7 @@ describe("a migration that fails", () => {
     await game.removeRevision("0004tells");
   });
 
-  test("what belongs to somebody else is refused: the next migration could not change it", async () => {
+  test("because it created objects of another owner is undone: the next migration could not change them", async () => {
     await stack.as("superuser", (client) =>
       client.query("GRANT sectorwars_monitor TO sectorwars_owner; GRANT ALL ON SCHEMA public TO sectorwars_monitor"),
     );
@@ -484,22 +489,22 @@ describe("a migration that fails", () => {
       ),
     );
     await game.removeRevision("0004strange");
-    await isSettled();
+    await expectNoTraces();
   });
 });
 
-describe("a run that is ended half-way", () => {
+describe("a run that ends half-way", () => {
   const isSlow = () => value("SELECT count(*) > 0 FROM pg_stat_activity WHERE query ~ '^SELECT pg_sleep'");
-  /** Until its first half is committed and the second runs, behind a shut door, with the right that was lent. */
+  /** Waits until the first half is committed and the second runs, with the connection lock and the temporary grant. */
   async function untilSlow(): Promise<void> {
     await vi.waitFor(async () => expect(await isSlow()).toBe(true), { timeout: 30_000, interval: 100 });
-    expect(await mayEnter("sectorwars_app")).toBe(false);
-    expect(await isLent()).toBe(true);
+    expect(await canConnect("sectorwars_app")).toBe(false);
+    expect(await hasTemporaryGrant()).toBe(true);
     expect(await relations()).toContain("slow");
     const shown = (await docker(["inspect", (await containers()).trim()])) + (await run("ps", ["axeww"])).text;
     for (const secret of [spec.ownerPassword, ...SECRETS]) expect(shown).not.toContain(secret);
   }
-  /** As Pulumi's provider does it, in a process of its own. */
+  /** Runs the migrations in another process, as Pulumi's provider does. */
   function start(): ChildProcess {
     const { address, wanted, ...rest } = spec;
     const application = { alembic: game.gameserver, envFile: ".env" };
@@ -509,12 +514,12 @@ describe("a run that is ended half-way", () => {
     child.stdin.end(JSON.stringify(inputs));
     return child;
   }
-  const isAsBefore = async () => {
+  const expectRestored = async () => {
     expect(await revision()).toBe("0003crew");
     expect(await relations()).not.toContain("slow");
     expect(await copies()).toBe("sectorwars_dev_before_migration");
-    expect(await pointOf()).toContain('"to":"0003crew"');
-    await isSettled();
+    expect(await migrationBackup()).toContain('"to":"0003crew"');
+    await expectNoTraces();
   };
   beforeAll(() =>
     game.addRevision(
@@ -524,15 +529,15 @@ describe("a run that is ended half-way", () => {
     ),
   );
 
-  test("with its container: the database is put back at once", async () => {
+  test("with its container: the database is restored at once", async () => {
     const ended = migrate();
     await untilSlow();
     await docker(["kill", (await containers()).trim()]);
     expect((await ended).error).toContain("The migration 0004slow makes 0004slow failed: the container ended with");
-    await isAsBefore();
+    await expectRestored();
   });
 
-  test("by Ctrl-C: the database is put back before the process ends", async () => {
+  test("by Ctrl-C: the database is restored before the process ends", async () => {
     const child = start();
     let said = "";
     child.stderr?.on("data", (chunk: Buffer) => {
@@ -544,21 +549,21 @@ describe("a run that is ended half-way", () => {
     expect(said).toContain(
       "The migrations were stopped. The database is as it was before the run, at revision 0003crew",
     );
-    await isAsBefore();
+    await expectRestored();
   });
 
-  test("by a kill: the server takes the right back, and the next update puts the database back and goes on", async () => {
+  test("by a kill: the server revokes the temporary grant, and the next update restores the database and migrates", async () => {
     const child = start();
     await untilSlow();
     child.kill("SIGKILL");
     await once(child, "close");
-    await vi.waitFor(async () => expect(await isLent()).toBe(false), { timeout: 5000, interval: 50 });
+    await vi.waitFor(async () => expect(await hasTemporaryGrant()).toBe(false), { timeout: 5000, interval: 50 });
     const [forget] = await Promise.all([
       stack.db("migrations", "forget", "--yes"),
-      // With whoever started it gone, the container ends by itself, and PostgreSQL stops the statement.
+      // Without its client the container ends by itself, and PostgreSQL cancels the statement.
       vi.waitFor(async () => expect(await isSlow()).toBe(false), { timeout: 30_000, interval: 100 }),
     ]);
-    expect(await mayEnter("sectorwars_app")).toBe(false);
+    expect(await canConnect("sectorwars_app")).toBe(false);
     expect(forget.text).toContain("The last run was killed, and its restore point is needed");
     await game.removeRevision("0004slow");
     await game.addRevision("0004quick", "0003crew", "CREATE TABLE quick ()", "DROP TABLE quick");
@@ -566,19 +571,19 @@ describe("a run that is ended half-way", () => {
     expect(await revision()).toBe("0004quick");
     expect(await relations()).not.toContain("slow");
     expect(await copies()).toBe("sectorwars_dev_before_migration");
-    await isSettled();
+    await expectNoTraces();
   });
 });
 
-describe("back", () => {
-  test("an older revision is refused by name, until it is allowed; then downgrades run in order, to the beginning if wanted", async () => {
+describe("to an older revision", () => {
+  test("alembicDowngrade allows the downgrades, which run in order, even to base; without it the error names them", async () => {
     const { error } = await migrate({ wanted: "0002ships" });
     expect(error).toContain(
       "Going there runs 2 downgrades, which may drop data: 0004quick makes 0004quick, 0003crew makes 0003crew",
     );
     expect(error).toContain("pulumi config set alembicDowngrade true");
     expect(await revision()).toBe("0004quick");
-    // As with backups that are there and do not work: the copy beside the database is enough to go on with.
+    // Broken backups do not stop the run, because it has the migration backup.
     await docker(["create", "--name", stack.names.backups, `${stack.names.image}:15`]);
     const { said } = await migrate({ wanted: "base", allowDowngrade: true });
     await docker(["rm", "-v", stack.names.backups]);
@@ -587,15 +592,15 @@ describe("back", () => {
     expect(said).toContain("migrations: 1 of 4: 0004quick makes 0004quick");
     expect(await revision()).toBe(null);
     expect(await relations()).toBe("alembic_version");
-    await isSettled();
+    await expectNoTraces();
   });
 
-  test("undo puts back what was before the last run, keeps what is undone, and asks first", async () => {
+  test("undo asks first, restores the database from before the last run, and keeps the undone one", async () => {
     await stack.as("superuser", (client) => client.query("ALTER DATABASE sectorwars_dev SET work_mem TO '7MB'"));
     const migrations = (...args: string[]) => stack.db("migrations", ...args);
-    const told = await migrations();
-    expect(told.text).toMatch(/revision +none/);
-    expect(told.text).toMatch(/restore point +sectorwars_dev_before_migration, revision 0004quick/);
+    const listed = await migrations();
+    expect(listed.text).toMatch(/revision +none/);
+    expect(listed.text).toMatch(/restore point +sectorwars_dev_before_migration, revision 0004quick/);
     const asked = await migrations("undo");
     expect(asked.text).toContain("There is no terminal to ask on. To do it, add --yes.");
     expect(asked.code).toBe(2);
@@ -605,15 +610,15 @@ describe("back", () => {
     expect(undone.code).toBe(0);
     expect(await revision()).toBe("0004quick");
     expect(await value("SELECT count(*)::int FROM ships")).toBe(1);
-    // A database's own settings and grants do not come with a copy.
+    // CREATE DATABASE ... TEMPLATE does not copy a database's own settings and grants.
     expect(await value("SHOW work_mem")).toBe("7MB");
     await stack.as("app", (client) => client.query("SELECT * FROM quick"));
-    await isSettled();
+    await expectNoTraces();
     expect((await migrations("forget", "--yes")).text).toContain("sectorwars_dev_undone");
     expect(await copies()).toBe(null);
   });
 
-  test("the stack notices at a refresh that the schema stands elsewhere, and brings it to head", async () => {
+  test("a refresh notices another revision of the schema, and the next up migrates it to head", async () => {
     expect((await migrate({ wanted: "0003crew", allowDowngrade: true })).error).toBe("");
     const status = await stack.db("status");
     expect(status.text).toContain("revision    0003crew\n");
@@ -622,7 +627,7 @@ describe("back", () => {
     );
     const doctor = await stack.db("doctor");
     expect(doctor.text).toContain("WRONG  Revision: 0003crew; the last update brought the schema to 0004quick");
-    // Told by each preview and update, until it is cured by the commands that it names.
+    // Each preview and update prints the warning until its commands have been run.
     const warning =
       "warning: The schema of sectorwars_dev is at revision 0003crew; the last update brought it to 0004quick. To migrate it again: " +
       `pulumi refresh --yes --stack ${stack.name}, then pulumi up --stack ${stack.name}`;
@@ -632,11 +637,11 @@ describe("back", () => {
     expect((await stack.up()).text).not.toContain("warning");
     expect(await revision()).toBe("0004quick");
     expect((await stack.up("--expect-no-changes")).text).not.toContain("warning");
-    await isSettled();
+    await expectNoTraces();
   });
 
   test.runIf(process.env.BACKUPS === "all")(
-    "with backups, a restore to the moment before a run is told, and brings it back, open for everybody",
+    "with backups, a run prints the time to restore to, and the restored database has no connection lock",
     async () => {
       for (const key of ["backupFull", "backupDifferential", "backupDrill"]) await stack.set(key, "never");
       await stack.set("backups", "true");
@@ -652,11 +657,11 @@ describe("back", () => {
       expect(restored.code).toBe(0);
       expect(await revision()).toBe("0004quick");
       expect(await value("SELECT count(*)::int FROM ships")).toBe(1);
-      await isSettled();
+      await expectNoTraces();
     },
   );
 });
 
-test("the engine may be on another machine", () => {
+test("the migrations work with an engine on another machine", () => {
   expect(calls).toBeGreaterThan(100);
 });

@@ -1,11 +1,11 @@
-/** Previews for pull requests, on a clone with a change in it. */
+/** Previews for pull requests, in a clone with a change. */
 import { appendFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
-import { cloneProject, commitAll, shareNodePackages } from "./clone.ts";
-import { run } from "./test-stack.ts";
+import { cloneProject, commitAll, shareNodePackages } from "../support/clone.ts";
+import { run } from "../support/test-stack.ts";
 
 let clone: string;
 const git = (...args: string[]) => run("git", ["-C", clone, ...args]);
@@ -26,11 +26,11 @@ beforeAll(async () => {
 afterAll(() => rm(clone, { recursive: true, force: true }));
 
 describe("script/preview", () => {
-  test("shows a change of settings as what it does to the base's stack, marks what loses data, and leaves nothing", async () => {
+  test("shows what a change does to the base's stack, marks lost data, and leaves nothing behind", async () => {
     const settings = join(clone, "Pulumi.dev.yaml");
     await writeFile(settings, (await readFile(settings, "utf8")).replace("memory: 512", "memory: 640"));
     const naming = join(clone, "lib/naming.ts");
-    // The volume gets another name, which means another volume.
+    // Another name means another volume.
     await writeFile(naming, (await readFile(naming, "utf8")).replace("-data`", "-files`"));
 
     const said = await preview("HEAD");
@@ -53,7 +53,7 @@ describe("script/preview", () => {
     ).toEqual(["M Pulumi.dev.yaml", "M lib/naming.ts"]);
   });
 
-  test("a base that does not exist is an error before anything is made", async () => {
+  test("fails for a base that does not exist before it creates anything", async () => {
     const said = await preview("no-such-branch");
     expect(said.code).toBe(1);
     expect(said.text).toContain("there is no commit 'no-such-branch'. Fetch it first: git fetch origin");

@@ -1,12 +1,12 @@
-/** What other users of the machine can read, after the stack was brought up by hand in a fresh clone. */
+/** Files that other users of the machine can read after npm install and pulumi up in a fresh clone. */
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { appendFile, chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { cloneProject, shareNodePackages } from "./clone.ts";
-import { removeStack, run, type Said } from "./test-stack.ts";
+import { cloneProject, shareNodePackages } from "../support/clone.ts";
+import { type CommandResult, removeStack, run } from "../support/test-stack.ts";
 
 const isRoot = process.getuid?.() === 0;
 
@@ -17,8 +17,8 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
   const at = (path: string) => join(base, path);
   const settings = () => at("home/.config/sectorwars");
 
-  /** Runs a command in the clone, as somebody with a home folder of their own. */
-  function inClone(...command: string[]): Promise<Said> {
+  /** Runs a command in the clone, with a home folder of its own. */
+  function inClone(...command: string[]): Promise<CommandResult> {
     const env = {
       ...process.env,
       HOME: at("home"),
@@ -37,7 +37,7 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
       );
     });
   }
-  async function succeed(...command: string[]): Promise<Said> {
+  async function succeed(...command: string[]): Promise<CommandResult> {
     const said = await inClone(...command);
     if (said.code !== 0) throw new Error(`${command.join(" ")} failed:\n${said.text}`);
     return said;
@@ -73,7 +73,7 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
       await appendFile(join(clone, `Pulumi.${stack}.yaml`), `  sectorwars-database:${key}: "${value}"\n`);
     }
     await succeed("pulumi", "stack", "init", stack);
-    // Any secret among the settings is opened by the empty passphrase.
+    // The empty passphrase decrypts any secret among the settings.
     await pulumi("config", "set", "--secret", "elsewhere:token", "of another program");
     await up();
   });
@@ -83,10 +83,10 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
     await rm(base, { recursive: true, force: true });
   });
 
-  /** All secrets of the stack, in the spellings in which a file may hold them. */
+  /** Returns all secrets of the stack, in all encodings in which a file may hold them. */
   async function secrets(): Promise<Buffer[]> {
     const said = await pulumi("stack", "export", "--show-secrets");
-    // Secrets stand as JSON inside of JSON. Passwords are words of 32 letters and digits.
+    // Secrets are JSON inside JSON. Passwords have 32 letters and digits.
     const shown = [...said.stdout.matchAll(/"plaintext": "((?:[^"\\]|\\.)*)"/g)].map(([, text = ""]) => text);
     const generated = new Set(shown.flatMap((text) => text.match(/\b[A-Za-z0-9]{32}\b/g) ?? []));
     const keys = await Promise.all(
@@ -99,12 +99,12 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
     expect(keys.flat()).toHaveLength(2);
     return [...generated, ...keys.flat()].flatMap((secret: string) => {
       const bytes = Buffer.from(secret);
-      // The last characters of base64 depend on what follows.
+      // The last base64 characters depend on the bytes that follow.
       return [bytes, Buffer.from(bytes.toString("hex")), Buffer.from(bytes.toString("base64").slice(0, -4))];
     });
   }
 
-  /** Files with a secret, or with what the empty passphrase opens. */
+  /** Lists files that contain a secret, or a text that the empty passphrase decrypts. */
   async function filesWithSecrets(): Promise<string[]> {
     const wanted = [...(await secrets()), Buffer.from('"ciphertext"'), Buffer.from("secure: v1:")];
     const found: string[] = [];
@@ -117,7 +117,7 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
     return found;
   }
 
-  /** Whether others may read a file, by its mode and those of all folders above. */
+  /** Returns whether others may read a file, by its mode and the modes of all folders above it. */
   async function isOpen(path: string): Promise<boolean> {
     if (((await stat(path)).mode & 0o077) === 0) return false;
     for (let above = dirname(path); above !== base; above = dirname(above)) {
@@ -129,14 +129,14 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
   async function readableByOthers(paths: readonly string[]): Promise<string[]> {
     const readable: string[] = [];
     for (const path of paths) {
-      const asNobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "cat", path];
-      const isRead = isRoot && (await run("setpriv", asNobody)).code === 0;
+      const asAnotherUser = ["--reuid=65534", "--regid=65534", "--clear-groups", "cat", path];
+      const isRead = isRoot && (await run("setpriv", asAnotherUser)).code === 0;
       if (isRead || (await isOpen(path))) readable.push(relative(base, path));
     }
     return readable;
   }
 
-  test("let nobody else read a file with a secret", async () => {
+  test("let no other user read a file with a secret", async () => {
     const files = await filesWithSecrets();
     const kinds = files.map((file) => relative(base, file));
     for (const kind of [
@@ -153,8 +153,8 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
     expect(await finding()).toMatchObject({ fine: true, seen: "only you can open them" });
   });
 
-  // The umask makes no difference any more once a stack is up.
-  test.runIf(umask === "022")("close what was opened since, and say so", async () => {
+  // Once a stack is up, the umask makes no difference.
+  test.runIf(umask === "022")("close files that were opened since, and report them", async () => {
     const configuration = join(clone, `Pulumi.${stack}.yaml`);
     const opened = [join(clone, ".local"), at("application/.env"), settings(), configuration];
     for (const path of opened) await run("chmod", ["-R", "a+rwX", path]);
@@ -178,7 +178,7 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
     expect((await up()).text).not.toContain("Other users");
   });
 
-  test.runIf(umask === "022")("have a remedy that works without an update", async () => {
+  test.runIf(umask === "022")("are not needed: doctor's remedy closes the files too", async () => {
     await run("chmod", ["-R", "a+rX", join(clone, ".local"), at("application/.env")]);
     const { remedy } = await finding();
     expect(remedy).toContain("chmod -R go= .local");
@@ -187,7 +187,7 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
     expect(await finding()).toMatchObject({ fine: true });
   });
 
-  test("tell of a project that everybody may change, as they could put any code into it", async () => {
+  test("make doctor report a project folder that other users can write, because they could add code", async () => {
     const findings: { what: string; fine: boolean; remedy: string }[] = JSON.parse((await doctor()).stdout);
     const found = findings.filter(({ what }) => what === "The project's folder");
     if (umask === "022") expect(found).toEqual([]);

@@ -1,8 +1,8 @@
-/** Each role tries, over TCP, what it may and what it must not. */
+/** Each role tries, over TCP, what it may do and what it must not do. */
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { withConnection } from "../support/session.ts";
-import { type StackUrls, TestStack, urlAddress } from "./test-stack.ts";
+import { type StackUrls, TestStack, urlAddress } from "../support/test-stack.ts";
 
 const DENIED = "42501";
 let stack: TestStack;
@@ -37,7 +37,7 @@ describe("owner", () => {
   ])("may: %s", (sql) => expect(tries("owner", sql)).resolves.toBeDefined());
   test.each([
     "CREATE DATABASE more",
-    "CREATE ROLE somebody",
+    "CREATE ROLE another_role",
     "SELECT * FROM sectorwars_stack.readonly_denied",
     "CREATE TABLE sectorwars_stack.mine (id int)",
     "CREATE FUNCTION sectorwars_stack.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
@@ -67,7 +67,7 @@ describe("app", () => {
     "SELECT lo_create(0)",
     "SELECT * FROM sectorwars_stack.readonly_denied",
   ])("must not: %s", (sql) => expect(tries("app", sql)).rejects.toMatchObject({ code: DENIED }));
-  test.each(["DROP TABLE ships", "ALTER TABLE ships ADD x int"])("must not, as it is no owner: %s", (sql) =>
+  test.each(["DROP TABLE ships", "ALTER TABLE ships ADD x int"])("must not, because it is not the owner: %s", (sql) =>
     expect(tries("app", sql)).rejects.toThrow("must be owner"),
   );
 });
@@ -87,7 +87,7 @@ describe("readonly", () => {
     "CREATE TEMP TABLE t (id int)",
   ])("must not: %s", (sql) => expect(tries("readonly", sql)).rejects.toMatchObject({ code: DENIED }));
 
-  test("reads tables that are made later, but not those on the deny list, however they come to that name", async () => {
+  test("reads later tables, except those whose name is on the deny list, even after a rename", async () => {
     await tries(
       "owner",
       "CREATE TABLE later (id int); CREATE TABLE game_secrets (id int); CREATE TABLE plain (id int)",
@@ -112,16 +112,18 @@ describe("monitor", () => {
     expect(tries("monitor", "SELECT * FROM public.ships")).rejects.toMatchObject({ code: DENIED }));
 });
 
-test("somebody without grants cannot even connect", async () => {
-  await tries("superuser", "CREATE ROLE nobody LOGIN PASSWORD 'nobody'");
+test("a role without grants cannot connect", async () => {
+  await tries("superuser", "CREATE ROLE stranger LOGIN PASSWORD 'stranger'");
   const { host, port, database } = urlAddress(urls.app);
   await expect(
-    withConnection({ host, port, database, user: "nobody", password: "nobody" }, (client) => client.query("SELECT 1")),
+    withConnection({ host, port, database, user: "stranger", password: "stranger" }, (client) =>
+      client.query("SELECT 1"),
+    ),
   ).rejects.toMatchObject({ code: DENIED });
-  await tries("superuser", "DROP ROLE nobody");
+  await tries("superuser", "DROP ROLE stranger");
 });
 
-test("every function that runs with its owner's rights pins its search path with pg_temp last, and PUBLIC cannot call it", async () => {
+test("every SECURITY DEFINER function sets a search_path that ends with pg_temp, and PUBLIC cannot call it", async () => {
   const address = urlAddress(urls.superuser);
   const databases = await tries("superuser", "SELECT datname FROM pg_database WHERE datallowconn ORDER BY 1");
   const names = databases.rows.map(({ datname }) => datname);
@@ -147,7 +149,7 @@ test("every function that runs with its owner's rights pins its search path with
   expect(found).toContain("sectorwars_stack.deny_readonly()");
 });
 
-test("PostgreSQL's own databases are closed to all roles but monitor, which creates nothing there", async () => {
+test("only monitor can connect to PostgreSQL's own databases, and it cannot create anything there", async () => {
   const inside = (role: "owner" | "app" | "readonly" | "monitor", database: string, sql: string) =>
     withConnection({ ...urlAddress(urls[role]), database }, (client) => client.query(sql));
   for (const role of ["owner", "app", "readonly", "monitor"] as const) {
@@ -160,7 +162,7 @@ test("PostgreSQL's own databases are closed to all roles but monitor, which crea
   }
 });
 
-test("a refresh notices loosened privileges and the next update puts them right; nothing changes after that", async () => {
+test("a refresh notices loosened privileges and the next update repairs them; then nothing changes", async () => {
   await tries(
     "superuser",
     `GRANT CONNECT, TEMPORARY ON DATABASE postgres TO PUBLIC; GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC;
@@ -177,7 +179,7 @@ test("a refresh notices loosened privileges and the next update puts them right;
   await stack.up("--expect-no-changes");
 });
 
-test("doctor names a view that shows rows of a denied table, and is content once the view asks as its reader", async () => {
+test("doctor names a view that shows rows of a denied table, until the view has security_invoker", async () => {
   const doctor = () => stack.db("doctor");
   expect((await doctor()).text).toContain("ok     Deny list of sectorwars_readonly");
   await tries("owner", "CREATE VIEW leak AS SELECT secret FROM mfa_secrets");
@@ -191,7 +193,7 @@ test("doctor names a view that shows rows of a denied table, and is content once
   await tries("owner", "DROP VIEW leak");
 });
 
-test("a shorter deny list gives the table back, a longer one takes it, and a migration's REVOKE outlives both", async () => {
+test("a shorter deny list grants a table, a longer one revokes it, and a migration's REVOKE survives both", async () => {
   await stack.succeed("config", "set", "--path", "readonlyDenyList[0]", "ships", "--stack", stack.name);
   await stack.up();
   await expect(tries("readonly", "SELECT * FROM ships")).rejects.toMatchObject({ code: DENIED });

@@ -1,4 +1,4 @@
-/** Fresh data from the source in the place of the data of today, and branches, on one stack with migrations. */
+/** `./db refresh`, which replaces the data with fresh data from the source, and branches, on one stack with migrations. */
 import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
@@ -16,14 +16,14 @@ import { LOCK_KEY as MIGRATIONS_LOCK } from "../../lib/connection-lock.ts";
 import { docker } from "../../lib/docker.ts";
 import { Application } from "../support/application.ts";
 import { connect, withConnection } from "../support/session.ts";
-import { type Said, TestStack, urlAddress } from "./test-stack.ts";
+import { type CommandResult, TestStack, urlAddress } from "../support/test-stack.ts";
 
 let stack: TestStack;
 let game: Application;
 let place: SnapshotPlace;
 let database: string;
 
-const command = (name: string, ...args: string[]): Promise<Said> => stack.db(name, ...args);
+const command = (name: string, ...args: string[]): Promise<CommandResult> => stack.db(name, ...args);
 async function succeed(name: string, ...args: string[]): Promise<string> {
   const said = await command(name, ...args);
   if (said.code !== 0) throw new Error(`${name} ${args.join(" ")} failed:\n${said.text}`);
@@ -50,14 +50,14 @@ const databases = () =>
     const { rows } = await client.query<{ datname: string }>("SELECT datname FROM pg_database ORDER BY 1");
     return rows.map(({ datname }) => datname);
   });
-/** What belongs to the database beside its content. */
+/** Returns the database's properties that are not its content. */
 const properties = () =>
   value(`SELECT concat_ws(' ', (SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM unnest(datacl) a), pg_get_userbyid(datdba),
     shobj_description(d.oid, 'pg_database'), datallowconn, datconnlimit, datistemplate,
     (SELECT string_agg(setrole::regrole || setconfig::text, ' ' ORDER BY setrole) FROM pg_db_role_setting WHERE setdatabase = d.oid))
     FROM pg_database d WHERE datname = current_database()`);
-/** Nothing of a refresh that was cut short is left to clear by hand. */
-const isLeft = async () =>
+/** Lists the databases that an interrupted refresh, snapshot or branch has left. */
+const leftoverDatabases = async () =>
   (await databases()).filter((name) => /(_import|_import_check|__restoring|__former|__former_imported)$/.test(name));
 
 beforeAll(async () => {
@@ -69,7 +69,7 @@ beforeAll(async () => {
   const address = urlAddress(urls.superuser);
   place = { address, container: stack.names.container };
   database = address.database;
-  // The source: the application's schema as it is elsewhere, with rows and a setting of its own.
+  // The source: the application's schema, with its own rows and a setting.
   await onServer((client) => client.query(`CREATE DATABASE origin TEMPLATE ${database}`));
   await onSource(async (client) => {
     await client.query("DROP SCHEMA sectorwars_stack CASCADE");
@@ -82,7 +82,7 @@ beforeAll(async () => {
     );
   });
   stack.env.NEON_DATABASE_URL = `${urls.superuser.replace("127.0.0.1", "localhost").replace(database, "origin")}?sslmode=disable`;
-  // What is there today, and only here.
+  // Data that only the local database has.
   await stack.as("app", (client) => client.query("INSERT INTO ships (name) VALUES ('Serenity')"));
   await value(`ALTER ROLE sectorwars_app IN DATABASE ${database} SET application_name = 'it''s, me'`);
   await value(`COMMENT ON DATABASE ${database} IS 'the game''s'`);
@@ -93,7 +93,7 @@ afterAll(async () => {
 });
 
 describe("a refresh", () => {
-  test("wants a source, and somebody who says yes; --check tells what would be copied, and writes nothing", async () => {
+  test("needs a source and a confirmation; --check lists what would be copied, and writes nothing", async () => {
     const { NEON_DATABASE_URL: url } = stack.env;
     delete stack.env.NEON_DATABASE_URL;
     stack.env.NEON_DATABASE_URL = undefined;
@@ -115,8 +115,8 @@ describe("a refresh", () => {
     expect(await ships()).toBe("Serenity");
   });
 
-  test("replaces the data with proof, migrates it, and keeps all that is not the source's; services connect again", async () => {
-    // A migration that needs a setting which somebody gave the database here.
+  test("replaces the data, proves and migrates it, and keeps the stack's own properties; services can reconnect", async () => {
+    // A migration that needs a setting that only the local database has.
     await value(`ALTER DATABASE ${database} SET game.shard = 'east'`);
     await game.addRevision(
       "0003crew",
@@ -142,7 +142,7 @@ describe("a refresh", () => {
     await expect(forgotten.query("SELECT 1")).rejects.toThrow();
     expect(await ships()).toBe("Nostromo,Rocinante");
     expect(await revision()).toBe("0003crew");
-    // The same logins, and what each may do.
+    // The roles keep their passwords and privileges.
     expect(await value("SELECT count(*)::int FROM ships", "app")).toBe(2);
     expect(await message(value("SELECT * FROM mfa_secrets", "readonly"))).toContain("permission denied");
     expect(await value("SELECT has_table_privilege('sectorwars_app', 'admin_action_logs', 'DELETE')")).toBe(false);
@@ -153,7 +153,7 @@ describe("a refresh", () => {
     for (const part of ["it's, me", "the game's", "sectorwars_owner"]) expect(now).toContain(part);
     expect(now.split(" ").slice(0, 6)).toEqual(String(had).split(" ").slice(0, 6));
     expect(await snapshots()).toEqual(["before_refresh", "imported"]);
-    expect(await isLeft()).toEqual([]);
+    expect(await leftoverDatabases()).toEqual([]);
     const still = await onServer((client) =>
       client.query("SELECT oid, datacl::text FROM pg_database WHERE datname = 'nexus'"),
     );
@@ -169,7 +169,7 @@ describe("a refresh", () => {
     expect(said).toContain(`Safety copy: ${copy.replace(/.*\//, "")}`);
   });
 
-  test("leaves the restore point of the former data's migration, which undo does not bring back", async () => {
+  test("keeps the migration backup of the former data, and undo refuses to restore it", async () => {
     const before = await databases();
     expect(before).toContain(`${database}_before_migration`);
     const refused = await command("migrations", "undo", "--yes");
@@ -188,7 +188,7 @@ describe("a refresh", () => {
     expect(await ships()).toBe("Nostromo,Rocinante");
   });
 
-  test("Pulumi's state follows: an update only notes the newer chain, and the next finds nothing to do", async () => {
+  test("needs one update, which only records the newer migrations; the next one changes nothing", async () => {
     const { text } = await stack.up();
     expect(text).toContain("migrations: sectorwars_dev is at 0003crew; nothing to run");
     expect((await stack.outputs()).imported).toMatchObject({ source: expect.stringContaining("/origin") });
@@ -196,7 +196,7 @@ describe("a refresh", () => {
     await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
   });
 
-  test("--check tells what has changed since, on the source and here", async () => {
+  test("--check lists later changes, in the source and here", async () => {
     await onSource((client) => client.query("INSERT INTO ships (name) VALUES ('Tachi'); CREATE TABLE ports (id int)"));
     await stack.as("app", (client) =>
       client.query(
@@ -204,23 +204,23 @@ describe("a refresh", () => {
       ),
     );
     const before = await databases();
-    const told = JSON.parse((await stack.db("refresh", "--check", "--json")).stdout);
+    const report = JSON.parse((await stack.db("refresh", "--check", "--json")).stdout);
     const objects = (differences: { object: string }[]) => differences.map(({ object }) => object);
-    expect(objects(told.changes)).toEqual(expect.arrayContaining(["rows of public.ships", "table public.ports"]));
-    expect(objects(told.ours)).toEqual(expect.arrayContaining(["rows of public.languages", "table public.crew"]));
-    expect(objects(told.changes)).not.toContain("rows of public.languages");
-    expect(objects(told.ours)).not.toContain("rows of public.ships");
-    expect(told.unknown).toEqual([]);
+    expect(objects(report.changes)).toEqual(expect.arrayContaining(["rows of public.ships", "table public.ports"]));
+    expect(objects(report.ours)).toEqual(expect.arrayContaining(["rows of public.languages", "table public.crew"]));
+    expect(objects(report.changes)).not.toContain("rows of public.languages");
+    expect(objects(report.ours)).not.toContain("rows of public.ships");
+    expect(report.unknown).toEqual([]);
     expect(await databases()).toEqual(before);
   });
 
-  test("goes back to the former data by the command that it printed, with that data's settings", async () => {
+  test("is undone by the command that it printed, which restores the former data with its settings", async () => {
     await restoreSnapshot(place, "before_refresh");
     expect(await ships()).toBe("Serenity");
     expect(await value("SHOW intervalstyle", "app")).not.toBe("sql_standard");
-    // The former data was no import's.
+    // The former data did not come from an import.
     expect(await succeed("status")).toContain("ITS MARK IS GONE");
-    // The restore point is of this data, so that its migration can be undone again.
+    // The migration backup belongs to this data, so its migration can be undone again.
     expect((await command("migrations", "undo")).text).toContain(`This puts ${database} back as it was at`);
     await restoreSnapshot(place, "before_restore");
     expect(await value("SHOW intervalstyle", "app")).toBe("sql_standard");
@@ -229,7 +229,7 @@ describe("a refresh", () => {
     expect(await revision()).toBe("0003crew");
   });
 
-  /** Kills a refresh while a database is there that lives for a moment. A look that comes too late is repeated with another refresh. */
+  /** Kills a refresh while a short-lived database exists. If the query misses the database, another refresh is started. */
   async function killWhen(transient: string): Promise<void> {
     for (let tries = 1; ; tries++) {
       const refresh = beginRefresh();
@@ -237,7 +237,7 @@ describe("a refresh", () => {
       void refresh.ended.then(() => {
         hasEnded = true;
       });
-      const isThere = await onServer(async (client) => {
+      const isSeen = await onServer(async (client) => {
         const sql = "SELECT FROM pg_database WHERE datname = $1";
         while (!hasEnded) {
           if ((await client.query(sql, [transient])).rowCount !== 0) return true;
@@ -245,21 +245,21 @@ describe("a refresh", () => {
         }
         return false;
       });
-      if (isThere) return stack.killAll(refresh);
-      if (tries === 5) throw new Error(`${transient} was never seen:\n${refresh.text}`);
+      if (isSeen) return stack.killAll(refresh);
+      if (tries === 5) throw new Error(`${transient} was not seen in ${tries} refreshes:\n${refresh.text}`);
     }
   }
 
-  test("killed at any moment, it leaves the old data or the new, whole, and the next one converges", async () => {
+  test("killed at any time, leaves either the old or the new data complete, and the next one succeeds", async () => {
     const old = await ships();
     const loading = beginRefresh();
     await loading.until("import: the rows of");
     await stack.killAll(loading);
     expect(await ships()).toBe(old);
-    expect(await isLeft()).toEqual([`${database}_import`]);
+    expect(await leftoverDatabases()).toEqual([`${database}_import`]);
     await saveSnapshot(place, "clears");
     await deleteSnapshot(place, "clears");
-    expect(await isLeft()).toEqual([]);
+    expect(await leftoverDatabases()).toEqual([]);
 
     await game.addRevision("0004slow", "0003crew", "SELECT pg_sleep(3)");
     const migrating = beginRefresh();
@@ -271,7 +271,7 @@ describe("a refresh", () => {
       false,
     );
 
-    // Right before the exchange, and right after it.
+    // Immediately before the swap, and immediately after it.
     for (const [copy, isExchanged] of [
       ["__restoring", false],
       ["__former", true],
@@ -285,11 +285,11 @@ describe("a refresh", () => {
     expect(said).toContain("proven equal");
     expect(await ships()).toBe("Nostromo,Rocinante,Tachi");
     expect(await revision()).toBe("0004slow");
-    expect(await isLeft()).toEqual([]);
+    expect(await leftoverDatabases()).toEqual([]);
     expect(await snapshots()).toEqual(["before_refresh", "before_restore", "imported"]);
   });
 
-  test("Ctrl-C while it migrates: the data is as it was, and nothing is left", async () => {
+  test("stopped by Ctrl-C during the migration, leaves the data unchanged and no other database", async () => {
     await onSource((client) => client.query("INSERT INTO ships (name) VALUES ('Canterbury')"));
     const refresh = beginRefresh();
     await refresh.until("0004slow");
@@ -297,21 +297,21 @@ describe("a refresh", () => {
     expect(await refresh.ended).not.toBe(0);
     expect(refresh.text).toMatch(/stopped.*as it was|stopped.*Nothing was changed/i);
     expect(await ships()).toBe("Nostromo,Rocinante,Tachi");
-    expect(await isLeft()).toEqual([]);
+    expect(await leftoverDatabases()).toEqual([]);
     expect(await docker(["ps", "-aq", "--filter", `label=sectorwars.migrations=${stack.name}`])).toBe("");
     await game.addRevision("0004slow", "0003crew", "SELECT 1");
   });
 
-  test("a migration that fails, or a source whose revision nobody knows, changes nothing", async () => {
+  test("changes nothing if a migration fails, or if the project lacks the source's revision", async () => {
     await game.addRevision("0005wrong", "0004slow", "SELECT 1 / 0");
     const failed = await command("refresh", "--yes");
     expect(failed).toMatchObject({ code: 1 });
     expect(failed.text).toMatch(/The migration 0005wrong .* failed: .*division by zero/);
     expect(failed.text).toContain("Nothing was changed.");
     expect(await ships()).toBe("Nostromo,Rocinante,Tachi");
-    expect(await isLeft()).toEqual([]);
+    expect(await leftoverDatabases()).toEqual([]);
     await game.removeRevision("0005wrong");
-    // The report is still that of the data that is there.
+    // The report still describes the current data.
     expect(JSON.parse(await readFile(`reports/${stack.name}/import.json`, "utf8"))).toMatchObject({
       verdict: "identical",
     });
@@ -321,7 +321,7 @@ describe("a refresh", () => {
     await onSource((client) => client.query("UPDATE alembic_version SET version_num = '0002ships'"));
   });
 
-  test("two at once: one wins, the other says so; so do snapshots and migrations meanwhile", async () => {
+  test("refuses to run twice at the same time, and so do snapshots and migrations during a refresh", async () => {
     const first = beginRefresh();
     await first.until("import: looking at");
     const second = command("refresh", "--yes");
@@ -332,7 +332,7 @@ describe("a refresh", () => {
     expect(text).toContain("A refresh is running on this server. Wait for the end, then try again.");
     expect(await first.ended, first.text).toBe(0);
     expect(await ships()).toBe("Canterbury,Nostromo,Rocinante,Tachi");
-    for (const [lock, words] of [
+    for (const [lock, expected] of [
       [lockServer, "An import into this server is running"],
       [
         (client: pg.Client) => client.query(`SELECT pg_advisory_lock(${MIGRATIONS_LOCK})`),
@@ -341,14 +341,14 @@ describe("a refresh", () => {
     ] as const) {
       await onServer(async (client) => {
         await lock(client);
-        expect((await command("refresh", "--yes")).text).toContain(words);
+        expect((await command("refresh", "--yes")).text).toContain(expected);
       });
     }
   });
 });
 
 describe("a branch", () => {
-  test("is a copy with a URL of its own, which the roles use as they use the database", async () => {
+  test("is a copy with its own URL, and the roles have the same privileges in it", async () => {
     const rows = await ships();
     expect(await succeed("branch", "create", "feature-x")).toMatch(/Created feature-x, [\d.]+ MB, in [\d.]+ s\./);
     const url = async (...args: string[]) => (await succeed("branch", "url", "feature-x", ...args)).trim();
@@ -370,7 +370,7 @@ describe("a branch", () => {
     });
     expect(await ships()).toBe(rows);
     expect(await value("SELECT to_regclass('only_here')")).toBe(null);
-    // As the application's sessions have them, which pin nothing.
+    // Owner, privileges, connection limit and settings of the roles.
     const of = (name: string) =>
       onServer(async (client) => {
         const { rows } = await client.query(
@@ -387,7 +387,7 @@ describe("a branch", () => {
     expect(listed).toMatchObject({ name: "feature-x", from: null, sessions: 0, bytes: expect.any(Number) });
   });
 
-  test("of a snapshot disturbs nobody; a restore and a refresh leave branches alone", async () => {
+  test("of a snapshot disconnects no session; a restore and a refresh do not affect branches", async () => {
     const service = await connect(urlAddress((await stack.outputs()).urls.app));
     await succeed("branch", "create", "old", "--from", "before_refresh");
     await service.query("SELECT 1");
@@ -401,7 +401,7 @@ describe("a branch", () => {
     expect((await readBranches(place)).length).toBe(2);
   });
 
-  test("is deleted when somebody says yes; what cannot be is said, and changes nothing", async () => {
+  test("is deleted after a confirmation; a command that is refused says why and changes nothing", async () => {
     const before = await databases();
     const { urls } = await stack.outputs();
     await withConnection({ ...urlAddress(urls.owner), database: "branch__old" }, (client) =>
@@ -409,7 +409,7 @@ describe("a branch", () => {
         `ALTER DATABASE branch__old IS_TEMPLATE true; COMMENT ON DATABASE branch__old IS 'as a migration may'`,
       ),
     );
-    for (const [code, args, words] of [
+    for (const [code, args, message] of [
       [1, ["create", "old"], "There is a branch old already. Delete it first: ./db branch delete old"],
       [1, ["create", "Old"], '"Old" cannot name a branch'],
       [1, ["create", "x", "--from", "nosuch"], "There is no save point nosuch. There are: "],
@@ -419,14 +419,14 @@ describe("a branch", () => {
     ] as const) {
       const said = await command("branch", ...args);
       expect(said.code, args.join(" ")).toBe(code);
-      expect(said.text).toContain(words);
+      expect(said.text).toContain(message);
     }
     await onServer((client) => client.query("CREATE DATABASE branch__theirs"));
     expect((await command("branch", "create", "theirs")).text).toContain("which is no branch of sectorwars_dev");
     expect((await command("branch", "delete", "theirs", "--yes")).text).toContain("There is no branch theirs.");
     await onServer((client) => client.query("DROP DATABASE branch__theirs"));
     expect(await databases()).toEqual(before);
-    // Sessions in it end with it.
+    // Deleting a branch ends its sessions.
     const user = await connect({ ...urlAddress(urls.app), database: "branch__old" });
     user.on("error", () => {});
     await succeed("branch", "delete", "old", "--yes");
@@ -435,21 +435,21 @@ describe("a branch", () => {
     await deleteBranch(place, "feature-x");
   });
 
-  test("killed while it is made: nobody is shut out, and the next one clears it; there are 12 at most", async () => {
+  test("that is killed during its creation locks no session out, and the next one removes it; there are at most 12", async () => {
     const busy = await connect(urlAddress((await stack.outputs()).urls.app));
     await busy.query("BEGIN; SELECT count(*) FROM ships");
     const creating = stack.beginDb("branch", "create", "never");
     await onServer(async (client) => {
       const sql = "SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'CREATE DATABASE %'";
       for (const end = Date.now() + 20_000; (await client.query(sql)).rowCount === 0; await sleep(10)) {
-        if (Date.now() > end) throw new Error(`no copy was begun: ${creating.text}`);
+        if (Date.now() > end) throw new Error(`CREATE DATABASE did not start: ${creating.text}`);
       }
     });
     await stack.killAll(creating);
     await busy.query("COMMIT");
     await busy.end();
     await expect.poll(() => message(createBranch(place, "next")), { timeout: 20_000 }).toBe("it went well");
-    expect(await isLeft()).toEqual([]);
+    expect(await leftoverDatabases()).toEqual([]);
     await onServer(async (client) => {
       for (let i = 1; i < 12; i += 1) {
         await client.query(`CREATE DATABASE branch__many${i} TEMPLATE template0`);

@@ -1,6 +1,6 @@
 /**
- * A stack whose Docker engine is on another machine, reached over SSH. It starts an engine of its own in a privileged container, so it
- * runs with REMOTE=all in the environment only.
+ * A stack whose Docker engine is on another machine, reached over SSH. The test starts its own engine in a privileged container, so it
+ * runs only with REMOTE=all in the environment.
  */
 import { randomBytes } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -12,18 +12,18 @@ import { valuesOf } from "../../components/handover/env-values.ts";
 import { makeServerCertificate } from "../../lib/certificates.ts";
 import { docker } from "../../lib/docker.ts";
 import { Application } from "../support/application.ts";
+import { BackedUp } from "../support/backed-up.ts";
 import { images } from "../support/lab.ts";
 import { RemoteHost } from "../support/remote-host.ts";
 import { withConnection } from "../support/session.ts";
-import { BackedUp } from "./backed-up.ts";
-import { run, TestStack, urlAddress } from "./test-stack.ts";
+import { run, TestStack, urlAddress } from "../support/test-stack.ts";
 
-/** A remote database with TLS that both machines reach under one address, as they do Neon. */
+/** A remote database with TLS that both machines reach at the same address, like Neon. */
 class FarSource {
   readonly name = `sectorwars-test-far-${randomBytes(4).toString("hex")}`;
   private folder = "";
 
-  /** Returns the variables that lead to it. */
+  /** Starts the server and returns the environment variables with its URL. */
   async start(): Promise<Record<string, string>> {
     this.folder = await mkdtemp(join(tmpdir(), "sectorwars-test-"));
     const password = randomBytes(16).toString("hex");
@@ -66,7 +66,7 @@ describe.runIf(process.env.REMOTE === "all")("with Docker on another machine", (
   const cargo = () => backed.value("SELECT count(*)::int FROM cargo");
 
   beforeAll(async () => {
-    // One after the other: what is there when one fails is taken away again.
+    // Sequential, so that afterAll can remove everything that was created before a failure.
     game = await Application.makePlain();
     host = await RemoteHost.start();
     vi.stubEnv("PATH", host.path);
@@ -97,7 +97,7 @@ describe.runIf(process.env.REMOTE === "all")("with Docker on another machine", (
     await game?.end();
   });
 
-  test("an image that no registry has and that machine lacks is named, with the command that copies it", async () => {
+  test("an image that is missing there and in the registries is an error that names it and the command to copy it", async () => {
     await stack.set("baseImage", "sectorwars/postgres:nowhere");
     expect(await stack.upFails()).toContain(
       `docker save sectorwars/postgres:nowhere | DOCKER_HOST=${host.engine} docker load`,
@@ -106,7 +106,7 @@ describe.runIf(process.env.REMOTE === "all")("with Docker on another machine", (
     expect(await host.holds()).toEqual([]);
   });
 
-  test("script/up sends what no registry has, images are built there, and the error names the command that forwards the port", async () => {
+  test("script/up copies images that no registry has, builds the others there, and names the command that forwards the port", async () => {
     const { code, text: said } = await run("script/up", ["--stack", stack.name], stack.env);
     expect(code).not.toBe(0);
     const base = images().databaseBase;
@@ -119,7 +119,7 @@ describe.runIf(process.env.REMOTE === "all")("with Docker on another machine", (
     stopForwarding = host.forward(command);
   });
 
-  test("with the port forwarded it imports, migrates and hands over", async () => {
+  test("with the port forwarded, the stack imports, migrates and hands over", async () => {
     const { text } = await stack.up();
     expect(text).toMatch(/import: 1 tables?, 5,000 rows, .*proven equal/);
     expect(text).toMatch(new RegExp(`DOCKER_HOST=${host.engine} \\S.*compose up --wait`));
@@ -131,7 +131,7 @@ describe.runIf(process.env.REMOTE === "all")("with Docker on another machine", (
     await stack.up("--expect-no-changes");
   });
 
-  test("the commands find the engine in the stack's settings: status, psql, snapshots, restore", async () => {
+  test("status, psql, snapshot and restore find the engine in the stack's settings", async () => {
     expect(await backed.result("status")).toMatchObject({ healthy: true, state: expect.stringContaining("running") });
     expect((await backed.command("doctor")).text).toMatch(/ok +Port \d+ on 127\.0\.0\.1/);
     expect(await backed.succeed("psql", "--", "-Atc", "SELECT 6 * 7")).toBe("42\n");
@@ -145,7 +145,7 @@ describe.runIf(process.env.REMOTE === "all")("with Docker on another machine", (
     expect(await stack.leftovers()).toEqual([]);
   });
 
-  test("destroyed, it leaves nothing on either machine", async () => {
+  test("destroy leaves nothing on either machine", async () => {
     await stack.succeed("destroy", "--yes", "--skip-preview", "--stack", stack.name);
     expect(await host.holds()).toEqual([]);
     expect(await stack.leftovers()).toEqual([]);

@@ -1,4 +1,4 @@
-/** Roles and databases that somebody changed by hand: named with the remedy, shown by a preview, put right by a plain update. */
+/** Manual changes of roles and databases: status names them with the remedy, a preview shows them, and an update repairs them. */
 import fc from "fast-check";
 import type pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -9,7 +9,7 @@ import { TEMPORARY_GRANT_KEY } from "../../lib/locks.ts";
 import { type Address, connect, ident, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES, rolesOf } from "../../lib/role-names.ts";
 import { addressOf } from "../../lib/stack.ts";
-import { type StackUrls, TestStack } from "./test-stack.ts";
+import { type StackUrls, TestStack } from "../support/test-stack.ts";
 
 interface Status {
   healthy: boolean;
@@ -21,7 +21,7 @@ interface Status {
 
 let stack: TestStack;
 let database: string;
-/** The server's own database, as the superuser. */
+/** The database postgres, as the superuser. */
 let maintenance: Address;
 
 const asSuperuser = (sql: string) => withConnection(maintenance, (client) => client.query(sql));
@@ -29,7 +29,7 @@ const command = (name: string, ...args: string[]) => stack.db(name, ...args);
 const status = async (): Promise<Status> => JSON.parse((await command("status", "--json")).stdout);
 const drift = async () => (await status()).drift.map(({ subject, what }) => `${subject} ${what}`);
 
-/** Resources that a preview would update. */
+/** Lists the resources that a preview would update. */
 async function previewed(): Promise<string[]> {
   const { stdout } = await stack.succeed("preview", "--json", "--stack", stack.name);
   const { steps } = JSON.parse(stdout) as { steps: { op: string; urn: string }[] };
@@ -50,7 +50,7 @@ beforeAll(async () => {
 });
 afterAll(() => stack.end());
 
-test("a stack that is as declared has no drift: status and doctor are content, and an update changes nothing", async () => {
+test("an unchanged stack has no drift: status and doctor report none, and an update changes nothing", async () => {
   const { healthy, roles, drift, version, size } = await status();
   expect({ healthy, drift }).toEqual({ healthy: true, drift: [] });
   expect(Object.values(roles)).toEqual(Array(5).fill("ok"));
@@ -60,7 +60,7 @@ test("a stack that is as declared has no drift: status and doctor are content, a
   await stack.up("--expect-no-changes");
 });
 
-/** What was changed by hand in the test below, as it must be named. */
+/** The drift that {@link changeByHand} makes, as status must name it. */
 const CHANGED = () => [
   "sectorwars_app is a superuser",
   "sectorwars_readonly is a member of sectorwars_owner",
@@ -90,7 +90,7 @@ async function changeByHand(): Promise<void> {
   await stack.as("superuser", (client) => client.query("GRANT CREATE ON SCHEMA public TO sectorwars_readonly"));
 }
 
-/** A session of the app that took the superuser's place while it could. */
+/** Opens a session of the app role that became the superuser while the role was one. */
 async function becomeSuperuser(): Promise<pg.Client> {
   const { urls } = await stack.outputs();
   const client = await connect(addressOf(urls.app));
@@ -98,7 +98,7 @@ async function becomeSuperuser(): Promise<pg.Client> {
   return client;
 }
 
-test("roles and databases that were changed by hand are named with the remedy, and a plain up puts them right", async () => {
+test("manual changes of roles and databases are reported with the remedy, and pulumi up repairs them", async () => {
   await changeByHand();
   const taken = await becomeSuperuser();
 
@@ -136,7 +136,7 @@ test("roles and databases that were changed by hand are named with the remedy, a
   await stack.up("--expect-no-changes");
 });
 
-test("a monitor that cannot log in is named all the same, and let in again by an up", async () => {
+test("a monitor role with NOLOGIN is reported too, and pulumi up repairs it", async () => {
   await asSuperuser("ALTER ROLE sectorwars_monitor NOLOGIN");
   const { healthy, drift: found, roles } = await status();
   expect(healthy).toBe(false);
@@ -147,7 +147,7 @@ test("a monitor that cannot log in is named all the same, and let in again by an
   expect((await command("status")).code).toBe(0);
 });
 
-test("after a refresh, which shows the provider's roles as they are, an up puts them right just the same", async () => {
+test("pulumi up also repairs drift that a pulumi refresh has written to the state", async () => {
   await asSuperuser("ALTER ROLE sectorwars_app CREATEDB; GRANT sectorwars_owner TO sectorwars_app");
   await stack.succeed("refresh", "--yes", "--stack", stack.name);
   await stack.up();
@@ -155,7 +155,7 @@ test("after a refresh, which shows the provider's roles as they are, an up puts 
   await stack.up("--expect-no-changes");
 });
 
-test("the owner's temporary grant is no drift while migrations hold it, and a lock of anybody else's does not hide one", async () => {
+test("the owner's temporary grant is no drift while the superuser holds its lock, but is while another role does", async () => {
   const grant = "sectorwars_owner may change the server's parameter session_replication_role";
   const lock = `SELECT pg_advisory_lock(${TEMPORARY_GRANT_KEY})`;
   await asSuperuser("GRANT SET ON PARAMETER session_replication_role TO sectorwars_owner");
@@ -171,10 +171,10 @@ test("the owner's temporary grant is no drift while migrations hold it, and a lo
   await asSuperuser("REVOKE SET ON PARAMETER session_replication_role FROM sectorwars_owner");
 });
 
-test("the connection lock of a migration that was killed is no drift: the migrations lift it, when the data is right", async () => {
+test("the connection lock of a killed migration is no drift: the next migration removes it after it restores the data", async () => {
   const open = await withConnection(maintenance, (client) => shutDoor(client, database));
   expect(await previewed()).toEqual([]);
-  // Without its note it is like any other privilege that was taken away by hand.
+  // Without its row in connection_locks, it is drift like any other revoked privilege.
   await asSuperuser("DELETE FROM sectorwars_stack.connection_locks");
   expect(await previewed()).toEqual(["update prepared"]);
   await stack.up();
@@ -183,8 +183,8 @@ test("the connection lock of a migration that was killed is no drift: the migrat
   await stack.up("--expect-no-changes");
 });
 
-/** What anybody could do to the roles, with the words for it. */
-const changes = (): (readonly [sql: string, words: string])[] => {
+/** Changes that a person could make to the roles, and how status describes each. */
+const changes = (): (readonly [sql: string, description: string])[] => {
   const roles = [...Object.values(ROLE_NAMES), ...Object.values(rolesOf("nexus")).slice(0, 3)];
   const attributes = [
     ["SUPERUSER", "is a superuser"],
@@ -234,7 +234,7 @@ const changes = (): (readonly [sql: string, words: string])[] => {
   ];
 };
 
-test("any combination of changes is found on the server, and its repair leaves nothing to repair", async () => {
+test("any combination of changes is found, and its repair leaves no drift", async () => {
   const expected = together(expectedOfStack("postgres", database, ROLE_NAMES), [
     expectedOfDatabase("postgres", "nexus"),
   ]);

@@ -1,4 +1,4 @@
-/** Save points and portable copies, on one stack with the sample's data and without backups. */
+/** Snapshots and portable copies, on one stack with the sample's data and without backups. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { appendFile, chmod, mkdir, readdir, readFile, stat, truncate, writeFile } from "node:fs/promises";
@@ -19,7 +19,7 @@ import { docker } from "../../lib/docker.ts";
 import { readIdentity } from "../../lib/identity.ts";
 import { handToolsImage } from "../support/hand-tools.ts";
 import { connect, withConnection } from "../support/session.ts";
-import { run, TestStack, urlAddress } from "./test-stack.ts";
+import { run, TestStack, urlAddress } from "../support/test-stack.ts";
 
 let stack: TestStack;
 let place: SnapshotPlace;
@@ -35,7 +35,7 @@ const message = (work: Promise<unknown>): Promise<string> =>
     () => "it went well",
     (error: Error) => error.message,
   );
-/** As the superuser on the server's own database, which no save point shuts. */
+/** Connects as the superuser to the database postgres, to which a snapshot does not block connections. */
 const onServer = <T>(work: (client: pg.Client) => Promise<T>): Promise<T> =>
   withConnection({ ...place.address, database: "postgres" }, work, { patienceMs: 20_000 });
 const names = async () => (await onServer((client) => listSnapshots(client, database))).map(({ name }) => name);
@@ -44,23 +44,23 @@ const value = (sql: string): Promise<unknown> =>
     "superuser",
     async (client) => (await client.query<unknown[]>({ text: sql, rowMode: "array" })).rows[0]?.[0],
   );
-/** Every row and index entry of the table that the tests change. */
+/** Returns a hash of all rows of the table that the tests change. */
 const players = () => value("SELECT md5(string_agg(p::text, ',' ORDER BY p::text)) FROM players p");
 const access = () =>
   value(`SELECT concat_ws(' ', (SELECT string_agg(a::text, ' ' ORDER BY a::text) FROM unnest(datacl) a), pg_get_userbyid(datdba),
     shobj_description(d.oid, 'pg_database'), datallowconn, datconnlimit,
     (SELECT string_agg(setrole || setconfig::text, ' ' ORDER BY setrole) FROM pg_db_role_setting WHERE setdatabase = d.oid))
     FROM pg_database d WHERE datname = current_database()`);
-/** Waits until a copy is being made, or waits for those who are connected. */
+/** Waits until the server copies the database, or waits for its other sessions before that. */
 const copying = async () => {
   await onServer(async (client) => {
     const sql = "SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'CREATE DATABASE %'";
     for (const end = Date.now() + 20_000; (await client.query(sql)).rowCount === 0; await sleep(10)) {
-      if (Date.now() > end) throw new Error("no copy was begun");
+      if (Date.now() > end) throw new Error("CREATE DATABASE did not start");
     }
   });
 };
-/** Runs a subcommand of ./db on a terminal, and types an answer once it asks. */
+/** Runs a subcommand of ./db in a terminal, and types the answer to its question. */
 async function onTerminal(
   answer: string,
   subcommand: string,
@@ -88,12 +88,12 @@ beforeAll(async () => {
 });
 afterAll(() => stack.end());
 
-test("the import made one, which reset brings back; what was there is kept; Pulumi sees no change", async () => {
+test("reset restores the snapshot that the import made, and keeps the former data; Pulumi sees no change", async () => {
   expect(await names()).toEqual(["imported"]);
   const imported = await players();
   await stack.as("owner", (client) => client.query("TRUNCATE players CASCADE"));
   const emptied = await players();
-  // On a terminal it asks; Ctrl-C, an empty answer and any other word than yes leave everything as it is.
+  // reset asks on a terminal. Ctrl-C and every answer except yes change nothing.
   for (const answer of ["\x03", "\n", "no\n"]) {
     const said = await onTerminal(answer, "reset");
     expect(said.text).toContain(
@@ -112,7 +112,7 @@ test("the import made one, which reset brings back; what was there is kept; Pulu
   await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
 });
 
-test("a save point brings back every row, and leaves rights, settings and comment as they are now", async () => {
+test("restoring a snapshot restores every row, and keeps the current privileges, settings and comment", async () => {
   await value(`ALTER DATABASE ${database} SET search_path = "$user", public, "a, b"`);
   await value(`ALTER DATABASE ${database} SET temp_tablespaces = ''`);
   await value(`ALTER DATABASE ${database} SET sectorwars.colour = 'red'`);
@@ -135,14 +135,14 @@ test("a save point brings back every row, and leaves rights, settings and commen
   ]);
   expect(await succeed("status")).toMatch(/save points {1}3, [\d.]+ MB/);
   const port = urlAddress((await stack.outputs()).urls.app);
-  // Nobody gets into a save point, or changes it.
+  // No role can connect to a snapshot, so none can change it.
   await expect(connect({ ...port, database: "save__one" })).rejects.toThrow("not currently accepting connections");
 });
 
-test("others: idle ones are told so, newcomers wait, one that works is waited for, named, or forced out", async () => {
+test("other sessions: idle ones get an error, new ones wait, busy ones are waited for, reported, or ended with --force", async () => {
   const idle = await asApp();
-  const told: string[] = [];
-  idle.on("error", (error) => told.push(error.message));
+  const errors: string[] = [];
+  idle.on("error", (error) => errors.push(error.message));
   const busy = await asApp();
   await busy.query("BEGIN; UPDATE players SET credits = 0");
   const rows = await players();
@@ -150,10 +150,10 @@ test("others: idle ones are told so, newcomers wait, one that works is waited fo
   expect(await refused).toMatch(
     /Somebody works in the database: sectorwars_app .*idle in transaction\. Wait .*--force$/,
   );
-  expect(told.join()).toContain("terminating connection due to administrator command");
+  expect(errors.join()).toContain("terminating connection due to administrator command");
   await expect(idle.query("SELECT 1")).rejects.toThrow();
 
-  // What comes while a copy waits for the other waits as well, and is served.
+  // A session that connects while the copy waits for a busy one waits too, and then works.
   const saving = saveSnapshot(place, "late");
   await copying();
   const newcomer = players();
@@ -169,8 +169,8 @@ test("others: idle ones are told so, newcomers wait, one that works is waited fo
   await Promise.all([idle, busy, stubborn].map((client) => client.end().catch(() => {})));
 });
 
-describe("cut short", () => {
-  test("killed while it waits and copies: nobody is shut out, nothing is lost, the next one clears it", async () => {
+describe("interrupted or concurrent", () => {
+  test("killed while it copies: sessions can connect, no data is lost, and the next one removes the leftovers", async () => {
     const rows = await players();
     const busy = await asApp();
     await busy.query("BEGIN; SELECT count(*) FROM players");
@@ -185,13 +185,13 @@ describe("cut short", () => {
     await busy.end();
     expect(await players()).toBe(rows);
     expect(await names()).not.toContain("never");
-    // The server goes on with what was begun, and keeps the lock for so long.
+    // The server finishes the copy, and holds the lock until then.
     await expect.poll(() => message(saveSnapshot(place, "next")), { timeout: 20_000 }).toBe("it went well");
     await deleteSnapshot(place, "next");
     expect(await value("SELECT count(*)::int FROM pg_database WHERE datname ~ '__(restoring|former)$'")).toBe(0);
   });
 
-  test("the server is killed meanwhile: the data is what it was", async () => {
+  test("the server is killed: the data is unchanged", async () => {
     const rows = await players();
     const busy = await asApp();
     busy.on("error", () => {});
@@ -208,16 +208,16 @@ describe("cut short", () => {
     await deleteSnapshot(place, "after");
   });
 
-  test("two at once: one is made, the other says so", async () => {
+  test("two at the same time: only one is made, and the other reports that", async () => {
     const both = await Promise.all([message(saveSnapshot(place, "two")), message(saveSnapshot(place, "three"))]);
-    expect(both.filter((words) => words === "it went well")).toHaveLength(1);
+    expect(both.filter((text) => text === "it went well")).toHaveLength(1);
     expect(both.join()).toContain("Another save point is being made or restored.");
   });
 });
 
-test("what cannot be is said, with the remedy, and changes nothing", async () => {
+test("a command that is refused says why, with the remedy, and changes nothing", async () => {
   const before = await names();
-  for (const [work, words] of [
+  for (const [work, expected] of [
     [() => saveSnapshot(place, "one"), "There is a save point one already. Delete it first: ./db snapshot"],
     [() => saveSnapshot(place, "My point"), '"My point" cannot name a save point: use up to 40 small letters'],
     [() => saveSnapshot(place, "before_restore"), "before_restore is what a restore keeps; give another name"],
@@ -225,13 +225,13 @@ test("what cannot be is said, with the remedy, and changes nothing", async () =>
     [() => restoreSnapshot(place, "nosuch"), "There is no save point nosuch. There are: imported, one"],
     [() => deleteSnapshot(place, "nosuch"), "There is no save point nosuch"],
   ] as const) {
-    expect(await message(work())).toMatch(words);
+    expect(await message(work())).toMatch(expected);
   }
   await onServer(async (client) => {
     await client.query(`SELECT pg_advisory_lock(${MIGRATIONS_LOCK})`);
     expect(await message(restoreSnapshot(place, "one"))).toContain("Migrations are running on this server. Wait");
     await client.query(`SELECT pg_advisory_unlock(${MIGRATIONS_LOCK})`);
-    // A name that somebody else uses is left alone.
+    // A foreign database of that name is not touched.
     await client.query(`CREATE DATABASE ${database}__restoring`);
     expect(await message(saveSnapshot(place, "five"))).toContain(`There is a database ${database}__restoring, whose`);
     await client.query(`DROP DATABASE ${database}__restoring`);
@@ -243,17 +243,17 @@ test("what cannot be is said, with the remedy, and changes nothing", async () =>
   expect(await message(saveSnapshot(place, "five"))).toContain("There are 12 save points already. Delete one:");
   for (const name of (await names()).filter((name) => name.startsWith("many"))) await deleteSnapshot(place, name);
   expect(await names()).toEqual(before);
-  for (const [args, words] of [
+  for (const [args, expected] of [
     [["save"], "missing required argument 'name'\nSee ./db snapshot save --help"],
     [["rename", "one"], "unknown command 'rename'"],
     [["restore", "one"], "There is no terminal to ask on. To do it, add --yes."],
     [["delete", "one"], "This deletes the save point one of the stack"],
   ] as const) {
-    expect(await message(succeed("snapshot", ...args))).toContain(words);
+    expect(await message(succeed("snapshot", ...args))).toContain(expected);
   }
 });
 
-test("while a base backup is made, a save point is copied through the log: files alone would be a mixture after a recovery", async () => {
+test("during a base backup, a snapshot is copied through the WAL, because a recovery could not replay a file copy", async () => {
   const strategy = (client: pg.Client) =>
     client
       .query("SELECT query FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'CREATE DATABASE %'")
@@ -271,7 +271,7 @@ test("while a base backup is made, a save point is copied through the log: files
     await deleteSnapshot(place, "beside");
     return found;
   };
-  // What pgBackRest holds meanwhile.
+  // The advisory lock that pgBackRest holds during a backup.
   await onServer(async (client) => {
     await client.query("SELECT pg_advisory_lock(12340078987004321)");
     expect(await seen()).toBe("wal_log");
@@ -297,9 +297,9 @@ describe("a portable copy", () => {
   });
   let path: string;
 
-  test("is whole, encrypted and its owner's alone; what a killed run left goes", async () => {
+  test("is complete, encrypted and readable only by its owner; leftovers of a killed run are removed", async () => {
     await mkdir(join(folder(), `${stack.name}-20260101T000000Z.partial`), { recursive: true });
-    // Also what no setting knows of.
+    // A database that is not in the stack's settings is copied too.
     await onServer((client) => client.query('CREATE DATABASE "by=hand"'));
     const made = JSON.parse(await succeed("backup", "--portable", "--folder", folder(), "--json"));
     expect(made).toMatchObject({ databases: ["by=hand", database], verified: "decrypted" });
@@ -321,7 +321,7 @@ describe("a portable copy", () => {
     );
   });
 
-  test("is restored on another machine by the script that lies in it: all of it, or one database under a new name", async () => {
+  test("is restored on another machine by its own script: completely, or one database under a new name", async () => {
     const name = `${stack.names.container}-elsewhere`;
     const rows = await players();
     const inside = (...args: string[]) => docker(["exec", "-w", "/copy", "-e", "PGUSER=postgres", name, ...args]);
@@ -352,14 +352,14 @@ describe("a portable copy", () => {
     }
   });
 
-  test("what is damaged, foreign or cannot be made is said, and leaves nothing", async () => {
+  test("reports damage and errors, and a failed one leaves nothing behind", async () => {
     const { secret = "" } = (await readIdentity(identityFile())) ?? {};
     const check = () => message(verifyPortableCopy(path, secret, place.container));
     const dump = join(path, `${database}.dump.age`);
     const { size } = await stat(dump);
     await appendFile(dump, "x");
     expect(await check()).toContain(`${dump} cannot be read: it was changed since it was written`);
-    // With a checksum that fits, as somebody would who means it.
+    // With matching checksums, as an attacker would write.
     const { stdout } = await run("sh", ["-c", `cd ${path} && sha256sum *.age README.txt restore.sh`]);
     await writeFile(join(path, "checksums.txt"), stdout);
     expect(await check()).toContain(`${dump} cannot be read: it was changed or cut short`);

@@ -1,6 +1,6 @@
 /**
- * Backups in a store that speaks S3: a real one, with TLS by an authority of its own. Its server takes a while to build, so this runs
- * only with BACKUPS=store in the environment, after script/bootstrap store.
+ * Backups in a real S3 store, with TLS from its own certificate authority. Its server must be built first, so this runs only with
+ * BACKUPS=store in the environment, after `script/bootstrap store`.
  */
 import { randomBytes } from "node:crypto";
 import { mkdir, writeFile } from "node:fs/promises";
@@ -11,9 +11,9 @@ import { archiveEverything } from "../../components/backups/restore.ts";
 import { makeRestorePoint } from "../../components/backups/restore-point.ts";
 import { makeServerCertificate } from "../../lib/certificates.ts";
 import { docker } from "../../lib/docker.ts";
+import { BackedUp, until } from "../support/backed-up.ts";
 import { images } from "../support/lab.ts";
-import { BackedUp, until } from "./backed-up.ts";
-import { run, TestStack } from "./test-stack.ts";
+import { run, TestStack } from "../support/test-stack.ts";
 
 const BUCKET = "game";
 const ACCESS = {
@@ -78,7 +78,7 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
     await stack.end();
   });
 
-  test("holds everything, encrypted; its keys show nowhere, and its certificate is verified", async () => {
+  test("has everything, encrypted; its keys are shown nowhere, and its certificate is verified", async () => {
     expect((await inStore("ls")).trim().split("\n").sort()).toEqual([
       "archive",
       "backup",
@@ -86,7 +86,7 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
       "records",
       "timelines",
     ]);
-    // The list of timelines holds positions and times only, and the other note a system's name: neither is a secret.
+    // The other two files are not secret: timelines has only positions and times, made-on only a system's name.
     const heads = await inStore(
       "for f in $(find archive backup records -type f -size +16c); do head -c 8 $f; echo; done",
     );
@@ -102,7 +102,7 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
       stack.stateText(),
     ]);
     for (const text of shown) for (const secret of Object.values(ACCESS)) expect(text).not.toContain(secret);
-    // By the authorities that everybody knows, it is nobody.
+    // The system's certificate authorities do not verify the store's certificate.
     const others =
       "gosu postgres pgbackrest --stanza=main --repo1-storage-ca-file=/etc/ssl/certs/ca-certificates.crt repo-ls";
     await expect(inside(`${others} || exit 3`)).rejects.toThrow(/certificate/);
@@ -110,7 +110,7 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
     await stack.up("--expect-no-changes");
   });
 
-  test("a differential backup and a drill; a moment comes back; a damaged or missing file never ends a recovery early", async () => {
+  test("works for differential backups, drills and restores to a time; a damaged or missing file fails a recovery", async () => {
     expect(await succeed("backup")).toMatch(/F_\d{8}-\d{6}D: [1-9][\d.]* \w+ in/);
     expect(await backed.result("drill")).toMatchObject({ result: "ok" });
     const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client));
@@ -129,17 +129,17 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
       ["printf X | dd of=$f bs=1 seek=4000 conv=notrunc", /damaged in the repository|could not restore file/],
       ["rm $f", /is missing in the repository, while later ones are there/],
     ];
-    for (const [harm, words] of harms) {
+    for (const [harm, expected] of harms) {
       await inStore(`f=$(ls archive/main/*/*/${file}-*) && echo $f >/tmp/which && cp -a $f /tmp/kept && ${harm}`);
       const said = await backed.command("restore", "--to", "latest");
       await inStore("cp -a /tmp/kept $(cat /tmp/which)");
       expect(said.text).toContain("Nothing was changed: the recovery failed: ");
-      expect(said.text).toMatch(words);
+      expect(said.text).toMatch(expected);
     }
     expect(await count()).toBe(20_500);
   });
 
-  test("that is away is told, and gets everything when it is back", async () => {
+  test("that is unreachable is reported by status, and gets all WAL once it is back", async () => {
     await docker(["stop", "-t", "1", store]);
     await stack.as("owner", (client) => client.query("INSERT INTO ledger SELECT i FROM generate_series(1, 500) i"));
     await stack.as("superuser", (client) => client.query("SELECT pg_switch_wal()"));
@@ -150,7 +150,7 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
     await until("the archive", async () => (await report()).waiting === 0, 180);
   });
 
-  test("is all that a new machine needs, beside the key", async () => {
+  test("and the key are enough to restore on a new machine", async () => {
     await stack.as("superuser", archiveEverything);
     await docker(["rm", "-f", stack.names.container, stack.names.backups]);
     await docker(["volume", "rm", stack.names.volume, stack.names.socketVolume, stack.names.backupVolume]);
@@ -164,7 +164,7 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
         isOver = true;
       })
       .catch(() => {});
-    // Elsewhere the store is there before the network is.
+    // A real store is reachable without the stack's network; here it must join as soon as the network exists.
     while (
       !isOver &&
       !(await connectStore().then(

@@ -1,4 +1,4 @@
-/** What goes wrong on people's machines: each ends with a clear error, and nothing half done. */
+/** Common problems on users' machines: each ends with a clear error, and changes nothing. */
 
 import { execFile } from "node:child_process";
 import { mkdtemp, readFile, rm, symlink } from "node:fs/promises";
@@ -12,16 +12,16 @@ import { provider } from "../../components/server/host-check.ts";
 import { defaultPort } from "../../components/settings.ts";
 import { docker } from "../../lib/docker.ts";
 import { Application } from "../support/application.ts";
-import { run, TestStack, urlAddress } from "./test-stack.ts";
+import { run, TestStack, urlAddress } from "../support/test-stack.ts";
 
-describe("before anything is made", () => {
+describe("an update fails before it creates anything:", () => {
   let stack: TestStack;
   beforeAll(async () => {
     stack = await TestStack.make({ bootstrap: "empty", memory: "512" });
   });
   afterAll(() => stack.end());
 
-  test("a port that is in use is named, with another to take", async () => {
+  test("a port in use, with a free port to choose", async () => {
     const port = defaultPort(stack.name);
     const servers = [port, port + 1].map((taken) => createServer().listen(taken, "127.0.0.1"));
     try {
@@ -35,7 +35,7 @@ describe("before anything is made", () => {
     }
   });
 
-  test("a container of the same name that is somebody else's is left alone", async () => {
+  test("a foreign container of the same name, which is not touched", async () => {
     const { databaseBase } = JSON.parse(await readFile(".local/images.json", "utf8"));
     await docker(["create", "--name", stack.names.container, databaseBase]);
     try {
@@ -46,7 +46,7 @@ describe("before anything is made", () => {
     } finally {
       await docker(["rm", "-v", stack.names.container]);
     }
-    // The application's own database has that name, most often.
+    // The application's own database often has that name.
     const label = "com.docker.compose.project=the-game";
     await docker(["create", "--name", stack.names.container, "--label", label, databaseBase]);
     try {
@@ -72,7 +72,7 @@ describe("before anything is made", () => {
     }
   });
 
-  test("wrong settings are all named at once", async () => {
+  test("wrong settings, all in one error", async () => {
     const wrong = await TestStack.make({ bootstrap: "oracle", port: "80", memory: "100", database: "My DB" });
     try {
       const text = await wrong.upFails();
@@ -85,7 +85,7 @@ describe("before anything is made", () => {
     }
   });
 
-  test("an unknown setting is an error that lists the known ones", async () => {
+  test("an unknown setting, with a list of the known ones", async () => {
     const wrong = await TestStack.make({ memroy: "1024" });
     try {
       expect(await wrong.upFails()).toContain("Unknown setting: memroy. Known: bootstrap, database, port, memory");
@@ -95,11 +95,11 @@ describe("before anything is made", () => {
   });
 });
 
-describe("two stacks side by side, and the commands on them", () => {
+describe("two stacks on one machine, and the commands for them", () => {
   const stacks: TestStack[] = [];
   const games: Application[] = [];
   beforeAll(async () => {
-    // Both at once, as two people would.
+    // Both at the same time, as two users would.
     const make = async (i: number) => {
       const game = await Application.make();
       games[i] = game;
@@ -129,7 +129,7 @@ describe("two stacks side by side, and the commands on them", () => {
     expect(await two.leftovers()).toHaveLength(3);
   });
 
-  test("hand over to an application each; the second that is led to the same one is refused by name", async () => {
+  test("hand over to one application each; a second hand-over to the same one is an error that names the first stack", async () => {
     const [one, two] = stacks as [TestStack, TestStack];
     const files = await Promise.all(games.map((game) => game.read(".env")));
     for (const [i, stack] of stacks.entries()) {
@@ -145,20 +145,20 @@ describe("two stacks side by side, and the commands on them", () => {
     expect(await Promise.all(games.map((game) => game.read(".env")))).toEqual(files);
   });
 
-  test("status tells people and machines how it is, and never a password", async () => {
-    const words = await command("status", stacks[0]);
-    expect(words.code).toBe(0);
-    expect(words.text).toMatch(/state {7}running, healthy/);
-    expect(words.text).toContain("roles       app ok, monitor ok, owner ok, readonly ok, superuser ok");
-    expect(words.text).toContain("backups     off; for any moment back: pulumi config set backups true");
+  test("status reports the state as text and as JSON, without passwords", async () => {
+    const human = await command("status", stacks[0]);
+    expect(human.code).toBe(0);
+    expect(human.text).toMatch(/state {7}running, healthy/);
+    expect(human.text).toContain("roles       app ok, monitor ok, owner ok, readonly ok, superuser ok");
+    expect(human.text).toContain("backups     off; for any moment back: pulumi config set backups true");
     const machine = JSON.parse((await command("status", stacks[0], "--json")).stdout);
     expect(machine).toMatchObject({ healthy: true, connections: { max: 100 }, roles: { app: "ok" } });
     for (const url of Object.values((await stacks[0]?.outputs())?.urls ?? {})) {
-      expect(words.text + JSON.stringify(machine)).not.toContain(new URL(url).password);
+      expect(human.text + JSON.stringify(machine)).not.toContain(new URL(url).password);
     }
   });
 
-  test("psql runs as the role that is asked for", async () => {
+  test("psql runs as the chosen role", async () => {
     const said = await command("psql", stacks[0], "--role", "readonly", "--", "-Atc", "SELECT current_user");
     expect(said.text.trim()).toBe("sectorwars_readonly");
     const wrong = await command("psql", stacks[0], "--role", "king");
@@ -166,7 +166,7 @@ describe("two stacks side by side, and the commands on them", () => {
     expect(wrong.text).toContain("Allowed choices are owner, app, readonly, monitor, superuser.");
   });
 
-  test("./db works in another folder, through a link, with nothing sourced", async () => {
+  test("./db works in another folder, through a link, without script/env", async () => {
     const [stack] = stacks as [TestStack];
     const folder = await mkdtemp(join(tmpdir(), "db-"));
     await symlink(resolve("db"), join(folder, "my-db"));
@@ -212,18 +212,18 @@ describe("two stacks side by side, and the commands on them", () => {
     }
   });
 
-  test("report says where it would come from when there is none", async () => {
+  test("report names the folder when there is no report", async () => {
     const said = await command("report", stacks[0]);
     expect(said.code).toBe(1);
     expect(said.text).toContain("There is no report in");
   });
 
-  test("doctor is content, and when the server is stopped says what to do and exits with 1", async () => {
+  test("doctor succeeds, and for a stopped server prints the remedy and exits with 1", async () => {
     const [, stack] = stacks as [TestStack, TestStack];
-    const well = await command("doctor", stack);
-    expect(well.text).toContain("All is well.");
-    expect(well.text).toMatch(/ok {5}Disk of the data: [\d.]+ [GT]B free/);
-    expect(well.code).toBe(0);
+    const healthy = await command("doctor", stack);
+    expect(healthy.text).toContain("All is well.");
+    expect(healthy.text).toMatch(/ok {5}Disk of the data: [\d.]+ [GT]B free/);
+    expect(healthy.code).toBe(0);
     await docker(["stop", stack.names.container]);
     try {
       const ill = await command("doctor", stack);
@@ -239,7 +239,7 @@ describe("two stacks side by side, and the commands on them", () => {
     await stack.up("--expect-no-changes");
   });
 
-  test("a container that was removed by hand is made anew by what doctor says, with its rows", async () => {
+  test("doctor's remedy creates a removed container again, with its rows", async () => {
     const [, stack] = stacks as [TestStack, TestStack];
     await stack.as("owner", (client) => client.query("CREATE TABLE IF NOT EXISTS kept (id int)"));
     await docker(["rm", "-f", stack.names.container]);
@@ -253,7 +253,7 @@ describe("two stacks side by side, and the commands on them", () => {
     await stack.up("--expect-no-changes");
   });
 
-  test("a command for a stack that does not exist says how to make it", async () => {
+  test("a command for a missing stack says how to create it", async () => {
     const said = await run("./db", ["status", "--stack", "nosuch"], stacks[0]?.env);
     expect(said.code).toBe(2);
     expect(said.text).toContain("There is no stack nosuch. Make it with: script/up --stack nosuch\nThere are: ");

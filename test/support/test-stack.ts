@@ -1,4 +1,4 @@
-/** A stack of a test's own: its own name, state, port and Docker objects, all gone at the end. */
+/** A stack of its own for a test: name, state, port and Docker objects. All of it is removed at the end. */
 import { execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readFile, readlink, rm, writeFile } from "node:fs/promises";
@@ -12,12 +12,12 @@ import { migrationsLabel } from "../../components/migrations/container.ts";
 import { docker, removeContainers } from "../../lib/docker.ts";
 import { namesFor } from "../../lib/naming.ts";
 import { addressOf } from "../../lib/stack.ts";
-import { withConnection } from "../support/session.ts";
+import { withConnection } from "./session.ts";
 
-/** What a command said, and how it ended. */
-export interface Said {
+/** A command's output and exit code. */
+export interface CommandResult {
   code: number;
-  /** Both streams. */
+  /** stdout, then stderr. */
   text: string;
   stdout: string;
   stderr: string;
@@ -31,9 +31,13 @@ export interface StackUrls {
   monitor: string;
 }
 
-/** Runs a program to its end, whatever that is. */
-export function run(program: string, args: string[], env: Record<string, string | undefined> = {}): Promise<Said> {
-  const { promise, resolve } = Promise.withResolvers<Said>();
+/** Runs a program and returns its output and exit code, even if it fails. */
+export function run(
+  program: string,
+  args: string[],
+  env: Record<string, string | undefined> = {},
+): Promise<CommandResult> {
+  const { promise, resolve } = Promise.withResolvers<CommandResult>();
   const options = { env: { ...process.env, ...env }, maxBuffer: 256 * 1024 * 1024 };
   execFile(program, args, options, (error, stdout, stderr) => {
     const code = error === null ? 0 : typeof error.code === "number" ? error.code : 1;
@@ -42,23 +46,23 @@ export function run(program: string, args: string[], env: Record<string, string 
   return promise;
 }
 
-/** An update under way. */
-export interface Update {
+/** A running program: an update, or a subcommand of ./db. */
+export interface RunningProgram {
   pid: number;
-  /** What it has said so far. */
+  /** Its output so far. */
   text: string;
-  /** Waits until it has said something. */
+  /** Waits until its output contains this text. */
   until: (line: string) => Promise<void>;
-  /** Its exit code. */
+  /** Resolves to its exit code. */
   ended: Promise<number>;
 }
 
 export type Outputs = Record<string, unknown> & { urls: StackUrls; container: string };
 
-/** A URL of the stack's as an address, read as the commands read it. */
+/** Parses a connection URL of the stack as the commands do. */
 export const urlAddress = addressOf;
 
-/** Everything of a stack that Docker holds. */
+/** Lists the containers, volumes and networks of a stack. */
 export async function leftoversOf(stack: string): Promise<string[]> {
   const filters = ["--filter", `name=${namesFor(stack).container.replace(/-database$/, "")}`];
   const lists = await Promise.all([
@@ -69,11 +73,11 @@ export async function leftoversOf(stack: string): Promise<string[]> {
   return lists.join("").split("\n").filter(Boolean);
 }
 
-/** Takes away all of a stack that Docker holds, images too, without Pulumi. */
+/** Removes a stack's containers, volumes, networks and images without Pulumi. */
 export async function removeStack(stack: string): Promise<void> {
   for (const label of [helperLabel(stack), migrationsLabel(stack)]) await removeContainers(label);
-  for (const thing of await leftoversOf(stack)) {
-    const [kind = "", name = ""] = thing.split(" ");
+  for (const leftover of await leftoversOf(stack)) {
+    const [kind = "", name = ""] = leftover.split(" ");
     await docker(kind === "container" ? ["rm", "-f", "-v", name] : [kind, "rm", name]).catch(() => {});
   }
   for (const image of [`${namesFor(stack).image}:15`, `sectorwars-migrations-${stack}:latest`]) {
@@ -86,10 +90,10 @@ export class TestStack {
   readonly names = namesFor(this.name);
   readonly env: Record<string, string | undefined>;
   private readonly settingsFile = `Pulumi.${this.name}.yaml`;
-  /** Folder of the state, from the project's folder. */
+  /** Folder of the Pulumi state, relative to the project's folder. */
   readonly stateFolder: string;
-  /** Outputs since the last update: asking Pulumi takes a second each time. */
-  private known: Promise<Outputs> | undefined;
+  /** Outputs since the last update. Cached because asking Pulumi takes a second. */
+  private cachedOutputs: Promise<Outputs> | undefined;
 
   private constructor(state: string, env: Record<string, string | undefined>) {
     this.stateFolder = state;
@@ -98,51 +102,51 @@ export class TestStack {
       PULUMI_BACKEND_URL: `file://./${state}`,
       PULUMI_CONFIG_PASSPHRASE: "",
       PULUMI_SKIP_UPDATE_CHECK: "true",
-      // A key for safety copies is made here, not among the settings of whoever runs the tests.
+      // The test's keys for safety copies go here, not among the settings of the user who runs the tests.
       XDG_CONFIG_HOME: resolve(state, "settings"),
       ...env,
     };
   }
 
-  /** Makes the stack with the settings given; nothing comes up yet. */
+  /** Creates the stack with these settings, without an update. */
   static async make(
     settings: Record<string, string> = {},
     env: Record<string, string | undefined> = {},
   ): Promise<TestStack> {
     await mkdir(".local", { recursive: true });
     const stack = new TestStack(await mkdtemp(".local/test-state-"), env);
-    // A backup beside it would slow down every test that imports, and keep it waiting.
-    await stack.settle({ backups: "false", ...settings });
+    // A concurrent backup would slow down every test that imports.
+    await stack.writeSettings({ backups: "false", ...settings });
     await stack.succeed("stack", "init", stack.name);
     return stack;
   }
 
-  pulumi(...args: string[]): Promise<Said> {
-    if (args[0] === "up") this.known = undefined;
+  pulumi(...args: string[]): Promise<CommandResult> {
+    if (args[0] === "up") this.cachedOutputs = undefined;
     return run("pulumi", [...args, "--non-interactive", "--color", "never"], this.env);
   }
 
-  /** Runs a subcommand of ./db on this stack, to its end, whatever that is. */
-  db(subcommand: string, ...args: readonly string[]): Promise<Said> {
+  /** Runs a subcommand of ./db on this stack and returns its output and exit code, even if it fails. */
+  db(subcommand: string, ...args: readonly string[]): Promise<CommandResult> {
     return run("./db", [subcommand, "--stack", this.name, ...args], this.env);
   }
 
-  async succeed(...args: string[]): Promise<Said> {
+  async succeed(...args: string[]): Promise<CommandResult> {
     const said = await this.pulumi(...args);
     if (said.code !== 0) throw new Error(`pulumi ${args.join(" ")} failed:\n${said.text}`);
     return said;
   }
 
   set(key: string, value: string): Promise<void> {
-    return this.settle({ [key]: value });
+    return this.writeSettings({ [key]: value });
   }
 
   unset(key: string): Promise<void> {
-    return this.settle({ [key]: undefined });
+    return this.writeSettings({ [key]: undefined });
   }
 
-  /** Writes settings as `pulumi config set` would, which takes half a second to start; without a value one is taken out. */
-  private async settle(settings: Record<string, string | undefined>): Promise<void> {
+  /** Writes settings as `pulumi config set` would, without its half second of start-up. Removes settings whose value is undefined. */
+  private async writeSettings(settings: Record<string, string | undefined>): Promise<void> {
     const document = parseDocument(await readFile(this.settingsFile, "utf8").catch(() => ""));
     for (const [key, value] of Object.entries(settings)) {
       const path = ["config", `sectorwars-database:${key}`];
@@ -152,49 +156,49 @@ export class TestStack {
     await writeFile(this.settingsFile, document.toString());
   }
 
-  up(...flags: string[]): Promise<Said> {
+  up(...flags: string[]): Promise<CommandResult> {
     return this.succeed("up", "--yes", "--skip-preview", "--stack", this.name, ...flags);
   }
 
-  /** Begins an update that is to be interrupted. */
-  begin(): Update {
-    this.known = undefined;
+  /** Starts an update that the test will interrupt. */
+  begin(): RunningProgram {
+    this.cachedOutputs = undefined;
     return this.beginProgram("pulumi", ["up", "--yes", "--skip-preview", "--non-interactive", "--stack", this.name]);
   }
 
-  /** Begins a subcommand of ./db that is to be interrupted. */
-  beginDb(subcommand: string, ...args: readonly string[]): Update {
+  /** Starts a subcommand of ./db that the test will interrupt. */
+  beginDb(subcommand: string, ...args: readonly string[]): RunningProgram {
     return this.beginProgram("./db", [subcommand, "--stack", this.name, ...args]);
   }
 
-  /** Begins a program that is to be interrupted. */
-  beginProgram(program: string, args: readonly string[]): Update {
+  /** Starts a program that the test will interrupt. */
+  beginProgram(program: string, args: readonly string[]): RunningProgram {
     const child = spawn(program, args, {
       env: { ...process.env, ...this.env } as NodeJS.ProcessEnv,
-      // As a shell with job control does: a signal meant for the update reaches nobody else.
+      // A process group of its own, as a shell with job control makes: a signal to the program reaches no other process.
       detached: true,
     });
-    const update: Update = { pid: child.pid ?? 0, text: "", until: async () => {}, ended: Promise.resolve(0) };
+    const running: RunningProgram = { pid: child.pid ?? 0, text: "", until: async () => {}, ended: Promise.resolve(0) };
     for (const stream of [child.stdout, child.stderr]) {
       stream.on("data", (chunk: Buffer) => {
-        update.text += chunk.toString();
+        running.text += chunk.toString();
       });
     }
-    update.ended = new Promise((resolve) => child.once("close", (code) => resolve(code ?? -1)));
-    update.until = async (line) => {
+    running.ended = new Promise((resolve) => child.once("close", (code) => resolve(code ?? -1)));
+    running.until = async (line) => {
       let over = false;
-      void update.ended.then(() => {
+      void running.ended.then(() => {
         over = true;
       });
-      while (!update.text.includes(line)) {
-        if (over) throw new Error(`${program} ended before it said "${line}":\n${update.text}`);
+      while (!running.text.includes(line)) {
+        if (over) throw new Error(`${program} ended before it printed "${line}":\n${running.text}`);
         await sleep(10);
       }
     };
-    return update;
+    return running;
   }
 
-  /** Every process that works on this stack: the engine's children have groups of their own. */
+  /** Lists the processes that work on this stack. Pulumi's plugins have process groups of their own, so the environment decides. */
   async processes(program?: string): Promise<string[]> {
     const ours = `PULUMI_BACKEND_URL=${this.env.PULUMI_BACKEND_URL}`;
     const found: string[] = [];
@@ -207,42 +211,42 @@ export class TestStack {
     return found;
   }
 
-  /** Kills an update with all of its processes, none of which sees another die: Pulumi would note it as a failure. */
-  async killAll(update: Update): Promise<void> {
-    const pids = async () => [String(update.pid), ...(await this.processes())];
+  /** Kills a program with all of its processes. They are stopped first: Pulumi would record the death of a plugin as a failure. */
+  async killAll(program: RunningProgram): Promise<void> {
+    const pids = async () => [String(program.pid), ...(await this.processes())];
     await run("kill", ["-STOP", ...(await pids())]);
     await run("kill", ["-KILL", ...(await pids())]);
-    await update.ended;
-    // A large process takes its time to be gone, and until then it looks alive.
+    await program.ended;
+    // A large process still looks alive for a while after SIGKILL.
     while ((await this.processes()).length > 0) await sleep(20);
   }
 
-  /** An update that is expected to fail; returns what it said. */
+  /** Runs an update that must fail, and returns its output. */
   async upFails(...flags: string[]): Promise<string> {
     const said = await this.pulumi("up", "--yes", "--skip-preview", "--stack", this.name, ...flags);
-    if (said.code === 0) throw new Error(`the update should have failed:\n${said.text}`);
+    if (said.code === 0) throw new Error(`The update succeeded, but should have failed:\n${said.text}`);
     return said.text;
   }
 
   outputs(): Promise<Outputs> {
-    this.known ??= this.succeed("stack", "output", "--json", "--show-secrets", "--stack", this.name).then((said) =>
-      JSON.parse(said.stdout),
+    this.cachedOutputs ??= this.succeed("stack", "output", "--json", "--show-secrets", "--stack", this.name).then(
+      (said) => JSON.parse(said.stdout),
     );
-    return this.known;
+    return this.cachedOutputs;
   }
 
-  /** After an update that this class has not made. */
+  /** Call this after an update that was not run through this class. */
   forgetOutputs(): void {
-    this.known = undefined;
+    this.cachedOutputs = undefined;
   }
 
-  /** Works as one of the roles, over TCP, as an application does. */
+  /** Connects over TCP as one of the roles, as an application does. */
   async as<T>(role: keyof StackUrls, work: (client: pg.Client) => Promise<T>): Promise<T> {
     const { urls } = await this.outputs();
     return withConnection(urlAddress(urls[role]), work, { patienceMs: 10_000 });
   }
 
-  /** The state's files, as anybody who copies the folder would read them. */
+  /** Returns the text of all state files, as a copy of the folder would hold it. */
   async stateText(): Promise<string> {
     const files = await readdir(join(this.stateFolder, ".pulumi"), { recursive: true, withFileTypes: true });
     const texts = files
@@ -251,29 +255,29 @@ export class TestStack {
     return (await Promise.all(texts)).join("\n");
   }
 
-  /** Folders of the safety copies that its imports have made, whole or not. */
+  /** Lists the folders of the safety copies that the stack's imports have made, complete or not. */
   async safetyCopies(): Promise<string[]> {
     const names = await readdir("backups/safety").catch(() => []);
     return names.filter((name) => name.startsWith(`${this.name}-`)).map((name) => join("backups/safety", name));
   }
 
-  /** As after a machine was lost: the same stack again, of which no state knows anything. */
+  /** Loses the Pulumi state, as when a machine is lost, and creates the same stack again with an empty state. */
   async loseState(settings: Record<string, string>): Promise<void> {
-    this.known = undefined;
+    this.cachedOutputs = undefined;
     await rm(join(this.stateFolder, ".pulumi"), { recursive: true, force: true });
     await rm(this.settingsFile, { force: true });
-    await this.settle(settings);
+    await this.writeSettings(settings);
     await this.succeed("stack", "init", this.name);
   }
 
-  /** Everything of this stack that Docker holds. */
+  /** Lists the containers, volumes and networks of this stack. */
   leftovers(): Promise<string[]> {
     return leftoversOf(this.name);
   }
 
   /**
-   * Takes away all that belongs to the stack, whatever state it is in. By Docker's means: they do not depend on what is
-   * tested, and take a fraction of the time. What `pulumi destroy` leaves is tried where that is the question.
+   * Removes everything that belongs to the stack, in whatever state it is. It uses Docker, which does not depend on the code under test
+   * and is faster than `pulumi destroy`. Separate tests check what `pulumi destroy` leaves.
    */
   async end(): Promise<void> {
     await removeStack(this.name);

@@ -1,4 +1,4 @@
-/** A machine as a new user of the project has it: a folder with the clone and the application, and a shell without any settings. */
+/** A new user's machine: a home folder with the clone and the application, and a shell without any settings. */
 import { randomBytes } from "node:crypto";
 import { mkdtemp, realpath, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -6,17 +6,17 @@ import { delimiter, join, resolve } from "node:path";
 import { defaultPort } from "../../components/settings.ts";
 import { docker } from "../../lib/docker.ts";
 import { namesFor } from "../../lib/naming.ts";
-import { Application } from "../support/application.ts";
-import { images } from "../support/lab.ts";
-import { type Printed, Shell } from "../support/shell.ts";
+import { Application } from "./application.ts";
+import { images } from "./lab.ts";
+import { type Printed, Shell } from "./shell.ts";
 import { removeStack } from "./test-stack.ts";
 
-/** Names as the pages have them. */
+/** Names as the documentation writes them. */
 const HOME = "/home/me";
 const STACK = "dev";
 const PORT = 5433;
 
-/** Variables that a person has who has done nothing for this project yet. */
+/** Returns the environment of a person who has not set up this project yet. */
 function bareEnvironment(): NodeJS.ProcessEnv {
   const project = resolve(".");
   const ours = /^(PULUMI_|SECTORWARS_|NEON_|NODE_COMPILE_CACHE|COMPOSE_|DATABASE_URL|npm_|VITEST)/;
@@ -26,9 +26,9 @@ function bareEnvironment(): NodeJS.ProcessEnv {
 }
 
 export class NewUser {
-  /** In place of /home/me. */
+  /** Stands for /home/me. */
   readonly home: string;
-  /** In place of the stack dev. */
+  /** Stands for the stack dev. */
   readonly stack = `t${randomBytes(4).toString("hex")}`;
   readonly application: Application;
   private readonly shell: Shell;
@@ -41,8 +41,8 @@ export class NewUser {
   }
 
   /**
-   * @param folder where the shell begins, in the user's home, once `prepare` has made it.
-   * @param env variables besides.
+   * @param folder the shell's first folder, in the user's home. `prepare` creates it.
+   * @param env further environment variables.
    */
   static async make(
     folder: string,
@@ -55,9 +55,9 @@ export class NewUser {
       await prepare(home);
       return new NewUser(home, application, join(home, folder), {
         ...bareEnvironment(),
-        // Docker finds docker compose in the real HOME.
+        // HOME stays the real one, because Docker finds docker compose there.
         XDG_CONFIG_HOME: join(home, ".config"),
-        // Images that are here, in place of those that the application's are built from.
+        // Local images replace those that the application's images are built from.
         ...application.buildEnvironment,
         NEXUS_IMAGE: images().databaseBase,
         ...env,
@@ -68,26 +68,26 @@ export class NewUser {
     }
   }
 
-  /** Runs a line of a page as it stands there, but for these names. */
+  /** Runs a line of a page after replacing these names in it. */
   run(line: string, substitutions: readonly (readonly [string, string])[] = []): Promise<Printed> {
     return this.shell.run(substitutions.reduce((text, [name, own]) => text.replaceAll(name, own), line));
   }
 
-  /** Shows a secret of this run under another name; its length does not count. */
-  hide(secret: string, shown: string): void {
-    this.hidden.set(secret, shown);
+  /** Replaces a value of this run, of any length, in what {@link shown} returns. */
+  hide(value: string, shown: string): void {
+    this.hidden.set(value, shown);
   }
 
-  /** What was printed, with the names that the pages have. */
+  /** Returns what was printed, with the names that the pages use. */
   shown(printed: string): string {
     const names = namesFor(this.stack);
     const prefix = names.container.replace(/-database$/, "");
     let text = printed;
-    for (const [secret, shown] of this.hidden) text = text.replaceAll(secret, shown);
+    for (const [value, shown] of this.hidden) text = text.replaceAll(value, shown);
     return (
       text
         .replaceAll(this.home, HOME)
-        // The columns stay where they are.
+        // Columns stay aligned.
         .replaceAll(new RegExp(`( --stack ${this.stack})(?=( *))`, "g"), (_, flag, gap) =>
           gap.length > 1 ? " ".repeat(flag.length) : "",
         )
@@ -99,7 +99,7 @@ export class NewUser {
     );
   }
 
-  /** The port that the stack has by its name. */
+  /** The port that the stack's name implies. */
   private get port(): number {
     return defaultPort(this.stack);
   }

@@ -1,14 +1,14 @@
-/** A backup that is days old, without waiting for days: pgBackRest's list of backups with a time moved into the past. */
+/** Makes a backup look days old without waiting for days: moves its times in pgBackRest's list of backups. */
 import { createHash } from "node:crypto";
 
 const DAY_SECONDS = 86_400;
 
 /**
- * The text of a backup.info in which one backup was made so many days earlier, with the checksum that pgBackRest expects:
- * SHA-1 of the sections and their lines as JSON, without the last section, which holds the checksum.
- * @throws {Error} when the backup is not in it.
+ * Returns the text of a backup.info in which the backup `label` was made `days` days earlier. Its checksum is the one that pgBackRest
+ * expects: SHA-1 of the sections and their lines as JSON, without the last section, which holds the checksum.
+ * @throws {Error} if backup.info does not list the backup.
  */
-export function agedInfo(info: string, label: string, days: number): string {
+export function backdateBackup(info: string, label: string, days: number): string {
   const earlier = (_all: string, name: string, seconds: string) => name + (Number(seconds) - days * DAY_SECONDS);
   const sections = info
     .trim()
@@ -22,13 +22,13 @@ export function agedInfo(info: string, label: string, days: number): string {
         ),
     );
   const text = sections.map((lines) => lines.join("\n")).join("\n\n");
-  if (!text.includes(`\n${label}=`)) throw new Error(`backup.info knows no backup ${label}`);
+  if (!text.includes(`\n${label}=`)) throw new Error(`backup.info does not list the backup ${label}`);
   const json = sections.map(([head = "", ...lines]) => {
     const values = lines.map((line) => line.replace(/^([^=]+)=/, '"$1":'));
     return `"${head.slice(1, -1)}":{${values.join(",")}}`;
   });
-  const sum = createHash("sha1")
+  const checksum = createHash("sha1")
     .update(`{${json.join(",")}}`)
     .digest("hex");
-  return `${text}\n\n[backrest]\nbackrest-checksum="${sum}"\n`;
+  return `${text}\n\n[backrest]\nbackrest-checksum="${checksum}"\n`;
 }

@@ -1,23 +1,27 @@
-/** A stack with backups, as the tests look at it: commands, the inside of its containers, and a writer that keeps its own list. */
+/** A stack with backups: runs its commands, looks into its containers, and writes rows whose commits it records. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { type BackupReport, parseReport } from "../../components/backups/report.ts";
 import { docker } from "../../lib/docker.ts";
-import { connect } from "../support/session.ts";
-import { type Said, type TestStack, type Update, urlAddress } from "./test-stack.ts";
+import { connect } from "./session.ts";
+import { type CommandResult, type RunningProgram, type TestStack, urlAddress } from "./test-stack.ts";
 
 export const STORE = "/var/lib/sectorwars-backups";
 export const REPOSITORY = `${STORE}/repository`;
 
-/** Waits for something to become true, seconds at most. */
-export async function until(what: string, fine: () => Promise<boolean>, seconds = 60): Promise<void> {
-  for (const end = Date.now() + seconds * 1000; !(await fine()); await sleep(300)) {
-    if (Date.now() > end) throw new Error(`${what}: not within ${seconds} s`);
+/**
+ * Waits until a condition holds.
+ * @param what what the test waits for, for the error.
+ * @throws {Error} if the condition does not hold within `seconds`.
+ */
+export async function until(what: string, condition: () => Promise<boolean>, seconds = 60): Promise<void> {
+  for (const end = Date.now() + seconds * 1000; !(await condition()); await sleep(300)) {
+    if (Date.now() > end) throw new Error(`Timed out after ${seconds} s, waiting for ${what}`);
   }
 }
 
-/** A restore asks before it replaces anything, and tests have no terminal. */
-const answered = (subcommand: string, args: readonly string[]) =>
+/** Adds the answer to a restore's question, because tests have no terminal. */
+const withAnswer = (subcommand: string, args: readonly string[]) =>
   subcommand === "restore" ? [...args, "--yes"] : args;
 
 export class BackedUp {
@@ -27,14 +31,14 @@ export class BackedUp {
     this.stack = stack;
   }
 
-  /** Runs a subcommand of ./db to its end, whatever that is. */
-  command(name: string, ...args: string[]): Promise<Said> {
-    return this.stack.db(name, ...answered(name, args));
+  /** Runs a subcommand of ./db and returns its output and exit code, even if it fails. */
+  command(name: string, ...args: string[]): Promise<CommandResult> {
+    return this.stack.db(name, ...withAnswer(name, args));
   }
 
-  /** Begins one that is to be interrupted. */
-  begin(name: string, ...args: string[]): Update {
-    return this.stack.beginDb(name, ...answered(name, args));
+  /** Starts a subcommand that the test will interrupt. */
+  begin(name: string, ...args: string[]): RunningProgram {
+    return this.stack.beginDb(name, ...withAnswer(name, args));
   }
 
   async succeed(name: string, ...args: string[]): Promise<string> {
@@ -43,19 +47,19 @@ export class BackedUp {
     return said.text;
   }
 
-  /** What one that succeeds tells machines. */
+  /** Runs a subcommand with --json and returns the parsed output. */
   async result(name: string, ...args: string[]) {
     const said = await this.command(name, ...args, "--json");
     if (said.code !== 0) throw new Error(`${name} ${args.join(" ")} --json failed:\n${said.text}`);
     return JSON.parse(said.stdout);
   }
 
-  /** A line of shell in the container that takes the backups, as root. */
+  /** Runs a line of shell in the backup container, as root. */
   inside(line: string): Promise<string> {
     return docker(["exec", this.stack.names.backups, "sh", "-c", line]);
   }
 
-  /** A line of shell in the server's container, as the server's user. */
+  /** Runs a line of shell in the server's container, as the server's user. */
   inServer(line: string): Promise<string> {
     return docker(["exec", "-u", "postgres", this.stack.names.container, "sh", "-c", line]);
   }
@@ -64,7 +68,7 @@ export class BackedUp {
     return parseReport(await this.inside("sectorwars-backup report"));
   }
 
-  /** The first column of the first row. */
+  /** Runs a query as the superuser and returns the first column of its first row. */
   value(sql: string): Promise<unknown> {
     return this.stack.as(
       "superuser",
@@ -72,7 +76,7 @@ export class BackedUp {
     );
   }
 
-  /** Numbers that are in the ledger now. */
+  /** Returns the numbers that are in the table ledger. */
   written(): Promise<Set<number>> {
     return this.stack.as(
       "owner",
@@ -85,10 +89,10 @@ export class BackedUp {
     return ((await this.report()).info?.[0]?.backup ?? []).filter(({ type }) => type === "full").length;
   }
 
-  /** Until all that was written is archived, and no backup is being made or wanted. */
+  /** Waits until all WAL is archived, and no backup is running or requested. */
   quiet(seconds = 120): Promise<void> {
     return until(
-      "quiet",
+      "the archive to catch up and backups to end",
       async () => {
         const { running, waiting, openGap } = await this.report();
         return running === "" && waiting === 0 && openGap === "" && !(await this.wantsFull());
@@ -102,7 +106,7 @@ export class BackedUp {
   }
 }
 
-/** Writes rows one after another, and remembers which commits were acknowledged, and when. */
+/** Inserts one row after another, and records which commits the server acknowledged, and when. */
 export class Writer {
   readonly acknowledged = new Map<number, number>();
   private readonly stack: TestStack;
@@ -141,8 +145,8 @@ export class Writer {
     return [...this.acknowledged.keys()];
   }
 
-  /** What was acknowledged before a moment, milliseconds since 1970. */
-  before(moment: number): number[] {
-    return [...this.acknowledged].filter(([, at]) => at < moment).map(([n]) => n);
+  /** Returns the rows that were acknowledged before a time, in milliseconds since 1970. */
+  before(time: number): number[] {
+    return [...this.acknowledged].filter(([, at]) => at < time).map(([n]) => n);
   }
 }
