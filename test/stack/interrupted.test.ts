@@ -49,9 +49,9 @@ const locks = async () =>
 describe("Ctrl-C", () => {
   test.each<[string, string, NodeJS.Signals[]]>([
     ["while the sample starts", "starting the sample source", ["SIGINT"]],
-    ["while pg_dump reads", "the schema, as pg_dump writes it", ["SIGTERM"]],
+    ["while pg_dump reads", "copying the schema with pg_dump", ["SIGTERM"]],
     ["twice, while rows come", "the rows of", ["SIGINT", "SIGINT"]],
-    ["while both are compared", "both schemas and sequences", ["SIGINT"]],
+    ["while both are compared", "comparing schemas and sequences", ["SIGINT"]],
   ])("%s: the update ends in time, and nothing of the import is left", async (_when, line, signals) => {
     const update = stack.begin();
     await update.until(`import: ${line}`);
@@ -81,7 +81,7 @@ describe("Ctrl-C", () => {
 describe("killed", () => {
   test("the engine alone: what it left behind stops by itself and clears up", async () => {
     const update = stack.begin();
-    await update.until("import: the rows of");
+    await update.until("import: copying the rows of");
     process.kill(update.pid, "SIGKILL");
     await update.ended;
     try {
@@ -97,7 +97,7 @@ describe("killed", () => {
 
   test("all of it, while rows come", async () => {
     const update = stack.begin();
-    await update.until("import: the rows of");
+    await update.until("import: copying the rows of");
     await stack.killAll(update);
     await stack.succeed("cancel", "--yes", "--stack", stack.name);
   });
@@ -131,7 +131,7 @@ describe("two first script/ups at once", () => {
 describe("two at once, then killed behind the swap", () => {
   test("the second says that the first has the stack; the first goes on", async () => {
     const first = stack.begin();
-    await first.until("import: one snapshot");
+    await first.until("import: exporting one snapshot");
     expect(await stack.upFails()).toMatch(/currently locked by 1 lock/);
     await first.until("proven equal");
     // The data is in place; whether Pulumi knows is a matter of chance.
@@ -147,7 +147,7 @@ describe("two at once, then killed behind the swap", () => {
     const before = await marks();
     expect(before.trim()).not.toBe("");
     const { text } = await stack.up();
-    expect(text).not.toContain("import: the rows of");
+    expect(text).not.toContain("import: copying the rows of");
     expect(await marks()).toBe(before);
     await expectNothing();
     await stack.up("--expect-no-changes");
