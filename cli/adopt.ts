@@ -29,7 +29,7 @@ async function deniedIn(url: string): Promise<string[]> {
 }
 
 /** Before a copy is made that may be large: the import would refuse it as well. */
-async function refuseFilled(target: Address, stack: string): Promise<void> {
+async function assertTargetEmpty(target: Address, stack: string): Promise<void> {
   const remedy = `Nothing is ever overwritten. Adopt into a new stack: ./script/up --stack NAME, with bootstrap empty`;
   const { imported, relations } = await withConnection(target, async (client) => ({
     imported: await readMarker(client),
@@ -59,7 +59,7 @@ async function adopt(
         : error.message,
     );
   });
-  await refuseFilled(target, stack);
+  await assertTargetEmpty(target, stack);
   if (volume === namesFor(stack).volume) throw new Error(`${volume} is this stack's own volume.`);
   const stackImage = (await docker(["inspect", "-f", "{{.Image}}", outputs.container])).trim();
   const image = wanted.image ?? (await imageOf(volume)) ?? stackImage;

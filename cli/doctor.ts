@@ -6,7 +6,7 @@ import type { Command } from "@commander-js/extra-typings";
 import { readReport, takesBackups } from "../components/backups/console.ts";
 import { keyFile, readKeyFile } from "../components/backups/key-file.ts";
 import { summaryOf, troublesOf } from "../components/backups/report.ts";
-import { freeBytes } from "../components/import/preflight/target-look.ts";
+import { freeBytes } from "../components/import/preflight/target-info.ts";
 import { reportFolder } from "../components/import/report-folder.ts";
 import type { Report } from "../components/import/types.ts";
 import { checkPrivateFiles } from "../components/private-places.ts";

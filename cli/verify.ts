@@ -2,13 +2,17 @@
 
 import { type Command, Option } from "@commander-js/extra-typings";
 import type pg from "pg";
+import { readBaseline } from "../components/import/baseline.ts";
+import {
+  type ComparedDatabase,
+  type ComparedDatabaseAccess,
+  openComparedDatabase,
+} from "../components/import/compared-database.ts";
 import { unreadable } from "../components/import/preflight/connection.ts";
-import { readRecord } from "../components/import/record.ts";
 import { withScratchServer } from "../components/import/rewording.ts";
-import { openSide, type Side, type SideAccess } from "../components/import/side.ts";
 import { sourceFromEnvironment } from "../components/import/source-environment.ts";
 import { readMarker } from "../components/import/swap.ts";
-import { compareSides, type Difference, type Verification } from "../components/import/verify.ts";
+import { compareDatabases, type Difference, type Verification } from "../components/import/verify.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
 import { untilCancelled } from "../lib/cancellation.ts";
 import { docker } from "../lib/docker.ts";
@@ -37,7 +41,7 @@ interface Told extends Verification {
 }
 
 /** The source that a variable of the environment names. */
-async function sourceFrom(variable: string): Promise<SideAccess> {
+async function sourceFrom(variable: string): Promise<ComparedDatabaseAccess> {
   if (!/^\w+$/.test(variable)) {
     throw new Error(
       "--source takes the name of a variable that holds the URL, not the URL itself, which others could read",
@@ -47,7 +51,7 @@ async function sourceFrom(variable: string): Promise<SideAccess> {
 }
 
 /** The stack's database, as its superuser reads it: row security must hide nothing. */
-function targetOf({ stack, network, urls, address }: StackOutputs): SideAccess {
+function targetOf({ stack, network, urls, address }: StackOutputs): ComparedDatabaseAccess {
   return {
     label: address,
     address: addressOf(urls.superuser ?? ""),
@@ -58,7 +62,7 @@ function targetOf({ stack, network, urls, address }: StackOutputs): SideAccess {
 }
 
 /** Another database of the stack's server, whoever owns it: a safety copy that was restored beside it, a further database. */
-function databaseBeside(outputs: StackOutputs, database: string): SideAccess {
+function databaseBeside(outputs: StackOutputs, database: string): ComparedDatabaseAccess {
   const { dumpLogin: _, ...target } = targetOf(outputs);
   return { ...target, label: `the database ${database}`, address: { ...target.address, database } };
 }
@@ -77,7 +81,7 @@ async function verify(stack: string, { variable, database, copy }: Other, say: S
     return compare(outputs, databaseBeside(outputs, database), say);
   }
   const source = await sourceFrom(variable);
-  const explain = ({ label }: SideAccess, error: Error) => {
+  const explain = ({ label }: ComparedDatabaseAccess, error: Error) => {
     const { what, remedy } = unreadable(label, error);
     return new Error(`${label} ${what}. ${remedy}.`, { cause: error });
   };
@@ -104,51 +108,53 @@ async function verifyCopy(stack: string, { name, folder, identity }: Required<Ot
     preparation,
     say,
   };
-  return withRestored(order, ({ database }, { keeper }) =>
-    compare(outputs, { ...databaseBeside(outputs, database), label: `the safety copy ${copy.name}` }, say, { keeper }),
+  return withRestored(order, ({ database }, { lockSession }) =>
+    compare(outputs, { ...databaseBeside(outputs, database), label: `the safety copy ${copy.name}` }, say, {
+      lockSession,
+    }),
   );
 }
 
 /** What a comparison needs in some cases. */
 interface CompareOptions {
   /** Says what is wrong with a source that cannot be read. */
-  explain?: (source: SideAccess, error: Error) => Error;
+  explain?: (source: ComparedDatabaseAccess, error: Error) => Error;
   /** A session that holds the import's lock on the stack's server already. */
-  keeper?: pg.Client;
+  lockSession?: pg.Client;
 }
 
 async function compare(
   outputs: StackOutputs,
-  source: SideAccess,
+  source: ComparedDatabaseAccess,
   say: Say,
-  { explain = (_source, error) => error, keeper }: CompareOptions = {},
+  { explain = (_source, error) => error, lockSession }: CompareOptions = {},
 ): Promise<Told> {
   const { stack } = outputs;
   const target = targetOf(outputs);
   const image = (await docker(["inspect", "-f", "{{.Image}}", outputs.container])).trim();
-  const { marker, record } = await withConnection(target.address, async (client) => ({
+  const { marker, baseline } = await withConnection(target.address, async (client) => ({
     marker: await readMarker(client),
-    record: await readRecord(client),
+    baseline: await readBaseline(client),
   }));
   say(`${source.label} and ${target.label}, each at one moment; both are only read`);
   const options = { jobs: JOBS, stack, dockerHost: undefined };
   const scratch = { stack, dockerHost: undefined, target: { ...target, ...ownerOf(outputs.urls), preparation } };
-  const sides: Side[] = [];
+  const databases: ComparedDatabase[] = [];
   try {
-    sides.push(
-      await openSide(source, options).catch((error) => {
+    databases.push(
+      await openComparedDatabase(source, options).catch((error) => {
         throw explain(source, error);
       }),
     );
-    sides.push(await openSide(target, options));
-    const [theirs, ours] = sides as [Side, Side];
-    const found = await compareSides(theirs, ours, {
-      record,
+    databases.push(await openComparedDatabase(target, options));
+    const [theirs, ours] = databases as [ComparedDatabase, ComparedDatabase];
+    const found = await compareDatabases(theirs, ours, {
+      baseline,
       owner: ROLE_NAMES.owner,
       roles: Object.values(ROLE_NAMES),
       image,
       newerImage: newerImage(readImages()),
-      withScratch: (work) => (keeper ? work({ ...scratch, keeper }) : withScratchServer(scratch, work)),
+      withScratch: (work) => (lockSession ? work({ ...scratch, lockSession }) : withScratchServer(scratch, work)),
       say,
     });
     return {
@@ -157,7 +163,7 @@ async function compare(
       imported: marker ? { source: marker.source, finishedAt: marker.finishedAt } : null,
     };
   } finally {
-    await Promise.all(sides.map((side) => side.close()));
+    await Promise.all(databases.map((database) => database.close()));
   }
 }
 

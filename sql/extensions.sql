@@ -1,5 +1,6 @@
--- Extensions of every database. Run as a superuser in a transaction; running it again changes nothing.
--- A database whose owner has created functions or relations under an extension's names keeps those, and goes without the extension.
+-- Creates the extensions that every database has. Run as a superuser in a transaction; running it again changes nothing.
+-- If the owner of a database has created functions or relations with an extension's names, the database keeps those and does not get
+-- the extension.
 
 -- See privileges.sql.
 SET LOCAL search_path = pg_catalog, pg_temp;

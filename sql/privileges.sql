@@ -1,9 +1,9 @@
--- Who may do what in one database. Run as a superuser. Running it again changes nothing that is right, and repairs what is
--- not. It runs before any table exists, so every table is born with its grants: a grant on ALL TABLES afterwards would undo
+-- Sets the privileges in one database. Run as a superuser. Running it again repairs wrong privileges and changes nothing else.
+-- It runs before any table exists, so that every table gets its grants on creation: a later grant on ALL TABLES would undo
 -- what a migration has revoked.
 
 -- Objects of the application must not stand in for PostgreSQL's own while this script runs as a superuser. pg_temp is named
--- because it comes first otherwise.
+-- because it would come first otherwise.
 SET LOCAL search_path = pg_catalog, pg_temp;
 
 -- The database: PUBLIC gets nothing, and the owner may create schemas. Applications use temporary tables, so the app role
@@ -19,15 +19,15 @@ ALTER SCHEMA public OWNER TO :"owner";
 REVOKE ALL ON SCHEMA public FROM PUBLIC, :"app", :"readonly", :"monitor" CASCADE;
 GRANT USAGE ON SCHEMA public TO :"app", :"readonly";
 
--- Grants on what the owner creates from now on, in any schema.
+-- Default privileges on what the owner creates from now on, in any schema.
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" GRANT USAGE ON SCHEMAS TO :"app", :"readonly";
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"app";
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" GRANT SELECT ON TABLES TO :"readonly";
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" GRANT SELECT, UPDATE, USAGE ON SEQUENCES TO :"app";
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" GRANT SELECT ON SEQUENCES TO :"readonly";
 
--- The stack's own schema. Only superusers create objects in it. The owner and monitor may reach single objects that they are
--- granted, none of which holds a secret.
+-- The stack's own schema. Only superusers create objects in it. The owner and monitor have grants on single objects, none of
+-- which holds a secret.
 CREATE SCHEMA IF NOT EXISTS sectorwars_stack;
 REVOKE ALL ON SCHEMA sectorwars_stack FROM PUBLIC, :"owner", :"app", :"readonly", :"monitor" CASCADE;
 GRANT USAGE ON SCHEMA sectorwars_stack TO :"owner", :"monitor";
@@ -70,7 +70,7 @@ BEGIN
 END
 $body$;
 REVOKE ALL ON ALL TABLES IN SCHEMA sectorwars_stack FROM PUBLIC, :"app", :"readonly";
--- The status of a stack tells where its data comes from. An import that is under way writes this table later.
+-- The status of a stack shows where its data comes from. A running import writes this table later.
 DO $body$
 BEGIN
 	IF pg_catalog.to_regclass('sectorwars_stack.import') IS NOT NULL THEN
@@ -82,18 +82,18 @@ $body$;
 -- The deny list of readonly.
 --
 -- A relation is denied when its name is on the list, in upper or lower case. So is every partition and every inheritance
--- child of such a relation, at any depth, because the rows lie there; and every relation from which those inherit, because
+-- child of such a relation, at any depth, because they hold the rows; and every relation from which those inherit, because
 -- a query of a parent reads the rows of its children with the privileges on the parent alone.
 --
 -- An event trigger revokes what readonly holds on a denied relation, at the end of the statement that granted, created,
--- renamed or attached it. Nothing is granted when a partition is detached or a relation is renamed: that is up to the owner.
+-- renamed or attached it. Nothing is granted when a partition is detached or a relation is renamed: the owner must do that.
 CREATE TABLE IF NOT EXISTS sectorwars_stack.readonly_denied (pattern text PRIMARY KEY);
 REVOKE ALL ON sectorwars_stack.readonly_denied FROM PUBLIC, :"owner", :"app", :"readonly", :"monitor";
 GRANT SELECT ON sectorwars_stack.readonly_denied TO :"monitor";
 DROP EVENT TRIGGER IF EXISTS sectorwars_deny_readonly;
 
 -- Returns the denied relations. `altered` limits the search to relatives of some relations, which is all that a statement
--- about them can change; NULL searches the whole database. Temporary tables do not count: only their own session reads them,
+-- about them can change; NULL searches the whole database. Temporary tables are ignored: only their own session reads them,
 -- through a parent as well. PL/pgSQL, because it keeps its plans for the whole session.
 CREATE OR REPLACE FUNCTION sectorwars_stack.denied_relations(patterns text[], altered oid[]) RETURNS SETOF oid
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $body$
@@ -140,7 +140,7 @@ BEGIN
 		WHERE c.oid = ANY (related) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 		  AND c.relpersistence <> 't'
 		  AND c.relnamespace <> ALL (ARRAY['pg_catalog', 'information_schema', 'sectorwars_stack']::pg_catalog.regnamespace[]::oid[])
-		  -- What an extension shows to everybody, such as pg_stat_statements, has no rows of the application.
+		  -- Relations that an extension lets PUBLIC read, such as pg_stat_statements, have no rows of the application.
 		  AND NOT (
 			EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid = c.relowner AND r.rolsuper)
 			AND EXISTS (
@@ -149,9 +149,9 @@ BEGIN
 END
 $body$;
 
--- Returns what readonly holds on these relations, in its own name, through PUBLIC, or through a role whose member it is;
--- table and column privileges alike. It leaves out the owner and app, which keep what they have: a readonly role that is a
--- member of them has to lose that membership instead.
+-- Returns the table and column privileges that readonly holds on these relations, directly, through PUBLIC, or through a role
+-- that it is a member of. It leaves out the owner and app, which keep theirs: a readonly role that is a member of them must
+-- lose that membership instead.
 CREATE OR REPLACE FUNCTION sectorwars_stack.denied_grants(denied oid[])
 RETURNS TABLE (relation oid, grantee oid, grantor oid, by_owner boolean)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $body$
@@ -176,10 +176,10 @@ BEGIN
 END
 $body$;
 
--- Revokes what readonly holds on denied relations. REVOKE takes back only what the relation's owner granted, so a grant of
--- another role goes by revoking that role's grant option; the role keeps the privilege itself. PostgreSQL has no statement
--- for the rest (a column privilege passed on by a role that held its grant option on the whole table): then the statement
--- that would bring it about fails.
+-- Revokes what readonly holds on denied relations. REVOKE removes only what the relation's owner granted, so a grant of
+-- another role is removed by revoking that role's grant option; the role keeps the privilege itself. PostgreSQL has no
+-- statement for one case (a column privilege granted by a role with the grant option on the whole table): then the statement
+-- that grants it fails.
 CREATE OR REPLACE FUNCTION sectorwars_stack.revoke_denied(patterns text[], altered oid[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
@@ -233,7 +233,7 @@ BEGIN
 END
 $body$;
 
--- Runs in whatever session changes a table, as a superuser: so it and what it calls pin the search path with pg_temp last
+-- Runs as a superuser in any session that changes a table, so it and what it calls pin the search path with pg_temp last
 -- (a temporary view named pg_class must not stand in for the catalog), name every relation and function with its schema,
 -- and call nothing that belongs to another role.
 CREATE OR REPLACE FUNCTION sectorwars_stack.deny_readonly() RETURNS event_trigger
@@ -241,7 +241,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body
 DECLARE
 	altered oid[];
 BEGIN
-	-- PostgreSQL does not say which relations a GRANT was about.
+	-- PostgreSQL does not report which relations a GRANT was about.
 	IF tg_tag <> 'GRANT' THEN
 		altered := ARRAY(
 			SELECT DISTINCT c.objid FROM pg_catalog.pg_event_trigger_ddl_commands() c
@@ -266,8 +266,8 @@ CREATE EVENT TRIGGER sectorwars_deny_readonly ON ddl_command_end
 -- The owner may set session_replication_role while migrations run, and replica switches ordinary event triggers off.
 ALTER EVENT TRIGGER sectorwars_deny_readonly ENABLE ALWAYS;
 
--- The list may have grown since the tables were created. A table that is no longer denied gets its grant back, and no other
--- does: where readonly has no grant for another reason, a migration revoked it.
+-- The list may have grown since the tables were created. Only a table that is no longer denied gets its grant back: if
+-- readonly has no grant for another reason, a migration revoked it.
 DO $body$
 DECLARE
 	former CONSTANT text[] := ARRAY(SELECT d.pattern FROM sectorwars_stack.readonly_denied d);

@@ -1,4 +1,4 @@
-/** What a source holds, read from its catalog. */
+/** Reads a source's contents from its catalog. */
 import type pg from "pg";
 import { ident, qualified } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
@@ -8,22 +8,22 @@ import { leftOutSql } from "./preflight/superuser-kinds.ts";
 import { readRows } from "./reading.ts";
 import type { Catalog, SequenceState, Skipped, Table } from "./types.ts";
 
-/** Schemas and extensions that Neon keeps for itself; they mean nothing on another server. */
+/** Neon's own schemas and extensions, which have no use on another server. */
 export const NEON_SCHEMAS = ["neon", "neon_migration", "neon_auth", "neon_control_plane"];
 export const NEON_EXTENSIONS = ["neon", "neon_utils", "neon_test_utils", "pg_session_jwt", "neon_rmgr"];
 
-/** A condition on the name of a schema: it is a user's, not PostgreSQL's, Neon's or this stack's own. */
+/** A condition on the name of a schema: it is a user's, and not PostgreSQL's, Neon's or this stack's. */
 export const isUsers = (namespace: string) =>
   `${namespace} NOT LIKE 'pg\\_%' AND ${namespace} NOT IN ('information_schema', '${STACK_SCHEMA}', ${NEON_SCHEMAS.map((name) => `'${name}'`).join(", ")})`;
 
-/** A condition on an object: it belongs to no extension. */
+/** A condition on an object: it does not belong to an extension. */
 export const notExtension = (catalog: string, oid: string) =>
   `NOT EXISTS (SELECT FROM pg_depend x WHERE x.classid = '${catalog}'::regclass AND x.objid = ${oid} AND x.deptype = 'e')`;
 
 /**
- * Types that COPY must carry as text. Binary is what a type's send function writes, and that is an OID, a number of this
- * server alone, for reg* types and inside arrays and composites of a user's types; a few types have no such function.
- * Of a user's own types only a plain enum is safe: it is sent as its label.
+ * Types that COPY must carry as text. In binary format, a type's send function writes OIDs, which are valid only on one server, for
+ * reg* types and inside arrays and composites of a user's types; a few types have no send function. Of a user's own types, only a
+ * plain enum is safe, which is sent as its label.
  */
 const NEEDS_TEXT = `
   t.typsend = 0 OR t.typreceive = 0
@@ -32,10 +32,10 @@ const NEEDS_TEXT = `
   OR (e.oid IS NOT NULL AND (e.typsend = 0 OR e.typreceive = 0 OR e.typnamespace <> 'pg_catalog'::regnamespace))`;
 
 /**
- * Partitioned tables in which the same row may belong to another partition on another server: the hash of an enum, a reg* type or
- * anything that may hold one is a hash of OIDs; a range of texts depends on the collation, the hash of one only where the
- * collation is not deterministic; a user's operator class may do anything. (pg_dump 16 has the like for enums alone, see
- * load_via_partition_root.) Rows of a foreign partition live elsewhere, so such a table stays as it is.
+ * Partitioned tables in which a row may belong to another partition on another server. The hash of an enum, a reg* type or a type that
+ * may contain one is a hash of OIDs; a range of texts depends on the collation; the hash of a text does so if the collation is not
+ * deterministic; a user's operator class may do anything. (pg_dump 16 handles only enums, see load_via_partition_root.) Rows of a
+ * foreign partition are on another server, so such a table is excluded here.
  */
 const MOVING_ROOTS = `
   SELECT DISTINCT pg_partition_root(p.partrelid)::oid AS root
@@ -48,7 +48,7 @@ const MOVING_ROOTS = `
       OR NOT l.collisdeterministic)
     AND NOT EXISTS (SELECT FROM pg_partition_tree(pg_partition_root(p.partrelid)) t JOIN pg_class f ON f.oid = t.relid AND f.relkind = 'f')`;
 
-/** Types whose values may be too large for a row's text, which must stay below 1 GB; the domains over them, too. */
+/** Types, and domains over them, whose values may be too large for a row's text, which must stay below 1 GB. */
 const LARGE = `
   CASE WHEN coalesce(nullif(t.typbasetype, 0), t.oid) = 'bytea'::regtype THEN 'bytes'
     WHEN coalesce(nullif(t.typbasetype, 0), t.oid) IN ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype) THEN 'text'
@@ -100,24 +100,24 @@ const EXTENSIONS = `
   FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace
   WHERE e.extname <> 'plpgsql' ORDER BY e.oid`;
 
-/** What is there but does not come along, each with its reason. */
+/** What is not copied, each with its reason. */
 const LEFT_OUT = `
   SELECT 'schema ' || nspname AS what, 'Neon''s own' AS why FROM pg_namespace WHERE nspname = ANY ($1)
   UNION ALL
-  SELECT 'foreign table ' || n.nspname || '.' || c.relname, 'its rows live on another server; only its definition is copied'
+  SELECT 'foreign table ' || n.nspname || '.' || c.relname, 'its rows are on another server; only its definition is copied'
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'f' AND ${isUsers("n.nspname")}
   UNION ALL
-  SELECT 'index ' || n.nspname || '.' || c.relname, 'it is not valid on the source: building it was broken off there'
+  SELECT 'index ' || n.nspname || '.' || c.relname, 'it is not valid on the source: its CREATE INDEX CONCURRENTLY did not finish'
     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE NOT i.indisvalid AND c.relkind = 'i' AND ${isUsers("n.nspname")}
   UNION ALL
-  SELECT 'comment of the database', 'the stack keeps its own notes there'
+  SELECT 'comment of the database', 'the stack stores its own data there'
     WHERE shobj_description((SELECT oid FROM pg_database WHERE datname = current_database()), 'pg_database') IS NOT NULL
   UNION ALL
   SELECT 'default privileges that ' || pg_get_userbyid(defaclrole) || ' gives', 'the stack has its own' FROM pg_default_acl GROUP BY defaclrole
   UNION ALL
-  -- Whatever the object: the server notes which roles its privileges name (pg_shdepend).
-  SELECT 'grants to ' || pg_get_userbyid(s.refobjid), 'that role is not copied; the stack''s own have the stack''s grants'
+  -- pg_shdepend lists the roles that an object's privileges name, for any kind of object.
+  SELECT 'grants to ' || pg_get_userbyid(s.refobjid), 'that role is not copied; the stack''s roles have the stack''s grants'
     FROM pg_shdepend s
     WHERE s.deptype = 'a' AND s.refclassid = 'pg_authid'::regclass AND s.classid <> 'pg_default_acl'::regclass
       AND (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -127,16 +127,16 @@ const LEFT_OUT = `
     GROUP BY s.refobjid
   UNION ALL
   SELECT 'user mapping of ' || usename || ' for the server ' || srvname,
-    'it holds a login for another server; should the application need it: CREATE USER MAPPING' FROM pg_user_mappings
+    'it holds a login for another server; if the application needs it: CREATE USER MAPPING' FROM pg_user_mappings
   UNION ALL
-  SELECT p.what, 'it is about that server; here, the stack decides' FROM pg_database d, LATERAL (VALUES
+  SELECT p.what, 'it belongs to that server; here, the stack sets it' FROM pg_database d, LATERAL (VALUES
       ('connection limit of the database', d.datconnlimit >= 0),
       ('template mark of the database', d.datistemplate)) p(what, given)
     WHERE d.datname = current_database() AND p.given
   UNION ALL
   ${leftOutSql({ users: isUsers, own: notExtension })}`;
 
-/** A database that has any of these is not empty. */
+/** Relations whose existence means that a database is not empty. */
 const ANY_RELATION = `
   SELECT n.nspname || '.' || c.relname AS relation
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -144,7 +144,7 @@ const ANY_RELATION = `
     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
   ORDER BY 1 LIMIT 5`;
 
-/** Reads what the database of a session holds. */
+/** Reads the contents of a session's database. */
 export async function readCatalog(client: pg.Client): Promise<Catalog> {
   const about = await client.query(`
     SELECT current_setting('server_version') AS version, current_setting('server_version_num')::int / 10000 AS major,
@@ -198,7 +198,7 @@ function asTable(row: {
   };
 }
 
-/** Provider and locale, whatever the version calls the columns (15 knows daticulocale, 17 datlocale). */
+/** Returns provider and locale. The column's name depends on the version (daticulocale in 15, datlocale in 17). */
 export function describeCollation(db: Record<string, string | null>): string {
   const locale = db.datlocale ?? db.daticulocale;
   switch (db.datlocprovider) {
@@ -219,13 +219,13 @@ async function readAlembicRevision(client: pg.Client, tables: { schema: string; 
   return rows.map((row) => row.version_num).join(", ") || undefined;
 }
 
-/** Up to five relations of a database that is not empty; none for one that is. */
+/** Returns up to five relations of a database; an empty list if the database is empty. */
 export async function findRelations(client: pg.Client): Promise<string[]> {
   const { rows } = await client.query<{ relation: string }>(ANY_RELATION);
   return rows.map((row) => row.relation);
 }
 
-/** The state of the sequences, in one round trip. Sequences stand outside of snapshots: this is what they are now. */
+/** Reads the state of sequences in one round trip. Snapshots do not cover sequences, so this is their current state. */
 export async function readSequences(client: pg.Client, sequences: string[]): Promise<SequenceState[]> {
   if (sequences.length === 0) return [];
   const { rows } = await client.query(
@@ -238,11 +238,11 @@ export async function readSequences(client: pg.Client, sequences: string[]): Pro
     .map((row) => ({ name: sequences[row.i] ?? "", lastValue: row.last, isCalled: row.is_called }));
 }
 
-/** A table's own rows, as they stand after FROM or LOCK TABLE: not those of tables that inherit from it. */
+/** Returns a table for FROM or LOCK TABLE: its own rows, without those of tables that inherit from it. */
 export const fromTable = ({ sql, throughRoot }: Pick<Table, "sql" | "throughRoot">): string =>
   throughRoot ? sql : `ONLY ${sql}`;
 
-/** The columns of a table that COPY carries, as SQL; nothing for a table without any. */
+/** Returns the list of columns that COPY carries, as SQL; empty for a table without columns. */
 export function columnList(table: Pick<Table, "columns">): string {
   const copied = table.columns.filter((column) => !column.generated).map((column) => ident(column.name));
   return copied.length === 0 ? "" : ` (${copied.join(", ")})`;

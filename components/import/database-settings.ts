@@ -1,7 +1,7 @@
 /**
- * Settings that somebody gave the source's database (`ALTER DATABASE ... SET`, `ALTER ROLE ... IN DATABASE ... SET`). Those that
- * decide what a statement means or gives are kept; those about a server's resources and limits stay with that server. A value
- * may be a secret (`app.jwt_secret`), so none is ever told.
+ * Settings of the source's database (`ALTER DATABASE ... SET`, `ALTER ROLE ... IN DATABASE ... SET`). Those that decide what a
+ * statement means or returns are copied; those about a server's resources and limits are not. A value may be a secret
+ * (`app.jwt_secret`), so values are never printed.
  */
 import type pg from "pg";
 import { type Address, ident, literal } from "../../lib/postgres.ts";
@@ -12,9 +12,9 @@ import type { Skipped } from "./types.ts";
 
 /** One setting. */
 export interface Setting {
-  /** Whose sessions get it; null for everybody's. */
+  /** Role whose sessions get it; null for all roles. */
   role: string | null;
-  /** Whether it is the role's in every database. */
+  /** Whether it holds for the role in every database. */
   everywhere: boolean;
   name: string;
   value: string;
@@ -41,13 +41,13 @@ const KEPT = new Set([
   "transform_null_equals",
   "check_function_bodies",
 ]);
-/** Of a module's own settings, those of modules that only watch. An application's own (`app.tenant`) look the same and are kept. */
+/** Settings of modules that only monitor a server. An application's settings (`app.tenant`) have the same form and are copied. */
 const OF_A_SERVER = /^(neon|auto_explain|pgaudit|pg_stat_statements)\./;
 
 const isKept = (name: string): boolean =>
   KEPT.has(name.toLowerCase()) || (name.includes(".") && !OF_A_SERVER.test(name));
 
-/** Those of the database, and those of the session's own role and of all roles that hold in it, too. */
+/** Settings of the database, and those of the session's role or of all roles in every database. */
 const SETTINGS = `
   SELECT CASE WHEN s.setrole <> 0 THEN pg_get_userbyid(s.setrole) END AS role, s.setdatabase = 0 AS everywhere,
     split_part(c, '=', 1) AS name, substr(c, strpos(c, '=') + 1) AS value
@@ -56,32 +56,32 @@ const SETTINGS = `
     OR s.setdatabase = 0 AND s.setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = current_user))
   ORDER BY 1 NULLS FIRST, 2, 3`;
 
-/** Reads the settings that hold in a session's database. */
+/** Reads the settings that apply in a session's database. */
 export async function readSettings(client: pg.Client): Promise<Setting[]> {
   return (await client.query<Setting>(SETTINGS)).rows;
 }
 
-/** How a setting is called. */
+/** Returns a setting's name in messages and states. */
 export const nameOf = ({ role, everywhere, name }: Setting): string =>
   `setting ${name} of ${role === null ? (everywhere ? "all roles" : "the database") : `the role ${role}${everywhere ? "" : " in the database"}`}`;
 
 /**
- * Roles that get the settings of the source's database here. Superusers and the stack's own sessions must not: a setting such as
- * search_path decides what a statement means.
+ * Roles that get the settings of the source's database. Superusers and the stack's own sessions must not have them: a setting such
+ * as search_path decides what a statement means.
  */
 const APPLICATION_ROLES: readonly string[] = [ROLE_NAMES.owner, ROLE_NAMES.app, ROLE_NAMES.readonly];
 
-/** Settings that come along. */
+/** Returns the settings that are copied. */
 export const keptSettings = (settings: readonly Setting[], roles = APPLICATION_ROLES): Setting[] =>
   settings.filter(
     ({ role, everywhere, name }) => !everywhere && isKept(name) && (role === null || roles.includes(role)),
   );
 
-/** Whether a setting of the stack's own database is one that an import gives: the next import decides about it. */
+/** Returns whether a setting of the stack's database is one that an import copies, so that the next import replaces it. */
 export const isOfImport = ({ role, name }: { role: string | null; name: string }): boolean =>
   role !== null && APPLICATION_ROLES.includes(role) && isKept(name);
 
-/** Settings that do not, each with its reason. */
+/** Returns the settings that are not copied, each with its reason. */
 export function leftOutSettings(settings: readonly Setting[]): Skipped[] {
   const kept = new Set(keptSettings(settings));
   return settings
@@ -89,12 +89,12 @@ export function leftOutSettings(settings: readonly Setting[]): Skipped[] {
     .map((setting) => ({
       what: nameOf(setting),
       why: isKept(setting.name)
-        ? "that role is not copied; should the application need it: ALTER DATABASE ... SET"
-        : "it is about that server's resources or limits; should it be wanted here: ALTER DATABASE ... SET",
+        ? "that role is not copied; if the application needs it: ALTER DATABASE ... SET"
+        : "it is about that server's resources or limits; if you want it here: ALTER DATABASE ... SET",
     }));
 }
 
-/** Settings as roles have them: one of the database is each role's, unless the role has its own. */
+/** Returns the settings of each role. A setting of the database applies to every role that has none of its own. */
 function ofRoles(settings: readonly Setting[], roles: readonly string[]): (Setting & { role: string })[] {
   const own = settings.flatMap((setting) => (setting.role === null ? [] : [{ ...setting, role: setting.role }]));
   const has = new Set(own.map(({ role, name }) => JSON.stringify([role, name])));
@@ -107,19 +107,19 @@ function ofRoles(settings: readonly Setting[], roles: readonly string[]): (Setti
   ];
 }
 
-/** Settings that are kept, as states of the roles that have them. */
+/** Returns the copied settings of each role as states. */
 export const settingStates = (settings: readonly Setting[], roles = APPLICATION_ROLES): States =>
   new Map(ofRoles(keptSettings(settings, roles), roles).map((setting) => [nameOf(setting), setting.value]));
 
-/** What was given: settings, and for the report also what the target's server refuses. */
+/** The settings that were set, and remarks for the report, also about those that the target rejects. */
 export interface CopiedSettings {
   taken: Setting[];
   remarks: string[];
 }
 
 /**
- * Gives roles, in the staging database alone, the settings that the source's database has. They hold for sessions that begin later.
- * To be called before anything of the source is in the database: it takes a superuser's session.
+ * Sets the settings of the source's database for roles, in the staging database only. They apply to sessions that begin later. Call
+ * it before anything of the source is in the database, because it uses a superuser's session.
  */
 export async function copySettings(
   settings: readonly Setting[],
@@ -138,7 +138,7 @@ export async function copySettings(
     }
     const remarks = kept.map((setting) => {
       if (refused.has(setting.name)) {
-        return `${nameOf(setting)} is not known to this server, or not with that value, and was left out`;
+        return `${nameOf(setting)} was left out, because this server does not know it or its value`;
       }
       const whose = setting.role === null ? `, for ${roles.join(", ")}` : "";
       return `${nameOf(setting)} is as on the source${whose}`;
@@ -149,16 +149,16 @@ export async function copySettings(
   }
 }
 
-/** SQLSTATEs of a setting or a value that a server does not know: undefined_object, invalid_parameter_value, cant_change_runtime_param. */
+/** SQLSTATEs for a setting or value that a server rejects: undefined_object, invalid_parameter_value, cant_change_runtime_param, ... */
 const REFUSED = new Set(["42704", "22023", "55P02", "42602"]);
 
-/** A list of names, each quoted by itself where it must be: as one text it would be one name. */
+/** A setting whose value is a list of names. Set from one string literal, it would become a single name. */
 const LIST_OF_NAMES = "search_path";
 
 /**
- * Gives a role a setting, worded as on the source: `SET ... FROM CURRENT` would make `German, DMY` of the date style `German`. A list of names
- * is made the transaction's own first, and taken over from there.
- * @returns whether the server knows it.
+ * Sets a role's setting to the source's exact value: `SET ... FROM CURRENT` would turn the date style `German` into `German, DMY`. A list
+ * of names is set for the transaction first, and then set FROM CURRENT.
+ * @returns whether the server accepts it.
  */
 async function giveSetting(client: pg.Client, setting: Setting & { role: string }, database: string): Promise<boolean> {
   const { role, name, value } = setting;

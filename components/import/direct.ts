@@ -1,4 +1,4 @@
-/** The short way to a server in a container on this machine. */
+/** Connects to a server in a container on this machine without Docker's proxy. */
 import { docker, isRemoteEngine } from "../../lib/docker.ts";
 import { type Address, withConnection } from "../../lib/postgres.ts";
 import type { Target } from "./types.ts";
@@ -6,9 +6,9 @@ import type { Target } from "./types.ts";
 const INSIDE_PORT = 5432;
 
 /**
- * The way to a container's server for a container that is started beside it, to read its schema: in the same network
- * namespace, as a second process in it would connect. To lay a network for a container takes Docker longer than to start it.
- * @param container the server's container, which has to run when the other is started.
+ * Returns how a second container reaches the server: in the server's own network namespace, because setting up a network takes Docker
+ * longer than starting the container.
+ * @param container the server's container, which must be running when the second one starts.
  */
 export const besideServer = (container: string): Target["fromContainer"] => ({
   host: "localhost",
@@ -16,10 +16,10 @@ export const besideServer = (container: string): Target["fromContainer"] => ({
   network: `container:${container}`,
 });
 
-/** A container's address that is not reachable from here (Docker Desktop) does not answer at all. */
+/** Milliseconds for one attempt. A container's address that is not reachable from here (Docker Desktop) never answers. */
 const ATTEMPT_MS = 1000;
 
-/** What tells one cluster from any other: made by initdb, kept for good. */
+/** Reads the identifier that initdb gives each cluster. */
 const identify = (address: Address): Promise<string> =>
   withConnection(
     address,
@@ -28,13 +28,13 @@ const identify = (address: Address): Promise<string> =>
   );
 
 /**
- * The container's own address, where this machine reaches it and the same cluster answers there; else the address that was
- * given. A published port passes every byte through Docker's proxy process, which costs about as much as the copying itself.
+ * Returns the container's own address if this machine reaches it and the same cluster answers there; otherwise the given address. A
+ * published port passes every byte through Docker's proxy process, which costs about as much as the copying itself.
  * @param container the server's container.
- * @param published how the server is reached by its published port.
+ * @param published the server's address at its published port.
  */
 export async function directAddress(container: string, published: Address, host: string | undefined): Promise<Address> {
-  // Containers of this machine may have the same addresses as those of the other, and would be sent the password.
+  // A container of this machine may have the same address as the remote one, and would receive the password.
   if (isRemoteEngine(host)) return published;
   const format = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}";
   const addresses = await docker(["inspect", "-f", format, container], { host }).catch(() => "");
@@ -44,7 +44,7 @@ export async function directAddress(container: string, published: Address, host:
     try {
       if ((await identify(direct)) === (await identify(published))) return direct;
     } catch {
-      // Not reachable from here, which is as common as it is harmless.
+      // Not reachable from here, as on Docker Desktop.
     }
   }
   return published;

@@ -1,4 +1,4 @@
-/** Takes pg_dump's plain output apart into its entries. Pure. */
+/** Splits pg_dump's plain output into its entries. Pure. */
 import type { States } from "./states.ts";
 
 /** One object's SQL, as pg_dump writes it. */
@@ -8,42 +8,42 @@ export interface Entry {
   type: string;
   schema: string;
   sql: string;
-  /** SQL that makes the same object closer to the source's than pg_dump's own does. Definitions are compared by `sql`. */
+  /** SQL that creates the object closer to the source's than pg_dump's SQL does. Definitions are compared by `sql`. */
   made?: string;
 }
 
 /**
- * A header, or what may hold a text that looks like one: strings, quoted names, dollar-quoted bodies, other remarks. Whatever
- * begins first is taken whole, so only a header that is none of these is found as one.
+ * A header, or anything that may contain a text like one: strings, quoted names, dollar-quoted bodies, other comments. The one that
+ * begins first matches as a whole, so a text inside a string is never taken for a header.
  */
 const HEADER_OR_QUOTED =
   /^--\n-- (?:Data for )?Name: (?<name>.*); Type: (?<type>[A-Z ]+); Schema: (?<schema>.*); Owner: .*\n--\n|'[^']*'|"[^"]*"|\$(?<tag>(?:[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?)\$[\s\S]*?\$\k<tag>\$|--.*/gm;
 
 /**
- * What ends a dump: a remark, and psql's own command that lifts the guard against a hostile server (CVE-2025-8714). Its
- * counterpart, and settings that an older server does not know, stand before the first entry and are not read at all.
+ * The end of a dump: a comment, and psql's command \unrestrict, part of its guard against a hostile server (CVE-2025-8714). Its
+ * counterpart and settings that an older server does not know come before the first entry and are ignored.
  */
 const DUMP_END = /\n--\n-- PostgreSQL database dump complete\n--\s*(\\unrestrict .*\s*)?$/;
 
-/** Settings for the entries to come. They belong to none, least of all to the one that happens to stand before them. */
-const SETTINGS_BEHIND = /(\n+SET default_\w+ = .*;)+\s*$/;
+/** Settings for the next entries. They are not part of the entry before them. */
+const TRAILING_SETTINGS = /(\n+SET default_\w+ = .*;)+\s*$/;
 
 /**
- * The entries in pg_dump's order, which respects dependencies. What stands before the first one are session settings, which
- * the import's own sessions have already. Of the settings between entries only one counts here, the access method of the tables to
- * come: a table that has another than heap carries it, so that its failure is no other object's.
+ * Returns the entries in pg_dump's order, which respects dependencies. The session settings before the first entry are dropped, because
+ * the import's sessions have them already. Of the settings between entries, only the access method of the next tables matters: a table
+ * with another method than heap gets the setting in its own entry, so that a failure is that table's alone.
  */
 export function splitDump(dump: string): Entry[] {
   const headers = [...dump.matchAll(HEADER_OR_QUOTED)].filter(({ groups }) => groups?.type !== undefined);
-  let method = accessMethodBehind(dump.slice(0, headers[0]?.index)) ?? HEAP;
+  let method = trailingAccessMethod(dump.slice(0, headers[0]?.index)) ?? HEAP;
   return headers
     .map((header, index) => {
       const from = header.index + header[0].length;
       const { name = "", type = "", schema = "" } = header.groups ?? {};
       const text = dump.slice(from, headers[index + 1]?.index ?? dump.length).replace(DUMP_END, "");
-      const own = text.replace(SETTINGS_BEHIND, "").trim();
+      const own = text.replace(TRAILING_SETTINGS, "").trim();
       const sql = STORED.has(type) && method !== HEAP ? withMethod(own, method) : own;
-      method = accessMethodBehind(text) ?? method;
+      method = trailingAccessMethod(text) ?? method;
       return { name, type, schema, sql };
     })
     .filter((entry) => entry.sql.split("\n").some((line) => line !== "" && !line.startsWith("--")));
@@ -55,14 +55,14 @@ const HEAP = "heap";
 const withMethod = (sql: string, method: string) =>
   `SET default_table_access_method = ${method};\n${sql}\nRESET default_table_access_method;`;
 
-/** The access method that a text sets for the entries behind it. */
-const accessMethodBehind = (text: string): string | undefined =>
-  [...(SETTINGS_BEHIND.exec(text)?.[0] ?? "").matchAll(/^SET default_table_access_method = (.*);$/gm)].at(-1)?.[1];
+/** Returns the access method that a text sets for the entries after it. */
+const trailingAccessMethod = (text: string): string | undefined =>
+  [...(TRAILING_SETTINGS.exec(text)?.[0] ?? "").matchAll(/^SET default_table_access_method = (.*);$/gm)].at(-1)?.[1];
 
 /**
- * An entry's SQL without "DEFAULT NULL", which says that a column has no default. pg_dump 15 writes it for a child's column where the
- * parent's has one, and for a grandchild's only if it has looked at the child before: that depends on the tables' OIDs. A column that has
- * lost its default, or got one, still differs by its own.
+ * Returns an entry's SQL without "DEFAULT NULL", which means that a column has no default. pg_dump 15 writes it for a child's column if
+ * the parent's has a default, and for a grandchild's only if it has processed the child before, which depends on the tables' OIDs. A
+ * column that has lost or gained a default still differs.
  */
 const withoutNullDefaults = ({ type, sql }: Entry): string =>
   type === "TABLE" ? sql.replace(/^( {4}.*) DEFAULT NULL(?=( NOT NULL)?,?$)/gm, "$1") : sql;
@@ -70,13 +70,13 @@ const withoutNullDefaults = ({ type, sql }: Entry): string =>
 const SETS_NO_DEFAULT = /^ALTER TABLE .* SET DEFAULT NULL;$/s;
 
 /**
- * Entries by what they are called, to be compared with those that the same pg_dump wrote of another database: its wording is
- * its own. A name may stand more than once (comments); their texts are put together.
+ * Returns entries by name, for a comparison with those that the same pg_dump wrote for another database: each version has its own
+ * wording. A name may occur more than once (comments); the texts are then combined.
  */
 export function schemaStates(entries: readonly Entry[]): States {
   const found = new Map<string, string[]>();
   for (const entry of entries) {
-    const sql = withoutNullDefaults(entry).replace(SETTINGS_BEHIND, "");
+    const sql = withoutNullDefaults(entry).replace(TRAILING_SETTINGS, "");
     if (entry.type === "DEFAULT" && SETS_NO_DEFAULT.test(sql)) continue;
     const key = describeEntry(entry);
     found.set(key, [...(found.get(key) ?? []), sql]);
@@ -84,7 +84,7 @@ export function schemaStates(entries: readonly Entry[]): States {
   return new Map([...found].map(([key, texts]) => [key, texts.sort().join("\n")]));
 }
 
-/** Types that belong to a server or to its superuser, not to a copy of the data. */
+/** Types of entries that belong to a server or to its superuser, and are not copied. */
 const NOT_COPIED = new Set([
   "EXTENSION",
   "PUBLICATION",
@@ -96,14 +96,14 @@ const NOT_COPIED = new Set([
   "SECURITY LABEL",
   "ACL",
   "DEFAULT ACL",
-  // It holds a login for another server, and would give it to everybody who may use the copy.
+  // It holds a login for another server, which every user of the copy could use.
   "USER MAPPING",
 ]);
 
-/** Whether an entry is made on the target by the import's own session for the owner. */
+/** Returns whether the import creates an entry on the target as the owner. */
 export const isCopied = ({ type, name }: Entry): boolean =>
   !NOT_COPIED.has(type) && !(type === "COMMENT" && /^(EXTENSION|EVENT TRIGGER|PUBLICATION|SUBSCRIPTION) /.test(name));
 
-/** One line for an entry, for messages. */
+/** Returns an entry's name for messages. */
 export const describeEntry = ({ type, schema, name }: Entry): string =>
   `${type.toLowerCase()} ${schema === "-" ? "" : `${schema}.`}${name}`;

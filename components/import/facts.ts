@@ -1,23 +1,23 @@
-/** What belongs to a schema but is in no line that pg_dump writes with the import's options: read from the catalog. */
+/** Reads from the catalog what belongs to a schema but is not in pg_dump's output with the import's options. */
 import type pg from "pg";
 import { isUsers, NEON_EXTENSIONS } from "./catalog.ts";
 import { compareStates, type States } from "./states.ts";
 
 /**
- * Neither part of an extension, which brings it along, nor of another object, as a range type's functions are. (A partitioned
- * table is noted as part of itself.)
+ * A condition on an object: it is neither part of an extension nor of another object, as a range type's functions are. (A partitioned
+ * table depends on itself in pg_depend.)
  */
 export const isNoMember = (classid: string, objid: string) => `NOT EXISTS (
   SELECT FROM pg_depend d WHERE d.classid = '${classid}'::regclass AND d.objid = ${objid}
     AND d.refobjid <> d.objid AND d.deptype IN ('e', 'i'))`;
 
 const EXTENSION = "extension ";
-/** Of a table that inherits: pg_dump's lines are the same whatever the order is. */
+/** For a table that inherits, because pg_dump's output does not depend on its column order. */
 const COLUMN_ORDER = "order of columns of table ";
 
 /**
- * An index that is not valid is left out by pg_dump, but for a partitioned table's, which waits for its partitions' indexes.
- * A materialised view that was never filled cannot be read.
+ * pg_dump leaves out an invalid index, except that of a partitioned table, which is invalid until its partitions have their indexes. A
+ * materialised view that was never filled cannot be read.
  */
 const FACTS = `
   SELECT '${EXTENSION}' || e.extname AS object, 'version ' || e.extversion || ' in the schema ' || n.nspname AS state
@@ -45,18 +45,18 @@ export async function readFacts(client: pg.Client): Promise<States> {
   return new Map(rows.map(({ object, state }) => [object, state]));
 }
 
-/** A fact that is not the same on both sides. */
+/** A fact that differs between source and target. */
 export interface FactDifference {
   object: string;
   /** Both states, in words. */
   how: string;
-  /** Another version of an extension may be all that the target's image has; columns are compared by their names. */
+  /** Whether the import accepts it: the target's image may have only another version of an extension; columns are compared by name. */
   tolerable: boolean;
 }
 
 /**
- * Compares facts; both states are told, since they are short. That an object itself is missing, is in pg_dump's lines, but
- * for an extension. Those that only the target has are its own, and hurt nobody.
+ * Compares facts, and returns both states, which are short. A missing object other than an extension is a difference in pg_dump's
+ * output. Facts that only the target has come from its own objects and are ignored.
  */
 export const compareFacts = (source: States, target: States): FactDifference[] =>
   compareStates(source, target).flatMap(({ object, how }) => {
@@ -67,7 +67,7 @@ export const compareFacts = (source: States, target: States): FactDifference[] =
     return [{ object, how: both, tolerable: isExtension || object.startsWith(COLUMN_ORDER) }];
   });
 
-/** Catalogs of objects that have owners: owner, schema, and which of the catalog's rows are objects of their own. */
+/** Catalogs of objects with owners: the columns of owner and schema, and a condition for rows that are separate objects. */
 const OWNED: [catalog: string, owner: string, schema: string, condition: string][] = [
   ["pg_class", "relowner", "relnamespace", "o.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')"],
   ["pg_proc", "proowner", "pronamespace", "true"],
@@ -89,7 +89,7 @@ const OWNED: [catalog: string, owner: string, schema: string, condition: string]
   ["pg_namespace", "nspowner", "oid", "true"],
 ];
 
-const STRANGERS = `
+const FOREIGN_OWNERS = `
   SELECT i.type || ' ' || i.identity AS object, pg_get_userbyid(o.owner) AS owner
   FROM (${OWNED.map(
     ([catalog, owner, schema, condition]) => `
@@ -100,7 +100,10 @@ const STRANGERS = `
     UNION ALL SELECT 'pg_largeobject'::regclass, oid, lomowner FROM pg_largeobject_metadata) o, LATERAL pg_identify_object(o.classid, o.oid, 0) i
   WHERE o.owner <> $1::regrole ORDER BY 1`;
 
-/** Objects of the target that do not belong to its owner, with whom they belong to. */
-export async function findStrangers(client: pg.Client, owner: string): Promise<{ object: string; owner: string }[]> {
-  return (await client.query<{ object: string; owner: string }>(STRANGERS, [owner])).rows;
+/** Returns the target's objects that its owner does not own, with their owners. */
+export async function findForeignOwners(
+  client: pg.Client,
+  owner: string,
+): Promise<{ object: string; owner: string }[]> {
+  return (await client.query<{ object: string; owner: string }>(FOREIGN_OWNERS, [owner])).rows;
 }

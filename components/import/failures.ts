@@ -1,28 +1,28 @@
-/** What went wrong with objects: every one of them, with all that PostgreSQL says and what to do about it. */
+/** Failures of single objects, each with PostgreSQL's full message and a remedy. */
 import type pg from "pg";
 import { isPassing } from "../../lib/postgres.ts";
 import { describeEntry, type Entry } from "./dump-entries.ts";
 import { remedyFor } from "./remedies.ts";
 import { isAboutNames, pathFor, pathSql, pinFunction, withPath } from "./search-path.ts";
 
-/** An object that could not be made, filled or computed. */
+/** An object that could not be created, filled or computed. */
 export interface Failure {
   /** For instance `index public.players_name`. */
   object: string;
-  /** In PostgreSQL's words. */
+  /** PostgreSQL's message. */
   message: string;
-  /** What to do. */
+  /** An instruction. */
   remedy: string;
 }
 
-/** What the server says about an error. */
+/** The fields of a server's error. */
 type ServerError = Pick<pg.DatabaseError, "message" | "detail" | "hint" | "where" | "code">;
 
 const oneLine = (text: string) => text.trim().replaceAll(/\s*\n\s*/g, "; ");
-/** A sentence without its full stop. */
+/** Removes a sentence's full stop. */
 const open = (text: string) => text.trim().replace(/\.$/, "");
 
-/** A server's error with its DETAIL, HINT and CONTEXT. */
+/** Returns a server's message with its DETAIL, HINT and CONTEXT. */
 export function wordsOf(error: unknown): string {
   const { message, detail, hint, where } = error as ServerError;
   const more = [
@@ -34,53 +34,53 @@ export function wordsOf(error: unknown): string {
 }
 
 /**
- * Whether an error is about the object that was worked on (SQLSTATE's classes of data, constraints, names, limits and raised
- * exceptions), and not about the connection, the disk or the server: others can be tried after it.
+ * Returns whether an error is about the object itself (SQLSTATE classes for data, constraints, names, limits and raised exceptions)
+ * and not about the connection, the disk or the server. After such an error the next object can be tried.
  */
 export function isOfObject(error: unknown): boolean {
   const { code } = error as ServerError;
   return typeof code === "string" && code.length === 5 && /^(0A|2[0-4679BDF]|3[89BDF]|42|44|54|55000|P0|HV)/.test(code);
 }
 
-/** What helps, by SQLSTATE; the first that fits. */
+/** Remedies by SQLSTATE; the first match applies. */
 const REMEDIES: [code: RegExp, remedy: string][] = [
   [
     /^23503/,
-    "Rows refer to rows that are not there, on the source too. Delete them there, or add the missing ones; or make the foreign key NOT VALID there",
+    "Rows refer to rows that do not exist, on the source too. On the source, delete them, add the missing rows, or make the foreign key NOT VALID",
   ],
   [
     /^23514/,
-    "The row breaks the condition on the source too: the condition held only when the row was written. Change the row there, or the condition (ALTER TABLE ... DROP CONSTRAINT)",
+    "The row violates the constraint on the source too: it held only when the row was written. On the source, change the row or the constraint (ALTER TABLE ... DROP CONSTRAINT)",
   ],
-  [/^23505/, "Two rows have the same key by this server's collation or version. Change one of them on the source"],
-  [/^42501/, "It takes rights that a database's owner does not have. Drop it on the source, or change it there"],
+  [/^23505/, "Two rows have the same key under this server's collation or version. Change one of them on the source"],
+  [/^42501/, "It needs privileges that a database's owner does not have. Drop or change it on the source"],
 ];
 
-/** What helps against an error about an object. */
+/** Returns the remedy for an error about an object. */
 export function adviseOn(error: unknown, path: readonly string[] = []): string {
   const { message, where, code = "" } = error as ServerError;
   const known = remedyFor(message) ?? REMEDIES.find(([pattern]) => pattern.test(code))?.[1];
   if (known !== undefined) return known;
   if (isAboutNames(error) && where !== undefined) {
-    return `A function finds names by the search path. On the source: ${pinFunction(where, path.length > 0 ? path : ["public"])}`;
+    return `A function depends on the search path. On the source, run: ${pinFunction(where, path.length > 0 ? path : ["public"])}`;
   }
   if (/^42703/.test(code)) {
-    return "If the column belongs to an extension, its version here is another one: on the source ALTER EXTENSION ... UPDATE, then change the object there";
+    return "If the column belongs to an extension, its version here differs: on the source, run ALTER EXTENSION ... UPDATE, then change the object";
   }
-  return "Change it on the source, or drop it there";
+  return "Change or drop it on the source";
 }
 
-/** A failure in a line. */
+/** Returns a failure as one line. */
 const lineOf = ({ object, message, remedy }: Failure): string => `  - ${object}: ${message}. ${remedy}.`;
 
 /**
- * One error for all failures of a phase.
- * @param what the beginning of the message, which the list follows.
+ * Returns one error for all failures of a phase.
+ * @param what the beginning of the message, before the list.
  */
 export const failuresError = (what: string, failures: readonly Failure[], cause?: unknown): Error =>
   new Error(`${what}:\n${failures.map(lineOf).join("\n")}`, { cause });
 
-/** Gathers the failures of a phase, and the remarks about objects that were made in another way than the first. */
+/** Collects the failures of a phase, and remarks about objects that were created only at the second attempt. */
 export class Attempts {
   readonly failures: Failure[] = [];
   readonly remarks: string[] = [];
@@ -92,7 +92,7 @@ export class Attempts {
     this.searchPath = searchPath;
   }
 
-  /** Notes a failure. @throws the error, where it is not about the object; with the object's name, where the server said it. */
+  /** Adds a failure. @throws the error, if it is not about the object; with the object's name, if the error is the server's. */
   note(object: string, schema: string, error: unknown): void {
     if (!isOfObject(error)) {
       const isServers = (error as ServerError).code?.length === 5 && !isPassing(error);
@@ -102,7 +102,7 @@ export class Attempts {
     this.failures.push({ object, message: wordsOf(error), remedy: adviseOn(error, pathFor(this.searchPath, schema)) });
   }
 
-  /** Takes back what was noted of objects that are tried once more. */
+  /** Removes the failures of objects that are tried again. */
   forget(objects: ReadonlySet<string>): void {
     const left = this.failures.filter(({ object }) => !objects.has(object));
     this.failures.splice(0, this.failures.length, ...left);
@@ -113,18 +113,18 @@ export class Attempts {
     if (this.failures.length > 0) throw failuresError(what, this.failures, this.cause);
   }
 
-  /** Says that something needed the source's search path. */
+  /** Adds the remark that an object needed the source's search path. */
   notePath(object: string, schema: string, first: unknown): void {
     const path = pathFor(this.searchPath, schema);
     this.remarks.push(
-      `${object} needs the search path (${wordsOf(first)}), so it was done with search_path = ${pathSql(path)}, by the owner; ` +
-        `better: ${pinFunction((first as ServerError).where, path)}`,
+      `${object} depends on the search path (${wordsOf(first)}), so the owner created it with search_path = ${pathSql(path)}. ` +
+        `To fix it on the source: ${pinFunction((first as ServerError).where, path)}`,
     );
   }
 
   /**
-   * Does something that may run functions of the source; once more with the source's search path, should a name not be found.
-   * @param recover makes the session take statements again after the work has failed.
+   * Runs work that may call functions of the source. If a name is not found, runs it again with the source's search path.
+   * @param recover makes the session accept statements again after the work has failed.
    */
   async withPath<T>(
     client: pg.Client,
@@ -142,7 +142,7 @@ export class Attempts {
     } catch (first) {
       if (!isAboutNames(first)) throw first;
       const done = await withPath(client, pathFor(this.searchPath, schema), recovered).catch((second) => {
-        // What the first try says is about the object as it is; another failure than of names, about what is in it.
+        // If a name is missing both times, the first error describes the object as it is.
         throw isAboutNames(second) ? first : second;
       });
       this.notePath(object, schema, first);
@@ -151,8 +151,8 @@ export class Attempts {
   }
 
   /**
-   * Makes an object outside of a transaction.
-   * @returns whether it was made.
+   * Creates an object outside a transaction.
+   * @returns whether it was created.
    */
   async makeAlone(client: pg.Client, entry: Entry): Promise<boolean> {
     const object = describeEntry(entry);
@@ -166,8 +166,8 @@ export class Attempts {
   }
 
   /**
-   * Makes an object within a transaction, which goes on whatever comes of it.
-   * @returns whether it was made.
+   * Creates an object within a transaction, which stays usable if that fails.
+   * @returns whether it was created.
    */
   async makeWithin(client: pg.Client, entry: Entry): Promise<boolean> {
     const object = describeEntry(entry);
@@ -188,14 +188,14 @@ export class Attempts {
     }
   }
 
-  /** Tries what need not succeed. */
+  /** Tries work whose failure is only a remark. */
   private async tries(object: string, work: () => Promise<void>): Promise<boolean> {
     try {
       await work();
       return true;
     } catch (error) {
       if (!isOfObject(error)) throw error;
-      this.remarks.push(`${object} was made as pg_dump writes it, with its columns in that order: ${wordsOf(error)}`);
+      this.remarks.push(`${object} was created as pg_dump writes it, with pg_dump's column order: ${wordsOf(error)}`);
       return false;
     }
   }

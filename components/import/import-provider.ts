@@ -1,4 +1,4 @@
-/** The import as a resource: it happens once, and never touches a database that has data. Runs in Pulumi's dynamic provider. */
+/** The import as a resource: it runs once, and never changes a database that has data. Runs in Pulumi's dynamic provider. */
 
 import type { dynamic } from "@pulumi/pulumi";
 import type pg from "pg";
@@ -16,14 +16,14 @@ import { startSample } from "./sample.ts";
 import { helperLabel } from "./schema.ts";
 import { parseSelection, type RawSelection } from "./selection-settings.ts";
 import { sourceFromEnvironment } from "./source-environment.ts";
-import { clearAside, lockServer, readMarker } from "./swap.ts";
+import { clearStaging, lockServer, readMarker } from "./swap.ts";
 import type { Source, Target } from "./types.ts";
 import { runImport } from "./worker.ts";
 
-/** Shown by Pulumi while the update runs. */
+/** Prints a line that Pulumi shows while the update runs. */
 const say = (line: string) => console.log(line);
 
-/** The stack's database as an import's target, by the resource's inputs. */
+/** Returns the stack's database as an import's target, from the resource's inputs. */
 export const targetOf = async (inputs: NeonImportInputs): Promise<Target> => ({
   address: await directAddress(inputs.container, loginAddress(inputs), inputs.dockerHost),
   owner: inputs.owner,
@@ -34,7 +34,7 @@ export const targetOf = async (inputs: NeonImportInputs): Promise<Target> => ({
   container: inputs.container,
 });
 
-/** What the target says of a former import: then no source need be there at all. */
+/** Reads the summary of an earlier import from the target. If there is one, no source is needed. */
 const formerImport = (inputs: NeonImportInputs): Promise<ImportSummary | undefined> =>
   withConnection(loginAddress(inputs), readMarker, { patienceMs: 30_000 });
 
@@ -51,7 +51,7 @@ async function openSourceOf(inputs: NeonImportInputs): Promise<Source> {
   return sourceFromEnvironment("bootstrap is neon");
 }
 
-/** Nobody gets the sample who wanted Neon, and a URL that is not used is mentioned. */
+/** Refuses the sample if the user probably wanted Neon, and reports an unused URL. */
 async function checkIntention(client: pg.Client, { bootstrap, bootstrapChosen, database }: NeonImportInputs) {
   if (bootstrap === "neon") await noteNeonAttempt(client, database);
   else if (bootstrapChosen) sayUnused(`bootstrap is ${bootstrap}`);
@@ -62,18 +62,18 @@ const sayUnused = (why: string) => {
   if (process.env.NEON_DATABASE_URL) say(`import: NEON_DATABASE_URL is set, but not used: ${why}`);
 };
 
-/** Imports, unless that has been done. Called off, it leaves nothing: neither sessions nor containers nor a database aside. */
+/** Runs the import, unless the target was imported before. A cancelled import leaves no session, container or staging database. */
 async function importOnce(inputs: NeonImportInputs): Promise<ImportSummary> {
   const clear = () => removeContainers(helperLabel(inputs.stack), { host: inputs.dockerHost });
   const former = await formerImport(inputs);
   if (former) {
-    await withConnection(maintenance(loginAddress(inputs)), (client) => clearAside(client, inputs.database));
-    // A run that was killed behind its swap has left its own.
+    await withConnection(maintenance(loginAddress(inputs)), (client) => clearStaging(client, inputs.database));
+    // A run that was killed after its swap has left its containers.
     await clear();
     sayUnused(`this database was imported at ${former.finishedAt}`);
     return former;
   }
-  // Before anything is cleared that might be in use.
+  // The lock comes first: without it, another import might still use what is removed below.
   await withConnection(maintenance(loginAddress(inputs)), async (client) => {
     await lockServer(client);
     await checkIntention(client, inputs);
@@ -95,15 +95,15 @@ async function importOnce(inputs: NeonImportInputs): Promise<ImportSummary> {
     };
     return await runImport(spec, { say });
   } finally {
-    // Also where all else was called off. What is left over is cleared by the next run, and is no reason to fail.
+    // Outside the scope, so that it also runs after a cancellation. If it fails, the next run removes the containers.
     await outsideScopes(clear).catch((error: Error) => say(`import: ${error.message}`));
   }
 }
 
-/** The selection of a state that knows none yet. */
+/** The selection for a state from before selections existed. */
 export const WHOLE: RawSelection = { importExclude: [], importSchemaOnly: false, importSubset: [], importMasks: [] };
 
-/** Somebody who adds a mask must not believe that it covers what was imported before. */
+/** Refuses a changed selection after the import: for instance, a mask added now would not cover the imported rows. */
 function refuseOtherSelection(olds: NeonImportInputs, news: NeonImportInputs): void {
   if (olds.bootstrap === "empty") return;
   const [before, now] = [olds, news].map(({ selection }) => ({ ...WHOLE, ...selection })) as [
@@ -113,14 +113,14 @@ function refuseOtherSelection(olds: NeonImportInputs, news: NeonImportInputs): v
   for (const key of Object.keys(WHOLE) as (keyof RawSelection)[]) {
     if (JSON.stringify(before[key]) === JSON.stringify(now[key])) continue;
     throw new Error(
-      `${key} is now ${JSON.stringify(now[key])}, but this stack's data was imported with ${JSON.stringify(before[key])}, and data ` +
-        `that is there is never changed. Set it back, reset the stack (pulumi destroy, then pulumi up), or make a new one ` +
+      `${key} is now ${JSON.stringify(now[key])}, but this stack's data was imported with ${JSON.stringify(before[key])}, and existing ` +
+        `data is never changed. Set it back, reset the stack (pulumi destroy, then pulumi up), or create another stack ` +
         `(pulumi stack init NAME).`,
     );
   }
 }
 
-/** What a backup brought along was imported in a former life, or never. */
+/** Returns the summary for the state. Data restored from a backup has that of its import, if there was one. */
 async function summaryOf(inputs: NeonImportInputs): Promise<ImportSummary | null> {
   if (inputs.bootstrap === "empty") {
     sayUnused("bootstrap is empty");
@@ -132,15 +132,15 @@ async function summaryOf(inputs: NeonImportInputs): Promise<ImportSummary | null
 
 export const provider: dynamic.ResourceProvider = {
   /**
-   * Nothing that changes later is a reason to import again; a changed mind about where the data comes from is an error. That
-   * it is to come from the backup is none: so a stack goes on whose volume was lost, with all else of it as it was.
+   * No later change makes the import run again, and another `bootstrap` is an error. The exception is `backup`, which restores a stack
+   * whose volume was lost.
    */
   async diff(_id, olds: NeonImportInputs & { summary?: ImportSummary | null }, news: NeonImportInputs) {
     if (news.bootstrapChosen && news.bootstrap !== olds.bootstrap && news.bootstrap !== "backup") {
       throw new Error(
-        `This stack's data came from "${olds.bootstrap}"; bootstrap is now "${news.bootstrap}", but data that is there is never ` +
+        `bootstrap is now "${news.bootstrap}", but this stack's data came from "${olds.bootstrap}", and existing data is never ` +
           `replaced. Set it back (pulumi config set bootstrap ${olds.bootstrap}), reset the stack (pulumi destroy, then ` +
-          `pulumi up), or make a new one (pulumi stack init NAME).`,
+          `pulumi up), or create another stack (pulumi stack init NAME).`,
       );
     }
     refuseOtherSelection(olds, news);
@@ -148,7 +148,7 @@ export const provider: dynamic.ResourceProvider = {
     return { changes: news.passwordVersion !== olds.passwordVersion, replaces: [], deleteBeforeReplace: false };
   },
 
-  /** A new password is only noted, for the next look at the database. */
+  /** Stores the new password in the state, for the next read of the database. */
   async update(_id, olds: NeonImportInputs & { summary: ImportSummary | null }, news: NeonImportInputs) {
     return { outs: { ...news, bootstrap: olds.bootstrap, selection: olds.selection, summary: olds.summary } };
   },
@@ -158,16 +158,16 @@ export const provider: dynamic.ResourceProvider = {
     return { id: `${inputs.database} from ${inputs.bootstrap}`, outs: { ...inputs, summary } };
   },
 
-  /** A volume that was lost or made anew has no marker: then the resource is gone, and the next update imports again. */
+  /** A database on a new volume has no marker. The resource then counts as deleted, and the next update imports again. */
   async read(id, props) {
-    if (props === undefined) throw new Error("an import cannot be taken over from elsewhere; run pulumi up");
-    // A refresh has imported since, or an adoption.
+    if (props === undefined) throw new Error("pulumi import does not support this resource; run pulumi up");
+    // ./db refresh or ./db adopt may have imported since.
     const summary = await formerImport(props as NeonImportInputs);
     if (summary) return { id, props: { ...props, summary } };
     return ["empty", "backup"].includes((props as NeonImportInputs).bootstrap) ? { id, props } : {};
   },
 
-  /** The data goes with its volume. Only what a run that was killed may have left is cleared. */
+  /** Removes only containers of a killed run: the data is deleted with its volume. */
   async delete(_id, props: NeonImportInputs) {
     await removeContainers(helperLabel(props.stack), { host: props.dockerHost }).catch(() => {});
   },

@@ -1,6 +1,6 @@
 /**
- * Tables that inherit, with their columns in the source's order. pg_dump writes `CREATE TABLE child (...) INHERITS (parent)`, which
- * puts all inherited columns first: `SELECT *` and `INSERT` without a list of columns would mean something else on the target.
+ * Creates tables that inherit with their columns in the source's order. pg_dump writes `CREATE TABLE child (...) INHERITS (parent)`,
+ * which puts all inherited columns first, so `SELECT *` and `INSERT` without a column list would mean something else on the target.
  */
 import type pg from "pg";
 import { ident, qualified } from "../../lib/postgres.ts";
@@ -12,20 +12,20 @@ import type { Schema } from "./schema.ts";
 /** A column of a table that inherits, as the catalog has it. */
 export interface InheritingColumn {
   name: string;
-  /** With its modifier, and the collation where it is not the type's own. */
+  /** With its modifier, and with the collation if it is not the type's default. */
   type: string;
   notNull: boolean;
   /** Expression of a generated column. */
   generated: string | null;
   /** Expression of any other column's default. */
   default: string | null;
-  /** Declared by the table itself, whether or not a parent has it, too. */
+  /** The table declares it itself; a parent may have it, too. */
   local: boolean;
-  /** Comes from a parent. */
+  /** A parent has it. */
   inherited: boolean;
 }
 
-/** A CHECK constraint of such a table. */
+/** A CHECK constraint of a table that inherits. */
 interface Check {
   name: string;
   definition: string;
@@ -37,11 +37,11 @@ export interface InheritingTable {
   schema: string;
   name: string;
   unlogged: boolean;
-  /** Storage parameters as WITH takes them; empty for none. */
+  /** Storage parameters in the form of WITH; may be empty. */
   options: string;
   columns: InheritingColumn[];
   checks: Check[];
-  /** In the order in which the table inherits from them. */
+  /** In the order of inheritance. */
   parents: { schema: string; name: string; columns: string[] }[];
 }
 
@@ -50,8 +50,8 @@ const COLUMN_NAMES = (table: string) => `
    WHERE a.attrelid = ${table} AND a.attnum > 0 AND NOT a.attisdropped)`;
 
 /**
- * A constraint is still a parent's. `ALTER TABLE ONLY parent DROP COLUMN` leaves one behind that says to be inherited and is nobody's;
- * pg_dump writes none of that kind.
+ * A condition: a parent still has the constraint. `ALTER TABLE ONLY parent DROP COLUMN` leaves a child's constraint that is marked as
+ * inherited and has no parent; pg_dump does not write it.
  */
 const OF_A_PARENT = `EXISTS (
   SELECT FROM pg_constraint p JOIN pg_inherits i ON i.inhparent = p.conrelid
@@ -84,7 +84,7 @@ const INHERITING = `
   WHERE c.relkind = 'r' AND NOT c.relispartition AND ${isUsers("n.nspname")}
     AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid)`;
 
-/** The order in which a table has its columns when it is made as pg_dump writes it: the parents' columns first, each once. */
+/** Returns the column order of a table created with pg_dump's SQL: the parents' columns first, each once. */
 export function dumpedOrder({ columns, parents }: Pick<InheritingTable, "columns" | "parents">): string[] {
   const own = columns.map(({ name }) => name);
   const there = new Set(own);
@@ -95,21 +95,21 @@ export function dumpedOrder({ columns, parents }: Pick<InheritingTable, "columns
 const isReordered = (table: InheritingTable): boolean =>
   table.columns.map(({ name }) => name).join("\n") !== dumpedOrder(table).join("\n");
 
-/** What follows the first statement of an entry: pg_dump's own ALTER TABLEs. Only strings and quoted names hold other semicolons. */
-function statementsBehind(sql: string): string {
+/** Returns what follows an entry's first statement: pg_dump's ALTER TABLEs. Only strings and quoted names contain other semicolons. */
+function trailingStatements(sql: string): string {
   const end = [...sql.matchAll(/'[^']*'|"[^"]*"|;/g)].find(([text]) => text === ";");
   return end === undefined ? "" : sql.slice(end.index + 1).trim();
 }
 
-/** Parent of a table while it is made. */
+/** Temporary parent of a table while it is created. */
 const HELPER = "sectorwars_column_order";
 
 /**
- * SQL that makes a table with its columns in the source's order, and each of them local or inherited as there. Columns that are
- * inherited alone come from a parent of this function's own, which gets them one after the other; the real parents take the
- * columns over, and the helper goes. (`pg_dump --binary-upgrade` writes pg_attribute instead, which takes a superuser.)
+ * Returns SQL that creates a table with its columns in the source's order, each local or inherited as on the source. Columns that are
+ * only inherited come from a temporary parent, to which they are added one by one; then the real parents are attached and the temporary
+ * one is dropped. (`pg_dump --binary-upgrade` writes to pg_attribute instead, which needs a superuser.)
  * @param sql pg_dump's entry for the table.
- * @param apart whether the dump has another entry for a column's default (`DEFAULT`) or a constraint (`CHECK CONSTRAINT`).
+ * @param apart returns whether the dump has a separate entry for a column's default (`DEFAULT`) or a constraint (`CHECK CONSTRAINT`).
  */
 export function orderedTableSql(
   table: InheritingTable,
@@ -126,7 +126,7 @@ export function orderedTableSql(
     (column.notNull ? " NOT NULL" : "");
   const made = checks.filter((check) => !apart("CHECK CONSTRAINT", check.name));
   const addCheck = (check: Check) => `ADD CONSTRAINT ${ident(check.name)} ${check.definition}`;
-  // What is inherited may speak of any column that is.
+  // The helper needs these columns, too, because inherited constraints may refer to any inherited column.
   const merged = columns.filter(({ local, inherited }) => local && inherited);
   return [
     `CREATE ${kind} ${helper} ()`,
@@ -147,10 +147,10 @@ export function orderedTableSql(
     ...made.map((check) => `ALTER TABLE ${check.local ? child : helper} ${addCheck(check)}`),
     ...parents.map((parent) => `ALTER TABLE ${child} INHERIT ${qualified(parent.schema, parent.name)}`),
     `ALTER TABLE ${child} NO INHERIT ${helper}`,
-    // Only now does it have columns, and with them a TOAST table that may have options, too.
+    // Only now does the table have columns, and with them a TOAST table, which the options may be about.
     table.options === "" ? "" : `ALTER TABLE ${child} SET (${table.options})`,
     `DROP TABLE ${helper}`,
-    statementsBehind(sql),
+    trailingStatements(sql),
   ]
     .filter((statement) => statement !== "")
     .map((statement) => statement.replace(/;?$/, ";"))
@@ -158,8 +158,9 @@ export function orderedTableSql(
 }
 
 /**
- * SQL that takes away the defaults which `CREATE TABLE child (...) INHERITS (parent)` has copied and the child does not have on the source;
- * empty for none. pg_dump says `DEFAULT NULL` only for some of them: a grandchild gets the default that its parent loses later on.
+ * Returns SQL that drops the defaults which `CREATE TABLE child (...) INHERITS (parent)` copies and the child does not have on the
+ * source; otherwise an empty text. pg_dump writes `DEFAULT NULL` only for some of them: a grandchild gets the default that its parent
+ * loses later.
  */
 export function dropInheritedDefaults({ schema, name, columns }: InheritingTable): string {
   const without = columns.filter((column) => column.inherited && column.default === null && column.generated === null);
@@ -169,9 +170,9 @@ export function dropInheritedDefaults({ schema, name, columns }: InheritingTable
 }
 
 /**
- * Gives the entries of tables that inherit what makes their columns as the source has them: in its order, where pg_dump would put them into
- * another, and without a default that they do not have there.
- * @param source a session inside the snapshot in which the schema was dumped.
+ * Adds SQL to the entries of tables that inherit, so that their columns have the source's order and no default that the source does not
+ * have.
+ * @param source a session in the exported snapshot in which the schema was dumped.
  */
 export async function keepInheritedColumns<S extends Schema>(schema: S, source: pg.Client): Promise<S> {
   const { before, after } = schema;

@@ -1,6 +1,6 @@
 /**
- * Which source a stack without a chosen one was meant for. `bootstrap: auto` takes the sample where NEON_DATABASE_URL is not set; someone
- * who forgot or misspelt the variable must not get the sample's rows in place of their own.
+ * Detects that a stack without a chosen source was meant for Neon. `bootstrap: auto` imports the sample if NEON_DATABASE_URL is not set;
+ * a user who forgot or misspelt the variable must not get the sample's rows in place of their own.
  */
 import type pg from "pg";
 import { editDistance } from "../../lib/nearest.ts";
@@ -12,19 +12,19 @@ const ATTEMPTS = "neon_attempts";
 
 const CHOOSE_SAMPLE = "If you want the sample's rows: pulumi config set bootstrap sample";
 
-/** The host of a PostgreSQL URL; undefined for any other text. */
+/** Returns the host of a PostgreSQL URL; undefined for any other text. */
 function hostOf(text: string): string | undefined {
   const bare = bareUrl(text);
   if (!/^postgres(ql)?:\/\//.test(bare) || !URL.canParse(bare)) return undefined;
   return new URL(bare).hostname;
 }
 
-/** Letters that may be wrong in a variable's name that is taken for a misspelling. */
+/** Most wrong letters in a name that counts as a misspelling. */
 const LETTERS_WRONG = 2;
 
 /**
- * Finds a variable of the environment that seems to be meant for NEON_DATABASE_URL: a name that is nearly the same, a connection URL whose
- * variable speaks of Neon, or a URL of a Neon server. Pure.
+ * Finds an environment variable that was probably meant to be NEON_DATABASE_URL: a similar name, a connection URL in a variable whose
+ * name contains NEON, or a URL of a Neon server. Pure.
  */
 export function findLookalike(environment: Readonly<Record<string, string | undefined>>): string | undefined {
   const names = Object.keys(environment).sort();
@@ -39,14 +39,14 @@ export function findLookalike(environment: Readonly<Record<string, string | unde
 }
 
 /**
- * Refuses the sample where the environment or an earlier update of the stack speaks of Neon.
- * @param client a superuser's session in the server's own database.
+ * Refuses the sample if the environment or an earlier update of the stack points to Neon.
+ * @param client a superuser's session in the maintenance database.
  */
 export async function refuseUnintendedSample(client: pg.Client, database: string): Promise<void> {
   const lookalike = findLookalike(process.env);
   if (lookalike !== undefined) {
     throw new Error(
-      `${VARIABLE} is not set, but ${lookalike} is, which looks as if it was meant. To import from there: ` +
+      `${VARIABLE} is not set, but ${lookalike} is, which was probably meant instead. To import from there: ` +
         `export ${VARIABLE}="$${lookalike}". ${CHOOSE_SAMPLE}`,
     );
   }
@@ -60,9 +60,9 @@ export async function refuseUnintendedSample(client: pg.Client, database: string
 }
 
 /**
- * Records that a stack's data is to come from Neon. The note lies in the server's own database, goes with the volume, and has no meaning
- * once something was imported.
- * @param client a superuser's session in the server's own database.
+ * Records that a stack's data is to come from Neon. The record is in the maintenance database, is deleted with the volume, and has no
+ * effect after an import.
+ * @param client a superuser's session in the maintenance database.
  */
 export async function noteNeonAttempt(client: pg.Client, database: string): Promise<void> {
   await client.query(`

@@ -1,6 +1,7 @@
-/** Large objects as a part of the import: which of them come along, their proof, and what the report says. */
+/** Large objects in the import: whether they are copied, their proof, and the report's entries. */
 import type pg from "pg";
 import { humanBytes } from "../../lib/human-bytes.ts";
+import { type Baseline, baselineOfStates } from "./baseline.ts";
 import {
   copyLargeObjects,
   describeLargeObjects,
@@ -13,30 +14,29 @@ import {
   readOwnGrants,
 } from "./large-objects.ts";
 import type { Progress } from "./progress.ts";
-import { type ImportRecord, noteStates } from "./record.ts";
 import type { SafetyCopy } from "./safety-copy.ts";
 import type { SelectionSettings } from "./selection-settings.ts";
 import type { Catalog, ImportSpec, Report } from "./types.ts";
 
-/** What came of the source's large objects. */
+/** Result of copying the source's large objects. */
 export interface LargeObjectsCopy {
-  /** What the source sent; undefined where nothing was to be sent. */
+  /** What the source sent; undefined if nothing was to be sent. */
   sent: LargeObjectsDigest | undefined;
-  /** Whether they stayed behind by choice. */
+  /** Whether the selection left them out. */
   leftOut: boolean;
   grants: OwnGrants;
 }
 
-/** Why large objects stay behind, or undefined where they come along. */
+/** Returns why large objects are not copied, or undefined if they are. */
 export function whyLeftOut(selection: SelectionSettings | undefined): string | undefined {
-  if (selection?.schemaOnly) return "only the schema was to be imported (importSchemaOnly)";
+  if (selection?.schemaOnly) return "only the schema is imported (importSchemaOnly)";
   if (selection && selection.masks.length > 0) {
-    return "values are masked (importMasks), and what a large object holds cannot be";
+    return "values are masked (importMasks), and large objects cannot be masked";
   }
   return undefined;
 }
 
-/** Copies large objects, where there are any and a selection does not leave them out; the report says which. */
+/** Copies large objects, unless the source has none or the selection leaves them out. */
 export async function copyLargeObjectsOf(
   { selection }: Pick<ImportSpec, "selection">,
   { largeObjects: count }: Pick<Catalog, "largeObjects">,
@@ -50,7 +50,7 @@ export async function copyLargeObjectsOf(
     report.skipped.push({ what: named, why });
     return { sent: undefined, leftOut: true, grants: {} };
   }
-  progress.phase(`${named}, under the numbers that they have`);
+  progress.phase(`copying ${named} with their OIDs`);
   const end = progress.begin("large objects");
   const observer = safetyCopy?.observeLargeObjects();
   const sent = await copyLargeObjects(source, owner, undefined, observer);
@@ -58,37 +58,39 @@ export async function copyLargeObjectsOf(
   const grants = await readOwnGrants(source);
   await grantLargeObjects(owner, grants);
   end();
-  if (selection) report.remarks.push(`${named}: all were copied, whichever rows were selected`);
+  if (selection)
+    report.remarks.push(`${named}: all were copied, because importSubset and importExclude select only rows`);
   return { sent, leftOut: false, grants };
 }
 
 /**
- * Compares what the source sent with what the target's server holds now that all code of the source has run.
- * @returns both states, for the record that a later comparison reads.
+ * Compares what the source sent with what the target's server holds after all code of the source has run.
+ * @returns both states, for the baseline.
  * @throws {Error} that names the objects that differ.
  */
 export async function proveLargeObjects(
   { sent, leftOut, grants }: LargeObjectsCopy,
   { source, superuser, report }: { source: pg.Client; superuser: pg.Client; report: Report },
-): Promise<ImportRecord> {
+): Promise<Baseline> {
   const held = await digestLargeObjects(superuser);
   if (sent === undefined) {
-    if (held.objects > 0) throw differ(report, [`${held.objects} large objects came to be on the target`]);
-    // They differ by choice: a later comparison needs to know what the source had.
+    if (held.objects > 0)
+      throw differ(report, [`${held.objects} large objects are on the target, although none were copied`]);
+    // If the selection left them out, the baseline needs the source's state.
     const theirs = leftOut ? await digestLargeObjects(source) : held;
-    return noteStates(stateOf(theirs), stateOf(held));
+    return baselineOfStates(stateOf(theirs), stateOf(held));
   }
   if (describeLargeObjects(held) !== describeLargeObjects(sent)) {
     throw differ(report, await findLargeObjectDifferences(source, superuser));
   }
   report.largeObjects = { objects: sent.objects, bytes: sent.bytes, source: sent.sha256, target: held.sha256 };
   const restricted = Object.keys(grants).length;
-  const others = restricted === 0 ? "" : `, but for ${restricted}, on which it has what the source grants it`;
+  const others = restricted === 0 ? "" : `, except ${restricted}, on which it has the source's grants`;
   report.remarks.push(
-    `${sent.objects.toLocaleString("en")} large objects (${humanBytes(sent.bytes)}) have the numbers, bytes and comments that they have on ` +
-      `the source (SHA-256 ${sent.sha256}); the application may read and change them${others}`,
+    `${sent.objects.toLocaleString("en")} large objects (${humanBytes(sent.bytes)}) have the same OIDs, bytes and comments as on the ` +
+      `source (SHA-256 ${sent.sha256}); the application may read and change them${others}`,
   );
-  return noteStates(stateOf(sent), stateOf(held));
+  return baselineOfStates(stateOf(sent), stateOf(held));
 }
 
 const stateOf = (digest: LargeObjectsDigest) => new Map([[LARGE_OBJECTS, describeLargeObjects(digest)]]);
@@ -97,7 +99,7 @@ function differ(report: Report, differences: readonly string[]): Error {
   report.verdict = "different";
   return new Error(
     [
-      "The copy's large objects differ from the source's, so it was thrown away; the target is as it was:",
+      "The copy's large objects differ from the source's, so it was dropped; the target is as it was:",
       ...differences.map((line) => `  - ${line}`),
     ].join("\n"),
   );

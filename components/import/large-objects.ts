@@ -1,6 +1,6 @@
 /**
- * Large objects: read on the source inside the snapshot, in pieces, and created on the target under the same numbers, as tables
- * refer to them by number. Proven by their digests: what the source sent, against what the target's server holds.
+ * Copies large objects. They are read in pieces in the exported snapshot, and created on the target with the same OIDs, because tables
+ * refer to them by OID. The proof compares the digest of what the source sent with that of what the target's server holds.
  */
 import { createHash, type Hash } from "node:crypto";
 import type pg from "pg";
@@ -8,56 +8,56 @@ import { to as copyTo } from "pg-copy-streams";
 import { ident, literal } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 
-/** Bytes that are read, hashed and written at once, whatever the size of the object. Safety copies and records depend on it. */
+/** Bytes that are read, hashed and written at once. Do not change it: the digests in safety copies and baselines depend on it. */
 export const PIECE_BYTES = 1024 * 1024;
-/** Bytes on their way to the target before the source is read further. */
+/** Most bytes in unfinished statements before the source is read further. */
 const UNDERWAY_BYTES = 4 * PIECE_BYTES;
-/** Statements on their way to the target. */
+/** Most unfinished statements. */
 const UNDERWAY_STATEMENTS = 500;
 /** Objects named in one GRANT. */
 const GRANTED_AT_ONCE = 1000;
 /** Objects named in a message. */
 const NAMED = 10;
 
-/** All large objects of a database, in few words. Equal digests mean equal numbers, bytes and comments. */
+/** Digest of all large objects of a database. Equal digests mean equal OIDs, bytes and comments. */
 export interface LargeObjectsDigest {
   objects: number;
   bytes: number;
-  /** SHA-256 of one line for each object, in the order of their numbers. */
+  /** SHA-256 of one line for each object, in the order of their OIDs. */
   sha256: string;
 }
 
-/** A digest in one word. */
+/** Returns a digest as one string. */
 export const describeLargeObjects = ({ objects, bytes, sha256 }: LargeObjectsDigest): string =>
   `${objects} objects, ${bytes} bytes, ${sha256}`;
 
-/** How large objects are called among states. */
+/** Key of the large objects among states. */
 export const LARGE_OBJECTS = "large objects";
 
-/** What the application may do with an object, by its number, where the source grants it something of its own. */
+/** Privileges that the source grants the application itself, by the object's OID. */
 export type OwnGrants = Readonly<Record<string, string[]>>;
 
 /** A piece of an object. */
 export interface Piece {
   oid: number;
-  /** Where it begins in the object. */
+  /** Position in the object, bytes. */
   offset: number;
   /** Bytes of the whole object. */
   size: number;
   data: Buffer;
 }
 
-/** Sees large objects on their way from the source. The way waits for a promise that is returned. */
+/** Observes large objects while they are copied. The copy waits for a returned promise. */
 export interface LargeObjectsObserver {
   piece(piece: Piece): Promise<void> | undefined;
   comment(oid: number, text: string): Promise<void> | undefined;
 }
 
 /**
- * Objects with their sizes, in the order of their numbers. The size is asked by seeking to the end (mode 262144 is INV_READ), as
- * pg_largeobject itself is open to superusers only. Each step needs the one before, so they run in this order, once for each object;
- * OFFSET 0 keeps them apart. Each names the object's number: descriptors are used again, and a step that depended on its descriptor alone
- * could be answered from the planner's memory of an earlier one (Memoize, PostgreSQL 14).
+ * Objects with their sizes, in the order of their OIDs. The size comes from seeking to the end (mode 262144 is INV_READ), because only
+ * superusers can read pg_largeobject. Each step depends on the one before, so they run in this order, once for each object; OFFSET 0
+ * keeps the planner from merging them. Each step refers to the OID: descriptors are reused, and a step that depended only on its
+ * descriptor could get an earlier one's cached result (Memoize, PostgreSQL 14).
  */
 const SIZED = `
   (SELECT oid FROM pg_catalog.pg_largeobject_metadata ORDER BY oid OFFSET 0) m
@@ -71,7 +71,7 @@ const PIECES = `
     FROM ${SIZED} CROSS JOIN LATERAL pg_catalog.generate_series(0, (c.bytes - 1) / ${PIECE_BYTES}) p(n)
   ) TO STDOUT (FORMAT binary)`;
 
-/** A line for each object: number, bytes, digest of its pieces' digests, digest of its comment. */
+/** A line for each object: OID, bytes, digest of its pieces' digests, digest of its comment. */
 const LINES = `
   SELECT m.oid, c.bytes, pg_catalog.concat(m.oid, ' ', c.bytes, ' ', pg_catalog.encode(d.sha256, 'hex'), ' ',
       pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(t.description, 'UTF8')), 'hex'), E'\\n') AS line
@@ -93,19 +93,19 @@ const COMMENTS = `
   SELECT objoid AS oid, description AS text FROM pg_catalog.pg_description
   WHERE classoid = 'pg_catalog.pg_largeobject'::pg_catalog.regclass ORDER BY objoid`;
 
-/** Whether the current role may read a row of pg_largeobject_metadata, called m (inv_api.c: inv_open). */
+/** A condition: the current role may read the object of row m of pg_largeobject_metadata (inv_api.c: inv_open). */
 const READABLE = `
   (pg_catalog.current_setting('lo_compat_privileges')::boolean OR pg_catalog.pg_has_role(m.lomowner, 'USAGE')
    OR EXISTS (SELECT FROM pg_catalog.aclexplode(m.lomacl) a
      WHERE a.privilege_type = 'SELECT' AND (a.grantee = 0 OR pg_catalog.pg_has_role(a.grantee, 'USAGE'))))`;
 
-/** A query for the numbers of the large objects that the session's role may not read, in a column called `value`. */
+/** A query for the OIDs of the large objects that the session's role may not read, in a column called `value`. */
 export const UNREADABLE_LARGE_OBJECTS = `
   SELECT m.oid::text AS value FROM pg_catalog.pg_largeobject_metadata m WHERE NOT ${READABLE} ORDER BY m.oid`;
 
 /**
- * Refuses a database whose large objects the session's role may not all read.
- * @param label what the database is called in the message.
+ * Checks that the session's role may read all large objects of its database.
+ * @param label the database's name in the message.
  * @throws {Error} that names the objects and the statement that helps.
  */
 export async function assertLargeObjectsReadable(client: pg.Client, label: string): Promise<void> {
@@ -119,17 +119,17 @@ export async function assertLargeObjectsReadable(client: pg.Client, label: strin
   const more = oids.length > NAMED ? ` and ${oids.length - NAMED} more` : "";
   throw new Error(
     `large object${oids.length > 1 ? "s" : ""} ${named}${more}: ${first.role} lacks SELECT, so the large objects of ${label} cannot be ` +
-      `compared. There: GRANT SELECT ON LARGE OBJECT ${named} TO ${ident(first.role)}, as their owner or a superuser`,
+      `compared. Run there, as their owner or a superuser: GRANT SELECT ON LARGE OBJECT ${named} TO ${ident(first.role)}`,
   );
 }
 
-/** Has a server compute the digest of all large objects of the session's database: two numbers and a hash cross the wire. */
+/** Has the server compute the digest of all large objects of the session's database, so that only the digest crosses the wire. */
 export async function digestLargeObjects(client: pg.Client): Promise<LargeObjectsDigest> {
   const { rows } = await client.query<LargeObjectsDigest>(DIGEST);
   return rows[0] as LargeObjectsDigest;
 }
 
-/** Names objects that are not the same in two databases, at most {@link NAMED} of them. */
+/** Returns the objects that differ between two databases, at most {@link NAMED} of them. */
 export async function findLargeObjectDifferences(source: pg.Client, target: pg.Client): Promise<string[]> {
   const [theirs, ours] = await Promise.all([source, target].map(readLines));
   const oids = new Set([...(theirs ?? []), ...(ours ?? [])].map(([oid]) => oid));
@@ -151,7 +151,7 @@ async function readLines(client: pg.Client): Promise<Map<number, string>> {
   return new Map(rows.map(({ oid, line }) => [Number(oid), line]));
 }
 
-/** Computes the same digest from the pieces as they pass. */
+/** Computes the same digest from the pieces while they are copied. */
 class RunningDigest {
   private readonly lines = createHash("sha256");
   private readonly comments: ReadonlyMap<number, string>;
@@ -169,7 +169,7 @@ class RunningDigest {
       this.current = { oid, size, seen: 0, pieces: createHash("sha256") };
     }
     const { current } = this;
-    if (offset !== current.seen) throw new Error(`large object ${oid}: its pieces came out of order`);
+    if (offset !== current.seen) throw new Error(`large object ${oid}: its pieces arrived out of order`);
     current.pieces.update(createHash("sha256").update(data).digest());
     current.seen += data.length;
   }
@@ -182,7 +182,7 @@ class RunningDigest {
   private endObject(): void {
     if (this.current === undefined) return;
     const { oid, size, seen, pieces } = this.current;
-    if (seen !== size) throw new Error(`large object ${oid}: ${size} bytes were expected, ${seen} came`);
+    if (seen !== size) throw new Error(`large object ${oid}: expected ${size} bytes, received ${seen}`);
     const comment = this.comments.get(oid);
     const ofComment = comment === undefined ? "" : createHash("sha256").update(comment).digest("hex");
     this.lines.update(`${oid} ${size} ${pieces.digest("hex")} ${ofComment}\n`);
@@ -191,7 +191,7 @@ class RunningDigest {
   }
 }
 
-/** Bytes of a stream, as many at a time as are asked for. */
+/** Reads a stream in chunks of requested lengths. */
 class Bytes {
   private readonly chunks: AsyncIterator<Buffer>;
   private held: Buffer = Buffer.alloc(0);
@@ -205,7 +205,7 @@ class Bytes {
     let have = this.held.length;
     while (have < length) {
       const { value, done } = await this.chunks.next();
-      if (done) throw new Error("the source's large objects ended in the middle");
+      if (done) throw new Error("the source's large objects ended in the middle of an object");
       parts.push(value);
       have += value.length;
     }
@@ -214,17 +214,17 @@ class Bytes {
     return all.subarray(0, length);
   }
 
-  /** To its end, so that the session is free again. */
+  /** Reads the stream to its end, so that the session can be used again. */
   async drain(): Promise<void> {
     while (!(await this.chunks.next()).done);
   }
 }
 
-/** The signature, the flags, and the length of what follows, in COPY's binary format (PostgreSQL manual, COPY). */
+/** Bytes of signature, flags, and length of the header extension in COPY's binary format (PostgreSQL manual, COPY). */
 const HEADER_BYTES = 19;
 const END_OF_DATA = -1;
 
-/** Reads all large objects of a session's database, piece by piece. Each has at least one piece, be it empty. */
+/** Reads all large objects of a session's database, piece by piece. Each has at least one piece, which may be empty. */
 async function* readPieces(client: pg.Client): AsyncGenerator<Piece> {
   const bytes = new Bytes(client.query(copyTo(PIECES)));
   await bytes.take(HEADER_BYTES);
@@ -241,7 +241,7 @@ async function* readPieces(client: pg.Client): AsyncGenerator<Piece> {
   await bytes.drain();
 }
 
-/** Statements on their way to a server, not too many at once. */
+/** Sends statements to a server without waiting for each, up to a limit. */
 class Sender {
   private readonly client: pg.Client;
   private underway: Promise<unknown>[] = [];
@@ -253,7 +253,7 @@ class Sender {
 
   async send(sql: string, values: unknown[], bytes: number): Promise<void> {
     const sent = this.client.query(sql, values);
-    // Whoever waits for all of them is told.
+    // flush() reports the failure.
     sent.catch(() => {});
     this.underway.push(sent);
     this.bytes += bytes;
@@ -268,7 +268,7 @@ class Sender {
   }
 }
 
-/** The privileges that the source grants the application itself, where it knows a role of that name. */
+/** Reads the privileges that the source grants the application's role, if it has a role of that name. */
 export async function readOwnGrants(source: pg.Client): Promise<OwnGrants> {
   const { rows } = await source.query<{ oid: string; privileges: string[] }>(
     `SELECT m.oid::text AS oid, pg_catalog.array_agg(a.privilege_type ORDER BY 1) AS privileges
@@ -281,8 +281,8 @@ export async function readOwnGrants(source: pg.Client): Promise<OwnGrants> {
 }
 
 /**
- * Grants the application what it needs: SELECT and UPDATE on every large object, as the default privileges of tables do; where the
- * source grants it something of its own, no more than that. PostgreSQL has no default privileges for large objects.
+ * Grants the application SELECT and UPDATE on every large object, like the default privileges of tables. If the source grants it
+ * privileges on an object, it gets only those. PostgreSQL 15 has no default privileges for large objects.
  * @param client logged in as the owner.
  */
 export async function grantLargeObjects(client: pg.Client, own: OwnGrants): Promise<void> {
@@ -299,12 +299,12 @@ export async function grantLargeObjects(client: pg.Client, own: OwnGrants): Prom
 }
 
 /**
- * Copies all large objects, with their numbers and comments. Memory does not grow with their size.
- * @param source a session inside the snapshot.
- * @param target a session of the staging database, logged in as the owner.
- * @param onBytes is told of every piece.
+ * Copies all large objects with their OIDs and comments. Memory use does not depend on their size.
+ * @param source a session in the exported snapshot.
+ * @param target a session in the staging database, logged in as the owner.
+ * @param onBytes called with the bytes of each piece.
  * @returns the digest of what the source sent.
- * @throws {Error} that names an object which the source's role may not read.
+ * @throws {Error} that names an object that the source's role may not read.
  */
 export async function copyLargeObjects(
   source: pg.Client,
@@ -328,7 +328,7 @@ export async function copyLargeObjects(
   await sender.flush();
   await target.query("COMMIT");
   for (const [oid, text] of comments) {
-    // Each locks its object until its transaction ends.
+    // Each comment runs in its own transaction, because it locks its object until the transaction ends.
     await sender.send(commentSql(oid, text), [], text.length);
     await observer?.comment(oid, text);
   }
@@ -338,21 +338,21 @@ export async function copyLargeObjects(
 
 const commentSql = (oid: number, text: string) => `COMMENT ON LARGE OBJECT ${oid} IS ${literal(text)}`;
 
-/** What stands before the statements of {@link pieceScript}. */
+/** Statements before those of {@link pieceScript}. */
 export const SCRIPT_PRELUDE = "SET client_encoding = 'UTF8';\nSET standard_conforming_strings = on;\n";
 
-/** A statement, on a line of its own, that any psql runs: it creates an object, or appends to one. */
+/** Returns a statement on one line, for any psql, that creates an object or appends to one. */
 export const pieceScript = ({ oid, offset, data }: Piece): string =>
   offset === 0
     ? `SELECT pg_catalog.lo_from_bytea(${oid}, '\\x${data.toString("hex")}');\n`
     : `SELECT pg_catalog.lo_put(${oid}, ${offset}, '\\x${data.toString("hex")}');\n`;
 
-/** Comments in one transaction, which locks each object until it ends. */
+/** Comments in one transaction, which locks each commented object until it ends. */
 export const COMMENTS_AT_ONCE = 1000;
-/** Ends a transaction of {@link COMMENTS_AT_ONCE}, each statement on a line of its own. */
+/** Starts the next transaction of {@link COMMENTS_AT_ONCE}; each statement is on its own line. */
 export const NEXT_TRANSACTION = "COMMIT;\nBEGIN;\n";
 
-/** A comment likewise: whatever it holds, it stays on its line. */
+/** Returns a comment's statement on one line; special characters are escaped. */
 export function commentScript(oid: number, text: string): string {
   const escaped = text.replaceAll(
     /['\\\p{Cc}\u2028\u2029]/gu,

@@ -1,4 +1,4 @@
-/** The middle of the import: rows, keys and indexes of all tables, each table proven as soon as it is in. */
+/** Loads rows, keys and indexes of all tables, and compares each table with the source as soon as it is loaded. */
 import type pg from "pg";
 import { qualified } from "../../lib/postgres.ts";
 import type { DigestProgram } from "./digest.ts";
@@ -10,16 +10,16 @@ import { copyTable, fillTable, type RowsObserver, readSmallTables, type SentRows
 import { runTasks, type Task } from "./schedule.ts";
 import type { Table, TableProof } from "./types.ts";
 
-/** A worker's own connections: one end of the pipe and the other. */
-export interface Ends {
+/** A worker's own connections. */
+export interface WorkerConnections {
   source: pg.Client;
-  /** Logged in as the owner: rows are loaded, and keys, indexes and statistics are made in it. */
+  /** Logged in as the owner; loads rows and creates keys, indexes and statistics. */
   target: pg.Client;
-  /** The superuser's, in which nothing of the source's code runs: it has the server read tables out. */
+  /** Logged in as the superuser; reads tables back. No code of the source runs in it. */
   superuser: pg.Client;
 }
 
-/** Which table an index or a key belongs to: dumps name the one by its own name, the other by both. */
+/** The tables of indexes and keys. A dump names an index by its name alone, and a key by table and name. */
 export interface Belonging {
   /** Schema and index, or schema and `table constraint`, as the dump's entries spell them, to the table's SQL name. */
   indexes: Map<string, string>;
@@ -37,7 +37,7 @@ const BELONGING = `
   LEFT JOIN pg_constraint c ON c.conindid = i.oid AND c.contype IN ('p', 'u', 'x')
   WHERE t.relkind = 'r'`;
 
-/** Foreign keys between ordinary tables; what partitioned tables and their partitions refer to is several tables' business. */
+/** Foreign keys between ordinary tables. Those of partitioned tables depend on several tables and are created later. */
 const REFERENCES = `
   SELECT n.nspname AS schema, t.relname AS table, c.conname AS constraint, fn.nspname AS other_schema, f.relname AS other
   FROM pg_constraint c
@@ -48,13 +48,13 @@ const REFERENCES = `
   WHERE c.contype = 'f' AND t.relkind = 'r' AND f.relkind = 'r' AND NOT t.relispartition AND NOT f.relispartition`;
 
 /**
- * A schema and a name as one key. Any sign may stand in a name, so they are not simply strung together. The headers of a dump
- * have a space in place of the end of a line.
+ * Returns a schema and a name as one key. A name may contain any character, so a plain concatenation would be ambiguous. A dump's
+ * headers have a space in place of a line break.
  */
 export const entryKey = (schema: string, name: string): string =>
   JSON.stringify([schema, name].map((text) => text.replaceAll(/[\n\r]/g, " ")));
 
-/** Reads from the source's catalog which table each index serves. */
+/** Reads from the source's catalog which table each index and key belongs to. */
 export async function readBelonging(client: pg.Client): Promise<Belonging> {
   const { rows } = await client.query(BELONGING);
   const references = await client.query(REFERENCES);
@@ -76,20 +76,20 @@ export async function readBelonging(client: pg.Client): Promise<Belonging> {
   return belonging;
 }
 
-/** What one table needs behind its rows. */
+/** What is created on one table after its rows are loaded. */
 interface TablePlan {
   table: Table;
   keys: Entry[];
   indexes: Entry[];
 }
 
-/** A foreign key, and the tables that must be whole before it can be checked. */
+/** A foreign key, and the tables that must be complete before it can be checked. */
 interface ForeignKey {
   entry: Entry;
   tables: [string, string];
 }
 
-/** All that is made beside the rows. */
+/** The objects that are created while rows are loaded. */
 export type LoadPlan = Pick<ReturnType<typeof planTables>, "plans" | "foreignKeys">;
 
 const NAME = String.raw`(?:[\w$\u0080-\uffff]+|"(?:[^"]|"")+")`;
@@ -98,8 +98,8 @@ const MARKS = new RegExp(
 );
 
 /**
- * Takes an index apart from what pg_dump writes with it: that the table is clustered on it, or is known by it in replication. Both lock the
- * table against everything, so two indexes that are built side by side would wait for each other.
+ * Splits an index from the statements that pg_dump appends to it: CLUSTER ON and REPLICA IDENTITY. Both lock the table against
+ * everything, so two indexes built at the same time would wait for each other.
  */
 function splitMarks(entry: Entry): { index: Entry; marks: Entry | undefined } {
   const marks = MARKS.exec(entry.sql);
@@ -111,8 +111,7 @@ function splitMarks(entry: Entry): { index: Entry; marks: Entry | undefined } {
 }
 
 /**
- * Deals the entries out to their tables, and foreign keys to the pairs that they join; what else is there is the rest, in the
- * dump's order.
+ * Assigns indexes and keys to their tables, and foreign keys to both of theirs. Everything else is the rest, in the dump's order.
  */
 export function planTables(tables: Table[], entries: Entry[], { indexes, constraints, references }: Belonging) {
   const plans = new Map<string, TablePlan>(tables.map((table) => [table.sql, { table, keys: [], indexes: [] }]));
@@ -137,20 +136,20 @@ export function planTables(tables: Table[], entries: Entry[], { indexes, constra
 }
 
 /**
- * How long a byte of a table takes in one task or another, roughly. Indexes that take rows apart (GIN above all) take longer
- * than all else, a b-tree less than the proof.
+ * Relative cost of one byte of a table in each kind of task. Indexes that split values (GIN above all) take longest; a b-tree takes
+ * less than the proof.
  */
 const ROWS_COST = 2;
 const PROOF_COST = 2;
 const KEYS_COST = 1;
 const indexCost = ({ sql }: Entry): number => (/ USING (gin|gist|spgist) /.test(sql) ? 8 : 1);
 
-/** Tables up to this size are read many at a time, bytes on the source's disk. */
+/** Bytes on the source's disk up to which tables are read in batches. */
 const SMALL_TABLE_BYTES = 256 * 1024;
-/** Small tables in one round trip. Their rows are in memory for a moment. */
+/** Small tables read in one round trip. Their rows are in memory until they are loaded. */
 const BATCH_TABLES = 24;
 
-/** The plans in the groups whose rows are read together: large tables alone, small ones by the batch. */
+/** Groups the plans whose rows are read together: large tables alone, small ones in batches. */
 export function batchesOf(plans: readonly TablePlan[]): TablePlan[][] {
   const large = plans.filter(({ table }) => table.bytes > SMALL_TABLE_BYTES).map((plan) => [plan]);
   const small = plans.filter(({ table }) => table.bytes <= SMALL_TABLE_BYTES);
@@ -161,37 +160,41 @@ export function batchesOf(plans: readonly TablePlan[]): TablePlan[][] {
 /** What the tasks of a load share. */
 export interface LoadContext {
   progress: Progress;
-  /** Told of each table when its rows are in, before they are proven. A test may look, or spoil. */
+  /** Called when a table's rows are loaded, before they are compared. Tests read or damage the rows in it. */
   onLoaded?: (table: Table) => Promise<void>;
-  /** Looks at a table's rows on their way. Asked when its turn comes. */
+  /** Returns an observer of a table's rows; called when the table's turn comes. */
   observe?: (table: Table) => RowsObserver;
-  /** Takes note of objects that fail, and knows the source's search path. */
+  /** Collects objects that fail, and has the source's search path. */
   attempts: Attempts;
-  /** Opens another session that sees the snapshot, in place of one in the middle of a table that the target refused. */
+  /** Opens another session in the snapshot. It replaces one that is still sending a table that the target has rejected. */
   reopen: () => Promise<pg.Client>;
-  /** Computes digests on the target's server; without one, the proof reads all rows back. */
+  /** Program that computes digests on the target's server; without one, the proof reads all rows back. */
   digestProgram?: DigestProgram;
 }
 
-/** What the tasks of one load tell each other. */
+/** Results that the tasks of one load share. */
 interface Outcome {
   proofs: Map<string, TableProof>;
-  /** Tables whose rows the target refused. */
+  /** Tables whose rows the target rejected. */
   refused: Set<string>;
-  /** Tables whose rows or keys it refused: what builds on them would only fail, too. */
+  /** Tables whose rows or keys the target rejected. Objects that depend on them are not tried. */
   broken: Set<string>;
-  /** Foreign keys that have been made, or tried. */
+  /** Foreign keys that were created or tried. */
   tied: Set<ForeignKey>;
 }
 
 /**
- * Rows first, then keys (they lock the table, so nothing else of that table runs beside them), then indexes and the proof
- * side by side: both only read. Statistics and foreign keys come when their tables are whole, while others are still worked on.
+ * Loads tables. For each one: its rows, then its keys (they lock the table, so no other task of the table runs at that time), then its
+ * indexes and its proof, which only read. Statistics and foreign keys follow once their tables are complete, while other tables are loaded.
  */
-export async function loadTables(load: LoadPlan, ends: Ends[], context: LoadContext): Promise<TableProof[]> {
+export async function loadTables(
+  load: LoadPlan,
+  connections: WorkerConnections[],
+  context: LoadContext,
+): Promise<TableProof[]> {
   const outcome: Outcome = { proofs: new Map(), refused: new Set(), broken: new Set(), tied: new Set() };
   const { attempts } = context;
-  // A condition may look into other tables: tables that were refused are tried again when the others are in.
+  // A CHECK constraint may read other tables, so rejected tables are tried again when the others are loaded.
   for (let plans = load.plans; plans.length > 0; ) {
     outcome.refused.clear();
     outcome.broken.clear();
@@ -200,7 +203,7 @@ export async function loadTables(load: LoadPlan, ends: Ends[], context: LoadCont
       ...batchesOf(plans).flatMap((batch) => tableTasks(batch, context, outcome)),
       ...foreignKeys.map((key) => foreignKeyTask(key, plans, outcome, attempts)),
     ];
-    await runTasks(tasks, ends);
+    await runTasks(tasks, connections);
     const refused = plans.filter(({ table }) => outcome.refused.has(table.sql));
     if (refused.length === plans.length) break;
     attempts.forget(new Set(refused.map(({ table }) => rowsObject(table))));
@@ -213,23 +216,24 @@ export async function loadTables(load: LoadPlan, ends: Ends[], context: LoadCont
       attempts.failures.push({ object: `table ${table}`, message, remedy: "Run pulumi up again" });
     }
   }
-  attempts.check("Not everything could be loaded, so the copy was thrown away; the target is as it was");
+  attempts.check("Not everything could be loaded, so the copy was dropped; the target is as it was");
   return load.plans.map(({ table }) => {
     const proof = outcome.proofs.get(table.sql);
-    if (proof === undefined) throw new Error(`${table.sql} was not proven; this is an error of this program`);
+    if (proof === undefined)
+      throw new Error(`${table.sql} was not compared with the source; this is a bug in this program`);
     return proof;
   });
 }
 
 /**
- * Copies a table's rows into the target; once more with the source's search path, should a function that runs on the way find a name
- * by it.
- * @param memory gives the rows where they were read already.
- * @returns nothing for a table that the target refused, which is noted.
+ * Copies a table's rows into the target. If a function that runs meanwhile does not find a name, copies them again with the source's
+ * search path.
+ * @param memory returns the rows, if they were read already.
+ * @returns undefined for a table that the target rejected, which is added to the failures.
  */
 async function loadRows(
   table: Table,
-  ends: Ends,
+  connections: WorkerConnections,
   memory: (() => SentRows) | undefined,
   { progress, observe, attempts, reopen }: LoadContext,
 ): Promise<Transfer | undefined> {
@@ -239,20 +243,20 @@ async function loadRows(
   const send = () => {
     observer = observe?.(table);
     return memory
-      ? fillTable(table, memory(), ends.target, count, observer)
-      : copyTable(table, ends.source, ends.target, count, observer);
+      ? fillTable(table, memory(), connections.target, count, observer)
+      : copyTable(table, connections.source, connections.target, count, observer);
   };
   const recover = async () => {
-    await ends.target.query("ROLLBACK");
+    await connections.target.query("ROLLBACK");
     await observer?.abandon?.();
     if (memory) return;
-    // It is still sending, and cannot be asked to stop without losing its snapshot.
-    const lost = ends.source;
-    ends.source = await reopen();
+    // The reader is still sending. Cancelling its statement would abort the transaction and lose the snapshot.
+    const lost = connections.source;
+    connections.source = await reopen();
     void lost.end().catch(() => {});
   };
   try {
-    return await attempts.withPath(ends.target, what, send, recover);
+    return await attempts.withPath(connections.target, what, send, recover);
   } catch (error) {
     attempts.note(what.object, what.schema, error);
     return undefined;
@@ -263,14 +267,14 @@ const nameOf = ({ schema, name }: Table) => `${schema}.${name}`;
 const rowsObject = (table: Table) => `rows of ${nameOf(table)}`;
 const proofTask = ({ sql }: Table) => `proof of ${sql}`;
 const indexTask = ({ schema, name }: Entry) => `index ${schema}.${name}`;
-/** Names of the tasks behind which a table is whole. */
+/** Names of the tasks after which a table is complete. */
 const wholeness = ({ table, indexes }: TablePlan) => [`keys of ${table.sql}`, ...indexes.map(indexTask)];
 
 function tableTasks(
   batch: readonly TablePlan[],
   context: LoadContext,
   { proofs, refused, broken }: Outcome,
-): Task<Ends>[] {
+): Task<WorkerConnections>[] {
   const { progress, onLoaded, attempts, digestProgram } = context;
   const sent = new Map<string, Transfer & { seconds: number }>();
   const loaded = `rows of ${batch.map(({ table }) => table.sql).join(", ")}`;
@@ -279,12 +283,12 @@ function tableTasks(
     await work();
     end();
   };
-  const readRows = async (ends: Ends) => {
+  const readRows = async (connections: WorkerConnections) => {
     const tables = batch.map(({ table }) => table);
-    const inMemory = tables.length > 1 ? await readSmallTables(tables, ends.source) : [];
+    const inMemory = tables.length > 1 ? await readSmallTables(tables, connections.source) : [];
     for (const [index, table] of tables.entries()) {
       const end = progress.begin(`rows ${nameOf(table)}`);
-      const transfer = await loadRows(table, ends, inMemory[index], context);
+      const transfer = await loadRows(table, connections, inMemory[index], context);
       const seconds = end();
       if (transfer === undefined) {
         refused.add(table.sql);
@@ -303,7 +307,7 @@ function tableTasks(
       cost: batch.reduce((sum, { table }) => sum + ROWS_COST * table.bytes, 0),
       run: readRows,
     },
-    ...batch.flatMap((plan): Task<Ends>[] => {
+    ...batch.flatMap((plan): Task<WorkerConnections>[] => {
       const { table, keys, indexes } = plan;
       const keyed = `keys of ${table.sql}`;
       return [
@@ -323,12 +327,12 @@ function tableTasks(
           name: proofTask(table),
           after: [keyed],
           cost: PROOF_COST * table.bytes,
-          run: async (ends) => {
+          run: async (connections) => {
             const transferred = sent.get(table.sql);
             if (transferred === undefined) return;
             const { seconds, ...transfer } = transferred;
             await spanned(`proof ${nameOf(table)}`, async () => {
-              proofs.set(table.sql, await proveTable(table, transfer, seconds, ends, digestProgram));
+              proofs.set(table.sql, await proveTable(table, transfer, seconds, connections, digestProgram));
             });
           },
         },
@@ -336,7 +340,7 @@ function tableTasks(
           name: indexTask(entry),
           after: [keyed],
           cost: indexCost(entry) * table.bytes,
-          run: async ({ target }: Ends) => {
+          run: async ({ target }: WorkerConnections) => {
             if (!sent.has(table.sql)) return;
             await spanned(indexTask(entry), async () => void (await attempts.makeAlone(target, entry)));
           },
@@ -354,13 +358,13 @@ function tableTasks(
   ];
 }
 
-/** Foreign keys lock both tables, one after the other: side by side, two of them could wait for each other. */
+/** Foreign keys lock their two tables one after the other. Two at the same time could deadlock, so they share a lane. */
 function foreignKeyTask(
   key: ForeignKey,
   plans: readonly TablePlan[],
   { proofs, broken, tied }: Outcome,
   attempts: Attempts,
-): Task<Ends> {
+): Task<WorkerConnections> {
   const { entry, tables } = key;
   const both = plans.filter(({ table }) => tables.includes(table.sql));
   return {
@@ -369,7 +373,7 @@ function foreignKeyTask(
     cost: Math.max(...both.map(({ table }) => table.bytes)),
     lane: "foreign keys",
     run: async ({ target }) => {
-      // Rows that are not the source's may break the key; what is wrong with them says more than that it is broken.
+      // Wrong rows may violate the key; the report of the rows says more than the key's failure would.
       if (both.some(({ table }) => broken.has(table.sql))) return;
       tied.add(key);
       if (tables.some((table) => proofs.get(table)?.verdict === "different")) return;
@@ -379,9 +383,9 @@ function foreignKeyTask(
 }
 
 /**
- * Statistics of what has no rows of its own to copy, and so no task: partitioned tables, materialised views; and of tables whose
- * extended statistics were made after their rows were counted.
- * @param client logged in as the owner: expressions in statistics run.
+ * Computes statistics of relations without a task of their own: partitioned tables, materialised views, and tables whose extended
+ * statistics were created after their ANALYZE.
+ * @param client logged in as the owner, because expressions in statistics run.
  */
 export async function analyzeOthers(client: pg.Client, attempts: Attempts): Promise<void> {
   const { rows } = await client.query<{ schema: string; name: string }>(`
@@ -389,10 +393,10 @@ export async function analyzeOthers(client: pg.Client, attempts: Attempts): Prom
     WHERE (c.relkind IN ('p', 'm') OR EXISTS (SELECT FROM pg_statistic_ext s WHERE s.stxrelid = c.oid)) AND n.nspname NOT IN ('pg_catalog', 'information_schema')`);
   const tables = rows.map(({ schema, name }) => ({ schema, name, sql: qualified(schema, name) }));
   await analyze(client, tables, attempts);
-  attempts.check("Statistics cannot be computed, so the copy was thrown away; the target is as it was");
+  attempts.check("Statistics cannot be computed, so the copy was dropped; the target is as it was");
 }
 
-/** Computes statistics; those of an expression run its functions. */
+/** Computes statistics. Statistics of an expression call its functions. */
 async function analyze(
   client: pg.Client,
   tables: readonly Pick<Table, "schema" | "name" | "sql">[],
@@ -406,12 +410,12 @@ async function analyze(
 }
 
 /**
- * Everything else in the dump's order: triggers, rules, policies, comments, foreign keys of partitioned tables.
- * @throws {Error} that lists every object that cannot be made.
+ * Creates everything else in the dump's order: triggers, rules, policies, comments, foreign keys of partitioned tables.
+ * @throws {Error} that lists every object that cannot be created.
  */
 export async function makeRest(client: pg.Client, rest: Entry[], attempts: Attempts): Promise<void> {
   await client.query("BEGIN");
   for (const entry of rest) await attempts.makeWithin(client, entry);
-  attempts.check("Not everything of the source can be made, so the copy was thrown away; the target is as it was");
+  attempts.check("Not every object of the source can be created, so the copy was dropped; the target is as it was");
   await client.query("COMMIT");
 }

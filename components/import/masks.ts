@@ -1,36 +1,36 @@
 /**
- * Masks as SQL, computed by the source: a value that is masked never leaves it. The same value has the same mask wherever it
- * stands, in this import; from one mask nobody gets back to the value without the key.
+ * Masks as SQL that the source computes, so a masked value never leaves it. Within one import, the same value has the same mask in
+ * every table. Without the key, the value cannot be computed from its mask.
  */
 import { createHash, randomBytes } from "node:crypto";
 import { ident, literal } from "../../lib/postgres.ts";
 import type { MaskKind } from "./selection-settings.ts";
 
-/** What must be known of a column to mask it. */
+/** A column's properties that a mask depends on. */
 export interface MaskedColumn {
   name: string;
-  /** With length or precision, as format_type() writes it, quoted and qualified where needed. */
+  /** With length or precision, as format_type() writes it, quoted and qualified if needed. */
   type: string;
-  /** The type without domains and length, as pg_type has it: text, int4, uuid, ... */
+  /** The type without domains and length, as in pg_type: text, int4, uuid, ... */
   base: string;
-  /** Whether the base type is one of text's kind (pg_type.typcategory S). */
+  /** Whether the base type is a string type (pg_type.typcategory S). */
   isText: boolean;
-  /** Characters that fit, where that is limited. */
+  /** Limit in characters, if any. */
   maxLength: number | undefined;
   notNull: boolean;
-  /** Whether two rows must not have the same value, alone or together with other columns. */
+  /** Whether the column is unique, alone or together with others. */
   unique: boolean;
 }
 
-/** Settings of the session that hold the two halves of the key; the statements name them, and never show it. */
+/** Session settings that hold the two halves of the key. Statements refer to them by name, so they never contain the key. */
 const INNER = "sectorwars.mask_inner";
 const OUTER = "sectorwars.mask_outer";
-/** SHA-256 works in blocks of this size (RFC 2104). */
+/** Block size of SHA-256 (RFC 2104). */
 const BLOCK_BYTES = 64;
 
 /**
- * The key of the masks in the two forms that HMAC takes it in.
- * @param secret anything; the same one gives the same masks another time. Without it nobody ever gets the same again.
+ * Returns the masks' key in the two padded forms that HMAC uses.
+ * @param secret any text; the same secret produces the same masks in later imports. Without it, the key is random.
  */
 export function maskKey(secret: string | undefined): { inner: string; outer: string } {
   const key = Buffer.alloc(BLOCK_BYTES);
@@ -39,27 +39,27 @@ export function maskKey(secret: string | undefined): { inner: string; outer: str
   return { inner: padded(0x36), outer: padded(0x5c) };
 }
 
-/** Gives a session the key, as parameters: the statement's text, which logs and statistics keep, does not have it. */
+/** Returns the statement that sets a session's key. The key is a parameter, because logs and statistics keep the statement's text. */
 export const setMaskKey = ({ inner, outer }: ReturnType<typeof maskKey>) => ({
   text: `SELECT set_config('${INNER}', $1, false), set_config('${OUTER}', $2, false)`,
   values: [inner, outer],
 });
 
-/** HMAC-SHA-256 of a value's text by the session's key (RFC 2104), from functions that every server has. */
+/** Returns SQL for the HMAC-SHA-256 of a value's text with the session's key (RFC 2104), from built-in functions. */
 const hmac = (value: string): string => {
-  // A subquery of its own is worked out once, not for every row.
+  // An uncorrelated subquery is evaluated once, not for every row.
   const half = (name: string) => `(SELECT decode(current_setting('${name}'), 'hex'))`;
   return `sha256(${half(OUTER)} || sha256(${half(INNER)} || convert_to(${value}, 'UTF8')))`;
 };
 
-/** Hexadecimal digits of a mask that two values practically never share: 64 bits. */
+/** Hexadecimal digits that make a mask practically unique: 64 bits. */
 const SURE_DIGITS = 16;
 const EMAIL_HOST = "@example.com";
-/** Signs for hexadecimal digits: syllables of a consonant and a vowel can be pronounced. */
+/** Letters for hexadecimal digits: syllables of a consonant and a vowel can be pronounced. */
 const CONSONANTS = "bdfghjklmnprstvz";
 const VOWELS = "aeiouaeiouaeioua";
 
-/** So many syllables from the hexadecimal digits of h, which begin at the place given. */
+/** Returns SQL for syllables from the hexadecimal digits of h, starting at a position. */
 const syllables = (from: number, count: number): string =>
   Array.from(
     { length: count },
@@ -68,7 +68,7 @@ const syllables = (from: number, count: number): string =>
       `substr(translate(h, '0123456789abcdef', '${VOWELS}'), ${from + 2 * n + 1}, 1)`,
   ).join(" || ");
 
-/** Why a mask cannot be used on a column; undefined where it can. */
+/** Returns why a mask cannot be used on a column; undefined if it can. */
 export function maskProblem(kind: MaskKind, column: MaskedColumn): string | undefined {
   const room = column.maxLength ?? Number.POSITIVE_INFINITY;
   switch (kind) {
@@ -92,7 +92,7 @@ export function maskProblem(kind: MaskKind, column: MaskedColumn): string | unde
     case "text":
       if (!column.isText) return `its type is ${column.type}, and not text; use null or fixed VALUE`;
       return column.unique
-        ? "its values must differ from each other, and short ones would not; use hash, email or name"
+        ? "its values must differ from each other, and short masks may not; use hash, email or name"
         : undefined;
     case "hash":
       if (column.isText) {
@@ -108,10 +108,10 @@ export function maskProblem(kind: MaskKind, column: MaskedColumn): string | unde
   }
 }
 
-/** Two words of three syllables and a space. */
+/** Characters of two words of three syllables and a space. */
 const NAME_LENGTH = 13;
 
-/** The column's value as the source is to send it, of the column's own type. NULL stays NULL, with every kind. */
+/** Returns SQL for the masked value, of the column's own type. NULL stays NULL with every kind. */
 export function maskSql(kind: MaskKind, column: MaskedColumn, value?: string): string {
   const name = ident(column.name);
   const cast = (expression: string) => `(${expression})::${column.type}`;
@@ -121,7 +121,7 @@ export function maskSql(kind: MaskKind, column: MaskedColumn, value?: string): s
   const digest = hmac(textOf(column));
   const digits = `encode(${digest}, 'hex')`;
   const upTo = (length: number) => Math.min(length, column.maxLength ?? length);
-  // The digest is worked out once a row, however often its digits are used.
+  // OFFSET 0 makes the server compute the digest once for each row.
   const fromDigits = (expression: string) => whenThere(`SELECT ${expression} FROM (SELECT ${digits} AS h OFFSET 0) d`);
   switch (kind) {
     case "email": {
@@ -143,7 +143,7 @@ export function maskSql(kind: MaskKind, column: MaskedColumn, value?: string): s
   }
 }
 
-/** What of a value its mask depends on: values that are equal to the server have one mask. */
+/** Returns SQL for the text that a mask is computed from. Values that the server treats as equal have the same mask. */
 function textOf({ name, base }: MaskedColumn): string {
   if (base === "bytea") return `encode(${ident(name)}, 'hex')`;
   return base === "citext" ? `lower(${ident(name)}::text)` : `${ident(name)}::text`;
@@ -155,7 +155,7 @@ function hashSql({ base }: MaskedColumn, digest: string, digits: string, length:
       return `left(${digits}, 32)::uuid`;
     case "bytea":
       return digest;
-    // The sign is left out: keys are positive, as a rule.
+    // The sign bit is cleared, because keys are usually positive.
     case "int8":
       return `('x' || left(${digits}, 16))::bit(64)::bigint & 9223372036854775807`;
     case "int4":

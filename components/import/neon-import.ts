@@ -1,4 +1,4 @@
-/** The one-time import, declared. The work is done in import-provider.ts, when Pulumi creates the resource. */
+/** Declares the one-time import. import-provider.ts runs it when Pulumi creates the resource. */
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import type { ImportSummary } from "../../lib/import-summary.ts";
@@ -8,17 +8,17 @@ import type { RawSelection } from "./selection-settings.ts";
 import type { Bootstrap } from "./settings.ts";
 import type { SafetyCopySettings } from "./types.ts";
 
-/** What to import, and into what. */
+/** Source and target of the import. */
 export interface NeonImportArgs extends ServerAccess {
   stack: string;
   /** Where the data comes from: `neon` (NEON_DATABASE_URL), `sample`, or nowhere: `empty`. */
   bootstrap: Bootstrap;
-  /** Whether somebody chose it: a default that changes with the environment is no change of mind. */
+  /** Whether the user set it. A default that changes with the environment is not a change of the setting. */
   bootstrapChosen: boolean;
   database: string;
   /** The server's container, and where its port is published. */
   container: string;
-  /** Role that owns all that is imported, and in whose sessions it is loaded. */
+  /** Role that owns everything that is imported, and whose sessions load it. */
   owner: string;
   ownerPassword: pulumi.Input<string>;
   /** Tables that readonly must not read. */
@@ -33,17 +33,17 @@ export interface NeonImportArgs extends ServerAccess {
   /** Tables copied at the same time. */
   jobs: number;
   dockerHost: string | undefined;
-  /** Where an encrypted copy of the source is kept; none is made without. */
+  /** Where the safety copy is written; no copy is made if undefined. */
   safetyCopy: SafetyCopySettings | undefined;
-  /** What of the source comes along. */
+  /** What of the source is copied. */
   selection: RawSelection;
-  /** Roles must be there: the import's tables are born with their grants. */
+  /** The roles, which must exist first, because the imported tables get their default grants on creation. */
   after: pulumi.Resource[];
 }
 
-/** Fills the database once, with proof, or notes that it began empty. Later updates open no connection to the source. */
+/** Imports into the database once, with proof, or records that it began empty. Later updates do not connect to the source. */
 export class NeonImport extends pulumi.ComponentResource {
-  /** What was imported: counts and fingerprints, no address. Null where the stack began empty. */
+  /** What was imported: counts and fingerprints, no address. Null if the stack began empty. */
   readonly summary: pulumi.Output<ImportSummary | null>;
   readonly ready: pulumi.Resource;
 
@@ -63,7 +63,7 @@ export class NeonImport extends pulumi.ComponentResource {
 
 type OwnInputs = pulumi.Unwrap<Omit<NeonImportArgs, keyof ServerAccess | "after">>;
 
-/** Inputs of the resource, as its provider gets them. */
+/** Inputs that the resource's provider receives. */
 export interface NeonImportInputs extends SuperuserLogin, OwnInputs {
   reportFolder: string;
 }

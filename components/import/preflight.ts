@@ -1,4 +1,4 @@
-/** What must hold before anything is written, found out in one pass over both ends. Both are only read. */
+/** Checks everything that must hold before the import writes anything, in one pass over source and target. Both are only read. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import type { ImportSummary } from "../../lib/import-summary.ts";
@@ -10,27 +10,27 @@ import { estimate, takeSample } from "./preflight/estimates.ts";
 import { checkFeatures } from "./preflight/features.ts";
 import { type Finding, finding, isBlocked, PreflightError, remarksOf } from "./preflight/findings.ts";
 import {
-  checkAbout,
   checkContents,
   checkPrivileges,
+  checkServer,
   checkSuperuserObjects,
   checkVersion,
 } from "./preflight/source-checks.ts";
-import { type About, lookAround, lookInto } from "./preflight/source-look.ts";
+import { readContents, readServerInfo, type ServerInfo } from "./preflight/source-info.ts";
 import { checkCopyRoom, checkExtensions, checkObjects, checkRoom, checkTarget } from "./preflight/target-checks.ts";
 import {
   dumpVersion,
   freeBytes,
   freeForFiles,
-  lookAtTarget,
   readFunctions,
-  type TargetLook,
-} from "./preflight/target-look.ts";
+  readTargetInfo,
+  type TargetInfo,
+} from "./preflight/target-info.ts";
 import { TARGET_MAJOR } from "./schema.ts";
 import { openSource } from "./session.ts";
 import type { Catalog, ImportSpec, Source, Target } from "./types.ts";
 
-/** The import's answer to a target that has been filled before, or to a source that may be copied. */
+/** Result of the preflight: the summary of an earlier import, or what the import needs to start. */
 export type Preflight =
   | { done: ImportSummary }
   | {
@@ -42,56 +42,56 @@ export type Preflight =
       findings: Finding[];
     };
 
-/** What a preflight looks at. */
+/** What a preflight checks. */
 export interface Examined {
-  /** Left out where nobody knows it: then the target is looked at alone. */
+  /** If left out, only the target is checked. */
   source?: Source;
-  /** Left out where there is no target yet: then the source is looked at alone. */
+  /** If left out, only the source is checked. */
   target?: Pick<Target, "address" | "container">;
   newerImage: string;
   dockerHost: string | undefined;
   jobs: number;
-  /** Where an encrypted copy of the source would go, on this machine. */
+  /** Folder of the safety copy, on this machine. */
   safetyCopy?: { folder: string };
-  /** Milliseconds to wait for a source that sleeps. */
+  /** Milliseconds to wait for a suspended source. */
   patienceMs?: number;
-  /** Whether the import's lock on the target's server is the caller's own. */
+  /** Whether the caller holds the import's lock on the target's server. */
   holdsLock?: boolean;
-  /** Whether to go on though the target was filled before, and to read a little for the estimates. */
+  /** Whether to check the source even if the target was imported before, and to read a sample for the estimates. */
   thorough?: boolean;
-  /** Whether what the target holds is to be replaced: then it is not in the way. */
+  /** Whether the import replaces the target's data, so that existing data is not a blocker. */
   replaces?: boolean;
 }
 
-/** All that was found. */
+/** Result of the checks. */
 export interface Examination {
   findings: Finding[];
-  /** What could not be read is left out; then there is a blocker that says why. */
+  /** Undefined if it could not be read; a blocker then gives the reason. */
   catalog?: Catalog;
-  targetLook?: TargetLook;
-  /** What ended the look at the source early. */
+  targetInfo?: TargetInfo;
+  /** The error that ended the checks of the source early. */
   cause?: unknown;
 }
 
-/** Milliseconds that a lock on the source may last before it counts: a migration's step passes. */
+/** Milliseconds that a lock on the source may last before it is a finding: the locks of a migration step are shorter. */
 const LOCK_PATIENCE_MS = 3000;
-/** Nothing that a preflight asks takes long; what waits longer waits for somebody else. */
+/** The preflight's queries are short. One that runs longer waits for another session. */
 const LIMITS = "SET lock_timeout = '3s'; SET statement_timeout = '60s'";
 const TARGET_PATIENCE_MS = 10_000;
 
-/** One look at both ends: its connections, and what it has found so far. */
+/** One run of the checks: its connections and its findings so far. */
 interface Pass extends Examined {
   keep: (opening: Promise<pg.Client>) => Promise<pg.Client>;
   found: Finding[];
 }
 
-/** A target that answers. */
+/** A target that was read. */
 interface OpenTarget {
   client: pg.Client;
-  look: TargetLook;
+  look: TargetInfo;
 }
 
-/** Looks at both ends and tells everything at once: what ends the look at one end does not end it at the other. */
+/** Checks source and target and returns all findings. An error at one of them does not end the checks of the other. */
 export async function examine(what: Examined): Promise<Examination> {
   const opened: pg.Client[] = [];
   const found: Finding[] = [];
@@ -103,8 +103,8 @@ export async function examine(what: Examined): Promise<Examination> {
   const pass: Pass = { ...what, found, keep };
   try {
     const target = await examineTarget(pass);
-    if (target?.look.marker && !what.thorough && !what.replaces) return { findings: found, targetLook: target.look };
-    // The container is asked while the source is.
+    if (target?.look.marker && !what.thorough && !what.replaces) return { findings: found, targetInfo: target.look };
+    // The disk space is read at the same time as the source.
     const free = freeBytes(what.target?.container, what.dockerHost);
     const { about, ...seen } = await examineSource(pass, target);
     if (about && target) found.push(...checkRoom(await free, about.bytes, target.look.walBytes));
@@ -112,7 +112,7 @@ export async function examine(what: Examined): Promise<Examination> {
       const room = await freeForFiles(what.safetyCopy.folder);
       found.push(...checkCopyRoom(room, seen.catalog.tables, { free: await free, bytes: about?.bytes ?? 0 }));
     }
-    return { findings: found, targetLook: target?.look, ...seen };
+    return { findings: found, targetInfo: target?.look, ...seen };
   } finally {
     await Promise.all(opened.map((client) => client.end().catch(() => {})));
   }
@@ -133,7 +133,7 @@ async function examineTarget({
       connect(address, { patienceMs: TARGET_PATIENCE_MS, applicationName: "sectorwars-preflight" }),
     );
     await client.query("SET default_transaction_read_only = on; SET search_path = ''");
-    const look = await lookAtTarget(client, address.database);
+    const look = await readTargetInfo(client, address.database);
     const empty = replaces ? { marker: undefined, relations: [] } : {};
     found.push(...checkTarget({ ...look, ...empty, lockHeld: look.lockHeld && !holdsLock }, address.database, jobs));
     return { client, look };
@@ -151,22 +151,22 @@ function targetUnreachable(error: unknown): Finding {
 async function examineSource(
   pass: Pass,
   target: OpenTarget | undefined,
-): Promise<{ about?: About; catalog?: Catalog; cause?: unknown }> {
+): Promise<{ about?: ServerInfo; catalog?: Catalog; cause?: unknown }> {
   const { source, jobs, found, keep } = pass;
   if (source === undefined) return {};
-  let about: About | undefined;
+  let about: ServerInfo | undefined;
   try {
     const client = await keep(openSource(source.address, pass.patienceMs));
     found.push(...protection(source, client));
     const major = await readMajor(client, found);
     if (major === undefined) return {};
 
-    const around = await lookAroundPatiently(client, major);
+    const around = await awaitShortLocks(client, major);
     about = around.about;
-    found.push(...checkAbout(about, around.locks, jobs));
+    found.push(...checkServer(about, around.locks, jobs));
     const dump = major > TARGET_MAJOR ? checkDump(pass, about) : [];
     const functions = target && major > TARGET_MAJOR ? await functionsOf(target, found) : undefined;
-    const look = await lookInto(client, major, functions && namesOf(functions));
+    const look = await readContents(client, major, functions && namesOf(functions));
     found.push(...checkPrivileges(look, about.role), ...checkSuperuserObjects(look));
     if (target) found.push(...checkExtensions(look, target.look), ...checkObjects(look, target.look));
     found.push(...checkFeatures(look, functions && { functions }));
@@ -183,7 +183,7 @@ async function examineSource(
   }
 }
 
-/** The source's major version, where it is one that can be asked on. */
+/** Returns the source's major version, if the checks support it. */
 async function readMajor(client: pg.Client, found: Finding[]): Promise<number | undefined> {
   await client.query(LIMITS);
   const { rows } = await client.query(
@@ -196,13 +196,13 @@ async function readMajor(client: pg.Client, found: Finding[]): Promise<number | 
   return undefined;
 }
 
-/** A table that somebody holds would keep the catalog waiting, and one that may not be read may end it: both are told already. */
+/** Reads the catalog, unless a locked table would make it wait. An error from an unreadable table is ignored: a finding reports it. */
 function readCatalogIfPossible(client: pg.Client, locked: boolean, blocked: boolean): Promise<Catalog | undefined> {
   if (locked) return Promise.resolve(undefined);
   return blocked ? readCatalog(client).catch(() => undefined) : readCatalog(client);
 }
 
-/** What the target has of its own. Should it go away now, that is no error of the source's. */
+/** Reads the target's own functions. A lost connection is a finding about the target, not an error of the source. */
 async function functionsOf({ client }: OpenTarget, found: Finding[]): Promise<Set<string> | undefined> {
   try {
     return await readFunctions(client);
@@ -212,44 +212,45 @@ async function functionsOf({ client }: OpenTarget, found: Finding[]): Promise<Se
   }
 }
 
-/** A lock that passes within moments is not worth a word. */
-async function lookAroundPatiently(client: pg.Client, major: number) {
+/** Reads the server's info, and waits for short locks to end before they become findings. */
+async function awaitShortLocks(client: pg.Client, major: number) {
   const deadline = Date.now() + LOCK_PATIENCE_MS;
   for (;;) {
-    const around = await lookAround(client, major);
+    const around = await readServerInfo(client, major);
     if (around.locks.length === 0 || Date.now() > deadline) return around;
     await sleep(LOCK_PATIENCE_MS / 10);
   }
 }
 
-/** Functions' names without their arguments. */
+/** Returns the functions' names without their arguments. */
 const namesOf = (functions: ReadonlySet<string>) => [
   ...new Set([...functions].map((signature) => signature.replace(/\(.*/s, ""))),
 ];
 
-/** A source newer than the target needs a pg_dump of its own version or a newer one. */
-async function checkDump({ newerImage, dockerHost }: Pass, { major, version }: About): Promise<Finding[]> {
+/** Checks for a pg_dump of the source's version or newer. */
+async function checkDump({ newerImage, dockerHost }: Pass, { major, version }: ServerInfo): Promise<Finding[]> {
   const dumps = await dumpVersion(newerImage, dockerHost);
   if (dumps >= major) return [];
-  const have = dumps > 0 ? `${newerImage} has that of ${dumps}` : `the image ${newerImage} is not here`;
-  const what = `only a pg_dump of that version or newer reads it, and ${have}`;
-  return [finding("dump-missing", `PostgreSQL ${version}`, what, "script/bootstrap newer obtains one")];
+  const have = dumps > 0 ? `${newerImage} has pg_dump ${dumps}` : `the image ${newerImage} is not on this machine`;
+  const what = `only a pg_dump of that version or newer can read it, and ${have}`;
+  return [finding("dump-missing", `PostgreSQL ${version}`, what, "Build it with script/bootstrap newer")];
 }
 
 /**
- * Looks at both ends before an import. Unless it is to be replaced, a target that has been filled before is answered for without a connection to the source.
+ * Checks source and target before an import. If the target was imported before and is not to be replaced, it returns without a
+ * connection to the source.
  * @throws {PreflightError} that lists every blocker with its remedy.
  */
 export async function preflight(spec: ImportSpec): Promise<Preflight> {
   const replaces = spec.replacement !== undefined;
-  const { findings, catalog, targetLook, cause } = await examine({ ...spec, holdsLock: true, replaces });
-  if (targetLook?.marker && !replaces) return { done: targetLook.marker };
-  if (isBlocked(findings) || catalog === undefined || targetLook === undefined)
+  const { findings, catalog, targetInfo, cause } = await examine({ ...spec, holdsLock: true, replaces });
+  if (targetInfo?.marker && !replaces) return { done: targetInfo.marker };
+  if (isBlocked(findings) || catalog === undefined || targetInfo === undefined)
     throw new PreflightError(findings, cause);
   return {
     catalog,
-    targetVersion: targetLook.version,
-    targetCollation: targetLook.collation,
+    targetVersion: targetInfo.version,
+    targetCollation: targetInfo.collation,
     remarks: remarksOf(findings),
     findings,
   };

@@ -1,12 +1,12 @@
-/** Tells people how far the import is, without flooding them; remembers spans for the report's time line. */
+/** Prints the import's progress at a limited rate, and collects spans for the report's timeline. */
 import { humanBytes } from "../../lib/human-bytes.ts";
 import type { Span, Table } from "./types.ts";
 
-/** Milliseconds between two lines. */
+/** Milliseconds between two progress lines. */
 const PACE_MS = 2000;
 const MIB = 1024 * 1024;
 
-/** The journal of one import. */
+/** Progress of one import. */
 export class Progress {
   readonly spans: Span[] = [];
   private readonly start = Date.now();
@@ -28,7 +28,7 @@ export class Progress {
     this.say(`import: ${name}`);
   }
 
-  /** Announces how much is to be copied. */
+  /** Sets how much is to be copied. */
   expect(tables: readonly Table[]): void {
     this.tablesExpected = tables.length;
     this.expected = tables.reduce((sum, table) => sum + table.bytes, 0);
@@ -36,7 +36,7 @@ export class Progress {
     this.lastLine = Date.now();
   }
 
-  /** Begins a span; the function that it returns ends it, and returns its seconds. */
+  /** Begins a span. The returned function ends the span and returns its duration in seconds. */
   begin(name: string): () => number {
     const from = Date.now() - this.start;
     return () => {
@@ -46,7 +46,7 @@ export class Progress {
     };
   }
 
-  /** Counts bytes of a table on their way. */
+  /** Counts bytes of a table that were sent. */
   count(table: Table, bytes: number): void {
     this.done += bytes;
     const now = Date.now();
@@ -54,7 +54,7 @@ export class Progress {
     this.lastLine = now;
     const seconds = (now - this.copyingSince) / 1000;
     const perSecond = this.done / seconds;
-    // The wire carries about what the disk holds; more, where the disk compresses.
+    // A table takes about as many bytes on the wire as on disk, and more if the disk compresses them.
     const left = Math.max(this.expected - this.done, 0);
     this.say(
       `import: ${this.tables} of ${this.tablesExpected} tables, ${this.rows.toLocaleString("en")} rows, ${humanBytes(this.done)} ` +
@@ -62,7 +62,7 @@ export class Progress {
     );
   }
 
-  /** Notes that a table's rows are in. */
+  /** Counts a table whose rows are loaded. */
   loaded(rows: number): void {
     this.tables += 1;
     this.rows += rows;

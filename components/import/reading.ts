@@ -1,28 +1,28 @@
-/** Reads users' tables. In a superuser's session that takes care: planning a query may run code of a table's owner. */
+/** Reads users' tables safely: in a superuser's session, planning a query may run code of a table's owner. */
 import { readFileSync } from "node:fs";
 import type pg from "pg";
 import { isSuperuser } from "../../lib/postgres.ts";
 import { isAboutNames, withPath } from "./search-path.ts";
 
-/** Why and how is said in the file, which the image's scripts use as well. */
+/** The file explains why and how; the image's scripts use it, too. */
 const PREPARE = readFileSync("images/database/backup/reading.sql", "utf8");
 
-/** Sessions whose open transaction is prepared to its end. */
+/** Sessions whose open transaction is prepared until its end. */
 const prepared = new WeakSet<pg.Client>();
 /** Sessions whose open transaction is prepared for each query. */
 const preparedEachTime = new WeakSet<pg.Client>();
 
 /**
- * Whether sessions side by side would wait for each other to the end of their transactions: from PostgreSQL 16 on, GRANT of a role locks
- * the role; and event triggers, which are disabled meanwhile, are locked by that.
+ * Whether parallel sessions would wait for each other until their transactions end: since PostgreSQL 16, GRANT of a role locks the role;
+ * and event triggers are locked while they are disabled.
  */
 const LOCKS = `SELECT pg_catalog.current_setting('server_version_num')::int >= 160000
   OR EXISTS (SELECT FROM pg_catalog.pg_event_trigger t WHERE t.evtenabled <> 'D'
     AND (t.evttags IS NULL OR t.evttags OPERATOR(pg_catalog.&&) '{CREATE FUNCTION,ALTER FUNCTION}'::text[])) AS locks`;
 
 /**
- * Prepares the open transaction of a superuser's session, which has to be one that can write. It must be rolled back, never
- * committed. It becomes read only, or does so for each query. A session of another role is left as it is.
+ * Prepares the open transaction of a superuser's session, which must be READ WRITE. The caller must roll it back and never commit it. It
+ * becomes read-only, either now or for each query. A session of another role is not changed.
  */
 export async function prepareReading(client: pg.Client): Promise<void> {
   if (!isSuperuser(client)) return;
@@ -35,7 +35,7 @@ export async function prepareReading(client: pg.Client): Promise<void> {
   prepared.add(client);
 }
 
-/** Locks, settings and the role go with the savepoint. */
+/** Runs a query in a savepoint, so that locks, settings and the role are undone with it. */
 async function askInSavepoint<T>(client: pg.Client, query: string, keys: string[] | null): Promise<T[]> {
   await client.query(`SAVEPOINT reading; SET LOCAL lock_timeout = 0; ${PREPARE}`);
   const rows = await ask<T>(client, query, keys);
@@ -43,13 +43,14 @@ async function askInSavepoint<T>(client: pg.Client, query: string, keys: string[
   return rows;
 }
 
-/** SQLSTATE of a standby that is to write: feature_not_supported. */
+/** SQLSTATE feature_not_supported: a standby rejects READ WRITE. */
 const NOT_ON_A_STANDBY = "0A000";
 
 /**
- * Begins a transaction that {@link prepareReading} can prepare. A superuser's becomes read only by that, any other is from its start.
- * @param mode what stands behind BEGIN.
- * @throws {Error} that says what to do, for a superuser on a standby server.
+ * Begins a transaction that {@link prepareReading} can prepare. A superuser's becomes read-only there; any other is read-only from the
+ * start.
+ * @param mode the transaction modes for BEGIN.
+ * @throws {Error} with the remedy, for a superuser on a standby server.
  */
 export async function beginReading(client: pg.Client, mode = ""): Promise<void> {
   try {
@@ -57,14 +58,14 @@ export async function beginReading(client: pg.Client, mode = ""): Promise<void> 
   } catch (error) {
     if ((error as { code?: string }).code !== NOT_ON_A_STANDBY) throw error;
     throw new Error(
-      "The server is a standby, on which tables cannot be read as a superuser without running code of their owners as the " +
-        "superuser. Connect as a role that is not a superuser, or to the primary.",
+      "The server is a standby. There, reading tables as a superuser would run code of their owners as the superuser. Connect as a " +
+        "role that is not a superuser, or connect to the primary.",
       { cause: error },
     );
   }
 }
 
-/** Prepares sessions that have no transaction open, for as long as the work takes. Without it, {@link readRows} prepares for each query. */
+/** Prepares sessions without an open transaction while work runs. Without it, {@link readRows} prepares a session for each query. */
 export async function whilePrepared<T>(clients: readonly pg.Client[], work: () => Promise<T>): Promise<T> {
   const superusers = clients.filter(isSuperuser);
   try {
@@ -84,7 +85,7 @@ const ask = async <T>(client: pg.Client, query: string, keys: string[] | null): 
   return rows.map(({ row }) => row);
 };
 
-/** The schemas in which functions of tables' owners may find names. */
+/** Returns the schemas in which functions of tables' owners may find names. */
 async function readSchemas(client: pg.Client): Promise<string[]> {
   const { rows } = await client.query<{ name: string }>(
     `SELECT n.nspname AS name FROM pg_catalog.pg_namespace n
@@ -94,11 +95,11 @@ async function readSchemas(client: pg.Client): Promise<string[]> {
   return ["pg_catalog", ...rows.map(({ name }) => name), "pg_temp"];
 }
 
-/** Runs a query so that, should it fail, the open transaction goes on: on a source it holds the snapshot. */
+/** Runs a query in a savepoint, so that the open transaction survives a failure: on a source, it holds the snapshot. */
 async function askWithin<T extends pg.QueryResultRow>(client: pg.Client, query: string, keys?: string[]): Promise<T[]> {
   try {
     if (keys === undefined) {
-      // One round trip. Of several statements the driver returns several results, which its types do not know.
+      // One round trip. The driver returns one result for each statement, which its types do not describe.
       const results: unknown = await client.query(`SAVEPOINT reading; ${query}; RELEASE SAVEPOINT reading`);
       return (results as pg.QueryResult<T>[])[1]?.rows ?? [];
     }
@@ -113,8 +114,8 @@ async function askWithin<T extends pg.QueryResultRow>(client: pg.Client, query: 
 }
 
 /**
- * Runs a query in a session that is no superuser's; once more with all schemas in the search path, should the function of an index or of
- * statistics, which the planner may call, not find a name. Which one it finds changes nothing in the rows.
+ * Runs a query in a session that is not a superuser's. The planner may call functions of indexes or statistics; if one does not find a
+ * name, the query runs again with all schemas in the search path. The name that it finds does not affect the rows.
  */
 async function askAsSelf<T extends pg.QueryResultRow>(client: pg.Client, query: string, keys?: string[]): Promise<T[]> {
   const run = async () =>
@@ -130,9 +131,9 @@ async function askAsSelf<T extends pg.QueryResultRow>(client: pg.Client, query: 
 }
 
 /**
- * Runs a query of users' tables with at most their owners' rights.
- * @param query which names everything with its schema, and in which $1 is an array of texts, if it is used.
- * @throws {Error} 42501 when code of a table's owner changes the session's settings.
+ * Runs a query of users' tables with at most their owners' privileges.
+ * @param query a query that names everything with its schema, and in which $1 is an array of texts, if it is used.
+ * @throws {Error} 42501 if code of a table's owner changes the session's settings.
  */
 export async function readRows<T extends pg.QueryResultRow>(
   client: pg.Client,

@@ -1,6 +1,6 @@
 /**
- * The schema made on the target for a try, with every object for itself, so that one which cannot be made does not hide the
- * others. All of it is taken back.
+ * Creates the schema on the target as a trial, each object by itself, so that one failure does not hide others. Everything is rolled
+ * back or dropped.
  */
 import type pg from "pg";
 import { type Address, ident, maintenance, withConnection } from "../../lib/postgres.ts";
@@ -12,24 +12,24 @@ import { remedyFor } from "./remedies.ts";
 import { dumpImage, dumpSchema, entriesOfOwner, makeExtensions } from "./schema.ts";
 import { openOwner, openSource } from "./session.ts";
 import { findDisplaced, makeRoom } from "./stack-extensions.ts";
-import { clearAside, lockServer, makeAside } from "./swap.ts";
+import { clearStaging, createStaging, lockServer } from "./swap.ts";
 import { Failures } from "./trial-failures.ts";
 import type { Catalog, ImportSpec, Target } from "./types.ts";
 
-/** What comes behind the rows and needs roles, functions or tables that may not be here. */
+/** Types of entries that are created after the rows and need roles, functions or tables that the target may lack. */
 const NEEDS_OTHERS = new Set(["POLICY", "TRIGGER"]);
 
-/** The table that a foreign key points to, as pg_dump writes it. */
+/** Returns the table that a foreign key refers to, as pg_dump writes it. */
 const referenced = ({ sql }: Entry): string | undefined => / REFERENCES (.+?)\(/.exec(sql)?.[1];
 
-/** What a server says against a piece of SQL. */
+/** A server's error for a piece of SQL. */
 interface Refusal {
   message: string;
   /** SQLSTATE. */
   code: string | undefined;
 }
 
-/** Runs one piece of SQL inside the transaction; what the server says against it, if it does. */
+/** Runs one piece of SQL within the transaction, and returns the server's error, if any. */
 async function refusalOf(client: pg.Client, sql: string): Promise<Refusal | undefined> {
   await client.query("SAVEPOINT one");
   try {
@@ -46,11 +46,11 @@ const tryOne = async (client: pg.Client, sql: string): Promise<string | undefine
   (await refusalOf(client, sql))?.message;
 
 /**
- * Tries what comes behind the rows before any row is moved, on tables that are still empty. Keys and indexes need nothing but their
- * own tables, and would cost time. What fails for another reason than a known one may only be early: it might need a key, or what
- * stands behind it in the dump.
+ * Tries the objects that are created after the rows before any row is copied, on tables that are still empty. Keys and indexes need only
+ * their own tables and would take time, so they are not tried. An error without a known remedy is ignored, because the object may only
+ * need a key or an entry that follows in the dump.
  * @param client logged in as the owner.
- * @throws {Error} that lists every object that cannot be made, with what helps.
+ * @throws {Error} that lists every object that cannot be created, with the remedy.
  */
 export async function rehearse(client: pg.Client, entries: readonly Entry[]): Promise<void> {
   const problems: string[] = [];
@@ -69,17 +69,17 @@ export async function rehearse(client: pg.Client, entries: readonly Entry[]): Pr
   await client.query("ROLLBACK");
   if (problems.length === 0) return;
   throw new Error(
-    `Not everything of the source can be made on the target, so no row was moved:\n${problems.map((line) => `  - ${line}`).join("\n")}`,
+    `Not every object of the source can be created on the target, so no row was copied:\n${problems.map((line) => `  - ${line}`).join("\n")}`,
   );
 }
 
-/** What a trial of the whole schema needs to know. */
+/** Input of a trial of the whole schema. */
 export type TrialSpec = Pick<ImportSpec, "source" | "target" | "image" | "newerImage" | "stack" | "dockerHost">;
 
 /**
- * Makes the whole schema in the database aside, which is dropped again; functions' bodies are checked once all is there. A trial
- * that was killed is cleared by the next import or trial.
- * @throws {Error} when an import is running, or pg_dump cannot read the schema.
+ * Creates the whole schema in a staging database, checks the functions' bodies once everything exists, and drops the database. If a trial
+ * is killed, the next import or trial drops it.
+ * @throws {Error} if an import is running, or pg_dump cannot read the schema.
  */
 export async function trySchema(spec: TrialSpec, catalog: Catalog): Promise<Finding[]> {
   const { source, target, image, newerImage, stack, dockerHost } = spec;
@@ -89,13 +89,13 @@ export async function trySchema(spec: TrialSpec, catalog: Catalog): Promise<Find
     { image: dumpImage(catalog.majorVersion, image, newerImage), stack, dockerHost },
   );
   const settings = await withSource(source.address, readSettings);
-  return withConnection(maintenance(target.address), async (keeper) => {
-    await lockServer(keeper);
-    await clearAside(keeper, target.address.database);
-    const aside = await makeAside(keeper, spec);
+  return withConnection(maintenance(target.address), async (lockSession) => {
+    await lockServer(lockSession);
+    await clearStaging(lockSession, target.address.database);
+    const staging = await createStaging(lockSession, spec);
     try {
-      await withConnection(aside, async (superuser) => {
-        await superuser.query(target.preparation(aside.database));
+      await withConnection(staging, async (superuser) => {
+        await superuser.query(target.preparation(staging.database));
         const client = await openSource(source.address);
         const displaced = await findDisplaced(client, superuser, catalog).finally(() => client.end().catch(() => {}));
         await makeRoom(
@@ -104,10 +104,10 @@ export async function trySchema(spec: TrialSpec, catalog: Catalog): Promise<Find
           catalog,
         );
       });
-      await copySettings(settings, aside, target.roles);
-      return await makeAll(aside, target, [...schema.before, ...schema.after], catalog);
+      await copySettings(settings, staging, target.roles);
+      return await makeAll(staging, target, [...schema.before, ...schema.after], catalog);
     } finally {
-      await clearAside(keeper, target.address.database);
+      await clearStaging(lockSession, target.address.database);
     }
   });
 }
@@ -117,9 +117,9 @@ async function withSource<T>(address: Address, work: (client: pg.Client) => Prom
   return work(client).finally(() => client.end().catch(() => {}));
 }
 
-async function makeAll(aside: Address, target: Target, entries: Entry[], catalog: Catalog): Promise<Finding[]> {
+async function makeAll(staging: Address, target: Target, entries: Entry[], catalog: Catalog): Promise<Finding[]> {
   const failures = new Failures();
-  await withConnection(aside, async (superuser) => {
+  await withConnection(staging, async (superuser) => {
     await superuser.query("BEGIN");
     await makeExtensions(catalog, target.owner, async (name, sql) =>
       failures.note(
@@ -129,9 +129,9 @@ async function makeAll(aside: Address, target: Target, entries: Entry[], catalog
     );
     await superuser.query("COMMIT");
   });
-  const client = await openOwner(aside, target);
+  const client = await openOwner(staging, target);
   try {
-    // All that code of the source may do meanwhile, in whatever database, is rolled back with it.
+    // The transaction also rolls back whatever code of the source does meanwhile.
     await client.query("BEGIN");
     for (const entry of entriesOfOwner(entries, catalog)) {
       failures.note(entry, await refusalOf(client, entry.sql));
@@ -139,14 +139,14 @@ async function makeAll(aside: Address, target: Target, entries: Entry[], catalog
     const made = entries.filter((entry) => !failures.has(entry));
     const bodies = await checkBodies(client, made);
     await client.query("ROLLBACK");
-    const tried = `${made.length} of ${entries.length} objects were made, and dropped again`;
+    const tried = `${made.length} of ${entries.length} objects were created on the target as a trial, and dropped`;
     return [...failures.findings(), ...bodies, finding("schema-tried", "the schema", tried)];
   } finally {
     await client.end().catch(() => {});
   }
 }
 
-/** Bodies may name tables without a schema: which one is meant is decided when they run, so all schemas are looked through. */
+/** Checks functions' bodies. A body may name tables without a schema, so all schemas are in the search path. */
 async function checkBodies(client: pg.Client, entries: readonly Entry[]): Promise<Finding[]> {
   const schemas = [...new Set(["public", ...entries.map(({ schema }) => schema)])].filter((name) => name !== "-");
   await client.query(`SET LOCAL check_function_bodies = on; SET LOCAL search_path = ${schemas.map(ident).join(", ")}`);
@@ -156,9 +156,9 @@ async function checkBodies(client: pg.Client, entries: readonly Entry[]): Promis
     const again = entry.sql.replace(/^CREATE (FUNCTION|PROCEDURE) /m, "CREATE OR REPLACE $1 ");
     const message = await tryOne(client, again);
     if (message) {
-      const remedy = "Look at it; it may be wrong on the source too";
+      const remedy = "Check the function; it may be invalid on the source, too";
       found.push(
-        finding("body-not-valid", describeEntry(entry), `the target finds its body wrong: ${message}`, remedy),
+        finding("body-not-valid", describeEntry(entry), `its body is invalid on the target: ${message}`, remedy),
       );
     }
   }

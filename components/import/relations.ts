@@ -1,24 +1,24 @@
-/** What a selection must know of the source's tables: their names, their foreign keys, their columns. */
+/** Reads what a selection needs of the source's tables: names, foreign keys and columns. */
 import type pg from "pg";
 import { qualified } from "../../lib/postgres.ts";
 import type { MaskedColumn } from "./masks.ts";
 import type { Table } from "./types.ts";
 
-/** A foreign key between two tables that hold rows; one of a partitioned table is one for each of its partitions. */
+/** A foreign key between two tables that hold rows. A partitioned table's key is listed once for each of its partitions. */
 export interface ForeignKey {
   /** Name of the constraint, for messages. */
   name: string;
   child: string;
-  /** The tables in which the row that is referred to may stand: one, or all partitions of one. */
+  /** The tables that may hold the referenced row: one, or all partitions of one. */
   parents: string[];
-  /** Pairs of columns, with the operator that makes them equal, as SQL. */
+  /** Pairs of columns, with the operator that compares them, as SQL. */
   pairs: { child: string; parent: string; operator: string }[];
 }
 
-/** A table with all names by which a setting may mean it. */
+/** A table with all names by which a setting may refer to it. */
 export interface Relation {
   table: Table;
-  /** Its own, and those of the partitioned tables that it is a part of. */
+  /** Its own name, and those of the partitioned tables that it belongs to. */
   names: { schema: string; name: string }[];
   columns: MaskedColumn[];
 }
@@ -77,7 +77,7 @@ interface Name {
 }
 const sqlOf = ({ schema, name }: Name) => qualified(schema, name);
 
-/** Reads the tables' names and columns, those of the catalog alone. */
+/** Reads the names and columns of the given tables. */
 export async function readRelations(client: pg.Client, tables: readonly Table[]): Promise<Relation[]> {
   const names = await client.query<Name & { names: Name[] }>(NAMES);
   const byName = new Map(names.rows.map((row) => [sqlOf(row), row.names]));
@@ -95,7 +95,7 @@ export async function readRelations(client: pg.Client, tables: readonly Table[])
   }));
 }
 
-/** Reads the foreign keys, each of them once for every table that has rows which may refer. */
+/** Reads the foreign keys, each once for every table whose rows may refer. */
 export async function readForeignKeys(client: pg.Client): Promise<ForeignKey[]> {
   const { rows } = await client.query<{ name: string; children: Name[]; parents: Name[]; pairs: ForeignKey["pairs"] }>(
     FOREIGN_KEYS,

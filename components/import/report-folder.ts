@@ -1,2 +1,2 @@
-/** Where a stack's reports are written, from the project's folder. */
+/** Returns the folder of a stack's reports, relative to the project's folder. */
 export const reportFolder = (stack: string): string => (stack === "dev" ? "reports" : `reports/${stack}`);

@@ -1,17 +1,17 @@
-/** Markup for the report: what goes in is escaped unless it is markup already, so nothing can be forgotten. */
+/** Markup for the report. Every text is escaped unless it is markup already, so escaping cannot be forgotten. */
 
-/** Markup that may go into a page as it is. */
+/** Markup that needs no escaping. */
 export interface Html {
   readonly markup: string;
 }
 
-/** What a template takes. Nothing comes of `undefined` and `false`, so parts of a page can be optional. */
+/** A value in a template. `undefined` and `false` produce nothing, so parts of a page can be optional. */
 export type Content = Html | string | number | undefined | false | readonly Content[];
 
 /** Marks text as markup. For constants of this program only. */
 export const raw = (markup: string): Html => ({ markup });
 
-/** Text that means itself, between tags and inside of quoted attributes. */
+/** Escapes text for use between tags and in quoted attributes. */
 export const escapeText = (text: string): string =>
   text
     .replaceAll("&", "&amp;")
@@ -26,11 +26,11 @@ function markupOf(content: Content): string {
   return "markup" in content ? content.markup : content.map(markupOf).join("");
 }
 
-/** A template that escapes what is put into it. */
+/** Template tag that escapes its values. */
 export const html = (parts: TemplateStringsArray, ...contents: Content[]): Html =>
   raw(parts.map((part, index) => part + markupOf(contents[index])).join(""));
 
-/** A length of time as people read it. */
+/** Formats a duration for people. */
 export function duration(milliseconds: number): string {
   const whole = Math.round(milliseconds);
   if (whole < 1000) return `${whole} ms`;
@@ -45,13 +45,13 @@ export function duration(milliseconds: number): string {
 /** A heading of a table's column. */
 export interface Heading {
   text: string;
-  /** Aligned to the right, figure below figure. */
+  /** Right-aligned. */
   numeric?: boolean;
 }
 
 /**
- * A table in a box of its own, which scrolls where the page is narrower: hence it takes the focus and has a name.
- * The first cell of a row is the row's heading.
+ * Returns a table in a box that scrolls on a narrow page; the box can take the focus and has a name for that. The first cell of a row
+ * is the row's heading.
  */
 export function table(caption: string, headings: readonly Heading[], rows: readonly (readonly Content[])[]): Html {
   const align = (index: number) => (headings[index]?.numeric ? raw(' class="number"') : undefined);

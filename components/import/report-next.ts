@@ -1,16 +1,16 @@
-/** What a reader of the report does next, as commands and pages of the documentation. */
+/** The report's next steps: commands and pages of the documentation. */
 import { type Content, type Html, html } from "./report-html.ts";
 import type { Report } from "./types.ts";
 
-/** A command or a page, and what it is for. */
+/** A command or a page, and its purpose. */
 type Step = readonly [what: string, purpose: Content];
 
-/** The stack's name as the commands take it; they use `dev` where no other is selected, as script/up does. */
+/** Returns the option that selects the stack; without it, the commands use `dev`, as script/up does. */
 const flagFor = (stack: string) => (stack === "dev" ? "" : ` --stack ${stack}`);
 
 const PROVEN: Step = ["docs/import.md", "what is proven, and how"];
 
-/** After an import whose copy is the database now. */
+/** Returns the steps after a successful import. */
 function afterSuccess({ stack, furtherDatabase }: Report): Step[] {
   const of = flagFor(stack);
   if (furtherDatabase !== undefined) {
@@ -26,7 +26,7 @@ function afterSuccess({ stack, furtherDatabase }: Report): Step[] {
     [`./db psql${of}`, "opens a prompt in the database"],
     [
       `./db verify${of}`,
-      html`compares the database with its source again, at any time; <code>NEON_DATABASE_URL</code> names the source`,
+      html`compares the database with its source again, at any time; <code>NEON_DATABASE_URL</code> must hold the source’s URL`,
     ],
     ["docs/application.md", "how the application gets the database"],
     ["docs/save-points.md", "how to save the database, and how to reset it to this import"],
@@ -34,22 +34,22 @@ function afterSuccess({ stack, furtherDatabase }: Report): Step[] {
   ];
 }
 
-/** After an import that has changed nothing. */
+/** Returns the steps after a failed import, which has changed nothing. */
 function afterFailure({ verdict, stack, furtherDatabase, command }: Report): Step[] {
   const of = flagFor(stack);
   const looks: Step[] = [
     [`./db preflight${of}`, "reports everything that stops an import, with its remedy; reads only"],
-    [`./db doctor${of}`, "looks at this machine and at the stack"],
+    [`./db doctor${of}`, "checks this machine and the stack"],
   ];
   return [
-    // Other databases have no preflight of their own, and what differs is no obstacle that one could find.
+    // Further databases have no preflight, and a preflight does not find differences.
     ...(verdict === "failed" && furtherDatabase === undefined ? looks : looks.slice(1)),
     [`${command}${of}`, "imports again"],
     ["docs/import.md", "what the messages mean, and what is proven"],
   ];
 }
 
-/** Names what comes after the import: commands that can be copied, and the pages that say more. */
+/** Returns the next steps as markup: commands to copy, and pages to read. */
 export function nextSteps(report: Report): Html {
   const isDone = report.verdict === "identical" || report.verdict === "selected";
   const steps = isDone ? afterSuccess(report) : afterFailure(report);

@@ -1,4 +1,4 @@
-/** The report of an import as one page for people. It needs nothing but itself: no network, no script. */
+/** The report of an import as one HTML page. It is self-contained: no network, no script. */
 import { humanBytes } from "../../lib/human-bytes.ts";
 import { type Content, duration, type Html, html, raw, table } from "./report-html.ts";
 import { nextSteps } from "./report-next.ts";
@@ -7,7 +7,7 @@ import { timeline } from "./report-timeline.ts";
 import { describeSelection } from "./selection.ts";
 import type { Report, SafetyCopyFacts, TableProof } from "./types.ts";
 
-/** Characters of a fingerprint that are shown at first: enough to tell two apart by eye. */
+/** Characters of a fingerprint that are shown first: enough to distinguish two by eye. */
 const SHORT = 10;
 
 const count = (value: number) => value.toLocaleString("en");
@@ -17,7 +17,7 @@ const rate = (rows: number, bytes: number, seconds: number) =>
     ? `${count(Math.round(rows / seconds))} rows/s, ${humanBytes(Math.round(bytes / seconds))}/s`
     : "not measured";
 
-/** A name without the quotes that PostgreSQL does not need either. */
+/** Removes quotes that PostgreSQL does not need. */
 const plainName = (name: string) => name.replace(/^"([a-z_][a-z0-9_]*)"\."([a-z_][a-z0-9_]*)"$/, "$1.$2");
 
 const differingTables = (report: Report) => report.tables.filter(({ verdict }) => verdict === "different");
@@ -31,7 +31,7 @@ const list = (items: readonly Content[], nothing: string): Html =>
     ? html`<p class="muted">${nothing}</p>`
     : html`<ul>${items.map((item) => html`<li>${item}</li>\n`)}</ul>`;
 
-/** The word of the verdict, and what follows it in the headline. */
+/** Returns the verdict's word and the rest of the headline. */
 export function headline(report: Report): { word: string; rest: string } {
   switch (report.verdict) {
     case "identical": {
@@ -43,7 +43,7 @@ export function headline(report: Report): { word: string; rest: string } {
       const { tables, rows, seconds } = report;
       const what = `${plural(tables.length, "table")}, ${plural(rows, "row")}`;
       return {
-        word: "Identical but for",
+        word: "Identical except for",
         rest: `${describeSelection(tables)}; ${what} as the source sent them in ${duration(seconds * 1000)}`,
       };
     }
@@ -54,7 +54,7 @@ export function headline(report: Report): { word: string; rest: string } {
         [report.schema.differences.length, "schema object"] as const,
       ].filter(([number]) => number > 0);
       const what = found.map(([number, name]) => plural(number, name)).join(", ") || "the copy";
-      return { word: "Different", rest: `${what} not as on the source; nothing was changed` };
+      return { word: "Different", rest: `${what} not equal to the source; nothing was changed` };
     }
     case "failed":
       return { word: "Failed", rest: `stopped after ${duration(report.seconds * 1000)}; nothing was changed` };
@@ -63,17 +63,17 @@ export function headline(report: Report): { word: string; rest: string } {
 
 const MEANING: Record<Report["verdict"], string> = {
   identical:
-    "Every row, sequence and definition that was copied was compared with the source before the copy took the target’s " +
-    "place. The source was only read.",
+    "Every copied row, sequence and definition was compared with the source before the copy replaced the target’s database. " +
+    "The source was only read.",
   selected:
-    "By choice, this is not the whole source: tables marked below were left out, made smaller or masked on the source, and are " +
-    "not equal to it. What the source sent was compared with what the copy holds, all else with the source itself.",
+    "The settings select a part of the source: the tables marked below were excluded, reduced or masked on the source, and are " +
+    "not equal to it. Their rows were compared with what the source sent, everything else with the source itself.",
   different:
-    "The copy was not what the source holds, so it was thrown away. The target is as it was before, and the source was only " +
-    "read: nothing was changed.",
+    "The copy differed from the source, so it was dropped. The target is as it was, and the source was only read: nothing was " +
+    "changed.",
   failed:
-    "The import ended before its copy could take the target’s place, and what it had loaded aside was thrown away. The target " +
-    "is as it was before, and the source was only read: nothing was changed.",
+    "The import ended before the copy replaced the target’s database, and the staging database was dropped. The target is as " +
+    "it was, and the source was only read: nothing was changed.",
 };
 
 const MARK: Record<Report["verdict"], string> = {
@@ -116,17 +116,15 @@ function facts(report: Report): Html {
 
 function safetyCopy({ name, path, bytes, sha256, verified, partial }: SafetyCopyFacts): Html {
   const proof =
-    verified === "decrypted"
-      ? "decrypted again, and found to hold what the source sent"
-      : "written as intended; not opened here";
+    verified === "decrypted" ? "decrypted, and equal to what the source sent" : "read back as written; not decrypted";
   return html`<code title="${path}">${name}</code><br><small>${humanBytes(bytes)}, ${proof}${partial && "; of the selection, not of the whole source"}</small><br><small>SHA-256 <code>${sha256}</code></small>`;
 }
 
-/** Links to the sections, each with how much is in it. */
+/** Links to the sections, each with the number of its entries. */
 const contents = (report: Report): Html =>
   html`<nav aria-label="Contents"><ul>${[
-    ["next", "What comes next", undefined] as const,
-    ["timeline", "Time line", undefined] as const,
+    ["next", "Next steps", undefined] as const,
+    ["timeline", "Timeline", undefined] as const,
     ["tables", "Tables", report.tables.length] as const,
     ...(differingTables(report).length > 0
       ? [["differences", "Differences", differingTables(report).length] as const]
@@ -144,7 +142,7 @@ const contents = (report: Report): Html =>
 const badge = (text: string, good: boolean): Html =>
   html`<span class="badge ${good ? "good" : "bad"}">${good ? "✓" : "≠"} ${text}</span>`;
 
-/** A table's verdict. What was selected has a colour and a sign of its own: it is neither equal nor wrong. */
+/** A table's verdict. A selected table has its own colour and sign, because it is neither equal nor wrong. */
 const verdictBadge = ({ verdict, selected }: TableProof): Html =>
   selected !== undefined && verdict !== "different"
     ? html`<span class="badge chosen">− ${verdict}</span><small>${selected}</small>`
@@ -153,7 +151,7 @@ const verdictBadge = ({ verdict, selected }: TableProof): Html =>
 const shorten = (fingerprint: string) =>
   fingerprint.length > SHORT ? `${fingerprint.slice(0, SHORT)}…` : fingerprint || "none";
 
-/** Both fingerprints: their beginnings side by side, and whole when opened. One click selects a whole one. */
+/** Both fingerprints: their beginnings side by side, and in full when opened. One click selects a full one. */
 const fingerprints = ({ source, target }: TableProof): Html =>
   html`<details class="prints"><summary><code title="source: ${source}">${shorten(source)}</code> ${source === target ? "=" : "≠"} <code title="copy: ${target}">${shorten(target)}</code></summary>
 <dl><dt>Source</dt><dd><code>${source}</code></dd><dt>Copy</dt><dd><code>${target}</code></dd></dl></details>`;
@@ -162,12 +160,12 @@ function tables(report: Report): Html {
   if (report.tables.length === 0) return html`<p class="muted">The import ended before all tables were compared.</p>`;
   const legend =
     report.tables.some(({ selected }) => selected !== undefined) &&
-    html`<p class="muted">${badge("equal", true)} the rows are the source’s. <span class="badge chosen">− masked, subset, excluded, schema only</span> by choice they are not: proven is that they are what the source sent, not that they equal it.</p>\n`;
+    html`<p class="muted">${badge("equal", true)} the rows are the source’s. <span class="badge chosen">− masked, subset, excluded, schema only</span> the settings select or mask rows: these are proven equal to what the source sent, not to the source’s table.</p>\n`;
   return html`${legend}${table(
     `${plural(report.tables.length, "table")}, largest first`,
     [
       { text: "Table" },
-      // Beside the name, where a narrow screen shows it without scrolling.
+      // Next to the name, so that a narrow screen shows it without scrolling.
       { text: "Verdict" },
       { text: "Rows", numeric: true },
       { text: "Bytes", numeric: true },
@@ -189,7 +187,7 @@ function tables(report: Report): Html {
   )}`;
 }
 
-/** The rows that differ, table by table; left out where there are none. */
+/** The rows that differ, table by table; undefined if no rows differ. */
 function differences(report: Report): Html | undefined {
   const found = differingTables(report);
   if (found.length === 0) return undefined;
@@ -200,7 +198,7 @@ function differences(report: Report): Html | undefined {
       (proof) =>
         html`<h3><code>${proof.table}</code></h3>\n${list(
           (proof.differences ?? []).map((line) => html`<code>${line}</code>`),
-          "No single rows were named.",
+          "The differing rows were not listed.",
         )}\n`,
     ),
   );
@@ -229,28 +227,28 @@ function schema({ verdict, schema: { compared, differences, reworded = [] } }: R
     );
   const again =
     reworded.length > 0 &&
-    html`<p>${plural(reworded.length, "object")} worded anew by PostgreSQL, with the same meaning: <code>pg_restore</code> made the source’s definitions once more in an empty database, and there they read as in the copy.</p>
+    html`<p>${plural(reworded.length, "object")} reworded by PostgreSQL, with the same meaning: <code>pg_restore</code> restored the source’s definitions in an empty database, where they read as in the copy.</p>
 ${objects(reworded)}`;
   if (differences.length === 0)
     return html`<p>${plural(compared, "object")} compared, each defined as on the source. ${badge("equal", true)}</p>
 ${again}`;
-  return html`<p>${plural(compared, "object")} compared, of which not as on the source:</p>
+  return html`<p>${plural(compared, "object")} compared. Different from the source:</p>
 ${objects(differences)}
-${(verdict === "identical" || verdict === "selected") && html`<p>Nothing is missing or too much: the remarks say why each of these was accepted.</p>`}
+${(verdict === "identical" || verdict === "selected") && html`<p>No object is missing or extra; the remarks say why each of these was accepted.</p>`}
 ${again}`;
 }
 
-const PROOF = html`<p>Each comparison is between what the source sent and what the finished copy holds, not between two counts.</p>
+const PROOF = html`<p>Each comparison is between what the source sent and what the finished copy holds, and not only between row counts.</p>
 <dl class="explained">
-<dt>Rows</dt><dd>All tables are read inside <em>one exported snapshot</em> of the source, so they belong to the same moment whatever is written there meanwhile. While a table crosses the wire, a <em>SHA-256</em> is taken of its <code>COPY</code> stream, from the first byte to the last. Then the copy is read back the same way and hashed again: equal hashes mean equal bytes, in the same order.</dd>
-<dt>Sets of rows</dt><dd>Where the order of rows came out otherwise, or columns are computed by the server and do not travel, all rows are compared as a set: two independent sums of 64-bit hashes, <em>128 bits</em>, taken on both sides, which change with any value and with any row that is lost or doubled.</dd>
-<dt>Sequences</dt><dd>They stand outside of snapshots. Each is set to what the source said, then read back.</dd>
-<dt>Schema</dt><dd>The same <code>pg_dump</code> writes down both databases, and the two are compared object by object, in both directions. PostgreSQL may word an expression anew when it reads it again: where texts differ, <code>pg_restore</code> makes the source’s definitions once more in an empty database, and what is printed there must be what the copy prints. Owners and privileges are not part of it; the target has its own.</dd>
+<dt>Rows</dt><dd>All tables are read inside <em>one exported snapshot</em> of the source, so they all show the same point in time, whatever is written there meanwhile. The import computes a <em>SHA-256</em> of each table’s <code>COPY</code> stream, from the first byte to the last. Then it reads the copy back the same way and computes the digest again: equal digests mean equal bytes, in the same order.</dd>
+<dt>Sets of rows</dt><dd>If the order of the rows differs, or the server computes columns that are not sent, all rows are compared as a set: source and target each compute a fingerprint of <em>128 bits</em>, two independent sums of 64-bit hashes, which changes with any value and with any lost or duplicated row.</dd>
+<dt>Sequences</dt><dd>Snapshots do not cover sequences. Each one is set to the source’s value, then read back.</dd>
+<dt>Schema</dt><dd>The same <code>pg_dump</code> reads both databases, and the definitions are compared object by object, in both directions. PostgreSQL may reword an expression when it reads it again. If texts differ, <code>pg_restore</code> restores the source’s definitions in an empty database, and the text there must equal the copy’s. Owners and privileges are not compared; the target has its own.</dd>
 </dl>`;
 
 /**
- * The whole page, as HTML that stands alone.
- * Everything that comes from a database or a server is escaped; a content security policy forbids the rest.
+ * Returns the whole page as self-contained HTML. Everything that comes from a database or a server is escaped, and a content security
+ * policy blocks scripts and requests.
  */
 export function reportPage(report: Report): string {
   const { word, rest } = headline(report);
@@ -266,7 +264,7 @@ export function reportPage(report: Report): string {
 </head>
 <body>
 <main>
-${verdict(report)}${facts(report)}${contents(report)}${section("next", "What comes next", nextSteps(report))}${section("timeline", "Time line", timeline(report.spans, report.seconds))}${section("tables", "Tables", tables(report))}${differences(report)}${section("sequences", "Sequences", sequences(report))}${section("schema", "Schema", schema(report))}${section(
+${verdict(report)}${facts(report)}${contents(report)}${section("next", "Next steps", nextSteps(report))}${section("timeline", "Timeline", timeline(report.spans, report.seconds))}${section("tables", "Tables", tables(report))}${differences(report)}${section("sequences", "Sequences", sequences(report))}${section("schema", "Schema", schema(report))}${section(
   "skipped",
   "Left out",
   list(

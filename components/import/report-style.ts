@@ -1,4 +1,4 @@
-/** How the report looks. Colours are chosen for a contrast of at least 4.5 to 1, in light and in dark. */
+/** The report's style sheet. Colours have a contrast of at least 4.5 to 1, in light and dark mode. */
 export const STYLE = `
 :root {
   color-scheme: light dark;
@@ -23,7 +23,7 @@ body {
 }
 main { max-width: 1120px; margin: 0 auto; padding: 48px 32px 96px; }
 code, pre { font-family: ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace; font-size: .86em; }
-/* A name may hold letters that turn the direction of what follows; it shall not turn its neighbours. */
+/* A name may hold right-to-left letters; isolate them from the text around. */
 code { unicode-bidi: isolate; overflow-wrap: anywhere; }
 h1, h2, h3, p, dl, ol, ul { margin: 0; }
 h2 { margin-bottom: 14px; font-size: 18px; font-weight: 600; letter-spacing: -.01em; line-height: 1.3; }
@@ -59,7 +59,7 @@ section:has(> .facts) { margin-top: 34px; }
 .facts { display: grid; grid-template-columns: repeat(4, 1fr); border: 1px solid var(--line); border-radius: 8px; background: var(--line); gap: 1px; overflow: hidden; }
 .facts div { padding: 14px 18px 15px; background: var(--panel); }
 .facts div:first-child { grid-column: span 2; }
-/* The eighth fact, where there is one, begins a row of its own, which it has to fill. */
+/* An eighth fact begins a row of its own and must fill it. */
 .facts div:nth-child(8) { grid-column: 1 / -1; }
 .facts dt { color: var(--muted); font-size: 12.5px; }
 .facts dd { margin: 2px 0 0; font-weight: 500; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
@@ -68,7 +68,7 @@ nav ul { display: flex; flex-wrap: wrap; gap: 6px 22px; padding: 0; list-style: 
 nav a { text-decoration: none; }
 nav a:hover { text-decoration: underline; }
 
-/* What takes the focus in a box is scrolled into view with the ring around it. */
+/* A focused element in a box is scrolled into view with the ring around it. */
 .scroll { overflow-x: auto; scroll-padding: 8px; border: 1px solid var(--line); border-radius: 8px; background: var(--panel); }
 .timeline { display: block; min-width: 940px; overflow: visible; }
 .scroll:has(> .timeline) { padding: 14px 16px 12px; }

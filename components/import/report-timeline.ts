@@ -1,8 +1,8 @@
-/** The report's time line: what happened when, and what happened at the same time. */
+/** The report's timeline: what happened when, and at the same time. */
 import { duration, type Html, html, table } from "./report-html.ts";
 import type { Span } from "./types.ts";
 
-/** Kinds of work, as the first word of a span's name says; what has no second word is a phase. */
+/** Kinds of work, by the first word of a span's name. A name with one word is a phase. */
 const KINDS: Record<string, string> = {
   rows: "rows copied",
   keys: "keys",
@@ -10,25 +10,25 @@ const KINDS: Record<string, string> = {
   proof: "read back and proven",
 };
 
-/** Spans that are drawn and listed. With thousands of tables the rest would be too thin to see, but not too small to load. */
+/** Most spans that are drawn and listed. With thousands of tables, the others would be too thin to see and make the page large. */
 const DRAWN = 240;
 const LISTED = 40;
 
-/** Width below which the drawing scrolls, pixels; a label must fit at this width. */
+/** Width in pixels below which the drawing scrolls; labels must fit at this width. */
 const NARROWEST = 940;
 const CHARACTER = 6.2;
-/** Characters below which the beginning of a name tells nothing. */
+/** Fewest characters of a shortened name. */
 const SHORTEST = 6;
 const PADDING = 6;
 
-/** Heights of the drawing's parts, pixels. */
+/** Heights of the drawing's parts in pixels. */
 const AXIS = 24;
 const PHASE = 28;
 const FUNNEL = 22;
 const LANE = 26;
 const GAP = 4;
 
-/** Distances of the axis' marks, milliseconds. */
+/** Distances of the axis' marks in milliseconds. */
 const STEPS = [
   1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 30_000, 60_000, 120_000, 300_000, 600_000,
   1_200_000, 1_800_000, 3_600_000, 7_200_000,
@@ -38,7 +38,7 @@ const length = ({ from, to }: Span) => to - from;
 const isPhase = ({ name }: Span) => !name.includes(" ");
 const byLength = (a: Span, b: Span) => length(b) - length(a);
 
-/** A span's kind and what it is about: "index public.ships_idx" is an index, public.ships_idx. */
+/** Splits a span's name into kind and object: "index public.ships_idx" is an index, public.ships_idx. */
 function partsOf({ name }: Span): { kind: string; what: string } {
   const space = name.indexOf(" ");
   const kind = name.slice(0, space);
@@ -46,8 +46,8 @@ function partsOf({ name }: Span): { kind: string; what: string } {
 }
 
 /**
- * Puts spans into as few lanes as show each of them whole. Of the lanes that are free, a span takes the one that became free
- * last: so what one connection did mostly stays in one lane.
+ * Packs spans into as few lanes as possible without overlaps. A span takes the free lane that became free last, so the work of one
+ * connection mostly stays in one lane.
  */
 export function packLanes(spans: readonly Span[]): Span[][] {
   const lanes: Span[][] = [];
@@ -60,7 +60,7 @@ export function packLanes(spans: readonly Span[]): Span[][] {
   return lanes;
 }
 
-/** The longest label that fits: name and duration, the name alone, its beginning, or none. */
+/** Returns the longest label that fits: name and duration, the name alone, its beginning, or none. */
 function labelFor(name: string, time: string, percent: number): string {
   const room = Math.floor(((percent / 100) * NARROWEST - 2 * PADDING) / CHARACTER);
   const short = name.replace(/^public\./, "");
@@ -68,7 +68,7 @@ function labelFor(name: string, time: string, percent: number): string {
   return fitting ?? (room >= SHORTEST ? `${short.slice(0, room - 1)}…` : "");
 }
 
-/** A stretch of time that is as wide as the drawing. */
+/** The time range that the drawing's width shows. */
 interface Range {
   from: number;
   to: number;
@@ -77,17 +77,17 @@ interface Range {
 const percentOf = (milliseconds: number, { from, to }: Range) => (milliseconds / (to - from)) * 100;
 const place = (at: number, range: Range) => percentOf(at - range.from, range).toFixed(3);
 
-/** One bar. An svg of its own, because that cuts off a label whose letters are wider than expected. */
+/** One bar, in its own svg element, which clips a label whose letters are wider than expected. */
 function bar(span: Span, range: Range, top: number, height: number): Html {
   const { kind, what } = isPhase(span) ? { kind: "phase", what: span.name } : partsOf(span);
-  // What took no time at all is still there to be seen.
+  // A minimum width, so that a span of 0 ms is visible.
   const percent = Math.max(percentOf(length(span), range), 0.12);
   const time = duration(length(span));
   const label = labelFor(what, time, percent);
   return html`<svg class="bar ${kind}" x="${place(span.from, range)}%" y="${top}" width="${percent.toFixed(3)}%" height="${height}"><title>${span.name}: ${time}, from ${duration(span.from)} to ${duration(span.to)}</title><rect width="100%" height="100%" rx="2"/>${label && html`<text x="${PADDING}" y="${height / 2}">${label}</text>`}</svg>\n`;
 }
 
-/** A mark's time, with as many decimals as tell it from its neighbours. */
+/** Returns a mark's time, with enough decimals to distinguish it from its neighbours. */
 function markText(at: number, step: number): string {
   if (at === 0) return "0";
   if (at >= 60_000 || step >= 60_000) return duration(at);
@@ -102,13 +102,13 @@ function axis(range: Range, top: number, height: number): Html[] {
   const marks = Array.from({ length: Math.floor(range.to / step) - first + 1 }, (_, index) => (first + index) * step);
   return marks.map((at) => {
     const x = `${place(at, range)}%`;
-    // A mark at the very end has no room to its right.
-    const [anchor, aside] = range.to - at < span / 20 ? ["end", -5] : ["start", 5];
-    return html`<line x1="${x}" x2="${x}" y1="${top}" y2="${top + height}"/><text class="mark" x="${x}" dx="${aside}" y="${top + 10}" text-anchor="${anchor}">${markText(at, step)}</text>\n`;
+    // A mark at the end has no room to its right.
+    const [anchor, offset] = range.to - at < span / 20 ? ["end", -5] : ["start", 5];
+    return html`<line x1="${x}" x2="${x}" y1="${top}" y2="${top + height}"/><text class="mark" x="${x}" dx="${offset}" y="${top + 10}" text-anchor="${anchor}">${markText(at, step)}</text>\n`;
   });
 }
 
-/** The work, as wide as the drawing, below a funnel that tells which stretch of the whole it is. */
+/** The work across the drawing's width, below a funnel that shows which part of the whole time it covers. */
 function workbench(lanes: readonly Span[][], whole: Range): Html {
   const spans = lanes.flat();
   const from = Math.min(...spans.map((span) => span.from));
@@ -122,15 +122,15 @@ ${axis(range, top + FUNNEL, height)}${lanes.map((lane, index) => lane.map((span)
 
 function drawing(phases: readonly Span[], lanes: readonly Span[][], whole: Range): Html {
   const work = lanes.length > 0 ? FUNNEL + AXIS + lanes.length * (LANE + GAP) + GAP : 0;
-  return html`<div class="scroll" role="region" aria-label="Drawing of the time line" tabindex="0">
-<svg class="timeline" width="100%" height="${AXIS + PHASE + work}" role="img" aria-label="Phases along the time and, below them on a larger scale, the work on tables and indexes. The lists that follow tell the same in words.">
+  return html`<div class="scroll" role="region" aria-label="Drawing of the timeline" tabindex="0">
+<svg class="timeline" width="100%" height="${AXIS + PHASE + work}" role="img" aria-label="Phases over time and, below them on a larger scale, the work on tables and indexes. The lists that follow have the same as text.">
 ${axis(whole, 0, AXIS + PHASE)}${lanes.length > 0 && workbench(lanes, whole)}${phases.map((span) => bar(span, whole, AXIS, PHASE))}</svg>
 </div>`;
 }
 
-/** Phases in one lane, then the work, packed into lanes; the same in words. */
+/** Returns the timeline: phases in one lane, the work packed into lanes, and both as text. */
 export function timeline(spans: readonly Span[], seconds: number): Html {
-  if (spans.length === 0) return html`<p class="muted">No phase came to its end.</p>`;
+  if (spans.length === 0) return html`<p class="muted">No phase was completed.</p>`;
   const whole = { from: 0, to: spans.reduce((last, { to }) => Math.max(last, to), Math.max(seconds * 1000, 1)) };
   const phases = spans.filter(isPhase).sort((a, b) => a.from - b.from);
   const work = spans.filter((span) => !isPhase(span)).sort(byLength);

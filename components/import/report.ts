@@ -1,10 +1,10 @@
-/** Writes what an import learned: JSON for machines, one page for people. */
+/** Writes the report of an import: JSON for programs, one HTML page for people. */
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { reportPage } from "./report-page.ts";
 import type { Report } from "./types.ts";
 
-/** A file that is there whole or not at all. */
+/** Writes a file atomically. */
 async function writeWhole(path: string, text: string): Promise<void> {
   await writeFile(`${path}.partial`, text, { mode: 0o600 });
   await rename(`${path}.partial`, path);

@@ -1,42 +1,42 @@
 /**
- * Privileges that were taken away on the source, taken away here too. New objects are born with this stack's default grants, and
- * functions and types with PostgreSQL's, but a migration may have revoked some (the game's takes UPDATE and DELETE on its audit
- * log from the app). What the source grants beyond that is not copied, but for what makes up for a revoked whole: columns in place
- * of their table, single roles in place of PUBLIC.
+ * Revokes on the target what was revoked on the source. New objects get this stack's default grants, and functions and types get
+ * PostgreSQL's, but a migration may have revoked some of them (the game's revokes UPDATE and DELETE on its audit log from the app).
+ * Additional grants of the source are not copied, except those that replace a revoked one: columns in place of their table, single
+ * roles in place of PUBLIC.
  */
 import type pg from "pg";
 import { ident } from "../../lib/postgres.ts";
 import { isUsers } from "./catalog.ts";
 import { isNoMember } from "./facts.ts";
 
-/** What GRANT calls an object. */
+/** Kind of object in GRANT. */
 type Kind = "TABLE" | "SEQUENCE" | "ROUTINE" | "TYPE" | "SCHEMA";
 
-/** What one role may do with an object, or with a column of it. */
+/** A privilege of one role on an object or a column. */
 export interface Privilege {
   kind: Kind;
   /** For messages: `public.ships`, `function public.dock(integer)`. */
   object: string;
-  /** The name behind the kind, quoted. */
+  /** The quoted name for GRANT, without the kind. */
   sql: string;
   /** A role's name, or PUBLIC. */
   grantee: string;
-  /** For instance SELECT; null says only that somebody has decided what the grantee may. */
+  /** For instance SELECT; null means only that the object has an explicit ACL. */
   privilege: string | null;
   column: string | null;
   /** Granted to the grantee itself. */
   direct: boolean;
-  /** Granted to the grantee itself or to a role that it is a member of; not merely to everybody. */
+  /** Granted to the grantee itself or to a role that it is a member of, and not only to PUBLIC. */
   own: boolean;
 }
 
-/** A privilege that is to be taken away, or given in place of one that is. */
+/** A privilege to revoke, or to grant in place of a revoked one. */
 export interface Change extends Pick<Privilege, "kind" | "object" | "sql" | "grantee" | "column"> {
   action: "REVOKE" | "GRANT";
   privilege: string;
 }
 
-/** An ACL that is not there means the default: for functions and types, that everybody may use them. */
+/** A NULL ACL means the default: PUBLIC may use functions and types. */
 const OBJECTS = `
   SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, 'pg_class'::regclass AS class, c.oid,
       c.relowner AS owner, c.relacl AS acl, false AS chosen, NULL::name AS col
@@ -85,9 +85,9 @@ const change = (action: Change["action"], from: Privilege & { privilege: string 
 };
 
 /**
- * What the target grants and the source does not, for grantees about whom somebody has decided on the source: a role that was
- * granted anything on the same object, everybody (PUBLIC) where a function's or type's privileges were ever changed. A role that
- * the source does not know, or that was granted nothing on the object, keeps the default grants.
+ * Returns the changes for grantees that have an explicit ACL on the source: a role that was granted anything on the same object, and
+ * PUBLIC if a function's or type's privileges were ever changed. They lose what the target grants and the source does not. A role that
+ * does not exist on the source, or has no grant on the object, keeps the default grants.
  */
 export function findRestrictions(source: readonly Privilege[], target: readonly Privilege[]): Change[] {
   const theirs = new Set(source.map(asKey));
@@ -103,25 +103,25 @@ export function findRestrictions(source: readonly Privilege[], target: readonly 
   const objects = new Set(target.map(({ kind, sql }) => keyOf(kind, sql)));
   const grants = source.filter(isGiven).filter((one) => {
     if (!one.own || one.grantee === "PUBLIC") return false;
-    // It may have it already, be it by the whole table.
+    // The role may have the privilege already, possibly on the whole table.
     const remains = (key: string) => held.has(key) && theirs.has(key);
     if (remains(asKey(one)) || remains(asKey({ ...one, column: null }))) return false;
-    // One that holds nothing of the table here is kept out of it by the stack's own list.
+    // A role without any privilege on the table here is on the stack's deny list.
     if (one.column !== null) return holders.has(ofGrantee(one));
     return (one.kind === "ROUTINE" || one.kind === "TYPE") && objects.has(keyOf(one.kind, one.sql)) && isLost(one);
   });
   return [...revokes, ...grants.map((one) => change("GRANT", one))];
 
-  /** Whether everybody's privilege, by which the role had its own here, is not there or goes. */
+  /** Returns whether PUBLIC's privilege, through which the role has its own here, is missing or will be revoked. */
   function isLost(one: Privilege): boolean {
-    const everybodys = asKey({ ...one, grantee: "PUBLIC" });
-    return !ours.has(everybodys) || !theirs.has(everybodys);
+    const ofPublic = asKey({ ...one, grantee: "PUBLIC" });
+    return !ours.has(ofPublic) || !theirs.has(ofPublic);
   }
 }
 
 /**
- * What cannot be told: roles that hold something on the source's tables, and on some nothing. Nothing was ever granted there, or
- * all of it was revoked; here they have the stack's default grants.
+ * Returns remarks about roles that have privileges on most of the source's tables but none on a few. There, nothing was ever granted or
+ * everything was revoked, which cannot be distinguished; on the target they have the stack's default grants.
  */
 export function findUndecided(source: readonly Privilege[], target: readonly Privilege[]): string[] {
   const theirs = source.filter(({ kind, own }) => kind === "TABLE" && own);
@@ -139,22 +139,24 @@ export function findUndecided(source: readonly Privilege[], target: readonly Pri
     );
     const names = [...new Set(open.map(({ object }) => object))];
     const here = new Set(theirs.filter((one) => one.grantee === grantee).map(ofGrantee)).size;
-    // A role that was granted little was granted just that; one that lacks little may have lost it.
+    // A role with grants on few tables was granted just those; a role that lacks few may have lost them.
     if (names.length === 0 || names.length >= here) return [];
     return [
-      `${grantee} has this stack's default grants on ${names.join(", ")}, and none there on the source; where they were revoked, ` +
-        `revoke them here too`,
+      `${grantee} has this stack's default grants on ${names.join(", ")}, and no grants on these on the source; if they were revoked ` +
+        `there, revoke them here, too`,
     ];
   });
 }
 
-/** The privileges of roles and of everybody, on both sides. */
+/** Reads the privileges of roles and of PUBLIC on source and target. */
 async function readBoth(roles: readonly string[], source: pg.Client, target: pg.Client) {
-  const [theirs, ours] = await Promise.all([source, target].map((end) => end.query<Privilege>(PRIVILEGES, [roles])));
+  const [theirs, ours] = await Promise.all(
+    [source, target].map((client) => client.query<Privilege>(PRIVILEGES, [roles])),
+  );
   return { theirs: theirs?.rows ?? [], ours: ours?.rows ?? [] };
 }
 
-/** What the target's roles may do though somebody took it from the same roles on the source, and what they lack in its place. */
+/** Returns the changes that would make the target's privileges follow the source's restrictions; empty after an import. */
 export async function readRestrictions(
   roles: readonly string[],
   source: pg.Client,
@@ -167,7 +169,7 @@ export async function readRestrictions(
 const what = ({ privilege, column, object }: Change) =>
   `${privilege}${column === null ? "" : ` (${column})`} on ${object}`;
 
-/** A difference between the sides, in words. */
+/** Describes a difference between source and target. */
 export const describeRestriction = ({ action, privilege, column, grantee }: Change): string => {
   const it = `${privilege}${column === null ? "" : ` (${column})`}`;
   return action === "REVOKE"
@@ -179,10 +181,10 @@ const asSql = ({ action, privilege, column, kind, sql, grantee }: Change): strin
   `${action} ${privilege}${column === null ? "" : ` (${ident(column)})`} ON ${kind} ${sql} ` +
   `${action === "REVOKE" ? "FROM" : "TO"} ${grantee === "PUBLIC" ? "PUBLIC" : ident(grantee)}`;
 
-/** Changes as one script. */
+/** Returns changes as one SQL script. */
 export const restrictionsSql = (changes: readonly Change[]): string => changes.map(asSql).join(";\n");
 
-/** Revokes on the target what the source had revoked. Returns what it did, and for the report also what it could not know. */
+/** Revokes on the target what was revoked on the source. Returns the changes, and remarks for the report. */
 export async function copyRestrictions(
   roles: readonly string[],
   source: pg.Client,

@@ -1,4 +1,4 @@
-/** The rows of one table, from the source straight into the target, hashed on the way. */
+/** Copies the rows of one table from the source directly into the target, and computes their digest meanwhile. */
 import { createHash, type Hash } from "node:crypto";
 import stream, { Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -7,13 +7,13 @@ import { from as copyFrom, to as copyTo } from "pg-copy-streams";
 import { columnList, fromTable } from "./catalog.ts";
 import type { Table } from "./types.ts";
 
-/** Bytes that wait between two ends of a pipe. Larger ones only cost memory. */
+/** Buffer size of a pipe in bytes. Larger buffers are not faster. */
 const BUFFER_BYTES = 256 * 1024;
 
-/** As much of a table's description as reading it takes. */
+/** The part of a table's description that reading it needs. */
 export type Readable = Pick<Table, "sql" | "columns" | "format" | "throughRoot">;
 
-/** What went over the wire for one table. */
+/** The data that was transferred for one table. */
 export interface Transfer {
   rows: number;
   bytes: number;
@@ -22,41 +22,41 @@ export interface Transfer {
 }
 
 /**
- * Sees a table's COPY data while it crosses the wire. The wire waits for whoever looks, so that what is seen need not be kept.
+ * Observes a table's COPY data while it is transferred. The transfer waits for the observer, so the observer need not buffer.
  */
 export interface RowsObserver {
-  /** Takes the next bytes, which belong to it from now on. The wire stands still until a promise that it returns is kept. */
+  /** Receives the next bytes and may keep them. The transfer waits for a returned promise. */
   chunk(bytes: Buffer): Promise<void> | undefined;
-  /** Told once, when all bytes have passed and the target has taken them. A rejection is the table's failure. */
+  /** Called once, after the target has committed all bytes. A rejection fails the table. */
   end(transfer: Transfer): Promise<void>;
-  /** Told in place of {@link end} where the rows did not go in, and are sent again or not at all. */
+  /** Called in place of {@link end} if the target rejected the rows. They may be sent again. */
   abandon?(): Promise<void>;
 }
 
-/** The rows of a table that come along, as they stand behind FROM on the source: all of them, or what a selection leaves. */
+/** Returns the copied rows of a table for FROM on the source: all of them, or the selected ones. */
 export const rowsOnSource = (table: Table): string =>
   table.selected === undefined ? fromTable(table) : `(${table.selected.query})`;
 
-/** Reads a table's rows from the source, in the format that means the same on both servers. */
+/** Returns the COPY that reads a table's rows from the source, in the table's format. */
 export const copyOutSql = (table: Table): string =>
   table.selected === undefined
     ? readBackSql(table)
     : `COPY (${table.selected.query}) TO STDOUT (FORMAT ${table.format})`;
 
-/** Reads a table's rows from the target: whatever is in it, whether the source sent all of its own or a selection. */
+/** Returns the COPY that reads all of a table's rows from the target. */
 export const readBackSql = (table: Readable): string => {
-  // COPY reads no partitioned table by its name.
+  // COPY TO does not accept the name of a partitioned table.
   const what = table.throughRoot
     ? `(SELECT${columnList(table).replace(/^ \((.*)\)$/s, " $1")} FROM ${table.sql})`
     : `${table.sql}${columnList(table)}`;
   return `COPY ${what} TO STDOUT (FORMAT ${table.format})`;
 };
 
-/** Fills a table that was emptied in the same transaction. A partitioned one cannot be frozen. */
+/** Returns the COPY that fills a table truncated in the same transaction. FREEZE is not possible for a partitioned table. */
 export const copyInSql = (table: Table): string =>
   `COPY ${table.sql}${columnList(table)} FROM STDIN (FORMAT ${table.format}${table.throughRoot ? "" : ", FREEZE"})`;
 
-/** Passes everything on, and tells a hash, a counter and whoever looks about it. */
+/** Passes all data through to a hash, a counter and an observer. */
 function tap(hash: Hash, count: (bytes: number) => void, observer: RowsObserver | undefined): Transform {
   return new Transform({
     highWaterMark: BUFFER_BYTES,
@@ -70,16 +70,16 @@ function tap(hash: Hash, count: (bytes: number) => void, observer: RowsObserver 
   });
 }
 
-/** A table's rows on their way from the source. */
+/** A stream of a table's rows from the source. */
 export interface SentRows extends stream.Readable {
-  /** Known when all have been sent. */
+  /** Known when all rows have been sent. */
   rowCount: number;
 }
 
 /**
  * Copies one table.
- * @param onBytes is told of every chunk.
- * @param observer sees the bytes themselves.
+ * @param onBytes called with the size of each chunk.
+ * @param observer receives the bytes.
  */
 export function copyTable(
   table: Table,
@@ -93,8 +93,8 @@ export function copyTable(
 }
 
 /**
- * Fills a table. It is emptied in the same transaction: FREEZE, which spares the rows a second writing later, demands it, and a
- * table that was left half full by anything can do no harm.
+ * Fills a table. It is truncated in the same transaction, because FREEZE requires that (FREEZE saves rewriting the rows later), and so
+ * that a partly filled table does no harm.
  */
 export async function fillTable(
   table: Table,
@@ -109,13 +109,13 @@ export async function fillTable(
     bytes += more;
     onBytes(more);
   };
-  // Without waiting in between: the session takes one after the other, and whoever fails first ends the pipe.
+  // Both are sent without waiting in between: the session queues them, and the first failure ends the pipe.
   const emptied = target.query(`BEGIN; TRUNCATE ${fromTable(table)}`);
   const into = target.query(copyFrom(copyInSql(table), { highWaterMark: BUFFER_BYTES }));
   await Promise.all([emptied, pipeline(sent, tap(hash, count, observer), into)]);
   await target.query("COMMIT");
   if (sent.rowCount !== into.rowCount) {
-    throw new Error(`${table.sql}: the source sent ${sent.rowCount} rows, the target took ${into.rowCount}`);
+    throw new Error(`${table.sql}: the source sent ${sent.rowCount} rows, and the target accepted ${into.rowCount}`);
   }
   const transfer = { rows: into.rowCount ?? 0, bytes, sha256: hash.digest("hex") };
   await observer?.end(transfer);
@@ -123,8 +123,8 @@ export async function fillTable(
 }
 
 /**
- * Reads several small tables whole, in one round trip: from a source that is far away, each costs more time than its rows.
- * @returns for each of them what gives its rows, as often as it is called.
+ * Reads several small tables in one round trip, because on a distant source a round trip takes longer than the rows.
+ * @returns for each table a function that returns its rows and can be called repeatedly.
  */
 export async function readSmallTables(tables: readonly Table[], source: pg.Client): Promise<(() => SentRows)[]> {
   const query = new CopyOutMany(tables.map(copyOutSql));
@@ -137,7 +137,7 @@ export async function readSmallTables(tables: readonly Table[], source: pg.Clien
   );
 }
 
-/** A query of several COPY ... TO STDOUT at once. Each of its members named handle... is called by pg. */
+/** A query of several COPY ... TO STDOUT. The driver pg calls the members named handle.... */
 class CopyOutMany {
   private readonly statements: readonly string[];
   private readonly read: { data: Buffer[]; rowCount: number }[] = [];
@@ -153,13 +153,13 @@ class CopyOutMany {
     connection.query(this.statements.join(";"));
   }
 
-  /** The driver uses the chunk's memory again. */
+  /** Copies the chunk, because the driver reuses its memory. */
   handleCopyData({ chunk }: { chunk: Buffer }): void {
     this.data.push(Buffer.from(chunk));
   }
 
   handleCommandComplete({ text }: { text: string }): void {
-    // As few pieces as there are tables: the pipe's work is by the piece.
+    // One buffer for each table, because the pipe's cost grows with the number of buffers.
     this.read.push({
       data: this.data.length > 0 ? [Buffer.concat(this.data)] : [],
       rowCount: Number(text.split(" ")[1]),
@@ -176,7 +176,7 @@ class CopyOutMany {
   }
 }
 
-/** Reads one table back, in the columns and the format in which it was sent. */
+/** Reads a table back in the columns and format in which it was sent. */
 export async function readBack(table: Readable, target: pg.Client): Promise<Transfer> {
   const hash = createHash("sha256");
   let bytes = 0;

@@ -1,4 +1,4 @@
-/** Whether a safety copy is what was written, and whether it can be read. */
+/** Checks that a safety copy is unchanged and readable. */
 import { createHash } from "node:crypto";
 import { readdir } from "node:fs/promises";
 import { join, relative } from "node:path";
@@ -14,20 +14,19 @@ import {
   TABLES,
 } from "./safety-copy-files.ts";
 
-/** What a check found. */
+/** Result of a check. */
 export interface CheckedCopy {
   manifest: Manifest;
   rows: number;
-  /** Bytes of COPY's data that were read. */
+  /** Bytes of COPY data that were read. */
   bytes: number;
   files: number;
 }
 
 /**
- * Compares every file with its checksum, then decrypts and decompresses all of it and compares every table with what the source
- * sent.
- * @param onFile is told of each file before it is read.
- * @throws {Error} that names what is missing, too much, changed, cut short, or not for this identity.
+ * Compares every file with its checksum, then decrypts and decompresses everything and compares every table with what the source sent.
+ * @param onFile called before each file is read.
+ * @throws {Error} that names files that are missing, unexpected, changed, truncated, or encrypted for another identity.
  */
 export async function checkCopy(
   folder: string,
@@ -37,14 +36,17 @@ export async function checkCopy(
   const sums = await readChecksums(folder);
   const there = await filesOf(folder);
   const missing = [...sums.keys()].filter((file) => !there.has(file));
-  if (missing.length > 0) throw new Error(`${folder} is not whole: ${missing.join(", ")} is missing`);
+  if (missing.length > 0) throw new Error(`The safety copy ${folder} is incomplete: ${missing.join(", ")} is missing`);
   const surplus = [...there].filter((file) => !sums.has(file) && file !== CHECKSUMS);
-  if (surplus.length > 0) throw new Error(`${folder} holds what does not belong to it: ${surplus.join(", ")}`);
+  if (surplus.length > 0) throw new Error(`The safety copy ${folder} contains unexpected files: ${surplus.join(", ")}`);
   for (const [file, sum] of sums) {
     const path = join(folder, file);
     const { sha256 } = await digestOf(path);
     if (sha256 !== sum)
-      throw damaged(path, new Error(`its SHA-256 is ${sha256}, not ${sum}: it was changed since it was written`));
+      throw damaged(
+        path,
+        new Error(`its SHA-256 is ${sha256} and should be ${sum}, so it was changed after it was written`),
+      );
   }
   const manifest = await readManifest(folder, secret);
   let bytes = 0;
@@ -79,7 +81,7 @@ async function filesOf(folder: string): Promise<Set<string>> {
   );
 }
 
-/** The text of {@link CHECKSUMS}, and the digest of a whole copy. */
+/** Returns the text of {@link CHECKSUMS}, and the digest of a whole copy. */
 export function checksumsOf(sums: ReadonlyMap<string, string>): { text: string; sha256: string } {
   const text = [...sums].map(([file, sum]) => `${sum}  ${file}\n`).join("");
   return { text, sha256: createHash("sha256").update(text).digest("hex") };

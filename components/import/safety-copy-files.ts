@@ -1,4 +1,4 @@
-/** What a safety copy consists of: one folder, in it one encrypted file a table, and how to restore it in clear. */
+/** Files of a safety copy: a folder with one encrypted file for each table, and unencrypted instructions for restoring it. */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { open, readdir, readFile, stat } from "node:fs/promises";
@@ -13,19 +13,19 @@ import type { LargeObjectsDigest, OwnGrants } from "./large-objects.ts";
 import type { Change } from "./restrictions.ts";
 import type { Catalog, SequenceState } from "./types.ts";
 
-/** Folder of the safety copies, from the project's folder, unless a setting says otherwise. */
+/** Default folder of the safety copies, relative to the project's folder. */
 export const SAFETY_FOLDER = "backups/safety";
-/** At the end of a copy's name while it is being written. */
+/** Suffix of a copy's name while it is written. */
 export const PARTIAL = ".partial";
-/** At the end of every encrypted file: compressed, then encrypted. */
+/** Suffix of every encrypted file: compressed, then encrypted. */
 export const SEALED = ".zst.age";
-/** SHA-256 of every file as it lies there, in the form that `sha256sum --check` reads. In clear. */
+/** SHA-256 of every file on disk, in the format of `sha256sum --check`. Not encrypted. */
 export const CHECKSUMS = "checksums.txt";
-/** What the copy holds; encrypted as all that came from the source is. */
+/** Contents of the copy; encrypted like everything that came from the source. */
 export const MANIFEST = `manifest.json${SEALED}`;
-/** A line a table for restore.sh: file, rows, the COPY that loads it. */
+/** One line for each table, for restore.sh: file, rows, the COPY that loads it. */
 export const TABLES = `tables.tsv${SEALED}`;
-/** SQL in the order in which it is run; the rows come between the two halves. */
+/** SQL scripts in the order in which they run; the rows are loaded between `before` and `after`. */
 export const SCRIPTS = {
   schemas: `1-schemas.sql${SEALED}`,
   extensions: `2-extensions.sql${SEALED}`,
@@ -34,7 +34,7 @@ export const SCRIPTS = {
   finish: `5-finish.sql${SEALED}`,
 } as const;
 
-/** Large objects as SQL; not there where the source has none. */
+/** Large objects as SQL; missing if the source has none. */
 export const LARGE_OBJECTS_FILE = `large-objects.sql${SEALED}`;
 
 /** The large objects of a copy. */
@@ -42,15 +42,15 @@ export interface CopiedLargeObjects extends LargeObjectsDigest {
   file: string;
   /** SHA-256 of the file's SQL. */
   script: string;
-  /** What the application may do with objects about which the source says something. */
+  /** Privileges that the source grants the application on single objects. */
   grants: OwnGrants;
 }
 
 /** One table of a copy. */
 export interface CopiedTable {
-  /** Its file, from the copy's folder. */
+  /** Its file, relative to the copy's folder. */
   file: string;
-  /** Schema and name with a dot between, for people. */
+  /** `schema.name`, for messages. */
   table: string;
   /** Quoted, for SQL. */
   sql: string;
@@ -58,19 +58,19 @@ export interface CopiedTable {
   /** COPY's format. */
   format: "binary" | "text";
   rows: number;
-  /** Bytes of COPY's data. */
+  /** Bytes of COPY data. */
   bytes: number;
-  /** SHA-256 of COPY's data, as the source sent it. */
+  /** SHA-256 of the COPY data that the source sent. */
   sha256: string;
-  /** What came of a table that a selection made smaller or masked. */
+  /** Description of the selected rows, if not all were copied as they are. */
   selected?: string;
-  /** Partitioned: its rows go through it, into partitions that may be others than on the source, so their order differs. */
+  /** Partitioned: rows are inserted through it and may land in other partitions than on the source, so their order differs. */
   throughRoot?: boolean;
 }
 
 /**
- * Loads a table from its file's data.
- * @param how FREEZE for a table that was emptied in the same transaction.
+ * Returns the COPY that loads a table from its file's data.
+ * @param how FREEZE for a table truncated in the same transaction.
  */
 export const loadSql = (
   { sql, columns, format }: Pick<CopiedTable, "sql" | "columns" | "format">,
@@ -80,30 +80,30 @@ export const loadSql = (
   return `COPY ${sql}${list} FROM STDIN (FORMAT ${format}${how === undefined ? "" : `, ${how}`})`;
 };
 
-/** What a copy holds. */
+/** Contents of a copy. */
 export interface Manifest {
-  /** Of this description. */
+  /** Version of the manifest's format. */
   format: 1;
   source: string;
   sourceVersion: string;
-  /** Moment of the snapshot. */
+  /** Time of the exported snapshot. */
   takenAt: string;
   tables: CopiedTable[];
   sequences: SequenceState[];
-  /** Extensions, likewise in a script; not there in copies of older versions of this program. */
+  /** Extensions, which are also in a script; missing in copies by older versions of this program. */
   extensions?: Catalog["extensions"];
-  /** Settings of the database, which are in none of the scripts; not there in copies of older versions of this program. */
+  /** Settings of the database, which are in no script; missing in copies by older versions of this program. */
   settings?: Setting[];
-  /** What was revoked from the stack's roles, likewise. */
+  /** Privileges that were revoked from the stack's roles; missing in copies by older versions of this program. */
   restrictions?: Change[];
   /**
-   * Schemas in which functions of the source find names: its search path, and those of its tables. What cannot be restored without
-   * them is restored with them.
+   * The source's search path and the schemas of its tables. Objects that cannot be restored without a search path are restored with
+   * this one.
    */
   searchPath?: string[];
-  /** Extensions of the stack in whose place the source has objects of its own. */
+  /** Extensions of the stack that the source replaces by its own objects. */
   displaced?: string[];
-  /** Not there where the source has none. */
+  /** Missing if the source has none. */
   largeObjects?: CopiedLargeObjects;
 }
 
@@ -113,7 +113,7 @@ export interface Digest {
   bytes: number;
 }
 
-/** Passes everything on; afterwards knows its digest. */
+/** Returns a stream that passes all data through, and a function that returns its digest. */
 export function measure(): { through: Transform; digest: () => Digest } {
   const hash = createHash("sha256");
   let bytes = 0;
@@ -127,7 +127,7 @@ export function measure(): { through: Transform; digest: () => Digest } {
   return { through, digest: () => ({ sha256: hash.copy().digest("hex"), bytes }) };
 }
 
-/** Digest of a file as it lies there. */
+/** Returns the digest of a file on disk. */
 export async function digestOf(path: string): Promise<Digest> {
   const hash = createHash("sha256");
   let bytes = 0;
@@ -138,17 +138,18 @@ export async function digestOf(path: string): Promise<Digest> {
   return { sha256: hash.digest("hex"), bytes };
 }
 
-/** A copy's file that is not what it was, by its name. */
+/** Returns the error for a damaged file, with its path. */
 export function damaged(path: string, error: unknown): Error {
   const { message, code } = error as { message: string; code?: string };
   if (error instanceof AgeError) return new Error(`${path} cannot be read: ${message}`, { cause: error });
-  if (code?.startsWith("ZSTD")) return new Error(`${path} cannot be read: what was encrypted is no whole zstd stream`);
+  if (code?.startsWith("ZSTD"))
+    return new Error(`${path} cannot be read: its decrypted content is not a complete zstd stream`);
   return new Error(`${path} cannot be read: ${message}`, { cause: error });
 }
 
 /**
- * Reads an encrypted file, part by part: what was put in before compression and encryption.
- * @throws {Error} that names the file, for one that was changed, cut short, or encrypted for somebody else.
+ * Decrypts and decompresses a file chunk by chunk.
+ * @throws {Error} that names the file, if it was changed, truncated, or encrypted for another identity.
  */
 export async function readSealed(
   path: string,
@@ -161,7 +162,7 @@ export async function readSealed(
       try {
         await work(chunks as AsyncIterable<Buffer>);
       } catch (error) {
-        // A stream that broke is thrown into its reader, too.
+        // The pipeline throws a stream's error into its reader, too.
         if (!(error instanceof AgeError) && !(error as NodeJS.ErrnoException).code?.startsWith("ZSTD"))
           ownFailure = error;
         throw error;
@@ -172,7 +173,7 @@ export async function readSealed(
   }
 }
 
-/** Digest of what an encrypted file holds. */
+/** Returns the digest of an encrypted file's content. */
 export async function digestOfSealed(path: string, secret: string): Promise<Digest> {
   const hash = createHash("sha256");
   let bytes = 0;
@@ -185,7 +186,7 @@ export async function digestOfSealed(path: string, secret: string): Promise<Dige
   return { sha256: hash.digest("hex"), bytes };
 }
 
-/** An encrypted text. */
+/** Returns the text in an encrypted file. */
 export async function readSealedText(path: string, secret: string): Promise<string> {
   const parts: Buffer[] = [];
   await readSealed(path, secret, async (chunks) => {
@@ -194,7 +195,7 @@ export async function readSealedText(path: string, secret: string): Promise<stri
   return Buffer.concat(parts).toString();
 }
 
-/** A copy's description. */
+/** Reads a copy's manifest. */
 export async function readManifest(folder: string, secret: string): Promise<Manifest> {
   const path = join(folder, MANIFEST);
   const manifest = JSON.parse(await readSealedText(path, secret)) as Manifest;
@@ -202,21 +203,21 @@ export async function readManifest(folder: string, secret: string): Promise<Mani
   return manifest;
 }
 
-/** Lines of {@link CHECKSUMS}, by file. */
+/** Reads {@link CHECKSUMS}: the SHA-256 of each file. */
 export async function readChecksums(folder: string): Promise<Map<string, string>> {
   const text = await readFile(join(folder, CHECKSUMS), "utf8").catch((error) => {
-    throw new Error(`${folder} is no safety copy: ${(error as Error).message}`);
+    throw new Error(`${folder} is not a safety copy: ${(error as Error).message}`);
   });
   const sums = new Map<string, string>();
   for (const line of text.split("\n").filter(Boolean)) {
     const [, sum = "", file = ""] = /^([0-9a-f]{64}) {2}(.+)$/.exec(line) ?? [];
-    if (file === "") throw new Error(`${join(folder, CHECKSUMS)} has a line that is none of its own: ${line}`);
+    if (file === "") throw new Error(`${join(folder, CHECKSUMS)} has an invalid line: ${line}`);
     sums.set(file, sum);
   }
   return sums;
 }
 
-/** A copy that lies in a folder. */
+/** A finished copy in a folder. */
 export interface FoundCopy {
   name: string;
   path: string;
@@ -226,7 +227,7 @@ export interface FoundCopy {
   sha256: string;
 }
 
-/** The finished copies in a folder, oldest first. */
+/** Returns the finished copies in a folder, oldest first. */
 export async function listCopies(folder: string): Promise<FoundCopy[]> {
   const entries = await readdir(folder, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return [];
@@ -249,13 +250,13 @@ export async function listCopies(folder: string): Promise<FoundCopy[]> {
       sha256: createHash("sha256").update(sums).digest("hex"),
     });
   }
-  // The moment is at the end of the name, behind the stack's.
-  return found.sort((a, b) => (momentOf(a.name) < momentOf(b.name) ? -1 : 1));
+  // The name is the stack's name and the time.
+  return found.sort((a, b) => (timeOf(a.name) < timeOf(b.name) ? -1 : 1));
 }
 
-const momentOf = (name: string) => name.slice(-"20260101T000000Z".length);
+const timeOf = (name: string) => name.slice(-"20260101T000000Z".length);
 
-/** Makes sure that a folder's list of names is on disk, too. */
+/** Flushes a folder's directory entries to disk. */
 export async function syncFolder(path: string): Promise<void> {
   const handle = await open(path, "r");
   try {

@@ -1,4 +1,4 @@
-/** A safety copy as a database again, on a server beside what is there. */
+/** Restores a safety copy into a new database on a server. */
 import { createHash } from "node:crypto";
 import { basename, join } from "node:path";
 import { pipeline } from "node:stream/promises";
@@ -27,86 +27,85 @@ import { extensionsSql } from "./schema.ts";
 import { isAboutNames, pathSql, withPath } from "./search-path.ts";
 import { openOwner } from "./session.ts";
 import { makeRoom } from "./stack-extensions.ts";
-import { clearAside, clearDead, lockServer, makeAside, release, writeMarker } from "./swap.ts";
+import { clearDead, clearStaging, createStaging, lockServer, renameStaging, writeMarker } from "./swap.ts";
 import type { Catalog, OwnerLogin } from "./types.ts";
 
 /** What to restore, and where. */
 export interface RestoreOrder extends OwnerLogin {
   /** The copy's folder. */
   copy: string;
-  /** age's private key. */
+  /** age private key. */
   secret: string;
-  /** The server, by its superuser. */
+  /** The server, with its superuser's login. */
   server: Address;
-  /** Name of the database that is made. */
+  /** Name of the new database. */
   database: string;
   /** Roles that get the settings of the source's database. */
   roles: readonly string[];
   /** SQL that gives a database of this name its extensions and privileges. */
   preparation: (database: string) => string;
-  /** Shows a line to whoever waits. */
+  /** Shows a progress line. */
   say: (line: string) => void;
 }
 
 /**
- * Restores a copy into a new database, and proves that it holds what the source sent: every table is read back and compared
- * with the SHA-256 that was taken when it crossed the wire, or, in another order, with the copy's rows as a set. It has its name when it is whole, not before.
- * @throws {Error} when the database exists, or anything is not as it was; then there is no new database.
+ * Restores a copy into a new database, and proves that it holds what the source sent: every table is read back and compared with the
+ * SHA-256 of what the source sent or, if the order differs, with the copy's rows as a set. The database gets its name when it is complete.
+ * @throws {Error} if the database exists or anything differs; then no new database is left.
  */
 export async function restoreCopy(order: RestoreOrder): Promise<ImportSummary> {
   const { copy, database, say } = order;
-  const refuseTaken = async (keeper: pg.Client) => {
-    const { rows } = await keeper.query("SELECT FROM pg_database WHERE datname = $1", [database]);
+  const assertNameFree = async (lockSession: pg.Client) => {
+    const { rows } = await lockSession.query("SELECT FROM pg_database WHERE datname = $1", [database]);
     if (rows.length === 0) return;
     throw new Error(
-      `There is a database ${database}, and nothing is ever overwritten. Choose another name for --into.`,
+      `The database ${database} exists, and a restore never overwrites one. Choose another name for --into.`,
     );
   };
-  await withConnection(maintenance(order.server), refuseTaken);
-  return withRestored(order, async (restored, { keeper, manifest }) => {
+  await withConnection(maintenance(order.server), assertNameFree);
+  return withRestored(order, async (restored, { lockSession, manifest }) => {
     const summary = summaryOf(manifest, basename(copy));
     await withConnection(restored, (client) => writeMarker(client, summary));
-    await keeper.query("CHECKPOINT");
-    await refuseTaken(keeper);
-    await release(keeper, database);
+    await lockSession.query("CHECKPOINT");
+    await assertNameFree(lockSession);
+    await renameStaging(lockSession, database);
     say(`${database}: ${summary.tables} tables, ${summary.rows.toLocaleString("en")} rows, as the source sent them`);
     return summary;
   });
 }
 
 /**
- * Restores a copy for the time of one piece of work, into a database that is dropped behind it. What a run that was killed has
- * left is dropped by the next.
- * @param order `database` is what the one that is made is called after.
- * @throws {Error} also when an import, or another such piece of work, goes on in the server.
+ * Restores a copy into a temporary database, runs work with it, and drops the database. If a run is killed, the next one drops it.
+ * @param order the temporary database is named after `database`.
+ * @throws {Error} also if an import, or other work with the import's lock, is running on the server.
  */
 export async function withRestored<T>(
   order: RestoreOrder,
-  work: (restored: Address, at: { keeper: pg.Client; manifest: Manifest }) => Promise<T>,
+  work: (restored: Address, at: { lockSession: pg.Client; manifest: Manifest }) => Promise<T>,
 ): Promise<T> {
   const { copy, secret, server, database, owner } = order;
   const manifest = await readManifest(copy, secret);
-  return withConnection(maintenance(server), async (keeper) => {
-    // Stopped half-way, it is this session that clears up.
-    currentScope()?.release(keeper);
-    await lockServer(keeper);
-    await clearDead(keeper);
-    await clearAside(keeper, database);
+  return withConnection(maintenance(server), async (lockSession) => {
+    // After a cancellation, this session must stay open for the clean-up.
+    currentScope()?.release(lockSession);
+    await lockServer(lockSession);
+    await clearDead(lockSession);
+    await clearStaging(lockSession, database);
     try {
-      const restored = await makeAside(keeper, { target: { address: { ...server, database }, owner } });
+      const restored = await createStaging(lockSession, { target: { address: { ...server, database }, owner } });
       await prepare(restored, manifest, order);
       const client = await openOwner(restored, order);
       await fill(client, manifest, order).finally(() => client.end().catch(() => {}));
-      return await work(restored, { keeper, manifest });
+      return await work(restored, { lockSession, manifest });
     } finally {
-      await clearAside(keeper, database);
+      await clearStaging(lockSession, database);
     }
   });
 }
 
 /**
- * What takes a superuser: extensions, privileges, settings. It is done before anything of the copy is there; nothing that the copy
- * holds is run as it stands, for whoever has its public key could have made one.
+ * Does the superuser's part: extensions, privileges, settings. It runs before anything of the copy is in the database, and it runs no
+ * SQL from the copy, because anyone with the public key could have written a copy.
  */
 async function prepare(restored: Address, manifest: Manifest, order: RestoreOrder): Promise<void> {
   const { copy, secret, owner, roles, preparation, say } = order;
@@ -120,7 +119,7 @@ async function prepare(restored: Address, manifest: Manifest, order: RestoreOrde
   for (const remark of remarks) say(remark);
 }
 
-/** The extensions of a copy that has no list of them, by the script that makes them. */
+/** Parses the extensions of a copy without a list of them from its script. */
 export function namedIn(script: string): Catalog["extensions"] {
   const name = '("(?:[^"]|"")+"|[a-z_][a-z0-9_]*)';
   const plain = (text = "") => (text.startsWith('"') ? text.slice(1, -1).replaceAll('""', '"') : text);
@@ -129,7 +128,7 @@ export function namedIn(script: string): Catalog["extensions"] {
   );
 }
 
-/** Makes everything else, in the owner's session. */
+/** Restores everything else in the owner's session. */
 async function fill(client: pg.Client, manifest: Manifest, { copy, secret, say }: RestoreOrder): Promise<void> {
   const path = manifest.searchPath ?? ["public"];
   const script = async (file: string) => {
@@ -142,7 +141,7 @@ async function fill(client: pg.Client, manifest: Manifest, { copy, secret, say }
     await client.query("SET search_path = ''");
   };
   const schemas = await readSealedText(join(copy, SCRIPTS.schemas), secret);
-  // An extension's schema is there already.
+  // An extension's schema exists already.
   await client.query(
     `BEGIN; ${schemas.replaceAll(/^CREATE SCHEMA (?!IF )/gm, "CREATE SCHEMA IF NOT EXISTS ")}\nCOMMIT`,
   );
@@ -165,7 +164,7 @@ async function fill(client: pg.Client, manifest: Manifest, { copy, secret, say }
   await client.query("ANALYZE");
 }
 
-/** Runs a script in a transaction; the session takes statements whatever comes of it. */
+/** Runs a script in a transaction, and leaves the session usable if it fails. */
 async function runScript(client: pg.Client, text: string): Promise<void> {
   try {
     await client.query(`BEGIN; ${text}\nCOMMIT`);
@@ -176,12 +175,12 @@ async function runScript(client: pg.Client, text: string): Promise<void> {
 }
 
 /**
- * Loads a table as the import did, into a table that was emptied in the same transaction: then the server appends one row after
- * the other. Otherwise it fills gaps at the end of earlier pages with shorter rows, and gives the rows back in another order than the source
- * sent them. Should the order differ all the same, the rows are compared as a set.
+ * Loads a table like the import, truncated in the same transaction, so that the server appends the rows in order. Otherwise it would put
+ * shorter rows into gaps of earlier pages, and return the rows in another order than the source sent them. If the order differs
+ * anyway, the rows are compared as a set.
  */
 async function load(client: pg.Client, table: CopiedTable, path: string, secret: string): Promise<void> {
-  // What is loaded through its root lies in the partitions, which cannot be frozen from there.
+  // FREEZE is not possible for rows that are inserted through a partitioned table.
   await client.query(`BEGIN; TRUNCATE ${fromTable(table)}`);
   const into = client.query(copyFrom(loadSql(table, table.throughRoot ? undefined : "FREEZE")));
   try {
@@ -192,22 +191,22 @@ async function load(client: pg.Client, table: CopiedTable, path: string, secret:
     throw error;
   }
   if (into.rowCount !== table.rows) {
-    throw new Error(`${table.table}: the copy holds ${table.rows} rows, the server took ${into.rowCount}`);
+    throw new Error(`${table.table}: the safety copy has ${table.rows} rows, and the server accepted ${into.rowCount}`);
   }
   const readable = asTable(table);
   const back = await readBack(readable, client);
   if (back.sha256 === table.sha256 || (await holdsSameRows(table, readable, { client, path, secret }))) return;
-  throw new Error(`${table.table}: what was restored differs from what the source sent`);
+  throw new Error(`${table.table}: the restored rows differ from what the source sent`);
 }
 
-/** Runs the file's statements, one a line, and compares what has become of them with what the source sent. */
+/** Runs the file's statements, one on each line, and compares the restored large objects with what the source sent. */
 async function loadLargeObjects(
   client: pg.Client,
   { file, grants, ...sent }: CopiedLargeObjects,
   copy: string,
   secret: string,
 ): Promise<void> {
-  // As psql runs it in restore.sh, with --single-transaction.
+  // One transaction, as in restore.sh (psql --single-transaction).
   await client.query("BEGIN");
   await readSealed(join(copy, file), secret, async (chunks) => {
     let parts: Buffer[] = [];
@@ -224,11 +223,11 @@ async function loadLargeObjects(
   await client.query("COMMIT");
   await grantLargeObjects(client, grants);
   if (describeLargeObjects(await digestLargeObjects(client)) !== describeLargeObjects(sent)) {
-    throw new Error("the large objects that were restored differ from what the source sent");
+    throw new Error("the restored large objects differ from what the source sent");
   }
 }
 
-/** As much of a table's description as reading it takes. */
+/** Returns the part of a table's description that reading it needs. */
 const asTable = ({ sql, columns, format, throughRoot }: CopiedTable) => ({
   sql,
   ...(throughRoot && { throughRoot }),

@@ -1,18 +1,18 @@
-/** Whether a restored table holds the rows of a safety copy, in whatever order: found out from COPY's data alone. */
+/** Compares a restored table's rows with those of a safety copy regardless of their order, from COPY data alone. */
 import { createHash, type Hash } from "node:crypto";
 import type pg from "pg";
 import { to as copyTo } from "pg-copy-streams";
 import { type Readable, readBackSql } from "./rows.ts";
 import { type CopiedTable, readSealed } from "./safety-copy-files.ts";
 
-/** A set of rows: how many, and the sum of their SHA-256 modulo 2^256, 64 hexadecimal digits. Equal rows count each time. */
+/** A set of rows: their number, and the sum of their SHA-256 modulo 2^256 as 64 hexadecimal digits. Equal rows count each time. */
 export interface RowSet {
   rows: number;
   sum: string;
 }
 
 const MODULUS = 1n << 256n;
-/** `PGCOPY\n\377\r\n\0`, the flags, and the length of what else is in the header (PostgreSQL manual, COPY: Binary Format). */
+/** `PGCOPY\n\377\r\n\0`, the flags, and the length of the header extension (PostgreSQL manual, COPY: Binary Format). */
 const HEADER_BYTES = 19;
 const HEADER_LENGTH_AT = 15;
 const END_OF_ROWS = -1;
@@ -20,16 +20,15 @@ const NULL_LENGTH = -1;
 const NEW_LINE = 0x0a;
 
 /**
- * Takes COPY's data apart into rows, without keeping them: a row's digest is that of its bytes, which in the binary format have
- * the length of each value before it, and in the text format end with the only plain line feed. Both sides of a comparison must
- * have the same columns and format.
+ * Splits COPY data into rows without keeping them. A row's digest is that of its bytes: in the binary format, each value has its length
+ * before it; in the text format, a row ends with an unescaped line feed. Compared data must have the same columns and format.
  */
 export class RowSetDigest {
   private readonly binary: boolean;
   private row: Hash | undefined;
   private rows = 0;
   private sum = 0n;
-  /** Fewer bytes than a number takes, which the next chunk completes. */
+  /** The first bytes of a number, which the next chunk completes. */
   private rest: Buffer = Buffer.alloc(0);
   private state: "header" | "rows" | "ended";
   private valuesLeft = 0;
@@ -40,14 +39,14 @@ export class RowSetDigest {
     this.state = this.binary ? "header" : "rows";
   }
 
-  /** Takes the next bytes. They are not kept, so their memory may be used again. */
+  /** Adds the next bytes. They are not kept, so their memory may be reused. */
   update(chunk: Buffer): void {
     const data = this.rest.length > 0 ? Buffer.concat([this.rest, chunk]) : chunk;
     const used = this.binary ? this.takeBinary(data) : this.takeText(data);
     this.rest = Buffer.from(data.subarray(used));
   }
 
-  /** @throws {Error} when the data ends within a row. */
+  /** @throws {Error} if the data ends within a row. */
   digest(): RowSet {
     const whole = this.rest.length === 0 && this.row === undefined && (!this.binary || this.state === "ended");
     if (!whole) throw new Error("COPY's data ends in the middle of a row");
@@ -67,7 +66,7 @@ export class RowSetDigest {
 
   private takeBinary(data: Buffer): number {
     let at = this.state === "header" ? this.takeHeader(data) : 0;
-    /** Where the bytes of the current row begin that are in no digest yet. */
+    /** Start of the current row's bytes that are not in its digest yet. */
     let from = at;
     while (this.state === "rows" && at < data.length) {
       if (this.bytesLeft > 0) {
@@ -98,7 +97,7 @@ export class RowSetDigest {
     return at;
   }
 
-  /** Returns where the rows begin; 0, and nothing is taken, where the header is not all there. */
+  /** Returns where the rows begin; 0 if the header is incomplete. */
   private takeHeader(data: Buffer): number {
     if (data.length < HEADER_BYTES) return 0;
     const length = HEADER_BYTES + data.readInt32BE(HEADER_LENGTH_AT);
@@ -120,7 +119,7 @@ export class RowSetDigest {
   }
 }
 
-/** The rows of a table as a server gives them. */
+/** Reads the rows of a table from a server. */
 async function setInTable(table: Readable, client: pg.Client): Promise<RowSet> {
   const set = new RowSetDigest(table.format);
   for await (const chunk of client.query(copyTo(readBackSql(table)))) set.update(chunk);
@@ -128,11 +127,11 @@ async function setInTable(table: Readable, client: pg.Client): Promise<RowSet> {
 }
 
 /**
- * Whether a table holds the rows that the source sent. The copy itself says which they are, so this holds for copies of any age;
- * that its file is what the source sent is checked in the same reading.
+ * Returns whether a table holds the rows that the source sent. They are read from the copy's file, so this works for copies of any
+ * version; the same pass checks the file's digest.
  * @param path the copy's file of the table.
- * @param readable as much of the table's description as reading it takes.
- * @throws {Error} that names the file, for one that cannot be read.
+ * @param readable the part of the table's description that reading it needs.
+ * @throws {Error} that names the file, if it cannot be read.
  */
 export async function holdsSameRows(
   { sha256, format }: Pick<CopiedTable, "sha256" | "format">,

@@ -1,6 +1,6 @@
 /**
- * An encrypted copy of the source, made from the bytes that the import loads anyway: they cross the wire once. Each table is a
- * file of its own, because tables arrive side by side: an archive of one file would have to hold one back, or spool it in clear.
+ * Writes the safety copy from the bytes that the import loads anyway, so they cross the wire once. Each table has its own file, because
+ * several tables arrive at the same time: a single archive would have to delay one, or buffer it unencrypted.
  */
 import { createHash } from "node:crypto";
 import { createWriteStream } from "node:fs";
@@ -47,10 +47,10 @@ import { README, RESTORE_SCRIPT } from "./safety-copy-texts.ts";
 import type { Schema } from "./schema.ts";
 import type { Catalog, SafetyCopyFacts, SafetyCopySettings, SequenceState, Table } from "./types.ts";
 
-/** zstd's own default: three times smaller for a tenth of the time that more would take. */
+/** zstd's default level: a third of the size, in a tenth of the time of higher levels. */
 const COMPRESSION = { params: { [constants.ZSTD_c_compressionLevel]: 3, [constants.ZSTD_c_checksumFlag]: 1 } };
 
-/** What is known when all rows are in. */
+/** What the copy needs besides the rows, known once all rows are loaded. */
 export interface RestOfCopy {
   source: string;
   catalog: Catalog;
@@ -59,19 +59,19 @@ export interface RestOfCopy {
   /** SQL names of the materialised views that have rows, in the order in which they can be filled. */
   views: readonly string[];
   takenAt: string;
-  /** Settings of the database that the copy gets when it is restored. */
+  /** Settings that a restore sets on the database. */
   settings: readonly Setting[];
-  /** Privileges that it is to be without, or to have in place of others. */
+  /** Privileges that a restore revokes, or grants in place of revoked ones. */
   restrictions: readonly Change[];
-  /** Extensions of the stack that it is to be without. */
+  /** Extensions of the stack that a restore drops. */
   displaced: readonly string[];
-  /** Schemas in which functions of the source find names. */
+  /** The source's search path and the schemas of its tables. */
   searchPath: readonly string[];
-  /** What the application may do with large objects about which the source says something. */
+  /** Privileges that the source grants the application on single large objects. */
   largeObjects: OwnGrants;
 }
 
-/** A file that is compressed and encrypted while it is written. */
+/** A file whose content is compressed and encrypted while it is written. */
 class SealedFile {
   private readonly input = createZstdCompress(COMPRESSION);
   private readonly output = measure();
@@ -83,14 +83,14 @@ class SealedFile {
     const file = createWriteStream(path, { mode: 0o600, flush: true });
     this.done = pipeline(this.input, seal(recipient), this.output.through, file);
     this.input.on("drain", () => this.waiting?.resolve());
-    // Whoever waits or writes next is told.
+    // A waiting or the next write() reports the failure.
     this.done.catch((error) => {
       this.failure = { error };
       this.waiting?.reject(error);
     });
   }
 
-  /** Undefined where the next bytes may follow at once. */
+  /** Writes bytes. Returns undefined if the next bytes may follow at once. */
   write(bytes: Buffer): Promise<void> | undefined {
     if (this.failure) return Promise.reject(this.failure.error);
     if (this.input.write(bytes)) return undefined;
@@ -98,7 +98,7 @@ class SealedFile {
     return this.waiting.promise;
   }
 
-  /** The file's digest as it lies there, when the last byte is on the disk. */
+  /** Closes the file, waits until it is on disk, and returns the digest of its bytes on disk. */
   async end(): Promise<Digest> {
     this.input.end();
     await this.done;
@@ -106,12 +106,12 @@ class SealedFile {
   }
 
   async destroy(): Promise<void> {
-    this.input.destroy(new Error("the safety copy was given up"));
+    this.input.destroy(new Error("the safety copy was cancelled"));
     await this.done.catch(() => {});
   }
 }
 
-/** Makes one safety copy: {@link begin}, tables in any order and at the same time, then {@link finish} or {@link discard}. */
+/** Writes one safety copy: {@link begin}, tables in any order and at the same time, then {@link finish} or {@link discard}. */
 export class SafetyCopy {
   private readonly folder: string;
   private readonly name: string;
@@ -122,7 +122,7 @@ export class SafetyCopy {
   private readonly tables: CopiedTable[] = [];
   private largeObjects: Omit<CopiedLargeObjects, "grants"> | undefined;
   private readonly open = new Set<SealedFile>();
-  /** One file after the other is read again while others are still written. */
+  /** Verifies finished files one after the other while others are still written. */
   private checking: Promise<void> = Promise.resolve();
   private begun = 0;
   private bytes = 0;
@@ -136,8 +136,8 @@ export class SafetyCopy {
   }
 
   /**
-   * Makes the folder, and clears what runs that died have left of this stack's copies.
-   * @throws {Error} for a folder that cannot be written and for an identity that cannot be used, each with the remedy.
+   * Creates the folder, and removes partial copies that killed runs of this stack have left.
+   * @throws {Error} if the folder cannot be written or the identity cannot be used, with the remedy.
    */
   static async begin(settings: SafetyCopySettings, stack: string, say: (line: string) => void): Promise<SafetyCopy> {
     const folder = resolve(settings.folder);
@@ -160,7 +160,7 @@ export class SafetyCopy {
     return copy;
   }
 
-  /** Takes a table's rows as they cross the wire. */
+  /** Returns an observer that writes a table's rows into its file. */
   readonly observe = (table: Table): RowsObserver => {
     this.begun += 1;
     const file = `tables/${String(this.begun).padStart(4, "0")}.copy${SEALED}`;
@@ -193,7 +193,7 @@ export class SafetyCopy {
     };
   };
 
-  /** Begins the file of the large objects, which takes them as they cross the wire, and ends with their digest. */
+  /** Returns an observer that writes the large objects into their file; `end` stores their digest. */
   observeLargeObjects(): LargeObjectsObserver & { end: (digest: LargeObjectsDigest) => Promise<void> } {
     const file = LARGE_OBJECTS_FILE;
     const sealed = this.start(file);
@@ -224,8 +224,8 @@ export class SafetyCopy {
   }
 
   /**
-   * Writes all else, waits until everything was read again and compared, and gives the copy its name.
-   * @throws {Error} when a file does not hold what was put into it, or cannot be written.
+   * Writes the other files, waits until every file has been read back and compared, and gives the copy its final name.
+   * @throws {Error} if a file differs from what was written, or cannot be written.
    */
   async finish(rest: RestOfCopy): Promise<SafetyCopyFacts> {
     return this.explained(async () => {
@@ -281,7 +281,7 @@ export class SafetyCopy {
     });
   }
 
-  /** Removes all of it, finished or not: an import that failed leaves no copy, or each attempt would cost a disk's space. */
+  /** Removes the copy, finished or not. A failed import leaves no copy, because each attempt would use disk space. */
   async discard(): Promise<void> {
     await Promise.all([...this.open].map((file) => file.destroy()));
     await this.checking.catch(() => {});
@@ -294,23 +294,23 @@ export class SafetyCopy {
     return sealed;
   }
 
-  /** @param held SHA-256 of what the file was given. */
+  /** @param held SHA-256 of the file's content before compression. */
   private async endFile(file: string, sealed: SealedFile, held: string): Promise<void> {
-    const lying = await this.explained(() => sealed.end());
+    const onDisk = await this.explained(() => sealed.end());
     this.open.delete(sealed);
-    this.sums.set(file, lying.sha256);
-    this.bytes += lying.bytes;
-    this.checking = this.checking.then(() => this.check(file, held, lying.sha256));
+    this.sums.set(file, onDisk.sha256);
+    this.bytes += onDisk.bytes;
+    this.checking = this.checking.then(() => this.check(file, held, onDisk.sha256));
     this.checking.catch(() => {});
   }
 
-  /** Reads a file again: all of it, through decryption and decompression where there is an identity. */
-  private async check(file: string, held: string, lying: string): Promise<void> {
+  /** Reads a whole file back; with the identity, decrypts and decompresses it. */
+  private async check(file: string, held: string, onDisk: string): Promise<void> {
     const path = join(this.partial, file);
     const same = this.identity
       ? (await digestOfSealed(path, this.identity.secret)).sha256 === held
-      : (await digestOf(path)).sha256 === lying;
-    if (!same) throw new Error(`${path} gives back other bytes than were written`);
+      : (await digestOf(path)).sha256 === onDisk;
+    if (!same) throw new Error(`${path} does not contain the bytes that were written`);
   }
 
   private writeClear(file: string, text: string): Promise<void> {
@@ -318,7 +318,7 @@ export class SafetyCopy {
     return writeFile(join(this.partial, file), text, { mode, flush: true });
   }
 
-  /** Runs work on the disk; what goes wrong with it is told with the remedy. */
+  /** Runs work on the disk, and adds the remedy to its error. */
   private async explained<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();
@@ -329,30 +329,30 @@ export class SafetyCopy {
   }
 }
 
-/** Whether a folder is what a dead run of the stack has left. Another stack's name may begin with this one's. */
+/** Returns whether a folder is a partial copy that a killed run of the stack has left. Another stack's name may begin with this one's. */
 export const isPartialOf = (stack: string, name: string): boolean =>
   name.startsWith(`${stack}-`) && /^\d{8}T\d{6}Z\.partial$/.test(name.slice(stack.length + 1));
 
-/** The error for a copy that could not be made, in words and with what to do. */
+/** Returns the error for a copy that cannot be written, with the reason and the remedy. */
 export function explainWriting(error: NodeJS.ErrnoException, folder: string): Error {
   const why: Record<string, string> = {
     ENOSPC: "its disk is full",
     EDQUOT: "the disk quota is used up",
-    EACCES: "the folder is not this user's to write",
-    EPERM: "the folder is not this user's to write",
+    EACCES: "this user may not write to the folder",
+    EPERM: "this user may not write to the folder",
     EROFS: "its disk is read-only",
-    ENOTDIR: "a part of its path is a file",
-    EEXIST: "a part of its path is a file",
+    ENOTDIR: "part of its path is a file",
+    EEXIST: "part of its path is a file",
   };
   return new Error(
-    `The safety copy cannot be made in ${folder}: ${why[error.code ?? ""] ?? error.message}. Make room there, name another ` +
-      `folder (pulumi config set safetyCopyFolder PATH), or go without one (pulumi config set safetyCopy false); then run pulumi ` +
-      `up again. Nothing was changed.`,
+    `The safety copy cannot be written to ${folder}: ${why[error.code ?? ""] ?? error.message}. Nothing was changed. Fix that, set ` +
+      `another folder (pulumi config set safetyCopyFolder PATH), or make no safety copy (pulumi config set safetyCopy false); then run ` +
+      `pulumi up again.`,
     { cause: error },
   );
 }
 
-/** Settings without which some statements mean something else. */
+/** Settings that the statements' meaning depends on. */
 const PRELUDE = `SET client_encoding = 'UTF8';
 SET standard_conforming_strings = on;
 SET check_function_bodies = off;
@@ -361,7 +361,7 @@ SET row_security = off;
 SET search_path = '';
 `;
 
-/** The schema and what belongs to it as SQL that any psql runs, of the source's version or of a newer one. */
+/** Returns the schema and the sequences as SQL for any psql of the source's version or newer. */
 function scriptsOf({ schema, catalog, sequences, views }: RestOfCopy): Record<string, string> {
   const sql = (statements: readonly string[]) => `${PRELUDE}\n${statements.join("\n\n")}\n`;
   const isSchema = ({ type }: { type: string }) => type === "SCHEMA";

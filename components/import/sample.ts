@@ -1,4 +1,4 @@
-/** A source for those who have none at hand: a PostgreSQL with TLS and game-like data, alive for the time of one import. */
+/** The sample source: a PostgreSQL with TLS and game-like data, in a container that exists only during one import. */
 import { randomBytes } from "node:crypto";
 import { chmod, cp, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -16,7 +16,7 @@ const DATABASE = "sectorwars_sample";
 const USER = "sample_owner";
 const STARTS_WITHIN_MS = 180_000;
 
-/** Runs inside the container as the server's user, before anybody connects. What is lost with the sample is made again. */
+/** Runs in the container as the server's user, before the server accepts connections. The sample needs no durability, so fsync is off. */
 const TLS_SCRIPT = `
 cp /sample/server.crt /sample/server.key "$PGDATA/"
 chmod 600 "$PGDATA/server.key"
@@ -30,17 +30,17 @@ cat >>"$PGDATA/postgresql.conf" <<-CONF
 CONF
 `;
 
-/** Whose sample it is, and where it runs. */
+/** Options of the sample source. */
 export interface SampleOptions {
   stack: string;
   /** PostgreSQL image, with the official image's entry point. */
   image: string;
-  /** Network that it joins: the stack's own, where nobody else is. */
+  /** Network that it joins: the stack's own. */
   network: string;
   dockerHost: string | undefined;
 }
 
-/** Puts together what the container is started with, as files: neither arguments nor variables show a secret. */
+/** Writes the container's input as files, so that neither arguments nor variables show a secret. */
 async function writeFiles(folder: string, certificate: ServerCertificate, password: string): Promise<void> {
   const readable = { mode: 0o644 };
   const init = join(folder, "init");
@@ -53,25 +53,25 @@ async function writeFiles(folder: string, certificate: ServerCertificate, passwo
   await writeFile(join(own, "password"), password, readable);
   await writeFile(join(own, "server.crt"), certificate.certificate, readable);
   await writeFile(join(own, "server.key"), certificate.key, readable);
-  // A strict umask cuts the modes above; in the container the server's own user must read all of it.
+  // A strict umask restricts the modes above, but the server's user in the container must be able to read everything.
   for (const part of [init, own]) {
     await chmod(part, 0o755);
     for (const name of await readdir(part)) await chmod(join(part, name), 0o644);
   }
 }
 
-/** An engine that listens on a port of this machine's own, which is nearly always an engine of this machine. */
+/** Address of an engine on a local port, which is nearly always an engine of this machine. */
 const LISTENS_HERE = /^(tcp|https?):\/\/(localhost|127\.|\[::1\])/;
 
 /**
  * Starts the sample and waits until it answers over TLS.
- * @throws {Error} with the container's last lines when it does not come up.
+ * @throws {Error} with the last lines of the container's log if it does not start.
  */
 export async function startSample({ stack, image, network, dockerHost: host }: SampleOptions): Promise<Source> {
   const engine = host ?? process.env.DOCKER_HOST ?? "";
   if (isRemoteEngine(host) && !LISTENS_HERE.test(engine)) {
     throw new Error(
-      `The sample source needs a Docker engine on this machine, and the stack's is ${engine}. Choose another ` +
+      `The sample source needs a Docker engine on this machine, and the stack's engine is ${engine}. Choose another ` +
         "source: pulumi config set bootstrap empty (or neon)",
     );
   }
@@ -121,14 +121,14 @@ export async function startSample({ stack, image, network, dockerHost: host }: S
     },
     fromContainer: besideServer(name),
     rootCertificates: certificate.authority,
-    remarks: ["the source is the sample that this project makes itself"],
+    remarks: ["the source is the sample that this project generates"],
   };
   try {
     const client = await connect(source.address, { patienceMs: STARTS_WITHIN_MS, attemptMs: 3000 });
     await client.end();
   } catch (error) {
     throw new Error(
-      `The sample source did not come up: ${(error as Error).message}. Its last lines:\n${await containerLog(name, 20, { host })}`,
+      `The sample source ${name} did not start: ${(error as Error).message}. The last lines of its log:\n${await containerLog(name, 20, { host })}`,
     );
   }
   return source;

@@ -13,10 +13,10 @@ export interface Task<Slot> {
 }
 
 /**
- * Runs all tasks, each in one of the slots (a slot is what a task needs for itself alone, such as a pair of connections). Of those
- * that may start, the one does behind which most work waits: the longest chain decides when all is done.
- * The first failure keeps further tasks from starting; those that run are waited for, then the failure is thrown.
- * @throws {Error} for a dependency that does not exist, a cycle, or no slot to work in, before anything runs.
+ * Runs all tasks, each in one of the slots (a slot is what one task needs exclusively, such as a pair of connections). Of the tasks
+ * that may start, the one with the longest chain of dependents starts first, because that chain decides when everything is done. After
+ * a failure no further task starts; the running ones are awaited, then the first failure is thrown.
+ * @throws {Error} before anything runs, for a dependency that does not exist, a cycle, or an empty list of slots.
  */
 export async function runTasks<Slot>(tasks: readonly Task<Slot>[], slots: readonly Slot[]): Promise<void> {
   const order = checkOrder(tasks);
@@ -56,7 +56,7 @@ export async function runTasks<Slot>(tasks: readonly Task<Slot>[], slots: readon
   if (failures.length > 0) throw failures[0];
 }
 
-/** The tasks, each behind those that it waits for. */
+/** Returns the tasks in an order in which each follows its dependencies. */
 function checkOrder<T extends Pick<Task<never>, "name" | "after" | "cost">>(tasks: readonly T[]): T[] {
   const byName = new Map(tasks.map((task) => [task.name, task]));
   const state = new Map<string, "open" | "closed">();
@@ -75,14 +75,14 @@ function checkOrder<T extends Pick<Task<never>, "name" | "after" | "cost">>(task
   return order;
 }
 
-/** For each task its own cost and that of the costliest chain behind it. */
+/** Returns for each task its own cost plus that of its most expensive chain of dependents. */
 function chainWeights(order: readonly Pick<Task<never>, "name" | "after" | "cost">[]): Map<string, number> {
-  const behind = new Map<string, number>();
+  const dependents = new Map<string, number>();
   const weight = new Map<string, number>();
   for (const { name, after, cost } of order.toReversed()) {
-    const own = cost + (behind.get(name) ?? 0);
+    const own = cost + (dependents.get(name) ?? 0);
     weight.set(name, own);
-    for (const before of after) behind.set(before, Math.max(behind.get(before) ?? 0, own));
+    for (const before of after) dependents.set(before, Math.max(dependents.get(before) ?? 0, own));
   }
   return weight;
 }

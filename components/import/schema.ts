@@ -1,4 +1,4 @@
-/** The source's schema, read by the real pg_dump and made again on the target. */
+/** Reads the source's schema with pg_dump and creates it on the target. */
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import { DockerError, docker } from "../../lib/docker.ts";
@@ -11,21 +11,21 @@ import type { Attempts } from "./failures.ts";
 import { asOwner } from "./session.ts";
 import type { Catalog, ImportSpec } from "./types.ts";
 
-/** The schema in two parts: what rows need to be loaded, and what is better made after they are. */
+/** The schema in two parts: what loading rows needs, and what is created after the rows. */
 export interface Schema {
   before: Entry[];
   after: Entry[];
 }
 
-/** A schema as pg_dump read it, with the archive that it wrote. */
+/** A schema that pg_dump read, with its archive. */
 export interface Dump extends Schema {
-  /** pg_dump's archive, compressed, as base64: pg_restore makes the schema from it, without any code of this program. */
+  /** pg_dump's archive, compressed, as base64. pg_restore creates the schema from it without any code of this program. */
   archive: string;
-  /** What pg_restore could not make, in its own words, where an archive was restored first. */
+  /** pg_restore's errors, if an archive was restored first. */
   refused: string;
 }
 
-/** Where and as whom pg_dump connects, from inside a container. */
+/** Address and login of pg_dump, inside a container. */
 export interface DumpAccess {
   host: string;
   port: number;
@@ -37,26 +37,26 @@ export interface DumpAccess {
   channelBinding?: ChannelBinding;
 }
 
-/** Between the parts of the output, on a line of its own, which no text of a schema can hold. */
+/** A line between the parts of the output. It is random, so no text of a schema contains it. */
 const DIVIDER = `-- next part ${randomUUID()}`;
 
-/** Understood by pg_dump and pg_restore alike; from an archive, owners and grants are left out only by the latter. */
+/** Options of both pg_dump and pg_restore. For an archive, only pg_restore applies those about owners and grants. */
 const LEFT_OUT =
   "--no-owner --no-privileges --no-publications --no-subscriptions --no-security-labels --no-tablespaces";
 
-/** Behind the certificates, on a line of its own. */
+/** The line after the certificates. */
 const ROOTS_END = "sectorwars: no more certificates";
 
-/** After an archive that is to be restored, on a line of its own. */
+/** The line after an archive that is to be restored. */
 const ARCHIVE_END = "sectorwars: end of the archive";
 
-/** A source whose packets stop coming is given up within half a minute (PostgreSQL manual, "Parameter Key Words"). */
+/** Ends a connection whose server has not answered for 25 s (PostgreSQL manual, "Parameter Key Words"). */
 const KEEPALIVES = "keepalives_idle=10 keepalives_interval=5 keepalives_count=3 tcp_user_timeout=25000";
 
 /**
- * Runs in the container. Password and certificates come by standard input: an argument would show in ps, a variable in
- * docker inspect. Behind them standard input stays open as long as this process lives; when it ends, however it ends, all in
- * the container is killed. The archive tells the two sections apart for certain; plain output would have to be guessed at.
+ * Returns the script that runs in the container. It reads password and certificates from standard input, because ps would show an
+ * argument and docker inspect a variable. Standard input then stays open while this process lives; when it closes for any reason, the
+ * script kills everything in the container. The archive separates the two sections reliably, which plain output does not.
  */
 const dumpScript = (restore: string) => `
   set -eu
@@ -82,37 +82,37 @@ const dumpScript = (restore: string) => `
 
 const READ_ONLY = startupOptions({ ...DUMP_SETTINGS, default_transaction_read_only: "on" });
 
-/** Nobody ever needs what is restored only to be dumped, so its commits wait for no disk. */
+/** The restored schema is dumped and then dropped, so its commits need not wait for the disk. */
 const RESTORE_OPTIONS = startupOptions({ ...DUMP_SETTINGS, synchronous_commit: "off" });
 
 /**
- * Restores the archive that was given before the schema is read. pg_restore goes on after a statement that fails (an extension's
- * schema that is there already, a setting that an older server does not know), ends with 1, and says each.
+ * Restores the given archive before the schema is read. pg_restore continues after a failed statement (an extension's schema that
+ * exists, a setting that an older server does not know), prints each error and exits with 1.
  */
 const RESTORE_GIVEN = `
   base64 -d /tmp/given | gzip -dc >/tmp/archive
   PGOPTIONS='${RESTORE_OPTIONS}' pg_restore --dbname="${KEEPALIVES}" ${LEFT_OUT} /tmp/archive 2>/tmp/refused || :`;
 
-/** SQLSTATE of a lock that was not to be had in the time that was given. */
+/** SQLSTATE lock_not_available: the lock timeout expired. */
 export const LOCK_NOT_AVAILABLE = "55P03";
 
-/** Label of the short-lived containers of a stack's import; a dead run's are found by it. */
+/** Returns the label of an import's short-lived containers, by which those of a killed run are found. */
 export const helperLabel = (stack: string): string => `sectorwars.import=${stack}`;
 
-/** How a schema is read. */
+/** Options for reading a schema. */
 export interface DumpOptions {
   image: string;
   stack: string;
   dockerHost: string | undefined;
-  /** The exported snapshot to read in; the present, if left out. */
+  /** Exported snapshot to read in; the current state, if left out. */
   snapshot?: string;
-  /** A dump's archive, which pg_restore restores into the database before its schema is read. */
+  /** An archive that pg_restore restores into the database before its schema is read. */
   restoring?: string;
 }
 
 /**
  * Reads a schema with pg_dump.
- * @throws {Error} with pg_dump's own words.
+ * @throws {Error} with pg_dump's message.
  */
 export async function dumpSchema(access: DumpAccess, options: DumpOptions): Promise<Dump> {
   const { host, database, password, rootCertificates } = access;
@@ -136,7 +136,7 @@ export async function dumpSchema(access: DumpAccess, options: DumpOptions): Prom
   }
 }
 
-/** What docker is told to run pg_dump, and before it, where an archive is given, pg_restore. */
+/** Returns the arguments of docker that run pg_dump, after pg_restore if an archive is given. */
 function dumpArguments(access: DumpAccess, { image, stack, snapshot, restoring }: DumpOptions): string[] {
   const { host, port, network, database, user, rootCertificates, channelBinding } = access;
   const environment = {
@@ -169,7 +169,7 @@ function dumpArguments(access: DumpAccess, { image, stack, snapshot, restoring }
   ];
 }
 
-/** The source's schema, inside the snapshot. */
+/** Reads the source's schema in the exported snapshot. */
 export function dumpSource(spec: ImportSpec, image: string, snapshot: string): Promise<Dump> {
   const { source, stack, dockerHost } = spec;
   const { database, user, password, channelBinding } = source.address;
@@ -179,30 +179,29 @@ export function dumpSource(spec: ImportSpec, image: string, snapshot: string): P
   );
 }
 
-/** The schema of the staging database, written by the same pg_dump, which its owner runs. */
-export function dumpAside(spec: ImportSpec, image: string, aside: Address): Promise<Dump> {
+/** Reads the schema of the staging database with the same pg_dump, as its owner. */
+export function dumpStaging(spec: ImportSpec, image: string, staging: Address): Promise<Dump> {
   const { target, stack, dockerHost } = spec;
-  const { database, user, password } = asOwner(aside, target);
+  const { database, user, password } = asOwner(staging, target);
   return dumpSchema(
     { ...target.fromContainer, database, user, password, rootCertificates: undefined },
     { image, stack, dockerHost },
   );
 }
 
-/** Major version of the database that is filled. */
+/** Major version of the target. */
 export const TARGET_MAJOR = 15;
 
-/** pg_dump reads servers of its own version and older ones, never newer ones. */
+/** Returns the image for a source's version: pg_dump reads servers of its own version and older ones, never newer ones. */
 export const dumpImage = (sourceMajor: number, image: string, newerImage: string): string =>
   sourceMajor > TARGET_MAJOR ? newerImage : image;
 
-/** Milliseconds to and fro from which on a source is far away. */
+/** Round trip in milliseconds from which the newer pg_dump is preferred. */
 const FAR_MS = 5;
 
 /**
- * Image whose pg_dump reads the schema of a source: of a far one the newer, where it is at hand. It asks for many objects at once
- * what the other asks for each: of a far source's schema it takes half the time (PostgreSQL 16 and
- * 18 release notes, pg_dump).
+ * Chooses the image whose pg_dump reads a source's schema: for a distant source the newer one, if it is on this machine. It queries
+ * many objects at once, so a distant source's schema takes half the time (PostgreSQL 16 and 18 release notes, pg_dump).
  */
 export async function chooseDumpImage(
   { image, newerImage, dockerHost }: Pick<ImportSpec, "image" | "newerImage" | "dockerHost">,
@@ -219,8 +218,8 @@ export async function chooseDumpImage(
 }
 
 /**
- * Extensions as the source has them: in their schema, and in their version where the image has it. They are the superuser's
- * work, and come before all that uses them. Some are there already: every database of the stack has them.
+ * Returns SQL that creates the source's extensions in their schemas, and in their versions if the image has them. A superuser runs it
+ * before anything that uses them. Some extensions exist already, because every database of the stack has them.
  */
 export function extensionsSql(catalog: Pick<Catalog, "extensions">, owner: string): string {
   return catalog.extensions
@@ -239,8 +238,8 @@ export function extensionsSql(catalog: Pick<Catalog, "extensions">, owner: strin
             WHERE e.extname = ${literal(name)} AND n.nspname <> ${literal(schema)}) THEN
           ALTER EXTENSION ${ident(name)} SET SCHEMA ${ident(schema)};
         END IF;
-        -- A foreign-data wrapper is the superuser's; servers that use it are the owner's to make. Nobody logs in by one: user
-        -- mappings are not copied, and postgres_fdw lets nobody but superusers go without a password.
+        -- A superuser owns a foreign-data wrapper, and the owner creates the servers that use it. No role can connect through
+        -- one: user mappings are not copied, and postgres_fdw lets only superusers connect without a password.
         FOR wrapper IN SELECT w.fdwname FROM pg_foreign_data_wrapper w JOIN pg_depend d ON d.classid = 'pg_foreign_data_wrapper'::regclass
             AND d.objid = w.oid AND d.deptype = 'e' JOIN pg_extension e ON e.oid = d.refobjid WHERE e.extname = ${literal(name)} LOOP
           EXECUTE format('GRANT USAGE ON FOREIGN DATA WRAPPER %I TO %I', wrapper, ${literal(owner)});
@@ -251,9 +250,9 @@ export function extensionsSql(catalog: Pick<Catalog, "extensions">, owner: strin
 }
 
 /**
- * Makes the source's extensions, in their schemas. That takes a superuser, in whose session nothing of the source may run: so it
- * is done before anything else of the source is there.
- * @param make makes one extension, of which it is told how it is called and its SQL.
+ * Creates the source's extensions in their schemas. That needs a superuser, in whose session no code of the source may run, so it
+ * happens before anything else of the source exists.
+ * @param make creates one extension; it receives the object's name and the SQL.
  */
 export async function makeExtensions(
   catalog: Catalog,
@@ -266,17 +265,16 @@ export async function makeExtensions(
   }
 }
 
-/** The entries that are made as the owner. The schema of an extension is there already. */
+/** Returns the entries that the owner creates. The schemas of extensions exist already. */
 export const entriesOfOwner = (entries: readonly Entry[], { extensions }: Catalog): Entry[] => {
   const made = new Set(extensions.map(({ schema }) => schema));
   return entries.filter(({ type, name }) => type !== "SCHEMA" || !made.has(name));
 };
 
 /**
- * Makes everything that rows need: extensions as the superuser, then, in one transaction of the owner's, schemas, types,
- * functions, tables, views, in pg_dump's order. So all of it belongs to the owner, and its default privileges apply from the
- * first moment.
- * @throws {Error} that lists every object that cannot be made.
+ * Creates everything that rows need: extensions as the superuser, then, in one transaction of the owner, schemas, types, functions,
+ * tables and views in pg_dump's order. So the owner owns all of it, and its default privileges apply from the start.
+ * @throws {Error} that lists every object that cannot be created.
  */
 export async function makeBefore(
   { superuser, owner }: { superuser: pg.Client; owner: pg.Client },
@@ -291,6 +289,6 @@ export async function makeBefore(
   for (const entry of entriesOfOwner(schema.before, catalog)) {
     await attempts.makeWithin(owner, entry);
   }
-  attempts.check("Not everything of the source can be made on the target, so no row was moved");
+  attempts.check("Not every object of the source can be created on the target, so no row was copied");
   await owner.query("COMMIT");
 }

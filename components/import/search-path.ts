@@ -1,19 +1,19 @@
 /**
- * Functions that find names by the search path, which this program's sessions pin to PostgreSQL's own names. On the source they
- * work by the path that the database or the role gives; where an object cannot be made without, it is made with that one.
+ * Functions that depend on the search path, which this program's sessions pin to PostgreSQL's own schemas. On the source, such
+ * functions use the path of the database or role. If an object cannot be created without it, the import creates it with that path.
  */
 import type pg from "pg";
 import { ident, literal } from "../../lib/postgres.ts";
 
-/** SQLSTATEs of a name that was not found, or not as one thing (PostgreSQL manual, appendix A, class 42 and 3F). */
+/** SQLSTATEs of a missing or ambiguous name (PostgreSQL manual, appendix A, classes 42 and 3F). */
 const NOT_FOUND = new Set(["42883", "42P01", "42704", "42703", "42725", "3F000"]);
 
-/** Whether another search path may help. */
+/** Returns whether another search path may help. */
 export const isAboutNames = (error: unknown): boolean => NOT_FOUND.has((error as { code?: string }).code ?? "");
 
 /**
- * Reads the schemas in which an application's sessions look for names on the source, as the database and the role have it. PostgreSQL's
- * own come first in any case, so that none of them can be hidden.
+ * Reads the search path of an application's sessions on the source, as the database and the role set it. pg_catalog is removed, because
+ * the import always puts it first, so that no object can hide PostgreSQL's own.
  * @param client a session on the source, in a transaction.
  */
 export async function readSearchPath(client: pg.Client): Promise<string[]> {
@@ -30,17 +30,17 @@ export async function readSearchPath(client: pg.Client): Promise<string[]> {
   return (found.rows[0]?.schemas ?? []).filter((name) => name !== "pg_catalog");
 }
 
-/** The source's path and an object's own schema, in which functions that belong to it are most often found. */
+/** Returns the source's path plus an object's own schema, which usually has the functions that the object needs. */
 export const pathFor = (searchPath: readonly string[], schema: string): string[] => [
   ...new Set([...searchPath, ...(schema === "-" || schema === "" ? [] : [schema])]),
 ];
 
-/** A path as SQL. */
+/** Returns a path as SQL. */
 export const pathSql = (path: readonly string[]): string => path.map(ident).join(", ");
 
 /**
- * Runs work with a search path, in an owner's session: code of the source must find nothing of its own in another. The work must
- * leave the session in a state in which it takes statements.
+ * Runs work with a search path. Use it only in an owner's session, because code of the source may run. The work must leave the session
+ * able to run statements.
  */
 export async function withPath<T>(client: pg.Client, path: readonly string[], work: () => Promise<T>): Promise<T> {
   const { rows } = await client.query<{ before: string }>("SELECT pg_catalog.current_setting('search_path') AS before");
@@ -53,12 +53,12 @@ export async function withPath<T>(client: pg.Client, path: readonly string[], wo
   }
 }
 
-/** The function that was running, by what PostgreSQL says about where it failed. */
+/** Returns the function that failed, parsed from PostgreSQL's CONTEXT. */
 export function functionOf(where: string | undefined): string | undefined {
   const [, plain, sql] = /PL\/\w+ function (.+?\)) line|SQL function "(.+?)"/.exec(where ?? "") ?? [];
   return plain ?? (sql && ident(sql));
 }
 
-/** The remedy for a function that finds names by the search path. */
+/** Returns the remedy for a function that depends on the search path. */
 export const pinFunction = (where: string | undefined, path: readonly string[]): string =>
   `ALTER FUNCTION ${functionOf(where) ?? "..."} SET search_path = ${pathSql(path)}`;

@@ -1,17 +1,17 @@
-/** The settings that leave something of the source out, or change it: how they are written. Pure. */
+/** Parses the settings that exclude or mask parts of the source. Pure. */
 
 /** How a column is masked. */
 export type MaskKind = "email" | "name" | "text" | "hash" | "null" | "fixed";
 
-/** One column that is masked. */
+/** The mask of one column. */
 export interface Mask {
-  /** As it was written, for messages. */
+  /** The setting's text, for messages. */
   setting: string;
-  /** Table, with its schema or without. */
+  /** Table, with or without its schema. */
   table: string;
   column: string;
   kind: MaskKind;
-  /** What `fixed` puts in the value's place. */
+  /** The value that `fixed` sets. */
   value?: string;
 }
 
@@ -24,17 +24,17 @@ export interface SubsetRoot {
   percent?: number;
 }
 
-/** What of the source is imported, where that is not all of it. */
+/** What of the source is imported, if that is not all of it. */
 export interface SelectionSettings {
-  /** Tables whose rows stay behind; `*` for any characters. */
+  /** Tables whose rows are not copied; `*` for any characters. */
   exclude: string[];
-  /** All rows stay behind. */
+  /** No rows are copied. */
   schemaOnly: boolean;
   subset: SubsetRoot[];
   masks: Mask[];
 }
 
-/** The settings as Pulumi.yaml has them. */
+/** The settings as in the stack's configuration. */
 export interface RawSelection {
   importExclude: readonly string[];
   importSchemaOnly: boolean;
@@ -50,13 +50,13 @@ const MASK = new RegExp(
 );
 const EXCLUDE = /^(?:[^\s.]+\.)?[^\s.]+$/;
 
-/** A problem with one of the settings, by its key. */
+/** A problem with one of the settings. */
 export interface SelectionProblem {
   key: keyof RawSelection;
   problem: string;
 }
 
-/** Reads the settings; with every problem that can be seen without looking at the source. */
+/** Parses the settings, and returns every problem that can be found without the source. */
 export function parseSelection(raw: RawSelection): {
   selection: SelectionSettings | undefined;
   problems: SelectionProblem[];
@@ -68,7 +68,7 @@ export function parseSelection(raw: RawSelection): {
     if (!EXCLUDE.test(pattern)) {
       problems.push({
         key: "importExclude",
-        problem: `"${pattern}" names no table: write [schema.]table, with * for any characters`,
+        problem: `"${pattern}" is not a table pattern: write [schema.]table, with * for any characters`,
       });
     }
   }
@@ -78,7 +78,7 @@ export function parseSelection(raw: RawSelection): {
     if (table === "" || percent === 0 || (percent !== undefined && percent > 100)) {
       problems.push({
         key: "importSubset",
-        problem: `"${setting}" is no subset: write [schema.]table where CONDITION, or [schema.]table PERCENT%, above 0 and up to 100`,
+        problem: `"${setting}" is not a subset: write [schema.]table where CONDITION, or [schema.]table PERCENT%, above 0 and up to 100`,
       });
     } else subset.push({ setting, table, ...(where === undefined ? { percent: percent ?? 100 } : { where }) });
   }
@@ -87,7 +87,7 @@ export function parseSelection(raw: RawSelection): {
     if (table === "") {
       problems.push({
         key: "importMasks",
-        problem: `"${setting}" is no mask: write [schema.]table.column = KIND, where KIND is email, name, text, hash, null or fixed VALUE`,
+        problem: `"${setting}" is not a mask: write [schema.]table.column = KIND, where KIND is email, name, text, hash, null or fixed VALUE`,
       });
     } else
       masks.push({
@@ -103,7 +103,7 @@ export function parseSelection(raw: RawSelection): {
       if (raw[key].length > 0)
         problems.push({
           key,
-          problem: "importSchemaOnly leaves all rows behind, so there is nothing to select; set one or the other",
+          problem: "importSchemaOnly copies no rows, so there is nothing to select; set one or the other",
         });
     }
   }

@@ -1,4 +1,4 @@
-/** Which rows and values of the source come along: the settings, held against what the source really has. */
+/** Applies the selection settings to the source's tables: which rows are copied, and which columns are masked. */
 import type pg from "pg";
 import { ident } from "../../lib/postgres.ts";
 import { fromTable } from "./catalog.ts";
@@ -8,10 +8,10 @@ import type { Mask, SelectionSettings, SubsetRoot } from "./selection-settings.t
 import { addressArray, findSubset } from "./subset.ts";
 import type { SelectedRows, SelectedVerdict, Table, TableProof } from "./types.ts";
 
-/** Its row says which schema this is. Without it, an application would migrate a schema that is there already. */
+/** Alembic's table. Its row is always copied; without it, an application would migrate an existing schema again. */
 const SCHEMA_VERSION = "alembic_version";
 
-/** What is done with one table. */
+/** The settings that apply to one table. */
 interface Choice {
   excluded: boolean;
   root: SubsetRoot | undefined;
@@ -19,9 +19,9 @@ interface Choice {
 }
 
 /**
- * Holds the settings against the source and returns its tables, each with what is selected of it.
- * Reads on the source alone, in the snapshot's own session.
- * @throws {Error} that lists everything that does not fit, with its remedy.
+ * Applies the settings and returns the source's tables, each with its selected rows. Reads only the source.
+ * @param source the session that exported the snapshot.
+ * @throws {Error} that lists every setting that does not fit the source, with its remedy.
  */
 export async function selectRows(
   tables: readonly Table[],
@@ -59,14 +59,14 @@ export async function selectRows(
   });
 }
 
-/** What tables are not the source's, in a few words; empty where all are. */
+/** Describes the tables that are not copied whole; empty if all are. */
 export function describeSelection(proofs: readonly Pick<TableProof, "verdict">[]): string {
   const words: [SelectedVerdict, string, string][] = [
     ["masked", "table that is masked", "tables that are masked"],
     ["subset", "table that is a subset", "tables that are subsets"],
     ["masked subset", "table that is a masked subset", "tables that are masked subsets"],
     ["excluded", "table whose rows were excluded", "tables whose rows were excluded"],
-    ["schema only", "table of which only the schema came", "tables of which only the schema came"],
+    ["schema only", "table whose schema alone was copied", "tables whose schema alone was copied"],
   ];
   return words
     .map(([verdict, one, many]) => {
@@ -79,10 +79,10 @@ export function describeSelection(proofs: readonly Pick<TableProof, "verdict">[]
 
 const refusal = (problems: readonly string[]) =>
   new Error(
-    `What is to be imported does not fit the source, and nothing was changed:\n${problems.map((p) => `  - ${p}`).join("\n")}`,
+    `The selection settings do not fit the source, and nothing was changed:\n${problems.map((p) => `  - ${p}`).join("\n")}`,
   );
 
-/** A subset is a set of row addresses, and those of a partitioned table are its partitions' own. */
+/** Returns problems with tables that a subset cannot follow: a row address is valid only within one partition. */
 const notFollowed = (relations: readonly Relation[], excluded: ReadonlySet<string>): string[] =>
   relations
     .filter(({ table }) => table.throughRoot && !excluded.has(table.sql))
@@ -118,14 +118,14 @@ function selectFrom(
   const verdict: SelectedVerdict = rows === undefined ? "masked" : masks.size === 0 ? "subset" : "masked subset";
   const what = [
     rows &&
-      `${rows.size.toLocaleString("en")} rows: ${choice?.root ? `"${choice.root.setting}", and what the subset refers to` : "what belongs to the subset"}`,
+      `${rows.size.toLocaleString("en")} rows: ${choice?.root ? `"${choice.root.setting}", and rows that the subset refers to` : "those that belong to the subset"}`,
     ...[...masks.values()].map(({ column, kind }) => `${column} masked (${kind})`),
   ];
   const selected: SelectedRows = { query, verdict, what: what.filter(Boolean).join("; ") };
   return { ...table, selected };
 }
 
-/** Pattern with * for any characters, schema.table or table, as a test of a table's names. */
+/** Returns a test of a table's names against a pattern: schema.table or table, with * for any characters. */
 function matcher(pattern: string): (relation: Relation) => boolean {
   const dot = pattern.indexOf(".");
   const [schema, name] = dot < 0 ? [undefined, pattern] : [pattern.slice(0, dot), pattern.slice(dot + 1)];
@@ -134,7 +134,7 @@ function matcher(pattern: string): (relation: Relation) => boolean {
   return ({ names }) => names.some((own) => nameFits.test(own.name) && (schemaFits?.test(own.schema) ?? true));
 }
 
-/** Deals the settings out to tables; with a problem for everything that names none, or that contradicts itself. */
+/** Assigns the settings to tables, and returns a problem for every setting without a table or with a contradiction. */
 export function choose(relations: readonly Relation[], settings: SelectionSettings) {
   const problems: string[] = [];
   const choices = new Map<string, Choice>();
@@ -143,7 +143,7 @@ export function choose(relations: readonly Relation[], settings: SelectionSettin
     choices.set(table.sql, choice);
     return choice;
   };
-  /** Tables of one name: one, or the parts of one that is partitioned. */
+  /** Finds the tables of a name: one, or the partitions of a partitioned one. */
   const find = (setting: string, name: string): Relation[] => {
     const found = relations.filter(matcher(name));
     if (found.length === 0) problems.push(`${setting}: the source has no table ${name}`);
@@ -152,7 +152,7 @@ export function choose(relations: readonly Relation[], settings: SelectionSettin
     );
     if (schemas.size <= 1) return found;
     problems.push(
-      `${setting}: ${name} is in the schemas ${[...schemas].sort().join(", ")}; write which, as in ${[...schemas].sort()[0]}.${name}`,
+      `${setting}: ${name} is in the schemas ${[...schemas].sort().join(", ")}; add the schema, as in ${[...schemas].sort()[0]}.${name}`,
     );
     return [];
   };
@@ -166,11 +166,11 @@ export function choose(relations: readonly Relation[], settings: SelectionSettin
       const choice = choiceFor(relation);
       if (choice.excluded)
         problems.push(
-          `importSubset "${root.setting}": importExclude leaves all rows of that table behind; take one of the two out`,
+          `importSubset "${root.setting}": importExclude excludes all rows of that table; remove one of the two settings`,
         );
       if (choice.root)
         problems.push(
-          `importSubset names ${root.table} twice: "${choice.root.setting}" and "${root.setting}"; put them into one condition`,
+          `importSubset names ${root.table} twice: "${choice.root.setting}" and "${root.setting}"; combine them into one condition`,
         );
       choice.root = root;
     }
@@ -181,11 +181,11 @@ export function choose(relations: readonly Relation[], settings: SelectionSettin
       const other = choice.masks.get(mask.column);
       if (other)
         problems.push(
-          `importMasks has two masks for ${mask.table}.${mask.column}: ${other.kind} and ${mask.kind}; leave one`,
+          `importMasks has two masks for ${mask.table}.${mask.column}: ${other.kind} and ${mask.kind}; remove one`,
         );
       if (choice.excluded)
         problems.push(
-          `importMasks "${mask.setting}": importExclude leaves all rows of that table behind; take one of the two out`,
+          `importMasks "${mask.setting}": importExclude excludes all rows of that table; remove one of the two settings`,
         );
       choice.masks.set(mask.column, mask);
     }
@@ -196,8 +196,8 @@ export function choose(relations: readonly Relation[], settings: SelectionSettin
 const columnKey = (table: string, column: string) => JSON.stringify([table, column]);
 
 /**
- * Columns that foreign keys tie to each other, under one description: a mask of them must give one result, so it keeps to the
- * narrowest of them, and differs from value to value if it must in any of them.
+ * Returns each column with the limits of all columns that foreign keys connect it to. Their masks must be equal, so a mask must fit the
+ * shortest of them, and must be unique if any of them is.
  */
 function sharedColumns(relations: readonly Relation[], keys: readonly ForeignKey[]): Map<string, MaskedColumn> {
   const shared = new Map<string, MaskedColumn>();
@@ -219,7 +219,7 @@ function sharedColumns(relations: readonly Relation[], keys: readonly ForeignKey
   return shared;
 }
 
-/** For every column of a foreign key, all columns that are tied to it, itself among them. */
+/** Returns for every column of a foreign key all columns connected to it, including itself. */
 function groupsOf(keys: readonly ForeignKey[]): Map<string, Set<string>> {
   const groups = new Map<string, Set<string>>();
   for (const { child, parents, pairs } of keys) {
@@ -257,7 +257,7 @@ function checkMasks(
         continue;
       }
       if (own.generated) {
-        problems.push(`${said}: the column is computed from others, so it is masked with them; mask those`);
+        problems.push(`${said}: the column is generated from other columns; mask those instead`);
         continue;
       }
       const problem = maskProblem(mask.kind, column);
@@ -269,11 +269,11 @@ function checkMasks(
         const label = `${other.table.replaceAll('"', "")}.${other.column}`;
         if (!same) {
           problems.push(
-            `${said}: a foreign key ties the column to ${label}, which must be masked the same way: add "${label} = ${mask.setting.split("=").slice(1).join("=").trim()}"`,
+            `${said}: a foreign key connects the column to ${label}, which must have the same mask: add "${label} = ${mask.setting.split("=").slice(1).join("=").trim()}"`,
           );
         } else if (shared.get(tied)?.base !== column.base) {
           problems.push(
-            `${said}: a foreign key ties the column to ${label}, which is of another type, so no mask fits both`,
+            `${said}: a foreign key connects the column to ${label}, which has another type, so no mask fits both`,
           );
         }
       }
@@ -282,7 +282,7 @@ function checkMasks(
   return [...new Set(problems)];
 }
 
-/** Rows that come along and refer to rows that do not: their foreign key could not be made. */
+/** Returns problems with copied rows that refer to excluded rows, because their foreign key could not be created. */
 async function findLost(
   source: pg.Client,
   relations: readonly Relation[],
@@ -307,9 +307,9 @@ async function findLost(
       const optional = pairs.filter((pair) => columns.some((column) => column.name === pair.child && !column.notNull));
       const mask = optional.length > 0 && `mask ${label(child)}.${optional[0]?.child} as null, `;
       problems.push(
-        `importExclude leaves the rows of ${label(parent)} behind, but ${lost.toLocaleString("en")} rows of ${label(child)} refer to them ` +
-          `(foreign key ${name}). Exclude ${label(child)} too, ${mask || ""}or take a subset instead ` +
-          `("${label(parent)} where false" in importSubset leaves behind what refers to it)`,
+        `importExclude excludes the rows of ${label(parent)}, but ${lost.toLocaleString("en")} rows of ${label(child)} refer to them ` +
+          `(foreign key ${name}). Exclude ${label(child)}, too, ${mask || ""}or use a subset instead ` +
+          `("${label(parent)} where false" in importSubset also excludes the rows that refer to it)`,
       );
     }
   }

@@ -1,14 +1,14 @@
-/** Sequences: where each of them stands. */
+/** Copies and compares the positions of sequences. */
 import type pg from "pg";
 import { literal } from "../../lib/postgres.ts";
 import { readSequences } from "./catalog.ts";
 import type { SequenceState } from "./types.ts";
 
-/** A sequence's state in one word: its last value, and whether that has been handed out. */
+/** Returns a sequence's state as one string: its last value, and whether that value has been used. */
 export const describeState = ({ lastValue, isCalled }: SequenceState): string =>
   `${lastValue}${isCalled ? "" : " (not used yet)"}`;
 
-/** Sets the target's sequences to where the source's stand; returns where that is. */
+/** Sets the target's sequences to the source's positions, and returns these. */
 export async function copySequences(names: string[], source: pg.Client, target: pg.Client): Promise<SequenceState[]> {
   const theirs = await readSequences(source, names);
   if (theirs.length > 0) {
@@ -21,7 +21,7 @@ export async function copySequences(names: string[], source: pg.Client, target: 
   return theirs;
 }
 
-/** The sequences' states as they were set, beside what the target says they are. */
+/** Returns the positions that were set, together with those that the target reports. */
 export async function compareSequences(theirs: readonly SequenceState[], target: pg.Client) {
   const ours = await readSequences(
     target,

@@ -1,13 +1,13 @@
 /**
- * What a server has beside its databases' content: roles, memberships, settings, databases. Code from a source runs with the
- * rights of the owner, who may change some of it from inside the staging database: his own password, who is a member of him,
- * settings and comments of his databases. Nothing of that belongs to an import, so it is compared before the copy becomes the data.
+ * The state of a server outside its databases' contents: roles, memberships, settings, databases. Code from a source runs with the
+ * owner's privileges, which allow some changes from inside the staging database: the owner's password and members, and the settings and
+ * comments of its databases. An import must not change any of these, so they are compared before the swap.
  */
 import type pg from "pg";
 import { ident, literal } from "../../lib/postgres.ts";
 import { compareStates, type States } from "./states.ts";
 
-/** Read in the server's own database, where nobody but superusers makes objects. */
+/** Runs in the maintenance database, where only superusers create objects. */
 const STATE = `
   SELECT 'role ' || quote_ident(rolname) AS object, md5((to_jsonb(a) - 'oid')::text) AS state FROM pg_authid a
   UNION ALL
@@ -28,17 +28,17 @@ const STATE = `
   UNION ALL
   SELECT 'tablespace ' || quote_ident(spcname), concat_ws(' ', spcowner, spcacl, spcoptions) FROM pg_tablespace`;
 
-/** A server's state, with what it takes to give roles their passwords back. */
+/** A server's state, with what is needed to restore the roles' passwords. */
 export interface ServerState {
   states: States;
-  /** The verifiers that the server keeps in place of passwords, by role. A role may change its own. */
+  /** The verifiers that the server stores in place of passwords, by role. A role may change its own. */
   verifiers: ReadonlyMap<string, string>;
 }
 
 /**
- * Reads the state of a server, except for the import's own databases.
- * @param client a superuser's session in the server's own database.
- * @param staging names of the databases that the import makes.
+ * Reads the state of a server, without the import's own databases.
+ * @param client a superuser's session in the maintenance database.
+ * @param staging names of the databases that the import creates.
  */
 export async function readServerState(client: pg.Client, staging: readonly string[]): Promise<ServerState> {
   const { rows } = await client.query<{ object: string; state: string }>(STATE, [staging]);
@@ -52,9 +52,9 @@ export async function readServerState(client: pg.Client, staging: readonly strin
 }
 
 /**
- * Compares a server with what it was, and gives roles their passwords back: the next run must be able to log in.
- * @param before the server's state before anything of the source ran.
- * @returns what was changed meanwhile, by name.
+ * Compares a server with its earlier state, and restores the roles' passwords, so that the next run can log in.
+ * @param before the server's state before any code of the source ran.
+ * @returns the names of what has changed.
  */
 export async function findServerChanges(
   client: pg.Client,
@@ -69,13 +69,13 @@ export async function findServerChanges(
   return compareStates(before.states, now.states).map(({ object }) => object);
 }
 
-/** The error for a copy whose code has changed the server while it was loaded. */
+/** Returns the error for code of the source that has changed the server. */
 export const serverChanged = (changed: readonly string[]): Error =>
   new Error(
     [
-      "While the copy was loaded, something changed the server outside of it, so the copy was thrown away. If nobody else changed " +
-        "roles or databases meanwhile, code in the source did: a function of a CHECK, a domain, a generated column, an index or a " +
-        "view. Look at the source's functions. Passwords are as they were; pulumi up puts the rest right. Changed:",
+      "The server's roles, settings or databases changed outside the copy while the import ran, so the copy was dropped. If no other " +
+        "session changed them, code in the source did: a function of a CHECK, a domain, a generated column, an index or a view. " +
+        "Check the source's functions. The import has restored the passwords; pulumi up repairs the rest. Changed:",
       ...changed.map((object) => `  - ${object}`),
     ].join("\n"),
   );

@@ -1,23 +1,22 @@
-/** Sessions on both ends that spell every value the same way. */
+/** Sessions on source and target, with settings that make both print every value the same way. */
 import type pg from "pg";
 import { type Address, type ConnectOptions, connect, ident, literal } from "../../lib/postgres.ts";
 import type { OwnerLogin } from "./types.ts";
 
-/** How long a suspended source may take to wake, ms. */
+/** Milliseconds that a suspended source may take to start. */
 const SOURCE_PATIENCE_MS = 60_000;
 
 /**
- * Settings of the load's own sessions that make it faster. Nobody else's work is touched, no restart is needed, and none of them can
- * outlive the sessions. Commits do not wait for the disk: a crash loses the database that is loaded aside, and nothing else; before it
- * takes its place a checkpoint has brought all of it to disk. Whole pages of new indexes go to the WAL as they are: compressing them
- * takes longer than writing them.
+ * Settings that make the load's own sessions faster. They affect no other session, need no restart, and end with the sessions.
+ * Commits do not wait for the disk: a crash loses only the staging database, and a checkpoint before the swap brings all of it to
+ * disk. Full pages of new indexes go to the WAL uncompressed, because compressing them takes longer than writing them.
  */
 export const RELAXED = {
   synchronous_commit: "off",
   wal_compression: "off",
 };
 
-/** Settings of the target alone: an end to work whose client is gone, and what any role may set of {@link RELAXED}. */
+/** Settings of the target's sessions. The server ends work whose client is gone; any role may set this part of {@link RELAXED}. */
 const TARGET_ONLY = {
   synchronous_commit: RELAXED.synchronous_commit,
   check_function_bodies: "off",
@@ -27,14 +26,14 @@ const TARGET_ONLY = {
 };
 
 /**
- * Settings that only a superuser may give: they are the staging database's until the import ends. The statements hold the
- * application's data, which has no place in the server's log.
+ * Settings that only a superuser may change: the staging database has them until the import ends. Statements are not logged,
+ * because they hold the application's data.
  */
 const STAGING_ONLY = { wal_compression: RELAXED.wal_compression, log_min_duration_statement: "-1" };
 
 /**
- * Settings of the source: it cannot write, somebody else's lock on a table may last a minute, it lets go of a snapshot whose
- * reader is gone, even when no packet says so, and has no time-outs of its own. A version that does not know one has none.
+ * Settings of the source's sessions: read-only, at most 60 s of waiting for a lock, and no other timeouts. The server ends a session
+ * whose client is gone, even if no packet says so, so that its snapshot is released. A setting that a version does not know is left out.
  */
 const SOURCE_ONLY = {
   default_transaction_read_only: "on",
@@ -60,8 +59,8 @@ export function openSource(address: Address, patienceMs = SOURCE_PATIENCE_MS): P
 }
 
 /**
- * Opens a session on a database of the target's server, as whoever the address names. As the superuser it may make databases and
- * extensions, read catalogs, and copy plain tables out; code from the source never runs in it.
+ * Opens a session on a database of the target's server with the login of the address. A superuser's session creates databases and
+ * extensions, reads catalogs, and copies plain tables out; code from the source never runs in it.
  */
 export function openTarget(address: Address, options: ConnectOptions = {}): Promise<pg.Client> {
   return connect(address, {
@@ -72,7 +71,7 @@ export function openTarget(address: Address, options: ConnectOptions = {}): Prom
   });
 }
 
-/** A database of the target's server as its owner logs in there. */
+/** Returns the address with the owner's login. */
 export const asOwner = (address: Address, { owner, ownerPassword }: OwnerLogin): Address => ({
   ...address,
   user: owner,
@@ -80,18 +79,18 @@ export const asOwner = (address: Address, { owner, ownerPassword }: OwnerLogin):
 });
 
 /**
- * Opens the session in which code from the source runs: logged in as the owner, so that nothing in it can have more than the
- * owner's rights. `SET ROLE` in a superuser's session would not do: any function can take the role back.
+ * Opens the session in which code from the source runs, logged in as the owner, so that it never has more than the owner's
+ * privileges. `SET ROLE` in a superuser's session is not enough: any function can reset the role.
  */
 export const openOwner = (database: Address, target: OwnerLogin): Promise<pg.Client> =>
   openTarget(asOwner(database, target));
 
-/** Statements of the superuser that ease the load of a staging database, for sessions that begin later. */
-export const easeStaging = (database: string): string[] =>
+/** Returns the superuser's statements that apply {@link STAGING_ONLY} to a staging database, for sessions that begin later. */
+export const applyStagingSettings = (database: string): string[] =>
   Object.entries(STAGING_ONLY).map(
     ([name, value]) => `ALTER DATABASE ${ident(database)} SET ${name} = ${literal(value)}`,
   );
 
-/** Statements that take back what {@link easeStaging} gave, before the staging database becomes the data. */
-export const endEasing = (database: string): string[] =>
+/** Returns the statements that undo {@link applyStagingSettings} before the swap. */
+export const resetStagingSettings = (database: string): string[] =>
   Object.keys(STAGING_ONLY).map((name) => `ALTER DATABASE ${ident(database)} RESET ${name}`);

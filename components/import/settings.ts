@@ -20,7 +20,7 @@ export const IMPORT_SETTINGS = {
   safetyCopyRecipient: text(
     matches(
       /^(?:auto|age1[02-9ac-hj-np-z]{58})$/,
-      "give a public key of age's (age1 and 58 more characters; age-keygen prints one), or auto",
+      "give an age public key (age1 and 58 more characters; age-keygen prints one), or auto",
     ),
   ),
   safetyCopyIdentity: text(notBlank("give the path of a file, or auto")),
@@ -32,7 +32,7 @@ export type ImportValues = ValuesOf<typeof IMPORT_SETTINGS>;
 export const bootstrapOf = ({ bootstrap }: ImportValues, neonUrlIsSet: boolean): Bootstrap =>
   bootstrap === "auto" ? (neonUrlIsSet ? "neon" : "sample") : (bootstrap as Bootstrap);
 
-/** Returns what of the source is copied, as it is written. Pure. */
+/** Returns the settings that select what of the source is copied. Pure. */
 export const selectionOf = ({
   importExclude,
   importSchemaOnly,
@@ -49,7 +49,7 @@ export const selectionOf = ({
 export const selectionProblems = (values: ImportValues): string[] =>
   parseSelection(selectionOf(values)).problems.map(({ key, problem }) => `${key}: ${problem}`);
 
-/** Returns where a safety copy is kept; undefined for none. By default only data from Neon gets one: the sample can be made again. Pure. */
+/** Returns where the safety copy is written; undefined for none. By default, only data from Neon gets one. Pure. */
 export function safetyCopyOf(values: ImportValues, bootstrap: Bootstrap): SafetyCopySettings | undefined {
   const isWanted = values.safetyCopy === "auto" ? bootstrap === "neon" : values.safetyCopy === "true";
   if (!isWanted || bootstrap === "empty") return undefined;

@@ -1,4 +1,4 @@
-/** One moment of the source, shared by every session that reads it. */
+/** An exported snapshot of the source, shared by every session that reads it. */
 import type pg from "pg";
 import { literal } from "../../lib/postgres.ts";
 import { fromTable } from "./catalog.ts";
@@ -6,19 +6,19 @@ import { beginReading, prepareReading } from "./reading.ts";
 import { openSource } from "./session.ts";
 import type { Source, Table } from "./types.ts";
 
-/** A snapshot that lives as long as the session that exported it (PostgreSQL manual, "Snapshot Synchronization Functions"). */
+/** An exported snapshot. It ends with the transaction that exported it (PostgreSQL manual, "Snapshot Synchronization Functions"). */
 export interface Snapshot {
   id: string;
-  /** The session that holds it; it may also read. */
+  /** The session that exported it; it may also read. */
   holder: pg.Client;
-  /** Milliseconds that a question and its answer took. */
+  /** Milliseconds of one round trip to the source. */
   roundTripMs: number;
 }
 
-/** What sessions are opened to. */
+/** The part of a source that opening a session needs. */
 type Reached = Pick<Source, "address">;
 
-/** A session that has done its first work; one that could not is closed. */
+/** Opens a session and runs its first statements; closes the session if they fail. */
 async function begin(source: Reached, work: (client: pg.Client) => Promise<unknown>): Promise<pg.Client> {
   const client = await openSource(source.address);
   try {
@@ -32,7 +32,7 @@ async function begin(source: Reached, work: (client: pg.Client) => Promise<unkno
 
 const REPEATABLE = "ISOLATION LEVEL REPEATABLE READ";
 
-/** Takes the snapshot. Whoever gets it must end the holder's session. */
+/** Exports a snapshot. The caller must end the holder's session. */
 export async function exportSnapshot(source: Reached): Promise<Snapshot> {
   let id = "";
   let roundTripMs = 0;
@@ -48,32 +48,32 @@ export async function exportSnapshot(source: Reached): Promise<Snapshot> {
 }
 
 /**
- * Opens one more session that sees exactly what the snapshot sees, and locks tables as its holder has. A TRUNCATE or ALTER
- * TABLE that waits for the holder's lock stands in line before all who ask later: a reader that came to the table only then
- * would wait for it, it for the holder and the holder for the reader, which no server can see is for ever.
+ * Opens another session in the snapshot, and locks the tables that its holder has locked. A TRUNCATE or ALTER TABLE that waits for
+ * the holder's lock blocks all later requests. A reader that locked the table only then would wait for it, it for the holder, and
+ * the holder for the reader: a deadlock that the server cannot detect.
  */
 export function joinSnapshot(source: Reached, snapshot: Snapshot, tables: readonly Table[] = []): Promise<pg.Client> {
   return begin(source, async (reader) => {
     await beginReading(reader, REPEATABLE);
     await reader.query(
       `SET TRANSACTION SNAPSHOT ${literal(snapshot.id)};
-       SET LOCAL lock_timeout = '${BEHIND_THE_HOLDER}'`,
+       SET LOCAL lock_timeout = '${READER_LOCK_TIMEOUT}'`,
     );
     await prepareReading(reader);
     if (tables.length > 0) await reader.query(lockSql(tables));
   });
 }
 
-/** Who has to wait for a lock that the holder has already, stands behind somebody who waits for the import. */
-const BEHIND_THE_HOLDER = "5s";
+/** A reader that must wait for a lock that the holder has is queued behind a session that waits for the import. */
+const READER_LOCK_TIMEOUT = "5s";
 
-/** The share of the server's lock table that the readers may fill: others need it, too. */
+/** Share of the server's lock table that the readers may fill, so that other sessions have room. */
 const LOCK_SHARE = 0.5;
 
 /**
- * The tables that each of so many readers locks from the start: all, unless they would fill the server's lock table
- * (PostgreSQL manual, "max_locks_per_transaction"). Then a reader takes each lock when it comes to the table, and gives up
- * where it has to wait.
+ * Returns the tables that each reader locks from the start: all, unless they would fill the server's lock table (PostgreSQL manual,
+ * "max_locks_per_transaction"). In that case a reader locks each table when it reads it, and fails after
+ * {@link READER_LOCK_TIMEOUT}.
  */
 export async function tablesToLock(holder: pg.Client, tables: readonly Table[], readers: number) {
   const { rows } = await holder.query<{ room: number }>(`
@@ -86,14 +86,14 @@ const lockSql = (tables: readonly Table[]): string =>
   `LOCK TABLE ${tables.map(fromTable).join(", ")} IN ACCESS SHARE MODE`;
 
 /**
- * Holds the tables as they are until the snapshot's session ends, as pg_dump does for itself: TRUNCATE and rewriting ALTER
- * TABLEs do not respect older snapshots (PostgreSQL manual, "Caveats" of concurrency control). Readers and writers go on.
- * @throws {Error} that names the tables which were rewritten between the snapshot and the lock: their rows are gone from it.
+ * Locks the tables against TRUNCATE and ALTER TABLE until the snapshot's session ends, as pg_dump does. These do not respect older
+ * snapshots (PostgreSQL manual, "Caveats" of concurrency control). Readers and writers are not blocked.
+ * @throws {Error} that names the tables that were rewritten between the snapshot and the lock: the snapshot no longer has their rows.
  */
 export async function lockTables(holder: pg.Client, tables: readonly Table[]): Promise<void> {
   if (tables.length === 0) return;
   await holder.query(lockSql(tables));
-  // The row is as the snapshot sees it, the function tells the file of today.
+  // The row shows the snapshot's file, the function today's.
   const { rows } = await holder.query<{ name: string }>(`
     SELECT oid::regclass::text AS name FROM pg_class
     WHERE relkind = 'r' AND relfilenode <> 0 AND relfilenode <> coalesce(pg_relation_filenode(oid), 0)
@@ -102,7 +102,7 @@ export async function lockTables(holder: pg.Client, tables: readonly Table[]): P
         LEFT JOIN LATERAL pg_partition_tree(t.oid) p ON NOT p.relid = t.oid)`);
   if (rows.length === 0) return;
   throw new Error(
-    `${rows.map(({ name }) => name).join(", ")} was emptied or rewritten on the source (TRUNCATE, ALTER TABLE, VACUUM FULL) in the ` +
-      `moment in which the snapshot was taken. Nothing was changed here; run pulumi up again.`,
+    `${rows.map(({ name }) => name).join(", ")} was emptied or rewritten on the source (TRUNCATE, ALTER TABLE, VACUUM FULL) while ` +
+      `the snapshot was taken. Nothing was changed here; run pulumi up again.`,
   );
 }

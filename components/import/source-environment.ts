@@ -1,12 +1,12 @@
-/** The source that the environment names. Whoever calls this is about to connect to it. */
+/** Reads the source from the environment. */
 import { readFile } from "node:fs/promises";
 import { parseSourceUrl } from "./source-url.ts";
 import type { Source } from "./types.ts";
 
 /**
  * Reads the URL, and NEON_ROOT_CERTIFICATES.
- * @param wanted why the URL is needed, for the message where it is not set.
- * @param variable where the URL is. An argument would show in ps, and stay in the shell's history.
+ * @param wanted why the URL is needed, for the error if it is not set.
+ * @param variable the variable with the URL. An argument would show in ps and stay in the shell's history.
  * @throws {Error} that says what is missing or wrong, without quoting the URL.
  */
 export async function sourceFromEnvironment(wanted: string, variable = "NEON_DATABASE_URL"): Promise<Source> {
@@ -20,7 +20,7 @@ export async function sourceFromEnvironment(wanted: string, variable = "NEON_DAT
   return parseSourceUrl(url, await extraRoots());
 }
 
-/** For a source whose certificate is signed by an authority of one's own, as libpq's PGSSLROOTCERT. */
+/** Reads root certificates for a source with a private certificate authority, like libpq's PGSSLROOTCERT. */
 async function extraRoots(): Promise<string | undefined> {
   const file = process.env.NEON_ROOT_CERTIFICATES;
   if (!file) return undefined;

@@ -1,4 +1,4 @@
-/** Reads a connection URL as Neon hands it out. Pure: it opens nothing. */
+/** Parses a connection URL in the form that Neon provides. Pure: it opens no connection. */
 import { isIP } from "node:net";
 import tls from "node:tls";
 import { bareUrl } from "../../lib/pasted-url.ts";
@@ -10,15 +10,15 @@ const WITHOUT_TLS = new Set(["disable", "allow", "prefer"]);
 const SSL_MODES = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 const CHANNEL_BINDINGS: readonly ChannelBinding[] = ["disable", "prefer", "require"];
 
-/** Whether a host is this machine. */
+/** Returns whether a host is this machine. */
 export const isLoopback = (host: string): boolean => /^(localhost|127\.\d+\.\d+\.\d+|\[?::1\]?)$/.test(host);
 
-/** A pooled Neon host is PgBouncer, which knows neither pg_dump's settings nor exported snapshots: the direct host. */
+/** Returns the direct host for a pooled Neon host, which is PgBouncer and supports neither pg_dump's settings nor exported snapshots. */
 export function directHost(host: string): string {
   return host.replace(/^(ep-[^.]+?)-pooler\./, "$1.");
 }
 
-/** Several hosts with commas between, as libpq takes them; what stands before the last @ is a user and a password. */
+/** Returns whether a URL has several hosts with commas, as libpq accepts them. User and password are before the last @. */
 function hasSeveralHosts(url: string): boolean {
   const [, rest = ""] = /^postgres(?:ql)?:\/\/([^?#]*)/.exec(url) ?? [];
   const [hosts = ""] = rest.slice(rest.lastIndexOf("@") + 1).split("/");
@@ -26,16 +26,16 @@ function hasSeveralHosts(url: string): boolean {
 }
 
 /**
- * Turns a connection URL into a source.
+ * Parses a connection URL into a source.
  * @param rootCertificates PEM bundle to trust in place of the machine's.
- * @throws {Error} that says what is wrong with the URL, without quoting it: it holds a password.
+ * @throws {Error} that says what is wrong with the URL, without quoting it, because it holds a password.
  */
 export function parseSourceUrl(url: string, rootCertificates?: string): Source {
   let parsed: URL;
   const bare = bareUrl(url);
   if (hasSeveralHosts(bare)) {
     throw new Error(
-      "NEON_DATABASE_URL names several hosts; the import reads from one server: leave the host and port of the one to read from",
+      "NEON_DATABASE_URL has several hosts, and the import reads from one server. Keep only the host and port of that server",
     );
   }
   try {
@@ -53,11 +53,9 @@ export function parseSourceUrl(url: string, rootCertificates?: string): Source {
     string,
     string,
   ];
-  // A sign of the password that is not encoded moves part of it into what follows, which would be shown.
+  // An unencoded character in the password moves part of it into the path or query, which messages would show.
   if (`${parsed.pathname}${parsed.search}`.includes("@")) {
-    throw new Error(
-      unencodedSign(bare) ?? "NEON_DATABASE_URL has a second @; one that belongs to the password is written %40",
-    );
+    throw new Error(unencodedSign(bare) ?? "NEON_DATABASE_URL has a second @. Write an @ in the password as %40");
   }
   const missing = [
     [parsed.hostname, "a host"],
@@ -93,7 +91,7 @@ export function parseSourceUrl(url: string, rootCertificates?: string): Source {
       database,
       user,
       password,
-      // An address is no server name (RFC 6066); it is compared with the certificate all the same.
+      // An IP address is not a server name (RFC 6066), but is still compared with the certificate.
       tls:
         mode === "none"
           ? undefined
@@ -107,28 +105,26 @@ export function parseSourceUrl(url: string, rootCertificates?: string): Source {
   };
 }
 
-/** What to say of a sign in the login that ends a URL's host for every parser; undefined where there is none. Names nothing of the login. */
+/** Returns an error for an unencoded #, / or ? in the login, which ends the host for every parser; undefined for any other URL. */
 function unencodedSign(url: string): string | undefined {
   const sign = /^postgres(?:ql)?:\/\/[^@]*?([#/?]).*@/s.exec(url)?.[1];
   if (sign === undefined) return undefined;
   const encoded = encodeURIComponent(sign);
-  return `NEON_DATABASE_URL has a ${sign} before the @. In a user's name or a password it is written ${encoded}`;
+  return `NEON_DATABASE_URL has a ${sign} before the @. Write it as ${encoded} in a user name or password`;
 }
 
-/** A part of the URL as it is meant. */
+/** Decodes a part of the URL. */
 function decode(part: string): string {
   try {
     return decodeURIComponent(part);
   } catch {
-    throw new Error(
-      "NEON_DATABASE_URL has a % that is not followed by two hexadecimal digits; a % itself is written %25",
-    );
+    throw new Error("NEON_DATABASE_URL has a % without two hexadecimal digits after it. Write a % itself as %25");
   }
 }
 
 /**
- * Channel binding ties the password's proof to the certificate, so that nobody in between can pass it on. It is used wherever
- * the server offers it, as libpq does; the URL may demand it.
+ * Returns the URL's channel_binding. Channel binding ties the password's proof to the certificate, so that a proxy on the way cannot
+ * forward it. Like libpq, the import uses it whenever the server offers it; the URL may require it.
  */
 function channelBindingOf(url: URL, mode: "none" | "verify"): ChannelBinding | undefined {
   const asked = url.searchParams.get("channel_binding");
@@ -143,7 +139,7 @@ function channelBindingOf(url: URL, mode: "none" | "verify"): ChannelBinding | u
   return known;
 }
 
-/** Certificate and host name are verified wherever the data leaves this machine: `require` alone trusts anybody. */
+/** Returns whether to use TLS. Data that leaves this machine needs a verified certificate and host name; `require` verifies neither. */
 function sslMode(url: URL, host: string, remarks: string[]): "none" | "verify" {
   const asked = url.searchParams.get("sslmode");
   if (asked !== null && !SSL_MODES.includes(asked)) {
@@ -151,7 +147,7 @@ function sslMode(url: URL, host: string, remarks: string[]): "none" | "verify" {
   }
   if (isLoopback(host) && (asked === null || WITHOUT_TLS.has(asked))) return "none";
   if (asked !== "verify-full") {
-    remarks.push(`sslmode ${asked ?? "not given"}: certificate and host name are verified all the same (verify-full)`);
+    remarks.push(`sslmode ${asked ?? "not given"}: certificate and host name are verified anyway (verify-full)`);
   }
   return "verify";
 }

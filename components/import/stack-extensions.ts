@@ -1,12 +1,12 @@
-/** The extensions that every database of the stack has (sql/extensions.sql), where a source has something else in their place. */
+/** Handles the stack's extensions (sql/extensions.sql) if a source has other objects or versions in their place. */
 import type pg from "pg";
 import { ident } from "../../lib/postgres.ts";
 import type { Catalog } from "./types.ts";
 
-/** Those of sql/extensions.sql. */
+/** The extensions in sql/extensions.sql. */
 export const STACK_EXTENSIONS: readonly string[] = ["uuid-ossp", "pgcrypto", "pg_stat_statements"];
 
-/** Routines and relations, which two things of one name cannot be; members of extensions, or what is none. */
+/** Returns a query for the names of routines and relations in public, which must be unique: members of extensions, or all others. */
 const namesSql = (membership: "e" | "none") => {
   const member = (catalog: string) => `pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
     WHERE d.classid = 'pg_catalog.${catalog}'::pg_catalog.regclass AND d.deptype = 'e' AND d.objid = o.oid`;
@@ -23,15 +23,15 @@ const namesSql = (membership: "e" | "none") => {
       WHERE o.relnamespace = 'public'::pg_catalog.regnamespace AND o.relkind NOT IN ('i', 'I') AND ${filter("pg_class")}`;
 };
 
-/** An extension that a database is to be without, and what the source has of its names. */
+/** An extension that must not be in the database, and the source's own objects with names of its members. */
 export interface Displaced {
   extension: string;
   names: string[];
 }
 
 /**
- * The stack's extensions that a source does not have, while it has objects of its own under their members' names.
- * @param staging the superuser's session in a database that holds the stack's extensions and nothing of the source.
+ * Finds the stack's extensions that a source does not have, while it has its own objects with their members' names.
+ * @param staging the superuser's session in a database that has the stack's extensions and nothing of the source.
  */
 export async function findDisplaced(
   source: pg.Client,
@@ -48,9 +48,9 @@ export async function findDisplaced(
 }
 
 /**
- * Makes room for what the source has: extensions that its own objects displace go, and so do those that it has in another version
- * which this server has, too; {@link extensionsSql} makes them anew in that one.
- * @param staging the superuser's session in a database that holds nothing of the source yet.
+ * Drops the stack's extensions that the source's objects displace, and those that the source has in another version which this server
+ * also has; {@link extensionsSql} creates these again in that version.
+ * @param staging the superuser's session in a database that has nothing of the source yet.
  */
 export async function makeRoom(
   staging: pg.Client,
@@ -72,6 +72,6 @@ export async function makeRoom(
   for (const name of gone) await staging.query(`DROP EXTENSION IF EXISTS ${ident(name)}`);
 }
 
-/** For the report. */
+/** Returns the report's remark. */
 export const describeDisplaced = ({ extension, names }: Displaced): string =>
-  `the source has ${names.join(", ")} of its own and not the extension ${extension}, so the database is without that extension`;
+  `the source has its own ${names.join(", ")} and not the extension ${extension}, so the database does not have that extension`;

@@ -1,16 +1,16 @@
-/** What a database holds, as one word of state for each of its objects; and in what two of them differ. Pure. */
+/** The state of a database as one string for each object, and the differences between two such states. Pure. */
 import { createHash } from "node:crypto";
 
-/** Objects, as messages call them, with what they are: a definition, a fingerprint, a value. */
+/** State of each object, by the name that messages use for it: a definition, a fingerprint or a value. */
 export type States = ReadonlyMap<string, string>;
 
-/** An object that is not the same on both sides. */
+/** An object that differs between source and target. */
 export interface StateDifference {
   object: string;
   how: "missing on the target" | "not on the source" | "different";
 }
 
-/** Compares both directions; in the objects' order by name. */
+/** Returns the differences in both directions, sorted by the objects' names. */
 export function compareStates(source: States, target: States): StateDifference[] {
   return [...new Set([...source.keys(), ...target.keys()])].sort().flatMap((object): StateDifference[] => {
     if (!target.has(object)) return [{ object, how: "missing on the target" }];
@@ -19,35 +19,38 @@ export function compareStates(source: States, target: States): StateDifference[]
   });
 }
 
-/** A state that is too long to keep, as its SHA-256. */
+/** Returns the SHA-256 of a state, for states that are too long to store. */
 export const digest = (state: string): string => createHash("sha256").update(state).digest("hex");
 
-/** The same objects, each with the digest of its state. */
+/** Replaces each object's state by its digest. */
 export const digestAll = (states: States): States =>
   new Map([...states].map(([object, state]) => [object, digest(state)]));
 
-/** Two sides' states of one moment, kept so that a later comparison can tell who has moved since. */
-export interface Noted {
+/** States of an object on source and target at the import, from which a later comparison sees where the object has changed. */
+export interface BaselineEntry {
   source?: string;
   target?: string;
-  /** Of a table's rows: the columns that the fingerprint is of. */
+  /** For a table's rows: the columns that the fingerprint covers. */
   columns?: string[];
-  /** Of a table that did not come whole: "masked" or "subset". The source cannot have the same rows. */
+  /** For a table that was not copied whole: "masked" or "subset". The source cannot have the same rows. */
   selected?: string;
   /**
-   * Of a large table: SHA-256 of its rows' bytes on the target, which the import's proof has taken anyway. A fingerprint, which does
-   * not depend on the order, would have cost another reading.
+   * For a large table: SHA-256 of its rows' bytes on the target, which the import's proof computes anyway. An order-independent
+   * fingerprint would have cost another read.
    */
   stream?: string;
-  /** Of a definition: both sides word it differently, and mean the same. */
+  /** For a definition: source and target word it differently, with the same meaning. */
   reworded?: boolean;
 }
 
-/** Where something has changed since it was noted. `nowhere`: it differed then as it does now, and that was accepted. */
+/** Where an object has changed since the baseline. `nowhere`: it differed at the import as it does now, and that was accepted. */
 export type Change = "here" | "on the source" | "on both sides" | "nowhere";
 
-/** Tells who has moved since; undefined where too little was noted. What was not there then, and is not now, has not moved. */
-export function whoChanged(then: Noted, now: Pick<Noted, "source" | "target">): Change | undefined {
+/**
+ * Returns where an object has changed since the baseline; undefined if the baseline holds too little. An object that was missing
+ * then and is missing now has not changed.
+ */
+export function whereChanged(then: BaselineEntry, now: Pick<BaselineEntry, "source" | "target">): Change | undefined {
   if (then.stream !== undefined && then.target === undefined) return undefined;
   const there = then.source !== now.source;
   const here = then.target !== now.target;

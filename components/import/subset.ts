@@ -1,14 +1,14 @@
 /**
- * The rows of a subset. A row is in it
- *   - when its table is a root and the row fits the root's condition,
- *   - when a row that is in it refers to it, and
- *   - when its table is no root but refers to roots, directly or through others, and all that the row refers to is in it.
- * Tables that lead to no root come whole. This has one smallest solution, also where tables refer to each other in circles; no
- * foreign key leads out of it.
+ * Finds the rows of a subset. A row is in the subset
+ *   - if its table is a root and the row satisfies the root's condition,
+ *   - if a row in the subset refers to it, or
+ *   - if its table is not a root but refers to roots, directly or through other tables, and every row that it refers to is in the subset.
+ * Tables without a path to a root are copied whole. There is one smallest solution, even if tables refer to each other in cycles, and
+ * no foreign key leads out of it.
  *
- * Nothing can be written on the source, so the worker keeps the set, as row addresses (ctid), which stay what they are as long as
- * the snapshot and the lock on the table do. The joins are the server's: values are compared by the foreign key's own operators,
- * and none of them crosses the wire.
+ * Nothing can be written on the source, so the set is kept here as row addresses (ctid), which are stable while the snapshot and the
+ * lock on the table last. The server runs the joins: it compares values with the foreign key's own operators, and no value crosses the
+ * wire.
  */
 import type pg from "pg";
 import { ident } from "../../lib/postgres.ts";
@@ -18,32 +18,32 @@ import type { Table } from "./types.ts";
 
 /** Row addresses sent with one statement. */
 const BATCH = 20_000;
-/** A percentage is drawn in parts of a million. */
+/** Resolution of a percentage: parts of a million. */
 const PARTS = 1_000_000;
 
-/** A row's address: the number of its block, and its place in it, which fits 16 bits. */
+/** A row's address as one number: its block, and its 16-bit offset in the block. */
 const OFFSETS = 65_536;
 const parseAddress = (ctid: string): number => {
   const comma = ctid.indexOf(",");
   return Number(ctid.slice(1, comma)) * OFFSETS + Number(ctid.slice(comma + 1, -1));
 };
 const writeAddress = (row: number): string => `(${Math.floor(row / OFFSETS)},${row % OFFSETS})`;
-/** Addresses as a literal of type tid[], in the order in which the rows stand. */
+/** Returns addresses as a literal of type tid[], in physical order. */
 export const addressArray = (rows: Iterable<number>): string =>
   `{${[...rows]
     .sort((a, b) => a - b)
     .map((row) => `"${writeAddress(row)}"`)
     .join(",")}}`;
 
-/** Which rows of a root are taken at first. The draw of a percentage goes by the key, so it is the same another time. */
+/** Returns the condition for a root's initial rows. A percentage selects by a hash of the key, so later imports select the same rows. */
 export function rootCondition(root: SubsetRoot, table: Table): string {
-  // On a line of its own: a remark at the condition's end must not swallow what follows.
+  // The line break ends a comment at the end of the condition.
   if (root.where !== undefined) return `(${root.where}\n)`;
   const identity = table.key.length > 0 ? `ROW(${table.key.map((name) => `t.${ident(name)}`).join(", ")})` : "t";
   return `abs(hashtextextended(${identity}::text, 0) % ${PARTS}) < ${Math.round(((root.percent ?? 100) / 100) * PARTS)}`;
 }
 
-/** Tables that are made smaller: roots, and all that refer to them, directly or through others. */
+/** Returns the tables that a subset reduces: roots, and all tables that refer to them, directly or through others. */
 export function restrictedTables(roots: Iterable<string>, keys: readonly ForeignKey[]): Set<string> {
   const restricted = new Set(roots);
   for (let size = -1; size !== restricted.size; ) {
@@ -51,7 +51,7 @@ export function restrictedTables(roots: Iterable<string>, keys: readonly Foreign
     for (const { child, parents } of keys) {
       if (!parents.some((parent) => restricted.has(parent))) continue;
       restricted.add(child);
-      // A key that leads into a partitioned table may lead into any part of it.
+      // A key to a partitioned table may refer to any of its partitions.
       for (const parent of parents) restricted.add(parent);
     }
   }
@@ -60,23 +60,23 @@ export function restrictedTables(roots: Iterable<string>, keys: readonly Foreign
 
 const on = ({ pairs }: ForeignKey) =>
   pairs.map(({ child, parent, operator }) => `p.${ident(parent)} ${operator} c.${ident(child)}`).join(" AND ");
-/** Whether a row refers to anything by this key: one part that is NULL, and it does not. */
+/** A condition: a row refers to another by this key. It does not if a column of the key is NULL. */
 const refers = ({ pairs }: ForeignKey) =>
   `(${pairs.map(({ child }) => `c.${ident(child)} IS NOT NULL`).join(" AND ")})`;
 
-/** What the subset is made from. */
+/** Input of {@link findSubset}. */
 export interface SubsetOrder {
   /** Conditions of the roots, by table. */
   roots: ReadonlyMap<string, { root: SubsetRoot; table: Table }>;
   keys: readonly ForeignKey[];
-  /** Tables none of whose rows come along; what refers to them is refused elsewhere. */
+  /** Excluded tables. Rows that refer to them are a problem that selection.ts reports. */
   excluded: ReadonlySet<string>;
 }
 
 /**
- * Finds the rows, by reading alone.
- * @returns for every table that is made smaller, the addresses of its rows.
- * @throws {Error} with the server's own words for a condition that is not understood.
+ * Finds the rows of a subset. Reads only.
+ * @returns the addresses of the rows of every reduced table.
+ * @throws {Error} with the server's message for an invalid condition.
  */
 export async function findSubset(
   client: pg.Client,
@@ -89,7 +89,7 @@ export async function findSubset(
   const leading = keys.filter(
     ({ child, parents }) => restricted.has(child) && parents.some((parent) => restricted.has(parent)),
   );
-  /** Of rows that are not in the set yet: how many of their references are. */
+  /** For rows that are not in the set yet: how many of their references are. */
   const satisfied = new Map<string, Map<number, number>>();
 
   const add = (table: string, rows: Iterable<number>) => {
@@ -163,7 +163,7 @@ export async function findSubset(
   }
 }
 
-/** Counts one more reference of each row; returns the rows of which none is missing any more. */
+/** Counts one more reference of each row, and returns the rows whose references are now all in the set. */
 function nowComplete(rows: readonly [string, number][], satisfied: Map<number, number>): number[] {
   const complete: number[] = [];
   for (const [ctid, needed] of rows) {

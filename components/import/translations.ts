@@ -1,4 +1,4 @@
-/** Real text in many scripts for the sample: the names of countries and languages, as Unicode's CLDR has them in Node. */
+/** Text in many scripts for the sample: the names of countries and languages from Unicode's CLDR in Node. */
 
 const LANGUAGES = [
   "ar",
@@ -28,18 +28,18 @@ const LANGUAGES = [
 ];
 const RIGHT_TO_LEFT = new Set(["ar", "fa", "he"]);
 
-/** Codes of two letters that name a region. */
+/** Returns the two-letter codes of regions. */
 function regionCodes(): string[] {
   const names = new Intl.DisplayNames("en", { type: "region", fallback: "none" });
   const letters = [..."ABCDEFGHIJKLMNOPQRSTUVWXYZ"];
   return letters.flatMap((a) => letters.map((b) => a + b)).filter((code) => names.of(code) !== undefined);
 }
 
-/** A value in COPY's text format. */
+/** Escapes a value for COPY's text format. */
 const field = (value: string) =>
   value.replaceAll(/[\\\t\n\r]/g, (sign) => `\\${{ "\\": "\\", "\t": "t", "\n": "n", "\r": "r" }[sign]}`);
 
-/** SQL, for psql, that fills the tables about languages: some 7,000 rows. */
+/** Returns SQL for psql that fills the tables about languages with about 7,000 rows. */
 export function translationsSql(): string {
   const codes = regionCodes();
   const inEnglish = new Intl.DisplayNames("en", { type: "language" });

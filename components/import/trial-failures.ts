@@ -1,13 +1,13 @@
-/** Which objects of a schema could not be made, each failure told of the object that it comes from. Pure. */
+/** Groups the objects that could not be created by the object whose failure caused theirs. Pure. */
 import { describeEntry, type Entry } from "./dump-entries.ts";
 import { type Finding, finding } from "./preflight/findings.ts";
 import { remedyFor } from "./remedies.ts";
 
-const CHANGE_IT = "Change it on the source, or drop it there";
+const CHANGE_IT = "Change or drop it on the source";
 
 type Named = Pick<Entry, "type" | "schema" | "name">;
 
-/** SQLSTATEs of something that is not there: table, object, function, schema, parameter's value. */
+/** SQLSTATEs for something missing: table, object, function, schema, parameter value. */
 const MISSING = new Set(["42P01", "42704", "42883", "3F000", "22023"]);
 
 interface Failure {
@@ -19,25 +19,25 @@ interface Failure {
 
 const withoutArguments = (name: string) => name.replace(/\(.*/s, "");
 
-/** Whether a message speaks of an object: by schema and name, or in quotes. */
+/** Returns whether a message mentions an object, by schema and name or in quotes. */
 function mentions(message: string, { schema, name }: Named): boolean {
   const plain = message.replaceAll('"', "");
   const bare = withoutArguments(name);
   return schema === "-" ? message.includes(`"${bare}"`) : plain.includes(`${schema}.${bare.replaceAll('"', "")}`);
 }
 
-/** The words by which the catalog's checks call a cast or a transform, which have no names of their own. */
+/** Converts pg_dump's words for a cast or a transform, which have no names, to those of the catalog's checks. */
 const unnamed = (name: string): string =>
   name
     .replace(/^CAST \((.+) AS (.+)\)$/, "cast from $1 to $2")
     .replace(/^TRANSFORM FOR (.+) LANGUAGE (.+)$/, "transform for $1 language $2");
 
-/** Gathers failures in the order in which objects are made. */
+/** Collects failures in the order in which objects are created. */
 export class Failures {
   private readonly failed = new Map<string, Failure>();
   private readonly causes = new Map<string, Failure>();
 
-  /** Takes what the server said against an object, if it did. */
+  /** Adds the server's error about an object, if there is one. */
   note(entry: Named, refusal: { message: string; code: string | undefined } | undefined): void {
     if (refusal === undefined) return;
     const { message, code } = refusal;
@@ -55,10 +55,11 @@ export class Failures {
     return this.failed.has(describeEntry(entry as Entry));
   }
 
-  /** One finding for each object that failed by itself; those that failed with it are named there. */
+  /** Returns one finding for each object that failed by itself. It lists the objects that failed because of it. */
   findings(): Finding[] {
     return [...this.causes].map(([subject, { message, dependents }]) => {
-      const needed = dependents.length === 0 ? "" : `; without it cannot be made: ${dependents.join(", ")}`;
+      const needed =
+        dependents.length === 0 ? "" : `; these depend on it and cannot be created: ${dependents.join(", ")}`;
       return finding("object-not-made", subject, `${message}${needed}`, remedyFor(message) ?? CHANGE_IT);
     });
   }
@@ -71,8 +72,8 @@ export class Failures {
   }
 }
 
-/** What a trial found that the catalog's checks have not told already of the same object. */
-export function notYetTold(trial: readonly Finding[], told: readonly Finding[]): Finding[] {
+/** Returns the findings of a trial about objects that the catalog's checks have not reported yet. */
+export function notYetReported(trial: readonly Finding[], told: readonly Finding[]): Finding[] {
   const known = told.filter(({ code }) => code === "superuser-needed").map(({ subject }) => plainWords(subject));
   return trial.filter(
     ({ code, subject }) => code !== "object-not-made" || !known.some((object) => object.endsWith(objectOf(subject))),
@@ -81,7 +82,7 @@ export function notYetTold(trial: readonly Finding[], told: readonly Finding[]):
   function plainWords(subject: string): string {
     return withoutArguments(subject.replaceAll('"', "")).trim();
   }
-  /** A subject without the type before it: pg_dump's words for types are not always the catalog's. */
+  /** Removes the type from a subject, because pg_dump's words for types may differ from the catalog's. */
   function objectOf(subject: string): string {
     const [, name = subject] = /^[a-z ]+ (\S.*)$/s.exec(subject.replace(/^(cast|transform) /, "$1 ")) ?? [];
     if (/^(cast|transform) /.test(subject)) return plainWords(unnamed(subject.replace(/^\w+ /, "")));

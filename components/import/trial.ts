@@ -1,12 +1,12 @@
-/** The trial of the schema as a part of the preflight: where it can be made, and without telling anything twice. */
+/** The trial of the schema as part of the preflight: whether it can run, and which of its findings are new. */
 
 import { type Code, type Finding, finding } from "./preflight/findings.ts";
 import type { Examination } from "./preflight.ts";
 import { type TrialSpec, trySchema } from "./rehearsal.ts";
-import { notYetTold } from "./trial-failures.ts";
+import { notYetReported } from "./trial-failures.ts";
 
-/** Findings that leave nothing to try, or that would only fail the trial in other words. */
-const IN_THE_WAY = new Set<Code>([
+/** Findings that make the trial impossible, or that it would only repeat in other words. */
+const OBSTACLES = new Set<Code>([
   "import-running",
   "target-name-taken",
   "target-unreachable",
@@ -17,16 +17,17 @@ const IN_THE_WAY = new Set<Code>([
 ]);
 
 /**
- * Tries to make the source's schema on the target, where that is possible. A trial that cannot be made is a finding, no error.
- * @returns what the preflight has not told yet.
+ * Tries to create the source's schema on the target, if that is possible. A trial that cannot run is a finding, not an error.
+ * @returns the findings that the preflight does not have yet.
  */
 export async function tryWherePossible(spec: TrialSpec, seen: Examination): Promise<Finding[]> {
   const notTried = (why: string) => [finding("schema-not-tried", "the schema", `was not tried on the target: ${why}`)];
-  if (seen.catalog === undefined || seen.targetLook === undefined) return notTried("one end could not be read");
-  const obstacles = new Set(seen.findings.map(({ code }) => code).filter((code) => IN_THE_WAY.has(code)));
+  if (seen.catalog === undefined || seen.targetInfo === undefined)
+    return notTried("the source or the target could not be read");
+  const obstacles = new Set(seen.findings.map(({ code }) => code).filter((code) => OBSTACLES.has(code)));
   if (obstacles.size > 0) return notTried([...obstacles].join(", "));
   try {
-    return notYetTold(await trySchema(spec, seen.catalog), seen.findings);
+    return notYetReported(await trySchema(spec, seen.catalog), seen.findings);
   } catch (error) {
     return notTried((error as Error).message);
   }

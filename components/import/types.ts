@@ -1,22 +1,22 @@
-/** What passes between the phases of an import. */
+/** Types that the phases of an import share. */
 import type pg from "pg";
 import type { Address } from "../../lib/postgres.ts";
 import type { SelectionSettings } from "./selection-settings.ts";
 
-/** A source to read from: where this process reaches it, and where a container does. */
+/** A source, with the addresses at which this process and a container reach it. */
 export interface Source {
-  /** How the source is spoken of in messages and reports: host and database, never a user's secret. */
+  /** The source's name in messages and reports: host and database, never a secret. */
   label: string;
   address: Address;
-  /** The same server as a container sees it: for a local source that is another host and port. */
+  /** The same server as a container reaches it; for a local source, host and port differ. */
   fromContainer: { host: string; port: number; network?: string };
-  /** Certificates, PEM, that the server's is checked against; undefined leaves the connection unencrypted. */
+  /** Root certificates, PEM, for verifying the server's; undefined leaves the connection unencrypted. */
   rootCertificates: string | undefined;
-  /** What was changed about the URL that was given, for people. */
+  /** What was changed in the given URL, for the report. */
   remarks: string[];
 }
 
-/** How the owner of a database logs in. Code that comes from a source runs in its sessions alone. */
+/** The login of a database's owner. Code from a source runs only in the owner's sessions. */
 export interface OwnerLogin {
   /** Role that owns the database and everything in it. */
   owner: string;
@@ -25,46 +25,46 @@ export interface OwnerLogin {
 
 /** Where the rows go. */
 export interface Target extends OwnerLogin {
-  /** The server, by its superuser; its `database` is the one to be filled. */
+  /** The server, with its superuser's login; `database` is the one to fill. */
   address: Address;
-  /** Roles of the application, the owner among them: they get the settings that the source's database has. */
+  /** Roles of the application, including the owner. They get the settings of the source's database. */
   roles: readonly string[];
   /** SQL that gives a database of this name its extensions and privileges. */
   preparation: (database: string) => string;
-  /** The same server as a container sees it. */
+  /** The same server as a container reaches it. */
   fromContainer: { host: string; port: number; network?: string };
-  /** The container that it runs in, where that is known: its disk can be looked at. */
+  /** The container that it runs in, if known; its free disk space can be read. */
   container?: string;
 }
 
-/** Where the safety copy goes, and for whom it is encrypted. */
+/** Where the safety copy is written, and its recipient. */
 export interface SafetyCopySettings {
   folder: string;
-  /** File of age's private key. It is made where there is none, unless a recipient is given. */
+  /** File of the age identity (private key). Created if it does not exist, unless a recipient is given. */
   identityFile: string;
-  /** age's public key, `age1...`; undefined is the identity's own. */
+  /** age public key, `age1...`; undefined for that of the identity. */
   recipient: string | undefined;
 }
 
-/** How an import replaces data, which otherwise is never overwritten. */
+/** How an import replaces existing data. Without it, data is never overwritten. */
 export interface Replacement {
   /**
-   * Completes the loaded database after its proof, while nobody sees it. The import's own sessions have ended, but for the
-   * keeper's.
+   * Completes the staging database after its proof and before the swap. All sessions of the import except the lock session have
+   * ended.
    */
   complete(staging: Address): Promise<void>;
   /**
-   * Puts the loaded database in the target's place.
-   * @param keeper a superuser's session in the server's own database, which holds the import's lock.
+   * Swaps the staging database in for the target's.
+   * @param lockSession a superuser's session in the maintenance database, which holds the import's lock.
    */
-  swapIn(keeper: pg.Client): Promise<void>;
+  swapIn(lockSession: pg.Client): Promise<void>;
 }
 
-/** All that an import needs to know. */
+/** Everything that an import needs to know. */
 export interface ImportSpec {
   source: Source;
   target: Target;
-  /** Label of this stack's helpers in Docker. */
+  /** Stack, for the label of its helper containers in Docker. */
   stack: string;
   /** Image whose pg_dump reads sources up to the target's version. */
   image: string;
@@ -73,28 +73,28 @@ export interface ImportSpec {
   dockerHost: string | undefined;
   /** Tables copied at the same time. */
   jobs: number;
-  /** Folder of the report, from the project's folder. */
+  /** Folder of the report, relative to the project's folder. */
   reportFolder: string;
-  /** The target's name, where it is a further database of the stack's. */
+  /** The target's name, if it is a further database of the stack. */
   furtherDatabase?: string;
-  /** Where an encrypted copy of the source is kept; none is made without. */
+  /** Where the safety copy is written; no copy is made if left out. */
   safetyCopy?: SafetyCopySettings;
-  /** What of the source comes along; all of it without. */
+  /** What of the source is copied; all of it, if left out. */
   selection?: SelectionSettings;
-  /** What becomes of data that the target holds; without it, such a target is refused. */
+  /** What happens to data that the target holds; if left out, the import rejects such a target. */
   replacement?: Replacement;
-  /** The command that begins an import again, for messages; `pulumi up`, if left out. */
+  /** The command that starts the import again, for messages; `pulumi up`, if left out. */
   command?: string;
-  /** Secret that masks depend on, so that they are the same another time; each import has one of its own without. */
+  /** Secret for the masks, so that later imports produce the same ones; if left out, each import uses a random one. */
   maskSecret?: string;
 }
 
 /** A column that is copied. */
 export interface Column {
   name: string;
-  /** Computed by the server from others, so it is not copied. */
+  /** Computed by the server from other columns, so it is not copied. */
   generated: boolean;
-  /** For a type whose values may be large: how their size is told. */
+  /** For a type whose values may be large: how to measure their size. */
   large?: "bytes" | "text" | "stored" | null;
 }
 
@@ -105,40 +105,40 @@ export interface Table {
   /** Quoted, for SQL. */
   sql: string;
   columns: Column[];
-  /** COPY's format. Text where binary would carry a number that means something else on the other server. */
+  /** COPY's format. Text if binary would carry an OID, which means something else on the other server. */
   format: "binary" | "text";
-  /** Columns of the primary key, or of another key without NULLs; empty where there is none. */
+  /** Columns of the primary key, or of another unique key without NULLs; empty if the table has no such key. */
   key: string[];
   /** Size on the source's disk, bytes. */
   bytes: number;
-  /** Where not every row comes along as it is: what does. */
+  /** What is copied, if that is not every row as it is. */
   selected?: SelectedRows;
   /**
-   * A partitioned table in place of its partitions: the same row may belong to another partition here (see catalog.ts), so rows go
-   * in through the table, and are compared as a set.
+   * A partitioned table in place of its partitions. A row may belong to another partition on the target (see catalog.ts), so rows are
+   * inserted through the partitioned table and compared as a set.
    */
   throughRoot?: boolean;
 }
 
-/** What a selection leaves of a table. Nothing of it is ever called equal to the source. */
+/** The selected rows of a table. They are never called equal to the source. */
 export interface SelectedRows {
-  /** SELECT of the copied columns, run on the source; what it leaves out or masks never crosses the wire. */
+  /** SELECT of the copied columns, run on the source, so that excluded rows and unmasked values never leave it. */
   query: string;
   verdict: SelectedVerdict;
-  /** For people: which rows, which columns masked how. */
+  /** Description for the report: which rows, and which columns are masked how. */
   what: string;
 }
 
-/** What is said of a table instead of "equal". That its rows are those that the source sent is proven all the same. */
+/** The verdict on a selected table instead of "equal". Its rows are still proven equal to what the source sent. */
 export type SelectedVerdict = "masked" | "subset" | "masked subset" | "excluded" | "schema only";
 
-/** What was left out, and why. */
+/** Something that was not copied, and the reason. */
 export interface Skipped {
   what: string;
   why: string;
 }
 
-/** What the catalog of a database says. */
+/** Contents of a database, read from its catalog. */
 export interface Catalog {
   /** For instance 15.14. */
   version: string;
@@ -149,10 +149,10 @@ export interface Catalog {
   sequences: string[];
   /** Names of extensions with their schema and version. */
   extensions: { name: string; schema: string; version: string }[];
-  /** How many large objects there are. */
+  /** Number of large objects. */
   largeObjects: number;
   skipped: Skipped[];
-  /** Revision that Alembic wrote down, if it did. */
+  /** Revision in alembic_version, if that table exists. */
   alembicRevision: string | undefined;
 }
 
@@ -171,35 +171,35 @@ export interface TableProof {
   bytes: number;
   seconds: number;
   format: "binary" | "text";
-  /** Fingerprint of what the source sent inside the snapshot: SHA-256, or two 64-bit sums for a set of rows. */
+  /** What the source sent inside the snapshot: SHA-256 of the bytes, or the fingerprint of a set of rows. */
   source: string;
-  /** Fingerprint of what the target holds. */
+  /** The same of what the target holds. */
   target: string;
   verdict: "equal" | "equal as a set" | "different" | SelectedVerdict;
-  /** What came of a table that was selected from. */
+  /** Description of the selected rows. */
   selected?: string;
-  /** For a table that differs: keys of rows that do, or the number of rows where there is no key. */
+  /** For a table that differs: keys of differing rows, or their number if the table has no key. */
   differences?: string[];
 }
 
-/** What a finished copy is, for reports. */
+/** A finished safety copy, for reports. */
 export interface SafetyCopyFacts {
   name: string;
   path: string;
-  /** Of all files. */
+  /** Size of all files together. */
   bytes: number;
   files: number;
   /** SHA-256 of checksums.txt, which has the SHA-256 of every file. */
   sha256: string;
-  /** age's public key. */
+  /** age public key. */
   recipient: string;
-  /** By decrypting all of it; or, where no identity was at hand, only that the disk gives back what was written. */
+  /** Verified by decrypting all of it; or, without the identity, by reading the written files back. */
   verified: "decrypted" | "as written";
-  /** Whether a selection kept something of the source out of it. */
+  /** Whether a selection left part of the source out. */
   partial: boolean;
 }
 
-/** A span of the import, for the time line. */
+/** A span of the import, for the timeline. */
 export interface Span {
   name: string;
   /** Milliseconds since the start. */
@@ -207,14 +207,14 @@ export interface Span {
   to: number;
 }
 
-/** All that an import learned. It holds no secret: it is written to disk and kept in the state. */
+/** Result of an import. It holds no secret: it is written to disk and stored in the state. */
 export interface Report {
-  /** `selected` is identical but for what was left out or masked by choice. */
+  /** `selected` means identical except for what the settings leave out or mask. */
   verdict: "identical" | "selected" | "different" | "failed";
   error?: string;
-  /** The stack that it was for. */
+  /** The target's stack. */
   stack: string;
-  /** The database, where it is a further one of the stack's. */
+  /** The target's database, if it is a further one of the stack. */
   furtherDatabase?: string;
   /** The command that imports again. */
   command: string;
@@ -229,17 +229,17 @@ export interface Report {
   bytes: number;
   tables: TableProof[];
   sequences: { name: string; source: string; target: string }[];
-  /** All large objects together, where there are any and they were copied. */
+  /** All large objects together, if any were copied. */
   largeObjects?: { objects: number; bytes: number; source: string; target: string };
   schema: {
     compared: number;
     differences: string[];
-    /** Definitions whose text differs and whose meaning was proven to be the same. */
+    /** Definitions whose text differs, with a meaning that was proven to be the same. */
     reworded?: string[];
   };
   skipped: Skipped[];
   remarks: string[];
   spans: Span[];
-  /** The encrypted copy of the source that was made on the way. */
+  /** The safety copy that was made during the import. */
   safetyCopy?: SafetyCopyFacts;
 }

@@ -1,8 +1,10 @@
-/** The proof again, at any time: two databases, each at one moment, compared by what their servers say of themselves. */
+/** Compares two databases, each in one exported snapshot, by fingerprints and definitions that their servers compute. */
 import type pg from "pg";
+import { type Baseline, completeEntry, positionOf, rowsOf } from "./baseline.ts";
 import { fromTable, readSequences } from "./catalog.ts";
+import type { ComparedDatabase } from "./compared-database.ts";
 import { readSettings, settingStates } from "./database-settings.ts";
-import { compareFacts, findStrangers } from "./facts.ts";
+import { compareFacts, findForeignOwners } from "./facts.ts";
 import {
   assertLargeObjectsReadable,
   describeLargeObjects,
@@ -11,95 +13,93 @@ import {
   LARGE_OBJECTS,
 } from "./large-objects.ts";
 import { describeSet, findDifferences, type SetFingerprint, setFingerprint } from "./proof.ts";
-import { completeNote, type ImportRecord, positionOf, rowsOf } from "./record.ts";
 import { describeRestriction, readRestrictions } from "./restrictions.ts";
 import { differentTexts, findRewordings, type ScratchServer, statesOf } from "./rewording.ts";
 import { runTasks } from "./schedule.ts";
 import { dumpImage } from "./schema.ts";
 import { describeState } from "./sequences.ts";
-import type { Side } from "./side.ts";
-import { type Change, compareStates, digest, type Noted, type States, whoChanged } from "./states.ts";
+import { type BaselineEntry, type Change, compareStates, digest, type States, whereChanged } from "./states.ts";
 import type { Column, Table } from "./types.ts";
 import { readFilledViews } from "./views.ts";
 
-/** Something that is not the same on both sides. */
+/** An object that differs between source and target. */
 export interface Difference {
   /** For instance `rows of public.players`, or `view public.captains`. */
   object: string;
-  /** What differs about it: keys and columns, values, or in which direction. */
+  /** What differs: keys and columns, values, or on which of the two it is missing. */
   details: string[];
-  /** Where it has changed since the import, as far as the import's record tells. */
+  /** Where it has changed since the import, as far as the baseline shows. */
   changed?: Exclude<Change, "nowhere">;
 }
 
-/** What a comparison found. It holds no secret. */
+/** Result of a comparison. It holds no secret. */
 export interface Verification {
   verdict: "equal" | "different";
   source: string;
   target: string;
   startedAt: string;
   seconds: number;
-  /** What was compared. */
+  /** Numbers of compared objects. */
   tables: number;
   rows: number;
   sequences: number;
   definitions: number;
   differences: Difference[];
-  /** What differs, but did so at the import, where it was accepted. */
+  /** Differences that the import had and accepted. */
   remarks: string[];
 }
 
-/** What a comparison needs to know beside its sides. */
+/** Options of a comparison. */
 export interface VerifyOptions {
-  /** The import's own record; without it, nobody can tell who has changed. */
-  record: ImportRecord | undefined;
-  /** Role that everything on the target belongs to. */
+  /** The import's baseline; without it, the comparison cannot tell whether the source or the target has changed. */
+  baseline: Baseline | undefined;
+  /** Role that must own everything on the target. */
   owner: string;
-  /** Roles whose restrictions are kept. */
+  /** Roles whose privileges are compared. */
   roles: readonly string[];
   /** Images with pg_dump, as for an import. */
   image: string;
   newerImage: string;
   /**
-   * Lends the server on which definitions are restored that differ in their text alone, perhaps. Asked only where there are any.
-   * Without it, definitions count as different whose text differs, unless the record has them as worded anew.
+   * Provides a server on which definitions with different texts are restored, to see whether only the wording differs. Called only if
+   * there are any. Without it, a different text counts as a difference, unless the baseline has it as reworded.
    */
   withScratch?: <T>(work: (server: ScratchServer) => Promise<T>) => Promise<T>;
   say: (line: string) => void;
 }
 
-/** Gathers differences, and judges each by what the import noted. */
+/** Collects differences, and compares each with the baseline. */
 class Findings {
   readonly differences: Difference[] = [];
   readonly remarks: string[] = [];
-  private readonly record: ImportRecord | undefined;
+  private readonly baseline: Baseline | undefined;
 
-  constructor(record: ImportRecord | undefined) {
-    this.record = record;
+  constructor(baseline: Baseline | undefined) {
+    this.baseline = baseline;
   }
 
-  /** @param now both states, in the record's words. */
+  /** @param now both states, in the baseline's form. */
   add(object: string, now: { source?: string; target?: string }, details: string[]): void {
-    const changed = this.record && whoChanged(this.record.get(object) ?? {}, now);
+    const changed = this.baseline && whereChanged(this.baseline.get(object) ?? {}, now);
     if (changed === "nowhere") this.remarks.push(`${object}: ${details.join("; ")}, as at the import`);
     else this.differences.push({ object, details, ...(changed ? { changed } : {}) });
   }
 
-  /** Adds what differs between two sides' states. */
+  /** Adds the differences between the states of source and target. */
   addStates(source: States, target: States, same: ReadonlySet<string> = new Set()): void {
     for (const { object, how } of compareStates(source, target)) {
       if (!same.has(object)) this.add(object, digestsOf(object, source, target), [how]);
     }
   }
 
-  /** Whether the import has found both sides to mean the same, and neither has moved since. */
+  /** Returns whether the import found both definitions to mean the same, and neither has changed since. */
   isReworded(object: string, source: States, target: States): boolean {
-    const noted = this.record?.get(object);
-    return noted?.reworded === true && whoChanged(noted, digestsOf(object, source, target)) === "nowhere";
+    const entry = this.baseline?.get(object);
+    return entry?.reworded === true && whereChanged(entry, digestsOf(object, source, target)) === "nowhere";
   }
 }
 
-/** Both sides' states of an object, in the record's words. */
+/** Returns the states of an object on source and target, in the baseline's form. */
 function digestsOf(object: string, source: States, target: States): { source?: string; target?: string } {
   const [theirs, ours] = [source, target].map((states) => {
     const state = states.get(object);
@@ -111,26 +111,30 @@ function digestsOf(object: string, source: States, target: States): { source?: s
 /** One relation whose rows are compared. */
 interface Subject {
   relation: Pick<Table, "schema" | "name" | "sql" | "throughRoot">;
-  /** For tables: their columns on either side. A view's rows are compared whole. */
+  /** A table's columns on source and target. A view's rows are compared whole. */
   columns?: { source: Column[]; target: Column[] };
-  /** For naming rows. */
+  /** The table on the source, whose key names rows. */
   table?: Table;
-  /** The table as it is on the target. */
+  /** The table on the target. */
   twin?: Table;
   bytes: number;
 }
 
 /**
- * Compares two sides: definitions and what pg_dump leaves out, sequences, rows. Nothing is written on either. Rows do not
- * cross the wire, only their fingerprints; where those differ, hashes of groups of rows do, and the keys of some.
+ * Compares two databases: definitions, what pg_dump leaves out, sequences and rows. Both are only read. Only fingerprints of the rows
+ * cross the wire; if those differ, also hashes of groups of rows, and the keys of some rows.
  */
-export async function compareSides(source: Side, target: Side, options: VerifyOptions): Promise<Verification> {
-  const { record, say } = options;
+export async function compareDatabases(
+  source: ComparedDatabase,
+  target: ComparedDatabase,
+  options: VerifyOptions,
+): Promise<Verification> {
+  const { baseline, say } = options;
   const start = Date.now();
-  const findings = new Findings(record);
+  const findings = new Findings(baseline);
   const [theirs, ours] = [source.sessions[0] as pg.Client, target.sessions[0] as pg.Client];
 
-  say("the definitions of both, as one pg_dump writes them");
+  say("comparing the definitions, read with the same pg_dump");
   const image = dumpImage(
     Math.max(source.catalog.majorVersion, target.catalog.majorVersion),
     options.image,
@@ -145,8 +149,8 @@ export async function compareSides(source: Side, target: Side, options: VerifyOp
   await compareLargeObjects(source, target, findings);
 
   const subjects = await findSubjects(source, target);
-  say(`the rows of ${subjects.length} tables and materialised views`);
-  const rows = await compareRows(subjects, source, target, findings, record);
+  say(`comparing the rows of ${subjects.length} tables and materialised views`);
+  const rows = await compareRows(subjects, source, target, findings, baseline);
 
   return {
     verdict: findings.differences.length === 0 ? "equal" : "different",
@@ -165,8 +169,8 @@ export async function compareSides(source: Side, target: Side, options: VerifyOp
 
 /** Returns the number of the source's definitions. */
 async function compareDefinitions(
-  source: Side,
-  target: Side,
+  source: ComparedDatabase,
+  target: ComparedDatabase,
   image: string,
   { withScratch, say }: VerifyOptions,
   findings: Findings,
@@ -178,7 +182,7 @@ async function compareDefinitions(
   const unknown = different.filter((object) => !known.includes(object));
   const find = async (server: ScratchServer) => {
     const [their, our] = [source.sessions[0] as pg.Client, target.sessions[0] as pg.Client];
-    say(`${unknown.length} definitions that differ, as PostgreSQL words both when they are restored`);
+    say(`restoring ${unknown.length} definitions whose texts differ, to compare how PostgreSQL words them`);
     return findRewordings(unknown, {
       server,
       image,
@@ -192,24 +196,28 @@ async function compareDefinitions(
   return theirs.size;
 }
 
-async function compareBeyondDump(source: Side, target: Side, findings: Findings): Promise<void> {
+async function compareBeyondDump(
+  source: ComparedDatabase,
+  target: ComparedDatabase,
+  findings: Findings,
+): Promise<void> {
   const [theirs, ours] = await Promise.all([source.facts(), target.facts()]);
   for (const { object, how } of compareFacts(theirs, ours)) {
     findings.add(object, { source: theirs.get(object), target: ours.get(object) }, [how]);
   }
 }
 
-/** Owners and restrictions are rules for the target alone: it follows them, or it was changed. */
+/** Checks owners and restrictions on the target. These rules hold only there, so a violation means that the target was changed. */
 async function compareAccess(
   source: pg.Client,
   target: pg.Client,
   { owner, roles }: VerifyOptions,
   findings: Findings,
 ): Promise<void> {
-  for (const stranger of await findStrangers(target, owner)) {
+  for (const stranger of await findForeignOwners(target, owner)) {
     findings.differences.push({
       object: `owner of ${stranger.object}`,
-      details: [`${stranger.owner} on the target, where all belongs to ${owner}`],
+      details: [`${stranger.owner} on the target, where ${owner} should own everything`],
     });
   }
   for (const restriction of await readRestrictions(roles, source, target)) {
@@ -220,7 +228,11 @@ async function compareAccess(
   }
 }
 
-async function compareSequences(source: Side, target: Side, findings: Findings): Promise<number> {
+async function compareSequences(
+  source: ComparedDatabase,
+  target: ComparedDatabase,
+  findings: Findings,
+): Promise<number> {
   const there = new Set(target.catalog.sequences);
   const names = source.catalog.sequences.filter((name) => there.has(name));
   const [theirs, ours] = await Promise.all(
@@ -236,8 +248,12 @@ async function compareSequences(source: Side, target: Side, findings: Findings):
   return names.length;
 }
 
-/** Each server computes the digest of its own; only where they differ are the objects' own digests asked for. */
-async function compareLargeObjects(source: Side, target: Side, findings: Findings): Promise<void> {
+/** Compares the digests of all large objects; each server computes its own. Only if they differ are single objects compared. */
+async function compareLargeObjects(
+  source: ComparedDatabase,
+  target: ComparedDatabase,
+  findings: Findings,
+): Promise<void> {
   const [there, here] = [source.sessions[0] as pg.Client, target.sessions[0] as pg.Client];
   await assertLargeObjectsReadable(there, source.label);
   await assertLargeObjectsReadable(here, target.label);
@@ -247,8 +263,8 @@ async function compareLargeObjects(source: Side, target: Side, findings: Finding
   findings.add(LARGE_OBJECTS, now, await findLargeObjectDifferences(there, here));
 }
 
-/** Tables, and materialised views that have been computed, which both sides have. What only one has, is in the definitions. */
-async function findSubjects(source: Side, target: Side): Promise<Subject[]> {
+/** Returns the tables and the filled materialised views that both databases have. What only one has is a different definition. */
+async function findSubjects(source: ComparedDatabase, target: ComparedDatabase): Promise<Subject[]> {
   const here = new Map(target.catalog.tables.map((table) => [table.sql, table]));
   const tables = source.catalog.tables.flatMap((table): Subject[] => {
     const twin = here.get(table.sql);
@@ -270,10 +286,10 @@ const namesOf = (columns: readonly Column[] = []): string[] => columns.map(({ na
 /** Returns the number of rows on the target. */
 async function compareRows(
   subjects: Subject[],
-  source: Side,
-  target: Side,
+  source: ComparedDatabase,
+  target: ComparedDatabase,
   findings: Findings,
-  record: ImportRecord | undefined,
+  baseline: Baseline | undefined,
 ): Promise<number> {
   let rows = 0;
   const slots = source.sessions.map((session, index) => ({
@@ -285,17 +301,17 @@ async function compareRows(
     after: [],
     cost: subject.bytes,
     run: async (ends: { source: pg.Client; target: pg.Client }) => {
-      let noted = record?.get(rowsOf(subject.relation));
-      if (record && subject.twin && noted?.selected) {
-        await completeNote(record, subject.twin, ends.target);
-        noted = record.get(rowsOf(subject.relation));
+      let entry = baseline?.get(rowsOf(subject.relation));
+      if (baseline && subject.twin && entry?.selected) {
+        await completeEntry(baseline, subject.twin, ends.target);
+        entry = baseline.get(rowsOf(subject.relation));
       }
-      const found = await (noted?.selected
-        ? lookAtSelection(subject, ends.target, noted)
-        : compareSubject(subject, ends, noted));
+      const found = await (entry?.selected
+        ? compareWithBaseline(subject, ends.target, entry)
+        : compareSubject(subject, ends, entry));
       rows += found.rows;
       if (!found.differs) return;
-      if (record && subject.twin) await completeNote(record, subject.twin, ends.target);
+      if (baseline && subject.twin) await completeEntry(baseline, subject.twin, ends.target);
       findings.add(rowsOf(subject.relation), found.now, found.details);
     },
   }));
@@ -304,26 +320,30 @@ async function compareRows(
   return rows;
 }
 
-/** What came of one relation's rows. */
+/** Result of comparing one relation's rows. */
 type Found =
   | { differs: false; rows: number }
   | { differs: true; rows: number; now: { source?: string; target?: string }; details: string[] };
 
-/** Rows that were masked or left out on their way cannot be compared with the source's; but with what they were. */
-async function lookAtSelection({ relation, columns }: Subject, target: pg.Client, noted: Noted): Promise<Found> {
+/** Compares selected rows with the baseline, because masked or excluded rows cannot equal the source's. */
+async function compareWithBaseline(
+  { relation, columns }: Subject,
+  target: pg.Client,
+  entry: BaselineEntry,
+): Promise<Found> {
   const rows = await setFingerprint(fromTable(relation), target, columns?.target);
-  const sameColumns = columns === undefined || noted.columns === undefined;
+  const sameColumns = columns === undefined || entry.columns === undefined;
   const now = {
-    target: sameColumns ? describeSet(rows) : await inColumns(relation, target, columns.target, noted.columns ?? []),
+    target: sameColumns ? describeSet(rows) : await inColumns(relation, target, columns.target, entry.columns ?? []),
   };
-  return { differs: true, rows: rows.rows, now, details: [`not compared with the source: ${noted.selected}`] };
+  return { differs: true, rows: rows.rows, now, details: [`not compared with the source: ${entry.selected}`] };
 }
 
-/** Compares one relation's rows in the columns that both sides have. */
+/** Compares one relation's rows in the columns that source and target share. */
 async function compareSubject(
   { relation, columns, table }: Subject,
   { source, target }: { source: pg.Client; target: pg.Client },
-  noted: Noted | undefined,
+  entry: BaselineEntry | undefined,
 ): Promise<Found> {
   const shared = columns?.source.filter(({ name }) => columns.target.some((other) => other.name === name));
   const [theirs, ours] = await Promise.all([
@@ -341,10 +361,10 @@ async function compareSubject(
     };
     details.push(...(await findDifferences(withoutMissing, theirs.rows, source, target, shared)));
   }
-  // The record is of the columns of that time: with others, the rows are looked at once more as they were then.
-  if (columns && noted?.columns && noted.columns.join("\n") !== namesOf(shared).join("\n")) {
-    now.source = await inColumns(relation, source, columns.source, noted.columns);
-    now.target = await inColumns(relation, target, columns.target, noted.columns);
+  // The baseline covers the columns at the import. If they differ from today's, the rows are fingerprinted again in those columns.
+  if (columns && entry?.columns && entry.columns.join("\n") !== namesOf(shared).join("\n")) {
+    now.source = await inColumns(relation, source, columns.source, entry.columns);
+    now.target = await inColumns(relation, target, columns.target, entry.columns);
   }
   return { differs: true, rows: ours.rows, now, details };
 }
@@ -352,9 +372,9 @@ async function compareSubject(
 const countsDiffer = (theirs: SetFingerprint, ours: SetFingerprint): string[] =>
   theirs.rows === ours.rows ? [] : [`${theirs.rows} rows on the source, ${ours.rows} on the target`];
 
-/** The rows as they were noted; a side that no longer has the columns has changed in any case. */
-async function inColumns(relation: Subject["relation"], client: pg.Client, present: Column[], noted: string[]) {
-  const columns = noted.flatMap((name) => present.find((column) => column.name === name) ?? []);
-  if (columns.length < noted.length) return "other columns";
+/** Returns the state of rows in the baseline's columns. If a column is missing now, the rows count as changed. */
+async function inColumns(relation: Subject["relation"], client: pg.Client, present: Column[], entry: string[]) {
+  const columns = entry.flatMap((name) => present.find((column) => column.name === name) ?? []);
+  if (columns.length < entry.length) return "other columns";
   return describeSet(await setFingerprint(fromTable(relation), client, columns));
 }

@@ -1,12 +1,12 @@
-/** Materialised views: their definitions came with the schema, their rows are computed anew. */
+/** Materialised views: their definitions are copied with the schema, and the target computes their rows. */
 import type pg from "pg";
 import { qualified } from "../../lib/postgres.ts";
+import { type Baseline, rowsOf } from "./baseline.ts";
 import { isUsers } from "./catalog.ts";
 import type { Entry } from "./dump-entries.ts";
 import type { Attempts } from "./failures.ts";
 import { entryKey } from "./load.ts";
 import { describeSet, setFingerprint } from "./proof.ts";
-import { type ImportRecord, rowsOf } from "./record.ts";
 import type { Table } from "./types.ts";
 
 const POPULATED = `
@@ -17,13 +17,13 @@ const POPULATED = `
 /** A materialised view. */
 type View = Pick<Table, "schema" | "name" | "sql">;
 
-/** The materialised views of a database that have been computed. */
+/** Returns the filled materialised views of a database. */
 export async function readFilledViews(client: pg.Client): Promise<View[]> {
   const { rows } = await client.query<{ schema: string; name: string }>(POPULATED);
   return rows.map(({ schema, name }) => ({ schema, name, sql: qualified(schema, name) }));
 }
 
-/** The views that are filled on the source, in the dump's order: each behind those that it reads. */
+/** Returns the views that are filled on the source, in the dump's order: each after those that it reads. */
 async function filledInOrder(entries: readonly Entry[], source: pg.Client): Promise<View[]> {
   const filled = new Map((await readFilledViews(source)).map((view) => [entryKey(view.schema, view.name), view]));
   return entries.flatMap(({ type, schema, name }) => {
@@ -32,15 +32,15 @@ async function filledInOrder(entries: readonly Entry[], source: pg.Client): Prom
   });
 }
 
-/** The same views by their names in SQL. */
+/** Returns the SQL names of the filled views, in the dump's order. */
 export const populatedViews = async (entries: readonly Entry[], source: pg.Client): Promise<string[]> =>
   (await filledInOrder(entries, source)).map(({ sql }) => sql);
 
 /**
- * Fills those views that are filled on the source. Their rows are compared, too; but a query may give other rows on another day,
- * so a difference is a remark and no failure.
- * @param sessions on the target: the owner's, in which the views' queries run, and the superuser's, which reads what came of them.
- * @param options `isWhole`: whether the tables are the source's; a view of selected rows has no counterpart there.
+ * Fills the views that are filled on the source, and compares their rows. A difference is a remark and not a failure, because a query may
+ * return other rows at another time.
+ * @param sessions on the target: the owner's, which runs the views' queries, and the superuser's, which reads the results.
+ * @param options `isWhole`: whether all rows were copied; a view of selected rows has no counterpart on the source.
  * @throws {Error} that lists every view that cannot be computed.
  */
 export async function refreshViews(
@@ -50,11 +50,11 @@ export async function refreshViews(
   { isWhole, attempts }: { isWhole: boolean; attempts: Attempts },
 ) {
   const remarks: string[] = [];
-  const record: ImportRecord = new Map();
+  const baseline: Baseline = new Map();
   for (const view of await filledInOrder(entries, source)) {
     const { sql } = view;
     const name = `${view.schema}.${view.name}`;
-    // As on the source, where the owner's own policies hold for it as soon as a table forces row security.
+    // As on the source, where policies apply to the owner if a table forces row-level security.
     const refresh = async () =>
       void (await owner.query(`BEGIN; SET LOCAL row_security = on; REFRESH MATERIALIZED VIEW ${sql}; COMMIT`));
     const rollBack = async () => void (await owner.query("ROLLBACK"));
@@ -67,25 +67,25 @@ export async function refreshViews(
     }
     if (!isWhole) {
       const ours = await setFingerprint(`ONLY ${sql}`, superuser);
-      record.set(rowsOf(view), { target: describeSet(ours), selected: "computed from selected rows" });
-      remarks.push(`the materialised view ${name} was computed anew, from the rows that were selected`);
+      baseline.set(rowsOf(view), { target: describeSet(ours), selected: "computed from selected rows" });
+      remarks.push(`the materialised view ${name} was computed again, from the selected rows`);
       continue;
     }
     const [theirs, ours] = await Promise.all([
       setFingerprint(`ONLY ${sql}`, source),
       setFingerprint(`ONLY ${sql}`, superuser),
     ]);
-    record.set(rowsOf(view), { source: describeSet(theirs), target: describeSet(ours) });
+    baseline.set(rowsOf(view), { source: describeSet(theirs), target: describeSet(ours) });
     const same = describeSet(theirs) === describeSet(ours);
     remarks.push(
       same
-        ? `the materialised view ${name} was computed anew: the same ${ours.rows} rows`
-        : `the materialised view ${name} was computed anew and holds other rows than on the source (${ours.rows}, there ` +
-            `${theirs.rows}): its query depends on more than the tables, or it was not up to date there`,
+        ? `the materialised view ${name} was computed again and has the same ${ours.rows} rows`
+        : `the materialised view ${name} was computed again and has other rows than on the source (${ours.rows}, and ` +
+            `${theirs.rows} on the source): its query depends on more than the tables, or it was out of date on the source`,
     );
   }
   attempts.check(
-    "Materialised views cannot be computed on the target, so the copy was thrown away; the target is as it was",
+    "Materialised views cannot be computed on the target, so the copy was dropped; the target is as it was",
   );
-  return { remarks, record };
+  return { remarks, baseline };
 }

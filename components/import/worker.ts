@@ -1,4 +1,4 @@
-/** The import, from its first look at the source to the report. Each phase is a module of its own. */
+/** The import, from the preflight to the report. Each phase has a module of its own. */
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
@@ -8,26 +8,26 @@ import type { ImportSummary } from "../../lib/import-summary.ts";
 import { type Address, isPassing, maintenance, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { currentScope, outsideScopes, Scope } from "../../lib/scope.ts";
+import { type Baseline, baselineOfRows, baselineOfStates, positionOf, writeBaseline } from "./baseline.ts";
 import { readCatalog } from "./catalog.ts";
+import { ConnectionMonitor, type MonitorTimeouts } from "./connection-monitor.ts";
 import { copySettings, readSettings, settingStates } from "./database-settings.ts";
 import { findDigestProgram } from "./digest.ts";
-import { compareFacts, type FactDifference, findStrangers, readFacts } from "./facts.ts";
+import { compareFacts, type FactDifference, findForeignOwners, readFacts } from "./facts.ts";
 import { Attempts } from "./failures.ts";
 import { keepInheritedColumns } from "./inheritance.ts";
 import { copyLargeObjectsOf, proveLargeObjects } from "./large-objects-import.ts";
-import { analyzeOthers, type Ends, loadTables, makeRest, planTables, readBelonging } from "./load.ts";
+import { analyzeOthers, loadTables, makeRest, planTables, readBelonging, type WorkerConnections } from "./load.ts";
 import { maskKey, setMaskKey } from "./masks.ts";
 import { warningLines } from "./preflight/findings.ts";
 import { preflight } from "./preflight.ts";
 import { Progress } from "./progress.ts";
-import { type Patience, Pulse } from "./pulse.ts";
-import { type ImportRecord, noteRows, noteStates, positionOf, writeRecord } from "./record.ts";
 import { rehearse } from "./rehearsal.ts";
 import { writeReport } from "./report.ts";
 import { copyRestrictions, describeRestriction, readRestrictions } from "./restrictions.ts";
-import { differentTexts, findRewordings, noteRewordings, type Rewordings, statesOf } from "./rewording.ts";
+import { differentTexts, findRewordings, markRewordings, type Rewordings, statesOf } from "./rewording.ts";
 import { SafetyCopy } from "./safety-copy.ts";
-import { chooseDumpImage, dumpAside, dumpSource, helperLabel, LOCK_NOT_AVAILABLE, makeBefore } from "./schema.ts";
+import { chooseDumpImage, dumpSource, dumpStaging, helperLabel, LOCK_NOT_AVAILABLE, makeBefore } from "./schema.ts";
 import { readSearchPath } from "./search-path.ts";
 import { describeSelection, selectRows } from "./selection.ts";
 import { compareSequences, copySequences } from "./sequences.ts";
@@ -36,11 +36,20 @@ import { openOwner, openTarget } from "./session.ts";
 import { exportSnapshot, joinSnapshot, lockTables, tablesToLock } from "./snapshot.ts";
 import { describeDisplaced, findDisplaced, makeRoom } from "./stack-extensions.ts";
 import { compareStates, digestAll, type StateDifference } from "./states.ts";
-import { CLEARING, clearAside, clearDead, importNames, lockServer, makeAside, swapIn, writeMarker } from "./swap.ts";
+import {
+  CLEARING,
+  clearDead,
+  clearStaging,
+  createStaging,
+  importNames,
+  lockServer,
+  swapIn,
+  writeMarker,
+} from "./swap.ts";
 import type { ImportSpec, Report, SafetyCopyFacts, Table } from "./types.ts";
 import { populatedViews, refreshViews } from "./views.ts";
 
-/** Phases in order; a test may end the process in any of them. */
+/** Phases in order. Tests end the process in each of them. */
 export const PHASES = [
   "preflight",
   "snapshot",
@@ -54,21 +63,21 @@ export const PHASES = [
 /** One of {@link PHASES}. */
 export type Phase = (typeof PHASES)[number];
 
-/** What an import tells others while it runs. */
+/** Callbacks of a running import. */
 export interface ImportHooks {
-  /** Shows a line to whoever waits. */
+  /** Shows a progress line. */
   say: (line: string) => void;
-  /** Told when a phase begins. */
+  /** Called when a phase begins. */
   onPhase?: (phase: Phase) => Promise<void>;
-  /** Told when a table's rows are in, before they are proven. */
+  /** Called when a table's rows are loaded, before they are compared. */
   onLoaded?: (table: Table) => Promise<void>;
-  /** Told when the copy has taken the target's place. */
+  /** Called after the swap. */
   onSwapped?: () => Promise<void>;
-  /** How long silence of a server is borne; a test is less patient. */
-  patience?: Partial<Patience>;
+  /** Timeouts of the connection monitor; tests use shorter ones. */
+  monitorTimeouts?: Partial<MonitorTimeouts>;
 }
 
-/** Whoever is told does what he likes with it: that is none of the import's, and does not end with it. */
+/** Runs hooks outside the import's scope, so cancelling the import does not cancel them. */
 const outside = ({ onPhase, onLoaded, onSwapped, ...hooks }: ImportHooks): ImportHooks => ({
   ...hooks,
   onPhase: onPhase && ((phase) => outsideScopes(() => onPhase(phase))),
@@ -76,170 +85,169 @@ const outside = ({ onPhase, onLoaded, onSwapped, ...hooks }: ImportHooks): Impor
   onSwapped: onSwapped && (() => outsideScopes(() => onSwapped())),
 });
 
-type End = "source" | "target";
+type ImportServer = "source" | "target";
 
-/** Roles whose privileges are compared. */
+/** Roles whose privileges the import compares. */
 const ROLES = Object.values(ROLE_NAMES);
 
-/** SQLSTATE of a server that has no room left. */
+/** SQLSTATE disk_full. */
 const DISK_FULL = "53100";
-/** Milliseconds in which a connection that broke is noticed at all its ends. */
+/** Milliseconds until both ends of a broken connection have reported it. */
 const NOTICING_MS = 300;
-/** Milliseconds to wait for the clearing behind a failure; whoever stops an import waits, too. The server goes on by itself. */
+/** Milliseconds to wait for the clean-up after a failure or a cancellation. After that, the server finishes it without this process. */
 const CLEARING_MS = 4000;
 
-/** What the server or the network said, below all that was said about it since. */
+/** Returns the innermost cause: the error of the server or the network. */
 function originOf(error: unknown): { code?: string } {
   const { cause } = error as { cause?: unknown };
   return cause instanceof Error ? originOf(cause) : (error as { code?: string });
 }
 
-/** A server that went away is told as such, not as what some socket made of it. */
-async function explain(error: unknown, holdings: Holdings): Promise<unknown> {
+/** Turns an error into one that a user can act on. A lost server is reported as such, not as a socket error. */
+async function explain(error: unknown, scope: ImportScope): Promise<unknown> {
   const { message } = error as Error;
   const origin = originOf(error);
   const { code } = origin;
-  if (holdings.reason) return holdings.reason;
+  if (scope.reason) return scope.reason;
   if (code === DISK_FULL) {
     return new Error(
-      `The target's disk is full (${message}); ${holdings.outcome} Free some space (docker system df shows what ` +
-        `Docker holds), then run ${holdings.command} again.`,
+      `The target's disk is full (${message}); ${scope.outcome} Free some space (docker system df shows what ` +
+        `Docker holds), then run ${scope.command} again.`,
       { cause: error },
     );
   }
-  // Only on the source is there a limit to waiting.
+  // Only sessions on the source have a lock_timeout.
   if (code === LOCK_NOT_AVAILABLE) {
     return new Error(
-      `Somebody is changing a table of the source, or waits to (TRUNCATE, ALTER TABLE, VACUUM FULL, a migration): ${message}. ` +
-        `Nothing was changed here; run ${holdings.command} again when that is done.`,
+      `Another session on the source holds a lock on a table, or waits for one (TRUNCATE, ALTER TABLE, VACUUM FULL, a migration): ` +
+        `${message}. Nothing was changed here; run ${scope.command} again when that session has finished.`,
       { cause: error },
     );
   }
-  // Whoever meets a connection that broke may know it before the connection does.
+  // A query may fail before its connection emits the error event that sets `lost`.
   const isOfTheNetwork = isPassing(origin) || code === "ERR_STREAM_PREMATURE_CLOSE";
-  if (holdings.lost === undefined && isOfTheNetwork) await sleep(NOTICING_MS);
-  return holdings.lost === undefined ? error : holdings.wentAway(holdings.lost, message);
+  if (scope.lost === undefined && isOfTheNetwork) await sleep(NOTICING_MS);
+  return scope.lost === undefined ? error : scope.wentAway(scope.lost, message);
 }
 
-/** What an import has open, at both ends. All of it is ended at once, however the import ends. */
-class Holdings extends Scope {
-  /** The end whose connection was the first to be lost. */
-  lost: End | undefined;
+/** The sessions and containers of one import, on the source and on the target. All of them end at once when the import ends. */
+class ImportScope extends Scope {
+  /** The server whose connection was lost first. */
+  lost: ImportServer | undefined;
   private readonly spec: ImportSpec;
-  private readonly pulse: Pulse;
-  private keeper: pg.Client | undefined;
-  /** From here on it is a matter of a moment, and nobody can tell from outside whether it has passed. */
+  private readonly monitor: ConnectionMonitor;
+  private lockSession: pg.Client | undefined;
+  /** Whether the swap has begun. A connection that breaks from here on leaves open whether the renames were committed. */
   private swapping = false;
-  /** Whether the copy is loaded and proven: from then on the keeper's session alone is needed. */
+  /** Whether the copy is loaded and proven. From then on only the lock session is needed. */
   private loaded = false;
 
-  constructor(spec: ImportSpec, patience: Partial<Patience> | undefined) {
+  constructor(spec: ImportSpec, timeouts: Partial<MonitorTimeouts> | undefined) {
     super();
     this.spec = spec;
-    this.pulse = new Pulse(this, patience);
+    this.monitor = new ConnectionMonitor(this, timeouts);
   }
 
-  /** Opens the session that holds the server for this import alone, and outlives all others. */
-  async openKeeper(): Promise<pg.Client> {
-    this.keeper = await openTarget(maintenance(this.spec.target.address));
-    await lockServer(this.keeper);
-    return this.keeper;
+  /** Opens the session that holds the import's advisory lock. It outlives all other sessions. */
+  async openLockSession(): Promise<pg.Client> {
+    this.lockSession = await openTarget(maintenance(this.spec.target.address));
+    await lockServer(this.lockSession);
+    return this.lockSession;
   }
 
   override opened(client: pg.Client, address: Address, pid: number): void {
     const { target } = this.spec;
-    const end = address.host === target.address.host && address.port === target.address.port ? "target" : "source";
-    // Only a connection that ends by itself tells this; one that is closed does not.
+    const server = address.host === target.address.host && address.port === target.address.port ? "target" : "source";
+    // Only a connection that breaks emits "error"; one that is closed does not.
     client.once("error", () => {
-      if (this.reason === undefined && !(this.loaded && client !== this.keeper)) this.lost ??= end;
+      if (this.reason === undefined && !(this.loaded && client !== this.lockSession)) this.lost ??= server;
     });
-    this.pulse.watch(client, address, pid, (why) => {
-      this.lost ??= end;
-      this.close(this.wentAway(end, why));
+    this.monitor.watch(client, address, pid, (why) => {
+      this.lost ??= server;
+      this.close(this.wentAway(server, why));
     });
   }
 
-  /** What a person types to begin again. */
+  /** The command that starts the import again. */
   get command(): string {
     return this.spec.command ?? "pulumi up";
   }
 
-  /** What there is to say about the target's database, behind "... ; ". */
+  /** The state of the target's database, to follow "...; " in a message. */
   get outcome(): string {
     return this.swapping
       ? "the target's database is either as it was or the whole copy."
       : "the target's database is as it was.";
   }
 
-  wentAway(end: End, why: string): Error {
-    const who = end === "source" ? `The source ${this.spec.source.label}` : "The target's server";
+  wentAway(server: ImportServer, why: string): Error {
+    const name = server === "source" ? `The source ${this.spec.source.label}` : "The target's server";
     return new Error(
-      `${who} went away while the import ran (${why}); ${this.outcome} When it is back, run ${this.command} again.`,
+      `${name} went away while the import ran (${why}); ${this.outcome} When it is back, run ${this.command} again.`,
     );
   }
 
-  /** Somebody wants the import to end. In its last moment it is left to end by itself. */
+  /** Cancels the import. Once the swap has begun, it does nothing: the import finishes by itself. */
   stop(): void {
     if (this.swapping) return;
     this.close(new Error(`The import was stopped; ${this.outcome} Run ${this.command} to begin again.`));
   }
 
-  /** Ends every session but the keeper's: the source is no longer needed, and the copy is for others to complete. */
+  /** Ends every session but the lock session: the source is no longer needed, and a {@link Replacement} completes the copy. */
   endLoad(): void {
     this.check();
     this.loaded = true;
-    this.endAllBut(this.keeper);
+    this.endAllBut(this.lockSession);
   }
 
-  /** The same of sessions that would be in the way of the databases' new names. From here on nothing stops the import. */
+  /** Ends the sessions that would block the renames. From here on, {@link stop} no longer cancels the import. */
   beginSwap(): void {
     this.endLoad();
     this.swapping = true;
   }
 
   override close(reason: Error): void {
-    this.pulse.stop();
+    this.monitor.stop();
     super.close(reason);
   }
 }
 
 /**
- * Imports the source into the target's database, or says what the target was imported from before. On any failure the target
- * is as it was. When the scope that it runs in is closed, it ends at once, whatever it is doing; what it has made is cleared
- * before the promise is rejected.
- * @throws {Error} that says what went wrong and what to do; after a comparison that failed, what differs.
+ * Imports the source into the target's database, or returns the summary of an earlier import. After any failure the target is as
+ * it was. Closing the surrounding scope cancels the import at once; the import drops what it has made before the promise is rejected.
+ * @throws {Error} with the reason and the remedy; after a failed comparison, with the differences.
  */
 export async function runImport(spec: ImportSpec, hooks: ImportHooks): Promise<ImportSummary> {
-  const holdings = new Holdings(spec, hooks.patience);
-  const told = outside(hooks);
-  const forget = currentScope()?.add(() => holdings.stop());
+  const scope = new ImportScope(spec, hooks.monitorTimeouts);
+  const ownHooks = outside(hooks);
+  const unregister = currentScope()?.add(() => scope.stop());
   try {
-    return await holdings.run(() => importOrAdopt(spec, told, holdings));
+    return await scope.run(() => importOrAdopt(spec, ownHooks, scope));
   } catch (error) {
-    throw holdings.reason ?? error;
+    throw scope.reason ?? error;
   } finally {
-    forget?.();
-    holdings.close(new Error("the import ended"));
+    unregister?.();
+    scope.close(new Error("the import ended"));
   }
 }
 
-async function importOrAdopt(spec: ImportSpec, hooks: ImportHooks, holdings: Holdings): Promise<ImportSummary> {
+async function importOrAdopt(spec: ImportSpec, hooks: ImportHooks, scope: ImportScope): Promise<ImportSummary> {
   const progress = new Progress(hooks.say);
   const startedAt = new Date().toISOString();
   const enter = async (phase: Phase, line: string) => {
     progress.phase(line);
     await hooks.onPhase?.(phase);
-    holdings.check();
+    scope.check();
     return progress.begin(phase);
   };
 
-  const keeper = await holdings.openKeeper();
-  const endPreflight = await enter("preflight", `looking at ${spec.source.label} and at the target`);
+  const lockSession = await scope.openLockSession();
+  const endPreflight = await enter("preflight", `checking ${spec.source.label} and the target`);
   const seen = await preflight(spec);
   endPreflight();
   if (seen.done) {
-    // A run that died right behind the swap has left the database that was replaced.
-    await clearAside(keeper, spec.target.address.database);
+    // A run that was killed right after the swap has left the database that was replaced.
+    await clearStaging(lockSession, spec.target.address.database);
     hooks.say(`import: ${spec.target.address.database} was imported before, at ${seen.done.finishedAt}; nothing to do`);
     return seen.done;
   }
@@ -248,7 +256,7 @@ async function importOrAdopt(spec: ImportSpec, hooks: ImportHooks, holdings: Hol
     verdict: "failed",
     stack: spec.stack,
     ...(spec.furtherDatabase !== undefined && { furtherDatabase: spec.furtherDatabase }),
-    command: holdings.command,
+    command: scope.command,
     source: spec.source.label,
     sourceVersion: seen.catalog.version,
     targetVersion: seen.targetVersion,
@@ -265,19 +273,19 @@ async function importOrAdopt(spec: ImportSpec, hooks: ImportHooks, holdings: Hol
     remarks: seen.remarks,
     spans: progress.spans,
   };
-  const work: Work = { enter, progress, report, holdings, keeper, hooks };
+  const work: Work = { enter, progress, report, scope, lockSession, hooks };
   let safetyCopy: SafetyCopy | undefined;
   try {
-    // Before anything is read or written: a folder that cannot be used is no reason to have copied for an hour.
+    // Before anything is copied, so that an unusable folder fails the import at once and not after an hour.
     safetyCopy = spec.safetyCopy && (await SafetyCopy.begin(spec.safetyCopy, spec.stack, hooks.say));
     const summary = await copyAndProve(spec, safetyCopy, work);
     report.verdict = summary.butFor === undefined ? "identical" : "selected";
     return summary;
   } catch (error) {
     const changed = await outsideScopes(() => changesOf(spec, work.serverState));
-    const explained = changed.length > 0 ? serverChanged(changed) : await explain(error, holdings);
+    const explained = changed.length > 0 ? serverChanged(changed) : await explain(error, scope);
     report.error = (explained as Error).message;
-    holdings.close(explained as Error);
+    scope.close(explained as Error);
     throw explained;
   } finally {
     if (report.verdict !== "identical" && report.verdict !== "selected") {
@@ -285,19 +293,19 @@ async function importOrAdopt(spec: ImportSpec, hooks: ImportHooks, holdings: Hol
       delete report.safetyCopy;
     }
     report.seconds = progress.seconds;
-    hooks.say(`import: ${report.verdict}; ${await tellReport(spec.reportFolder, report)}`);
+    hooks.say(`import: ${report.verdict}; ${await writeReportOrExplain(spec.reportFolder, report)}`);
   }
 }
 
-/** A report that cannot be written changes nothing about the data, nor about what went wrong with it. */
-const tellReport = (folder: string, report: Report): Promise<string> =>
+/** Writes the report. A failure to write it must not hide the result of the import, so it is only mentioned. */
+const writeReportOrExplain = (folder: string, report: Report): Promise<string> =>
   writeReport(folder, report).then(
     (page) => `the report is ${page}`,
     (error: Error) => `the report could not be written: ${error.message}`,
   );
 
 /**
- * What code of the source has changed outside of the copy before the import failed; nothing where the server cannot be asked.
+ * Returns what code of the source has changed outside the staging database before the import failed; nothing if the server does not answer.
  */
 async function changesOf({ target }: ImportSpec, before: ServerState | undefined): Promise<string[]> {
   if (before === undefined) return [];
@@ -305,23 +313,23 @@ async function changesOf({ target }: ImportSpec, before: ServerState | undefined
   return withConnection(maintenance(target.address), find, { attemptMs: CLEARING_MS }).catch(() => []);
 }
 
-/** What an import that failed has made. Should a server be gone, the next run begins by clearing. */
+/** Removes what a failed import has made. If a server does not answer, the next run removes it first. */
 async function clearRemains(spec: ImportSpec, safetyCopy: SafetyCopy | undefined): Promise<void> {
   const scope = new Scope();
-  const timer = setTimeout(() => scope.close(new Error("clearing took too long")), CLEARING_MS);
+  const timer = setTimeout(() => scope.close(new Error("the clean-up took too long")), CLEARING_MS);
   const clearDatabase = () =>
     withConnection(
       maintenance(spec.target.address),
       async (client) => {
         await lockServer(client);
-        await clearAside(client, spec.target.address.database);
+        await clearStaging(client, spec.target.address.database);
       },
       { attemptMs: CLEARING_MS, applicationName: CLEARING },
     );
   const clearDocker = async () => {
     const clear = () => removeContainers(helperLabel(spec.stack), { host: spec.dockerHost });
     await clear();
-    // One that was asked for in the very last moment comes to be a little later.
+    // Docker may still be creating a container that was requested just before the failure.
     await sleep(NOTICING_MS);
     await clear();
   };
@@ -333,26 +341,26 @@ interface Work {
   enter: (phase: Phase, line: string) => Promise<() => number>;
   progress: Progress;
   report: Report;
-  holdings: Holdings;
-  keeper: pg.Client;
+  scope: ImportScope;
+  lockSession: pg.Client;
   hooks: ImportHooks;
-  /** The server as it was before anything of the source ran in it; known from then on. */
+  /** The server's state before any code of the source ran in it; set at that point. */
   serverState?: ServerState;
 }
 
 async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined, work: Work): Promise<ImportSummary> {
-  const { enter, progress, report, holdings, keeper, hooks } = work;
+  const { enter, progress, report, scope, lockSession, hooks } = work;
   const { source, target } = spec;
-  await clearDead(keeper);
-  await clearAside(keeper, target.address.database);
+  await clearDead(lockSession);
+  await clearStaging(lockSession, target.address.database);
 
-  const endSnapshot = await enter("snapshot", "one snapshot for all that is read");
+  const endSnapshot = await enter("snapshot", "exporting one snapshot for all readers");
   const snapshot = await exportSnapshot(source).catch((error: Error) => {
-    // It answered a moment ago, and no connection to it was left whose end could be told.
-    throw isPassing(error) ? holdings.wentAway("source", error.message) : error;
+    // The source answered the preflight, but no session on it is open that could have reported the loss.
+    throw isPassing(error) ? scope.wentAway("source", error.message) : error;
   });
   const takenAt = new Date().toISOString();
-  // What was looked at before may have changed since; from here on everybody sees the same.
+  // The source may have changed since the preflight; from here on all sessions see the same snapshot.
   const found = await readCatalog(snapshot.holder);
   await lockTables(snapshot.holder, found.tables);
   const locked = await tablesToLock(snapshot.holder, found.tables, spec.jobs);
@@ -369,16 +377,16 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   report.skipped = catalog.skipped;
   endSnapshot();
 
-  const endSchema = await enter("schema", "the schema, as pg_dump writes it");
-  // pg_dump takes the longest; what it does not have to wait for is made beside it.
+  const endSchema = await enter("schema", "copying the schema with pg_dump");
+  // pg_dump takes the longest, so everything that does not need its output runs at the same time.
   const dumpImage = await chooseDumpImage(spec, catalog.majorVersion, snapshot.roundTripMs);
   const dumping = dumpSource(spec, dumpImage, snapshot.id);
   dumping.catch(() => {});
   const belonging = await readBelonging(snapshot.holder);
-  const aside = await makeAside(keeper, spec);
-  // The superuser's session and the owner's: whatever may run code of the source is done in the latter.
-  const superuser = await openTarget(aside);
-  await superuser.query(target.preparation(aside.database));
+  const staging = await createStaging(lockSession, spec);
+  // Statements that may run code of the source run in the owner's session, never in the superuser's.
+  const superuser = await openTarget(staging);
+  await superuser.query(target.preparation(staging.database));
   const displaced = await findDisplaced(snapshot.holder, superuser, catalog);
   await makeRoom(
     superuser,
@@ -386,18 +394,18 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
     catalog,
   );
   report.remarks.push(...displaced.map(describeDisplaced));
-  const settings = await copySettings(await readSettings(snapshot.holder), aside, target.roles);
-  work.serverState = await readServerState(keeper, importNames(target.address.database));
-  const owner = await openOwner(aside, target);
+  const settings = await copySettings(await readSettings(snapshot.holder), staging, target.roles);
+  work.serverState = await readServerState(lockSession, importNames(target.address.database));
+  const owner = await openOwner(staging, target);
   const schema = await keepInheritedColumns(await dumping, snapshot.holder);
   const attempts = new Attempts(await readSearchPath(snapshot.holder));
   await makeBefore({ superuser, owner }, schema, catalog, { ownerName: target.owner, attempts });
   await rehearse(owner, schema.after);
   endSchema();
 
-  const endRows = await enter("rows", `the rows of ${catalog.tables.length} tables, ${spec.jobs} at a time`);
+  const endRows = await enter("rows", `copying the rows of ${catalog.tables.length} tables, ${spec.jobs} at a time`);
   const { plans, foreignKeys, rest } = planTables(catalog.tables, schema.after, belonging);
-  const ends = await openEnds();
+  const connections = await openConnections();
   progress.expect(catalog.tables);
   const largeObjects = await copyLargeObjectsOf(spec, catalog, {
     source: snapshot.holder,
@@ -406,20 +414,20 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
     report,
     safetyCopy,
   });
-  report.tables = await loadTables({ plans, foreignKeys }, ends, {
+  report.tables = await loadTables({ plans, foreignKeys }, connections, {
     progress,
     onLoaded: hooks.onLoaded,
     observe: safetyCopy?.observe,
     attempts,
     reopen: openReader,
-    digestProgram: await findDigestProgram(keeper),
+    digestProgram: await findDigestProgram(lockSession),
   });
   report.rows = report.tables.reduce((sum, proof) => sum + proof.rows, 0);
   report.bytes = report.tables.reduce((sum, proof) => sum + proof.bytes, 0);
   endRows();
-  refuseDifferences(report);
+  assertRowsEqual(report);
 
-  const endConstraints = await enter("constraints", `${rest.length} triggers, policies and others`);
+  const endConstraints = await enter("constraints", `creating ${rest.length} triggers, policies and other objects`);
   await makeRest(owner, rest, attempts);
   const restrictions = await copyRestrictions(ROLES, snapshot.holder, owner);
   report.remarks.push(...restrictions.remarks, ...settings.remarks);
@@ -435,28 +443,28 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
 
   const endSequences = await enter(
     "sequences",
-    `${catalog.sequences.length} sequences, and statistics for the planner`,
+    `copying ${catalog.sequences.length} sequences, and computing statistics for the planner`,
   );
-  // All definitions are in place: while pg_dump reads them, the rest is done, and what was loaded settles to disk.
-  const dumpingAside = dumpAside(spec, dumpImage, aside);
-  dumpingAside.catch(() => {});
-  const noting = noteRows(
+  // All definitions are in place. While pg_dump reads them, the rest is done and the checkpoint writes the loaded data to disk.
+  const dumpingStaging = dumpStaging(spec, dumpImage, staging);
+  dumpingStaging.catch(() => {});
+  const rowsBaseline = baselineOfRows(
     catalog.tables,
     report.tables,
-    // Policies are in place, and may be forced on the owner.
-    ends.map((end) => end.superuser),
+    // The superuser's sessions, because policies are in place now and may be forced on the owner.
+    connections.map(({ superuser }) => superuser),
   );
-  noting.catch(() => {});
+  rowsBaseline.catch(() => {});
   const sequences = await copySequences(catalog.sequences, snapshot.holder, owner);
   await analyzeOthers(owner, attempts);
   report.remarks.push(...attempts.remarks);
   endSequences();
 
-  const endCompare = await enter("compare", "both schemas and sequences, in both directions");
+  const endCompare = await enter("compare", "comparing schemas and sequences in both directions");
   report.sequences = await compareSequences(sequences, owner);
-  const [aSchema] = await Promise.all([dumpingAside, keeper.query("CHECKPOINT")]);
+  const [stagingSchema] = await Promise.all([dumpingStaging, lockSession.query("CHECKPOINT")]);
   const theirs = statesOf(schema);
-  const ours = statesOf(aSchema);
+  const ours = statesOf(stagingSchema);
   const theirFacts = await readFacts(snapshot.holder);
   const ourFacts = await readFacts(superuser);
   const theirSettings = settingStates(settings.taken, target.roles);
@@ -467,7 +475,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
     ...compareStates(theirSettings, ourSettings).map((difference) => ({ ...difference, tolerable: false })),
   ];
   const rewordings = await findRewordings(differentTexts(differences), {
-    server: { ...spec, keeper },
+    server: { ...spec, lockSession },
     image: dumpImage,
     source: { dump: schema, catalog, settings: settings.taken, session: snapshot.holder },
     target: { states: ours, session: superuser },
@@ -478,25 +486,25 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
     differences: [...changedDefinitions, ...factDifferences].map(({ object, how }) => `${object}: ${how}`),
     reworded: [...rewordings.proven].sort(),
   };
-  refuseSchemaDifferences(report, changedDefinitions, factDifferences, rewordings);
+  assertSchemaEqual(report, changedDefinitions, factDifferences, rewordings);
   const largeObjectStates = await proveLargeObjects(largeObjects, { source: snapshot.holder, superuser, report });
-  await refuseStrangers(report, superuser, target.owner);
-  await refuseLooser(report, snapshot.holder, superuser);
-  const changed = await findServerChanges(keeper, importNames(target.address.database), work.serverState);
+  await assertOwnership(report, superuser, target.owner);
+  await assertRestrictions(report, snapshot.holder, superuser);
+  const changed = await findServerChanges(lockSession, importNames(target.address.database), work.serverState);
   if (changed.length > 0) throw serverChanged(changed);
-  const record: ImportRecord = new Map([
-    ...noteRewordings(noteStates(digestAll(theirs), digestAll(ours)), rewordings),
-    ...noteStates(theirFacts, ourFacts),
-    ...noteStates(digestAll(theirSettings), digestAll(ourSettings)),
+  const baseline: Baseline = new Map([
+    ...markRewordings(baselineOfStates(digestAll(theirs), digestAll(ours)), rewordings),
+    ...baselineOfStates(theirFacts, ourFacts),
+    ...baselineOfStates(digestAll(theirSettings), digestAll(ourSettings)),
     ...report.sequences.map(({ name, ...positions }) => [positionOf(name), positions] as const),
     ...largeObjectStates,
-    ...views.record,
-    ...(await noting),
+    ...views.baseline,
+    ...(await rowsBaseline),
   ]);
   endCompare();
 
   if (safetyCopy) {
-    progress.phase("the safety copy: reading it again to its end");
+    progress.phase("safety-copy: reading it back to verify it");
     const endCopy = progress.begin("safety-copy");
     const views = await populatedViews(definitions, snapshot.holder);
     report.safetyCopy = await safetyCopy.finish({
@@ -516,58 +524,58 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
     hooks.say(describeCopy(report.safetyCopy));
   }
 
-  const first = spec.replacement ? "completing the copy" : "settling to disk";
-  const endSwap = await enter("swap", `${first}, then taking the target's place`);
+  const first = spec.replacement ? "completing the copy" : "writing the copy to disk";
+  const endSwap = await enter("swap", `${first}, then swapping it in for the target's database`);
   const summary = summarise(source.label, report, progress);
-  await writeRecord(superuser, record);
+  await writeBaseline(superuser, baseline);
   await writeMarker(superuser, summary);
   if (spec.replacement) {
-    holdings.endLoad();
-    await spec.replacement.complete(aside);
+    scope.endLoad();
+    await spec.replacement.complete(staging);
   }
-  // The load did not wait for its commits to reach the disk. From here on everything has; little is left since the last time.
-  await keeper.query("CHECKPOINT");
-  holdings.beginSwap();
-  await (spec.replacement?.swapIn(keeper) ?? swapIn(keeper, target.address));
-  // The swap itself has changed the target's database: an error from here on is not the source's doing.
+  // The load used synchronous_commit = off. The checkpoint brings all of it to disk; most of it went there in the one before.
+  await lockSession.query("CHECKPOINT");
+  scope.beginSwap();
+  await (spec.replacement?.swapIn(lockSession) ?? swapIn(lockSession, target.address));
+  // The swap itself changed the server, so a later error must not be blamed on code of the source.
   delete work.serverState;
   await hooks.onSwapped?.();
   endSwap();
   hooks.say(
     `import: ${report.tables.length} tables, ${report.rows.toLocaleString("en")} rows, ${humanBytes(report.bytes)} proven ` +
-      `${summary.butFor === undefined ? "equal" : `to be what the source sent, which is the source but for ${summary.butFor},`} ` +
+      `${summary.butFor === undefined ? "equal" : `equal to what the source sent, which is everything except ${summary.butFor},`} ` +
       `in ${progress.seconds.toFixed(1)} s`,
   );
   return summary;
 
-  function openEnds(): Promise<Ends[]> {
+  function openConnections(): Promise<WorkerConnections[]> {
     return Promise.all(
       readers.map(async (reader) => ({
         source: reader,
-        target: await openOwner(aside, target),
-        superuser: await openTarget(aside),
+        target: await openOwner(staging, target),
+        superuser: await openTarget(staging),
       })),
     );
   }
 }
 
-function refuseDifferences(report: Report): void {
+function assertRowsEqual(report: Report): void {
   const different = report.tables.filter((proof) => proof.verdict === "different");
   if (different.length === 0) return;
   report.verdict = "different";
   throw new Error(
     [
-      `The copy differs from the source, so it was thrown away; the target is as it was:`,
+      `The copy differs from the source, so it was dropped; the target is as it was:`,
       ...different.map(({ table, differences }) => `  - ${table}: ${differences?.join("; ")}`),
     ].join("\n"),
   );
 }
 
 /**
- * Ends the import where the copy's schema is not the source's: something is missing, too much, or means something else. Another
- * wording of the same is no difference, between servers of one version or of two.
+ * Ends the import if the copy's schema differs from the source's: an object is missing, is extra, or means something else. A
+ * definition that PostgreSQL only words in another way is not a difference.
  */
-function refuseSchemaDifferences(
+function assertSchemaEqual(
   report: Report,
   differences: StateDifference[],
   facts: FactDifference[],
@@ -583,33 +591,33 @@ function refuseSchemaDifferences(
   if (lines.length > 0) {
     report.verdict = "different";
     throw new Error(
-      `The copy's schema differs from the source's, so it was thrown away; the target is as it was:\n${lines.join("\n")}`,
+      `The copy's schema differs from the source's, so it was dropped; the target is as it was:\n${lines.join("\n")}`,
     );
   }
   for (const { object, how, tolerable } of facts) if (tolerable) report.remarks.push(`${object}: ${how}`);
 }
 
-/** All that was copied belongs to one role, whoever owned it on the source. */
-async function refuseStrangers(report: Report, target: pg.Client, owner: string): Promise<void> {
-  const strangers = await findStrangers(target, owner);
-  if (strangers.length === 0) return;
+/** Ends the import unless the owner owns every copied object, whatever role owned it on the source. */
+async function assertOwnership(report: Report, target: pg.Client, owner: string): Promise<void> {
+  const others = await findForeignOwners(target, owner);
+  if (others.length === 0) return;
   report.verdict = "different";
   throw new Error(
     [
-      `Not everything in the copy belongs to ${owner}, so it was thrown away; the target is as it was:`,
-      ...strangers.map((stranger) => `  - ${stranger.object} belongs to ${stranger.owner}`),
+      `Not everything in the copy belongs to ${owner}, so it was dropped; the target is as it was:`,
+      ...others.map((other) => `  - ${other.object} belongs to ${other.owner}`),
     ].join("\n"),
   );
 }
 
-/** Nobody may do more here than on the source, where somebody has decided what he may. */
-async function refuseLooser(report: Report, source: pg.Client, target: pg.Client): Promise<void> {
+/** Ends the import if a role may do more in the copy than a restriction on the source allows it. */
+async function assertRestrictions(report: Report, source: pg.Client, target: pg.Client): Promise<void> {
   const left = await readRestrictions(ROLES, source, target);
   if (left.length === 0) return;
   report.verdict = "different";
   throw new Error(
     [
-      "Privileges in the copy are not as on the source, so it was thrown away; the target is as it was:",
+      "Privileges in the copy are not as on the source, so it was dropped; the target is as it was:",
       ...left.map((restriction) => `  - ${restriction.object}: ${describeRestriction(restriction)}`),
     ].join("\n"),
   );
@@ -640,7 +648,7 @@ function summarise(source: string, report: Report, progress: Progress): ImportSu
 function describeCopy({ path, bytes, sha256, verified }: SafetyCopyFacts): string {
   const proof =
     verified === "decrypted"
-      ? "decrypted again and found to hold what the source sent"
-      : "written as intended; whether it opens was not tried, for its identity is not on this machine";
+      ? "decrypted and equal to what the source sent"
+      : "read back as written; it was not decrypted, because its identity is not on this machine";
   return `import: safety copy ${path}, ${humanBytes(bytes)}, SHA-256 ${sha256}, ${proof}`;
 }

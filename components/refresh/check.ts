@@ -1,14 +1,18 @@
 /** What a refresh would find and copy. Both ends are only read. */
 import { withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
+import { readBaseline } from "../import/baseline.ts";
+import {
+  type ComparedDatabase,
+  type ComparedDatabaseAccess,
+  openComparedDatabase,
+} from "../import/compared-database.ts";
 import { besideServer } from "../import/direct.ts";
 import type { Finding } from "../import/preflight/findings.ts";
 import { isBlocked, PreflightError } from "../import/preflight/findings.ts";
 import { type Examination, examine } from "../import/preflight.ts";
-import { readRecord } from "../import/record.ts";
-import { openSide, type Side, type SideAccess } from "../import/side.ts";
 import { readMarker } from "../import/swap.ts";
-import { compareSides, type Difference } from "../import/verify.ts";
+import { compareDatabases, type Difference } from "../import/verify.ts";
 import { type Revision, readChain, wayBetween } from "../migrations/chain.ts";
 import { placeOf, type RefreshOrder } from "./refresh.ts";
 
@@ -113,9 +117,9 @@ export async function checkRefresh(order: RefreshOrder, say: (line: string) => v
   const { source, import: inputs } = order;
   const { address } = placeOf(inputs);
   const { findings } = await lookBefore(order, true);
-  const { marker, record } = await withConnection(address, async (client) => ({
+  const { marker, baseline } = await withConnection(address, async (client) => ({
     marker: await readMarker(client),
-    record: await readRecord(client),
+    baseline: await readBaseline(client),
   }));
   const told = {
     source: source.label,
@@ -125,7 +129,7 @@ export async function checkRefresh(order: RefreshOrder, say: (line: string) => v
   };
   if (marker?.source !== source.label) return { ...told, changes: null, ours: null, unknown: [] };
   say(`${source.label} and ${address.database}, each at one moment; both are only read`);
-  const target: SideAccess = {
+  const target: ComparedDatabaseAccess = {
     label: address.database,
     address,
     fromContainer: besideServer(inputs.container),
@@ -133,13 +137,13 @@ export async function checkRefresh(order: RefreshOrder, say: (line: string) => v
     dumpLogin: { user: inputs.owner, password: inputs.ownerPassword },
   };
   const options = { jobs: JOBS, stack: inputs.stack, dockerHost: inputs.dockerHost };
-  const sides: Side[] = [];
+  const databases: ComparedDatabase[] = [];
   try {
-    sides.push(await openSide(source, options));
-    sides.push(await openSide(target, options));
-    const [theirs, ours] = sides as [Side, Side];
-    const { differences } = await compareSides(theirs, ours, {
-      record,
+    databases.push(await openComparedDatabase(source, options));
+    databases.push(await openComparedDatabase(target, options));
+    const [theirs, ours] = databases as [ComparedDatabase, ComparedDatabase];
+    const { differences } = await compareDatabases(theirs, ours, {
+      baseline,
       owner: inputs.owner,
       roles: Object.values(ROLE_NAMES),
       image: inputs.image,
@@ -148,6 +152,6 @@ export async function checkRefresh(order: RefreshOrder, say: (line: string) => v
     });
     return { ...told, ...sortDifferences(differences) };
   } finally {
-    await Promise.all(sides.map((side) => side.close()));
+    await Promise.all(databases.map((database) => database.close()));
   }
 }

@@ -15,7 +15,7 @@ import { isOfImport } from "../import/database-settings.ts";
 import { targetOf, WHOLE } from "../import/import-provider.ts";
 import type { NeonImportInputs } from "../import/neon-import.ts";
 import { parseSelection } from "../import/selection-settings.ts";
-import { asideName } from "../import/swap.ts";
+import { stagingName } from "../import/swap.ts";
 import type { ImportSpec, Replacement, SafetyCopySettings, Source } from "../import/types.ts";
 import { runImport } from "../import/worker.ts";
 import type { MigrationsInputs } from "../migrations/migrations.ts";
@@ -135,11 +135,11 @@ function replacementFor(
     async complete(staging) {
       await giveSettings(holder, address.database, staging.database);
       await complete(order, { holder, staging: staging.database, done, say });
-      imported = await copyImported(holder, place, { staging: asideName(address.database), share: MODEST });
+      imported = await copyImported(holder, place, { staging: stagingName(address.database), share: MODEST });
       done.hasImported = imported !== undefined;
       await announceRestorePoint(inputs.stack, holder, say, inputs.dockerHost);
     },
-    swapIn: (keeper) => swapRefreshed(keeper, address, imported),
+    swapIn: (lockSession) => swapRefreshed(lockSession, address, imported),
   };
 }
 

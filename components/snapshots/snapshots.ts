@@ -13,8 +13,8 @@ import { isRefreshing } from "../../lib/locks.ts";
 import { type Address, connect, ident, literal, maintenance, withConnection } from "../../lib/postgres.ts";
 import { endSessions } from "../../lib/sessions.ts";
 import { isOfImport } from "../import/database-settings.ts";
-import { endEasing } from "../import/session.ts";
-import { asideName, clearDead, LOCK_KEY as IMPORT_LOCK } from "../import/swap.ts";
+import { resetStagingSettings } from "../import/session.ts";
+import { clearDead, LOCK_KEY as IMPORT_LOCK, stagingName } from "../import/swap.ts";
 
 /** The state right after the import, which `./db reset` brings back. */
 export const IMPORTED = "imported";
@@ -34,7 +34,7 @@ const OBJECT_IN_USE = "55006";
 /** Key of the advisory lock of whoever makes or restores save points: the letters "savepoin" as a 64-bit number. */
 const LOCK_KEY = "8314054653158189422";
 /** A copy that was only just made has no comment yet: nobody may connect to it, and this is how many might. */
-const NEWBORN_LIMIT = 20_232;
+const UNMARKED_LIMIT = 20_232;
 
 /** A save point. */
 export interface Snapshot {
@@ -152,7 +152,7 @@ async function clear(client: pg.Client, database: string): Promise<void> {
   const { rows } = await client.query<{ name: string; comment: string | null; newborn: boolean }>(
     `SELECT datname AS name, shobj_description(oid, 'pg_database') AS comment, NOT datallowconn AND datconnlimit = $2 AS newborn
      FROM pg_database WHERE datname = ANY ($1)`,
-    [[asideOf(database), formerOf(database), formerImportedOf(database)], NEWBORN_LIMIT],
+    [[asideOf(database), formerOf(database), formerImportedOf(database)], UNMARKED_LIMIT],
   );
   for (const { name, comment, newborn } of rows) {
     if (!newborn && readNote(comment).of !== database) throw strange(name);
@@ -230,7 +230,7 @@ export async function undisturbed(
 function copySql({ from, to, strategy }: { from: string; to: string; strategy: string }): string {
   return (
     `CREATE DATABASE ${ident(to)} TEMPLATE ${ident(from)} STRATEGY ${strategy} ` +
-    `ALLOW_CONNECTIONS false CONNECTION LIMIT ${NEWBORN_LIMIT}`
+    `ALLOW_CONNECTIONS false CONNECTION LIMIT ${UNMARKED_LIMIT}`
   );
 }
 
@@ -409,7 +409,7 @@ export async function copyImported(
  */
 export async function swapRefreshed(client: pg.Client, address: Address, imported: string | undefined): Promise<void> {
   const { database } = address;
-  const staging = asideName(database);
+  const staging = stagingName(database);
   const [saved, former] = [databaseOf(IMPORTED), formerImportedOf(database)];
   const hasFormer = imported !== undefined && (await isSnapshotOf(client, saved, database));
   const more = [
@@ -420,7 +420,7 @@ export async function swapRefreshed(client: pg.Client, address: Address, importe
           `COMMENT ON DATABASE ${ident(imported)} IS ${literal(noteOf(database, new Date()))}`,
           `ALTER DATABASE ${ident(imported)} RENAME TO ${ident(saved)}`,
         ]),
-    ...endEasing(staging),
+    ...resetStagingSettings(staging),
   ];
   // What an import gives is the new import's; everything else stays as somebody has set it.
   const properties = await databaseProperties(client, database, { wants: (setting) => !isOfImport(setting) });

@@ -1,5 +1,5 @@
--- A game-like schema, small enough to load in seconds and odd enough to try an import on: every kind of object that the
--- real game has stands here at least once.
+-- A game-like schema for trying an import: it loads in seconds and contains every kind of object that the real game has at
+-- least once.
 CREATE ROLE sectorwars_app;
 CREATE EXTENSION "uuid-ossp";
 CREATE EXTENSION pgcrypto;
@@ -98,7 +98,7 @@ CREATE TABLE server_settings (key text PRIMARY KEY, value xml, handler regproced
 CREATE TABLE feature_flags (name char(20) PRIMARY KEY, mask bit(8) NOT NULL, flags varbit, rollout double precision NOT NULL);
 CREATE TABLE empty_table (id integer PRIMARY KEY, "weird "" name" text);
 CREATE TABLE admin_action_logs (id bigserial PRIMARY KEY, admin uuid, action text NOT NULL, detail jsonb NOT NULL, at timestamptz NOT NULL);
--- Like the game's own migration: an audit log is written, never changed.
+-- As in the game's own migration: rows are added to an audit log and never changed.
 GRANT SELECT, INSERT ON admin_action_logs TO sectorwars_app;
 CREATE TABLE audit.changes (at timestamptz NOT NULL, batch bigint NOT NULL DEFAULT nextval('audit.batch_seq'), what text NOT NULL, PRIMARY KEY (at, batch)) PARTITION BY RANGE (at);
 CREATE TABLE audit.changes_2025 PARTITION OF audit.changes FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');

@@ -1,7 +1,7 @@
--- About 230,000 rows, the same in every run but for random identifiers.
+-- About 230,000 rows, the same in every run except for random identifiers.
 SELECT setseed(0.5);
 SET timezone = 'UTC';
--- The rows are right by construction; checking each reference would only take time.
+-- The rows are consistent by construction, so checking each reference would only take time.
 SET session_replication_role = replica;
 INSERT INTO alembic_version VALUES ('a7c3e91b04d2');
 INSERT INTO galaxies (name, settings) SELECT 'Galaxy ' || g, json_build_object('turns', g * 100, 'note', 'spaces   kept') FROM generate_series(1, 3) g;

@@ -1,5 +1,5 @@
 -- needs: languages
--- The languages that the game offers. Those that are not translated yet are there, but not active.
+-- The languages of the game. Those without a translation are not active.
 INSERT INTO languages (code, name, native_name, direction, is_active, completion_percentage) VALUES
 	('en', 'English', 'English', 'ltr', true, 100),
 	('es', 'Spanish', 'Español', 'ltr', true, 0),

@@ -1,5 +1,5 @@
 -- needs: translation_namespaces
--- The groups that translated texts are sorted into, and who shows them.
+-- The groups of translated texts, and the application that shows each.
 INSERT INTO translation_namespaces (name, description, application, is_active) VALUES
 	('common', 'Texts of every application', 'shared', true),
 	('admin', 'The administrators'' pages', 'admin-ui', true),

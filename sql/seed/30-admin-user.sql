@@ -1,5 +1,5 @@
 -- needs: users, admin_credentials
--- The first administrator. The password is generated and arrives here as a hash; one who has a password keeps it.
+-- The first administrator. The password is generated and passed to this script as a hash; an existing password is kept.
 INSERT INTO users (id, username, is_active, is_admin, deleted)
 VALUES (gen_random_uuid(), :'admin_name', true, true, false)
 ON CONFLICT (username) DO NOTHING;

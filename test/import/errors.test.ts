@@ -67,7 +67,7 @@ describe("a source that cannot be read", () => {
   test("wrong password", async () => {
     expect(await failureOf(withAddress({ password: "entirely-wrong-secret" }))).toBe(
       `The source ${source.alias}/small cannot be read: password authentication failed for user "game_owner". ` +
-        "The password is wrong. Copy NEON_DATABASE_URL anew from the Neon console.",
+        "The password is wrong. Copy NEON_DATABASE_URL again from the Neon console.",
     );
   });
 
@@ -88,7 +88,9 @@ describe("a source that cannot be read", () => {
     const ca = tls.getCACertificates("bundled").join("\n");
     const error = await failureOf(withAddress({ tls: { ca, servername: "localhost", rejectUnauthorized: true } }));
     expect(error).toMatch(/^The source \S+\/small cannot be read: /);
-    expect(error).toMatch(/\. Its certificate is signed by nobody this machine trusts\. NEON_ROOT_CERTIFICATES names /);
+    expect(error).toMatch(
+      /\. This machine does not trust the authority that signed its certificate\. .* set NEON_ROOT_CERTIFICATES to /,
+    );
   });
 
   test("a certificate of an authority that only has the name of a trusted one", async () => {
@@ -96,7 +98,9 @@ describe("a source that cannot be read", () => {
     const error = await failureOf(
       withAddress({ tls: { ca: impostor.authority, servername: "localhost", rejectUnauthorized: true } }),
     );
-    expect(error).toMatch(/\. Its certificate is signed by nobody this machine trusts\. NEON_ROOT_CERTIFICATES names /);
+    expect(error).toMatch(
+      /\. This machine does not trust the authority that signed its certificate\. .* set NEON_ROOT_CERTIFICATES to /,
+    );
   });
 
   test("a certificate for another host", async () => {
@@ -106,10 +110,10 @@ describe("a source that cannot be read", () => {
     expect(error).toMatch(/\. Its certificate is for another host: this may not be the server you mean\.$/);
   });
 
-  test("a URL with sslmode=require is verified all the same", async () => {
+  test("a URL with sslmode=require is verified anyway", async () => {
     const { user, password, port } = source.source("small").address;
     const url = `postgresql://${user}:${password}@localhost:${port}/small?sslmode=require`;
-    expect(await failureOf(parseSourceUrl(url))).toContain("signed by nobody this machine trusts");
+    expect(await failureOf(parseSourceUrl(url))).toContain("does not trust the authority that signed its certificate");
     const byAddress = url.replace("localhost", "127.0.0.1");
     expect(await failureOf(parseSourceUrl(byAddress, source.certificate.authority))).toContain(
       "Its certificate is for another host",
@@ -161,7 +165,7 @@ describe("a source that does not fit", () => {
     await source.sql("extended", "CREATE EXTENSION sector_map");
     expect(await failureOf(source.source("extended"))).toBe(
       "The import cannot start, and nothing was changed:\n" +
-        "  - extension sector_map 1.2: the source uses it, the database image does not have it. Add it in " +
+        "  - extension sector_map 1.2: the source uses it, and the database image does not have it. Add it in " +
         "images/database/Dockerfile, or drop it on the source. [extension-missing]",
     );
   });
@@ -173,7 +177,7 @@ describe("a source that does not fit", () => {
     );
     expect(await failureOf(source.source("western"))).toBe(
       "The import cannot start, and nothing was changed:\n" +
-        "  - encoding LATIN1: only UTF8 can be imported. Convert it there first. [encoding-unsupported]",
+        "  - encoding LATIN1: only UTF8 can be imported. Convert the source's database to UTF8 first. [encoding-unsupported]",
     );
   });
 
@@ -276,6 +280,6 @@ test("none of these failures is in the way of a good import", async () => {
 test("a host that nobody knows", async () => {
   const { error, seconds } = await unknownHost;
   expect(error).toMatch(/^The source ep-none\.invalid\/small cannot be read: getaddrinfo \w+ ep-none\.invalid\. /);
-  expect(error).toMatch(/The host's name is not known\. Check it in NEON_DATABASE_URL, and the network\.$/);
+  expect(error).toMatch(/The host name does not exist\. Check it in NEON_DATABASE_URL, and check the network\.$/);
   expect(seconds).toBeLessThan(90);
 });

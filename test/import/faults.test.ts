@@ -26,7 +26,7 @@ let toTarget: TcpProxy;
 let settings: Record<string, unknown>[];
 
 /** Short enough for a test: an end that is silent is given up after about two seconds. */
-const patience = { silenceMs: 400, answerMs: 1200 };
+const monitorTimeouts = { silenceMs: 400, answerMs: 1200 };
 /** Within this an import must have noticed, said so and cleared up; the machine may be busy. */
 const BOUND_MS = 20_000;
 
@@ -62,24 +62,24 @@ const FAULTS: Fault[] = [
   {
     name: "the source stands still",
     ...freeze(() => source),
-    says: /source .*nothing was heard from it/,
+    says: /source .*no answer from it/,
     at: ["schema"],
   },
-  { name: "the target stands still", ...freeze(() => target), says: /target.*nothing was heard from it/, at: ["swap"] },
+  { name: "the target stands still", ...freeze(() => target), says: /target.*no answer from it/, at: ["swap"] },
   { name: "the way to the source is cut", strike: () => toSource.cut(), mend: () => {}, says: /source/, at: ["rows"] },
   { name: "the way to the target is cut", strike: () => toTarget.cut(), mend: () => {}, says: /target/, at: ["rows"] },
   {
     name: "the way to the source falls silent",
     strike: () => toSource.silence(),
     mend: () => toSource.heal(),
-    says: /source .*nothing was heard from it/,
+    says: /source .*no answer from it/,
     at: ["rows"],
   },
   {
     name: "the way to the target falls silent",
     strike: () => toTarget.silence(),
     mend: () => toTarget.heal(),
-    says: /target.*nothing was heard from it/,
+    says: /target.*no answer from it/,
     at: ["schema"],
   },
 ];
@@ -96,7 +96,7 @@ describe.each(FAULTS)("$name", ({ name, strike, mend, says, at }) => {
       const spec = await lab.newImport(source.source("small"), target);
       const mayBeAsleep = /source/.test(name) && NOT_YET_HELD.includes(phase);
       const begun = Date.now();
-      const { error } = await attempt(bad(spec), { patience, ...atPhase(phase, async () => strike()) });
+      const { error } = await attempt(bad(spec), { monitorTimeouts, ...atPhase(phase, async () => strike()) });
       const took = Date.now() - begun;
       await mend();
       expect(took).toBeLessThan(BOUND_MS + (mayBeAsleep ? WAKING_MS : 0));
@@ -124,7 +124,7 @@ describe("silence that is none", () => {
     );
     await source.sql("slow", "CREATE INDEX slow_idx ON slow (slowly(id))");
     const spec = await lab.newImport(source.source("slow"), target);
-    const { error } = await attempt(bad(spec), { patience: { silenceMs: 200, answerMs: 5000 } });
+    const { error } = await attempt(bad(spec), { monitorTimeouts: { silenceMs: 200, answerMs: 5000 } });
     expect(error).toBe("");
     await expectSameRows(spec);
   });
@@ -134,7 +134,7 @@ describe("silence that is none", () => {
     const spec = await lab.newImport(source.source("bulky"), target);
     toTarget.set({ bytesPerSecond: 3_000_000 });
     try {
-      const { error } = await attempt(bad(spec), { patience: { silenceMs: 200, answerMs: 5000 } });
+      const { error } = await attempt(bad(spec), { monitorTimeouts: { silenceMs: 200, answerMs: 5000 } });
       expect(error).toBe("");
     } finally {
       toTarget.set({ bytesPerSecond: 0 });

@@ -11,7 +11,7 @@ import { preparationScript } from "../../components/privileges/scripts.ts";
 import { docker } from "../../lib/docker.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { aside, atTable, attempt } from "../support/attempt.ts";
-import { compareEnds } from "../support/compare-ends.ts";
+import { compareSourceAndTarget } from "../support/compare-databases.ts";
 import { deedsIn, HOSTILE_PLACES, hostileFunctions, hostileScript } from "../support/hostile.ts";
 import { DENY_LIST, type Lab, openBothEnds, type Server, type SourceServer } from "../support/lab.ts";
 
@@ -87,7 +87,7 @@ describe("an import of code in every place", () => {
   });
 
   test("can be verified, tried again and restored from its safety copy, likewise", async () => {
-    expect((await compareEnds(spec)).differences).toEqual([]);
+    expect((await compareSourceAndTarget(spec)).differences).toEqual([]);
     const client = await openSource(spec.source.address);
     const catalog = await readCatalog(client).finally(() => client.end());
     const again = await lab.newImport(spec.source, target);
@@ -138,7 +138,7 @@ test("a source that is read as its superuser, as a volume that is adopted, runs 
   const before = (await source.log()).length;
   const spec = await lab.newImport(source.source("adopted", "superuser"), target);
   expect((await attempt(spec)).error).toBe("");
-  expect((await compareEnds(spec)).differences).toEqual([]);
+  expect((await compareSourceAndTarget(spec)).differences).toEqual([]);
   const deeds = deedsIn((await source.log()).slice(before));
   expect(deeds.ruled).toEqual([]);
   expect(deeds.succeeded).toEqual([]);
@@ -171,7 +171,7 @@ test("code that changes what the owner may change outside of the copy ends the i
   const database = spec.target.address.database;
   await target.sql("postgres", `ALTER DATABASE ${database} OWNER TO ${ROLE_NAMES.owner}`);
   const { error } = await attempt(spec);
-  expect(error).toContain("something changed the server outside of it");
+  expect(error).toContain("changed outside the copy while the import ran");
   for (const object of [
     `database ${database}`,
     `role ${ROLE_NAMES.owner}`,

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { attempt, expectSameRows } from "../support/attempt.ts";
-import { compareEnds } from "../support/compare-ends.ts";
+import { compareSourceAndTarget } from "../support/compare-databases.ts";
 import { type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
 import { SEED } from "../support/seed.ts";
 
@@ -95,7 +95,7 @@ test(`${FAMILIES} families of tables keep columns, defaults and checks as they a
   expect(await target.sql(ours, COLUMNS)).toEqual(await source.sql("families", COLUMNS));
   expect(await target.sql(ours, CHECKS)).toEqual(await source.sql("families", CHECKS));
   await expectSameRows(spec);
-  expect((await compareEnds(spec)).differences).toEqual([]);
+  expect((await compareSourceAndTarget(spec)).differences).toEqual([]);
   const { remarks } = await readReport(spec);
   expect(remarks.filter((remark) => !remark.endsWith("[collation-order]"))).toEqual([]);
   // Not merely tables that any tool copies.

@@ -81,7 +81,7 @@ describe("a worker that is killed", () => {
     const theirs = `${spec.target.address.database}_import`;
     await target.sql("postgres", `CREATE DATABASE ${theirs}`);
     const { error } = await attempt(spec);
-    expect(error).toContain(`the database ${theirs}: has a name that the import needs, and no import made it`);
+    expect(error).toContain(`the database ${theirs}: has a name that the import needs, and was not made by an import`);
     expect(await target.databases()).toContain(theirs);
     await target.sql("postgres", `DROP DATABASE ${theirs}`);
     await expectComplete(lab, target, spec);

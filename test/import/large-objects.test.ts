@@ -15,7 +15,7 @@ import { readIdentity } from "../../lib/identity.ts";
 import type { Address } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { aside, atPhase, attempt, expectUntouched } from "../support/attempt.ts";
-import { compareEnds } from "../support/compare-ends.ts";
+import { compareSourceAndTarget } from "../support/compare-databases.ts";
 import { handToolsImage } from "../support/hand-tools.ts";
 import {
   DENY_LIST,
@@ -90,7 +90,7 @@ test("a source's large objects are copied under their numbers and proven; the ow
   const report = await readReport(spec);
   expect(report.largeObjects).toMatchObject({ objects: 1207, source: report.largeObjects?.target });
   expect(report.remarks.join("\n")).toMatch(
-    /1,207 large objects \(.*\) have the numbers, bytes and comments that they have on the source/,
+    /1,207 large objects \(.*\) have the same OIDs, bytes and comments as on the source/,
   );
   expect(report.skipped.map(({ what }) => what).join()).not.toContain("large object");
 
@@ -104,14 +104,14 @@ test("a source's large objects are copied under their numbers and proven; the ow
 });
 
 test("verify finds them equal, and names what has changed since, and where", async () => {
-  expect((await compareEnds(spec)).differences).toEqual([]);
+  expect((await compareSourceAndTarget(spec)).differences).toEqual([]);
   const { database } = spec.target.address;
   await target.sql(
     database,
     "SELECT lo_put(16504, 5, 'x'); COMMENT ON LARGE OBJECT 16501 IS 'other'; SELECT lo_unlink(16500)",
   );
   await source.sql("objects", "SET ROLE game_owner; SELECT lo_from_bytea(30000, 'new')");
-  expect((await compareEnds(spec)).differences).toEqual([
+  expect((await compareSourceAndTarget(spec)).differences).toEqual([
     {
       object: "large objects",
       changed: "on both sides",
@@ -124,7 +124,9 @@ test("verify finds them equal, and names what has changed since, and where", asy
     },
   ]);
   await source.sql("objects", "SELECT lo_unlink(30000)");
-  expect((await compareEnds(spec)).differences).toMatchObject([{ object: "large objects", changed: "here" }]);
+  expect((await compareSourceAndTarget(spec)).differences).toMatchObject([
+    { object: "large objects", changed: "here" },
+  ]);
 });
 
 describe("a safety copy", () => {
@@ -147,7 +149,7 @@ describe("a safety copy", () => {
     });
     expect(await objectsOf(target.in("rescued"))).toEqual(await objectsOf(source.in("objects")));
     const rescued = { ...spec, target: { ...spec.target, address: target.in("rescued") } };
-    expect((await compareEnds(rescued)).differences).toEqual([]);
+    expect((await compareSourceAndTarget(rescued)).differences).toEqual([]);
   });
 
   test("is restored by hand with them, too", async () => {
@@ -188,7 +190,7 @@ describe("an import refuses a copy", () => {
       atPhase("sequences", () => target.sql(aside(damaged), sql)),
     );
     expect(error).toContain(
-      `large objects differ from the source's, so it was thrown away; the target is as it was:\n  - ${line}`,
+      `large objects differ from the source's, so it was dropped; the target is as it was:\n  - ${line}`,
     );
     await expectUntouched(lab, target, damaged);
   });
@@ -222,9 +224,9 @@ test("one that the source's role may not read is in the way, by its number; what
   expect(await objectsOf(closed.target.address)).toEqual(await objectsOf(source.in("closed")));
 
   // What was taken away since: verify names the object and the remedy, which helps.
-  expect((await compareEnds(closed)).differences).toEqual([]);
+  expect((await compareSourceAndTarget(closed)).differences).toEqual([]);
   await source.sql("closed", "REVOKE SELECT ON LARGE OBJECT 17001, 17002 FROM game_owner");
-  const { message } = await compareEnds(closed).then(
+  const { message } = await compareSourceAndTarget(closed).then(
     () => new Error("compared"),
     (error: Error) => error,
   );
@@ -233,7 +235,7 @@ test("one that the source's role may not read is in the way, by its number; what
   );
   const [remedy = ""] = /GRANT SELECT ON LARGE OBJECT [\d, ]+ TO [\w"]+/.exec(message) ?? [];
   await source.sql("closed", remedy);
-  expect((await compareEnds(closed)).differences).toEqual([]);
+  expect((await compareSourceAndTarget(closed)).differences).toEqual([]);
 });
 
 test("where the source grants the application something of its own, it has no more here", async () => {
@@ -275,7 +277,7 @@ describe("a selection", () => {
     expect(await objectsOf(selected.target.address)).toEqual([]);
     const skipped = (await readReport(selected)).skipped.find(({ what }) => what === "1,207 large objects");
     expect(skipped?.why).toMatch(why);
-    const { differences, remarks } = await compareEnds(selected);
+    const { differences, remarks } = await compareSourceAndTarget(selected);
     expect(differences.map(({ object }) => object)).not.toContain("large objects");
     expect(remarks.join("\n")).toMatch(/^large objects: .*, as at the import$/m);
   });
@@ -284,6 +286,8 @@ describe("a selection", () => {
     const selected = await lab.newImport(source.source("objects"), target);
     expect((await attempt({ ...selected, selection: { ...none, exclude: ["photos"] } })).error).toBe("");
     expect(await objectsOf(selected.target.address)).toEqual(await objectsOf(source.in("objects")));
-    expect((await readReport(selected)).remarks.join("\n")).toContain("all were copied, whichever rows were selected");
+    expect((await readReport(selected)).remarks.join("\n")).toContain(
+      "all were copied, because importSubset and importExclude select only rows",
+    );
   });
 });

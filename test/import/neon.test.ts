@@ -114,7 +114,7 @@ describe.each([
     const remarks = report.remarks.join("\n");
     expect(remarks).toContain(`pooled host ${project().pooledHost} replaced by the direct one, ${project().host}`);
     expect(remarks).toContain("options=endpoint left out: the host's name says it to the server (SNI)");
-    expect(remarks).toContain("sslmode require: certificate and host name are verified all the same (verify-full)");
+    expect(remarks).toContain("sslmode require: certificate and host name are verified anyway (verify-full)");
   });
 
   test("opens a connection that looks ahead, one that holds the snapshot, one for each job, and pg_dump's", () => {
@@ -341,9 +341,9 @@ test("what needs roles or objects that do not come along is told, all of it, bef
 
   const second = await attempt(spec);
   const drop =
-    "That is Neon's own and does not come along. Make a branch in the Neon console, drop the object there, and import the branch.";
+    "It belongs to Neon and is not copied. Create a branch in the Neon console, drop the object there, and import the branch.";
   expect(second.error.split("\n")).toEqual([
-    "Not everything of the source can be made on the target, so no row was moved:",
+    "Not every object of the source can be created on the target, so no row was copied:",
     `  - policy public.posts theirs: schema "auth" does not exist. ${drop}`,
     `  - fk constraint public.posts posts_author_fkey: relation "neon_auth.users_sync" does not exist. ${drop}`,
   ]);
@@ -463,8 +463,8 @@ describe("while somebody works on the source", () => {
       }),
     );
     await truncated;
-    expect(error).toMatch(/^Somebody is changing a table of the source, or waits to .*drones/s);
-    expect(error).toMatch(/Nothing was changed here; run pulumi up again when that is done\.$/);
+    expect(error).toMatch(/^Another session on the source holds a lock on a table, or waits for one .*drones/s);
+    expect(error).toMatch(/Nothing was changed here; run pulumi up again when that session has finished\.$/);
     await expectUntouched(lab, target, spec);
   });
 });

@@ -197,7 +197,7 @@ describe("the target", () => {
       spec,
       atPhase("compare", () => target.sql(database, "CREATE TABLE mine (id integer); INSERT INTO mine VALUES (42)")),
     );
-    expect(error).toContain(`something was put into ${database} (public.mine)`);
+    expect(error).toContain(`was empty when the import began and now holds public.mine`);
     expect(await target.value(database, "SELECT id FROM mine")).toBe(42);
     await expectNothingLeft(lab, target, spec);
   });

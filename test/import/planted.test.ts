@@ -5,7 +5,7 @@ import type { ImportSpec } from "../../components/import/types.ts";
 import { ident } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { attempt } from "../support/attempt.ts";
-import { compareEnds } from "../support/compare-ends.ts";
+import { compareSourceAndTarget } from "../support/compare-databases.ts";
 import { type Lab, openBothEnds, ROLES_PASSWORD, readReport, type Server, type SourceServer } from "../support/lab.ts";
 import { type Plant, type PlantSide, plants, ROWS } from "../support/plants.ts";
 import { SEED } from "../support/seed.ts";
@@ -49,7 +49,7 @@ test(`differences of every kind are found and named, each on its side, and nothi
       await source.sql("postgres", `CREATE DATABASE ${ident(copy)} TEMPLATE planted`);
       const spec = await lab.newImport(source.source(copy, "superuser"), target);
       expect((await attempt(spec)).error).toBe("");
-      const before = await compareEnds(spec);
+      const before = await compareSourceAndTarget(spec);
       expect([...before.differences, ...before.remarks]).toEqual([]);
       expect(before.tables).toBeGreaterThan(100);
 
@@ -62,7 +62,7 @@ test(`differences of every kind are found and named, each on its side, and nothi
           throw new Error(`${plant.what} cannot be planted on the ${side}: ${error.message}`);
         });
       }
-      const after = await compareEnds(spec);
+      const after = await compareSourceAndTarget(spec);
       const found = new Map(after.differences.map((difference) => [difference.object, difference]));
       const expected = planted.flatMap(({ plant }) => plant.objects);
       expect([...found.keys()].sort()).toEqual(expected.sort());
@@ -94,9 +94,10 @@ test("of a large table, whose bytes alone were noted, a change on the source is 
     `UPDATE sectorwars_stack.import_record SET source = NULL, target = NULL, stream = '${proof?.target}'
      WHERE object = 'rows of public.pilots'`,
   );
-  expect((await compareEnds(spec)).differences).toEqual([]);
+  expect((await compareSourceAndTarget(spec)).differences).toEqual([]);
 
-  const pilots = async () => (await compareEnds(spec)).differences.map(({ object, changed }) => ({ object, changed }));
+  const pilots = async () =>
+    (await compareSourceAndTarget(spec)).differences.map(({ object, changed }) => ({ object, changed }));
   await source.sql("large", "UPDATE pilots SET note = 'gone' WHERE id = 7");
   expect(await pilots()).toEqual([{ object: "rows of public.pilots", changed: "on the source" }]);
   await target.sql(here, "UPDATE pilots SET note = 'gone here' WHERE id = 8");
@@ -159,7 +160,7 @@ test("what a database has beside its objects comes along and is proven, or is na
   expect((await withConnection(owner, (client) => client.query("SHOW timezone"))).rows).toEqual([
     { TimeZone: "Europe/Berlin" },
   ]);
-  expect((await compareEnds(spec)).differences).toEqual([]);
+  expect((await compareSourceAndTarget(spec)).differences).toEqual([]);
 
   await target.sql(
     here,
@@ -167,7 +168,7 @@ test("what a database has beside its objects comes along and is proven, or is na
      ALTER ROLE sectorwars_app IN DATABASE ${ident(here)} RESET datestyle; ALTER DATABASE ${ident(here)} SET work_mem = '9MB'`,
   );
   await source.sql("besides", "ALTER DATABASE besides SET app.tenant = 'another'");
-  expect((await compareEnds(spec)).differences.map(({ object, changed }) => ({ object, changed }))).toEqual([
+  expect((await compareSourceAndTarget(spec)).differences.map(({ object, changed }) => ({ object, changed }))).toEqual([
     { object: "setting DateStyle of the role sectorwars_app in the database", changed: "here" },
     { object: "setting TimeZone of the role sectorwars_owner in the database", changed: "here" },
     ...roles.map((role) => ({

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Code, type Finding, PreflightError } from "../../components/import/preflight/findings.ts";
-import { dumpVersion } from "../../components/import/preflight/target-look.ts";
+import { dumpVersion } from "../../components/import/preflight/target-info.ts";
 import { examine } from "../../components/import/preflight.ts";
 import { trySchema } from "../../components/import/rehearsal.ts";
 import { parseSourceUrl } from "../../components/import/source-url.ts";
@@ -438,7 +438,7 @@ describe("the schema tried on the target", () => {
       expect(refused).toContain(object);
     }
     expect(found.find(({ subject }) => subject === "collation public.own_rules")?.what).toMatch(
-      /; without it cannot be made: table public\.ruled/,
+      /; these depend on it and cannot be created: table public\.ruled/,
     );
     expect(refused).toContain("function public.dice()");
     expect(refused).toContain("constraint public.booked booked_k_excl");
@@ -452,7 +452,7 @@ describe("the schema tried on the target", () => {
   test("has nothing to tell of a schema that it can make", async () => {
     const found = await trial(old.source("clean"));
     expect(found.map(({ code, what }) => `${code}: ${what}`)).toEqual([
-      expect.stringMatching(/^schema-tried: (\d+) of \1 objects were made, and dropped again$/),
+      expect.stringMatching(/^schema-tried: (\d+) of \1 objects were created on the target as a trial, and dropped$/),
     ]);
   });
 });

@@ -306,7 +306,7 @@ test("rows in another order are no difference", async () => {
   expect(report.tables.find(({ table }) => table === "public.visits")?.verdict).toBe("equal as a set");
 });
 
-test("after a copy that was thrown away the next run succeeds", async () => {
+test("after a copy that was dropped the next run succeeds", async () => {
   const spec = await lab.newImport(source.source("small"), target);
   for (const { sql } of [ROWS[0], ROWS[1]] as Case[]) {
     const { error } = await attempt(

@@ -10,7 +10,7 @@ import type { ImportSpec } from "../../components/import/types.ts";
 import { docker } from "../../lib/docker.ts";
 import { readIdentity } from "../../lib/identity.ts";
 import { type Attempt, attempt, expectSameRows, expectUntouched, reportText } from "../support/attempt.ts";
-import { compareEnds } from "../support/compare-ends.ts";
+import { compareSourceAndTarget } from "../support/compare-databases.ts";
 import { type Lab, openBothEnds, readReport, type Server, type SourceServer, secret } from "../support/lab.ts";
 
 const CASES = "test/cases/import";
@@ -46,7 +46,7 @@ async function expectImported(spec: ImportSpec): Promise<Imported> {
   const done = await attempt(spec);
   expect(done.error).toBe("");
   const remarks = (await readReport(spec)).remarks.filter((remark) => !remark.endsWith("[collation-order]"));
-  const { differences } = await compareEnds(spec);
+  const { differences } = await compareSourceAndTarget(spec);
   expect(differences).toEqual([]);
   return { ...done, spec, remarks };
 }
@@ -182,7 +182,7 @@ describe("functions that find names by the search path", () => {
   ] as const) {
     test(`${file}: imported with the source's search path, and it is said`, async () => {
       const { remarks } = await expectImported(await makeReport(file));
-      const remark = remarks.find((line) => line.startsWith(`${object} needs the search path`));
+      const remark = remarks.find((line) => line.startsWith(`${object} depends on the search path`));
       expect(remark).toMatch(/ALTER FUNCTION .* SET search_path = /);
     });
   }
@@ -205,7 +205,7 @@ describe("functions that find names by the search path", () => {
         spec.target.address.database,
         "SET search_path = public; UPDATE labels SET t = 'other' WHERE id = 7",
       );
-      expect((await compareEnds(spec)).differences).toMatchObject([
+      expect((await compareSourceAndTarget(spec)).differences).toMatchObject([
         { object: "rows of public.labels", details: [expect.stringContaining("(id) = (7): t, twice")] },
       ]);
     },
@@ -219,7 +219,7 @@ describe("functions that find names by the search path", () => {
       INSERT INTO facts SELECT g, repeat(md5(g::text), 20) FROM generate_series(1, 5000) g`);
     const { remarks } = await expectImported(spec);
     await expectSameRows(spec);
-    expect(remarks.filter((line) => line.includes("needs the search path"))).toHaveLength(1);
+    expect(remarks.filter((line) => line.includes("depends on the search path"))).toHaveLength(1);
   });
 });
 
@@ -256,7 +256,7 @@ describe("what pg_dump copies is copied", () => {
   test("c07: a materialised view that needs a primary key is computed", async () => {
     const spec = await makeReport("c07_matview_pk");
     const { remarks } = await expectImported(spec);
-    expect(remarks.join("\n")).toContain("public.leaderboard was computed anew: the same 20 rows");
+    expect(remarks.join("\n")).toContain("public.leaderboard was computed again and has the same 20 rows");
     await expectSameRows(spec);
   });
 
@@ -304,7 +304,7 @@ describe("what pg_dump copies is copied", () => {
   test("c78: the source's own uuid_generate_v4() takes the extension's place, and it is said", async () => {
     const spec = await makeReport("c78_uuid_wrapper");
     const { remarks } = await expectImported(spec);
-    expect(remarks.join("\n")).toContain("public.uuid_generate_v4() of its own and not the extension uuid-ossp");
+    expect(remarks.join("\n")).toContain("public.uuid_generate_v4() and not the extension uuid-ossp");
     const ours = spec.target.address.database;
     await target.sql(ours, "INSERT INTO players (name) VALUES ('b')");
     // The stack prepares the database again with each change.
@@ -343,14 +343,14 @@ describe("what cannot be copied is named, all of it, with PostgreSQL's words and
     const error = await expectRefused(await makeReport("c13_fk_orphans"));
     expect(error).toMatch(/- fk constraint public\.child child_p_fkey: insert or update on table "child" violates/);
     expect(error).toMatch(/DETAIL: Key \(p\)=\(7[78]\) is not present in table "parent"/);
-    expect(error).toMatch(/Delete them there, or add the missing ones/);
+    expect(error).toMatch(/On the source, delete them, add the missing rows/);
   });
 
   test("c14: a row that no longer fits its CHECK", async () => {
     const error = await expectRefused(await makeReport("c14_check_now"));
     expect(error).toMatch(/- rows of public\.sessions: new row for relation "sessions" violates check constraint/);
     expect(error).toMatch(/DETAIL: Failing row contains \(1, .*\); CONTEXT: COPY sessions, line 1/);
-    expect(error).toMatch(/Change the row there, or the condition/);
+    expect(error).toMatch(/On the source, change the row or the constraint/);
   });
 
   test("each of several, in each phase", async () => {

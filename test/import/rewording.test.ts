@@ -3,12 +3,12 @@ import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findOtherColumns } from "../../components/import/rewording.ts";
-import { makeAside, scratchName } from "../../components/import/swap.ts";
+import { createStaging, scratchName } from "../../components/import/swap.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { maintenance, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { aside, atPhase, attempt, expectComplete, expectNothingLeft, expectUntouched } from "../support/attempt.ts";
-import { compareEnds } from "../support/compare-ends.ts";
+import { compareSourceAndTarget } from "../support/compare-databases.ts";
 import {
   haveImage,
   images,
@@ -72,10 +72,10 @@ test("varchar IN (...), BETWEEN and SQL bodies are imported and proven, in all p
   expect(verdict).toBe("identical");
   expect(schema.differences).toEqual([]);
   expect(schema.reworded).toEqual(expect.arrayContaining([...EIGHT, "table public.orders", "table public.players"]));
-  expect(await compareEnds(spec)).toMatchObject({ verdict: "equal", differences: [], remarks: [] });
+  expect(await compareSourceAndTarget(spec)).toMatchObject({ verdict: "equal", differences: [], remarks: [] });
   // Without the import's record, too, it is found out.
   await target.sql(spec.target.address.database, "DELETE FROM sectorwars_stack.import_record");
-  expect(await compareEnds(spec)).toMatchObject({ verdict: "equal", differences: [], remarks: [] });
+  expect(await compareSourceAndTarget(spec)).toMatchObject({ verdict: "equal", differences: [], remarks: [] });
   await expectNothingLeft(lab, target, spec);
 });
 
@@ -94,7 +94,7 @@ describe("from PostgreSQL", () => {
       const { schema } = await readReport(spec);
       expect(schema.differences).toEqual([]);
       expect(schema.reworded).toEqual(expect.arrayContaining(EIGHT));
-      expect(await compareEnds(spec)).toMatchObject({ verdict: "equal", differences: [], remarks: [] });
+      expect(await compareSourceAndTarget(spec)).toMatchObject({ verdict: "equal", differences: [], remarks: [] });
 
       const { error } = await attempt(
         spoilt,
@@ -153,13 +153,13 @@ test("later, each change is found on its side, and what was changed alike on bot
     "ALTER TABLE orders ADD more varchar(9) CHECK (more IN ('p', 'q')); ALTER TABLE t_generated ADD note text";
   await source.sql("later", asRole(source.user, migration));
   await target.sql(here, asOwner(migration));
-  expect(await compareEnds(spec)).toMatchObject({ verdict: "equal", differences: [], remarks: [] });
+  expect(await compareSourceAndTarget(spec)).toMatchObject({ verdict: "equal", differences: [], remarks: [] });
 
   const all = Object.entries({ ...SPOILT, ...SPOILT_LATER });
   for (const [index, [, sql]] of all.entries()) {
     await (index % 2 === 0 ? source.sql("later", asRole(source.user, sql)) : target.sql(here, asOwner(sql)));
   }
-  const found = (await compareEnds(spec)).differences.map(({ object, changed }) => ({ object, changed }));
+  const found = (await compareSourceAndTarget(spec)).differences.map(({ object, changed }) => ({ object, changed }));
   const expected = all.map(([object], index) => ({
     object,
     // Both have moved on since the import, by the migration above.
@@ -193,7 +193,7 @@ test("settings of the source's role and database change nothing about how pg_dum
   const spec = await lab.newImport(source.source(database), target);
   expect((await attempt(spec)).error).toBe("");
   expect((await readReport(spec)).schema).toMatchObject({ differences: [], reworded: [] });
-  expect(await compareEnds(spec)).toMatchObject({ verdict: "equal", differences: [] });
+  expect(await compareSourceAndTarget(spec)).toMatchObject({ verdict: "equal", differences: [] });
 });
 
 test("columns in another order, of another type or nullable are told by the catalogs, whatever pg_restore makes of them", async () => {
@@ -236,7 +236,7 @@ test("an import that is stopped while it restores definitions leaves nothing, an
 test("a scratch database that a killed run has left is cleared; one that somebody else made is not", async () => {
   const spec = await newImport("killed");
   const name = scratchName(spec.target.address.database);
-  await withConnection(maintenance(spec.target.address), (keeper) => makeAside(keeper, spec, name));
+  await withConnection(maintenance(spec.target.address), (lockSession) => createStaging(lockSession, spec, name));
   await expectComplete(lab, target, spec);
 
   const theirs = await newImport("theirs");

@@ -3,13 +3,13 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc, { type GeneratorValue } from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { openComparedDatabase } from "../../components/import/compared-database.ts";
 import { checkCopy } from "../../components/import/safety-copy-check.ts";
 import { readManifest } from "../../components/import/safety-copy-files.ts";
 import { restoreCopy, withRestored } from "../../components/import/safety-copy-restore.ts";
 import { holdsSameRows } from "../../components/import/safety-copy-rows.ts";
-import { openSide } from "../../components/import/side.ts";
 import type { ImportSpec, SafetyCopyFacts } from "../../components/import/types.ts";
-import { compareSides } from "../../components/import/verify.ts";
+import { compareDatabases } from "../../components/import/verify.ts";
 import { preparationScript } from "../../components/privileges/scripts.ts";
 import { readIdentity } from "../../lib/identity.ts";
 import { ident } from "../../lib/postgres.ts";
@@ -72,19 +72,19 @@ async function expectRestorable(copied: Copied): Promise<void> {
   await restoreCopy(orderOf(copied, restored));
   expect(await contentsOf(target.in(restored)), `seed ${SEED}`).toEqual(theirs);
 
-  const differences = await withRestored(orderOf(copied, `${here}_verified`), async ({ database }, { keeper }) => {
+  const differences = await withRestored(orderOf(copied, `${here}_verified`), async ({ database }, { lockSession }) => {
     const options = { jobs: 2, stack: spec.stack, dockerHost: undefined };
     const { fromContainer } = spec.target;
     const side = (address = target.in(here)) =>
-      openSide({ label: "", address, fromContainer, rootCertificates: undefined }, options);
+      openComparedDatabase({ label: "", address, fromContainer, rootCertificates: undefined }, options);
     const [copy, data] = await Promise.all([side(target.in(database)), side()]);
     const images = { image: spec.image, newerImage: spec.newerImage };
-    const access = { record: undefined, owner: ROLE_NAMES.owner, roles: Object.values(ROLE_NAMES) };
+    const access = { baseline: undefined, owner: ROLE_NAMES.owner, roles: Object.values(ROLE_NAMES) };
     try {
-      const found = await compareSides(copy, data, {
+      const found = await compareDatabases(copy, data, {
         ...images,
         ...access,
-        withScratch: (work) => work({ ...spec, keeper }),
+        withScratch: (work) => work({ ...spec, lockSession }),
         say: () => {},
       });
       return found.differences;

@@ -54,7 +54,7 @@ describe("the sample that the project starts itself, PostgreSQL 15", () => {
     const rows = await countRows(spec);
     expect(result.summary?.rows).toBe(rows);
     await expectGoodReport(spec, rows);
-    expect((await readReport(spec)).remarks).toContain("the source is the sample that this project makes itself");
+    expect((await readReport(spec)).remarks).toContain("the source is the sample that this project generates");
   });
 
   test("arrives whole: rows, sequences, indexes, views, triggers, policies, comments", () => expectSameContents(spec));

@@ -6,7 +6,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { aside, atPhase, attempt } from "../support/attempt.ts";
-import { compareEnds } from "../support/compare-ends.ts";
+import { compareSourceAndTarget } from "../support/compare-databases.ts";
 import { type Lab, openBothEnds, type Server, type SourceServer } from "../support/lab.ts";
 import { databaseSettings, HELPER_STATEMENTS, SETTINGS_SQL } from "../support/random-kinds.ts";
 import { RANDOM_PLANTS, type RandomPlant } from "../support/random-plants.ts";
@@ -120,7 +120,7 @@ test(
     for (const { spec, schemas } of imported) {
       const { error } = await attempt(spec);
       if (error !== "") throw failure(error, schemas);
-      const { verdict, differences, remarks, tables, rows, definitions } = await compareEnds(spec);
+      const { verdict, differences, remarks, tables, rows, definitions } = await compareSourceAndTarget(spec);
       if (differences.length > 0) throw failure(JSON.stringify(differences, null, 1), schemas);
       expect(verdict).toBe("equal");
       expect(remarks.filter((remark) => !OTHER_ROWS_BY_RIGHT.test(remark))).toEqual([]);
@@ -139,7 +139,7 @@ test(
     for (const { spec, schemas } of imported) {
       const planted = await plantIn(spec.target.address.database, some(schemas));
       expect(planted.length).toBeGreaterThanOrEqual(Math.floor(schemas.length / PLANTED_EVERY));
-      const { differences } = await compareEnds(spec);
+      const { differences } = await compareSourceAndTarget(spec);
       const found = (schema: string) => differences.some(({ object }) => names(object, schema));
       expect(planted.filter(({ schema }) => !found(schema))).toEqual([]);
       const untouched = schemas.filter(({ name }) => !planted.some(({ schema }) => schema === name));

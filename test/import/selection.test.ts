@@ -161,14 +161,14 @@ describe("masks", () => {
     });
     expect(report.tables.every(({ source: sent, target: held }) => sent === held)).toBe(true);
     const butFor = "3 tables that are masked";
-    expect(lines.join("\n")).toContain(`proven to be what the source sent, which is the source but for ${butFor}`);
+    expect(lines.join("\n")).toContain(`proven equal to what the source sent, which is everything except ${butFor}`);
     expect(lines.join("\n")).not.toContain("proven equal");
     const [mark] = await rowsOf(spec, "SELECT summary->>'butFor' AS but_for FROM sectorwars_stack.import");
     expect(mark).toEqual({ but_for: butFor });
     const page = await readFile(join(spec.reportFolder, "import.html"), "utf8");
-    expect(page).toMatch(/Identical but for:<\/strong> 3 tables that are masked/);
+    expect(page).toMatch(/Identical except for:<\/strong> 3 tables that are masked/);
     expect(page).toContain('<span class="badge chosen">− masked</span>');
-    expect(report.remarks.join("\n")).toContain("public.levels was computed anew, from the rows that were selected");
+    expect(report.remarks.join("\n")).toContain("public.levels was computed again, from the selected rows");
   });
 
   test("are the same with the same secret, and others with another", async () => {
@@ -326,7 +326,7 @@ describe("what stays behind", () => {
     const { spec, error, summary } = await importing({ importSchemaOnly: true });
     expect(error).toBe("");
     expect(summary?.rows).toBe(1);
-    expect(summary?.butFor).toBe("9 tables of which only the schema came");
+    expect(summary?.butFor).toBe("9 tables whose schema alone was copied");
     expect(await rowsOf(spec, "SELECT version_num FROM alembic_version")).toEqual([{ version_num: "abc" }]);
     const [theirs, ours] = await Promise.all([
       contentsOf(source.in("game")),
@@ -342,17 +342,17 @@ test("what does not fit is told all at once, with what to do, and nothing is cha
     importMasks: ["players.email = email", "sectors.name = null", "sectors.nmae = text"],
   });
   expect(error.split("\n").map((line) => line.trim())).toEqual([
-    "What is to be imported does not fit the source, and nothing was changed:",
+    "The selection settings do not fit the source, and nothing was changed:",
     '- importExclude "nobody": the source has no such table',
-    '- importMasks "players.email = email": importExclude leaves all rows of that table behind; take one of the two out',
-    '- importMasks "players.email = email": a foreign key ties the column to public.newsletters.email, which must be masked the same way: add "public.newsletters.email = email"',
+    '- importMasks "players.email = email": importExclude excludes all rows of that table; remove one of the two settings',
+    '- importMasks "players.email = email": a foreign key connects the column to public.newsletters.email, which must have the same mask: add "public.newsletters.email = email"',
     '- importMasks "sectors.name = null": the column is NOT NULL; use fixed VALUE or another kind',
     '- importMasks "sectors.nmae = text": public.sectors has no column nmae; it has id, owner, name',
   ]);
   await expectUntouched(lab, target, spec);
   const lost = await importing({ importExclude: ["players"] });
   expect(lost.error).toContain(
-    "importExclude leaves the rows of public.players behind, but 30 rows of public.sectors refer to them (foreign key sectors_owner_fkey)",
+    "importExclude excludes the rows of public.players, but 30 rows of public.sectors refer to them (foreign key sectors_owner_fkey)",
   );
   const wrong = await importing({ importSubset: ["players where levle = 3"] });
   expect(wrong.error).toContain('importSubset "players where levle = 3": column "levle" does not exist');

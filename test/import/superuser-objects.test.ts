@@ -2,13 +2,13 @@
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Code, type Finding, isBlocked } from "../../components/import/preflight/findings.ts";
-import { lookInto } from "../../components/import/preflight/source-look.ts";
+import { readContents } from "../../components/import/preflight/source-info.ts";
 import { SUPERUSER_KINDS } from "../../components/import/preflight/superuser-kinds.ts";
 import { type Examination, examine } from "../../components/import/preflight.ts";
 import { trySchema } from "../../components/import/rehearsal.ts";
 import { openSource } from "../../components/import/session.ts";
 import { tryWherePossible } from "../../components/import/trial.ts";
-import { notYetTold } from "../../components/import/trial-failures.ts";
+import { notYetReported } from "../../components/import/trial-failures.ts";
 import type { Catalog, ImportSpec } from "../../components/import/types.ts";
 import { docker } from "../../lib/docker.ts";
 import { attempt } from "../support/attempt.ts";
@@ -61,7 +61,7 @@ describe("each line of preflight-misses.sql", async () => {
     // What the import would run into, had the preflight said nothing.
     const trial = await trySchema(spec, both.catalog as Catalog);
     expect([isBlocked(alone.findings), isBlocked(both.findings)]).toEqual([isBlocked(trial), isBlocked(trial)]);
-    expect(told(notYetTold(trial, alone.findings), "object-not-made")).toEqual([]);
+    expect(told(notYetReported(trial, alone.findings), "object-not-made")).toEqual([]);
     const { error } = await attempt(spec);
     if (isBlocked(trial))
       expect(error).toMatch(/^The import cannot start, and nothing was changed:\n.*\[superuser-needed\]$/s);
@@ -123,7 +123,7 @@ describe("a database with one object of every kind", () => {
 
   test("no kind goes untried", async () => {
     const client = await openSource(spec.source.address);
-    const { superuserObjects } = await lookInto(client, 15, undefined).finally(() => client.end());
+    const { superuserObjects } = await readContents(client, 15, undefined).finally(() => client.end());
     const found = new Set(superuserObjects.map(({ kind }) => SUPERUSER_KINDS[kind]?.kind));
     const blockers = SUPERUSER_KINDS.filter(({ decision }) => decision === "blocker");
     expect(blockers.filter(({ kind }) => !found.has(kind))).toEqual([]);
@@ -138,21 +138,21 @@ describe("a database with one object of every kind", () => {
   test("the trial fails for these objects alone, names what depends on them, and blames no other", async () => {
     const before = await catalogDigest(spec.target.address);
     const trial = await trySchema(spec, seen.both.catalog as Catalog);
-    expect(notYetTold(trial, seen.both.findings).map(({ code }) => code)).toEqual(["schema-tried"]);
+    expect(notYetReported(trial, seen.both.findings).map(({ code }) => code)).toEqual(["schema-tried"]);
     // The other way round: each object that was told fails indeed.
     const failed = trial.filter(({ code }) => code === "object-not-made");
     const words = failed.map(({ subject, what }) => `${subject}: ${what}`).join("\n");
     expect(told(trial, "object-not-made")).toHaveLength(BLOCKERS.length);
     expect(words).toContain(
-      "function public.leaky(integer): only superuser can define a leakproof function; without it cannot be made: table public.needs_leaky",
+      "function public.leaky(integer): only superuser can define a leakproof function; these depend on it and cannot be created: table public.needs_leaky",
     );
     expect(words).toMatch(
-      /^shell type public\.span: .*; without it cannot be made: table public\.spans, view public\.on spans$/m,
+      /^shell type public\.span: .*; these depend on it and cannot be created: table public\.spans, view public\.on spans$/m,
     );
     expect(words).toMatch(
-      /^access method am2: .*; without it cannot be made: table public\.stored, table public\.stored_too$/m,
+      /^access method am2: .*; these depend on it and cannot be created: table public\.stored, table public\.stored_too$/m,
     );
-    expect(words).toMatch(/^foreign data wrapper fw: .*; without it cannot be made: server s$/m);
+    expect(words).toMatch(/^foreign data wrapper fw: .*; these depend on it and cannot be created: server s$/m);
     expect(words).not.toMatch(/keep(?!_by_oc)|after_it|elsewhere/);
     expect(await catalogDigest(spec.target.address)).toEqual(before);
   });
@@ -210,7 +210,7 @@ test("the catalog's checks of a source of 150 tables take less than two seconds"
   try {
     for (let run = 0; run < 3; run += 1) {
       const begun = performance.now();
-      await lookInto(client, 15, undefined);
+      await readContents(client, 15, undefined);
       seconds.push((performance.now() - begun) / 1000);
     }
   } finally {

@@ -186,7 +186,7 @@ describe.each(VERDICTS)("the page of an import that is %s", (verdict) => {
 
   test("opens and closes its details by Enter and by Space", async () => {
     const page = await fresh(tab, WIDE);
-    // One of the time line, and one of a table.
+    // One of the timeline, and one of a table.
     for (const summary of (await page.locator("summary").all()).slice(0, 2)) {
       await summary.focus();
       const states: boolean[] = [];
@@ -209,7 +209,7 @@ describe.each(VERDICTS)("the page of an import that is %s", (verdict) => {
       await expect.poll(() => box.evaluate(({ scrollLeft }) => scrollLeft)).toBeGreaterThan(0);
       scrolled++;
     }
-    // The time line at least, and the tables where there are any.
+    // At least the timeline, and the tables if there are any.
     expect(scrolled).toBeGreaterThanOrEqual(REPORTS[verdict].tables.length > 0 ? 2 : 1);
     expect(await page.evaluate(() => window.scrollX)).toBe(0);
   });

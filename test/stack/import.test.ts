@@ -22,7 +22,7 @@ describe("from the sample", () => {
   afterAll(() => stack.end());
 
   test("shows its progress, and proves every table", async () => {
-    expect(firstUp).toMatch(/import: the rows of 41 tables, 2 at a time/);
+    expect(firstUp).toMatch(/import: copying the rows of 41 tables, 2 at a time/);
     expect(firstUp).toMatch(/import: 41 tables, [\d,]+ rows, .* proven equal/);
     const report = JSON.parse(await readFile(`reports/${stack.name}/import.json`, "utf8"));
     expect(report.verdict).toBe("identical");
@@ -66,7 +66,7 @@ describe("from the sample", () => {
       const said = await stack.pulumi("preview", "--stack", stack.name);
       expect(said.code).not.toBe(0);
       expect(said.text).toContain(
-        'This stack\'s data came from "sample"; bootstrap is now "neon", but data that is there is never',
+        'bootstrap is now "neon", but this stack\'s data came from "sample", and existing data is never',
       );
     } finally {
       await stack.unset("bootstrap");
@@ -161,7 +161,7 @@ describe("from a server with TLS, as Neon is", () => {
       expect(await connections()).toBe(before);
 
       const failed = await stack.upFails();
-      expect(failed).toContain("The password is wrong. Copy NEON_DATABASE_URL anew from the Neon console");
+      expect(failed).toContain("The password is wrong. Copy NEON_DATABASE_URL again from the Neon console");
       expect(failed).not.toContain("not-the-password");
       expect(await connections()).toBe(before);
 
@@ -190,7 +190,7 @@ describe("from a server with TLS, as Neon is", () => {
       stack.env.NEON_DATABSE_URL = wrong;
       const misspelt = await stack.upFails();
       expect(misspelt).toContain(
-        "NEON_DATABASE_URL is not set, but NEON_DATABSE_URL is, which looks as if it was meant.",
+        "NEON_DATABASE_URL is not set, but NEON_DATABSE_URL is, which was probably meant instead.",
       );
       expect(misspelt).not.toContain("not-the-password");
       stack.env.NEON_DATABSE_URL = undefined;
@@ -212,8 +212,10 @@ describe("from a server with TLS, as Neon is", () => {
       expect(looked.text).toMatch(/: was imported at \S+ from localhost:.* \[imported-before\]/);
       expect(looked.text).toMatch(/the target's disk: .* free, .* \[disk-room\]/);
       expect(looked.text).toMatch(/the safety copy's disk: .* free.* \[disk-room\]/);
-      expect(looked.text).toMatch(/(\d+) of \1 objects were made, and dropped again \[schema-tried\]/);
-      expect(looked.text.trimEnd()).toMatch(/\nNothing is in the way, but this database was imported before: [^\n]*$/);
+      expect(looked.text).toMatch(
+        /(\d+) of \1 objects were created on the target as a trial, and dropped \[schema-tried\]/,
+      );
+      expect(looked.text.trimEnd()).toMatch(/\nThere are no blockers, but this database was imported before: [^\n]*$/);
       expect(looked.code).toBe(0);
       const verify = (...args: string[]) => stack.db("verify", "--json", ...args);
       const same = await verify();

@@ -49,9 +49,9 @@ const locks = async () =>
 describe("Ctrl-C", () => {
   test.each<[string, string, NodeJS.Signals[]]>([
     ["while the sample starts", "starting the sample source", ["SIGINT"]],
-    ["while pg_dump reads", "the schema, as pg_dump writes it", ["SIGTERM"]],
-    ["twice, while rows are copied", "the rows of", ["SIGINT", "SIGINT"]],
-    ["while both are compared", "both schemas and sequences", ["SIGINT"]],
+    ["while pg_dump reads", "copying the schema with pg_dump", ["SIGTERM"]],
+    ["twice, while rows are copied", "copying the rows of", ["SIGINT", "SIGINT"]],
+    ["while both are compared", "comparing schemas and sequences", ["SIGINT"]],
   ])("%s: the update ends in time, and the import leaves nothing behind", async (_when, line, signals) => {
     const update = stack.begin();
     await update.until(`import: ${line}`);
@@ -81,7 +81,7 @@ describe("Ctrl-C", () => {
 describe("killed", () => {
   test("only the Pulumi engine: the import stops by itself and cleans up", async () => {
     const update = stack.begin();
-    await update.until("import: the rows of");
+    await update.until("import: copying the rows of");
     process.kill(update.pid, "SIGKILL");
     await update.ended;
     try {
@@ -97,7 +97,7 @@ describe("killed", () => {
 
   test("all processes, while rows are copied", async () => {
     const update = stack.begin();
-    await update.until("import: the rows of");
+    await update.until("import: copying the rows of");
     await stack.killAll(update);
     await stack.succeed("cancel", "--yes", "--stack", stack.name);
   });
@@ -131,7 +131,7 @@ describe("two concurrent first runs of script/up", () => {
 describe("two concurrent updates, then a kill after the swap", () => {
   test("the second reports that the stack is locked; the first continues", async () => {
     const first = stack.begin();
-    await first.until("import: one snapshot");
+    await first.until("import: exporting one snapshot");
     expect(await stack.upFails()).toMatch(/currently locked by 1 lock/);
     await first.until("proven equal");
     // The swap is done. Whether Pulumi has recorded it depends on timing.
@@ -147,7 +147,7 @@ describe("two concurrent updates, then a kill after the swap", () => {
     const before = await marks();
     expect(before.trim()).not.toBe("");
     const { text } = await stack.up();
-    expect(text).not.toContain("import: the rows of");
+    expect(text).not.toContain("import: copying the rows of");
     expect(await marks()).toBe(before);
     await expectNoLeftovers();
     await stack.up("--expect-no-changes");

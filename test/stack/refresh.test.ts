@@ -253,7 +253,7 @@ describe("a refresh", () => {
   test("killed at any time, leaves either the old or the new data complete, and the next one succeeds", async () => {
     const old = await ships();
     const loading = beginRefresh();
-    await loading.until("import: the rows of");
+    await loading.until("import: copying the rows of");
     await stack.killAll(loading);
     expect(await ships()).toBe(old);
     expect(await leftoverDatabases()).toEqual([`${database}_import`]);
@@ -323,7 +323,7 @@ describe("a refresh", () => {
 
   test("refuses to run twice at the same time, and so do snapshots and migrations during a refresh", async () => {
     const first = beginRefresh();
-    await first.until("import: looking at");
+    await first.until("import: checking");
     const second = command("refresh", "--yes");
     expect(await message(saveSnapshot(place, "meanwhile"))).toContain("A refresh is running on this server.");
     expect(await message(createBranch(place, "meanwhile"))).toContain("A refresh is running on this server.");

@@ -709,7 +709,7 @@ const ACCESS: Plant[] = [
     setup: small("stolen"),
     spoil: "ALTER TABLE stolen OWNER TO postgres",
     objects: ["owner of table public.stolen"],
-    says: ["postgres on the target, where all belongs to sectorwars_owner"],
+    says: ["postgres on the target, where sectorwars_owner should own everything"],
     only: "target",
     timeless: true,
   },

@@ -19,18 +19,18 @@ describe("what went wrong with an object", () => {
   });
 
   test.each([
-    ["23503", "violates foreign key", /Delete them there, or add the missing ones/],
-    ["23514", "violates check", /Change the row there, or the condition/],
+    ["23503", "violates foreign key", /On the source, delete them, add the missing rows/],
+    ["23514", "violates check", /On the source, change the row or the constraint/],
     ["23505", "duplicate key", /Change one of them on the source/],
     ["42703", 'column "total_time" does not exist', /ALTER EXTENSION \.\.\. UPDATE/],
     ["42704", 'role "player" does not exist', /CREATE ROLE "player" NOLOGIN/],
-    ["0A000", "not supported", /^Change it on the source, or drop it there$/],
+    ["0A000", "not supported", /^Change or drop it on the source$/],
   ])("has a remedy: %s", (code, message, remedy) => expect(adviseOn(failure(code, message))).toMatch(remedy));
 
   test("of a name that a function did not find is the function to pin", () => {
     const plpgsql = { where: "PL/pgSQL function public.slices(text) line 1 at assignment" };
     expect(adviseOn(failure("42883", "function unaccent(text) does not exist", plpgsql), ["public", "Odd one"])).toBe(
-      'A function finds names by the search path. On the source: ALTER FUNCTION public.slices(text) SET search_path = "public", "Odd one"',
+      'A function depends on the search path. On the source, run: ALTER FUNCTION public.slices(text) SET search_path = "public", "Odd one"',
     );
     const sql = { where: 'SQL function "check_value" during inlining' };
     expect(adviseOn(failure("42P01", 'relation "t" does not exist', sql))).toContain(

@@ -134,9 +134,9 @@ describe("the import's provider", () => {
   test("refuses another choice, with three ways on", async () => {
     await expect(provider.diff?.("id", olds, { ...olds, bootstrap: "neon" })).rejects.toThrow(
       new Error(
-        'This stack\'s data came from "sample"; bootstrap is now "neon", but data that is there is never replaced. ' +
+        'bootstrap is now "neon", but this stack\'s data came from "sample", and existing data is never replaced. ' +
           "Set it back (pulumi config set bootstrap sample), reset the stack (pulumi destroy, then pulumi up), " +
-          "or make a new one (pulumi stack init NAME).",
+          "or create another stack (pulumi stack init NAME).",
       ),
     );
   });
@@ -146,8 +146,8 @@ describe("the import's provider", () => {
     const masked = { ...whole, importMasks: ["players.email = email"] };
     await expect(provider.diff?.("id", olds, { ...olds, selection: masked })).rejects.toThrow(
       new Error(
-        'importMasks is now ["players.email = email"], but this stack\'s data was imported with [], and data that is there is ' +
-          "never changed. Set it back, reset the stack (pulumi destroy, then pulumi up), or make a new one (pulumi stack init NAME).",
+        'importMasks is now ["players.email = email"], but this stack\'s data was imported with [], and existing data is ' +
+          "never changed. Set it back, reset the stack (pulumi destroy, then pulumi up), or create another stack (pulumi stack init NAME).",
       ),
     );
     await expect(provider.diff?.("id", { ...olds, selection: masked }, { ...olds, selection: whole })).rejects.toThrow(
@@ -161,7 +161,7 @@ describe("the import's provider", () => {
 
   test("takes nothing over that it did not make", async () => {
     await expect(provider.read?.("id")).rejects.toThrow(
-      new Error("an import cannot be taken over from elsewhere; run pulumi up"),
+      new Error("pulumi import does not support this resource; run pulumi up"),
     );
   });
 });

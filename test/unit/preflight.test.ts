@@ -20,12 +20,12 @@ import {
   warningLines,
 } from "../../components/import/preflight/findings.ts";
 import {
-  checkAbout,
   checkContents,
   checkPrivileges,
+  checkServer,
   checkVersion,
 } from "../../components/import/preflight/source-checks.ts";
-import type { About, Relation, SourceLook } from "../../components/import/preflight/source-look.ts";
+import type { Relation, ServerInfo, SourceContents } from "../../components/import/preflight/source-info.ts";
 import { SUPERUSER_KINDS } from "../../components/import/preflight/superuser-kinds.ts";
 import {
   checkCopyRoom,
@@ -35,13 +35,13 @@ import {
   checkTarget,
   compareVersions,
 } from "../../components/import/preflight/target-checks.ts";
-import { freeForFiles, parseDf, type TargetLook } from "../../components/import/preflight/target-look.ts";
+import { freeForFiles, parseDf, type TargetInfo } from "../../components/import/preflight/target-info.ts";
 import type { Catalog } from "../../components/import/types.ts";
 import { makeTable } from "./table.ts";
 
 const GIB = 1024 ** 3;
 
-const ABOUT: About = {
+const ABOUT: ServerInfo = {
   major: 15,
   version: "15.14",
   encoding: "UTF8",
@@ -53,7 +53,7 @@ const ABOUT: About = {
   prepared: [],
 };
 
-const LOOK: SourceLook = {
+const LOOK: SourceContents = {
   extensions: [],
   relations: [],
   schemas: [],
@@ -73,7 +73,7 @@ const LOOK: SourceLook = {
   bodies: [],
 };
 
-const TARGET: TargetLook = {
+const TARGET: TargetInfo = {
   marker: undefined,
   relations: [],
   version: "15.14",
@@ -177,7 +177,7 @@ describe("findings", () => {
   test.each([
     [["a", "b"], "a, b"],
     [["a", "b", "c", "d", "e", "f"], "a, b, c, d, e, f"],
-    [["a", "b", "c", "d", "e", "f", "g"], "a, b, c, d, e and 2 more (the report names all)"],
+    [["a", "b", "c", "d", "e", "f", "g"], "a, b, c, d, e and 2 more (the report lists all)"],
   ])("%j is told as %j", (names, told) => expect(someOf(names, "the report")).toBe(told));
 
   test("are laid out blockers first, with a verdict", () => {
@@ -188,18 +188,18 @@ describe("findings", () => {
     ]);
     expect(text).toBe(
       [
-        "In the way",
+        "Blockers",
         "  • role x: is not there [role-missing]",
         "    → make it.",
         "",
-        "Worth a thought",
+        "Warnings",
         "  • t: is empty [alembic-empty]",
         "    → stamp it.",
         "",
-        "Good to know",
+        "Information",
         "  • the disk: has room [disk-room]",
         "",
-        "The import cannot start: 1 thing is in the way. 1 warning.",
+        "The import cannot start: 1 blocker. 1 warning.",
       ].join("\n"),
     );
   });
@@ -208,7 +208,7 @@ describe("findings", () => {
     expect(verdictOf([])).toBe("The import can start.");
     expect(verdictOf(findings("foreign-table", ["a", "b"], "w"))).toBe("The import can start. 2 warnings.");
     expect(verdictOf([finding("imported-before", "game", "w")])).toMatch(
-      /^Nothing is in the way, but .* imported before/,
+      /^There are no blockers, but .* imported before/,
     );
   });
 
@@ -240,10 +240,14 @@ describe("findings", () => {
 
 describe("a source that cannot be read", () => {
   test.each([
-    ["28P01", "password-wrong", "The password is wrong. Copy NEON_DATABASE_URL anew from the Neon console."],
+    ["28P01", "password-wrong", "The password is wrong. Copy NEON_DATABASE_URL again from the Neon console."],
     ["3D000", "database-missing", "There is no such database. Check the name at the end of NEON_DATABASE_URL."],
-    ["ENOTFOUND", "host-unknown", "The host's name is not known. Check it in NEON_DATABASE_URL, and the network."],
-    ["ECONNREFUSED", "port-closed", "Nobody listens there. Check host and port in NEON_DATABASE_URL."],
+    [
+      "ENOTFOUND",
+      "host-unknown",
+      "The host name does not exist. Check it in NEON_DATABASE_URL, and check the network.",
+    ],
+    ["ECONNREFUSED", "port-closed", "No server listens there. Check host and port in NEON_DATABASE_URL."],
     [
       "ERR_TLS_CERT_ALTNAME_INVALID",
       "certificate-other-host",
@@ -292,10 +296,10 @@ describe("the source's server", () => {
     expect(checkVersion(major, `${major}.1`) === undefined).toBe(fine);
   });
 
-  test("in order yields nothing", () => expect(checkAbout(ABOUT, [], 2)).toEqual([]));
+  test("in order yields nothing", () => expect(checkServer(ABOUT, [], 2)).toEqual([]));
 
   test("tells all that is wrong at once", () => {
-    const about: About = {
+    const about: ServerInfo = {
       ...ABOUT,
       major: 17,
       encoding: "LATIN1",
@@ -304,7 +308,7 @@ describe("the source's server", () => {
       prepared: [{ gid: "g", age: "0 days 01:00:00" }],
     };
     const locks = [{ table: "public.ships", pid: 4711, age: "00:01:00", application: "psql" }];
-    expect(codes(checkAbout(about, locks, 2))).toEqual([
+    expect(codes(checkServer(about, locks, 2))).toEqual([
       "version-newer",
       "encoding-unsupported",
       "connections-exhausted",
@@ -315,8 +319,8 @@ describe("the source's server", () => {
   });
 
   test("needs a connection for each table at a time, and one more", () => {
-    expect(codes(checkAbout({ ...ABOUT, connectionsLeft: 3 }, [], 2))).toEqual([]);
-    expect(codes(checkAbout({ ...ABOUT, connectionsLeft: 3 }, [], 3))).toEqual(["connections-exhausted"]);
+    expect(codes(checkServer({ ...ABOUT, connectionsLeft: 3 }, [], 2))).toEqual([]);
+    expect(codes(checkServer({ ...ABOUT, connectionsLeft: 3 }, [], 3))).toEqual(["connections-exhausted"]);
   });
 
   test("names who holds a lock", () => {
@@ -324,7 +328,7 @@ describe("the source's server", () => {
       { table: "t", pid: 7, age: null, application: null },
       { table: "t", pid: null, age: null, application: null },
     ];
-    expect(checkAbout(ABOUT, locks, 2).map(({ what }) => what)).toEqual([
+    expect(checkServer(ABOUT, locks, 2).map(({ what }) => what)).toEqual([
       "is locked against readers (ACCESS EXCLUSIVE) by process 7, a prepared transaction",
     ]);
   });
@@ -373,7 +377,7 @@ describe("contents", () => {
       { what: "schema neon", why: "Neon's own" },
       { what: "foreign table public.far", why: "elsewhere" },
     ];
-    const look: SourceLook = { ...LOOK, largeObjects: [{ count: 1 }] };
+    const look: SourceContents = { ...LOOK, largeObjects: [{ count: 1 }] };
     const found = checkContents(look, { ...CATALOG, skipped });
     expect(found.map(({ code, subject }) => `${code} ${subject}`)).toEqual([
       "large-objects 1 large object",
@@ -415,7 +419,7 @@ describe("extensions", () => {
 
 describe("features that the target lacks", () => {
   test("are told by kind, and functions by what the target has", () => {
-    const look: SourceLook = {
+    const look: SourceContents = {
       ...LOOK,
       features: [
         { kind: "virtual-column", object: "public.v.b" },
@@ -450,7 +454,7 @@ describe("collations", () => {
     folds: true,
     loose: false,
   };
-  const look: SourceLook = {
+  const look: SourceContents = {
     ...LOOK,
     textIndexes: [index],
     textBounds: ["public.p"],
@@ -498,7 +502,7 @@ describe("the target", () => {
   });
 
   test("tells all that is wrong at once", () => {
-    const target: TargetLook = {
+    const target: TargetInfo = {
       ...TARGET,
       relations: ["public.mine"],
       lockHeld: true,
@@ -569,12 +573,12 @@ describe("estimates", () => {
     const tables = [makeTable("ships", { bytes: GIB })];
     const words = (sample?: { ratio: number; rate: number }) =>
       estimate({ ...CATALOG, tables }, 2 * GIB, 2, sample).map(({ what }) => what);
-    expect(words()[1]).toBe("about 1.0 GB over the wire, each byte once (by their size on disk)");
-    expect(words({ ratio: 2, rate: 1024 ** 2 })[1]).toMatch(/^about 2\.0 GB .*by a sample/);
+    expect(words()[1]).toBe("about 1.0 GB over the wire, each byte once (from their size on disk)");
+    expect(words({ ratio: 2, rate: 1024 ** 2 })[1]).toMatch(/^about 2\.0 GB .*from a sample/);
     // A slow way decides, and a fast one does not.
     expect(words({ ratio: 1, rate: 1024 ** 2 })[2]).toMatch(/^about 9 min /);
     expect(words({ ratio: 1, rate: GIB })[2]).toBe(
-      words()[2]?.replace("(", "(the way carries 1.0 GB a second and connection, "),
+      words()[2]?.replace("(", "(1.0 GB per second and connection measured, "),
     );
   });
 

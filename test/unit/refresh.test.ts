@@ -18,7 +18,7 @@ const check: RefreshCheck = {
   unknown: [],
   findings: [
     finding("source-size", "the source", "45.2 MB on its disk, indexes included"),
-    finding("wire-estimate", "41 tables", "about 30.0 MB over the wire, each byte once (by their size on disk)"),
+    finding("wire-estimate", "41 tables", "about 30.0 MB over the wire, each byte once (from their size on disk)"),
     finding("collation-order", "index a, index b", "sort otherwise here"),
     finding("tls", "ep-cool.neon.tech/neondb", "TLSv1.3"),
   ],
@@ -30,7 +30,7 @@ describe("a check", () => {
       "Nothing has changed on ep-cool.neon.tech/neondb since the import at 2026-11-22T10:00:00.000Z.
       A refresh would copy:
         the source: 45.2 MB on its disk, indexes included
-        41 tables: about 30.0 MB over the wire, each byte once (by their size on disk)
+        41 tables: about 30.0 MB over the wire, each byte once (from their size on disk)
       Worth a thought:
         index a, index b: sort otherwise here [collation-order]
       Nothing was written."
@@ -56,7 +56,7 @@ describe("a check", () => {
         table public.ports: missing on the target
       A refresh would copy:
         the source: 45.2 MB on its disk, indexes included
-        41 tables: about 30.0 MB over the wire, each byte once (by their size on disk)
+        41 tables: about 30.0 MB over the wire, each byte once (from their size on disk)
       Worth a thought:
         index a, index b: sort otherwise here [collation-order]
       Nothing was written."

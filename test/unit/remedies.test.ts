@@ -10,7 +10,7 @@ test.each([
   'schema "auth" does not exist',
   'relation "neon_auth.users_sync" does not exist',
   'schema "neon" does not exist',
-])("what is Neon's own stays there: %s", (message) => expect(remedyFor(message)).toMatch(/Neon's own .* branch/));
+])("what is Neon's own stays there: %s", (message) => expect(remedyFor(message)).toMatch(/belongs to Neon .* branch/));
 
 // A policy may group by a key that is not made yet, or use a function that stands behind it in the dump.
 test.each([

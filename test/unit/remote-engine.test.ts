@@ -85,7 +85,7 @@ describe("the sample", () => {
     "is refused on another machine before anything is made: %s",
     async (dockerHost) => {
       await expect(startSample({ ...options, dockerHost })).rejects.toThrow(
-        `The sample source needs a Docker engine on this machine, and the stack's is ${dockerHost}. Choose another source`,
+        `The sample source needs a Docker engine on this machine, and the stack's engine is ${dockerHost}. Choose another source`,
       );
     },
   );

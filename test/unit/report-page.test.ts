@@ -54,9 +54,9 @@ const textOf = (page: string): string =>
     .replace(/<[^>]*>/g, "")
     .replace(/\s+/g, " ");
 
-describe("what comes next", () => {
+describe("the next steps", () => {
   const next = (more: Partial<Report>) =>
-    textOf(reportPage(report(more))).replace(/.*In the project’s folder: (.*) Time line.*/, "$1");
+    textOf(reportPage(report(more))).replace(/.*In the project’s folder: (.*) Timeline.*/, "$1");
 
   test("of a copy that is the database now is to use it, by commands for its stack", () => {
     for (const said of ["./db urlprints", "./db psqlopens", "./db verifycompares", "docs/application.md"])
@@ -100,7 +100,9 @@ describe("the verdict", () => {
       }),
     );
     const text = textOf(page);
-    expect(text).toContain("Different: 1 table, 1 sequence, 1 schema object not as on the source; nothing was changed");
+    expect(text).toContain(
+      "Different: 1 table, 1 sequence, 1 schema object not equal to the source; nothing was changed",
+    );
     expect(page).toContain('id="differences"');
     for (const said of ["The copy differs", "(id) = (17)", "and 12 more", "≠ different", "✓ equal as a set", "19999"]) {
       expect(text).toContain(said);
@@ -121,7 +123,7 @@ describe("the verdict", () => {
   test("of an identical copy names definitions that PostgreSQL has worded anew, and says that they mean the same", () => {
     const page = reportPage(report({ schema: { compared: 9, differences: [], reworded: ["view public.v"] } }));
     expect(textOf(page)).toContain("view public.v");
-    expect(textOf(page)).toContain("1 object worded anew by PostgreSQL, with the same meaning");
+    expect(textOf(page)).toContain("1 object reworded by PostgreSQL, with the same meaning");
     expect(textOf(page)).not.toContain("not as on the source");
   });
 

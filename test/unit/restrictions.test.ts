@@ -108,7 +108,7 @@ test("a role that lacks a table among many is told: nobody can know whether it w
   const source = [...grants("ships", APP, "SELECT"), ...grants("ports", APP, "SELECT")];
   const target = [...source, ...grants("secrets", APP, "SELECT INSERT")];
   expect(findUndecided(source, target)).toEqual([
-    `${APP} has this stack's default grants on secrets, and none there on the source; where they were revoked, revoke them here too`,
+    `${APP} has this stack's default grants on secrets, and no grants on these on the source; if they were revoked there, revoke them here, too`,
   ]);
   // Granted little, it was granted just that.
   expect(findUndecided(source.slice(0, 1), target)).toEqual([]);

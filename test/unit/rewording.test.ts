@@ -15,7 +15,7 @@ pg_restore: warning: errors ignored on restore: 2`;
 
 test("an object that pg_restore cannot make is named with the reason, and no other is", () => {
   expect(refusalsOf(["materialized view public.far ranks", "view public.ranks", "table public.t"], SAID)).toEqual([
-    "materialized view public.far ranks: pg_restore cannot make it: could not execute query: ERROR:  function dock() does not exist",
+    "materialized view public.far ranks: pg_restore cannot create it: could not execute query: ERROR:  function dock() does not exist",
   ]);
   expect(refusalsOf([], SAID)).toEqual([]);
 });

@@ -39,13 +39,19 @@ describe("the settings are read", () => {
   });
 
   test.each<[Partial<RawSelection>, string]>([
-    [{ importExclude: ["a b"] }, 'importExclude: "a b" names no table'],
-    [{ importSubset: ["players"] }, 'importSubset: "players" is no subset: write [schema.]table where CONDITION, or'],
-    [{ importSubset: ["players 0%"] }, 'importSubset: "players 0%" is no subset'],
-    [{ importSubset: ["players 101%"] }, 'importSubset: "players 101%" is no subset'],
-    [{ importMasks: ["email = email"] }, 'importMasks: "email = email" is no mask: write [schema.]table.column = KIND'],
-    [{ importMasks: ["players.email = e-mail"] }, 'importMasks: "players.email = e-mail" is no mask'],
-    [{ importSchemaOnly: true, importExclude: ["a"] }, "importExclude: importSchemaOnly leaves all rows behind"],
+    [{ importExclude: ["a b"] }, 'importExclude: "a b" is not a table pattern'],
+    [
+      { importSubset: ["players"] },
+      'importSubset: "players" is not a subset: write [schema.]table where CONDITION, or',
+    ],
+    [{ importSubset: ["players 0%"] }, 'importSubset: "players 0%" is not a subset'],
+    [{ importSubset: ["players 101%"] }, 'importSubset: "players 101%" is not a subset'],
+    [
+      { importMasks: ["email = email"] },
+      'importMasks: "email = email" is not a mask: write [schema.]table.column = KIND',
+    ],
+    [{ importMasks: ["players.email = e-mail"] }, 'importMasks: "players.email = e-mail" is not a mask'],
+    [{ importSchemaOnly: true, importExclude: ["a"] }, "importExclude: importSchemaOnly copies no rows"],
   ])("%j is refused", (raw, message) => {
     const [problem] = parse(raw).problems;
     expect(`${problem?.key}: ${problem?.problem}`.startsWith(message)).toBe(true);
@@ -83,19 +89,19 @@ describe("the settings are dealt out to tables", () => {
     [{ importSubset: ["palyers 5%"] }, 'importSubset "palyers 5%": the source has no table palyers'],
     [
       { importMasks: ["ships.a = null"] },
-      'importMasks "ships.a = null": ships is in the schemas audit, public; write which, as in audit.ships',
+      'importMasks "ships.a = null": ships is in the schemas audit, public; add the schema, as in audit.ships',
     ],
     [
       { importExclude: ["players"], importSubset: ["players 5%"] },
-      'importSubset "players 5%": importExclude leaves all rows of that table behind; take one of the two out',
+      'importSubset "players 5%": importExclude excludes all rows of that table; remove one of the two settings',
     ],
     [
       { importSubset: ["players 5%", "public.players 6%"] },
-      'importSubset names public.players twice: "players 5%" and "public.players 6%"; put them into one condition',
+      'importSubset names public.players twice: "players 5%" and "public.players 6%"; combine them into one condition',
     ],
     [
       { importMasks: ["players.a = null", "public.players.a = hash"] },
-      "importMasks has two masks for public.players.a: null and hash; leave one",
+      "importMasks has two masks for public.players.a: null and hash; remove one",
     ],
   ])("%j does not fit", (raw, message) => {
     expect(chosen(raw).problems).toEqual([message]);
@@ -115,7 +121,7 @@ describe("a mask", () => {
     ["email", { maxLength: 16 }, /too few for an e-mail address, which needs 17/],
     ["email", { maxLength: 28, unique: true }, /which needs 29/],
     ["name", { maxLength: 29, unique: true }, /too few for names that all differ/],
-    ["text", { unique: true }, /short ones would not/],
+    ["text", { unique: true }, /short masks may not/],
     ["hash", { maxLength: 15, unique: true }, /too few for hashes/],
     ["hash", { isText: false, base: "int4", type: "integer", unique: true }, /too short to differ/],
     ["hash", { isText: false, base: "jsonb", type: "jsonb" }, /no hash of type jsonb/],

@@ -360,11 +360,11 @@ describe("a wrong value is named with what it may be", () => {
     [{ safetyCopyFolder: " " }, 'safetyCopyFolder is " ": give a folder'],
     [
       { safetyCopyRecipient: "ssh-ed25519 AAAA" },
-      'safetyCopyRecipient is "ssh-ed25519 AAAA": give a public key of age\'s (age1 and 58 more characters; age-keygen prints one), or auto',
+      'safetyCopyRecipient is "ssh-ed25519 AAAA": give an age public key (age1 and 58 more characters; age-keygen prints one), or auto',
     ],
     [
       { importMasks: ["players.email: email"] },
-      'importMasks: "players.email: email" is no mask: write [schema.]table.column = KIND, where KIND is email, name, text, hash, null or fixed VALUE',
+      'importMasks: "players.email: email" is not a mask: write [schema.]table.column = KIND, where KIND is email, name, text, hash, null or fixed VALUE',
     ],
     [{ safetyCopyIdentity: "" }, 'safetyCopyIdentity is "": give the path of a file, or auto'],
     [

@@ -7,7 +7,7 @@ const HOST = "ep-cool-sea-a1b2c3.eu-central-1.aws.neon.tech";
 const POOLED = "ep-cool-sea-a1b2c3-pooler.eu-central-1.aws.neon.tech";
 const url = (rest = "", host = HOST) => `postgresql://neondb_owner:npg_secret@${host}/neondb${rest}`;
 
-const VERIFIED = "certificate and host name are verified all the same (verify-full)";
+const VERIFIED = "certificate and host name are verified anyway (verify-full)";
 
 describe("a URL as Neon hands it out", () => {
   test("becomes a source that is verified", () => {
@@ -79,7 +79,7 @@ describe("a URL as it is pasted", () => {
     "psql 'postgresql://u:secret@a.example,b.example/app'",
   ])("with several hosts is refused with the remedy, and without the password: %#", (pasted) => {
     const refuse = () => parseSourceUrl(pasted, "ROOTS");
-    expect(refuse).toThrow(/names several hosts.* leave the host and port of the one to read from$/);
+    expect(refuse).toThrow(/has several hosts.* Keep only the host and port of that server$/);
     expect(refuse).not.toThrow(/sec/);
   });
 
@@ -93,7 +93,7 @@ describe("a URL as it is pasted", () => {
 });
 
 describe("sslmode", () => {
-  test.each(["disable", "allow", "prefer", "require", "verify-ca"])("%s is verified all the same", (mode) => {
+  test.each(["disable", "allow", "prefer", "require", "verify-ca"])("%s is verified anyway", (mode) => {
     const source = parseSourceUrl(url(`?sslmode=${mode}`), "ROOTS");
     expect(source.address.tls).toEqual({ ca: "ROOTS", servername: HOST, rejectUnauthorized: true });
     expect(source.rootCertificates).toBe("ROOTS");
@@ -220,7 +220,7 @@ describe("what is no source", () => {
     ["postgresql://u:p@h/", "NEON_DATABASE_URL lacks a database: postgresql://user:password@host/database"],
     ...["#", "/", "?"].map((sign) => [
       `postgresql://u:12${sign}34@h/d`,
-      `NEON_DATABASE_URL has a ${sign} before the @. In a user's name or a password it is written ${encodeURIComponent(sign)}`,
+      `NEON_DATABASE_URL has a ${sign} before the @. Write it as ${encodeURIComponent(sign)} in a user name or password`,
     ]),
     [
       "postgresql:///d",

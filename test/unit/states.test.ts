@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { noteStates, rowsOf, tablesToFingerprint } from "../../components/import/record.ts";
-import { compareStates, digest, digestAll, whoChanged } from "../../components/import/states.ts";
+import { baselineOfStates, rowsOf, tablesToFingerprint } from "../../components/import/baseline.ts";
+import { compareStates, digest, digestAll, whereChanged } from "../../components/import/states.ts";
 import { makeTable } from "./table.ts";
 
 const states = fc
@@ -47,16 +47,16 @@ describe("who has changed since a state was noted", () => {
     [{ source: "1" }, "here"],
     [{ target: "1" }, "on the source"],
     [{}, "on both sides"],
-  ])("%o: %s", (now, who) => expect(whoChanged(then, now)).toBe(who));
+  ])("%o: %s", (now, who) => expect(whereChanged(then, now)).toBe(who));
 
   test("is the one who made what was not there", () => {
-    expect(whoChanged({}, { target: "1" })).toBe("here");
-    expect(whoChanged({}, { source: "1" })).toBe("on the source");
+    expect(whereChanged({}, { target: "1" })).toBe("here");
+    expect(whereChanged({}, { source: "1" })).toBe("on the source");
   });
 
   test("is nobody where a difference was accepted at the import", () => {
     expect(
-      whoChanged(
+      whereChanged(
         { source: "worded so", target: "worded otherwise" },
         { source: "worded so", target: "worded otherwise" },
       ),
@@ -64,8 +64,8 @@ describe("who has changed since a state was noted", () => {
   });
 
   test("is not known where only a large table's bytes were noted", () => {
-    expect(whoChanged({ stream: "cafe", columns: ["id"] }, { source: "1", target: "2" })).toBe(undefined);
-    expect(whoChanged({ stream: "cafe", source: "1", target: "1" }, { source: "2", target: "1" })).toBe(
+    expect(whereChanged({ stream: "cafe", columns: ["id"] }, { source: "1", target: "2" })).toBe(undefined);
+    expect(whereChanged({ stream: "cafe", source: "1", target: "1" }, { source: "2", target: "1" })).toBe(
       "on the source",
     );
   });
@@ -73,10 +73,10 @@ describe("who has changed since a state was noted", () => {
   test("is nobody for what two sides still are, and somebody for each that is not", () => {
     fc.assert(
       fc.property(states, states, states, states, (source, target, laterSource, laterTarget) => {
-        const noted = noteStates(source, target);
+        const noted = baselineOfStates(source, target);
         for (const object of ["a", "b", "c"]) {
           const now = { source: laterSource.get(object), target: laterTarget.get(object) };
-          const who = whoChanged(noted.get(object) ?? {}, now);
+          const who = whereChanged(noted.get(object) ?? {}, now);
           expect(/source|both/.test(who ?? "")).toBe(source.get(object) !== now.source);
           expect(["here", "on both sides"].includes(who ?? "")).toBe(target.get(object) !== now.target);
         }

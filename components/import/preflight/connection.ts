@@ -1,4 +1,4 @@
-/** Why a source cannot be reached, in words that help; and how the connection is protected. Pure. */
+/** Reasons why a source cannot be reached, each with a remedy; and how the connection is protected. Pure. */
 import type { TLSSocket } from "node:tls";
 import type pg from "pg";
 import type { Source } from "../types.ts";
@@ -6,27 +6,30 @@ import { type Code, type Finding, finding } from "./findings.ts";
 
 const UNTRUSTED: [Code, string] = [
   "certificate-untrusted",
-  "Its certificate is signed by nobody this machine trusts. NEON_ROOT_CERTIFICATES names a PEM file of an authority of your own",
+  "This machine does not trust the authority that signed its certificate. For your own authority, set NEON_ROOT_CERTIFICATES to its PEM file",
 ];
 
-/** What SQLSTATEs, the network's and TLS's own codes mean here, and what helps. */
+/** Findings and remedies by SQLSTATE, network error code or TLS error code. */
 const REASONS: Record<string, [Code, string]> = {
-  "28P01": ["password-wrong", "The password is wrong. Copy NEON_DATABASE_URL anew from the Neon console"],
-  "28000": ["login-refused", "The server refuses this user. Check the user in NEON_DATABASE_URL"],
+  "28P01": ["password-wrong", "The password is wrong. Copy NEON_DATABASE_URL again from the Neon console"],
+  "28000": ["login-refused", "The server rejects this user. Check the user in NEON_DATABASE_URL"],
   "3D000": ["database-missing", "There is no such database. Check the name at the end of NEON_DATABASE_URL"],
   "42501": ["login-refused", "The user may not connect to this database. On the source: GRANT CONNECT ON DATABASE"],
-  "53300": ["connections-exhausted", "It has no connection left. Close some there, or raise its limit"],
-  "55P03": ["table-locked", "Somebody is changing a table there. Run it again when that is done"],
+  "53300": ["connections-exhausted", "It has no connection left. Close some on the source, or raise its limit"],
+  "55P03": [
+    "table-locked",
+    "Another session on the source has locked a table. Try again when that session has finished",
+  ],
   "57P03": ["host-silent", "It is starting or stopping. Try again in a minute"],
-  EAI_AGAIN: ["host-unknown", "The host's name cannot be looked up now. Check the network"],
-  ENOTFOUND: ["host-unknown", "The host's name is not known. Check it in NEON_DATABASE_URL, and the network"],
-  ECONNREFUSED: ["port-closed", "Nobody listens there. Check host and port in NEON_DATABASE_URL"],
+  EAI_AGAIN: ["host-unknown", "The host name cannot be resolved now. Check the network"],
+  ENOTFOUND: ["host-unknown", "The host name does not exist. Check it in NEON_DATABASE_URL, and check the network"],
+  ECONNREFUSED: ["port-closed", "No server listens there. Check host and port in NEON_DATABASE_URL"],
   ETIMEDOUT: [
     "host-silent",
     "There is no answer. Check the network, and whether the project is suspended in the Neon console",
   ],
-  EHOSTUNREACH: ["host-silent", "No way leads there. Check the network"],
-  ENETUNREACH: ["host-silent", "No way leads there. Check the network"],
+  EHOSTUNREACH: ["host-silent", "The host is unreachable. Check the network"],
+  ENETUNREACH: ["host-silent", "The network is unreachable. Check the network"],
   CERT_SIGNATURE_FAILURE: UNTRUSTED,
   SELF_SIGNED_CERT_IN_CHAIN: UNTRUSTED,
   DEPTH_ZERO_SELF_SIGNED_CERT: UNTRUSTED,
@@ -37,23 +40,23 @@ const REASONS: Record<string, [Code, string]> = {
     "certificate-other-host",
     "Its certificate is for another host: this may not be the server you mean",
   ],
-  CERT_HAS_EXPIRED: ["certificate-expired", "Its certificate has expired. Whoever runs the server must renew it"],
+  CERT_HAS_EXPIRED: ["certificate-expired", "Its certificate has expired. The server's operator must renew it"],
 };
 
 const UNKNOWN: [Code, string] = ["source-unreadable", "Check NEON_DATABASE_URL and the network"];
 const UNBOUND: [Code, string] = [
   "channel-binding-missing",
-  "Check the host: this may not be the server you mean. Where it is, leave channel_binding=require out of the URL",
+  "Check the host: this may not be the server you mean. If it is, remove channel_binding=require from the URL",
 ];
 const TLS_MISSING: [Code, string] = [
   "tls-missing",
-  "Data leaves this machine encrypted or not at all. Switch TLS on there, and check host and port in NEON_DATABASE_URL",
+  "Data must leave this machine encrypted. Enable TLS on the server, and check host and port in NEON_DATABASE_URL",
 ];
 
-/** Neon's own refusals, by their words: its proxy calls all of them internal errors. */
+/** Neon's errors, matched by their text: its proxy reports all of them as internal errors. */
 const NEON_REFUSALS: [RegExp, Code, string][] = [
-  [/endpoint could not be found/i, "host-unknown", "Copy NEON_DATABASE_URL anew from the Neon console"],
-  [/exceeded the .*quota/i, "login-refused", "Look at the project's usage in the Neon console"],
+  [/endpoint could not be found/i, "host-unknown", "Copy NEON_DATABASE_URL again from the Neon console"],
+  [/exceeded the .*quota/i, "login-refused", "Check the project's usage in the Neon console"],
   [
     /IP address .* is not allowed/i,
     "login-refused",
@@ -73,14 +76,14 @@ function reasonOf(error: unknown): [Code, string] {
   return UNKNOWN;
 }
 
-/** The finding for a source that cannot be reached or read, by what the server or the network said. */
+/** Returns the finding for a source that cannot be reached or read, from the error of the server or the network. */
 export function unreadable(label: string, error: unknown): Finding {
   const { code, message } = error as { code?: string; message?: string };
   const [reason, remedy] = reasonOf(error);
   return finding(reason, label, `cannot be read: ${message || code}`, remedy);
 }
 
-/** How the connection is protected, and what was made of the URL. */
+/** Returns how the connection is protected, and how the URL was changed. */
 export function protection(source: Source, client: pg.Client): Finding[] {
   const socket = (client as unknown as { connection?: { stream?: Partial<TLSSocket> } }).connection?.stream;
   const said = source.remarks.map((remark) => finding("connection-changed", source.label, remark));

@@ -1,4 +1,4 @@
-/** How many bytes an import moves, and how long it takes. Rough, and said to be. */
+/** Rough estimates of how many bytes an import transfers, and how long it takes. */
 import type pg from "pg";
 import { humanBytes } from "../../../lib/human-bytes.ts";
 import { fromTable } from "../catalog.ts";
@@ -8,26 +8,25 @@ import { type Finding, finding } from "./findings.ts";
 
 const MIB = 1024 * 1024;
 /**
- * What an import as a whole makes of the source's size with its indexes, bytes a second: 0.8 GiB in 18.5 s on two CPUs
- * (bench/RESULTS.md).
+ * Bytes per second of a whole import, by the source's size with its indexes: 0.8 GiB in 18.5 s on two CPUs (bench/RESULTS.md).
  */
 const WHOLE_RATE = 44 * MIB;
-/** Seconds for the connection, schema, comparison and swap, whatever the size. */
+/** Seconds for connection, schema, comparison and swap, for any size. */
 const FIXED_SECONDS = 4;
-/** About so many bytes of the largest table are read to see how fast the way is. */
+/** Bytes of the largest table that are read, approximately, to measure the connection's speed. */
 const SAMPLE_BYTES = 4 * MIB;
 
-/** What reading a little of the source told. */
+/** Measurements from a sample of the source. */
 export interface Sample {
   /** Bytes over the wire for each byte on the source's disk. */
   ratio: number;
-  /** Bytes a second over the wire, a single connection. */
+  /** Bytes per second over one connection. */
   rate: number;
 }
 
 /**
- * Reads some pages of the largest table, as text.
- * @returns nothing where the largest is too small to tell anything.
+ * Reads random pages of the largest table, as text.
+ * @returns undefined if the largest table is too small for a measurement.
  */
 export async function takeSample(client: pg.Client, tables: readonly Table[]): Promise<Sample | undefined> {
   const [largest] = [...tables].sort((a, b) => b.bytes - a.bytes);
@@ -44,14 +43,14 @@ export async function takeSample(client: pg.Client, tables: readonly Table[]): P
   return bytes < MIB / 4 ? undefined : { ratio: bytes / SAMPLE_BYTES, rate: bytes / seconds };
 }
 
-/** Seconds as people say them. */
+/** Formats seconds for people. */
 export function humanSeconds(seconds: number): string {
   if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
   if (seconds < 90 * 60) return `${Math.round(seconds / 60)} min`;
   return `${(seconds / 3600).toFixed(1)} h`;
 }
 
-/** Size, bytes over the wire, and time; each with where the figure comes from. */
+/** Returns the estimates of size, bytes over the wire and time, each with its basis. */
 export function estimate(
   catalog: Catalog | undefined,
   databaseBytes: number,
@@ -69,14 +68,14 @@ export function estimate(
     finding(
       "wire-estimate",
       `${catalog.tables.length} tables`,
-      `about ${humanBytes(wire)} over the wire, each byte once (${sample ? "by a sample of the largest" : "by their size on disk"})`,
+      `about ${humanBytes(wire)} over the wire, each byte once (${sample ? "from a sample of the largest table" : "from their size on disk"})`,
     ),
     finding(
       "time-estimate",
       "the import",
       `about ${humanSeconds(seconds)} (${
-        sample ? `the way carries ${humanBytes(sample.rate)} a second and connection, ` : ""
-      }${humanBytes(WHOLE_RATE)} a second were measured on two CPUs, proof included)`,
+        sample ? `${humanBytes(sample.rate)} per second and connection measured, ` : ""
+      }${humanBytes(WHOLE_RATE)} per second on two CPUs including the proof)`,
     ),
   ];
 }

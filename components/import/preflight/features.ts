@@ -1,16 +1,16 @@
-/** What a newer source uses and the target's version does not know. Pure. */
+/** Checks for features of a newer source that the target's version lacks. Pure. */
 import { type Code, type Finding, finding, findings } from "./findings.ts";
-import type { SourceLook } from "./source-look.ts";
+import type { SourceContents } from "./source-info.ts";
 
-/** What the target can make. */
+/** What the target supports. */
 export interface Abilities {
-  /** Functions of its own, as regprocedure writes them. */
+  /** PostgreSQL's own functions, as regprocedure writes them. */
   functions: ReadonlySet<string>;
 }
 
-const CHANGE_IT = "Change it on the source, or leave it out there until the copy is made";
+const CHANGE_IT = "Change it on the source, or drop it there until the import is done";
 
-/** Kinds of the catalog's answers, with what is to be said of each. */
+/** Findings by the kind that the catalog query returns. */
 const FEATURES: Record<string, [Code, string, string]> = {
   "virtual-column": [
     "feature-virtual-column",
@@ -35,7 +35,7 @@ const FEATURES: Record<string, [Code, string, string]> = {
   "partitioned-exclusion": [
     "feature-partitioned-exclusion",
     "is an exclusion constraint on a partitioned table (PostgreSQL 17)",
-    "Put it on the partitions instead",
+    "Create it on the partitions instead",
   ],
   "storage-parameter": [
     "feature-storage-parameter",
@@ -44,15 +44,15 @@ const FEATURES: Record<string, [Code, string, string]> = {
   ],
   "partition-identity": [
     "feature-partition-identity",
-    "is an identity column of a partition (PostgreSQL 17): here, numbers come only to rows inserted through the partitioned table",
+    "is an identity column of a partition (PostgreSQL 17): the target generates values only for rows inserted through the partitioned table",
     "Insert through the partitioned table",
   ],
 };
 
 const EXPRESSION = /^expression /;
 
-/** Features found in the catalog and in stored expressions; hints found in function bodies. */
-export function checkFeatures(look: SourceLook, target: Abilities | undefined): Finding[] {
+/** Returns findings for features in the catalog and in stored expressions, and for hints in function bodies. */
+export function checkFeatures(look: SourceContents, target: Abilities | undefined): Finding[] {
   return [
     ...look.features.flatMap(({ kind, object }) => {
       if (EXPRESSION.test(kind)) {
@@ -78,8 +78,8 @@ export function checkFeatures(look: SourceLook, target: Abilities | undefined): 
       finding(
         "feature-in-body",
         object,
-        `its body seems to use ${uses.join(", ")}, which the target does not have; it would fail when it is called`,
-        "Look at it; ./db preflight tries it on the target",
+        `its body seems to use ${uses.join(", ")}, which the target does not have; a call would fail`,
+        "Check the body; ./db preflight tries it on the target",
       ),
     ),
   ];

@@ -1,11 +1,11 @@
-/** What a preflight finds, and how it is told. Pure. */
+/** Findings of a preflight, and how they are printed. Pure. */
 
-/** `blocker`: the import refuses. `warning`: it goes on, and its report says so. `fact`: worth knowing. */
+/** `blocker`: the import does not start. `warning`: it continues, and its report has the warning. `fact`: information. */
 export type Level = "blocker" | "warning" | "fact";
 
-/** Every code that a finding may have, with its level. docs/import.md explains each; a code never changes its meaning. */
+/** All codes of findings, with their levels. docs/import.md explains each. A code never changes its meaning. */
 export const CODES = {
-  // The way to the source.
+  // The connection to the source.
   "url-invalid": "blocker",
   "host-unknown": "blocker",
   "port-closed": "blocker",
@@ -31,10 +31,10 @@ export const CODES = {
   "table-locked": "blocker",
   "prepared-transactions": "warning",
   "source-is-replica": "warning",
-  // What the role may not see.
+  // What the role may not read.
   "privilege-missing": "blocker",
   "rows-hidden": "blocker",
-  // What the target cannot make.
+  // What the target cannot create.
   "extension-missing": "blocker",
   "extension-older": "warning",
   "extension-rows": "warning",
@@ -61,7 +61,7 @@ export const CODES = {
   "collation-bounds": "warning",
   "collation-computed": "warning",
   "collation-version": "warning",
-  // What is there.
+  // The contents.
   "invalid-index": "warning",
   "foreign-table": "warning",
   "alembic-several": "warning",
@@ -96,19 +96,19 @@ export const CODES = {
 /** One of {@link CODES}. */
 export type Code = keyof typeof CODES;
 
-/** One thing that was found. */
+/** One finding. */
 export interface Finding {
   level: Level;
   code: Code;
-  /** What it is about: a table, an extension, a host. */
+  /** A table, an extension, a host. */
   subject: string;
-  /** What was found of it, as a sentence without its subject; the same for all findings of one kind, so that they go together. */
+  /** A sentence without its subject; the same text for all findings of one kind, so that they can be grouped. */
   what: string;
-  /** What to do about it. */
+  /** An instruction. */
   remedy?: string;
 }
 
-/** A finding of a code; the level follows from it. */
+/** Returns a finding; its level follows from the code. */
 export const finding = (code: Code, subject: string, what: string, remedy?: string): Finding => ({
   level: CODES[code],
   code,
@@ -117,18 +117,18 @@ export const finding = (code: Code, subject: string, what: string, remedy?: stri
   ...(remedy ? { remedy } : {}),
 });
 
-/** The same finding for several subjects. */
+/** Returns the same finding for several subjects. */
 export const findings = (code: Code, subjects: readonly string[], what: string, remedy?: string): Finding[] =>
   subjects.map((subject) => finding(code, subject, what, remedy));
 
-/** Findings that say the same of several subjects. */
+/** Findings with the same text about several subjects. */
 export interface Group extends Omit<Finding, "subject"> {
   subjects: string[];
 }
 
 const ORDER: readonly Level[] = ["blocker", "warning", "fact"];
 
-/** Puts together what is said of several subjects: blockers first, otherwise in the order in which they were found. */
+/** Groups findings with the same text: blockers first, otherwise in the order in which they were found. */
 export function grouped(found: readonly Finding[]): Group[] {
   const groups = new Map<string, Group>();
   for (const { subject, ...same } of found) {
@@ -140,35 +140,35 @@ export function grouped(found: readonly Finding[]): Group[] {
   return [...groups.values()].sort((a, b) => ORDER.indexOf(a.level) - ORDER.indexOf(b.level));
 }
 
-/** Names told before the rest is counted. */
+/** Names that are printed before the rest is counted. */
 const NAMED = 5;
 
 /**
- * The first few names, and how many more there are.
- * @param all what names the rest.
+ * Returns the first few names and the number of others.
+ * @param all where all names are listed.
  */
 export function someOf(names: readonly string[], all: string, named = NAMED): string {
   const more = names.length - named;
-  // "and 1 more" is no shorter than the name.
-  return more > 1 ? `${names.slice(0, named).join(", ")} and ${more} more (${all} names all)` : names.join(", ");
+  // "and 1 more" is not shorter than the name.
+  return more > 1 ? `${names.slice(0, named).join(", ")} and ${more} more (${all} lists all)` : names.join(", ");
 }
 
 const sentence = (text: string) => (/[.!?]$/.test(text) ? text : `${text}.`);
 
-/** A group as one line, with all of its names. */
+/** Returns a group as one line, with all of its names. */
 export const inOneLine = ({ code, subjects, what, remedy }: Group): string =>
   `${subjects.join(", ")}: ${remedy ? `${sentence(what)} ${sentence(remedy)}` : what} [${code}]`;
 
-/** Whether anything among the findings forbids an import. */
+/** Returns whether a finding is a blocker. */
 export const isBlocked = (found: readonly Finding[]): boolean => found.some(({ level }) => level === "blocker");
 
-/** What the import's report remarks: its warnings, and how the connection was changed. */
+/** Returns the remarks for the import's report: the warnings, and how the connection was changed. */
 export const remarksOf = (found: readonly Finding[]): string[] => [
   ...found.filter(({ code }) => code === "connection-changed").map(({ what }) => what),
   ...grouped(found.filter(({ level }) => level === "warning")).map(inOneLine),
 ];
 
-/** What an import says while it starts: its warnings, each in one line of bearable length, and what it is about to do. */
+/** Returns what an import prints when it starts: each warning in one line with at most 3 names, and the estimates. */
 export const warningLines = (found: readonly Finding[]): string[] => [
   ...grouped(found.filter(({ level }) => level === "warning")).map(
     ({ code, subjects, what }) => `warning, ${someOf(subjects, "the report", 3)}: ${what} [${code}]`,
@@ -178,8 +178,8 @@ export const warningLines = (found: readonly Finding[]): string[] => [
     .map(({ subject, what }) => `${subject}: ${what.replace(/ \(.*/, "")}`),
 ];
 
-/** What the way to the source, alone, may end on. */
-const ON_THE_WAY = new Set<Code>([
+/** Findings about the connection to the source. */
+const OF_CONNECTION = new Set<Code>([
   "host-unknown",
   "port-closed",
   "host-silent",
@@ -196,13 +196,13 @@ const ON_THE_WAY = new Set<Code>([
 
 function messageOf(blockers: readonly Group[]): string {
   const [only] = blockers;
-  if (blockers.length === 1 && only && ON_THE_WAY.has(only.code)) {
+  if (blockers.length === 1 && only && OF_CONNECTION.has(only.code)) {
     return `The source ${only.subjects[0]} ${sentence(only.what)} ${sentence(only.remedy ?? "")}`;
   }
   return `The import cannot start, and nothing was changed:\n${blockers.map((group) => `  - ${inOneLine(group)}`).join("\n")}`;
 }
 
-/** An import that cannot start: every blocker with its remedy, as one error. */
+/** The error for an import that cannot start: every blocker with its remedy. */
 export class PreflightError extends Error {
   readonly findings: readonly Finding[];
 
@@ -214,27 +214,27 @@ export class PreflightError extends Error {
 }
 
 const HEADINGS: Record<Level, string> = {
-  blocker: "In the way",
-  warning: "Worth a thought",
-  fact: "Good to know",
+  blocker: "Blockers",
+  warning: "Warnings",
+  fact: "Information",
 };
 
-/** One line that sums it up. */
+/** Returns one line that sums up the findings. */
 export function verdictOf(found: readonly Finding[]): string {
   const count = (level: Level) => found.filter((one) => one.level === level).length;
   const [blockers, warnings] = [count("blocker"), count("warning")];
   const warned = warnings === 0 ? "" : ` ${warnings} warning${warnings > 1 ? "s" : ""}.`;
   if (blockers === 0 && found.some(({ code }) => code === "imported-before")) {
-    return `Nothing is in the way, but this database was imported before: nothing is imported again.${warned}`;
+    return `There are no blockers, but this database was imported before, so pulumi up imports nothing.${warned}`;
   }
   if (blockers === 0) return `The import can start.${warned}`;
-  return `The import cannot start: ${blockers} ${blockers > 1 ? "things are" : "thing is"} in the way.${warned}`;
+  return `The import cannot start: ${blockers} blocker${blockers > 1 ? "s" : ""}.${warned}`;
 }
 
-/** How a heading is shown; a terminal may have colours. */
+/** Formats a heading, for instance with a terminal's colours. */
 export type Paint = (level: Level, heading: string) => string;
 
-/** Everything that was found, laid out for people: blockers first. */
+/** Returns all findings as text, blockers first. */
 export function layOut(found: readonly Finding[], paint: Paint = (_level, heading) => heading): string {
   const groups = grouped(found);
   const parts = ORDER.flatMap((level) => {

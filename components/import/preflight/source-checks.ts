@@ -1,21 +1,21 @@
-/** What the source's own answers mean for an import. Pure. */
+/** Checks of the source. Pure. */
 import { TARGET_MAJOR } from "../schema.ts";
 import type { Catalog } from "../types.ts";
 import { type Finding, finding, findings } from "./findings.ts";
-import type { About, Lock, Relation, SourceLook } from "./source-look.ts";
+import type { Lock, Relation, ServerInfo, SourceContents } from "./source-info.ts";
 import { SUPERUSER_KINDS } from "./superuser-kinds.ts";
 
-/** Generated columns, which the catalog is asked about, came with 12. */
+/** The queries read pg_attribute.attgenerated, which came with 12. */
 export const OLDEST_SOURCE = 12;
-/** A newer one may have in its catalog what nobody here knows of. */
+/** The catalog of a newer version may hold features that these checks do not know. */
 export const NEWEST_SOURCE = 18;
 
-/** A version that cannot be imported, or undefined. */
+/** Returns the finding for a version that cannot be imported, or undefined. */
 export function checkVersion(major: number, version: string): Finding | undefined {
   if (major >= OLDEST_SOURCE && major <= NEWEST_SOURCE) return undefined;
   const remedy =
     major < OLDEST_SOURCE
-      ? "Upgrade it there first (pg_upgrade, or a new Neon project)"
+      ? "Upgrade the source first (pg_upgrade, or a new Neon project)"
       : "Look for a newer version of this project";
   return finding(
     "version-unsupported",
@@ -25,8 +25,8 @@ export function checkVersion(major: number, version: string): Finding | undefine
   );
 }
 
-/** Server, role, and who else is at work there. */
-export function checkAbout(about: About, locks: readonly Lock[], jobs: number): Finding[] {
+/** Checks the server, the role, and the other sessions on the server. */
+export function checkServer(about: ServerInfo, locks: readonly Lock[], jobs: number): Finding[] {
   const found: Finding[] = [];
   const { version, major, role } = about;
   if (major > TARGET_MAJOR) {
@@ -34,7 +34,7 @@ export function checkAbout(about: About, locks: readonly Lock[], jobs: number): 
       finding(
         "version-newer",
         `PostgreSQL ${version}`,
-        `is newer than the copy's ${TARGET_MAJOR}; a newer pg_dump reads it`,
+        `is newer than the target's ${TARGET_MAJOR}; a newer pg_dump reads it`,
       ),
     );
   }
@@ -44,18 +44,18 @@ export function checkAbout(about: About, locks: readonly Lock[], jobs: number): 
         "encoding-unsupported",
         `encoding ${about.encoding}`,
         "only UTF8 can be imported",
-        "Convert it there first",
+        "Convert the source's database to UTF8 first",
       ),
     );
   }
-  // One session holds the snapshot, the others copy; pg_dump needs one before they begin.
+  // One session holds the exported snapshot, one for each job copies; pg_dump's session ends before they begin.
   const needed = Math.max(jobs, 1) + 1;
   if (about.connectionsLeft < needed) {
     found.push(
       finding(
         "connections-exhausted",
         `role ${role}`,
-        `may open ${Math.max(about.connectionsLeft, 0)} more connections, the import needs ${needed}`,
+        `may open ${Math.max(about.connectionsLeft, 0)} more connections, and the import needs ${needed}`,
         "Close some on the source, raise its limit, or lower importJobs",
       ),
     );
@@ -67,7 +67,7 @@ export function checkAbout(about: About, locks: readonly Lock[], jobs: number): 
         "table-locked",
         table,
         `is locked against readers (ACCESS EXCLUSIVE) by ${who}`,
-        "Wait for it to end, or end it on the source: SELECT pg_terminate_backend(PID), or ROLLBACK PREPARED",
+        "Wait until it ends, or end it on the source: SELECT pg_terminate_backend(PID), or ROLLBACK PREPARED",
       ),
     );
   }
@@ -76,8 +76,8 @@ export function checkAbout(about: About, locks: readonly Lock[], jobs: number): 
       finding(
         "prepared-transactions",
         `transaction ${gid}`,
-        `was prepared ${age} ago and has not ended; what it wrote will not be in the copy`,
-        "COMMIT PREPARED or ROLLBACK PREPARED it on the source",
+        `was prepared ${age} ago and is still open, so the copy will not have its changes`,
+        "Run COMMIT PREPARED or ROLLBACK PREPARED on the source",
       ),
     ),
   );
@@ -86,7 +86,7 @@ export function checkAbout(about: About, locks: readonly Lock[], jobs: number): 
       finding(
         "source-is-replica",
         "the source",
-        "is a replica; a long read may be cancelled there in favour of replication",
+        "is a replica, which may cancel a long read in favour of replication",
         "Import from the primary, or set max_standby_streaming_delay = -1 on the replica",
       ),
     );
@@ -99,9 +99,12 @@ const describeHolder = ({ pid, age, application }: Lock): string =>
     ? "a prepared transaction"
     : `process ${pid}${application ? ` (${application})` : ""}${age ? `, since ${age}` : ""}`;
 
-/** What the role may not see. Both would end the import later, in the middle of the rows. */
-export function checkPrivileges({ relations, schemas, unreadableLargeObjects }: SourceLook, role: string): Finding[] {
-  // Definitions of views and foreign tables are read from the catalog, which is open to all.
+/** Checks what the role may not read, which would fail the import later while it copies rows. */
+export function checkPrivileges(
+  { relations, schemas, unreadableLargeObjects }: SourceContents,
+  role: string,
+): Finding[] {
+  // Views and foreign tables need no SELECT: their definitions come from the catalog, which every role can read.
   const needed = relations.filter(({ kind }) => "rpmS".includes(kind));
   const unreadable = needed.filter(({ readable }) => !readable);
   const hidden = relations.filter((relation) => relation.hidden && relation.readable);
@@ -139,14 +142,14 @@ export function checkPrivileges({ relations, schemas, unreadableLargeObjects }: 
     ...findings(
       "rows-hidden",
       hidden.filter(({ forced }) => forced).map(({ name }) => name),
-      `row-level security is forced, so it may hide rows from the owner too`,
+      `row-level security is forced and may hide rows from the owner, too`,
       `On the source: ALTER ROLE ${role} BYPASSRLS, or ALTER TABLE ... NO FORCE ROW LEVEL SECURITY`,
     ),
   ];
 }
 
-/** Objects that the import does not create, because only a superuser can. */
-export const checkSuperuserObjects = ({ superuserObjects }: SourceLook): Finding[] =>
+/** Returns findings for objects that the import does not create because only a superuser can. */
+export const checkSuperuserObjects = ({ superuserObjects }: SourceContents): Finding[] =>
   superuserObjects.flatMap(({ kind, object }) => {
     const known = SUPERUSER_KINDS[kind];
     return known
@@ -154,8 +157,8 @@ export const checkSuperuserObjects = ({ superuserObjects }: SourceLook): Finding
       : [];
   });
 
-/** Kinds of objects that do not come along as they are, or that behave in their own way. */
-export function checkContents(look: SourceLook, catalog: Catalog | undefined): Finding[] {
+/** Checks objects that are not copied as they are, or that need an explanation. */
+export function checkContents(look: SourceContents, catalog: Catalog | undefined): Finding[] {
   const { relations } = look;
   const named = (of: readonly Relation[]) => of.map(({ name }) => name);
   const tables = relations.filter(({ kind }) => kind === "r");
@@ -164,66 +167,66 @@ export function checkContents(look: SourceLook, catalog: Catalog | undefined): F
       finding(
         "large-objects",
         `${count} large object${count === 1 ? "" : "s"}`,
-        "copied with their numbers and comments; the owner here owns them, and the application may read and change them",
+        "copied with their OIDs and comments; the target's owner owns them, and the application may read and change them",
       ),
     ),
     ...findings(
       "invalid-index",
       look.invalidIndexes,
-      "is invalid on the source (a CREATE INDEX CONCURRENTLY that failed) and not copied",
-      "REINDEX INDEX it there, or drop it",
+      "is invalid on the source (a failed CREATE INDEX CONCURRENTLY) and is not copied",
+      "On the source: REINDEX INDEX, or DROP INDEX",
     ),
     ...findings(
       "foreign-table",
       named(relations.filter(({ kind }) => kind === "f")),
-      "its rows live on another server; only its definition is copied",
-      "Create a user mapping here afterwards, if it is to be read",
+      "its rows are on another server; only its definition is copied",
+      "To read it, create a user mapping on the target after the import: CREATE USER MAPPING",
     ),
     ...findings(
       "extension-rows",
       look.extensionTables.map(({ extension, table }) => `${table} (${extension})`),
-      "belongs to an extension, which makes it anew; rows that were added to it are not copied",
-      "Add them here afterwards, if there are any",
+      "belongs to an extension, which creates it again; rows that were added to it are not copied",
+      "If there are such rows, insert them on the target after the import",
     ),
     ...checkAlembic(catalog),
     ...findings(
       "no-primary-key",
       named(tables.filter(({ keyed }) => !keyed)),
-      "has no primary key: were rows to differ, they would be told by number, not by name",
+      "has no primary key: if rows differed, the report could only count them",
     ),
     ...findings(
       "unlogged-table",
       named(tables.filter(({ unlogged }) => unlogged)),
-      "is unlogged: copied, and emptied by a crash of the server, here as there",
+      "is unlogged: it is copied, and a crash of the server empties it, as on the source",
     ),
     ...findings(
       "partitioned-table",
       named(relations.filter(({ kind, isPartition }) => kind === "p" && !isPartition)),
-      "is partitioned; it is copied and proven by its partitions",
+      "is partitioned: its partitions are copied and compared",
     ),
     ...findings(
       "inherited-table",
       named(relations.filter(({ inherits }) => inherits)),
-      "inherits from another table; each is copied and proven for itself",
+      "inherits from another table; each table is copied and compared by itself",
     ),
     ...findings(
       "generated-column",
       named(relations.filter(({ kind, generated }) => generated > 0 && "rp".includes(kind))),
-      "has generated columns: computed here, and compared",
+      "has generated columns: the target computes them, and they are compared",
     ),
     ...findings(
       "identity-column",
       named(relations.filter(({ kind, identity }) => identity > 0 && "rp".includes(kind))),
-      "has an identity column; its sequence goes on where the source's is",
+      "has an identity column; its sequence continues from the source's value",
     ),
-    // Foreign tables are told above, with their names.
+    // Foreign tables have findings of their own, above.
     ...(catalog?.skipped ?? [])
       .filter(({ what }) => !what.startsWith("foreign table "))
       .map(({ what, why }) => finding("left-out", what, why)),
   ];
 }
 
-/** The revision that Alembic wrote down: migrations go on from it. */
+/** Checks the Alembic revision from which migrations continue. */
 function checkAlembic(catalog: Catalog | undefined): Finding[] {
   const table = catalog?.tables.find(({ name }) => name === "alembic_version");
   if (catalog === undefined || table === undefined) return [];
@@ -234,7 +237,7 @@ function checkAlembic(catalog: Catalog | undefined): Finding[] {
       finding(
         "alembic-empty",
         subject,
-        "is empty: Alembic would begin with its first migration, on tables that are there",
+        "is empty: Alembic would start with its first migration, although the tables exist",
         "On the source: alembic stamp REVISION",
       ),
     ];
@@ -244,10 +247,10 @@ function checkAlembic(catalog: Catalog | undefined): Finding[] {
       finding(
         "alembic-several",
         subject,
-        `names several revisions (${revision}): migrations have more than one head`,
-        "Merge them (alembic merge heads), or check that this is meant",
+        `holds several revisions (${revision}): the migrations have more than one head`,
+        "If that is not intended, merge them: alembic merge heads",
       ),
     ];
   }
-  return [finding("alembic-revision", `revision ${revision}`, "is where migrations go on")];
+  return [finding("alembic-revision", `revision ${revision}`, "is where migrations continue")];
 }

@@ -1,9 +1,8 @@
 /**
- * Kinds of objects that only a superuser can create, and what the import does about each. One decision holds for all of them:
- * the import creates none. What it creates as a superuser would have to be harmless for ever, and these are not: they are machine
- * code, or tell the server what to believe of other code, or act on sessions of others. So an object that rows or other objects may
- * need is a blocker with a remedy, and one that belongs to a server and not to its data is left out, and listed. docs/import.md has the
- * same table for readers. Pure.
+ * Kinds of objects that only a superuser can create, and what the import does about each. The import creates none of them. It may
+ * only create harmless objects as a superuser, and these are not: they are machine code, or make the server trust other code, or act
+ * on other sessions. So an object that rows or other objects may need is a blocker with a remedy; one that belongs to a server and not
+ * to its data is left out and listed. docs/import.md has the same table for readers. Pure.
  */
 import { literal } from "../../../lib/postgres.ts";
 
@@ -12,12 +11,12 @@ export type KindDecision = "blocker" | "left out";
 
 /** A kind of objects that only a superuser can create. */
 export interface SuperuserKind {
-  /** As the documentation calls it. */
+  /** The name that the documentation uses. */
   kind: string;
   decision: KindDecision;
-  /** What is said of each object: for a blocker a sentence without its subject, else the reason for leaving it out. */
+  /** For a blocker, a sentence without its subject; otherwise the reason for leaving it out. */
   what: string;
-  /** What to do about a blocker. */
+  /** Instruction for a blocker. */
   remedy?: string;
   /**
    * A query for the names of the source's objects, in a column called `value`. An ordinary role can run it, and PostgreSQL 12 to 18
@@ -28,18 +27,18 @@ export interface SuperuserKind {
 
 /** Conditions that the queries share. */
 export interface QueryHelpers {
-  /** The name of a schema is a user's. */
+  /** The schema is a user's. */
   users: (namespace: string) => string;
-  /** An object belongs to no extension. */
+  /** The object belongs to no extension. */
   own: (catalog: string, oid: string) => string;
 }
 
-/** The first number of an object that is not PostgreSQL's own (FirstNormalObjectId). */
+/** The first OID of an object that is not PostgreSQL's own (FirstNormalObjectId). */
 const FIRST_USER_OID = 16384;
 
 const DROP_IT = "Drop it on the source, or package it as an extension that the database image has";
 
-/** Functions of users' schemas that are no part of another object, as a range type's are. */
+/** Functions in users' schemas, except those that are part of another object, such as a range type's. */
 const functions = (what: string, condition: string, { users, own }: QueryHelpers, more = "") => `
   SELECT ${what} AS value FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language g ON g.oid = p.prolang${more}
   WHERE ${condition} AND ${users("n.nspname")} AND ${own("pg_proc", "p.oid")}
@@ -62,15 +61,15 @@ const global =
   SELECT '${word} ' || quote_ident(${name}) AS value FROM ${catalog} o WHERE o.oid >= ${FIRST_USER_OID} AND ${own(catalog, "o.oid")}`;
 
 /**
- * Whether the owner does not own a type on the target: PostgreSQL's own types and those of extensions belong to a superuser. The
- * type of an array and that of a table's rows go with their element and their table.
+ * A condition: on the target, a superuser owns the type, which holds for PostgreSQL's own types and those of extensions. An array's
+ * type has the owner of its element, and a row type that of its table.
  */
 const foreignType = (oid: string, { users, own }: QueryHelpers) => `EXISTS (
   SELECT FROM pg_type t LEFT JOIN pg_type e ON e.typarray = t.oid JOIN pg_namespace n ON n.oid = t.typnamespace
   WHERE t.oid = ${oid} AND NOT (${users("n.nspname")} AND ${own("pg_type", "coalesce(e.oid, t.oid)")}
     AND ${own("pg_class", "coalesce(nullif(e.typrelid, 0), t.typrelid)")}))`;
 
-/** A table that belongs to a user and depends on a table of an extension, which belongs to a superuser here. */
+/** A user's table that depends on a table of an extension, which a superuser owns on the target. */
 const onExtensionTable =
   (what: string, from: string, table: string) =>
   ({ users, own }: QueryHelpers) =>
@@ -79,7 +78,7 @@ const onExtensionTable =
   WHERE ${users("n.nspname")} AND ${own("pg_class", "c.oid")} AND EXISTS (
     SELECT FROM pg_depend x WHERE x.classid = 'pg_class'::regclass AND x.objid = ${table} AND x.deptype = 'e')`;
 
-/** Superusers' settings of libraries that the target loads. A server tells of them only in a session that has loaded the library. */
+/** Superuser-only settings of libraries that the target loads. pg_settings has them only in a session that has loaded the library. */
 const SETTINGS_OF_LIBRARIES = [
   "plpgsql.variable_conflict",
   ...["", "_utility", "_planning"].map((x) => `pg_stat_statements.track${x}`),
@@ -92,7 +91,7 @@ export const SUPERUSER_KINDS: readonly SuperuserKind[] = [
   {
     kind: "function in C, internal, or another untrusted language",
     decision: "blocker",
-    what: "is written in an untrusted language: it could do all that the server's process may",
+    what: "is written in an untrusted language, so it could do everything that the server's process may",
     remedy: DROP_IT,
     query: (helpers) =>
       // Aggregates are written as internal functions, but any role may create them.
@@ -113,7 +112,7 @@ export const SUPERUSER_KINDS: readonly SuperuserKind[] = [
     kind: "function with SUPPORT",
     decision: "blocker",
     what: "has a planner support function",
-    remedy: "Create it anew on the source without SUPPORT",
+    remedy: "Create it again on the source without SUPPORT",
     query: (helpers) => functions("'function ' || p.oid::regprocedure", "p.prosupport <> 0", helpers),
   },
   {
@@ -132,7 +131,7 @@ export const SUPERUSER_KINDS: readonly SuperuserKind[] = [
   {
     kind: "aggregate with an internal state",
     decision: "blocker",
-    what: "keeps its state as internal, which trusts its functions with the server's memory",
+    what: "has a state of type internal, so its functions could access the server's memory",
     remedy: "Drop it on the source, or give it a state of another type (STYPE)",
     query: ({ users, own }) => `
       SELECT 'aggregate ' || p.oid::regprocedure AS value FROM pg_aggregate a JOIN pg_proc p ON p.oid = a.aggfnoid
@@ -142,7 +141,7 @@ export const SUPERUSER_KINDS: readonly SuperuserKind[] = [
   {
     kind: "procedural language",
     decision: "blocker",
-    what: "is a procedural language outside of an extension",
+    what: "is a procedural language outside an extension",
     remedy: DROP_IT,
     query: global("language", "pg_language", "o.lanname"),
   },
@@ -166,8 +165,8 @@ export const SUPERUSER_KINDS: readonly SuperuserKind[] = [
   {
     kind: "range type with a CANONICAL function",
     decision: "blocker",
-    what: "is a range type with a canonical function, which takes a shell type first",
-    remedy: "Create it anew on the source without CANONICAL",
+    what: "is a range type with a canonical function, which needs a shell type first",
+    remedy: "Create it again on the source without CANONICAL",
     query: ({ users, own }) => `
       SELECT 'type ' || t.oid::regtype AS value FROM pg_range r JOIN pg_type t ON t.oid = r.rngtypid
       JOIN pg_namespace n ON n.oid = t.typnamespace
@@ -190,8 +189,8 @@ export const SUPERUSER_KINDS: readonly SuperuserKind[] = [
   {
     kind: "cast WITHOUT FUNCTION",
     decision: "blocker",
-    what: "takes the bytes of one type for another's",
-    remedy: "Create it anew on the source WITH INOUT, or drop it",
+    what: "uses the bytes of one type as another",
+    remedy: "Create it again on the source WITH INOUT, or drop it",
     query: ({ own }) => `
       SELECT 'cast from ' || castsource::regtype || ' to ' || casttarget::regtype AS value FROM pg_cast
       WHERE oid >= ${FIRST_USER_OID} AND castmethod = 'b' AND ${own("pg_cast", "pg_cast.oid")}`,
@@ -199,7 +198,7 @@ export const SUPERUSER_KINDS: readonly SuperuserKind[] = [
   {
     kind: "cast between types that are PostgreSQL's or an extension's",
     decision: "blocker",
-    what: "is between types that only a superuser owns",
+    what: "is between types that a superuser owns",
     remedy: "Drop it on the source, and call its function by name",
     query: (helpers) => `
       SELECT 'cast from ' || castsource::regtype || ' to ' || casttarget::regtype AS value FROM pg_cast
@@ -209,7 +208,7 @@ export const SUPERUSER_KINDS: readonly SuperuserKind[] = [
   {
     kind: "transform",
     decision: "blocker",
-    what: "is a transform: functions in C turn its type's values into a language's",
+    what: "is a transform: functions in C convert its type's values for a language",
     remedy: DROP_IT,
     query: ({ own }) => `
       SELECT 'transform for ' || o.trftype::regtype || ' language ' || quote_ident(g.lanname) AS value
@@ -233,15 +232,15 @@ export const SUPERUSER_KINDS: readonly SuperuserKind[] = [
   {
     kind: "access method",
     decision: "blocker",
-    what: "is an access method outside of an extension",
+    what: "is an access method outside an extension",
     remedy: DROP_IT,
     query: global("access method", "pg_am", "o.amname"),
   },
   {
     kind: "table or index of such an access method",
     decision: "blocker",
-    what: "is stored by an access method that the target will not have",
-    remedy: "On the source: ALTER TABLE ... SET ACCESS METHOD heap, or build the index by another method",
+    what: "uses an access method that the target will not have",
+    remedy: "On the source: ALTER TABLE ... SET ACCESS METHOD heap, or build the index with another method",
     query: ({ users, own }) => `
       SELECT CASE WHEN c.relkind IN ('i', 'I') THEN 'index ' ELSE 'table ' END || quote_ident(n.nspname) || '.' || quote_ident(c.relname)
         AS value FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_am a ON a.oid = c.relam
@@ -250,7 +249,7 @@ export const SUPERUSER_KINDS: readonly SuperuserKind[] = [
   {
     kind: "foreign-data wrapper",
     decision: "blocker",
-    what: "is a foreign-data wrapper outside of an extension",
+    what: "is a foreign-data wrapper outside an extension",
     remedy: DROP_IT,
     query: global("foreign-data wrapper", "pg_foreign_data_wrapper", "o.fdwname"),
   },
@@ -279,7 +278,7 @@ export const SUPERUSER_KINDS: readonly SuperuserKind[] = [
   {
     kind: "event trigger",
     decision: "left out",
-    what: "it would act on the whole database's DDL",
+    what: "it would act on all DDL in the database",
     query: global("event trigger", "pg_event_trigger", "o.evtname"),
   },
   {
@@ -299,7 +298,7 @@ export const SUPERUSER_KINDS: readonly SuperuserKind[] = [
   {
     kind: "tablespace",
     decision: "left out",
-    what: "it is a folder of that server; all is in the copy's own",
+    what: "it is a directory of that server; the copy uses the default tablespace",
     query: () => `
       SELECT 'tablespace ' || s.spcname AS value FROM pg_tablespace s
       WHERE (s.oid IN (SELECT reltablespace FROM pg_class)
@@ -308,20 +307,20 @@ export const SUPERUSER_KINDS: readonly SuperuserKind[] = [
   {
     kind: "security label",
     decision: "left out",
-    what: "they mean something only to that module",
+    what: "only that provider module can interpret them",
     query: () => `
       SELECT count(*) || ' security label' || CASE count(*) WHEN 1 THEN '' ELSE 's' END || ' of ' || provider AS value
       FROM pg_seclabel GROUP BY provider`,
   },
 ];
 
-/** One query for the objects that are blockers: the number of the kind in {@link SUPERUSER_KINDS}, and the object. */
+/** Returns one query for the objects that are blockers: the index of the kind in {@link SUPERUSER_KINDS}, and the object. */
 export const blockersSql = (helpers: QueryHelpers): string =>
   SUPERUSER_KINDS.flatMap((kind, index) =>
     kind.decision === "blocker" ? [`SELECT ${index} AS kind, q.value AS object FROM (${kind.query(helpers)}) q`] : [],
   ).join("\nUNION ALL ");
 
-/** One query for what is left out, with the reason. */
+/** Returns one query for what is left out, with the reason. */
 export const leftOutSql = (helpers: QueryHelpers): string =>
   SUPERUSER_KINDS.filter(({ decision }) => decision === "left out")
     .map(({ what, query }) => `SELECT q.value AS what, ${literal(what)} AS why FROM (${query(helpers)}) q`)

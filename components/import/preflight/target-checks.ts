@@ -1,12 +1,12 @@
-/** What the target's answers mean for an import, alone and together with the source's. Pure. */
+/** Checks of the target, alone and together with the source. Pure. */
 import { humanBytes } from "../../../lib/human-bytes.ts";
 import type { Table } from "../types.ts";
 import { type Finding, finding } from "./findings.ts";
-import type { SourceLook } from "./source-look.ts";
-import type { TargetLook } from "./target-look.ts";
+import type { SourceContents } from "./source-info.ts";
+import type { TargetInfo } from "./target-info.ts";
 
-/** The database and its server, before anything is known of the source. */
-export function checkTarget(target: TargetLook, database: string, jobs: number): Finding[] {
+/** Checks the target's database and server. */
+export function checkTarget(target: TargetInfo, database: string, jobs: number): Finding[] {
   const found: Finding[] = [];
   if (target.marker) {
     const { finishedAt, source } = target.marker;
@@ -18,7 +18,7 @@ export function checkTarget(target: TargetLook, database: string, jobs: number):
       ),
     );
   } else if (target.relations.length > 0) {
-    // One more than five is asked for nowhere: five may mean more.
+    // The query returns at most five relations, so five may mean more.
     const more = target.relations.length >= 5 ? ", ..." : "";
     found.push(
       finding(
@@ -40,17 +40,17 @@ export function checkTarget(target: TargetLook, database: string, jobs: number):
         ? finding(
             "side-database-left",
             name,
-            "was left by an import that died, or belongs to one that runs; the next clears it",
+            "was left by an import that was killed, or belongs to a running one; the next import drops it",
           )
         : finding(
             "target-name-taken",
             `the database ${name}`,
-            "has a name that the import needs, and no import made it",
+            "has a name that the import needs, and was not made by an import",
             "Rename it: ALTER DATABASE ... RENAME TO ...",
           ),
     );
   }
-  // One session for the lock, one for the schema, one for each table at a time, one that looks again before the swap.
+  // One session for the lock, one for the schema, one for each parallel table, one for the check before the swap.
   const needed = jobs + 3;
   if (target.connectionsLeft < needed) {
     found.push(
@@ -58,14 +58,14 @@ export function checkTarget(target: TargetLook, database: string, jobs: number):
         "target-connections",
         "the target's server",
         `has ${Math.max(target.connectionsLeft, 0)} connections left, the import needs ${needed}`,
-        "Close some, or raise maxConnections (pulumi config set maxConnections)",
+        "Close some, or raise the limit: pulumi config set maxConnections NUMBER",
       ),
     );
   }
   return found;
 }
 
-/** Compares versions part by part, numbers as numbers: 1.10 is newer than 1.9. */
+/** Compares versions part by part, and numbers by value: 1.10 is newer than 1.9. */
 export function compareVersions(one: string, other: string): number {
   const parts = (version: string) => version.split(/[.\-_]/);
   const [a, b] = [parts(one), parts(other)];
@@ -77,8 +77,8 @@ export function compareVersions(one: string, other: string): number {
   return 0;
 }
 
-/** Extensions that the target lacks, or has in an older version than the source. */
-export function checkExtensions(source: Pick<SourceLook, "extensions">, target: TargetLook): Finding[] {
+/** Returns findings for extensions that the target lacks or has in an older version than the source. */
+export function checkExtensions(source: Pick<SourceContents, "extensions">, target: TargetInfo): Finding[] {
   return source.extensions.flatMap(({ name, version }): Finding[] => {
     const versions = target.extensions.get(name);
     const subject = `extension ${name} ${version}`;
@@ -87,7 +87,7 @@ export function checkExtensions(source: Pick<SourceLook, "extensions">, target: 
         finding(
           "extension-missing",
           subject,
-          "the source uses it, the database image does not have it",
+          "the source uses it, and the database image does not have it",
           "Add it in images/database/Dockerfile, or drop it on the source",
         ),
       ];
@@ -99,15 +99,15 @@ export function checkExtensions(source: Pick<SourceLook, "extensions">, target: 
       finding(
         "extension-older",
         subject,
-        `the target makes ${made}${newest === made ? ", its newest" : ` (${newest} is its newest)`}: what came later is missing`,
-        "Bring a newer one in by images/database/Dockerfile, if the import fails for it",
+        `the target creates ${made}${newest === made ? ", its newest version" : ` (its newest version is ${newest})`}, which lacks later features`,
+        "If the import fails because of it, add a newer version in images/database/Dockerfile",
       ),
     ];
   });
 }
 
-/** Objects that need a role that is not there. */
-export function checkObjects(look: SourceLook, target: TargetLook): Finding[] {
+/** Returns findings for objects that need a role that does not exist on the target. */
+export function checkObjects(look: SourceContents, target: TargetInfo): Finding[] {
   const roles = Map.groupBy(look.policyRoles, ({ role }) => role);
   return [
     ...[...roles].flatMap(([role, uses]) =>
@@ -117,7 +117,7 @@ export function checkObjects(look: SourceLook, target: TargetLook): Finding[] {
             finding(
               "role-missing",
               `role ${role}`,
-              `policies name it (on ${uses.map(({ table }) => table).join(", ")}), and it is not on the target`,
+              `policies name it (on ${uses.map(({ table }) => table).join(", ")}), and it does not exist on the target`,
               `./db psql --role superuser, then: CREATE ROLE "${role}" NOLOGIN`,
             ),
           ],
@@ -125,34 +125,34 @@ export function checkObjects(look: SourceLook, target: TargetLook): Finding[] {
   ];
 }
 
-/** Room that building the largest index takes, as a part of all indexes' size: a guess on the safe side. */
+/** Disk space for sorting the largest index, as a share of the source's size; a generous estimate. */
 const SORTING = 0.3;
-/** A copy is smaller than its source, which has rows that are no more: below this part of it there is no hope. */
+/** Least free space, as a share of the source's size. A copy is smaller than its source because it has no dead rows. */
 const LEAST = 0.6;
 
-/** Whether the data has room, by the size of the source's database. */
+/** Checks the free disk space against the size of the source's database. All sizes are in bytes. */
 export function checkRoom(free: number | undefined, sourceBytes: number, walBytes: number): Finding[] {
   if (free === undefined) {
-    return [finding("disk-unknown", "the target's disk", "cannot be looked at from here; see that it has room")];
+    return [finding("disk-unknown", "the target's disk", "cannot be read from here; make sure that it has room")];
   }
   const needed = sourceBytes * (1 + SORTING) + walBytes;
-  const compared = `${humanBytes(free)} free, about ${humanBytes(needed)} needed (data ${humanBytes(sourceBytes)}, the rest for sorting and log)`;
-  const remedy = "Free some: docker system df shows what Docker holds, docker system prune removes what is unused";
+  const compared = `${humanBytes(free)} free, about ${humanBytes(needed)} needed (data ${humanBytes(sourceBytes)}, the rest for sorting and WAL)`;
+  const remedy = "Free some: docker system df shows what Docker uses, docker system prune removes what is unused";
   if (free < sourceBytes * LEAST) return [finding("disk-too-small", "the target's disk", compared, remedy)];
   if (free < needed) return [finding("disk-tight", "the target's disk", compared, remedy)];
   return [finding("disk-room", "the target's disk", compared)];
 }
 
-/** What compression leaves of a table at the least and usually: copies of texts and numbers have a third to a tenth of their size. */
+/** Compressed size of a table as a share of its size, least and usual. Compressed texts and numbers have 0.1 to 0.33 of their size. */
 const COPY_LEAST = 0.1;
 const COPY_USUAL = 0.5;
-/** Two disks that have the same room to a thousandth are one. */
+/** Two folders whose free space differs by less than this share are taken to be on one disk. */
 const SAME = 0.001;
 
 /**
- * Whether the safety copy has room. Where it shares a disk with the data, what the data will take is no longer there.
- * @param free on the copy's disk, bytes.
- * @param data room on the data's disk, and the size of the source's database.
+ * Checks the free disk space for the safety copy. If it shares a disk with the data, the data's size is subtracted first.
+ * @param free bytes on the copy's disk.
+ * @param data free bytes on the data's disk, and the size of the source's database.
  */
 export function checkCopyRoom(
   free: number | undefined,
@@ -160,13 +160,13 @@ export function checkCopyRoom(
   data: { free: number | undefined; bytes: number },
 ): Finding[] {
   const subject = "the safety copy's disk";
-  if (free === undefined) return [finding("disk-unknown", subject, "cannot be looked at; see that it has room")];
+  if (free === undefined) return [finding("disk-unknown", subject, "cannot be read; make sure that it has room")];
   const isShared = data.free !== undefined && Math.abs(data.free - free) <= free * SAME;
   const left = Math.max(0, isShared ? free - data.bytes : free);
   const held = tables.reduce((sum, { bytes }) => sum + bytes, 0);
-  const compared = `${humanBytes(left)} free${isShared ? " beside the data" : ""}, at most about ${humanBytes(held * COPY_USUAL)} needed`;
+  const compared = `${humanBytes(left)} free${isShared ? " after the data" : ""}, at most about ${humanBytes(held * COPY_USUAL)} needed`;
   const remedy =
-    "Free some, or let it go elsewhere (pulumi config set safetyCopyFolder PATH), or do without: safetyCopy false";
+    "Free some, use another folder (pulumi config set safetyCopyFolder PATH), or make no safety copy (pulumi config set safetyCopy false)";
   if (left < held * COPY_LEAST) return [finding("disk-too-small", subject, compared, remedy)];
   if (left < held * COPY_USUAL) return [finding("disk-tight", subject, compared, remedy)];
   return [finding("disk-room", subject, compared)];

@@ -1,4 +1,4 @@
-/** What a preflight asks of the target's server and of its container. */
+/** Reads what a preflight needs from the target's server and its container. */
 import { statfs } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import type pg from "pg";
@@ -6,26 +6,26 @@ import { docker } from "../../../lib/docker.ts";
 import type { ImportSummary } from "../../../lib/import-summary.ts";
 import { literal } from "../../../lib/postgres.ts";
 import { describeCollation, findRelations } from "../catalog.ts";
-import { asideName, formerName, IS_ITS_OWN, LOCK_KEY, readMarker, scratchName } from "../swap.ts";
+import { formerName, IS_MADE_BY_IMPORT, LOCK_KEY, readMarker, scratchName, stagingName } from "../swap.ts";
 import { plainLocale, type Rules } from "./collations.ts";
 
-/** All that matters of the target. */
-export interface TargetLook extends Rules {
-  /** What it was imported from before. */
+/** State of the target. */
+export interface TargetInfo extends Rules {
+  /** Summary of the import that filled it, if any. */
   marker: ImportSummary | undefined;
-  /** Some of the user's relations; none in a database that is empty. */
+  /** Up to five of the user's relations; empty if the database is empty. */
   relations: string[];
   version: string;
-  /** Extensions that can be made, with all their versions; the first is the one that is made. */
+  /** Available extensions with all their versions, the default version first. */
   extensions: ReadonlyMap<string, readonly string[]>;
   roles: ReadonlySet<string>;
   /** Connections that a superuser may still open. */
   connectionsLeft: number;
-  /** Bytes of the write-ahead log that the server lets pile up. */
+  /** max_wal_size in bytes. */
   walBytes: number;
-  /** Databases of the names that an import needs: whether an import made them. */
+  /** Existing databases with names that an import needs, and whether an import made them. */
   sideDatabases: { name: string; ours: boolean }[];
-  /** Whether somebody else holds the import's lock. */
+  /** Whether any session holds the import's lock. */
   lockHeld: boolean;
 }
 
@@ -41,14 +41,14 @@ const about = (database: string) => `
     (SELECT jsonb_agg(collname) FROM pg_collation WHERE collnamespace = 'pg_catalog'::regnamespace) AS collations,
     (SELECT jsonb_agg(DISTINCT collcollate) FROM pg_collation WHERE collprovider = 'c' AND collcollate IS NOT NULL) AS locales,
     (SELECT coalesce(jsonb_agg(jsonb_build_object('name', datname, 'ours',
-        ${IS_ITS_OWN})), '[]')
-      FROM pg_database WHERE datname IN (${[asideName, scratchName, formerName].map((name) => literal(name(database))).join(", ")})) AS "sideDatabases",
+        ${IS_MADE_BY_IMPORT})), '[]')
+      FROM pg_database WHERE datname IN (${[stagingName, scratchName, formerName].map((name) => literal(name(database))).join(", ")})) AS "sideDatabases",
     EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
       AND ((classid::bigint << 32) | objid::bigint) = ${LOCK_KEY}) AS "lockHeld"
   FROM pg_database d WHERE d.datname = current_database()`;
 
-/** Looks at the database that is to be filled, and at its server. Reads only. */
-export async function lookAtTarget(client: pg.Client, database: string): Promise<TargetLook> {
+/** Reads the state of the database to fill and of its server. */
+export async function readTargetInfo(client: pg.Client, database: string): Promise<TargetInfo> {
   const marker = await readMarker(client);
   const relations = await findRelations(client);
   const { rows } = await client.query(about(database));
@@ -65,14 +65,14 @@ export async function lookAtTarget(client: pg.Client, database: string): Promise
   };
 }
 
-/** Functions that the server has of its own, as regprocedure writes them. */
+/** Returns PostgreSQL's own functions, as regprocedure writes them. */
 export async function readFunctions(client: pg.Client): Promise<Set<string>> {
   const { rows } = await client.query<{ names: string[] }>(`
     SELECT array_agg(oid::regprocedure::text) AS names FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace`);
   return new Set(rows[0]?.names);
 }
 
-/** Free bytes where a container keeps its data, or undefined where nobody can tell. */
+/** Returns the free bytes of a container's data directory, or undefined if they cannot be read. */
 export async function freeBytes(container: string | undefined, host: string | undefined): Promise<number | undefined> {
   if (container === undefined) return undefined;
   const said = await docker(["exec", container, "sh", "-c", 'df -Pk "$PGDATA"'], { host, timeoutMs: 10_000 }).catch(
@@ -81,7 +81,7 @@ export async function freeBytes(container: string | undefined, host: string | un
   return parseDf(said);
 }
 
-/** Free bytes where files of a folder would go, which need not be there yet; undefined where nobody can tell. */
+/** Returns the free bytes for files in a folder, which need not exist yet; undefined if they cannot be read. */
 export async function freeForFiles(folder: string): Promise<number | undefined> {
   for (let path = resolve(folder); ; path = dirname(path)) {
     const found = await statfs(path).catch(() => undefined);
@@ -90,15 +90,15 @@ export async function freeForFiles(folder: string): Promise<number | undefined> 
   }
 }
 
-/** Free bytes of `df -Pk` (POSIX's own format: names may hold blanks, so it is read from its end). */
+/** Parses the free bytes from `df -Pk`. Names may hold spaces in this POSIX format, so it is parsed from its end. */
 export function parseDf(said: string): number | undefined {
   const match = /\s(\d+)\s+\d+%\s+\/.*$/.exec(said.trim());
   return match ? Number(match[1]) * 1024 : undefined;
 }
 
 /**
- * Major version of an image's pg_dump. What the image says of itself is asked first: that is ten times faster than to run it.
- * @returns 0 for an image that is not there.
+ * Returns the major version of an image's pg_dump. The image's environment is read first, which is ten times faster than running it.
+ * @returns 0 if the image does not exist.
  */
 export async function dumpVersion(image: string, host: string | undefined): Promise<number> {
   const environment = await docker(["image", "inspect", "-f", '{{join .Config.Env "\\n"}}', image], { host }).catch(

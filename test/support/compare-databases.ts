@@ -1,15 +1,15 @@
 /** Compares the two ends of an import as `./db verify` does, without a stack. */
-import { readRecord } from "../../components/import/record.ts";
+import { readBaseline } from "../../components/import/baseline.ts";
+import { openComparedDatabase } from "../../components/import/compared-database.ts";
 import { withScratchServer } from "../../components/import/rewording.ts";
 import { asOwner } from "../../components/import/session.ts";
-import { openSide } from "../../components/import/side.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
-import { compareSides, type Verification } from "../../components/import/verify.ts";
+import { compareDatabases, type Verification } from "../../components/import/verify.ts";
 import { withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 
 /** Compares source and target as they are now. */
-export async function compareEnds(spec: ImportSpec): Promise<Verification> {
+export async function compareSourceAndTarget(spec: ImportSpec): Promise<Verification> {
   const options = { jobs: 2, stack: spec.stack, dockerHost: undefined };
   const { address, fromContainer } = spec.target;
   const access = {
@@ -19,10 +19,13 @@ export async function compareEnds(spec: ImportSpec): Promise<Verification> {
     rootCertificates: undefined,
     dumpLogin: asOwner(address, spec.target),
   };
-  const [source, target] = await Promise.all([openSide(spec.source, options), openSide(access, options)]);
+  const [source, target] = await Promise.all([
+    openComparedDatabase(spec.source, options),
+    openComparedDatabase(access, options),
+  ]);
   try {
-    return await compareSides(source, target, {
-      record: await withConnection(address, readRecord),
+    return await compareDatabases(source, target, {
+      baseline: await withConnection(address, readBaseline),
       owner: ROLE_NAMES.owner,
       roles: Object.values(ROLE_NAMES),
       image: spec.image,

@@ -1,26 +1,26 @@
 /**
- * Finds out that an end is gone although no packet says so: a cable that was pulled, a laptop that was asleep, a proxy that
- * hangs. The kernel's own answer to data that nobody acknowledges takes 15 minutes (tcp_retries2), and a proxy's kernel
- * acknowledges for a server that is long gone. A server that works on one statement for hours is silent, too; so it is asked,
- * on another connection, before it is given up.
+ * Finds sessions whose server is gone although no packet says so: a pulled cable, a laptop that was asleep, a proxy that hangs.
+ * The kernel gives up on unacknowledged data only after 15 minutes (tcp_retries2), and a proxy's kernel acknowledges for a server
+ * that is gone. A server that works on one statement for hours is silent, too. So the monitor asks the server, on another
+ * connection, before it declares a session lost.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { type Address, connect, isPassing, socketOf } from "../../lib/postgres.ts";
 import { Scope } from "../../lib/scope.ts";
 
-/** How long silence is borne. */
-export interface Patience {
-  /** Milliseconds without a byte after which an idle session is spoken to, and one that owes an answer is asked about. */
+/** Timeouts of the connection monitor. */
+export interface MonitorTimeouts {
+  /** Milliseconds without a byte after which the monitor queries an idle session, or asks the server about a busy one. */
   silenceMs: number;
-  /** Milliseconds in which the server must answer that question. */
+  /** Milliseconds in which the server must answer the monitor's question. */
   answerMs: number;
 }
 
-/** An end that is gone is found within two silences and one answer: a minute. */
-const PATIENCE: Patience = { silenceMs: 15_000, answerMs: 30_000 };
+/** A server that is gone is found within two silences and one answer: one minute. */
+const TIMEOUTS: MonitorTimeouts = { silenceMs: 15_000, answerMs: 30_000 };
 const TICK_MS = 500;
-/** Looks at a session in a row that must find it cut off: an answer may be on its way during the first. */
+/** Consecutive checks that must find a session cut off: an answer may be on its way during the first. */
 const STRIKES = 2;
 
 interface Session {
@@ -34,7 +34,7 @@ interface Session {
   strikes: number;
 }
 
-/** What the server says of a session of ours. */
+/** A row of pg_stat_activity for a session of the import. */
 interface Activity {
   pid: number;
   state: string;
@@ -43,25 +43,25 @@ interface Activity {
 
 const isIdle = ({ client }: Session) => (client as unknown as { readyForQuery: boolean }).readyForQuery;
 
-/** Watches sessions for as long as they live. */
-export class Pulse {
+/** Watches sessions until they end. */
+export class ConnectionMonitor {
   private readonly sessions = new Set<Session>();
-  private readonly patience: Patience;
+  private readonly timeouts: MonitorTimeouts;
   private readonly timer: NodeJS.Timeout;
   private readonly asking = new Set<string>();
   private readonly scope: Scope;
 
-  /** @param scope the one that the sessions belong to; questions end with it. */
-  constructor(scope: Scope, patience: Partial<Patience> = {}) {
+  /** @param scope the scope of the sessions; closing it also ends the monitor's own connections. */
+  constructor(scope: Scope, timeouts: Partial<MonitorTimeouts> = {}) {
     this.scope = scope;
-    this.patience = { ...PATIENCE, ...patience };
-    this.timer = setInterval(() => this.tick(), Math.min(TICK_MS, this.patience.silenceMs / 2));
+    this.timeouts = { ...TIMEOUTS, ...timeouts };
+    this.timer = setInterval(() => this.tick(), Math.min(TICK_MS, this.timeouts.silenceMs / 2));
     this.timer.unref();
   }
 
   /**
    * Watches one more session.
-   * @param lost told, in words that complete "... went away (...)", when the session has no living server behind it.
+   * @param lost called when the session has lost its server, with a reason that completes "... went away (...)".
    */
   watch(client: pg.Client, address: Address, pid: number, lost: (why: string) => void): void {
     const session: Session = { client, address, pid, lost, bytes: 0, heardAt: Date.now(), strikes: 0 };
@@ -81,16 +81,16 @@ export class Pulse {
       const socket = socketOf(session.client);
       const bytes = socket.bytesRead + socket.bytesWritten;
       if (bytes !== session.bytes) Object.assign(session, { bytes, heardAt: now, strikes: 0 });
-      else if (now - session.heardAt >= this.patience.silenceMs) silent.push(session);
+      else if (now - session.heardAt >= this.timeouts.silenceMs) silent.push(session);
     }
     for (const session of silent) {
-      // A word now and then also keeps routers in between from forgetting the connection.
+      // The query also keeps routers on the way from dropping the connection as idle.
       if (isIdle(session)) session.client.query("SELECT 1").catch(() => {});
       else void this.ask(session.address, silent);
     }
   }
 
-  /** Asks a server, once at a time, what it knows of the sessions that are silent. */
+  /** Asks a server about its silent sessions, one question at a time. */
   private async ask(address: Address, silent: readonly Session[]): Promise<void> {
     const server = `${address.host}:${address.port}`;
     if (this.asking.has(server)) return;
@@ -104,16 +104,16 @@ export class Pulse {
       for (const session of concerned) this.judge(session, activities.get(session.pid));
     } catch (error) {
       if (!isPassing(error)) return;
-      const why = `nothing was heard from it for ${Math.round((this.patience.silenceMs + this.patience.answerMs) / 1000)} s`;
+      const why = `no answer from it for ${Math.round((this.timeouts.silenceMs + this.timeouts.answerMs) / 1000)} s`;
       for (const { lost } of concerned) lost(why);
     } finally {
       this.asking.delete(server);
     }
   }
 
-  /** A connection that nobody watches, and that ends with those that are watched. */
+  /** Queries pg_stat_activity on a connection that the monitor does not watch, and that ends with the watched sessions. */
   private async question(address: Address, pids: number[]): Promise<Map<number, Activity>> {
-    const { answerMs } = this.patience;
+    const { answerMs } = this.timeouts;
     const scope = new Scope();
     const forget = this.scope.add(() => scope.close(new Error("the import ended")));
     const late = Object.assign(new Error("no answer"), { code: "ETIMEDOUT" });
@@ -137,8 +137,8 @@ export class Pulse {
   }
 
   /**
-   * The server lives; does the session? Cut off is one that the server does not have, one that has long answered, and one
-   * where each side waits for the other's bytes.
+   * Decides whether a session is cut off while its server is up. It is if the server has no such session, if the server has
+   * already answered, or if server and client each wait for the other's bytes.
    */
   private judge(session: Session, activity: Activity | undefined): void {
     const socket = socketOf(session.client);
@@ -147,9 +147,9 @@ export class Pulse {
     const waitsToBeRead = activity?.wait_event === "ClientWrite" && socket.readableLength === 0 && !socket.isPaused();
     const isWorking = activity?.state === "active" && !waitsForUs && !waitsToBeRead;
     session.strikes = isWorking ? 0 : session.strikes + 1;
-    // One that works is left in peace until the next silence.
+    // A session that works is not checked again until the next silence.
     if (isWorking) session.heardAt = Date.now();
     else if (session.strikes >= STRIKES)
-      session.lost("its answers no longer arrive: the connection was cut in between");
+      session.lost("its answers no longer arrive: the connection was cut on the way");
   }
 }

@@ -1,4 +1,4 @@
-/** One of two databases that are compared, as it is at one moment. It is only read. */
+/** One of two databases that are compared, read in one exported snapshot. It is only read. */
 import type pg from "pg";
 import type { Address } from "../../lib/postgres.ts";
 import { readCatalog } from "./catalog.ts";
@@ -8,36 +8,40 @@ import { exportSnapshot, joinSnapshot, lockTables, tablesToLock } from "./snapsh
 import type { States } from "./states.ts";
 import type { Catalog, Source } from "./types.ts";
 
-/** Where a side is: a remote source, the stack's own database, or a server that was made for the comparison. */
-export interface SideAccess extends Pick<Source, "label" | "address" | "fromContainer" | "rootCertificates"> {
-  /** Who runs pg_dump there; whom the address names, if left out. On the stack's own server the owner's rights suffice. */
+/** How to reach a database to compare: a remote source, the stack's own database, or a server made for the comparison. */
+export interface ComparedDatabaseAccess
+  extends Pick<Source, "label" | "address" | "fromContainer" | "rootCertificates"> {
+  /** Login for pg_dump; that of the address, if left out. On the stack's own server the owner's privileges suffice. */
   dumpLogin?: Pick<Address, "user" | "password">;
 }
 
-/** A side, open. Whoever opened it closes it. */
-export interface Side {
+/** An open database. The caller closes it. */
+export interface ComparedDatabase {
   label: string;
   catalog: Catalog;
-  /** Sessions that all see the same moment, with every setting pinned. As many as may work at the same time. */
+  /** Sessions that all see the same snapshot, with every setting pinned. One for each job. */
   sessions: pg.Client[];
-  /** Definitions, as the pg_dump of an image writes them. */
+  /** Returns the definitions, as the pg_dump of an image writes them. */
   definitions(image: string): Promise<Dump>;
-  /** What pg_dump does not write. */
+  /** Returns what pg_dump does not write. */
   facts(): Promise<States>;
   close(): Promise<void>;
 }
 
-/** How sides are opened. */
-export interface SideOptions {
+/** Options for opening a database to compare. */
+export interface ComparisonOptions {
   /** Sessions to open. */
   jobs: number;
-  /** Label of the stack's helpers in Docker. */
+  /** Stack, for the label of its helper containers in Docker. */
   stack: string;
   dockerHost: string | undefined;
 }
 
-/** Opens a side: one snapshot that all sessions share, the tables kept from being rewritten under it. */
-export async function openSide(access: SideAccess, { jobs, stack, dockerHost }: SideOptions): Promise<Side> {
+/** Opens a database: exports one snapshot for all sessions, and locks the tables so that they are not rewritten meanwhile. */
+export async function openComparedDatabase(
+  access: ComparedDatabaseAccess,
+  { jobs, stack, dockerHost }: ComparisonOptions,
+): Promise<ComparedDatabase> {
   const snapshot = await exportSnapshot(access);
   const sessions = [snapshot.holder];
   const close = async () => void (await Promise.all(sessions.map((session) => session.end().catch(() => {}))));
@@ -58,7 +62,7 @@ export async function openSide(access: SideAccess, { jobs, stack, dockerHost }: 
             { image, stack, dockerHost, snapshot: snapshot.id },
           );
         if (access.dumpLogin === undefined) return dumpAs(access.address);
-        // Something that belongs to another role is a difference to be named, and no reason to compare nothing.
+        // An object that belongs to another role is a difference to report, and must not stop the comparison.
         return dumpAs(access.dumpLogin).catch((error: Error) => {
           if (/permission denied/.test(error.message)) return dumpAs(access.address);
           throw error;

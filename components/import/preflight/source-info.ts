@@ -1,6 +1,6 @@
 /**
- * What a preflight asks of the source. Two round trips, whatever the number of questions: several statements go as one simple
- * query. None of them needs a lock on a user's table, so that a locked one does not keep the others from being told.
+ * Reads what a preflight needs from the source, in two round trips: several statements are sent as one simple query. None of them
+ * needs a lock on a user's table, so a locked table does not block the other findings.
  */
 import type pg from "pg";
 import { literal } from "../../../lib/postgres.ts";
@@ -9,25 +9,25 @@ import { UNREADABLE_LARGE_OBJECTS } from "../large-objects.ts";
 import { TARGET_MAJOR } from "../schema.ts";
 import { blockersSql } from "./superuser-kinds.ts";
 
-/** The server, the role, and who else is there. */
-export interface About {
+/** The server, the role, and other sessions. */
+export interface ServerInfo {
   major: number;
   /** For instance 17.5. */
   version: string;
   encoding: string;
-  /** The database's own, as `libc C.UTF-8`. */
+  /** The database's default collation, for instance `libc C.UTF-8`. */
   collation: string;
   role: string;
   isReplica: boolean;
   /** Bytes of the whole database on the source's disk. */
   bytes: number;
-  /** Connections that the role may still open; Infinity where only the superuser's reserve ends them. */
+  /** Connections that the role may still open; Infinity for a superuser. */
   connectionsLeft: number;
-  /** Prepared transactions that nobody has ended. */
+  /** Open prepared transactions. */
   prepared: { gid: string; age: string }[];
 }
 
-/** A table that somebody holds, or waits for, in a way that keeps readers out. */
+/** A lock on a table that blocks readers, granted or waited for. */
 export interface Lock {
   table: string;
   /** Process on the source, or undefined for a prepared transaction. */
@@ -36,7 +36,7 @@ export interface Lock {
   application: string | null;
 }
 
-/** A relation with all that may be of interest. */
+/** A relation with the properties that the checks use. */
 export interface Relation {
   name: string;
   /** pg_class.relkind. */
@@ -45,7 +45,7 @@ export interface Relation {
   isPartition: boolean;
   inherits: boolean;
   keyed: boolean;
-  /** Whether policies would hide rows from the role, be it the owner. */
+  /** Whether row-level security may hide rows from the role. */
   hidden: boolean;
   forced: boolean;
   readable: boolean;
@@ -58,29 +58,29 @@ export interface TextIndex {
   name: string;
   table: string;
   unique: boolean;
-  /** Columns sorted by the database's own collation. */
+  /** Columns sorted by the database's default collation. */
   columns: string[];
   usesDefault: boolean;
-  /** Whether capital and small letters are made the same (lower, upper, initcap, citext). */
+  /** Whether it ignores case (lower, upper, initcap, citext). */
   folds: boolean;
-  /** Whether a collation holds different texts for equal. */
+  /** Whether its collation treats different texts as equal. */
   loose: boolean;
 }
 
-/** A collation that something was declared with. */
+/** A collation that an object was declared with. */
 export interface UsedCollation {
   schema: string;
   name: string;
   provider: string;
   locale: string | null;
   rules: string | null;
-  /** The version that indexes were built by, and the one that is there. */
+  /** The version under which indexes were built, and the current one. */
   made: string | null;
   now: string | null;
 }
 
-/** All that is asked about. */
-export interface SourceLook {
+/** Contents of the source. */
+export interface SourceContents {
   extensions: { name: string; version: string }[];
   relations: Relation[];
   schemas: string[];
@@ -95,7 +95,7 @@ export interface SourceLook {
   collations: UsedCollation[];
   databaseCollation: { made: string | null; now: string | null }[];
   largeObjects: { count: number }[];
-  /** Numbers of those that the role may not read. */
+  /** OIDs of those that the role may not read. */
   unreadableLargeObjects: string[];
   features: { kind: string; object: string }[];
   calls: { name: string; objects: string[]; count: number }[];
@@ -109,7 +109,7 @@ const USERS = `${isUsers("n.nspname")} AND ${notExtension("pg_class", "c.oid")}`
 const aboutSql = (major: number) => `
   SELECT current_setting('server_version') AS version, pg_encoding_to_char(d.encoding) AS encoding, current_user AS role,
     to_jsonb(d) AS database, pg_is_in_recovery() AS "isReplica", pg_database_size(d.oid)::float8 AS bytes, r.rolsuper AS superuser,
-    -- One of those that are counted is this session, which is gone when the import's come.
+    -- + 1, because the count includes this session, which ends before the import's sessions begin.
     current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
       ${major >= 16 ? "- current_setting('reserved_connections')::int" : ""} - a.everybody + 1 AS "serverLeft",
     CASE WHEN r.rolconnlimit >= 0 THEN r.rolconnlimit - a.own + 1 END AS "roleLeft",
@@ -124,7 +124,7 @@ const PREPARED = `
   SELECT gid, to_char(now() - prepared, 'FMDDD "days" HH24:MI:SS') AS age FROM pg_prepared_xacts
   WHERE database = current_database() ORDER BY prepared`;
 
-/** Granted or waited for: a reader queues behind both. */
+/** Locks that are granted or waited for: a reader waits for both. */
 const LOCKS = `
   SELECT n.nspname || '.' || c.relname AS table, l.pid, to_char(now() - a.xact_start, 'HH24:MI:SS') AS age,
     nullif(a.application_name, '') AS application
@@ -134,11 +134,11 @@ const LOCKS = `
     AND c.relkind IN ('r', 'p', 'm', 'S') AND ${USERS}
   ORDER BY 1`;
 
-/** Operators < <= > >= of text and of character, and lower, upper, initcap: their answers depend on the collation. */
+/** Operators < <= > >= of text and character, and lower, upper, initcap: their results depend on the collation. */
 const BY_COLLATION = "(:opno (66[4-7]|1058|1059|1060|1061) |:funcid (870|871|872) )[^{]*:inputcollid 100\\y";
 const FOLDING = ":funcid (870|871|872) ";
 
-/** Collations that something was declared with, but the ones that every server has (default, C, POSIX). */
+/** Collations that objects were declared with, except those that every server has (default, C, POSIX). */
 const USED_COLLATIONS = `
   SELECT a.attcollation AS oid FROM pg_attribute a JOIN ${RELATIONS} ON c.oid = a.attrelid WHERE ${USERS}
   UNION SELECT unnest(i.indcollation::oid[]) FROM pg_index i JOIN ${RELATIONS} ON c.oid = i.indrelid WHERE ${USERS}
@@ -146,7 +146,7 @@ const USED_COLLATIONS = `
   UNION SELECT t.typcollation FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE ${isUsers("n.nspname")}
   UNION SELECT d.refobjid FROM pg_depend d WHERE d.refclassid = 'pg_collation'::regclass AND d.deptype = 'n'`;
 
-/** Stored expressions in the parser's form, which names functions by number. A string body is no such expression. */
+/** Stored expressions as parse trees, which name functions by OID. A string body is not such an expression. */
 const TREES = `
   SELECT 'view ' || n.nspname || '.' || c.relname AS object, w.ev_action::text AS tree
     FROM pg_rewrite w JOIN ${RELATIONS} ON c.oid = w.ev_class WHERE ${USERS}
@@ -167,7 +167,7 @@ const TREES = `
   UNION ALL SELECT 'trigger ' || g.tgname || ' on ' || n.nspname || '.' || c.relname, g.tgqual::text
     FROM pg_trigger g JOIN ${RELATIONS} ON c.oid = g.tgrelid WHERE g.tgqual IS NOT NULL AND ${USERS}`;
 
-/** Marks that only a server newer than 15 leaves in such an expression. */
+/** Patterns that only a server newer than 15 leaves in such a tree. */
 const NEWER_SYNTAX: Record<string, string> = {
   "SQL/JSON": "\\{(JSONEXPR|JSONCONSTRUCTOREXPR|JSONISPREDICATE)",
   "MERGE ... RETURNING": ":mergeActionList \\((?:(?!:mergeActionList).)*:returningList \\(",
@@ -176,10 +176,10 @@ const NEWER_SYNTAX: Record<string, string> = {
   "RETURNING OLD or NEW": ":varreturningtype [12]",
 };
 
-/** Storage parameters that 15 refuses (PostgreSQL 18 release notes). */
+/** Storage parameters that 15 rejects (PostgreSQL 18 release notes). */
 const NEWER_PARAMETERS = "^(toast\\.)?(autovacuum_vacuum_max_threshold|vacuum_max_eager_freeze_failure_rate)=";
 
-/** What the catalog of a newer server says of features that 15 lacks. */
+/** Returns the query for objects of a newer server that use features which 15 lacks. */
 function featuresSql(major: number): string {
   const constraints = `pg_constraint k JOIN ${RELATIONS} ON c.oid = k.conrelid`;
   const named = "n.nspname || '.' || c.relname || '.' || k.conname";
@@ -209,7 +209,7 @@ function featuresSql(major: number): string {
   return parts.join("\nUNION ALL\n");
 }
 
-/** Functions of PostgreSQL's own that expressions call. Which of them are new, the other server knows. */
+/** PostgreSQL's own functions that expressions call. The target's list shows which of them it lacks. */
 const CALLS = `
   SELECT f.oid::regprocedure::text AS name, (array_agg(DISTINCT u.object))[1:20] AS objects, count(DISTINCT u.object)::int AS count
   FROM (
@@ -217,7 +217,7 @@ const CALLS = `
   ) u JOIN pg_proc f ON f.oid = u.oid
   WHERE f.pronamespace = 'pg_catalog'::regnamespace GROUP BY f.oid ORDER BY 1`;
 
-/** A string body is only text until it runs; a name in it is a hint and no proof. */
+/** Returns the query for functions whose string body seems to call a newer function. Text in a body is a hint, not a proof. */
 function bodiesSql(known: readonly string[]): string {
   return `
   WITH newer AS (
@@ -234,8 +234,8 @@ function bodiesSql(known: readonly string[]): string {
   ORDER BY 1`;
 }
 
-/** The big question, statement by statement, in the order of its answers. */
-function lookSql(major: number, knownFunctions: readonly string[] | undefined): Record<keyof SourceLook, string> {
+/** Returns the statements of {@link readContents}, in the order of their results. */
+function lookSql(major: number, knownFunctions: readonly string[] | undefined): Record<keyof SourceContents, string> {
   const newer = major > TARGET_MAJOR;
   const nothing = (columns: string) => `SELECT ${columns} WHERE false`;
   return {
@@ -291,7 +291,7 @@ function lookSql(major: number, knownFunctions: readonly string[] | undefined): 
       UNION ALL SELECT 'generated column ' || n.nspname || '.' || c.relname || '.' || a.attname
         FROM pg_attrdef e JOIN pg_attribute a ON a.attrelid = e.adrelid AND a.attnum = e.adnum JOIN ${RELATIONS} ON c.oid = a.attrelid
         WHERE a.attgenerated <> '' AND e.adbin::text ~ ${literal(BY_COLLATION)} AND ${USERS}`,
-    // Columns have other names from version to version: colliculocale became colllocale, collicurules came with 16.
+    // Column names depend on the version: colliculocale became colllocale, collicurules came with 16.
     collations: `
       SELECT n.nspname AS schema, k.collname AS name, k.collprovider::text AS provider,
         coalesce(to_jsonb(k) ->> 'colllocale', to_jsonb(k) ->> 'colliculocale', k.collcollate) AS locale,
@@ -310,14 +310,14 @@ function lookSql(major: number, knownFunctions: readonly string[] | undefined): 
   };
 }
 
-/** Runs several statements as one query; their rows, in the same order. */
+/** Runs several statements as one query, and returns their rows in the same order. */
 async function askAll(client: pg.Client, statements: readonly string[]): Promise<Record<string, unknown>[][]> {
   const answer = (await client.query(statements.join(";\n"))) as unknown as pg.QueryResult | pg.QueryResult[];
   return (Array.isArray(answer) ? answer : [answer]).map(({ rows }) => rows);
 }
 
-/** Who is asked, and what keeps readers out. One round trip. */
-export async function lookAround(client: pg.Client, major: number): Promise<{ about: About; locks: Lock[] }> {
+/** Reads the server's info and the locks that block readers, in one round trip. */
+export async function readServerInfo(client: pg.Client, major: number): Promise<{ about: ServerInfo; locks: Lock[] }> {
   const [about = [], prepared = [], locks = []] = await askAll(client, [aboutSql(major), PREPARED, LOCKS]);
   const { version, database, superuser, serverLeft, roleLeft, databaseLeft, ...rest } = about[0] as Record<
     string,
@@ -329,32 +329,32 @@ export async function lookAround(client: pg.Client, major: number): Promise<{ ab
   const left = [serverLeft, roleLeft, databaseLeft].filter((value) => value !== null).map(Number);
   return {
     about: {
-      ...(rest as unknown as About),
+      ...(rest as unknown as ServerInfo),
       major,
       version: version.split(" ")[0] ?? version,
       collation: describeCollation(database),
       connectionsLeft: superuser ? Number.POSITIVE_INFINITY : Math.min(...left),
-      prepared: prepared as unknown as About["prepared"],
+      prepared: prepared as unknown as ServerInfo["prepared"],
     },
     locks: locks as unknown as Lock[],
   };
 }
 
 /**
- * Everything else that is asked of the source's catalog. One round trip.
- * @param knownFunctions names of the functions that the target has of its own; unknown where there is no target.
+ * Reads the contents from the source's catalog, in one round trip.
+ * @param knownFunctions names of the target's own functions; undefined without a target.
  */
-export async function lookInto(
+export async function readContents(
   client: pg.Client,
   major: number,
   knownFunctions: readonly string[] | undefined,
-): Promise<SourceLook> {
+): Promise<SourceContents> {
   const statements = lookSql(major, knownFunctions);
-  const names = Object.keys(statements) as (keyof SourceLook)[];
+  const names = Object.keys(statements) as (keyof SourceContents)[];
   const answers = await askAll(client, Object.values(statements));
   const look = Object.fromEntries(names.map((name, index) => [name, answers[index] ?? []]));
   // Statements with one column are lists of names.
   return Object.fromEntries(
     Object.entries(look).map(([name, rows]) => [name, rows.map((row) => ("value" in row ? row.value : row))]),
-  ) as unknown as SourceLook;
+  ) as unknown as SourceContents;
 }
