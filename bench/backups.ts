@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { readReport, runNow } from "../components/backups/console.ts";
+import { readReport, runNow } from "../components/backups/backup-container.ts";
 import { backupsIn } from "../components/backups/report.ts";
 import { deleteSnapshot, restoreSnapshot, saveSnapshot } from "../components/snapshots/snapshots.ts";
 import { docker } from "../lib/docker.ts";

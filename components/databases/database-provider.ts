@@ -7,7 +7,7 @@ import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { glance } from "../../lib/glance.ts";
 import { ident, literal, maintenance, withConnection } from "../../lib/postgres.ts";
 import { rolesOf } from "../../lib/role-names.ts";
-import { announceRestorePoint } from "../backups/restore-point.ts";
+import { announceRecoveryTarget } from "../backups/confirm-target.ts";
 import { besideServer, directAddress } from "../import/direct.ts";
 import { reportFolder } from "../import/report-folder.ts";
 import { parseSourceUrl } from "../import/source-url.ts";
@@ -84,7 +84,7 @@ async function importOnce(inputs: DatabaseInputs): Promise<void> {
   const say = (line: string) => console.log(`${database}: ${line}`);
   await withConnection(
     maintenance(loginAddress(inputs)),
-    (client) => announceRestorePoint(stack, client, say, inputs.dockerHost),
+    (client) => announceRecoveryTarget(stack, client, say, inputs.dockerHost),
     PATIENCE,
   );
   const roots = process.env.NEON_ROOT_CERTIFICATES;

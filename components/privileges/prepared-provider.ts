@@ -7,7 +7,7 @@ import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { loginAddress } from "../server/server-access.ts";
 import { digestOf, readDatabaseGrants, readServerGrants } from "./grants.ts";
 import { type Guard, glanceAtGuarded, readGuarded } from "./guarded.ts";
-import type { PreparedInputs } from "./privileges.ts";
+import type { DatabaseGrantsInputs } from "./privileges.ts";
 
 /** The path is pinned: a setting of the database must not put the application's operators in place of PostgreSQL's. */
 const PATIENCE = { patienceMs: 30_000 };
@@ -25,7 +25,7 @@ async function readDigest(address: Address): Promise<string> {
 /** PostgreSQL's own databases belong to no component, so the stack's database guards them. */
 const GUARD: Guard = { roles: Object.values(ROLE_NAMES), otherDatabases: ["postgres", "template1"] };
 
-async function prepare(inputs: PreparedInputs) {
+async function prepare(inputs: DatabaseGrantsInputs) {
   const { script, serverScript } = inputs;
   const address = loginAddress(inputs);
   await withConnection(serverOf(address), (client) => client.query(`BEGIN; ${serverScript}; COMMIT`), PATIENCE);
@@ -47,24 +47,24 @@ export const provider: dynamic.ResourceProvider = {
     const diff = await diffByFingerprint(id, olds, news);
     const { guarded } = olds as { guarded?: string[] };
     if (diff.changes || guarded === undefined) return diff;
-    const inputs = olds as PreparedInputs;
+    const inputs = olds as DatabaseGrantsInputs;
     const drift = await glanceAtGuarded(loginAddress(inputs), GUARD, guarded);
     for (const line of drift) console.log(`privileges of ${inputs.database}: ${line}`);
     return { ...diff, changes: drift.length > 0 };
   },
 
-  async create(inputs: PreparedInputs) {
+  async create(inputs: DatabaseGrantsInputs) {
     return { id: inputs.database, outs: await prepare(inputs) };
   },
 
-  async update(_id, _olds, inputs: PreparedInputs) {
+  async update(_id, _olds, inputs: DatabaseGrantsInputs) {
     return { outs: await prepare(inputs) };
   },
 
   /** Changed by hand, the resource no longer carries the fingerprint of what is wanted, so the next update mends it. */
   async read(id, props) {
     if (props === undefined) throw new Error("the database's preparation cannot be imported; run pulumi up");
-    const grants = await readDigest(loginAddress(props as PreparedInputs));
+    const grants = await readDigest(loginAddress(props as DatabaseGrantsInputs));
     return { id, props: grants === props.grants ? props : { ...props, grants, fingerprint: "changed by hand" } };
   },
 };

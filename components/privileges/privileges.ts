@@ -23,7 +23,7 @@ export class Privileges extends pulumi.ComponentResource {
 
   constructor(name: string, args: PrivilegesArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:privileges:Privileges", name, {}, opts);
-    this.ready = new Prepared(
+    this.ready = new DatabaseGrants(
       "prepared",
       {
         ...superuserLogin(args),
@@ -37,8 +37,8 @@ export class Privileges extends pulumi.ComponentResource {
   }
 }
 
-/** Inputs of {@link Prepared}. */
-export interface PreparedInputs extends SuperuserLogin {
+/** Inputs of {@link DatabaseGrants}. */
+export interface DatabaseGrantsInputs extends SuperuserLogin {
   database: string;
   /** What runs in the database. */
   script: string;
@@ -46,7 +46,7 @@ export interface PreparedInputs extends SuperuserLogin {
   serverScript: string;
 }
 
-class Prepared extends ResourceOnDisk {
+class DatabaseGrants extends ResourceOnDisk {
   constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
     super(
       "privileges:Prepared",

@@ -10,7 +10,7 @@ import type { ImportSummary } from "../../lib/import-summary.ts";
 import { REFRESHING } from "../../lib/locks.ts";
 import { maintenance, withConnection } from "../../lib/postgres.ts";
 import { currentScope, outsideScopes } from "../../lib/scope.ts";
-import { announceRestorePoint } from "../backups/restore-point.ts";
+import { announceRecoveryTarget } from "../backups/confirm-target.ts";
 import { isOfImport } from "../import/database-settings.ts";
 import { targetOf, WHOLE } from "../import/import-provider.ts";
 import type { NeonImportInputs } from "../import/neon-import.ts";
@@ -137,7 +137,7 @@ function replacementFor(
       await complete(order, { holder, staging: staging.database, done, say });
       imported = await copyImported(holder, place, { staging: asideName(address.database), share: MODEST });
       done.hasImported = imported !== undefined;
-      await announceRestorePoint(inputs.stack, holder, say, inputs.dockerHost);
+      await announceRecoveryTarget(inputs.stack, holder, say, inputs.dockerHost);
     },
     swapIn: (keeper) => swapRefreshed(keeper, address, imported),
   };

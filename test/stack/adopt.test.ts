@@ -23,7 +23,7 @@ let base: string;
 
 /** The moment before an import, as it is told. */
 const TOLD =
-  /to have all databases of the server as they are now back from the backups: \.\/db restore --to (\S+) --stack/;
+  /to restore all databases of the server as they are now from the backups: \.\/db restore --to (\S+) --stack/;
 const adopt = (...args: string[]) => stack.db("adopt", ...args);
 /** One value for everything in the volume. */
 const contentOf = async () => {

@@ -6,9 +6,9 @@ import { rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { confirmRecoveryTarget } from "../../components/backups/confirm-target.ts";
 import { keyFile, readKeyFile } from "../../components/backups/key-file.ts";
 import { archiveEverything } from "../../components/backups/restore.ts";
-import { makeRestorePoint } from "../../components/backups/restore-point.ts";
 import { docker } from "../../lib/docker.ts";
 import { BackedUp, REPOSITORY, STORE, until, Writer } from "./backed-up.ts";
 import { run, TestStack, urlAddress } from "./test-stack.ts";
@@ -155,7 +155,7 @@ describe("under a running writer", () => {
     expect(drill.rows).toBeGreaterThan(20_000);
 
     await sleep(1500);
-    const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client));
+    const point = await stack.as("superuser", (client) => confirmRecoveryTarget(stack.name, client));
     expect(point?.command).toBe(`./db restore --to ${point?.at} --stack ${stack.name}`);
     const moment = new Date(point?.at ?? "");
     await sleep(1500);
@@ -310,8 +310,8 @@ describe("under a running writer", () => {
 
 describe("what cannot be", () => {
   test.each([
-    ["2001-01-01 10:00 UTC", /2001-01-01 10:00:00 UTC cannot be restored\. Any moment from .* to .* can be restored/],
-    ["sometime", /"sometime" is no time\. Write, for instance, "2026-11-22 10:00"/],
+    ["2001-01-01 10:00 UTC", /2001-01-01 10:00:00 UTC cannot be restored\. Any time from .* to .* can be restored/],
+    ["sometime", /"sometime" is not a valid time\. Write, for instance, "2026-11-22 10:00"/],
     ["20010101-000000F", /There is no backup 20010101-000000F\. There are: \d{8}-\d{6}F/],
   ])("restoring to %s says what can", async (to, message) => {
     const said = await command("restore", "--to", to);
@@ -323,7 +323,7 @@ describe("what cannot be", () => {
     const first = command("backup", "--full");
     await until("the first run", async () => (await report()).running !== "");
     const second = await command("backup");
-    expect(second.text).toMatch(/a run is under way \(full, for \d+ s\); this one begins when it has ended\n/);
+    expect(second.text).toMatch(/a run is under way \(full, for \d+ s\); this run starts after it\n/);
     expect(second.code, second.text).toBe(0);
     expect((await first).code).toBe(0);
   });
@@ -624,8 +624,8 @@ describe("a repository that is missing", () => {
     await until("the failure", async () => ((await report()).archiver?.failed ?? 0) > 0, 90);
     const said = await command("status");
     expect(said.code).toBe(1);
-    expect(said.text).toMatch(/TROUBLE {5}the repository is empty, missing or cannot be read/);
-    expect(said.text).toMatch(/TROUBLE {5}changes are not archived since .*: \d+ WAL files wait there/);
+    expect(said.text).toMatch(/TROUBLE {5}the repository is empty, missing or unreadable/);
+    expect(said.text).toMatch(/TROUBLE {5}nothing has been archived since .*: \d+ WAL files wait there/);
     // What cannot be read is not taken for what is not there.
     for (const [name, ...args] of [
       ["restore", "--to", "latest"],
@@ -649,11 +649,13 @@ describe("a repository that is missing", () => {
     expect((await report()).openGap).toBe("");
     // With many, the file is given up, and that is written down.
     await push();
-    expect((await command("status")).text).toContain(`WAL was given up (from ${file} on)`);
+    expect((await command("status")).text).toContain(
+      `the server dropped WAL that it could not archive (from ${file} on)`,
+    );
     // Whoever waits for the archiver is told what it says, and not only that it took too long.
     const begin = Date.now();
     await expect(stack.as("superuser", archiveEverything)).rejects.toThrow(
-      /^what was written last does not reach the repository: ERROR: \[\d+\]/,
+      /^the last changes could not be archived: ERROR: \[\d+\]/,
     );
     expect(Date.now() - begin).toBeLessThan(90_000);
     // A server that is started without archiving leaves a gap as well, which is noted once.
@@ -669,7 +671,7 @@ describe("a repository that is missing", () => {
     await value("SELECT pg_switch_wal()::text FROM pg_create_restore_point('back')");
     await until("the archive", async () => (await report()).waiting === 0, 120);
     // Everything is archived again, and yet nothing leads over the gap.
-    await expect(stack.as("superuser", (client) => makeRestorePoint(stack.name, client))).rejects.toThrow(
+    await expect(stack.as("superuser", (client) => confirmRecoveryTarget(stack.name, client))).rejects.toThrow(
       `WAL was given up (from ${file} on): nothing later than`,
     );
     await inside(`rm -f ${STORE}/state/full.failures`);
@@ -779,7 +781,7 @@ describe("the machine is lost, but not the repository and the key", () => {
       };
       await stack.set("backupKeepOnDestroy", "true");
       await stack.up();
-      const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client));
+      const point = await stack.as("superuser", (client) => confirmRecoveryTarget(stack.name, client));
       await stack.as("owner", (client) => client.query("CREATE TABLE too_late ()"));
       await stack.as("superuser", archiveEverything);
       await destroy();
@@ -790,7 +792,7 @@ describe("the machine is lost, but not the repository and the key", () => {
       await destroy();
       await stack.set("bootstrap", "empty");
       expect(await stack.upFails()).toContain(
-        "The repository holds backups of another database: nothing is ever mixed with them.",
+        "The repository contains backups of another database, and backups of two databases cannot share a repository.",
       );
       await stack.set("backupKeepOnDestroy", "false");
       await stack.pulumi("destroy", "--yes", "--skip-preview", "--stack", stack.name);

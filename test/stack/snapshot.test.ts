@@ -358,7 +358,7 @@ describe("a portable copy", () => {
     const dump = join(path, `${database}.dump.age`);
     const { size } = await stat(dump);
     await appendFile(dump, "x");
-    expect(await check()).toContain(`${dump} cannot be read: it was changed since it was written`);
+    expect(await check()).toContain(`${dump} cannot be read: it was changed after it was written`);
     // With a checksum that fits, as somebody would who means it.
     const { stdout } = await run("sh", ["-c", `cd ${path} && sha256sum *.age README.txt restore.sh`]);
     await writeFile(join(path, "checksums.txt"), stdout);
@@ -370,10 +370,10 @@ describe("a portable copy", () => {
     expect(await made({ databases: ["nosuch"] })).toMatch(
       /nosuch\.dump\.age could not be written: .*"nosuch" does not exist/,
     );
-    expect(await made({ recipient: "age1x" })).toContain('"age1x" is no public key of age');
+    expect(await made({ recipient: "age1x" })).toContain('"age1x" is not an age public key');
     await onServer(async (client) => {
       await client.query("SELECT pg_advisory_lock(8101820098838424677)");
-      expect(await made({})).toBe("Another portable copy is being made of this server. Wait for it.");
+      expect(await made({})).toBe("Another portable copy of this server is being made. Wait until it is done.");
     });
     await chmod(identityFile(), 0o644);
     expect(await made({})).toContain("is open to others");
