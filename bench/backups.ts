@@ -1,4 +1,4 @@
-/** Backups, recovery and save points, each against what one would use otherwise. */
+/** Backups, recovery and snapshots, each against what one would use otherwise. */
 import { execFile } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -189,9 +189,9 @@ async function measureSavePoints({ place, inServer }: Up, rounds: number, size: 
     ratio(times[key] ?? [], times.save ?? []),
   ];
   return {
-    title: "Save points",
+    title: "Snapshots",
     about:
-      `A database of ${humanBytes(size)}. A save point is \`CREATE DATABASE ... STRATEGY file_copy\`; what else could make one is a ` +
+      `A database of ${humanBytes(size)}. A snapshot is \`CREATE DATABASE ... STRATEGY file_copy\`; what else could make one is a ` +
       "copy through the write-ahead log, or of the whole volume, for which the server is stopped and started again.",
     table: [
       ["what", "seconds", "against saving"],

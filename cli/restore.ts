@@ -99,8 +99,8 @@ async function restore(
     return 0;
   }
   const consequence =
-    `All databases of ${stack}, with their save points, are replaced by their state of then; connections end for some seconds. ` +
-    "What is there now is kept.";
+    `This replaces all databases of ${stack}, with their snapshots, with their state at that time; connections end for some seconds. ` +
+    "The present data is retained.";
   if (!(await confirm(telling.yes, consequence))) return 1;
   const now = new Date();
   for (const folder of await tidy(outputs, now)) say(`Removed ${folder}, which is no longer needed.`);
@@ -176,8 +176,8 @@ async function undo(outputs: StackOutputs, stamp: string, telling: Telling): Pro
   const { stack } = outputs;
   const folder = await keptFolder(outputs, stamp);
   const consequence =
-    `All databases of ${stack}, with their save points, are replaced by what is kept of ${stamp}; connections end for some seconds. ` +
-    "What is there now is kept.";
+    `This replaces all databases of ${stack}, with their snapshots, with the data retained at ${stamp}; connections end for some seconds. ` +
+    "The present data is retained.";
   if (!(await confirm(telling.yes, consequence))) return 1;
   const now = stampOf(new Date());
   await mayExchange(outputs);

@@ -220,7 +220,7 @@ export function describe(status: Status): string {
     ["address", status.address],
     ["size", status.size === undefined ? undefined : humanBytes(status.size)],
     [
-      "save points",
+      "snapshots",
       status.savePoints?.count ? `${status.savePoints.count}, ${humanBytes(status.savePoints.bytes)}` : undefined,
     ],
     ["branches", status.branches?.count ? `${status.branches.count}, ${humanBytes(status.branches.bytes)}` : undefined],

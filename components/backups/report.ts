@@ -162,7 +162,7 @@ export const isFailing = ({ archiver }: BackupReport): boolean =>
 /** Whether WAL has waited so long that the archiver, although it reports no failure, must be too slow or hang. */
 const isLagging = ({ waitingSince, now }: BackupReport): boolean => waitingSince > 0 && now - waitingSince > MAY_LAG;
 
-/** Returns all problems, most dangerous first, each with the risk or the remedy. Empty if there are none. */
+/** Returns all problems, most dangerous first, each with the risk or the remedy. Empty without problems. */
 export function troublesOf(report: BackupReport): string[] {
   const troubles: string[] = [];
   const gap = gapInWords(report);
@@ -390,7 +390,7 @@ export function figuresOf(report: BackupReport): string {
   each("last_size_bytes", "Bytes that the last successful run of a kind added.", (kind) => last[kind]?.bytes);
   each("failed", "1 if the last run of a kind failed.", (kind) => Number(failed.includes(kind)));
   one("damage_findings", "Known damaged tables and files.", damage.findings);
-  one("damaged_since_seconds", "When damage was first found; missing if there is none.", damage.since);
+  one("damaged_since_seconds", "When damage was first found; missing without damage.", damage.since);
   one("damaged_backups", "Backups in the repository that contain damaged pages.", damage.damagedBackups);
   one("last_sound_time_seconds", "End of the newest backup without damaged pages.", damage.lastSound);
   one(

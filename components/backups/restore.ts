@@ -14,7 +14,7 @@ import { currentScope, outsideScopes } from "../../lib/scope.ts";
 import { passwordVerifier } from "../../lib/scram.ts";
 import { serverProgram } from "../../lib/server-programs.ts";
 import { addressOf, type StackOutputs } from "../../lib/stack.ts";
-import { holdAlone } from "../snapshots/snapshots.ts";
+import { takeExclusiveLocks } from "../snapshots/snapshots.ts";
 import { execInBackupContainer } from "./backup-container.ts";
 import { position, type RestorePlan } from "./recovery-target.ts";
 import type { BackupReport } from "./report.ts";
@@ -214,7 +214,7 @@ function tellSize(stack: string, folder: string, size: number, say: (line: strin
 /** Removes a restore that was stopped: its container, then the folder that it wrote. */
 async function removeUnfinished(outputs: StackOutputs, folder: string): Promise<void> {
   await removeContainer(restorerOf(outputs.stack));
-  await alone(outputs, `rm -rf ${DATA}/${folder}`);
+  await withVolumeLock(outputs, `rm -rf ${DATA}/${folder}`);
 }
 
 /**
@@ -243,7 +243,7 @@ export async function tidy(outputs: StackOutputs, now: Date): Promise<string[]> 
   if (state && !["created", "exited", "dead"].includes(state.status)) throw anotherRuns(outputs.stack);
   if (state) await removeContainer(container);
   const gone = expiredFolders(await retainedFolders(outputs), now);
-  if (gone.length > 0) await alone(outputs, `cd ${DATA} && rm -rf ${gone.join(" ")}`);
+  if (gone.length > 0) await withVolumeLock(outputs, `cd ${DATA} && rm -rf ${gone.join(" ")}`);
   return gone;
 }
 
@@ -258,14 +258,14 @@ export async function retainedFolders(outputs: StackOutputs): Promise<string[]> 
  * @throws {Error} while data is being exchanged.
  */
 export const forget = (outputs: StackOutputs, folder: string): Promise<void> =>
-  alone(outputs, `rm -rf ${DATA}/${folder}`);
+  withVolumeLock(outputs, `rm -rf ${DATA}/${folder}`);
 
 /**
  * Runs a shell command on the stack's volume under a lock, and never while an exchange is requested: the command could remove the
  * folder that is about to become the data.
  * @throws {Error} while data is being exchanged.
  */
-async function alone(outputs: StackOutputs, line: string): Promise<void> {
+async function withVolumeLock(outputs: StackOutputs, line: string): Promise<void> {
   const said = await inVolume(
     outputs,
     `exec 9>>${DATA}/restore.lock && flock 9 && if [ -e ${REQUEST} ]; then echo busy; else ${line}; fi`,
@@ -296,7 +296,7 @@ async function inVolume(outputs: StackOutputs, line: string): Promise<string> {
  * when it starts, so an interrupted exchange is completed by the next start.
  */
 export async function exchange(outputs: StackOutputs, folder: string, kept: string): Promise<void> {
-  await alone(
+  await withVolumeLock(
     outputs,
     `if [ ! -d ${DATA}/${folder} ]; then echo gone; else ` +
       `[ ! -e ${DATA}/${kept} ] && echo "${process.pid} ${hostname()} ${kept}" >${UNDER_WAY} && ` +
@@ -362,7 +362,7 @@ export async function refuseBusy(outputs: StackOutputs): Promise<void> {
   const client = await connect(maintenance(superuser(outputs)), { patienceMs: 3000 }).catch(() => undefined);
   if (client === undefined) return;
   try {
-    await holdAlone(client);
+    await takeExclusiveLocks(client);
   } finally {
     await client.end();
   }

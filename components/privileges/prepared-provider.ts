@@ -1,4 +1,4 @@
-/** Runs the preparation script, and notices when its result was changed by hand. Runs inside Pulumi's dynamic provider. */
+/** Runs the preparation script, and detects changes of its result by hand. Runs inside Pulumi's dynamic provider. */
 
 import type { dynamic } from "@pulumi/pulumi";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
@@ -9,20 +9,19 @@ import { digestOf, readDatabaseGrants, readServerGrants } from "./grants.ts";
 import { type Guard, glanceAtGuarded, readGuarded } from "./guarded.ts";
 import type { DatabaseGrantsInputs } from "./privileges.ts";
 
-/** The path is pinned: a setting of the database must not put the application's operators in place of PostgreSQL's. */
 const PATIENCE = { patienceMs: 30_000 };
 
-/** The server's own database, for what concerns all databases. */
+/** Returns the address of the server's own database, for statements that concern all databases. */
 const serverOf = (address: Address): Address => ({ ...address, database: "postgres" });
 
-/** Returns a digest of the privileges in both databases. */
+/** Returns a digest of the privileges in the database and in the server's own. */
 async function readDigest(address: Address): Promise<string> {
   const database = await withConnection(address, readDatabaseGrants, PATIENCE);
   const server = await withConnection(serverOf(address), readServerGrants, PATIENCE);
   return digestOf(database, server);
 }
 
-/** PostgreSQL's own databases belong to no component, so the stack's database guards them. */
+/** PostgreSQL's own databases have no component, so they are guarded with the stack's database. */
 const GUARD: Guard = { roles: Object.values(ROLE_NAMES), otherDatabases: ["postgres", "template1"] };
 
 async function prepare(inputs: DatabaseGrantsInputs) {
@@ -40,9 +39,9 @@ async function prepare(inputs: DatabaseGrantsInputs) {
   return { ...inputs, grants: await readDigest(address), guarded, fingerprint: inputsFingerprint({ ...inputs }) };
 }
 
-/** Keeps extensions and privileges as the script says. */
+/** Maintains extensions and privileges as the script defines them. */
 export const provider: dynamic.ResourceProvider = {
-  /** Looks with the inputs of the last update: those of a preview may not be known yet. */
+  /** Connects with the inputs of the last update, because those of a preview may be unknown. */
   async diff(id, olds, news) {
     const diff = await diffByFingerprint(id, olds, news);
     const { guarded } = olds as { guarded?: string[] };
@@ -61,9 +60,9 @@ export const provider: dynamic.ResourceProvider = {
     return { outs: await prepare(inputs) };
   },
 
-  /** Changed by hand, the resource no longer carries the fingerprint of what is wanted, so the next update mends it. */
+  /** After a change by hand, the fingerprint no longer matches, so the next update repairs the privileges. */
   async read(id, props) {
-    if (props === undefined) throw new Error("the database's preparation cannot be imported; run pulumi up");
+    if (props === undefined) throw new Error("pulumi import cannot import a database's privileges; run pulumi up");
     const grants = await readDigest(loginAddress(props as DatabaseGrantsInputs));
     return { id, props: grants === props.grants ? props : { ...props, grants, fingerprint: "changed by hand" } };
   },

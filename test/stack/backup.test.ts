@@ -757,7 +757,7 @@ describe("the machine is lost, but not the repository and the key", () => {
     await stack.loseState({ ...SETTINGS, bootstrap: "backup", ...(ALL ? { database: "misspelt" } : {}) });
     if (ALL) {
       expect(await stack.upFails()).toContain(
-        "The backups hold no database misspelt, but further, odd=name of 'one', sectorwars_dev.",
+        "The backups contain no database misspelt, but further, odd=name of 'one', sectorwars_dev.",
       );
       await stack.unset("database");
     }

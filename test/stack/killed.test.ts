@@ -231,9 +231,7 @@ describe("what Pulumi does not know", () => {
     await stack.loseState(SETTINGS);
     const id = () => docker(["network", "inspect", "--format", "{{.Id}}", network]);
     const before = await id();
-    expect(await stack.upFails()).toContain(
-      `A network named ${network} exists already, and this stack did not make it`,
-    );
+    expect(await stack.upFails()).toContain(`The network ${network} already exists, and this stack did not create it`);
     expect(await id()).toBe(before);
   });
 });

@@ -35,7 +35,7 @@ const message = (work: Promise<unknown>): Promise<string> =>
     () => "it went well",
     (error: Error) => error.message,
   );
-/** As the superuser on the server's own database, which no save point shuts. */
+/** As the superuser on the server's own database, to which no snapshot blocks connections. */
 const onServer = <T>(work: (client: pg.Client) => Promise<T>): Promise<T> =>
   withConnection({ ...place.address, database: "postgres" }, work, { patienceMs: 20_000 });
 const names = async () => (await onServer((client) => listSnapshots(client, database))).map(({ name }) => name);
@@ -97,7 +97,7 @@ test("the import made one, which reset brings back; what was there is kept; Pulu
   for (const answer of ["\x03", "\n", "no\n"]) {
     const said = await onTerminal(answer, "reset");
     expect(said.text).toContain(
-      `This replaces the database ${database} of the stack ${stack.name} by what the import left.`,
+      `This replaces the database ${database} of the stack ${stack.name} with the snapshot imported, the data as the import left it.`,
     );
     expect(said.text).toMatch(/Go on\? \[y\/N\] [\s\S]*Nothing was changed\.\s*$/);
     expect(said.code).toBe(1);
@@ -112,7 +112,7 @@ test("the import made one, which reset brings back; what was there is kept; Pulu
   await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
 });
 
-test("a save point brings back every row, and leaves rights, settings and comment as they are now", async () => {
+test("a snapshot brings back every row, and leaves rights, settings and comment as they are now", async () => {
   await value(`ALTER DATABASE ${database} SET search_path = "$user", public, "a, b"`);
   await value(`ALTER DATABASE ${database} SET temp_tablespaces = ''`);
   await value(`ALTER DATABASE ${database} SET sectorwars.colour = 'red'`);
@@ -133,9 +133,9 @@ test("a save point brings back every row, and leaves rights, settings and commen
     { name: "one", bytes: expect.any(Number) },
     { name: "before_restore" },
   ]);
-  expect(await succeed("status")).toMatch(/save points {1}3, [\d.]+ MB/);
+  expect(await succeed("status")).toMatch(/snapshots {3}3, [\d.]+ MB/);
   const port = urlAddress((await stack.outputs()).urls.app);
-  // Nobody gets into a save point, or changes it.
+  // No role can connect to a snapshot or change it.
   await expect(connect({ ...port, database: "save__one" })).rejects.toThrow("not currently accepting connections");
 });
 
@@ -147,9 +147,7 @@ test("others: idle ones are told so, newcomers wait, one that works is waited fo
   await busy.query("BEGIN; UPDATE players SET credits = 0");
   const rows = await players();
   const refused = message(restoreSnapshot(place, "one"));
-  expect(await refused).toMatch(
-    /Somebody works in the database: sectorwars_app .*idle in transaction\. Wait .*--force$/,
-  );
+  expect(await refused).toMatch(/The database \w+ is in use by sectorwars_app .*idle in transaction\. Wait .*--force$/);
   expect(told.join()).toContain("terminating connection due to administrator command");
   await expect(idle.query("SELECT 1")).rejects.toThrow();
 
@@ -211,19 +209,25 @@ describe("cut short", () => {
   test("two at once: one is made, the other says so", async () => {
     const both = await Promise.all([message(saveSnapshot(place, "two")), message(saveSnapshot(place, "three"))]);
     expect(both.filter((words) => words === "it went well")).toHaveLength(1);
-    expect(both.join()).toContain("Another save point is being made or restored.");
+    expect(both.join()).toContain("Another snapshot is being made or restored.");
   });
 });
 
 test("what cannot be is said, with the remedy, and changes nothing", async () => {
   const before = await names();
   for (const [work, words] of [
-    [() => saveSnapshot(place, "one"), "There is a save point one already. Delete it first: ./db snapshot"],
-    [() => saveSnapshot(place, "My point"), '"My point" cannot name a save point: use up to 40 small letters'],
-    [() => saveSnapshot(place, "before_restore"), "before_restore is what a restore keeps; give another name"],
-    [() => saveSnapshot(place, "big", { share: 1e-9 }), /There is no room for another copy: it takes [\d.]+ MB, and/],
-    [() => restoreSnapshot(place, "nosuch"), "There is no save point nosuch. There are: imported, one"],
-    [() => deleteSnapshot(place, "nosuch"), "There is no save point nosuch"],
+    [() => saveSnapshot(place, "one"), "The snapshot one already exists. Delete it first: ./db snapshot"],
+    [
+      () => saveSnapshot(place, "My point"),
+      '"My point" is not a valid name for a snapshot: use at most 40 lowercase letters',
+    ],
+    [
+      () => saveSnapshot(place, "before_restore"),
+      "The name before_restore is reserved for the snapshot that a restore makes. Choose another name",
+    ],
+    [() => saveSnapshot(place, "big", { share: 1e-9 }), /The copy needs [\d.]+ MB, but of/],
+    [() => restoreSnapshot(place, "nosuch"), "There is no snapshot nosuch. Existing snapshots: imported, one"],
+    [() => deleteSnapshot(place, "nosuch"), "There is no snapshot nosuch"],
   ] as const) {
     expect(await message(work())).toMatch(words);
   }
@@ -233,27 +237,31 @@ test("what cannot be is said, with the remedy, and changes nothing", async () =>
     await client.query(`SELECT pg_advisory_unlock(${MIGRATIONS_LOCK})`);
     // A name that somebody else uses is left alone.
     await client.query(`CREATE DATABASE ${database}__restoring`);
-    expect(await message(saveSnapshot(place, "five"))).toContain(`There is a database ${database}__restoring, whose`);
+    expect(await message(saveSnapshot(place, "five"))).toContain(
+      `The database ${database}__restoring already exists and is not a snapshot`,
+    );
     await client.query(`DROP DATABASE ${database}__restoring`);
     for (let i = before.length; i < 13; i += 1) {
       await client.query(`CREATE DATABASE save__many${i} TEMPLATE template0`);
       await client.query(`COMMENT ON DATABASE save__many${i} IS 'save point of ${database} at 2026-01-01T00:00:00Z'`);
     }
   });
-  expect(await message(saveSnapshot(place, "five"))).toContain("There are 12 save points already. Delete one:");
+  expect(await message(saveSnapshot(place, "five"))).toContain(
+    "There are already 12 snapshots, the maximum. Delete one:",
+  );
   for (const name of (await names()).filter((name) => name.startsWith("many"))) await deleteSnapshot(place, name);
   expect(await names()).toEqual(before);
   for (const [args, words] of [
     [["save"], "missing required argument 'name'\nSee ./db snapshot save --help"],
     [["rename", "one"], "unknown command 'rename'"],
     [["restore", "one"], "There is no terminal to ask on. To do it, add --yes."],
-    [["delete", "one"], "This deletes the save point one of the stack"],
+    [["delete", "one"], "This permanently deletes the snapshot one of the stack"],
   ] as const) {
     expect(await message(succeed("snapshot", ...args))).toContain(words);
   }
 });
 
-test("while a base backup is made, a save point is copied through the log: files alone would be a mixture after a recovery", async () => {
+test("while a base backup is made, a snapshot is copied through the log: files alone would be a mixture after a recovery", async () => {
   const strategy = (client: pg.Client) =>
     client
       .query("SELECT query FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'CREATE DATABASE %'")

@@ -339,8 +339,8 @@ describe("a wrong value is named with what it may be", () => {
     [{ database: "1st" }, `database is "1st": ${NAME_RULE}`],
     [{ database: "a\n" }, `database is "a\\n": ${NAME_RULE}`],
     [{ database: `a${"b".repeat(41)}` }, `database is "a${"b".repeat(41)}": ${NAME_RULE}`],
-    [{ database: "postgres" }, `database is "postgres": that name is PostgreSQL's own`],
-    [{ database: "template0" }, `database is "template0": that name is PostgreSQL's own`],
+    [{ database: "postgres" }, `database is "postgres": PostgreSQL uses that name itself`],
+    [{ database: "template0" }, `database is "template0": PostgreSQL uses that name itself`],
     [{ port: 80 }, "port is 80: choose 1024 to 65535, or 0 for the default"],
     [{ port: 65536 }, "port is 65536: choose 1024 to 65535, or 0 for the default"],
     [{ port: 5433.5 }, "port is 5433.5: choose 1024 to 65535, or 0 for the default"],
@@ -367,11 +367,11 @@ describe("a wrong value is named with what it may be", () => {
     [{ safetyCopyIdentity: "" }, 'safetyCopyIdentity is "": give the path of a file, or auto'],
     [
       { readonlyDenyList: ["fine_*", "public.users"] },
-      'readonlyDenyList is ["fine_*","public.users"]: give names of tables, with * for any characters',
+      'readonlyDenyList is ["fine_*","public.users"]: give names of tables; * stands for any characters',
     ],
     [
       { readonlyDenyList: ["a'; DROP TABLE x"] },
-      'readonlyDenyList is ["a\'; DROP TABLE x"]: give names of tables, with * for any characters',
+      'readonlyDenyList is ["a\'; DROP TABLE x"]: give names of tables; * stands for any characters',
     ],
   ])("%j", (raw, message) => {
     expect(complaint(raw)).toBe(message);
@@ -498,10 +498,10 @@ describe("the settings as Pulumi has them", () => {
     await expect(readSettings()).rejects.toThrow(
       new pulumi.RunError(
         `Settings of the stack "elsewhere":
-  prot is no setting. Did you mean port? Remove it: pulumi config rm prot
-  memroy is no setting. Did you mean memory? Remove it: pulumi config rm memroy
-  application is now called handoverFolder: pulumi config set handoverFolder VALUE, then pulumi config rm application
-  zzzzzzzzzz is no setting. Remove it: pulumi config rm zzzzzzzzzz
+  prot is not a setting. Did you mean port? Remove it: pulumi config rm prot
+  memroy is not a setting. Did you mean memory? Remove it: pulumi config rm memroy
+  application was renamed to handoverFolder: pulumi config set handoverFolder VALUE, then pulumi config rm application
+  zzzzzzzzzz is not a setting. Remove it: pulumi config rm zzzzzzzzzz
   docs/settings.md lists all settings`,
       ),
     );
