@@ -1,4 +1,4 @@
-/** The stack, in the order in which it comes to be. */
+/** The stack's components, in the order in which they are created. */
 import "./lib/plain-stacks.ts";
 import type { Resource } from "@pulumi/pulumi";
 import { archivingFor, Backups } from "./components/backups/backups.ts";
@@ -34,14 +34,27 @@ const { owner, app } = roles.access;
 
 const { bootstrapChosen, safetyCopy, selection } = settings;
 const source = { bootstrap, bootstrapChosen, safetyCopy, selection };
-const means = { newerImage: settings.newerPostgres, jobs: settings.importJobs };
+const importOptions = { newerImage: settings.newerPostgres, jobs: settings.importJobs };
 const target = { container: server.containerName, image: server.imageId, denyList };
 const loader = { owner: owner.name, ownerPassword: owner.password };
-const data = new NeonImport("import", { ...base, ...source, ...means, ...target, ...loader, after: [roles.ready] });
+const data = new NeonImport("import", {
+  ...base,
+  ...source,
+  ...importOptions,
+  ...target,
+  ...loader,
+  after: [roles.ready],
+});
 const privileges = new Privileges("privileges", { ...access, database, denyList, after: [data.ready] });
 
 const names = { names: settings.databases, droppable: settings.droppableDatabases, provider: roles.provider };
-const databases = new Databases("databases", { ...base, ...means, ...target, ...names, after: [privileges.ready] });
+const databases = new Databases("databases", {
+  ...base,
+  ...importOptions,
+  ...target,
+  ...names,
+  after: [privileges.ready],
+});
 
 const { migrations: migrating, seed: seeding, handover: passing } = settings;
 const login = passing?.role === "owner" ? owner : app;
@@ -52,7 +65,7 @@ const prepared = [privileges.ready, ...databases.ready];
 const handOver = (after: Resource[]) =>
   passing && new HandOver("handover", { ...base, ...passing, ...serving, login, logins, after });
 
-// On the way back the services leave first: a migration that fails must not hold them.
+// When the application goes back to Neon, its services are switched first, so that a failing migration cannot prevent it.
 const left = passing?.target === "neon" ? handOver(prepared) : undefined;
 
 const on = { engine, dockerHostIsSet };

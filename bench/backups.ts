@@ -1,11 +1,11 @@
-/** Backups, recovery and save points, each against what one would use otherwise. */
+/** Backups, recovery and snapshots, each against what one would use otherwise. */
 import { execFile } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { readReport, runNow } from "../components/backups/console.ts";
+import { readReport, runNow } from "../components/backups/backup-container.ts";
 import { backupsIn } from "../components/backups/report.ts";
 import { deleteSnapshot, restoreSnapshot, saveSnapshot } from "../components/snapshots/snapshots.ts";
 import { docker } from "../lib/docker.ts";
@@ -189,9 +189,9 @@ async function measureSavePoints({ place, inServer }: Up, rounds: number, size: 
     ratio(times[key] ?? [], times.save ?? []),
   ];
   return {
-    title: "Save points",
+    title: "Snapshots",
     about:
-      `A database of ${humanBytes(size)}. A save point is \`CREATE DATABASE ... STRATEGY file_copy\`; what else could make one is a ` +
+      `A database of ${humanBytes(size)}. A snapshot is \`CREATE DATABASE ... STRATEGY file_copy\`; what else could make one is a ` +
       "copy through the write-ahead log, or of the whole volume, for which the server is stopped and started again.",
     table: [
       ["what", "seconds", "against saving"],

@@ -1,5 +1,5 @@
 /** What archiving costs a server that is written to. */
-import { readReport } from "../components/backups/console.ts";
+import { readReport } from "../components/backups/backup-container.ts";
 import { connect } from "../test/support/session.ts";
 import type { Up } from "./pulumi.ts";
 import { median, type Section } from "./results.ts";

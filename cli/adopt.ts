@@ -1,7 +1,7 @@
 /** `./db adopt`: takes over the data of a volume that the application's own database made, through the import. */
 
 import type { Command } from "@commander-js/extra-typings";
-import { announceRestorePoint } from "../components/backups/restore-point.ts";
+import { announceRecoveryTarget } from "../components/backups/confirm-target.ts";
 import { findRelations } from "../components/import/catalog.ts";
 import { directAddress } from "../components/import/direct.ts";
 import { reportFolder } from "../components/import/report-folder.ts";
@@ -69,7 +69,7 @@ async function adopt(
     // Before anything is cleared that might be in use.
     await withConnection({ ...target, database: "postgres" }, async (client) => {
       await lockServer(client);
-      await announceRestorePoint(stack, client, (line) => say(`adopt: ${line}`));
+      await announceRecoveryTarget(stack, client, (line) => say(`adopt: ${line}`));
     });
     await docker(["rm", "-f", "-v", name]).catch(() => {});
     say(`adopt: a server of ${image} on a copy of ${volume}`);

@@ -1,7 +1,8 @@
 /** `./db backup`: a backup now, what there is, and what has to do with the key. */
 import { type Command, Option } from "@commander-js/extra-typings";
-import { inBackups, readReport, runNow } from "../components/backups/console.ts";
+import { execInBackupContainer, readReport, runNow } from "../components/backups/backup-container.ts";
 import { confirmKeyFile, keyFile } from "../components/backups/key-file.ts";
+import { rangeInWords } from "../components/backups/recovery-target.ts";
 import {
   backupsIn,
   damagedIn,
@@ -12,7 +13,6 @@ import {
   time,
   troublesOf,
 } from "../components/backups/report.ts";
-import { rangeInWords } from "../components/backups/target.ts";
 import { humanBytes } from "../lib/human-bytes.ts";
 import { namesFor } from "../lib/naming.ts";
 import { exclusive } from "./support/exclusive.ts";
@@ -68,7 +68,7 @@ async function tellAll(stack: string): Promise<number> {
 }
 
 async function beginAnew(stack: string, json: boolean): Promise<number> {
-  await inBackups(stack, "init", "anew");
+  await execInBackupContainer(stack, "init", "anew");
   console.error("The repository is begun again; a full backup follows.");
   // It may have begun by itself already.
   return (await readReport(stack)).running ? 0 : makeOne(stack, "full", json);

@@ -3,7 +3,7 @@ import { execFile } from "node:child_process";
 import { readFile, statfs } from "node:fs/promises";
 import { promisify } from "node:util";
 import type { Command } from "@commander-js/extra-typings";
-import { readReport, takesBackups } from "../components/backups/console.ts";
+import { readReport, takesBackups } from "../components/backups/backup-container.ts";
 import { keyFile, readKeyFile } from "../components/backups/key-file.ts";
 import { summaryOf, troublesOf } from "../components/backups/report.ts";
 import { freeBytes } from "../components/import/preflight/target-info.ts";

@@ -1,7 +1,7 @@
 /** `./db drill`: proves the newest backup by restoring it. */
 
 import type { Command } from "@commander-js/extra-typings";
-import { runNow } from "../components/backups/console.ts";
+import { runNow } from "../components/backups/backup-container.ts";
 import { namesFor } from "../lib/naming.ts";
 import { onStack, steps, tellWhoLeaves } from "./support/subcommand.ts";
 

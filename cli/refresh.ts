@@ -5,7 +5,7 @@ import { SAFETY_FOLDER } from "../components/import/safety-copy-files.ts";
 import { sourceFromEnvironment } from "../components/import/source-environment.ts";
 import type { SafetyCopySettings } from "../components/import/types.ts";
 import type { Difference } from "../components/import/verify.ts";
-import { checkRefresh, lookBefore, type RefreshCheck } from "../components/refresh/check.ts";
+import { checkRefresh, examineRefresh, type RefreshCheck } from "../components/refresh/check.ts";
 import { type Refreshed, type RefreshOrder, refreshData } from "../components/refresh/refresh.ts";
 import { BEFORE_REFRESH } from "../components/snapshots/snapshots.ts";
 import { untilCancelled } from "../lib/cancellation.ts";
@@ -95,7 +95,7 @@ export function describeRefreshed(
 
 /** What a refresh replaces, and what becomes of it; after a look at both ends, which must find nothing in the way. */
 async function consequenceOf(order: RefreshOrder): Promise<string> {
-  const { findings } = await lookBefore(order, false);
+  const { findings } = await examineRefresh(order, false);
   const figures = findings.filter(({ code }) => ["wire-estimate", "time-estimate"].includes(code));
   return (
     `This replaces all data in ${order.import.database} by that of ${order.source.label} ` +

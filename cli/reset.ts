@@ -15,13 +15,13 @@ async function bringBack({ stack, say, print }: Invocation, options: { force?: t
   const saved = await withConnection(maintenance(place.address), (client) => listSnapshots(client, database));
   if (!saved.some(({ name }) => name === IMPORTED)) {
     throw new Error(
-      `There is no save point ${IMPORTED}. The update that imports makes it, unless the copy would take more than half of the ` +
-        `free disk. To make one of today's state: ./db snapshot save ${IMPORTED}`,
+      `There is no snapshot ${IMPORTED}. The update that imports makes it, unless it would take more than half of the free disk ` +
+        `space. To make one of the present state: ./db snapshot save ${IMPORTED}`,
     );
   }
   const consequence =
-    `This replaces the database ${database} of the stack ${stack} by what the import left. ` +
-    `What is there now is kept as the save point ${BEFORE_RESTORE}, in place of a former one.`;
+    `This replaces the database ${database} of the stack ${stack} with the snapshot ${IMPORTED}, the data as the import left it. ` +
+    `The present database becomes the snapshot ${BEFORE_RESTORE}, which replaces an earlier one.`;
   if (!(await confirm(options.yes, consequence))) return 1;
   await restoreSnapshot(place, IMPORTED, options.force);
   await warnOfRevision(outputs, say);

@@ -1,28 +1,28 @@
 /** `./db restore`: the database as it was at some moment, and back again. */
 import type { Command } from "@commander-js/extra-typings";
-import { readReport, takesBackups } from "../components/backups/console.ts";
-import { type Kept, keptAmong, keptAs, stampOf } from "../components/backups/kept.ts";
+import { readReport, takesBackups } from "../components/backups/backup-container.ts";
+import {
+  parseRecoveryTarget,
+  type RecoveryTarget,
+  type RestorePlan,
+  rangeInWords,
+  refuseForeign,
+  restorePlanFor,
+} from "../components/backups/recovery-target.ts";
 import { time } from "../components/backups/report.ts";
 import {
   checkRoom,
   exchange,
   finishExchange,
+  flushWal,
   forget,
-  goOn,
-  keptFolders,
+  recordTimeline,
   refuseBusy,
-  restoreAside,
-  settle,
+  restoreToScratch,
+  retainedFolders,
   tidy,
 } from "../components/backups/restore.ts";
-import {
-  parseTarget,
-  rangeInWords,
-  refuseForeign,
-  type Target,
-  type Way,
-  wayTo,
-} from "../components/backups/target.ts";
+import { type RetainedData, retainedDataIn, retainedDataOf, stampOf } from "../components/backups/retained-data.ts";
 import { untilCancelled } from "../lib/cancellation.ts";
 import { currentScope, outsideScopes } from "../lib/scope.ts";
 import { readStack, type StackOutputs } from "../lib/stack.ts";
@@ -39,7 +39,7 @@ function inBothZones(seconds: number): string {
   return zone === "UTC" ? time(seconds) : `${here} (${zone}), ${time(seconds)}`;
 }
 
-const inWords = (target: Target, way: Way) =>
+const inWords = (target: RecoveryTarget, way: RestorePlan) =>
   target.kind === "time"
     ? inBothZones(target.at)
     : target.kind === "latest"
@@ -55,15 +55,15 @@ interface Telling {
   yes?: true;
 }
 
-function sayKept({ folder, until, undo: command }: Kept, { say }: Telling) {
+function sayKept({ folder, until, undo: command }: RetainedData, { say }: Telling) {
   say(`The data as it was before is kept in the volume until ${until} at least, as ${folder}.`);
   say(`Back to it:  ${command}`);
 }
 
 /** Where the server or the archive is out of order, what reached the repository before can still be had back. */
-async function settleFor(target: Target, outputs: StackOutputs, { say }: Telling): Promise<bigint> {
+async function settleFor(target: RecoveryTarget, outputs: StackOutputs, { say }: Telling): Promise<bigint> {
   const { archivedUntil } = await readReport(outputs.stack);
-  const written = await settle(outputs).catch((error: Error) => {
+  const written = await flushWal(outputs).catch((error: Error) => {
     if (target.kind !== "time" || target.at > archivedUntil) throw error;
     return undefined;
   });
@@ -82,11 +82,11 @@ async function restore(
   const { stack } = outputs;
   const { say, json } = telling;
   const { dryRun, unsound: takesUnsound = false } = options;
-  const target = parseTarget(text, new Date());
+  const target = parseRecoveryTarget(text, new Date());
   refuseForeign(await readReport(stack));
   if (!dryRun) await refuseBusy(outputs);
   const written = dryRun || target.kind === "backup" ? 0n : await settleFor(target, outputs, telling);
-  const way = wayTo(target, await readReport(stack), takesUnsound);
+  const way = restorePlanFor(target, await readReport(stack), takesUnsound);
   const { label } = way.backup;
   const to = target.kind === "time" ? new Date(target.at * 1000).toISOString() : text;
   say(`To:    ${inWords(target, way)}`);
@@ -99,15 +99,15 @@ async function restore(
     return 0;
   }
   const consequence =
-    `All databases of ${stack}, with their save points, are replaced by their state of then; connections end for some seconds. ` +
-    "What is there now is kept.";
+    `This replaces all databases of ${stack}, with their snapshots, with their state at that time; connections end for some seconds. ` +
+    "The present data is retained.";
   if (!(await confirm(telling.yes, consequence))) return 1;
   const now = new Date();
   for (const folder of await tidy(outputs, now)) say(`Removed ${folder}, which is no longer needed.`);
   checkRoom(way, await readReport(stack));
   const stamp = stampOf(now);
   say("Restoring beside the running database, and checking it ...");
-  const restored = await restoreAside(outputs, way, stamp, { unsound: takesUnsound, say: steps() });
+  const restored = await restoreToScratch(outputs, way, stamp, { unsound: takesUnsound, say: steps() });
   if (target.kind === "latest" && restored.reached < written) {
     await tidy(outputs, now);
     throw new Error("Nothing was changed: the archive ends before the last change. Its newest files are missing.");
@@ -127,7 +127,7 @@ async function restore(
   await exchangeAndTell(outputs, folder, stamp, "Done.", telling);
   if (json)
     console.log(
-      JSON.stringify({ to, backup: label, tables, rows, last, unsound, kept: keptAs(stack, stamp) }, null, 2),
+      JSON.stringify({ to, backup: label, tables, rows, last, unsound, kept: retainedDataOf(stack, stamp) }, null, 2),
     );
   return 0;
 }
@@ -149,7 +149,7 @@ function exchangeAndTell(
   const { stack } = outputs;
   telling.say("Exchanging ...");
   return outsideScopes(async () => {
-    const kept = keptAs(stack, stamp);
+    const kept = retainedDataOf(stack, stamp);
     await exchange(outputs, folder, kept.folder).catch((error: Error) => {
       throw new Error(`${error.message}\nIf the other data is in place, the former is kept: ${kept.undo}`);
     });
@@ -158,14 +158,14 @@ function exchangeAndTell(
     sayKept(kept, telling);
     await warnOfRevision(outputs, telling.say).catch((error: Error) => telling.say(error.message));
     if (!(await takesBackups(stack))) return;
-    await goOn(stack);
+    await recordTimeline(stack);
     telling.say("A full backup of it follows by itself.");
   });
 }
 
 /** The folder of former data that a stamp names. */
 async function keptFolder(outputs: StackOutputs, stamp: string): Promise<string> {
-  const all = keptAmong(outputs.stack, await keptFolders(outputs));
+  const all = retainedDataIn(outputs.stack, await retainedFolders(outputs));
   const kept = all.find((one) => one.stamp === stamp);
   if (kept) return kept.folder;
   const names = all.map((one) => one.stamp).join(", ");
@@ -176,13 +176,13 @@ async function undo(outputs: StackOutputs, stamp: string, telling: Telling): Pro
   const { stack } = outputs;
   const folder = await keptFolder(outputs, stamp);
   const consequence =
-    `All databases of ${stack}, with their save points, are replaced by what is kept of ${stamp}; connections end for some seconds. ` +
-    "What is there now is kept.";
+    `This replaces all databases of ${stack}, with their snapshots, with the data retained at ${stamp}; connections end for some seconds. ` +
+    "The present data is retained.";
   if (!(await confirm(telling.yes, consequence))) return 1;
   const now = stampOf(new Date());
   await mayExchange(outputs);
   await exchangeAndTell(outputs, folder, now, "The data is as it was before the restore.", telling);
-  if (telling.json) console.log(JSON.stringify({ undone: stamp, kept: keptAs(stack, now) }, null, 2));
+  if (telling.json) console.log(JSON.stringify({ undone: stamp, kept: retainedDataOf(stack, now) }, null, 2));
   return 0;
 }
 
@@ -199,8 +199,8 @@ async function forgetKept(outputs: StackOutputs, stamp: string, { say, json, yes
 async function finish(outputs: StackOutputs, telling: Telling): Promise<number> {
   const { stack } = outputs;
   const finished = await finishExchange(outputs);
-  if (finished?.exchanged && (await takesBackups(stack))) await goOn(stack);
-  const kept = finished?.exchanged ? keptAmong(stack, [finished.kept])[0] : undefined;
+  if (finished?.exchanged && (await takesBackups(stack))) await recordTimeline(stack);
+  const kept = finished?.exchanged ? retainedDataIn(stack, [finished.kept])[0] : undefined;
   if (telling.json) console.log(JSON.stringify({ finished: kept !== undefined, kept }, null, 2));
   if (kept) {
     telling.say("The exchange that a killed restore began is done.");

@@ -1,4 +1,4 @@
-/** `./db snapshot`: save points of the database, for tests and experiments. */
+/** `./db snapshot`: snapshots of the database, for tests and experiments. */
 import { type Command, Option } from "@commander-js/extra-typings";
 import {
   BEFORE_RESTORE,
@@ -36,7 +36,7 @@ async function list({ stack, print }: Invocation): Promise<number> {
   const lines = all.map(
     ({ name, madeAt, bytes }) => `  ${name.padEnd(40)} ${madeAt}  ${humanBytes(bytes).padStart(9)}`,
   );
-  print(lines.join("\n") || "There are no save points. Make one: ./db snapshot save NAME", all);
+  print(lines.join("\n") || "There are no snapshots. Make one: ./db snapshot save NAME", all);
   return 0;
 }
 
@@ -62,8 +62,8 @@ async function restore({ stack, print }: Invocation, name: string, { force, yes 
   const outputs = await readStack(stack);
   const place = placeOf(outputs);
   const consequence =
-    `This replaces the database ${place.address.database} of the stack ${stack} by its save point ${name}. ` +
-    `What is there now is kept as the save point ${BEFORE_RESTORE}, in place of a former one.`;
+    `This replaces the database ${place.address.database} of the stack ${stack} with its snapshot ${name}. ` +
+    `The present database becomes the snapshot ${BEFORE_RESTORE}, which replaces an earlier one.`;
   if (!(await confirm(yes, consequence))) return 1;
   const seconds = stopwatch();
   await restoreSnapshot(place, name, force);
@@ -79,7 +79,7 @@ async function restore({ stack, print }: Invocation, name: string, { force, yes 
 
 async function remove({ stack, print }: Invocation, name: string, { yes }: { yes?: true }): Promise<number> {
   const place = placeOf(await readStack(stack));
-  if (!(await confirm(yes, `This deletes the save point ${name} of the stack ${stack} for good.`))) return 1;
+  if (!(await confirm(yes, `This permanently deletes the snapshot ${name} of the stack ${stack}.`))) return 1;
   await deleteSnapshot(place, name);
   print(`Deleted ${name}.`, { deleted: name });
   return 0;

@@ -1,10 +1,10 @@
 /** `./db status`: how the database is. */
 
 import type { Command } from "@commander-js/extra-typings";
-import { readReport, takesBackups } from "../components/backups/console.ts";
-import { type Kept, keptAmong } from "../components/backups/kept.ts";
+import { readReport, takesBackups } from "../components/backups/backup-container.ts";
 import { keyFile, readKeyFile } from "../components/backups/key-file.ts";
 import { type BackupFigures, figuresIn, summaryOf, troublesOf } from "../components/backups/report.ts";
+import { type RetainedData, retainedDataIn } from "../components/backups/retained-data.ts";
 import { listBranches } from "../components/branches/branches.ts";
 import { readMarker } from "../components/import/swap.ts";
 import { listSnapshots } from "../components/snapshots/snapshots.ts";
@@ -59,7 +59,7 @@ interface BackupStatus {
   /** Whether somebody said that a copy of the key is elsewhere. */
   keyIsSafe: boolean;
   /** What restores have put aside. */
-  kept?: Kept[];
+  kept?: RetainedData[];
   /** For monitoring; not there while the backups' container does not answer. */
   figures?: BackupFigures;
 }
@@ -74,7 +74,7 @@ async function askBackups({ stack, backups }: StackOutputs): Promise<BackupStatu
       summary: summaryOf(report),
       troubles: troublesOf(report),
       keyIsSafe,
-      kept: keptAmong(stack, report.kept),
+      kept: retainedDataIn(stack, report.kept),
       figures: figuresIn(report),
     };
   } catch (error) {
@@ -220,7 +220,7 @@ export function describe(status: Status): string {
     ["address", status.address],
     ["size", status.size === undefined ? undefined : humanBytes(status.size)],
     [
-      "save points",
+      "snapshots",
       status.savePoints?.count ? `${status.savePoints.count}, ${humanBytes(status.savePoints.bytes)}` : undefined,
     ],
     ["branches", status.branches?.count ? `${status.branches.count}, ${humanBytes(status.branches.bytes)}` : undefined],

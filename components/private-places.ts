@@ -1,4 +1,4 @@
-/** Which files and folders of a stack hold secrets. The program makes them private at its start, and `doctor` looks at them. */
+/** The files and folders of a stack that contain secrets. The program makes them private when it starts, and `doctor` checks them. */
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
@@ -14,17 +14,17 @@ interface NamedPaths {
   stack: string;
   identityFile?: string;
   credentialsFile?: string;
-  /** The application's file with variables. */
+  /** The application's environment file. */
   envFile?: string;
   copiesFolder?: string;
 }
 
-/** How many exposed paths a message names; the remedy names all. */
+/** The maximum number of exposed paths that a message names. The remedy names all. */
 const NAMED = 5;
 
 /**
- * The folder of Pulumi's state, or undefined where the state is not in a folder. The environment wins over Pulumi.yaml, as it does for
- * Pulumi. The secrets in the state are encrypted by the passphrase, and that may be empty.
+ * Returns the folder of Pulumi's state; undefined if the state is not in a folder. The environment takes precedence over Pulumi.yaml, as
+ * in Pulumi. The passphrase that encrypts the secrets in the state may be empty.
  */
 export function stateFolder(environment: NodeJS.ProcessEnv = process.env): string | undefined {
   const url = environment.PULUMI_BACKEND_URL || /^backend:\s+url:\s*["']?([^\s"']+)/m.exec(projectFile())?.[1];
@@ -42,7 +42,7 @@ const readOr = (file: string, otherwise: string): string => {
 
 const projectFile = () => readOr("Pulumi.yaml", "");
 
-/** Folders of the stack's encrypted copies. */
+/** Returns the folders of the stack's encrypted copies. */
 function copiesIn(folder: string, stack: string): string[] {
   if (!existsSync(folder)) return [];
   return readdirSync(folder)
@@ -50,11 +50,11 @@ function copiesIn(folder: string, stack: string): string[] {
     .map((name) => join(folder, name));
 }
 
-/** All places with secrets. What does not exist is no problem. */
+/** Returns all places with secrets. They need not exist. */
 function placesOf({ stack, identityFile, credentialsFile, envFile, copiesFolder }: NamedPaths): PrivatePlace[] {
   const state = stateFolder();
   const configuration = `Pulumi.${stack}.yaml`;
-  // Ones that are not ours keep their modes: the application's file before it has our block, settings without secrets.
+  // Files without our secrets keep their modes: the application's file before it has our block, and settings without secrets.
   const env = envFile !== undefined && readOr(envFile, "").includes(BLOCK_BEGIN) ? [envFile] : [];
   const settings = /^\s+(- )?secure:/m.test(readOr(configuration, "")) ? [configuration] : [];
   const named = [identityFile, credentialsFile].filter((file) => file !== undefined);
@@ -64,7 +64,7 @@ function placesOf({ stack, identityFile, credentialsFile, envFile, copiesFolder 
   return [...alone.map((path) => ({ path, whole: false })), ...whole.map((path) => ({ path, whole: true }))];
 }
 
-/** The outermost of the exposed paths: the rest lies in them. */
+/** Returns the outermost exposed paths, which contain the others. */
 const outermost = (exposed: readonly Exposed[]): Exposed[] =>
   exposed.filter(({ path }) => !exposed.some((other) => path.startsWith(`${other.path}/`)));
 
@@ -74,12 +74,12 @@ function listed(exposed: readonly Exposed[]): string {
   return names.join(", ") + (outer.length > NAMED ? ` and ${outer.length - NAMED} more` : "");
 }
 
-/** Whether an update has run with this state: before that, a new clone's folders are open and empty. */
+/** Whether an update has run with this state. Before that, the folders of a new clone are open but empty. */
 const hasHistory = () => existsSync(join(stateFolder() ?? "", "history"));
 
 /**
- * Makes everything with a secret private before the program does anything else, however it was started. Warns where a secret was open
- * until now, and where that cannot be changed.
+ * Makes everything with a secret private before the program does anything else. Warns of secrets that other users could read until now,
+ * and of modes that cannot be changed.
  */
 export function keepSecretsPrivate({ stack, safetyCopy, backups, handover }: Settings): void {
   const places = placesOf({
@@ -102,13 +102,13 @@ export function keepSecretsPrivate({ stack, safetyCopy, backups, handover }: Set
   if (left.length > 0) console.warn(`Other users of this machine can open ${listed(left)}. ${remedyFor(left)}`);
 }
 
-/** The command that closes what is open. */
+/** Returns the command that makes paths private. */
 function remedyFor(exposed: readonly Exposed[]): string {
   const paths = outermost(exposed).map(({ path }) => shellWord(path));
   return `Run as the owner: chmod -R go= ${paths.join(" ")}`;
 }
 
-/** The settings' paths, as `pulumi config` tells them. */
+/** Returns the paths in the stack's settings, read with `pulumi config`. */
 async function namedPaths(stack: string): Promise<NamedPaths> {
   const config = await readConfig(stack).catch(() => new Map<string, string>());
   const file = (key: string) => {
@@ -133,7 +133,7 @@ interface Finding {
   remedy?: string;
 }
 
-/** Looks for files with secrets that other users of the machine can open, and for a program that they can change. */
+/** Checks whether other users of the machine can open files with secrets, or change the program. */
 export async function checkPrivateFiles(stack: string): Promise<Finding[]> {
   if (process.platform === "win32") return [];
   const findings: Finding[] = [];

@@ -1,4 +1,4 @@
-/** The only reader of configuration: puts the rooms' settings together, checks them against each other, and freezes them. */
+/** The only reader of the configuration: combines the settings of all components, checks them against each other, and freezes them. */
 import { createHash } from "node:crypto";
 import * as pulumi from "@pulumi/pulumi";
 import { contextEndpoint } from "../lib/docker-context.ts";
@@ -43,10 +43,10 @@ export const SETTINGS = {
   ...BACKUP_SETTINGS,
 };
 
-/** The settings as they are written: the keys of Pulumi.yaml's `config`, with its defaults filled in. */
+/** The settings as written: the keys of Pulumi.yaml's `config`, with its defaults filled in. */
 export type RawSettings = ValuesOf<typeof SETTINGS>;
 
-/** Former keys, with the present ones. */
+/** Former keys, each with its present name. */
 const RENAMED: Readonly<Record<string, keyof typeof SETTINGS>> = {
   application: "handoverFolder",
   keepBackupsOnDestroy: "backupKeepOnDestroy",
@@ -55,11 +55,11 @@ const RENAMED: Readonly<Record<string, keyof typeof SETTINGS>> = {
   safetyRecipient: "safetyCopyRecipient",
 };
 
-/** What a stack is asked to be. */
+/** The settings of a stack. */
 export interface Settings {
   readonly stack: string;
   readonly bootstrap: Bootstrap;
-  /** Whether `bootstrap` was chosen; otherwise it follows from the environment of the moment. */
+  /** Whether the user chose `bootstrap`; otherwise it depends on the present environment. */
   readonly bootstrapChosen: boolean;
   readonly database: string;
   /** Port on 127.0.0.1. */
@@ -72,31 +72,31 @@ export interface Settings {
   readonly readonlyDenyList: readonly string[];
   readonly keepDataOnDestroy: boolean;
   readonly importJobs: number;
-  /** Where an encrypted copy of the source is kept; undefined for none. */
+  /** Where to write the safety copy; undefined for none. */
   readonly safetyCopy: SafetyCopySettings | undefined;
-  /** What of the source is copied, as it was written. */
+  /** The parts of the source to copy, as written. */
   readonly selection: RawSelection;
   /** PostgreSQL 15 image that the database image is built on. */
   readonly baseImage: string;
   /** Image with a newer pg_dump, for sources newer than 15. */
   readonly newerPostgres: string;
-  /** Docker engine; undefined is the environment's, or the local one. */
+  /** Docker engine; undefined for the environment's or the local one. */
   readonly dockerHost: string | undefined;
-  /** Whether the setting names it; otherwise it is the one that the docker command uses as well. */
+  /** Whether the setting names the engine; otherwise it is the docker command's. */
   readonly dockerHostIsSet: boolean;
   /** Further databases in the same server. */
   readonly databases: readonly string[];
-  /** Those that may be dropped when they are no longer among them. */
+  /** Databases that may be dropped once they are no longer among {@link databases}. */
   readonly droppableDatabases: readonly string[];
-  /** Undefined where no Alembic project is named. */
+  /** Undefined if no Alembic project is named. */
   readonly migrations: MigrationsSettings | undefined;
-  /** Undefined where nothing is seeded. */
+  /** Undefined if nothing is seeded. */
   readonly seed: SeedSettings | undefined;
-  /** Undefined where no application is named. */
+  /** Undefined if no application is named. */
   readonly handover: HandOverSettings | undefined;
-  /** Undefined where the stack takes no backups. */
+  /** Undefined if the stack takes no backups. */
   readonly backups: BackupSettings | undefined;
-  /** The recovery target of a stack that begins from a backup: `latest`, or a time with its zone. */
+  /** The recovery target of a stack that is created from a backup: `latest`, or a time with its zone. */
   readonly backupRecoverTo: string;
 }
 
@@ -105,25 +105,25 @@ export interface Surroundings {
   stack: string;
   /** Whether NEON_DATABASE_URL is set. Only the import reads its value. */
   neonUrlIsSet: boolean;
-  /** Where the further databases would come from, if they were made now. */
+  /** The sources of the further databases, if they were created now. */
   furtherSources: readonly ("neon" | "empty")[];
-  /** What the last update left. */
+  /** What the stack's state says about its data. */
   recorded: RecordedData;
-  /** The engine of Docker's current context, where that is not the usual one. */
+  /** The engine of Docker's current context, unless it is the default one. */
   contextEndpoint?: string | undefined;
   /** Images that script/bootstrap found or built. */
   images: KnownImages;
 }
 
-/** Major version of Node that has all that the program uses. */
+/** The oldest supported major version of Node. */
 const OLDEST_NODE = 24;
-/** The stack that has the names and the port that the application's own files know. */
+/** The stack with the names and the port that the application's own files use. */
 const MAIN_STACK = "dev";
 const MAIN_PORT = 5433;
 
 /**
- * Returns the port for a stack that was given none: 5433 for `dev`; for others one of 15433 to 19432 that follows from the name, so
- * that a stack keeps its port and two rarely want the same. Below Linux's and macOS's ephemeral ports (32768, 49152).
+ * Returns a stack's default port: 5433 for `dev`; for others a port from 15433 to 19432 that is derived from the name, so that a stack
+ * keeps its port and two stacks rarely have the same. It is below the ephemeral ports of Linux (from 32768) and macOS (from 49152).
  */
 export function defaultPort(stack: string): number {
   if (stack === MAIN_STACK) return MAIN_PORT;
@@ -131,7 +131,7 @@ export function defaultPort(stack: string): number {
 }
 
 /**
- * Checks and completes the settings.
+ * Checks the settings and fills in computed ones.
  * @throws {pulumi.RunError} that names every wrong setting, its value and the remedy.
  */
 export function resolveSettings(raw: RawSettings, surroundings: Surroundings): Settings {
@@ -178,8 +178,8 @@ export function resolveSettings(raw: RawSettings, surroundings: Surroundings): S
 }
 
 /**
- * Returns the keys of a project's configuration that no setting has: a misspelt setting must not be ignored in silence.
- * @param given full keys, `project:key`; keys of other projects and of providers are theirs.
+ * Returns the keys of a project's configuration that are not settings, because a misspelt setting must not be ignored.
+ * @param given full keys, `project:key`. Keys of other projects and of providers are not checked.
  */
 export function unknownKeys(project: string, given: readonly string[]): string[] {
   return given
@@ -188,7 +188,7 @@ export function unknownKeys(project: string, given: readonly string[]): string[]
     .filter((key) => !Object.hasOwn(SETTINGS, key));
 }
 
-/** Runs a look at this machine; its error is shown without a stack trace. */
+/** Runs a lookup on this machine, and converts its error so that Pulumi prints it without a stack trace. */
 function lookup<T>(work: () => T): T {
   try {
     return work();
@@ -201,18 +201,18 @@ function refuseOldNode(): void {
   const [major = 0] = process.versions.node.split(".").map(Number);
   if (major >= OLDEST_NODE) return;
   throw new pulumi.RunError(
-    `Node ${process.versions.node} runs this program, which needs ${OLDEST_NODE} or newer. The project brings one: . script/env ` +
+    `This program needs Node ${OLDEST_NODE} or newer, but Node ${process.versions.node} runs it. Use the project's own Node: . script/env ` +
       `puts it first on PATH`,
   );
 }
 
-/** Says what became of a key, or which one was probably meant, with the command that mends it. */
+/** Returns the new name of a former key, or the most similar one, with the command that corrects the configuration. */
 function remedyFor(key: string): string {
   const renamed = Object.hasOwn(RENAMED, key) ? RENAMED[key] : undefined;
   const remove = `pulumi config rm ${key}`;
-  if (renamed) return `${key} is now called ${renamed}: pulumi config set ${renamed} VALUE, then ${remove}`;
+  if (renamed) return `${key} was renamed to ${renamed}: pulumi config set ${renamed} VALUE, then ${remove}`;
   const meant = nearest(key, Object.keys(SETTINGS));
-  return `${key} is no setting.${meant ? ` Did you mean ${meant}?` : ""} Remove it: ${remove}`;
+  return `${key} is not a setting.${meant ? ` Did you mean ${meant}?` : ""} Remove it: ${remove}`;
 }
 
 function refuseUnknown(config: pulumi.Config): void {
@@ -223,8 +223,8 @@ function refuseUnknown(config: pulumi.Config): void {
 }
 
 /**
- * Reads the settings of the stack that is updated or previewed.
- * @throws {pulumi.RunError} for unknown keys and for values that do not fit.
+ * Reads the settings of the stack that is being updated or previewed.
+ * @throws {pulumi.RunError} for unknown keys and invalid values.
  */
 export async function readSettings(): Promise<Settings> {
   refuseOldNode();
@@ -235,7 +235,7 @@ export async function readSettings(): Promise<Settings> {
     stack: pulumi.getStack(),
     neonUrlIsSet: Boolean(process.env.NEON_DATABASE_URL),
     furtherSources: raw.databases.map((name) => (process.env[sourceVariable(name)] ? "neon" : "empty")),
-    // Where the setting decides, an update must not fail because the state cannot be read.
+    // The state is read only for `auto`, so that with true or false an unreadable state does not make the update fail.
     recorded: recordedData(raw.backups === "auto" ? await ownResources(pulumi.getProject(), pulumi.getStack()) : []),
     images: lookup(readImages),
     contextEndpoint: raw.dockerHost === "auto" ? lookup(contextEndpoint) : undefined,

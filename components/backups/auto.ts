@@ -1,7 +1,7 @@
 /**
- * Whether a stack takes backups when its settings leave that open (`backups: auto`): data that exists nowhere else in this form has them,
- * the sample and an empty database do not. What was switched on stays on: a later update must not remove backups because a variable
- * of the environment is missing.
+ * Decides whether a stack with `backups: auto` takes backups. A stack takes them if its data exists nowhere else in this form; the
+ * sample and an empty database do not need them. Backups that are on stay on: an update must not remove them because an environment
+ * variable is missing.
  */
 
 import { SAMPLE } from "../../lib/import-summary.ts";
@@ -9,10 +9,10 @@ import type { StateResource } from "../../lib/stack-state.ts";
 
 const IMPORT = "pulumi-nodejs:dynamic/import:ImportOnce";
 const VOLUME = "docker:index/volume:Volume";
-/** Where data comes from that a new stack cannot make by itself. */
+/** Values of `bootstrap` whose data a new stack cannot generate by itself. */
 const PRECIOUS: readonly unknown[] = ["neon", "backup"];
 
-/** What the last update left of a stack, as far as it decides about backups. */
+/** What the stack's state says about its data and its backups. */
 export interface RecordedData {
   /** Whether the stack has a volume for backups. */
   readonly hasBackups: boolean;
@@ -20,13 +20,13 @@ export interface RecordedData {
   readonly isPrecious: boolean | undefined;
 }
 
-/** Reads from a stack's state where its data came from, and whether it has backups. Pure. */
+/** Returns where a stack's data came from, according to its state, and whether the stack has backups. Pure. */
 export function recordedData(resources: readonly StateResource[]): RecordedData {
   const hasBackups = resources.some(({ urn, type }) => type === VOLUME && urn.endsWith("::backups"));
   const outputs = resources.find(({ type }) => type === IMPORT)?.outputs;
   if (outputs === undefined) return { hasBackups, isPrecious: undefined };
   const source = (outputs.summary as { source?: string } | null | undefined)?.source;
-  // An adoption or a refresh brings other data than the stack began with.
+  // An adoption or a refresh replaces the data that the stack started with.
   const isReplaced = source !== undefined && !source.startsWith(SAMPLE);
   return { hasBackups, isPrecious: PRECIOUS.includes(outputs.bootstrap) || isReplaced };
 }
@@ -34,7 +34,7 @@ export function recordedData(resources: readonly StateResource[]): RecordedData 
 /**
  * Decides whether a stack takes backups. Pure.
  * @param setting `true`, `false` or `auto`.
- * @param sources where the stack's databases would come from, if they were made now.
+ * @param sources the sources of the stack's databases, if they were created now.
  */
 export function takesBackups(setting: string, sources: readonly string[], recorded: RecordedData): boolean {
   if (setting !== "auto") return setting === "true";

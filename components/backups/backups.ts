@@ -1,4 +1,4 @@
-/** Backups: a container beside the server that takes them when they are due, and proves them. */
+/** The backups' container. It runs beside the server, takes scheduled backups, and verifies them with drills. */
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
@@ -6,50 +6,50 @@ import { namesFor } from "../../lib/naming.ts";
 import { type Archiving, configurationFile, type DatabaseServer } from "../server/database-server.ts";
 import { clearBefore } from "../server/leftovers.ts";
 import { configuration } from "./configuration.ts";
-import { readIso } from "./exact-moment.ts";
+import { readIso } from "./iso-time.ts";
 import { BackupKey } from "./key.ts";
 import { destroyNotice, OnDestroy } from "./on-destroy.ts";
 import { readAccess } from "./s3.ts";
 import type { BackupSettings } from "./settings.ts";
 
-/** Enough for pgBackRest, and for a drill's server with its 64 MB of buffers. */
+/** Enough for pgBackRest and for the scratch server of a drill, which has 64 MB of shared buffers. */
 const MEMORY_MIB = 512;
 
 /** Arguments of {@link Backups}. */
 export interface BackupsArgs {
-  /** The stack's name; the container's name follows from it. */
+  /** The stack's name, from which the container's name is derived. */
   stack: string;
-  /** What is kept, and when backups are taken. */
+  /** Schedules, retention and repository. */
   settings: BackupSettings;
-  /** How the server archives: from {@link archivingFor}. */
+  /** How the server archives WAL, from {@link archivingFor}. */
   archiving: Archiving;
   /** The server that is backed up. */
   server: DatabaseServer;
-  /** The server's database that the drill compares. */
+  /** The database whose rows a drill compares. */
   database: string;
-  /** Whether `pulumi destroy` keeps the data volume; it decides what {@link Backups.onDestroy} says. */
+  /** Whether `pulumi destroy` keeps the data volume. {@link Backups.onDestroy} reports it. */
   keepsData: boolean;
-  /** Docker engine, where it is not the environment's. */
+  /** Docker engine; undefined for the environment's. */
   dockerHost: string | undefined;
-  /** The data must be in, and saved: the first backup is to have it, and would keep a save point waiting. */
+  /** The data and its snapshot. The first backup must contain the data, and would delay the snapshot if both ran at once. */
   after: pulumi.Resource[];
 }
 
 /** Arguments of {@link archivingFor}. */
 export interface ArchivingArgs {
-  /** The stack's name; the key's file follows from it. */
+  /** The stack's name, from which the name of the key file is derived. */
   stack: string;
-  /** What is kept, and where; undefined where the stack takes no backups. */
+  /** Retention and repository; undefined if the stack takes no backups. */
   backups: BackupSettings | undefined;
-  /** Where the data of a new volume comes from: `backup` restores it from the repository. */
+  /** The source of the data in a new volume. `backup` restores it from the repository. */
   bootstrap: string;
-  /** The recovery target of a stack that begins from a backup: `latest`, or a time with its zone. */
+  /** The recovery target of a stack that is created from a backup: `latest`, or a time with its zone. */
   backupRecoverTo: string;
 }
 
 /**
- * Returns how a stack's server archives; undefined where the stack takes no backups. The key is made here, before the server. It exists
- * once, and outlives everything.
+ * Returns how a stack's server archives WAL; undefined if the stack takes no backups. It also creates the key, because the server's
+ * configuration contains it. `pulumi destroy` does not delete the key file.
  */
 export function archivingFor(args: ArchivingArgs, opts?: pulumi.ComponentResourceOptions): Archiving | undefined {
   const { stack, backups, bootstrap, backupRecoverTo } = args;
@@ -60,14 +60,14 @@ export function archivingFor(args: ArchivingArgs, opts?: pulumi.ComponentResourc
     configuration: key.apply((known) => configuration(backups, known, access)),
     folder: backups.folder,
     keepOnDestroy: backups.keepOnDestroy,
-    giveUpAt: backups.giveUpAt,
+    walDropThresholdPercent: backups.walDropThresholdPercent,
     recover: bootstrap === "backup" ? recoverArguments(backupRecoverTo) : undefined,
   };
 }
 
 /**
- * What the image's script reads when it fills a new stack's volume: `latest` or seconds since 1970, then pgBackRest's
- * arguments.
+ * Returns the arguments with which the image's script restores into a new stack's volume: `latest` or seconds since 1970, then the
+ * arguments of pgBackRest.
  */
 export function recoverArguments(to: string): string[] {
   if (to === "latest") return ["latest", "--type=default"];
@@ -76,7 +76,7 @@ export function recoverArguments(to: string): string[] {
   return [String(at.getTime() / 1000), "--type=time", `--target=${target}`, "--target-action=promote"];
 }
 
-/** The container that takes the backups, and the beginning of its work. */
+/** The container that takes the backups, and the repository that they are stored in. */
 export class Backups extends pulumi.ComponentResource {
   readonly containerName: string;
   /** What `pulumi destroy` deletes and keeps. */
@@ -100,17 +100,18 @@ export class Backups extends pulumi.ComponentResource {
         init: true,
         envs: [
           `BACKUP_DATABASE=${database}`,
-          `BACKUP_FULL=${settings.plans.full}`,
-          `BACKUP_DIFF=${settings.plans.diff}`,
-          `BACKUP_DRILL=${settings.plans.drill}`,
-          `BACKUP_GIVE_UP_AT=${archiving.giveUpAt}`,
+          `BACKUP_FULL=${settings.schedules.full}`,
+          `BACKUP_DIFF=${settings.schedules.diff}`,
+          `BACKUP_DRILL=${settings.schedules.drill}`,
+          `BACKUP_GIVE_UP_AT=${archiving.walDropThresholdPercent}`,
         ],
         uploads: [configurationFile(archiving.configuration)],
         volumes: [
           { volumeName: server.volume.name, containerPath: "/var/lib/postgresql/data", readOnly: true },
           ...server.shared,
         ],
-        // It talks to the server through its socket; the server of a drill listens on nothing but its own.
+        // It connects through the server's Unix socket, and a drill's scratch server listens on a Unix socket only. So the container
+        // needs the network only to reach an S3 store.
         ...(settings.s3
           ? { networkMode: "bridge", networksAdvanced: [{ name: server.networkName }] }
           : { networkMode: "none" }),
@@ -131,7 +132,7 @@ export class Backups extends pulumi.ComponentResource {
       },
     );
 
-    new BackupsBegun(
+    new BackupRepository(
       "begun",
       {
         container: names.backups,
@@ -155,19 +156,20 @@ export class Backups extends pulumi.ComponentResource {
   }
 }
 
-/** Inputs of {@link BackupsBegun}. */
-export interface BackupsBegunInputs {
+/** Inputs of {@link BackupRepository}. */
+export interface BackupRepositoryInputs {
   container: string;
   containerId: string;
   /** The database's container. */
   server: string;
-  /** Where the repository lies; undefined is a volume of the stack's. */
+  /** The repository's folder or S3 URL; undefined for a volume of the stack. */
   folder: string | undefined;
   keep: boolean;
   dockerHost: string | undefined;
 }
 
-class BackupsBegun extends ResourceOnDisk {
+/** The backups' repository. Stacks have the type and the module's path in their state, so both keep their former names. */
+class BackupRepository extends ResourceOnDisk {
   constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
     super("backups:BackupsBegun", "components/backups/begun-provider.ts", name, inputs, ["fingerprint"], opts);
   }

@@ -1,15 +1,15 @@
-/** pgBackRest's configuration file, the same in every container that reads or writes the repository. */
+/** pgBackRest's configuration file. It is the same in every container that reads or writes the repository. */
 
 import { REPOSITORY } from "../../lib/backup-paths.ts";
 import { authorityLines, type S3Access, s3Options } from "./s3.ts";
 import type { BackupSettings } from "./settings.ts";
 
 /**
- * The file's text. It holds the key, so it is a secret as a whole.
+ * Returns the file's text. It contains the key, so all of it is a secret.
  *
- * archive-push-queue-max is left out on purpose: it drops WAL and counts it as archived.
- * @param key what the repository is encrypted by.
- * @param access to the store, where one has the repository.
+ * archive-push-queue-max is deliberately not set: it drops WAL and reports it as archived.
+ * @param key the passphrase that encrypts the repository.
+ * @param access the credentials of the S3 store, if the repository is in one.
  */
 export function configuration(settings: BackupSettings, key: string, access?: S3Access): string {
   const retention =
@@ -21,15 +21,15 @@ export function configuration(settings: BackupSettings, key: string, access?: S3
     access ? authorityLines(access) : "",
     section("global", {
       ...place,
-      // Small files together: a database has thousands, and a folder may lie on a slow file system.
+      // Bundles small files: a database has thousands, and the repository may be on a slow file system.
       "repo1-bundle": "y",
       "repo1-cipher-type": "aes-256-cbc",
       "repo1-cipher-pass": key,
       ...retention,
       "compress-type": settings.compression,
-      // The fastest of both. Of zstd's levels, the third makes what is in a database no smaller, and takes a third longer.
+      // The fastest level of both algorithms. Level 3 of zstd compresses a database no better, and takes a third longer.
       "compress-level": 1,
-      // A backup that waits for the next checkpoint may wait a quarter of an hour.
+      // Without it a backup waits for the next scheduled checkpoint, up to 15 minutes.
       "start-fast": "y",
       "archive-async": "y",
       "archive-timeout": 60,

@@ -1,43 +1,44 @@
-/** Damage in the data: what is known of it, in words, and the way back. */
-import type { Backup } from "./report.ts";
-import { time } from "./words.ts";
+/** Describes damage in the data, and how to repair it. */
 
-/** A finding, as images/database/backup/damage.sh notes it. `at` is when it was found, in seconds since 1970. */
+import { time } from "./format.ts";
+import type { Backup } from "./report.ts";
+
+/** Damage as images/database/backup/damage.sh records it. `at` is when it was found, in seconds since 1970. */
 export type Damage =
   | {
       at: number;
-      /** A backup found damaged pages, or the server refused to read one when the rows behind it were counted. */
+      /** A backup found damaged pages, or the server could not read a page when the rows were counted after the backup. */
       source: "backup";
       label: string;
-      /** Null where the file belongs to nothing that is there now. */
+      /** Null if the file belongs to no present table or index. */
       database: string | null;
       relation: string | null;
-      /** In the data directory. */
+      /** Path in the data directory. */
       file: string;
-      /** Numbers of the pages, from the table's first one: `3-5, 9`. Empty where they are not known. */
+      /** Block numbers, counted from the start of the table: `3-5, 9`. Empty if they are not known. */
       blocks: string;
     }
-  /** The server has read pages with a wrong checksum. */
+  /** The server read pages with a wrong checksum. */
   | { at: number; source: "checksums"; database: string; count: number }
-  /** A drill's restored data was not as it must be. */
+  /** A drill found that the restored data is wrong. */
   | { at: number; source: "drill"; label: string; words: string };
 
-/** Findings that are told one by one; the rest is counted. */
-const TOLD = 10;
+/** The number of findings that are listed; the others are counted. */
+const LISTED = 10;
 
 /**
- * What is damaged, since when, which backups are sound, and the way back. Empty where nothing is known to be damaged.
+ * Returns what is damaged, since when, which backups are sound, and how to repair the data. Empty if no damage is known.
  * @param sound the backups without damaged pages, oldest first.
  */
 export function damageInWords(damage: readonly Damage[], sound: readonly Backup[]): string[] {
   const findings = damage.filter((one, i) => damage.findIndex((other) => sameAs(one, other)) === i);
   if (findings.length === 0) return [];
-  const told = findings.slice(0, TOLD).map(findingInWords);
-  if (findings.length > TOLD) told.push(`${findings.length - TOLD} more damaged files`);
-  return [`${summaryOf(findings, sound)} ${wayBack(findings, sound)}`, ...told];
+  const listed = findings.slice(0, LISTED).map(findingInWords);
+  if (findings.length > LISTED) listed.push(`${findings.length - LISTED} more damaged files`);
+  return [`${summaryOf(findings, sound)} ${remedyFor(findings, sound)}`, ...listed];
 }
 
-/** Every backup finds the same pages again. */
+/** Whether two findings are the same damage: every backup finds the same pages again. */
 function sameAs(one: Damage, other: Damage): boolean {
   if (one.source === "backup" && other.source === "backup") {
     return one.file === other.file && one.blocks === other.blocks;
@@ -50,18 +51,17 @@ function findingInWords(finding: Damage): string {
   switch (finding.source) {
     case "backup": {
       const { database, relation, file, blocks, label } = finding;
-      const where =
-        database === null ? "" : `database ${database}, ${relation ?? "a table that is not there any more"}, `;
+      const where = database === null ? "" : `database ${database}, ${relation ?? "a table that no longer exists"}, `;
       const pages = blocks === "" ? "" : `, ${/^\d+$/.test(blocks) ? "block" : "blocks"} ${blocks}`;
       return `damaged: ${where}file ${file}${pages} (found at ${at}, backup ${label})`;
     }
     case "checksums": {
       const { database, count } = finding;
-      const where = database === "" ? "the tables that all databases share" : `database ${database}`;
+      const where = database === "" ? "the shared catalogs" : `database ${database}`;
       return `damaged: ${where}: the server read ${count} ${count === 1 ? "page" : "pages"} with a wrong checksum (at ${at}; docker logs names them)`;
     }
     case "drill":
-      return `damaged: what a drill restored from the backup ${finding.label} (at ${at}): ${finding.words.trim()}`;
+      return `damaged: the data that a drill restored from the backup ${finding.label} (at ${at}): ${finding.words.trim()}`;
   }
 }
 
@@ -72,18 +72,18 @@ function summaryOf(findings: readonly Damage[], sound: readonly Backup[]): strin
   const labels = sound.map(({ label }) => label);
   const which =
     labels.length === 0
-      ? "No backup is sound."
+      ? "Every backup contains damaged pages."
       : `Backups without damaged pages: ${labels.slice(-5).join(", ")}${labels.length > 5 ? ` and ${labels.length - 5} older ones` : ""}.`;
   return `DATA IS DAMAGED. It was found at ${time(first)}${since}. ${which}`;
 }
 
-function wayBack(findings: readonly Damage[], sound: readonly Backup[]): string {
+function remedyFor(findings: readonly Damage[], sound: readonly Backup[]): string {
   if (sound.length === 0) {
-    return 'Save what can be read: ./db backup --portable. Then docs/recovery.md, "the data is damaged".';
+    return 'Save what can still be read: ./db backup --portable. Then follow docs/recovery.md, "the data is damaged".';
   }
   const isInBackups = findings.every(({ source }) => source === "drill");
   const restore = isInBackups
-    ? "To go back to a time before it: ./db restore --to TIME."
-    : "To have the data back as it was, every change since included: ./db restore --to latest.";
-  return `${restore} Then ./db backup --full and ./db drill look whether all is well. docs/recovery.md tells more.`;
+    ? "To restore a time before the damage: ./db restore --to TIME."
+    : "To restore the data with every change since: ./db restore --to latest.";
+  return `${restore} Then check the result with ./db backup --full and ./db drill. See docs/recovery.md.`;
 }

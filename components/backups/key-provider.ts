@@ -1,4 +1,4 @@
-/** The key's file: made once, and never another in its place. Runs inside Pulumi's dynamic provider. */
+/** Creates the key file once, and never replaces the key. Runs inside Pulumi's dynamic provider. */
 import type { dynamic } from "@pulumi/pulumi";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import type { BackupKeyInputs } from "./key.ts";
@@ -6,7 +6,7 @@ import { keyName, newKey, readKeyFile, writeKeyFile } from "./key-file.ts";
 
 const fingerprint = (inputs: BackupKeyInputs) => inputsFingerprint({ file: inputs.file });
 
-/** Makes the key, or takes the one over that a file holds: from a state that was lost, or another machine. */
+/** Creates the key, or adopts the key in an existing file: from another machine, or after the state was lost. */
 export const provider: dynamic.ResourceProvider = {
   async diff(id, olds, news: BackupKeyInputs) {
     return diffByFingerprint(id, olds, { file: news.file });
@@ -16,8 +16,8 @@ export const provider: dynamic.ResourceProvider = {
     const known = await readKeyFile(inputs.file);
     if (known === undefined && inputs.mustExist) {
       throw new Error(
-        `bootstrap is backup, but the key to the backups is not at ${inputs.file}. Copy the key file there from the safe ` +
-          `place where it was put (docs/recovery.md).`,
+        `bootstrap is backup, but there is no key file ${inputs.file}, so the backups cannot be read. Copy your key file there ` +
+          `(docs/recovery.md).`,
       );
     }
     const key = known?.key ?? newKey();
@@ -25,23 +25,23 @@ export const provider: dynamic.ResourceProvider = {
     return { id: keyName(key), outs: { ...inputs, key, fingerprint: fingerprint(inputs) } };
   },
 
-  /** Only after the file was lost: it is written again from what the state knows. */
+  /** Runs only after the file was lost, and writes it again from the state. */
   async update(_id, olds: BackupKeyInputs & { key: string }, news: BackupKeyInputs) {
     const known = await readKeyFile(news.file);
     if (known === undefined) await writeKeyFile(news.file, news.stack, olds.key);
     else if (known.key !== olds.key) {
       throw new Error(
-        `The key file ${news.file} holds another key (${keyName(known.key)}) than the stack's backups have ` +
-          `(${keyName(olds.key)}). Move it away, and pulumi up writes the right one.`,
+        `The key file ${news.file} contains the key ${keyName(known.key)}, but the stack's backups are encrypted with ` +
+          `${keyName(olds.key)}. Move the file away, then run pulumi up, which writes the right one.`,
       );
     }
     return { outs: { ...news, key: olds.key, fingerprint: fingerprint(news) } };
   },
 
-  /** A file that is gone is no reason for another key: the next update writes the same one again. */
+  /** If the file is missing, the next update writes it again, with the same key. */
   async read(id, props) {
     if (props === undefined)
-      throw new Error("a key is not taken over by pulumi import; put its file in place, then pulumi up");
+      throw new Error("pulumi import cannot import a backup key; put the key file in place, then run pulumi up");
     const known = await readKeyFile(props.file);
     return { id, props: known === undefined ? { ...props, fingerprint: "its file is gone" } : props };
   },

@@ -1,4 +1,4 @@
-/** The key that the backups are encrypted by. */
+/** The key that encrypts the backups. */
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { keyFile } from "./key-file.ts";
@@ -7,11 +7,11 @@ import { keyFile } from "./key-file.ts";
 export interface BackupKeyInputs {
   stack: string;
   file: string;
-  /** Where the data comes from backups, a new key would open none of them. */
+  /** Whether the key file must exist. It must if the data comes from backups, because a new key could not decrypt them. */
   mustExist: boolean;
 }
 
-/** The key, with its file. It is generated once; a file that is there already is taken as it is. */
+/** The key and its file. The key is generated once; an existing file is adopted. */
 export class BackupKey extends ResourceOnDisk {
   declare readonly key: pulumi.Output<string>;
 
@@ -21,7 +21,7 @@ export class BackupKey extends ResourceOnDisk {
       ...opts,
       additionalSecretOutputs: ["key"],
     });
-    // Also before the first update, and for whatever a language host thinks of additionalSecretOutputs.
+    // additionalSecretOutputs does not apply before the first update, and depends on the language host.
     this.key = pulumi.secret(this.key);
   }
 }

@@ -1,7 +1,7 @@
-/** What `pulumi destroy` would take along. */
+/** Tells what `pulumi destroy` deletes. */
 import * as pulumi from "@pulumi/pulumi";
 
-/** Where a stack's data and its backups are, and what outlives the stack. */
+/** Where a stack's data and its backups are, and which of them `pulumi destroy` keeps. */
 export interface Belongings {
   dataVolume: string;
   keepsData: boolean;
@@ -11,8 +11,8 @@ export interface Belongings {
 }
 
 /**
- * Says what `pulumi destroy` deletes of a stack with backups, and how to keep it, in at most 150 characters where both go: Pulumi cuts
- * longer outputs. Pure.
+ * Returns a notice of what `pulumi destroy` deletes of a stack with backups, and how to keep it. It has at most 150 characters if
+ * both are deleted, because Pulumi truncates longer outputs. Pure.
  */
 export function destroyNotice({ dataVolume, keepsData, repository, keepsBackups }: Belongings): string {
   const parts = [
@@ -31,8 +31,8 @@ export function destroyNotice({ dataVolume, keepsData, repository, keepsBackups 
 }
 
 /**
- * An entry in the stack whose name is a notice. The preview of `pulumi destroy` does not run the program and lists nothing but the types
- * and names of resources, so this is where a reader sees that backups go with the stack.
+ * A resource whose name is the notice. The preview of `pulumi destroy` does not run the program, and lists only the types and names of
+ * resources, so a name is the only place for the notice.
  */
 export class OnDestroy extends pulumi.ComponentResource {
   constructor(notice: string, opts: pulumi.ComponentResourceOptions) {

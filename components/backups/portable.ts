@@ -1,6 +1,6 @@
 /**
- * Portable copies: pg_dump's archives and the roles, encrypted to age's public key. They need neither this program nor pgBackRest
- * nor the same system, and are made of any stack, with backups or without.
+ * Portable copies: pg_dump's archives and the roles, encrypted to an age public key. Restoring one needs neither this program nor
+ * pgBackRest nor the same operating system. They can be made of any stack, with or without backups.
  */
 import { createReadStream, createWriteStream } from "node:fs";
 import { mkdir, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
@@ -28,68 +28,68 @@ import { README, RESTORE_SCRIPT } from "./portable-texts.ts";
 
 const GLOBALS = "globals.sql.age";
 const DUMP = ".dump.age";
-/** What pg_dumpall writes last. */
+/** The last line that pg_dumpall writes. */
 const COMPLETE = "-- PostgreSQL database cluster dump complete";
-/** Key of the advisory lock of whoever makes one: the letters "portable" as a 64-bit number. */
+/** Key of the advisory lock that a run holds: the letters "portable" as a 64-bit number. */
 const LOCK_KEY = "8101820098838424677";
 
-/** What to copy, and for whom. */
+/** What to copy, where, and for which identity. */
 export interface PortableOrder {
   stack: string;
   /** The server's container, which has pg_dump of its version. */
   container: string;
   /** The server, as its superuser. */
   server: Address;
-  /** Which databases; all that hold anything of anybody's, if left out. */
+  /** The databases to copy; by default all except PostgreSQL's own and snapshots. */
   databases?: readonly string[];
-  /** Where the copies lie. */
+  /** The folder that the copy is created in. */
   folder: string;
-  /** age's public key; undefined for that of the identity file, which is made where it is missing. */
+  /** An age public key; undefined for that of the identity file, which is created if it is missing. */
   recipient: string | undefined;
   identityFile: string;
-  /** Told of an identity that was made. */
+  /** Called if an identity was created. */
   onNewIdentity: () => void;
   say: (line: string) => void;
 }
 
-/** A copy that is whole. */
+/** A complete copy. */
 export interface PortableCopy {
   name: string;
   path: string;
   databases: string[];
   bytes: number;
   recipient: string;
-  /** Whether it could be opened again here, or only the disk's bytes were compared. */
+  /** `decrypted`: read again with the identity. `as written`: the identity is not here, so only the bytes on disk were compared. */
   verified: "decrypted" | "as written";
 }
 
-/** SHA-256 of a file as it lies there, and of what was put into it. */
+/** SHA-256 of the encrypted file, and of its content before encryption. */
 interface Sealed {
-  lying: string;
-  held: string;
+  encrypted: string;
+  content: string;
 }
 
 /**
- * Makes a portable copy: under another name until every file was read again, so that one without `.partial` is whole.
- * @throws {Error} when another one is being made, pg_dump fails, the folder cannot be written, or what was written is not read back.
+ * Makes a portable copy. Its folder ends in `.partial` until every file has been read again, so a folder without it is complete.
+ * @throws {Error} if another one is being made, pg_dump fails, the folder is not writable, or a file reads back differently.
  */
 export async function makePortableCopy(order: PortableOrder): Promise<PortableCopy> {
   const { stack, recipient: chosen, identityFile, server, say } = order;
   if (chosen !== undefined && !/^age1[02-9ac-hj-np-z]{58}$/.test(chosen)) {
-    throw new Error(`"${chosen}" is no public key of age's (age1 and 58 more characters)`);
+    throw new Error(`"${chosen}" is not an age public key (age1 and 58 more characters)`);
   }
   const identity =
     chosen === undefined
       ? await readOrMakeIdentity(identityFile, order.onNewIdentity)
       : await readIdentity(identityFile);
   const recipient = chosen ?? (identity as Identity).recipient;
-  const opens = identity?.recipient === recipient ? identity : undefined;
+  const matching = identity?.recipient === recipient ? identity : undefined;
   const folder = resolve(order.folder);
   const name = `${stack}-${new Date().toISOString().replaceAll(/[-:]|\.\d+/g, "")}`;
   const partial = join(folder, name + PARTIAL);
   return withConnection(maintenance(server), async (client) => {
     const { rows } = await client.query(`SELECT pg_try_advisory_lock(${LOCK_KEY}) AS mine`);
-    if (!rows[0].mine) throw new Error("Another portable copy is being made of this server. Wait for it.");
+    if (!rows[0].mine) throw new Error("Another portable copy of this server is being made. Wait until it is done.");
     const databases = [...(order.databases ?? (await databasesOn(client, server.database)))];
     await mkdir(folder, { recursive: true, mode: 0o700 });
     for (const left of await readdir(folder)) {
@@ -102,10 +102,10 @@ export async function makePortableCopy(order: PortableOrder): Promise<PortableCo
         say(`${file}: writing`);
         files.set(file, await writeSealed(join(partial, file), dockerStream(args), recipient));
       }
-      for (const [file, { lying, held }] of files) {
+      for (const [file, { encrypted, content }] of files) {
         say(`${file}: reading it again`);
-        if (opens) await readBack(join(partial, file), opens.secret, order.container, held);
-        else if ((await digestOf(join(partial, file))).sha256 !== lying) throw otherBytes(join(partial, file));
+        if (matching) await readBack(join(partial, file), matching.secret, order.container, content);
+        else if ((await digestOf(join(partial, file))).sha256 !== encrypted) throw differentBytes(join(partial, file));
       }
       await writeFile(join(partial, "README.txt"), README, { mode: 0o600, flush: true });
       await writeFile(join(partial, "restore.sh"), RESTORE_SCRIPT, { mode: 0o700, flush: true });
@@ -120,18 +120,18 @@ export async function makePortableCopy(order: PortableOrder): Promise<PortableCo
       throw error;
     }
     const path = join(folder, name);
-    const verified = opens ? "decrypted" : "as written";
+    const verified = matching ? "decrypted" : "as written";
     return { name, path, databases, bytes: await sizeOf(path), recipient, verified };
   });
 }
 
-/** Each file's command in the server's container. */
+/** Returns the files, each with the command that writes it in the server's container. */
 const dumpsOf = (container: string, databases: readonly string[]): [string, string[]][] => [
   [GLOBALS, serverProgram(container, "pg_dumpall", ["--globals-only"])],
-  // The fastest level costs a tenth of the size, and saves two thirds of the time.
+  // Level 1 makes files 10 % larger, and saves two thirds of the time.
   ...databases.map((name): [string, string[]] => [
     name + DUMP,
-    // A name alone would be taken for a connection string, where it has a sign of equality in it.
+    // pg_dump takes a bare name with an equals sign for a connection string.
     serverProgram(container, "pg_dump", [
       "--format=custom",
       "--compress=1",
@@ -141,10 +141,10 @@ const dumpsOf = (container: string, databases: readonly string[]): [string, stri
 ];
 
 /**
- * All databases but the server's own and those that nobody gets into: save points, and one whose DROP was interrupted. Whether a
- * database is a template does not count: its owner can say so of it.
- * @param wanted the stack's database, which must not be missing.
- * @throws {Error} for a name that can be no file's, and when the stack's database accepts no connections.
+ * Returns all databases except PostgreSQL's own and those that accept no connections: snapshots, and a database whose DROP was
+ * interrupted. Templates are included, because any owner can make a template of a database.
+ * @param wanted the stack's database, which must be among them.
+ * @throws {Error} for a name that cannot be a file name, and if the stack's database accepts no connections.
  */
 async function databasesOn(client: pg.Client, wanted: string): Promise<string[]> {
   const { rows } = await client.query<{ datname: string }>(
@@ -154,39 +154,39 @@ async function databasesOn(client: pg.Client, wanted: string): Promise<string[]>
   const names = rows.map(({ datname }) => datname);
   if (!names.includes(wanted)) {
     throw new Error(
-      `The database ${wanted} accepts no connections, so it cannot be copied. As the superuser: ALTER DATABASE ${ident(wanted)} ALLOW_CONNECTIONS true`,
+      `The database ${wanted} accepts no connections, so it cannot be copied. Run as the superuser: ALTER DATABASE ${ident(wanted)} ALLOW_CONNECTIONS true`,
     );
   }
   const odd = names.find((name) => /[/"\n]|^[.-]/.test(name));
   if (odd !== undefined) {
     throw new Error(
-      `The database ${JSON.stringify(odd)} has a name that no file can have. Rename it: ALTER DATABASE ... RENAME TO ...`,
+      `The database ${JSON.stringify(odd)} cannot be copied: its name is not a valid file name. Rename it: ALTER DATABASE ... RENAME TO ...`,
     );
   }
   return names;
 }
 
 async function writeSealed(path: string, { stdout, ended }: DockerStream, recipient: string): Promise<Sealed> {
-  const [held, lying] = [measure(), measure()];
+  const [content, encrypted] = [measure(), measure()];
   const file = createWriteStream(path, { mode: 0o600, flags: "wx", flush: true });
   try {
-    await pipeline(stdout, held.through, seal(recipient), lying.through, file);
+    await pipeline(stdout, content.through, seal(recipient), encrypted.through, file);
     await ended;
   } catch (error) {
     const why = error instanceof DockerError ? error.stderr.trim() || error.message : (error as Error).message;
     throw new Error(`${basename(path)} could not be written: ${why}`, { cause: error });
   }
-  return { held: held.digest().sha256, lying: lying.digest().sha256 };
+  return { content: content.digest().sha256, encrypted: encrypted.digest().sha256 };
 }
 
-const otherBytes = (path: string) => new Error(`${path} gives back other bytes than were written`);
+const differentBytes = (path: string) => new Error(`${path} does not contain the bytes that were written to it`);
 
 /**
- * Reads a file as whoever restores it would: through decryption and, for an archive, all of it through pg_restore.
- * @param held SHA-256 of what was put into it; undefined where that is not known any more.
- * @throws {Error} that names the file, for one that was changed, cut short, or encrypted for somebody else.
+ * Reads a file as a restore would: it decrypts the file and, if it is an archive, passes all of it through pg_restore.
+ * @param expected SHA-256 of the content; undefined if it is not known.
+ * @throws {Error} that names the file, if it was changed, truncated, or encrypted for another identity.
  */
-async function readBack(path: string, secret: string, container: string, held?: string): Promise<void> {
+async function readBack(path: string, secret: string, container: string, expected?: string): Promise<void> {
   const content = measure();
   try {
     if (path.endsWith(DUMP)) await throughRestore(path, secret, container, content.through);
@@ -201,14 +201,14 @@ async function readBack(path: string, secret: string, container: string, held?: 
     if (error instanceof DockerError) throw damaged(path, new Error(`pg_restore: ${error.stderr.trim()}`));
     throw damaged(path, error);
   }
-  if (held !== undefined && content.digest().sha256 !== held) throw otherBytes(path);
+  if (expected !== undefined && content.digest().sha256 !== expected) throw differentBytes(path);
 }
 
 async function throughRestore(path: string, secret: string, container: string, content: Transform): Promise<void> {
   const plain = new PassThrough();
   const args = ["exec", "-i", "-u", "postgres", container, "pg_restore", "--file=/dev/null"];
   const restoring = docker(args, { input: plain });
-  // A pg_restore that gives up early reads no more.
+  // If pg_restore fails early, it stops reading.
   restoring.catch(() => plain.destroy());
   try {
     await pipeline(createReadStream(path), unseal([secret]), content, plain);
@@ -228,8 +228,8 @@ async function sizeOf(folder: string): Promise<number> {
 }
 
 /**
- * Reads a portable copy that was made before: every file's checksum, and what is in it.
- * @throws {Error} that names what is missing, changed, cut short, or not for this identity.
+ * Verifies an existing portable copy: the checksum and the content of every file. Returns the names of its databases.
+ * @throws {Error} that names the file that is missing, changed, truncated, or encrypted for another identity.
  */
 export async function verifyPortableCopy(folder: string, secret: string, container: string): Promise<string[]> {
   const sums = await readChecksums(folder);
@@ -238,7 +238,7 @@ export async function verifyPortableCopy(folder: string, secret: string, contain
     const { sha256 } = await digestOf(path).catch((error) => {
       throw damaged(path, error);
     });
-    if (sha256 !== sum) throw damaged(path, new Error("it was changed since it was written"));
+    if (sha256 !== sum) throw damaged(path, new Error("it was changed after it was written"));
   }
   const sealed = [...sums.keys()].filter((file) => file.endsWith(".age"));
   for (const file of sealed) await readBack(join(folder, file), secret, container);

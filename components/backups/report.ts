@@ -1,35 +1,35 @@
-/** What the backups' container tells of backups, archiving and the repository, and what is to be thought of it. */
+/** The report of the backups' container about backups, archiving and the repository, and its evaluation. */
 import { readFileSync } from "node:fs";
 import { humanBytes } from "../../lib/human-bytes.ts";
 import { type Damage, damageInWords } from "./damage.ts";
-import { duration, time } from "./words.ts";
+import { duration, time } from "./format.ts";
 
 export { duration, time };
 
-/** A run that ended. Times are seconds since 1970. */
+/** A run of a backup or a drill that has ended. Times are seconds since 1970. */
 export interface Run {
   finished: number;
   seconds: number;
   label?: string;
   bytes?: number;
   error?: string;
-  /** Whether damaged data is what went wrong. */
+  /** Whether damaged data made the run fail. */
   damaged?: boolean;
-  /** What did not work beside the backup itself. */
+  /** A failure of a step other than the backup itself. */
   warning?: string;
-  /** Of a drill. */
+  /** The number of tables that a drill compared. */
   tables?: number;
   rows?: number;
-  /** Of a drill: with what was recorded behind the backup, or with what the tables hold at present. */
+  /** What a drill compared with: the fingerprints recorded after the backup, or the present content of the tables. */
   compared?: "recorded" | "present";
 }
 
-/** The last runs of a kind. */
+/** The last runs of one kind. */
 export interface Runs {
   ok: Run | null;
-  /** Null unless the last one failed. */
+  /** Null unless the last run failed. */
   failed: Run | null;
-  /** Seconds since which one is due that has not succeeded; 0 where none is. */
+  /** Seconds for which a run has been overdue; 0 if none is. */
   late: number;
 }
 
@@ -45,7 +45,7 @@ export interface Backup {
   info: { size: number; repository: { size: number; delta: number } };
 }
 
-/** The container's answer (images/database/backup/report.sh). */
+/** The report (images/database/backup/report.sh). */
 export interface BackupReport {
   now: number;
   info: { backup: Backup[]; db: { "system-id": string }[]; status: { code: number; message: string } }[] | null;
@@ -53,9 +53,9 @@ export interface BackupReport {
   full: Runs;
   diff: Runs;
   drill: Runs;
-  /** Kind and beginning of the run under way, or empty. */
+  /** Kind and start of the active run, or empty. */
   running: string;
-  /** What is known to be damaged in the data; an image that was made earlier does not tell. */
+  /** Known damage in the data; missing in the report of an older image. */
   damage?: Damage[];
   /** Null while the server does not answer. */
   archiver: {
@@ -68,62 +68,61 @@ export interface BackupReport {
     /** Size of all databases. */
     databaseBytes: number;
   } | null;
-  /** Of the data, also while its server is down; empty where there is none. */
+  /** The data's system identifier, read from disk, so also while the server is down; empty if there is no data. */
   systemIdentifier: string;
-  /** Seconds since 1970 up to which everything is in the repository; 0 where nothing was archived yet. */
+  /** Seconds since 1970 up to which everything is archived; 0 if nothing has been. */
   archivedUntil: number;
-  /** What the archiver said last, while its attempts fail; else empty. */
+  /** The last error of the archive command, while its attempts fail; else empty. */
   archivingSaid: string;
-  /** Per cent of the data's disk at which WAL that cannot be archived is given up. */
+  /** Usage of the data's disk, in per cent, at which the server drops WAL that it cannot archive. */
   giveUpAt: number;
-  /** WAL files that wait for being archived. */
+  /** WAL files that wait to be archived. */
   waiting: number;
-  /** Seconds since 1970 at which the first of them was ready to be archived; 0 where none waits. */
+  /** Seconds since 1970 at which the first waiting file was ready to be archived; 0 if none waits. */
   waitingSince: number;
   walBytes: number;
   dataSize: number;
   dataFree: number;
-  /** Null for a store, which tells neither. */
+  /** Null for a store, which reports neither size. */
   repositorySize: number | null;
   repositoryFree: number | null;
   repositoryBytes: number | null;
   repositoryThere: boolean;
-  /** Whether anything was ever archived. */
+  /** Whether anything has ever been archived. */
   begun: boolean;
   /** Closed gaps: `from until first-file last-file label`, times in seconds since 1970. */
   gaps: string[];
   /**
-   * The first WAL file that was given up since the last full backup: `time file`, or empty. Where the server ran without
-   * archiving, `off-` and the time of its start stand in the file's place; where WAL stayed behind in data that was put aside,
-   * `exchanged-` and the time of that.
+   * The first WAL file that was dropped since the last full backup: `time file`, or empty. If the server ran without archiving, the
+   * file is `off-` and the time of its start. If unarchived WAL was left in retained data, it is `exchanged-` and the time of the exchange.
    */
   openGap: string;
   /** `since timeline parent fork-position`, oldest first. */
   timelines: string[];
-  /** Folders of former data beside today's. */
+  /** Folders of retained data. */
   kept: string[];
 }
 
-/** Reads the container's answer. A system identifier has more digits than a JavaScript number: it stays a text. */
+/** Parses the report. A system identifier has more digits than a JavaScript number can hold, so it becomes a string. */
 export function parseReport(text: string): BackupReport {
   return JSON.parse(text.replaceAll(/"system-id":\s*(\d+)/g, '"system-id":"$1"'));
 }
 
-/** All backups in which pgBackRest found no damaged page, oldest first. */
+/** Returns all backups in which pgBackRest found no damaged page, oldest first. */
 export const backupsIn = (report: BackupReport): Backup[] =>
   (report.info?.[0]?.backup ?? []).filter((backup) => backup.error !== true);
 
-/** The backups in which pgBackRest found damaged pages, oldest first. */
+/** Returns the backups in which pgBackRest found damaged pages, oldest first. */
 export const damagedIn = (report: BackupReport): Backup[] =>
   (report.info?.[0]?.backup ?? []).filter((backup) => backup.error === true);
 
-/** A stretch of time that cannot be restored; seconds since 1970. */
+/** A time range that cannot be restored; seconds since 1970. */
 export interface Gap {
   from: number;
   until: number;
 }
 
-/** Which times can be restored; seconds since 1970. */
+/** The times that can be restored; seconds since 1970. */
 export interface Range {
   from: number;
   to: number;
@@ -131,15 +130,15 @@ export interface Range {
 }
 
 /**
- * Seconds after the second in which pgBackRest says that a backup ended, until any moment is reached from it. One file for all who
- * choose a backup: the image reads it as well (leading.awk).
+ * Seconds from a backup's end, as pgBackRest reports it, to the first time that can be restored from it. The image reads the same file
+ * (leading.awk), so both choose the same backup.
  */
 const REACHABLE_AFTER = Number(readFileSync("images/database/backup/reachable-after", "utf8"));
 
-/** The first moment that is reached from a backup, in seconds since 1970. */
+/** Returns the first time that can be restored from a backup, in seconds since 1970. */
 export const reachableFrom = ({ timestamp }: Pick<Backup, "timestamp">): number => timestamp.stop + REACHABLE_AFTER;
 
-/** From the end of the oldest backup to the last change that is archived; undefined without a backup. */
+/** Returns the range from the end of the oldest backup to the last archived change; undefined if there is no backup. */
 export function rangeOf(report: BackupReport): Range | undefined {
   const oldest = backupsIn(report).find((backup) => backup.type === "full");
   if (oldest === undefined) return undefined;
@@ -148,22 +147,22 @@ export function rangeOf(report: BackupReport): Range | undefined {
       const [from = 0, until = 0] = line.split(" ").map(Number);
       return { from, until };
     })
-    // What lies before the oldest backup is out of reach anyway.
+    // A gap before the oldest backup is outside the range.
     .filter(({ until }) => until > oldest.timestamp.stop);
   const cut = Number(report.openGap.split(" ")[0] || Number.POSITIVE_INFINITY);
-  const isBehind = report.archiver === null || isFailing(report) || isLagging(report);
-  const archived = isBehind ? report.archivedUntil : report.now;
+  const isIncomplete = report.archiver === null || isFailing(report) || isLagging(report);
+  const archived = isIncomplete ? report.archivedUntil : report.now;
   return { from: reachableFrom(oldest), to: Math.min(archived, cut), gaps };
 }
 
-/** Whether the last attempt at archiving failed. */
+/** Whether the last attempt to archive failed. */
 export const isFailing = ({ archiver }: BackupReport): boolean =>
   (archiver?.lastFailedAt ?? 0) > (archiver?.lastArchivedAt ?? 0) && archiver?.lastFailedAt != null;
 
-/** Whether WAL waits for so long that an archiver which fails at nothing must be too slow, or hang. */
+/** Whether WAL has waited so long that the archiver, although it reports no failure, must be too slow or hang. */
 const isLagging = ({ waitingSince, now }: BackupReport): boolean => waitingSince > 0 && now - waitingSince > MAY_LAG;
 
-/** Everything that is wrong, most dangerous first, each with what is at risk or what to do. Empty when all is well. */
+/** Returns all problems, most dangerous first, each with the risk or the remedy. Empty without problems. */
 export function troublesOf(report: BackupReport): string[] {
   const troubles: string[] = [];
   const gap = gapInWords(report);
@@ -175,141 +174,143 @@ export function troublesOf(report: BackupReport): string[] {
     const { failed, late } = report[kind];
     if (failed && !isCoveredByDamage(failed, report))
       troubles.push(`the last ${NAMES[kind]} failed at ${time(failed.finished)}: ${failed.error}`);
-    else if (late > MAY_BE_LATE) troubles.push(`the ${NAMES[kind]} is due since ${duration(late)}, and was not made`);
+    else if (late > MAY_BE_LATE) troubles.push(`the ${NAMES[kind]} is ${duration(late)} overdue`);
   }
   return troubles;
 }
 
-/** Whether a run failed for damage that is told of elsewhere, or that a full backup has found gone since. */
+/** Whether a run failed because of damage that is reported separately, or that a later full backup no longer found. */
 function isCoveredByDamage({ damaged, finished }: Run, { damage = [], full }: BackupReport): boolean {
   return damaged === true && (damage.length > 0 || (full.ok?.finished ?? 0) > finished);
 }
 
-/** What is wrong with the repository: why it cannot be read, or whose it is. Empty when all is well, and before the first backup. */
+/** Returns the repository's problems: why it cannot be read, or that it belongs to another database. Empty before the first backup. */
 export function repositoryTroubles(report: BackupReport): string[] {
   const { info, infoSaid } = report;
   const said = infoSaid.trim();
   if (report.begun && !report.repositoryThere) {
     return [
-      `the repository is empty, missing or cannot be read${said ? ` (${said})` : ""}: bring it back, ` +
-        `or begin anew with ./db backup --begin-anew`,
+      `the repository is empty, missing or unreadable${said ? ` (${said})` : ""}: bring it back, ` +
+        `or start a new one: ./db backup --begin-anew`,
     ];
   }
   if (info === null || said) return [`the repository cannot be read: ${said || "no answer"}`];
   const troubles: string[] = [];
   const status = info[0]?.status;
-  // 2 is a repository without a backup yet.
+  // Status 2: the repository has no backup yet.
   if (status && status.code !== 0 && status.code !== 2) {
     troubles.push(`the repository cannot be used: ${status.message.slice(0, 200)}`);
   }
   if (report.full.ok && backupsIn(report).length + damagedIn(report).length === 0) {
-    troubles.push("the repository holds none of the backups that were made: nothing can be restored. Bring them back");
+    troubles.push(
+      "the backups that were made are missing from the repository, so nothing can be restored: bring them back",
+    );
   }
   const foreign = foreignOwner(report);
   if (foreign) troubles.push(`${foreign}: nothing is archived`);
   return troubles;
 }
 
-/** Why nothing at all can be restored; undefined where something can. */
+/** Returns why nothing can be restored; undefined if something can. */
 export function nothingToRestore(report: BackupReport): string | undefined {
   if (rangeOf(report) !== undefined) return undefined;
   const [trouble] = repositoryTroubles(report);
   const damaged = damagedIn(report).at(-1);
   if (damaged && !trouble) {
     return (
-      "Nothing sound can be restored: every backup holds damaged pages. To have the newest one all the same: " +
+      "No sound backup can be restored: every backup contains damaged pages. To restore the newest one nevertheless: " +
       `./db restore --to ${damaged.label} --unsound`
     );
   }
   return trouble ? `Nothing can be restored: ${trouble}.` : "There is no backup yet, so nothing can be restored.";
 }
 
-/** Set while what is written now cannot be had back: behind WAL that never reached the repository, until the next full backup. */
+/** Describes the open gap: after WAL that was never archived, changes cannot be restored until the next full backup. Undefined without one. */
 export function gapInWords({ openGap }: BackupReport): string | undefined {
   if (openGap === "") return undefined;
   const [since, file = ""] = openGap.split(" ");
   const why = file.startsWith("off-")
-    ? "the server ran with backups switched off"
+    ? "the server ran with backups turned off"
     : file.startsWith("exchanged-")
-      ? "WAL stayed behind in the data that a restore put aside"
-      : `WAL was given up (from ${file} on)`;
+      ? "WAL that was not archived is only in the data that a restore retained"
+      : `the server dropped WAL that it could not archive (from ${file} on)`;
   return (
-    `${why}: nothing later than ${time(Number(since))} can be restored until a new full backup is made, which happens by itself ` +
-    `once the repository is back`
+    `${why}: nothing later than ${time(Number(since))} can be restored until the next full backup, which the backups' container takes ` +
+    `as soon as the repository is reachable`
   );
 }
 
-/** Set where the repository belongs to another database than this one, in words. */
+/** Describes the repository's owner, if that is another database; else undefined. */
 export function foreignOwner({ info, systemIdentifier }: BackupReport): string | undefined {
   const known = info?.[0]?.db.at(-1)?.["system-id"];
   if (known === undefined || systemIdentifier === "" || known === systemIdentifier) return undefined;
   return `the repository belongs to another database (${known}; this one is ${systemIdentifier})`;
 }
 
-/** What is at risk while archiving fails, the room that is left, and how long it lasts at the rate since it began. */
+/** Describes the changes at risk while archiving fails, the room left for WAL, and how long it lasts at the rate since the failure began. */
 function waitingInWords(report: BackupReport): string {
   const { archivedUntil, waiting, walBytes, dataSize, dataFree, giveUpAt, now } = report;
   const rate = (waiting * WAL_FILE) / Math.max(now - archivedUntil, 1);
-  const room = roomBeforeGivingUp(report);
+  const room = roomBeforeWalDrop(report);
   const lasts = archivedUntil > 0 && rate > 0 ? `, about ${duration(room / rate)} at the present rate` : "";
   const limit =
     room > 0
-      ? `There is room for ${humanBytes(room)} more${lasts}, until ${giveUpAt} % of that disk are in use and archiving is given up`
-      : `${giveUpAt} % of that disk (${humanBytes(dataSize)}, ${humanBytes(dataFree)} free) are in use: archiving is given up`;
-  const said = report.archivingSaid ? `. What is in the way: ${report.archivingSaid.trim()}` : "";
+      ? `There is room for ${humanBytes(room)} more${lasts}. When ${giveUpAt} % of the disk are in use, the server drops WAL`
+      : `${giveUpAt} % of the disk (${humanBytes(dataSize)}, ${humanBytes(dataFree)} free) are in use, so the server drops WAL`;
+  const said = report.archivingSaid ? `. The cause: ${report.archivingSaid.trim()}` : "";
   return (
-    `changes are not archived since ${time(archivedUntil)}, and would be lost with the database's disk: ${waiting} WAL files ` +
-    `wait there (${humanBytes(walBytes)}). ${limit}${said}`
+    `nothing has been archived since ${time(archivedUntil)}, so losing the database's disk would lose every later change: ${waiting} ` +
+    `WAL files wait there (${humanBytes(walBytes)}). ${limit}${said}`
   );
 }
 
-/** Seconds that a WAL file may wait before that is a trouble; PostgreSQL's archiver rests for a minute after three failures. */
+/** Seconds that a WAL file may wait before it counts as a problem. PostgreSQL's archiver pauses for a minute after three failures. */
 const MAY_LAG = 300;
 
-/** Seconds after which a run that has not ended is a trouble; a large database's takes hours. */
+/** Seconds that a run may be overdue before it counts as a problem. A run on a large database takes hours. */
 const MAY_BE_LATE = 6 * 3600;
 
-/** Bytes of one file of the write-ahead log. */
+/** The size of a WAL file in bytes. */
 const WAL_FILE = 16 * 1024 * 1024;
 
-/** Bytes that may still be written to the data's disk before WAL that waits is given up. */
-export const roomBeforeGivingUp = ({ dataSize, dataFree, giveUpAt }: BackupReport): number =>
+/** Returns the bytes that can still be written to the data's disk before the server drops waiting WAL. */
+export const roomBeforeWalDrop = ({ dataSize, dataFree, giveUpAt }: BackupReport): number =>
   Math.max(dataFree - dataSize * (1 - giveUpAt / 100), 0);
 
 const NAMES = { full: "full backup", diff: "differential backup", drill: "drill" } as const;
 
-/** What is there, in a line. */
+/** Summarises the backups in one line. */
 export function summaryOf(report: BackupReport): string {
   const backups = backupsIn(report);
   const last = backups.at(-1);
   const range = rangeOf(report);
   if (last === undefined || range === undefined) {
-    if (damagedIn(report).length > 0) return "none that is sound";
-    if (report.full.ok) return "none that can be read";
-    return report.running ? "the first one is being made" : "none yet; the first one follows by itself";
+    if (damagedIn(report).length > 0) return "no sound one";
+    if (report.full.ok) return "no readable one";
+    return report.running ? "the first one is being made" : "none yet; the first one is made automatically";
   }
   const size = report.repositoryBytes === null ? "" : ` (${humanBytes(report.repositoryBytes)})`;
   const damaged = damagedIn(report).length;
   const unsound = damaged > 0 ? ` (and ${damaged} with damaged pages)` : "";
   const { ok: proof } = report.drill;
-  const against = proof?.compared === "present" ? " against the data of then" : "";
+  const against = proof?.compared === "present" ? " against the data at that time" : "";
   const drill = proof ? `, proven${against} by a drill at ${time(proof.finished)}` : "";
-  const gaps = range.gaps.map((gap) => `, but not ${time(gap.from)} to ${time(gap.until)}`).join("");
+  const gaps = range.gaps.map((gap) => `, except ${time(gap.from)} to ${time(gap.until)}`).join("");
   return (
     `${backups.length}${unsound}, the last ${duration(report.now - last.timestamp.stop)} ago${size}; ` +
-    `any moment from ${time(range.from)} to ${range.to === report.now ? "now" : time(range.to)}${gaps}${drill}`
+    `any time from ${time(range.from)} to ${range.to === report.now ? "now" : time(range.to)}${gaps}${drill}`
   );
 }
 
-/** What monitoring wants to know; times are seconds since 1970, sizes bytes. */
+/** Figures for monitoring. Times are seconds since 1970, sizes are bytes. */
 export interface BackupFigures {
-  /** Of each kind the last good run; null before the first one. */
+  /** The last successful run of each kind; null before the first one. */
   last: Record<Kind, { finished: number; ageSeconds: number; seconds: number; bytes: number | null } | null>;
   /** Kinds whose last run failed. */
   failed: Kind[];
-  /** Damage in the data: how much is known, and since when. */
+  /** Known damage in the data: how much, and since when. */
   damage: { findings: number; since: number | null; damagedBackups: number; lastSound: number | null };
-  /** Whether the last good drill had the record behind the backup to compare with; null where that is not known. */
+  /** Whether the last successful drill compared with the fingerprints recorded after the backup; null if not known. */
   drillHadRecord: boolean | null;
   archiving: {
     failing: boolean;
@@ -326,7 +327,7 @@ export interface BackupFigures {
 type Kind = "full" | "diff" | "drill";
 const KINDS: readonly Kind[] = ["full", "diff", "drill"];
 
-/** The figures of a report. */
+/** Returns the figures of a report. */
 export function figuresIn(report: BackupReport): BackupFigures {
   const last = (kind: Kind) => {
     const run = report[kind].ok;
@@ -353,7 +354,7 @@ export function figuresIn(report: BackupReport): BackupFigures {
       until: report.archivedUntil,
       waitingFiles: report.waiting,
       walBytes: report.walBytes,
-      roomBytes: roomBeforeGivingUp(report),
+      roomBytes: roomBeforeWalDrop(report),
       givenUp: report.openGap !== "",
     },
     repository: {
@@ -364,7 +365,7 @@ export function figuresIn(report: BackupReport): BackupFigures {
   };
 }
 
-/** The figures in Prometheus' text format. */
+/** Returns the figures in Prometheus' text format. */
 export function figuresOf(report: BackupReport): string {
   const { last, failed, damage, drillHadRecord, archiving, repository } = figuresIn(report);
   const lines: string[] = [];
@@ -383,32 +384,32 @@ export function figuresOf(report: BackupReport): string {
       KINDS.map((kind) => [`{kind="${kind}"}`, value(kind)]),
     );
   one("report_time_seconds", "When these figures were read.", report.now);
-  each("last_success_time_seconds", "End of the last good run of a kind.", (kind) => last[kind]?.finished);
-  each("last_success_age_seconds", "Age of the last good run of a kind.", (kind) => last[kind]?.ageSeconds);
-  each("last_duration_seconds", "How long the last good run of a kind took.", (kind) => last[kind]?.seconds);
-  each("last_size_bytes", "What the last good run of a kind added to the repository.", (kind) => last[kind]?.bytes);
-  each("failed", "1 where the last run of a kind failed.", (kind) => Number(failed.includes(kind)));
-  one("damage_findings", "Damaged tables and files that are known; 0 where all is well.", damage.findings);
-  one("damaged_since_seconds", "When damage was first found; missing where all is well.", damage.since);
-  one("damaged_backups", "Backups in the repository that hold damaged pages.", damage.damagedBackups);
+  each("last_success_time_seconds", "End of the last successful run of a kind.", (kind) => last[kind]?.finished);
+  each("last_success_age_seconds", "Age of the last successful run of a kind.", (kind) => last[kind]?.ageSeconds);
+  each("last_duration_seconds", "Duration of the last successful run of a kind.", (kind) => last[kind]?.seconds);
+  each("last_size_bytes", "Bytes that the last successful run of a kind added.", (kind) => last[kind]?.bytes);
+  each("failed", "1 if the last run of a kind failed.", (kind) => Number(failed.includes(kind)));
+  one("damage_findings", "Known damaged tables and files.", damage.findings);
+  one("damaged_since_seconds", "When damage was first found; missing without damage.", damage.since);
+  one("damaged_backups", "Backups in the repository that contain damaged pages.", damage.damagedBackups);
   one("last_sound_time_seconds", "End of the newest backup without damaged pages.", damage.lastSound);
   one(
     "drill_had_record",
-    "1 where the last good drill compared with what was recorded behind the backup.",
+    "1 if the last successful drill compared with the fingerprints recorded after the backup.",
     drillHadRecord,
   );
   one("archived_total", "WAL files archived.", report.archiver?.archived);
-  one("archive_failures_total", "Failed attempts at archiving a WAL file.", archiving.failures);
-  one("archive_failing", "1 while the last attempt at archiving failed.", archiving.failing);
-  one("archived_until_seconds", "Up to when everything is in the repository.", archiving.until);
-  one("wal_waiting_files", "WAL files that wait for being archived.", archiving.waitingFiles);
+  one("archive_failures_total", "Failed attempts to archive a WAL file.", archiving.failures);
+  one("archive_failing", "1 while the last attempt to archive failed.", archiving.failing);
+  one("archived_until_seconds", "Time up to which everything is archived.", archiving.until);
+  one("wal_waiting_files", "WAL files that wait to be archived.", archiving.waitingFiles);
   one("wal_bytes", "Size of pg_wal.", archiving.walBytes);
-  one("wal_room_bytes", "Room left for WAL that waits before it is given up.", archiving.roomBytes);
-  one("wal_given_up", "1 after WAL was given up, until a new full backup is made.", archiving.givenUp);
-  one("data_free_bytes", "Room left on the database's disk.", report.dataFree);
-  one("repository_free_bytes", "Room left on the repository's disk.", repository.freeBytes);
+  one("wal_room_bytes", "Room for waiting WAL before the server drops it.", archiving.roomBytes);
+  one("wal_given_up", "1 after the server dropped WAL, until the next full backup.", archiving.givenUp);
+  one("data_free_bytes", "Free bytes on the data's disk.", report.dataFree);
+  one("repository_free_bytes", "Free bytes on the repository's disk.", repository.freeBytes);
   one("repository_bytes", "Size of the repository.", repository.bytes);
-  one("repository_ok", "1 while pgBackRest reads the repository and it is this database's.", repository.ok);
-  one("troubles", "How many things are wrong.", troublesOf(report).length);
+  one("repository_ok", "1 if the repository is readable and belongs to this database.", repository.ok);
+  one("troubles", "Number of problems.", troublesOf(report).length);
   return `${lines.join("\n")}\n`;
 }

@@ -1,4 +1,7 @@
-/** Restoring into a running stack: beside the data, checked, then exchanged by two renames in the same volume. */
+/**
+ * Restores into a running stack: a scratch server restores into a folder beside the data and checks it, then two renames in the
+ * volume exchange the two.
+ */
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
@@ -11,51 +14,54 @@ import { currentScope, outsideScopes } from "../../lib/scope.ts";
 import { passwordVerifier } from "../../lib/scram.ts";
 import { serverProgram } from "../../lib/server-programs.ts";
 import { addressOf, type StackOutputs } from "../../lib/stack.ts";
-import { holdAlone } from "../snapshots/snapshots.ts";
-import { inBackups } from "./console.ts";
-import { keptAmong, overdue } from "./kept.ts";
+import { takeExclusiveLocks } from "../snapshots/snapshots.ts";
+import { execInBackupContainer } from "./backup-container.ts";
+import { position, type RestorePlan } from "./recovery-target.ts";
 import type { BackupReport } from "./report.ts";
-import { position, type Way } from "./target.ts";
+import { expiredFolders, retainedDataIn } from "./retained-data.ts";
 
 const DATA = "/var/lib/postgresql/data";
-/** What the server is to do at its next start: images/database/start.sh. */
-const NOTE = `${DATA}/exchange`;
-/** Says who exchanges the data, and under what name the former is kept, until the roles have today's passwords. A kill leaves it. */
+/** Requests the exchange from the server, which carries it out at its next start (images/database/start.sh). */
+const REQUEST = `${DATA}/exchange`;
+/**
+ * Names the process that exchanges the data, and the folder of the retained data. It exists until the roles have today's passwords, so a
+ * killed restore leaves it.
+ */
 const UNDER_WAY = `${DATA}/exchange-under-way`;
-/** Room that is left for the running server beside a restore, bytes: its log goes on growing meanwhile. */
+/** Bytes that a restore leaves free for the running server, whose WAL keeps growing. */
 const ROOM_LEFT = 1024 ** 3;
-/** Milliseconds to wait for the last WAL file to reach the repository. */
+/** Milliseconds to wait until the last WAL file is archived. */
 const ARCHIVED_WITHIN_MS = 90_000;
-/** After so many attempts, a second apart, PostgreSQL's archiver rests for a minute (NUM_ARCHIVE_RETRIES in its pgarch.c). */
+/** Failed attempts, a second apart, after which PostgreSQL's archiver pauses for a minute (NUM_ARCHIVE_RETRIES in pgarch.c). */
 const ATTEMPTS = 3;
-/** Where the archive command leaves what it said, while its attempts fail (images/database/backup/archiving.sh). */
+/** The archive command's error, while its attempts fail (images/database/backup/archiving.sh). */
 const ARCHIVER_SAID = `${DATA}/archiving-said`;
 const STOP_SECONDS = 120;
 const READY_WITHIN_MS = 180_000;
 
-/** What was found in the restored data. */
+/** The result of a restore. */
 export interface Restored {
   folder: string;
   tables: number;
   rows: number;
-  /** Where the recovery ended in the write-ahead log. */
+  /** The LSN at which the recovery ended. */
   reached: bigint;
-  /** When the last transaction in it was committed, as the server tells it; undefined where none was replayed. */
+  /** The commit time of the last replayed transaction, as the server prints it; undefined if none was replayed. */
   last: string | undefined;
-  /** What is wrong with it; only where it was wanted all the same. */
+  /** The damage that the check found. Only a restore with the option `unsound` accepts any. */
   unsound: string[];
 }
 
 const superuser = (outputs: StackOutputs) => addressOf(outputs.urls.superuser ?? "");
 
 /**
- * Makes sure that all that was written so far is in the repository, and that something comes after it: a recovery up to a
- * time ends at the first commit behind it. Returns how far the log has come.
- * @throws {Error} when the WAL does not get there in time, or the archiver has failed so often that it rests; with its words.
+ * Waits until everything written so far is in the repository. It first commits a transaction, because a recovery to a time ends at the
+ * first later commit. Returns the LSN that is archived.
+ * @throws {Error} with the archiver's message, if the WAL is not archived in time or the archiver has failed {@link ATTEMPTS} times.
  */
 export async function archiveEverything(client: pg.Client): Promise<bigint> {
   await client.query("SELECT pg_current_xact_id()");
-  // Before the file is there to be archived: what fails from here on is this one, or one in front of it.
+  // Counted before the file is ready to be archived, so every later failure is of this file or of an earlier one.
   const before = (await archiverOf(client, "")).failed;
   const { rows } = await client.query<{ file: string; lsn: string }>(
     "SELECT pg_walfile_name(lsn) AS file, lsn::text FROM pg_switch_wal() AS lsn",
@@ -65,13 +71,13 @@ export async function archiveEverything(client: pg.Client): Promise<bigint> {
     const { there, failed } = await archiverOf(client, rows[0]?.file ?? "");
     if (there) return position(rows[0]?.lsn ?? "0/0");
     if (Date.now() > deadline || failed - before >= ATTEMPTS) {
-      throw new Error(`what was written last does not reach the repository${await archiverSaid(client)}`);
+      throw new Error(`the last changes could not be archived${await archiverSaid(client)}`);
     }
     await sleep(200);
   }
 }
 
-/** Whether the archiver has dealt with a file, and how often it has failed. */
+/** Returns whether the archiver has archived a file, and how often it has failed. */
 async function archiverOf(client: pg.Client, file: string): Promise<{ there: boolean; failed: number }> {
   const { rows } = await client.query<{ there: boolean; failed: number }>(
     `SELECT coalesce(last_archived_wal, '') COLLATE "C" >= $1 AS there, failed_count::int AS failed FROM pg_stat_archiver`,
@@ -85,10 +91,13 @@ async function archiverSaid(client: pg.Client): Promise<string> {
     ARCHIVER_SAID,
   ]);
   const said = rows[0]?.said?.trim();
-  return said ? `: ${said}` : "; ./db status tells why";
+  return said ? `: ${said}` : "; ./db status shows why";
 }
 
-/** The roles' passwords as SQL, as the server keeps them: those of today, for data from a time that had others. Roles that were not there yet are left out. */
+/**
+ * Returns SQL that sets the roles' passwords to today's, because restored data has those of its time. It contains SCRAM verifiers only,
+ * and skips roles that do not exist in the data.
+ */
 function passwordsSql(outputs: StackOutputs): string {
   const urls = [outputs.urls, ...Object.values(outputs.databaseUrls ?? {})].flatMap((each) => Object.values(each));
   const roles = urls.map(addressOf);
@@ -104,41 +113,41 @@ function passwordsSql(outputs: StackOutputs): string {
 
 const imageOf = async (container: string) => (await docker(["inspect", "-f", "{{.Image}}", container])).trim();
 
-/** Where the backups' container finds the repository: the same mounts serve the restore. */
+/** Returns the repository's mounts in the backups' container, as options of `docker run`. */
 async function mountsOf(container: string): Promise<string[]> {
   const format = '{{range .Mounts}}{{.Type}}|{{.Name}}|{{.Source}}|{{.Destination}}{{"\\n"}}{{end}}';
   const mounts = (await docker(["inspect", "-f", format, container])).split("\n").filter(Boolean);
   return mounts.flatMap((mount) => {
     const [type, name, source, destination = ""] = mount.split("|");
     if (!destination.startsWith("/var/lib/sectorwars-backups")) return [];
-    // A host folder carries the label that SELinux asks for, also where it was copied here without it.
+    // z: labels a host folder for SELinux, which a copy of the folder may lack.
     return ["-v", type === "volume" ? `${name}:${destination}:ro` : `${source}:${destination}:ro,z`];
   });
 }
 
-/** Milliseconds between two lines that tell how much is there. */
+/** Milliseconds between two progress lines about the restored size. */
 const PACE_MS = 10_000;
 
-/** The container of a stack's restore. */
+/** Returns the name of the container that restores for a stack. */
 const restorerOf = (stack: string) => `${namesFor(stack).backups}-restore`;
 
 /**
- * Restores beside the running database, in a container of its own, and checks all of it.
- * @param options.unsound has data restored in which the check finds damage.
- * @param options.say told what is being done.
- * @throws {Error} with nothing left behind when the repository, the recovery or the check fails, another restore runs, or the
- * surrounding scope is closed.
+ * Restores with a scratch server, in a container beside the running database, and checks all of the restored data.
+ * @param options.unsound accepts data in which the check finds damage.
+ * @param options.say receives progress lines.
+ * @throws {Error} if the repository, the recovery or the check fails, another restore runs, or the surrounding scope is closed. The
+ * restored folder is then removed.
  */
-export async function restoreAside(
+export async function restoreToScratch(
   outputs: StackOutputs,
-  way: Way,
+  plan: RestorePlan,
   stamp: string,
   { unsound = false, say = () => {} }: { unsound?: boolean; say?: (line: string) => void } = {},
 ): Promise<Restored> {
   const names = namesFor(outputs.stack);
   const folder = `pgdata.next-${stamp}`;
   const configuration = await docker(["exec", names.backups, "cat", "/run/pgbackrest.conf"]);
-  // A repository in a store is reached over the network, any other needs none.
+  // Only a repository in an S3 store needs the network.
   const network = configuration.includes("\nrepo1-type=s3\n") ? outputs.network : "none";
   const args = [
     ...["run", "--rm", "-i", "--init", "--name", restorerOf(outputs.stack), "--network", network],
@@ -146,9 +155,9 @@ export async function restoreAside(
     ...(unsound ? ["-e", "RESTORE_UNSOUND=yes"] : []),
     ...["-v", `${names.volume}:${DATA}`, ...(await mountsOf(names.backups))],
     ...["--entrypoint", "sectorwars-backup", await imageOf(names.backups)],
-    ...["restore-aside", folder, ...way.args],
+    ...["restore-aside", folder, ...plan.args],
   ];
-  const told = tellSize(outputs.stack, `${DATA}/${folder}`, way.backup.info.size, say);
+  const told = tellSize(outputs.stack, `${DATA}/${folder}`, plan.backup.info.size, say);
   try {
     const input = `${configuration}\n-- SQL --\n${passwordsSql(outputs)}`;
     const said = await docker(args, { input, onLine: told.onLine });
@@ -163,7 +172,7 @@ export async function restoreAside(
     return { folder, tables: count("tables"), rows: count("rows"), reached, last, unsound: found("unsound") };
   } catch (error) {
     if (currentScope()?.reason) {
-      await outsideScopes(() => clearAside(outputs, folder));
+      await outsideScopes(() => removeUnfinished(outputs, folder));
       throw new Error("The restore was stopped. Nothing was changed.");
     }
     if (!(error instanceof DockerError)) throw error;
@@ -177,10 +186,10 @@ export async function restoreAside(
 
 const anotherRuns = (stack: string) =>
   new Error(
-    `Another restore is running. Wait for it, then try again; one that nobody waits for ends with: docker rm -f ${restorerOf(stack)}`,
+    `Another restore is running. Wait until it ends, then try again. To stop one that was abandoned: docker rm -f ${restorerOf(stack)}`,
   );
 
-/** Passes on what the container says of its steps, and while its files come, how much is there. */
+/** Passes on the container's progress lines and, while it copies files, reports the restored size. */
 function tellSize(stack: string, folder: string, size: number, say: (line: string) => void) {
   let isCopying = false;
   const tell = async () => {
@@ -202,74 +211,79 @@ function tellSize(stack: string, folder: string, size: number, say: (line: strin
   };
 }
 
-/** Removes a restore that was stopped: its container first, then what that has written. */
-async function clearAside(outputs: StackOutputs, folder: string): Promise<void> {
+/** Removes a restore that was stopped: its container, then the folder that it wrote. */
+async function removeUnfinished(outputs: StackOutputs, folder: string): Promise<void> {
   await removeContainer(restorerOf(outputs.stack));
-  await alone(outputs, `rm -rf ${DATA}/${folder}`);
+  await withVolumeLock(outputs, `rm -rf ${DATA}/${folder}`);
 }
 
 /**
- * A restore is a second copy on the disk of the running database, which would stop if the disk became full.
- * @throws {Error} that tells what is missing.
+ * Checks that the disk has room for a restore. The restored data is a second copy on the disk of the running database, which would stop
+ * if the disk became full.
+ * @throws {Error} that names the required and the free bytes.
  */
-export function checkRoom({ backup }: Way, { dataFree, archiver, ...report }: BackupReport): void {
-  const [kept] = keptAmong("", report.kept);
-  // What came since the backup is replayed into it.
+export function checkRoom({ backup }: RestorePlan, { dataFree, archiver, ...report }: BackupReport): void {
+  const [retained] = retainedDataIn("", report.kept);
+  // The databases may have grown since the backup, and the recovery replays that growth.
   const size = Math.max(backup.info.size, archiver?.databaseBytes ?? 0);
   if (dataFree >= size + ROOM_LEFT) return;
   throw new Error(
-    `Nothing was changed: the restored data takes about ${humanBytes(size)} beside the present one, and ` +
-      `${humanBytes(dataFree)} are free on its disk, of which ${humanBytes(ROOM_LEFT)} stay for the running server. Make room` +
-      (kept ? `; what a former restore has kept goes with: ./db restore --forget ${kept.stamp}` : "."),
+    `The restore needs about ${humanBytes(size)} on the data's disk, plus ${humanBytes(ROOM_LEFT)} for the running server, but only ` +
+      `${humanBytes(dataFree)} are free. Nothing was changed. Free some space` +
+      (retained
+        ? `, for instance the data that an earlier restore retained: ./db restore --forget ${retained.stamp}`
+        : "."),
   );
 }
 
-/** Removes what killed restores have left, and former data whose time is over. Returns what went. */
+/** Removes the leftovers of killed restores, and expired retained data. Returns the removed folders. */
 export async function tidy(outputs: StackOutputs, now: Date): Promise<string[]> {
   const container = restorerOf(outputs.stack);
   const state = await containerState(container);
   if (state && !["created", "exited", "dead"].includes(state.status)) throw anotherRuns(outputs.stack);
   if (state) await removeContainer(container);
-  const gone = overdue(await keptFolders(outputs), now);
-  if (gone.length > 0) await alone(outputs, `cd ${DATA} && rm -rf ${gone.join(" ")}`);
+  const gone = expiredFolders(await retainedFolders(outputs), now);
+  if (gone.length > 0) await withVolumeLock(outputs, `cd ${DATA} && rm -rf ${gone.join(" ")}`);
   return gone;
 }
 
-/** Folders of former data in the stack's volume. */
-export async function keptFolders(outputs: StackOutputs): Promise<string[]> {
+/** Returns the folders of retained data, and of unfinished restores, in the stack's volume. */
+export async function retainedFolders(outputs: StackOutputs): Promise<string[]> {
   const said = await inVolume(outputs, `cd ${DATA} && ls -d pgdata.* 2>/dev/null || :`);
   return said.split("\n").filter((folder) => /^pgdata\.[\w-]+$/.test(folder));
 }
 
 /**
- * Removes former data that a restore has kept.
- * @throws {Error} while an exchange is under way.
+ * Removes retained data.
+ * @throws {Error} while data is being exchanged.
  */
 export const forget = (outputs: StackOutputs, folder: string): Promise<void> =>
-  alone(outputs, `rm -rf ${DATA}/${folder}`);
+  withVolumeLock(outputs, `rm -rf ${DATA}/${folder}`);
 
 /**
- * Runs a line of shell on the stack's volume, alone among those who use this, and never while the server has an exchange
- * before it: a folder that is cleared away in that moment would be half of the next data.
- * @throws {Error} while an exchange is under way.
+ * Runs a shell command on the stack's volume under a lock, and never while an exchange is requested: the command could remove the
+ * folder that is about to become the data.
+ * @throws {Error} while data is being exchanged.
  */
-async function alone(outputs: StackOutputs, line: string): Promise<void> {
+async function withVolumeLock(outputs: StackOutputs, line: string): Promise<void> {
   const said = await inVolume(
     outputs,
-    `exec 9>>${DATA}/restore.lock && flock 9 && if [ -e ${NOTE} ]; then echo busy; else ${line}; fi`,
+    `exec 9>>${DATA}/restore.lock && flock 9 && if [ -e ${REQUEST} ]; then echo busy; else ${line}; fi`,
   );
   if (said.trim() === "gone") {
-    throw new Error("Nothing was changed: another restore has cleared the restored data away. Start again, alone.");
+    throw new Error(
+      "Another restore removed the restored data. Nothing was changed. Start again, and run one restore at a time.",
+    );
   }
   if (said.trim() === "busy") {
     throw new Error(
-      "Another restore is about to exchange the data. Wait for it; where it was killed, end it: ./db restore --finish " +
+      "Another restore is exchanging the data. Wait until it ends. If it was killed, finish it: ./db restore --finish " +
         `--stack ${outputs.stack}`,
     );
   }
 }
 
-/** Runs a line of shell on the stack's volume, whether its server runs or not. */
+/** Runs a shell command on the stack's volume in a container of its own, so that it also works while the server is down. */
 async function inVolume(outputs: StackOutputs, line: string): Promise<string> {
   const { volume } = namesFor(outputs.stack);
   const image = await imageOf(outputs.container);
@@ -278,30 +292,30 @@ async function inVolume(outputs: StackOutputs, line: string): Promise<string> {
 }
 
 /**
- * Puts a folder of the volume in the place of the data, which is kept under another name. The server does the exchange itself
- * when it starts, so that one which is cut short is ended by the next start.
+ * Replaces the data by a folder of the volume, and retains the replaced data under another name. The server carries out the exchange
+ * when it starts, so an interrupted exchange is completed by the next start.
  */
 export async function exchange(outputs: StackOutputs, folder: string, kept: string): Promise<void> {
-  await alone(
+  await withVolumeLock(
     outputs,
     `if [ ! -d ${DATA}/${folder} ]; then echo gone; else ` +
       `[ ! -e ${DATA}/${kept} ] && echo "${process.pid} ${hostname()} ${kept}" >${UNDER_WAY} && ` +
-      `echo "${folder} ${kept} $(date +%s)" >${NOTE}.partial && sync && mv ${NOTE}.partial ${NOTE}; fi`,
+      `echo "${folder} ${kept} $(date +%s)" >${REQUEST}.partial && sync && mv ${REQUEST}.partial ${REQUEST}; fi`,
   );
   await restart(outputs);
   await endExchange(outputs);
-  const folders = await keptFolders(outputs);
+  const folders = await retainedFolders(outputs);
   if (folders.includes(folder) || !folders.includes(kept)) {
-    throw new Error(`The data was not exchanged; docker logs ${outputs.container} tells why.`);
+    throw new Error(`The server did not exchange the data. See why: docker logs ${outputs.container}`);
   }
 }
 
 const restart = ({ container }: StackOutputs) => docker(["restart", "-t", String(STOP_SECONDS), container]);
 
-/** What is left to do behind the server's restart. */
+/** Completes the exchange after the server's restart: sets the passwords, and waits until the server accepts connections. */
 async function endExchange(outputs: StackOutputs): Promise<void> {
   const { container } = outputs;
-  // Roles of another time may have other passwords; over the socket the operating system's user is proof enough.
+  // The restored roles may have other passwords, so psql connects through the Unix socket with peer authentication.
   await waitForSocket(outputs);
   await docker(serverProgram(container, "psql", ["-v", "ON_ERROR_STOP=1"], { input: true }), {
     input: passwordsSql(outputs),
@@ -311,20 +325,20 @@ async function endExchange(outputs: StackOutputs): Promise<void> {
 }
 
 /**
- * Ends the exchange of a restore that was killed. A server that finds the request too old leaves the data as it is.
- * @returns the former data's folder, and whether it is one; undefined where no exchange was under way.
- * @throws {Error} where the restore is alive.
+ * Finishes the exchange of a killed restore. The server ignores a request that is too old.
+ * @returns the folder for the retained data, and whether the data was exchanged; undefined if there was nothing to finish.
+ * @throws {Error} if the restore is still running.
  */
 export async function finishExchange(outputs: StackOutputs): Promise<{ kept: string; exchanged: boolean } | undefined> {
-  const said = await inVolume(outputs, `cat ${UNDER_WAY} 2>/dev/null || :; [ ! -e ${NOTE} ] || echo requested`);
+  const said = await inVolume(outputs, `cat ${UNDER_WAY} 2>/dev/null || :; [ ! -e ${REQUEST} ] || echo requested`);
   const [, pid, host, kept] = /^(\d+) (\S+) (\S+)$/m.exec(said) ?? [];
   if (pid === undefined || kept === undefined) return undefined;
   if (host === hostname() && (await runs(Number(pid), "args", /restore/))) {
-    throw new Error(`A restore is exchanging the data (process ${pid}). Wait for it to end, then try again.`);
+    throw new Error(`A restore is exchanging the data (process ${pid}). Wait until it ends, then try again.`);
   }
   if (/^requested$/m.test(said)) await restart(outputs);
   await endExchange(outputs);
-  return { kept, exchanged: (await keptFolders(outputs)).includes(kept) };
+  return { kept, exchanged: (await retainedFolders(outputs)).includes(kept) };
 }
 
 async function waitForSocket({ container }: StackOutputs): Promise<void> {
@@ -341,28 +355,28 @@ async function waitForSocket({ container }: StackOutputs): Promise<void> {
 }
 
 /**
- * An exchange restarts the server: whoever migrates, imports or copies there would be cut off.
- * @throws {Error} that says who does. A server that does not answer serves nobody.
+ * Checks that no migration, import or copy runs on the server, because an exchange restarts it. A server that does not answer runs none.
+ * @throws {Error} that names what is running.
  */
 export async function refuseBusy(outputs: StackOutputs): Promise<void> {
   const client = await connect(maintenance(superuser(outputs)), { patienceMs: 3000 }).catch(() => undefined);
   if (client === undefined) return;
   try {
-    await holdAlone(client);
+    await takeExclusiveLocks(client);
   } finally {
     await client.end();
   }
 }
 
-/** After an exchange: the timeline is noted, which asks for a full backup of what is there now. It would be, a little later. */
-export const goOn = (stack: string): Promise<string> => inBackups(stack, "note-timeline");
+/** Records the server's timeline after an exchange, and requests a full backup. Without it, the container does both a little later. */
+export const recordTimeline = (stack: string): Promise<string> => execInBackupContainer(stack, "note-timeline");
 
 /**
- * Prepares the repository for a restore. Returns how far the log has come; undefined where the server does not answer, which is
- * a reason to restore, and none to refuse.
- * @throws {Error} when the log does not reach the repository.
+ * Archives the WAL written so far, before a restore. Returns the LSN that is archived; undefined if the server does not answer, which
+ * must not prevent a restore.
+ * @throws {Error} if the WAL cannot be archived.
  */
-export async function settle(outputs: StackOutputs): Promise<bigint | undefined> {
+export async function flushWal(outputs: StackOutputs): Promise<bigint | undefined> {
   const client = await connect(superuser(outputs), { patienceMs: 5000 }).catch(() => undefined);
   if (client === undefined) return undefined;
   try {

@@ -1,12 +1,12 @@
-/** A store that speaks S3, as pgBackRest is told of it. */
+/** pgBackRest's options for a repository in an S3 store. */
 import { readFileSync, statSync } from "node:fs";
 import { shellWord } from "../../lib/shell-word.ts";
 import type { S3Settings } from "./settings.ts";
 
-/** Where the image's script puts the authority's certificate, which comes with the configuration. */
+/** The file into which the image's script copies the authority's certificate from the configuration. */
 const AUTHORITY = "/etc/pgbackrest/authority.pem";
 
-/** What the store lets in. */
+/** Credentials for the store. */
 export interface S3Access {
   key: string;
   secret: string;
@@ -24,25 +24,27 @@ function read(file: string, what: string): string {
 
 /**
  * Reads the files that the settings name.
- * @throws {Error} for one that is missing, open to others, or holds something else.
+ * @throws {Error} for a file that is missing, readable by other users, or has other content.
  */
 export function readAccess({ credentialsFile: file, authorityFile }: S3Settings): S3Access {
   const text = read(file, "The store's access key and secret (two lines, key: ... and secret: ...)");
   if ((statSync(file).mode & 0o077) !== 0)
-    throw new Error(`${file} is open to others. Run: chmod 600 ${shellWord(file)}`);
-  // pgBackRest's configuration is made of them: whatever is no plain word would be read as something else.
+    throw new Error(`${file} is accessible to other users. Run: chmod 600 ${shellWord(file)}`);
+  // The values become lines of pgBackRest's configuration, where other characters would change their meaning.
   const [key, secret] = ["key", "secret"].map((name) => new RegExp(`^${name}:\\s*([!-~]+)\\s*$`, "m").exec(text)?.[1]);
   if (key === undefined || secret === undefined) {
-    throw new Error(`${file} has no lines "key: ..." and "secret: ..." with the store's access key and its secret.`);
+    throw new Error(
+      `${file} does not contain the store's access key and its secret. Write two lines: "key: ..." and "secret: ..."`,
+    );
   }
   const authority = authorityFile && read(authorityFile, "backupS3Authority");
   if (authority && !/^-----BEGIN CERTIFICATE-----$/m.test(authority)) {
-    throw new Error(`backupS3Authority is ${authorityFile}, which holds no certificate (PEM)`);
+    throw new Error(`backupS3Authority is ${authorityFile}, which contains no certificate in PEM format`);
   }
   return { key, secret, authority: authority || undefined };
 }
 
-/** pgBackRest's options. Buckets are named in the path, which every store understands. */
+/** Returns pgBackRest's options. The bucket is part of the path, because all stores support that. */
 export const s3Options = (
   { bucket, path, host, port, region }: S3Settings,
   { key, secret, authority }: S3Access,
@@ -59,7 +61,7 @@ export const s3Options = (
   ...(authority ? { "repo1-storage-ca-file": AUTHORITY } : {}),
 });
 
-/** The authority's certificate as comments of the configuration, so that one file is all that a container needs. */
+/** Returns the authority's certificate as comment lines of the configuration, so that a container needs only one file. */
 export const authorityLines = ({ authority }: S3Access): string =>
   (authority ?? "")
     .split(/\r?\n/)

@@ -2,10 +2,10 @@
 import { dirname, join } from "node:path";
 import { defaultIdentityFile } from "../../lib/identity-file.ts";
 import { flag, number, oneOf, rule, text, type ValuesOf, whole } from "../../lib/setting.ts";
-import { isExactMoment } from "./exact-moment.ts";
-import { PLAN_RULE, planOf } from "./plan.ts";
+import { isExactTime } from "./iso-time.ts";
+import { SCHEDULE_RULE, scheduleOf } from "./schedule.ts";
 
-/** A store that speaks S3. */
+/** An S3-compatible store. */
 export interface S3Settings {
   readonly bucket: string;
   /** The folder in the bucket, absolute. */
@@ -13,41 +13,41 @@ export interface S3Settings {
   readonly host: string;
   readonly port: number;
   readonly region: string;
-  /** File of the authority that has signed its certificate; undefined is one that everybody knows. */
+  /** File with the certificate of the authority that signed the store's; undefined for a public authority. */
   readonly authorityFile: string | undefined;
   /** File with the access key and its secret. */
   readonly credentialsFile: string;
 }
 
-/** What is kept of the data, and where. */
+/** Repository, schedules and retention. */
 export interface BackupSettings {
-  /** The host folder that holds the backups; undefined is a volume of the stack's, unless a store has them. */
+  /** The host folder of the repository; undefined for a store or a volume of the stack. */
   readonly folder: string | undefined;
   readonly s3: S3Settings | undefined;
-  /** When backups and drills are due, as the image's due.awk reads it; empty is never. */
-  readonly plans: { readonly full: string; readonly diff: string; readonly drill: string };
+  /** Schedules of backups and drills, in the form that the image's due.awk reads; empty for never. */
+  readonly schedules: { readonly full: string; readonly diff: string; readonly drill: string };
   readonly compression: "zst" | "lz4";
-  /** Days for which any moment can be restored; 0 counts full backups instead. */
+  /** Days for which any time can be restored; with 0, {@link keepFulls} counts instead. */
   readonly keepDays: number;
-  /** Full backups that are kept, where days do not say so. */
+  /** The number of full backups to keep, if keepDays is 0. */
   readonly keepFulls: number;
-  /** Per cent of the disk in use at which WAL that cannot be archived is given up. */
-  readonly giveUpAt: number;
+  /** Disk usage in per cent at which the server drops WAL that it cannot archive. */
+  readonly walDropThresholdPercent: number;
   readonly keepOnDestroy: boolean;
 }
 
-/** The bucket's name as Amazon has it, and at least one folder: a bucket's root may hold what is not ours. */
+/** A bucket's name by Amazon's rules, and at least one folder, because the bucket's root may contain other files. */
 const S3_URL = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(\/[\w./-]*\w)$/;
 const S3_ENDPOINT = /^([A-Za-z0-9.-]+)(?::(\d{1,5}))?$/;
 
 const PLAN = rule<string>((expression) => {
   try {
-    planOf(expression);
+    scheduleOf(expression);
     return true;
   } catch {
     return false;
   }
-}, PLAN_RULE);
+}, SCHEDULE_RULE);
 
 export const BACKUP_SETTINGS = {
   backups: text(oneOf("auto", "true", "false")),
@@ -67,30 +67,30 @@ export const BACKUP_SETTINGS = {
   backupCompression: text(oneOf("zst", "lz4")),
   backupKeepDays: number(whole(0, 3650)),
   backupKeepFulls: number(whole(1, 1000)),
-  backupGiveUpAt: number(whole(1, 100, "give per cent, 1 to 100")),
+  backupGiveUpAt: number(whole(1, 100, "give a percentage from 1 to 100")),
   backupKeepOnDestroy: flag(),
   backupRecoverTo: text(
     rule(
-      (moment) => moment === "latest" || isExactMoment(moment, new Date()),
-      "choose latest, or a moment that is over, with its zone: 2026-11-22T10:00:00Z",
+      (target) => target === "latest" || isExactTime(target, new Date()),
+      "choose latest, or give a time in the past with its zone: 2026-11-22T10:00:00Z",
     ),
   ),
 };
 
 export type BackupValues = ValuesOf<typeof BACKUP_SETTINGS>;
 
-/** Rules of the store's settings, which count only where a store is used. */
+/** Rules of the store's settings, which apply only if the repository is in a store. */
 const STORE_RULES = {
   backupS3Endpoint: rule<string>((host) => S3_ENDPOINT.test(host), "give the store's host, as host or host:port"),
   backupS3Region: rule<string>((region) => /^[\w-]+$/.test(region), "give the store's region"),
   backupS3Credentials: rule<string>((file) => file.trim() !== "", "give the path of a file, or auto"),
 };
 
-/** Returns what is wrong with the backups beside the rules of single settings. Pure. */
+/** Returns the problems of the backups' settings that involve more than one setting. Pure. */
 export function backupProblems(values: BackupValues, bootstrap: string): string[] {
   const problems: string[] = [];
   if (bootstrap === "backup" && values.backups === "false") {
-    problems.push(`backups is "false": a stack that begins from a backup goes on with them: true or auto`);
+    problems.push(`backups is "false", but bootstrap is "backup": choose true or auto`);
   }
   if (!S3_URL.test(values.backupRepository)) return problems;
   for (const key of Object.keys(STORE_RULES) as (keyof typeof STORE_RULES)[]) {
@@ -116,19 +116,19 @@ function storeOf(values: BackupValues, stack: string): S3Settings | undefined {
   });
 }
 
-/** Returns what is kept of the data, and where. Pure. */
+/** Returns the settings of the backups. Pure. */
 export const backupsOf = (values: BackupValues, stack: string): BackupSettings =>
   Object.freeze({
     folder: values.backupRepository.startsWith("/") ? values.backupRepository : undefined,
     s3: storeOf(values, stack),
-    plans: Object.freeze({
-      full: planOf(values.backupFull),
-      diff: planOf(values.backupDifferential),
-      drill: planOf(values.backupDrill),
+    schedules: Object.freeze({
+      full: scheduleOf(values.backupFull),
+      diff: scheduleOf(values.backupDifferential),
+      drill: scheduleOf(values.backupDrill),
     }),
     compression: values.backupCompression as BackupSettings["compression"],
     keepDays: values.backupKeepDays,
     keepFulls: values.backupKeepFulls,
-    giveUpAt: values.backupGiveUpAt,
+    walDropThresholdPercent: values.backupGiveUpAt,
     keepOnDestroy: values.backupKeepOnDestroy,
   });

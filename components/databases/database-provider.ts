@@ -1,4 +1,7 @@
-/** Makes one further database, fills it where a source is named, and keeps its privileges. Runs inside Pulumi's dynamic provider. */
+/**
+ * Creates one further database, imports into it if the environment names a source, and maintains its privileges. Runs inside Pulumi's
+ * dynamic provider.
+ */
 
 import { readFile } from "node:fs/promises";
 import type { dynamic } from "@pulumi/pulumi";
@@ -7,7 +10,7 @@ import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { glance } from "../../lib/glance.ts";
 import { ident, literal, maintenance, withConnection } from "../../lib/postgres.ts";
 import { rolesOf } from "../../lib/role-names.ts";
-import { announceRestorePoint } from "../backups/restore-point.ts";
+import { announceRecoveryTarget } from "../backups/confirm-target.ts";
 import { besideServer, directAddress } from "../import/direct.ts";
 import { reportFolder } from "../import/report-folder.ts";
 import { parseSourceUrl } from "../import/source-url.ts";
@@ -15,7 +18,7 @@ import { readMarker } from "../import/swap.ts";
 import { runImport } from "../import/worker.ts";
 import { type Guard, glanceAtGuarded, readGuarded } from "../privileges/guarded.ts";
 import { preparationScript } from "../privileges/scripts.ts";
-import { takeBack } from "../roles/kept-roles.ts";
+import { restoreRoles } from "../roles/kept-roles.ts";
 import { repairableDrift, repairRoles, sentence } from "../roles/read-drift.ts";
 import { expectedOfDatabase } from "../roles/role-drift.ts";
 import { loginAddress } from "../server/server-access.ts";
@@ -24,16 +27,19 @@ import { sourceVariable } from "./source-variable.ts";
 
 const PATIENCE = { patienceMs: 30_000 };
 const MADE_BY = "made by sectorwars-database";
-/** Follows the name of a database that is being made. Names have at most 41 characters, PostgreSQL takes 63. */
+/** The suffix of a database that is being created. Names have at most 41 characters, and PostgreSQL allows 63. */
 const UNMARKED = "__made_by_sectorwars";
 
-/** An import that ended in the moment of its swap has left its own mark inside, and not yet this project's on the database. */
+/**
+ * Whether an import of this project filled the database. An import that was killed right after its swap has left its marker inside, but
+ * no comment on the database yet.
+ */
 const isOurImport = async (inputs: DatabaseInputs): Promise<boolean> =>
   (await withConnection(loginAddress(inputs), readMarker, PATIENCE)) !== undefined;
 
 /**
- * Makes the database, or takes over the one that this project made before.
- * @throws {Error} for one of that name that is somebody else's.
+ * Creates the database, or adopts one that this project created earlier.
+ * @throws {Error} if a database of that name exists that this project did not create.
  */
 async function makeDatabase(inputs: DatabaseInputs): Promise<void> {
   const { database } = inputs;
@@ -46,7 +52,8 @@ async function makeDatabase(inputs: DatabaseInputs): Promise<void> {
       );
       if (rows[0] !== undefined && rows[0].comment !== MADE_BY && !(await isOurImport(inputs))) {
         throw new Error(
-          `There is a database ${database} already, which this project did not make. Give yours another name, or rename that one.`,
+          `The database ${database} already exists, and this project did not create it. Choose another name in the setting databases, or ` +
+            `rename the existing one: ALTER DATABASE ${ident(database)} RENAME TO ...`,
         );
       }
       if (rows[0] === undefined) await createMarked(client, database);
@@ -57,13 +64,13 @@ async function makeDatabase(inputs: DatabaseInputs): Promise<void> {
 }
 
 /**
- * Makes a database that carries the project's mark from the moment it has its name: killed between the two, it would be taken for
- * somebody else's.
+ * Creates a database under a temporary name, marks it with a comment, then renames it. So a database with the final name always has the
+ * comment, even if the update is killed.
  */
 async function createMarked(client: pg.Client, database: string): Promise<void> {
   const unmarked = ident(`${database}${UNMARKED}`);
   const { rowCount } = await client.query("SELECT FROM pg_database WHERE datname = $1", [`${database}${UNMARKED}`]);
-  // Nobody else may connect until PUBLIC may not: a session would also keep it from getting its name.
+  // No other role can connect before PUBLIC's privilege is revoked. A session would also block the rename.
   if (rowCount === 0) await client.query(`CREATE DATABASE ${unmarked} TEMPLATE template0 CONNECTION LIMIT 0`);
   await client.query(`COMMENT ON DATABASE ${unmarked} IS ${literal(MADE_BY)}`);
   await client.query(`REVOKE ALL ON DATABASE ${unmarked} FROM PUBLIC`);
@@ -75,7 +82,7 @@ async function prepare(inputs: DatabaseInputs): Promise<void> {
   await withConnection(loginAddress(inputs), (client) => client.query(`BEGIN; ${scriptOf(inputs)}; COMMIT`), PATIENCE);
 }
 
-/** Fills a new database from the source that the environment names for it, with the same proof as the first one. */
+/** Imports into a new database from the source that the environment names for it, with the same proof as for the first database. */
 async function importOnce(inputs: DatabaseInputs): Promise<void> {
   const { database, stack } = inputs;
   const url = process.env[sourceVariable(database)];
@@ -84,7 +91,7 @@ async function importOnce(inputs: DatabaseInputs): Promise<void> {
   const say = (line: string) => console.log(`${database}: ${line}`);
   await withConnection(
     maintenance(loginAddress(inputs)),
-    (client) => announceRestorePoint(stack, client, say, inputs.dockerHost),
+    (client) => announceRecoveryTarget(stack, client, say, inputs.dockerHost),
     PATIENCE,
   );
   const roots = process.env.NEON_ROOT_CERTIFICATES;
@@ -109,7 +116,7 @@ async function importOnce(inputs: DatabaseInputs): Promise<void> {
     },
     { say },
   );
-  // The import's swap has put another database in this one's place.
+  // The import's swap replaced the database, and the comment with it.
   await withConnection(maintenance(loginAddress(inputs)), (client) =>
     client.query(`COMMENT ON DATABASE ${ident(database)} IS ${literal(MADE_BY)}`),
   );
@@ -119,7 +126,7 @@ async function importOnce(inputs: DatabaseInputs): Promise<void> {
 const scriptOf = ({ database, denyList }: Pick<DatabaseInputs, "database" | "denyList">) =>
   preparationScript(database, denyList, rolesOf(database));
 
-/** What is wanted of the database, the files in sql/ included. The image and the network are not part of it. */
+/** Returns the inputs that decide whether the database must be updated, including the files in sql/, but not the image and the network. */
 const wantedOf = ({ database, denyList, passwordVersion, host, port }: DatabaseInputs) => ({
   database,
   script: scriptOf({ database, denyList }),
@@ -128,10 +135,10 @@ const wantedOf = ({ database, denyList, passwordVersion, host, port }: DatabaseI
   port,
 });
 
-/** PostgreSQL's own databases are guarded by the stack's. */
+/** PostgreSQL's own databases are guarded with the stack's first database. */
 const guardOf = (database: string): Guard => ({ roles: Object.values(rolesOf(database)), otherDatabases: [] });
 
-/** The roles' drift and the database's, each in words. */
+/** Returns the drift of the roles and of the database, in words. */
 async function readDrift(inputs: DatabaseInputs, guarded: readonly string[]): Promise<string[]> {
   const { database, user } = inputs;
   const roles = await glance(maintenance(loginAddress(inputs)), (client) =>
@@ -144,7 +151,7 @@ async function readDrift(inputs: DatabaseInputs, guarded: readonly string[]): Pr
 async function keep(inputs: DatabaseInputs, isNew: boolean) {
   const roles = rolesOf(inputs.database);
   if (isNew)
-    await takeBack(
+    await restoreRoles(
       maintenance(loginAddress(inputs)),
       OWN_ROLES.map((key) => roles[key]),
     );
@@ -164,7 +171,7 @@ async function keep(inputs: DatabaseInputs, isNew: boolean) {
 }
 
 export const provider: dynamic.ResourceProvider = {
-  /** Looks with the inputs of the last update: those of a preview may not be known yet. */
+  /** Connects with the inputs of the last update, because those of a preview may be unknown. */
   async diff(id, olds, news) {
     const diff = await diffByFingerprint(id, olds, wantedOf(news as DatabaseInputs));
     if (diff.changes) return diff;
@@ -181,9 +188,9 @@ export const provider: dynamic.ResourceProvider = {
     return { outs: await keep(inputs, false) };
   },
 
-  /** One that is gone is made again by the next update. */
+  /** If the database is missing, the next update creates it again. */
   async read(id, props) {
-    if (props === undefined) throw new Error("a further database cannot be taken over from elsewhere; run pulumi up");
+    if (props === undefined) throw new Error("pulumi import cannot import a further database; run pulumi up");
     const { rowCount } = await withConnection(
       maintenance(loginAddress(props as DatabaseInputs)),
       (client) => client.query("SELECT FROM pg_database WHERE datname = $1", [id]),
@@ -192,7 +199,7 @@ export const provider: dynamic.ResourceProvider = {
     return rowCount === 1 ? { id, props } : {};
   },
 
-  /** Somebody has said that it may go (list-provider.ts). */
+  /** The setting droppableDatabases permits it (list-provider.ts). */
   async delete(_id, props: DatabaseInputs) {
     await withConnection(
       maintenance(loginAddress(props)),

@@ -1,4 +1,4 @@
-/** Further databases in the same server, for regions or a nexus, each with roles, passwords and privileges of its own. */
+/** Further databases in the same server, for instance for regions or a nexus, each with its own roles, passwords and privileges. */
 import * as postgresql from "@pulumi/postgresql";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomPassword } from "@pulumi/random";
@@ -10,20 +10,20 @@ import { PASSWORD, type RoleAccess } from "../roles/roles.ts";
 import { urlsFor } from "../roles/urls.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 
-/** Roles that a further database has to itself. */
+/** The roles that each further database has; the monitor is shared. */
 export const OWN_ROLES = ["owner", "app", "readonly"] as const;
 type OwnRole = (typeof OWN_ROLES)[number];
 
-/** Which databases, and how they are made. */
+/** Arguments of {@link Databases}. */
 export interface DatabasesArgs extends ServerAccess {
   stack: string;
-  /** Makes roles as the superuser. */
+  /** Creates roles as the superuser. */
   provider: postgresql.Provider;
   names: readonly string[];
-  /** Databases that may be dropped when they are no longer among the names. */
+  /** Databases that may be dropped once they are no longer among the names. */
   droppable: readonly string[];
   denyList: readonly string[];
-  /** For imports: the server's container, images and network. */
+  /** The server's container, for imports, like the images and the network below. */
   container: string;
   network: pulumi.Input<string>;
   alias: string;
@@ -34,18 +34,18 @@ export interface DatabasesArgs extends ServerAccess {
   after: pulumi.Resource[];
 }
 
-/** The databases, made one after the other. Each depends on nothing of the others. */
+/** The databases, created one after another. No database depends on data of another. */
 export class Databases extends pulumi.ComponentResource {
-  /** Roles of each database. */
+  /** The roles of each database. */
   readonly access: Readonly<Record<string, Readonly<Record<OwnRole, RoleAccess>>>>;
-  /** URLs of each database, from this machine; secrets. */
+  /** The URLs of each database for connections from this machine; secret. */
   readonly urls: Record<string, Record<OwnRole, pulumi.Output<string>>>;
   readonly ready: pulumi.Resource[];
 
   constructor(name: string, args: DatabasesArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:databases:Databases", name, {}, opts);
     const own = { parent: this, deletedWith: args.volume };
-    // Looks first: whatever was to be dropped by mistake, nothing is dropped then.
+    // Comes first, so that its error prevents every drop.
     const list = new DatabaseList(
       "list",
       {
@@ -121,7 +121,7 @@ type OwnInputs = pulumi.Unwrap<Omit<DatabasesArgs, keyof ServerAccess | "provide
 /** Inputs of one database's resource. */
 export interface DatabaseInputs extends SuperuserLogin, OwnInputs {
   database: string;
-  /** Of the database's own owner, in whose sessions an import loads it. */
+  /** The password of the database's owner, in whose sessions an import loads the data. */
   ownerPassword: string;
 }
 

@@ -3,9 +3,9 @@ import { each, list, rule, type ValuesOf } from "../../lib/setting.ts";
 import { DATABASE_NAME } from "../server/settings.ts";
 
 const RULE =
-  "use at most 41 lowercase letters, digits or underscores for a name, starting with a letter; name each once, and none that the stack " +
-  "has already";
-/** Names of the stack's own databases and roles, whatever the first database is called. */
+  "use at most 41 lowercase letters, digits or underscores for a name, starting with a letter; give each name once, and no name that " +
+  "the stack already uses";
+/** Names of databases and roles that exist in every stack. */
 const TAKEN = new Set(["postgres", "sectorwars", "template0", "template1"]);
 
 export const DATABASES_SETTINGS = {
@@ -18,7 +18,7 @@ export const DATABASES_SETTINGS = {
 
 export type DatabasesValues = ValuesOf<typeof DATABASES_SETTINGS>;
 
-/** Returns what is wrong with the further databases beside the stack's first one. Pure. */
+/** Returns an error if a further database has a name of the stack's first database. Pure. */
 export function databasesProblems({ databases, database }: DatabasesValues & { database: string }): string[] {
   const taken = [database, `${database}_test`];
   return databases.some((name) => taken.includes(name)) ? [`databases is ${JSON.stringify(databases)}: ${RULE}`] : [];

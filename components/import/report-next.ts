@@ -29,7 +29,7 @@ function afterSuccess({ stack, furtherDatabase }: Report): Step[] {
       html`compares the database with its source again, at any time; <code>NEON_DATABASE_URL</code> must hold the source’s URL`,
     ],
     ["docs/application.md", "how the application gets the database"],
-    ["docs/save-points.md", "how to save the database, and how to reset it to this import"],
+    ["docs/snapshots.md", "how to save the database, and how to reset it to this import"],
     PROVEN,
   ];
 }

@@ -1,7 +1,7 @@
 /**
  * A copy of the database beside it, on the same server: made in a moment (PostgreSQL copies its files), put back by two
  * renames, by whoever finds that a run failed. Where backups are, the moment can be had back from them as well
- * (components/backups/restore-point.ts).
+ * (components/backups/confirm-target.ts).
  *
  * The copies belong to the superuser. The owner of a database can drop it from any other database, and the migration that a copy
  * is made for runs as the owner.

@@ -4,7 +4,7 @@ import { LOCK_KEY, leftShut, openDoor, shutDoor } from "../../lib/connection-loc
 import { removeContainers } from "../../lib/docker.ts";
 import { isRefreshing } from "../../lib/locks.ts";
 import { type Address, connect, ident, isPassing, maintenance, withConnection } from "../../lib/postgres.ts";
-import { announceRestorePoint } from "../backups/restore-point.ts";
+import { announceRecoveryTarget } from "../backups/confirm-target.ts";
 import { isSample, readMarker } from "../import/swap.ts";
 import {
   type Failure,
@@ -299,7 +299,7 @@ async function change(
   say(inWords(run.plan, current));
   const point: RestorePoint = { from: current, to: wanted, at: new Date().toISOString(), running: true };
   // While the door is open: a server that is restored to this moment is to let everybody in.
-  await announceRestorePoint(stack, keeper, (line) => say(`migrations: ${line}`), spec.dockerHost);
+  await announceRecoveryTarget(stack, keeper, (line) => say(`migrations: ${line}`), spec.dockerHost);
   const strangers = await readStrangers(spec);
   const properties = await shutDoor(keeper, database);
   let isCopied = false;

@@ -1,7 +1,7 @@
 /**
- * Finds what shows rows of denied tables to readonly in spite of the deny list. PostgreSQL checks a view's tables with the
- * privileges of the view's owner, so no grant on the table can prevent it; neither can it for a materialized view, which
- * holds a copy of the rows, or for a SECURITY DEFINER function.
+ * Finds the relations and functions through which readonly can read denied tables. PostgreSQL checks a view's tables with the privileges
+ * of the view's owner, so privileges on the table cannot prevent this. The same holds for a materialized view, which contains a copy of
+ * the rows, and for a SECURITY DEFINER function.
  */
 import type pg from "pg";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
@@ -9,29 +9,29 @@ import { ROLE_NAMES } from "../../lib/role-names.ts";
 /** Something through which readonly can read rows of a denied table. */
 export interface Exposed {
   kind: "table" | "view" | "materialized view" | "function";
-  /** Its name with its schema, as SQL. */
+  /** The qualified name, as SQL. */
   name: string;
-  /** The relations and functions from which it gets the rows: denied ones, or others that read them. */
+  /** The relations and functions that it reads: denied ones, or others that read them. */
   reads: string[];
 }
 
-/** One relation or function of the database, as {@link findExposed} sees it. */
+/** A relation or function of the database, as input of {@link findExposed}. */
 export interface Candidate {
   /** Unique among relations and functions. */
   id: string;
   kind: Exposed["kind"];
   name: string;
-  /** The bare name, as the text of a function might have it. */
+  /** The unqualified name, as it may occur in the text of a function. */
   bareName: string;
   /** Whether it is on the deny list itself. */
   denied: boolean;
-  /** Whether readonly may read or run it. */
+  /** Whether readonly may read or execute it. */
   usable: boolean;
-  /** Whether it works with the privileges of whoever uses it, not of its owner. */
+  /** Whether it has the privileges of its caller instead of its owner. */
   asCaller: boolean;
-  /** What it reads according to pg_depend, by `id`. */
+  /** The `id`s of what it reads according to pg_depend. */
   dependsOn: string[];
-  /** The text of a function, which PostgreSQL does not look into when it is created. */
+  /** The text of a function, whose references pg_depend does not record. */
   text?: string;
 }
 
@@ -72,20 +72,20 @@ const CANDIDATES = `
   )
   SELECT c.*, coalesce(e.others, '{}') AS "dependsOn" FROM candidates c LEFT JOIN collected e ON e.id = c.id ORDER BY c.name`;
 
-/** Whether a text has a name as a word, in upper or lower case, as SQL reads it without quotes. */
+/** Whether a text contains a name as a word. Case does not matter, as in SQL without quotes. */
 function mentions(text: string, name: string): boolean {
   const escaped = name.replaceAll(/[\\^$.*+?()[\]{}|]/g, "\\$&");
   return new RegExp(`(?<![\\p{L}\\p{N}_$])${escaped}(?![\\p{L}\\p{N}_$])`, "iu").test(text);
 }
 
 /**
- * Follows the rows of denied tables. A view that works as its caller shows nothing by itself, and neither do views on top of
- * it; a materialized view or a function that reads it does so as its owner.
+ * Returns what exposes rows of denied tables. A view with its caller's privileges exposes nothing, and neither do views on top of it. A
+ * materialized view or a function that reads such a view does so with its owner's privileges.
  */
 export function findExposed(candidates: readonly Candidate[]): Exposed[] {
   const reads = ({ dependsOn, text, id }: Candidate, other: Candidate) =>
     other.id !== id && (dependsOn.includes(other.id) || (text !== undefined && mentions(text, other.bareName)));
-  /** Those that carry the rows further: to everybody, or only to what reads them with an owner's privileges. */
+  /** What passes the rows on: to every reader, or only to what reads with an owner's privileges. */
   const carriers = new Map<string, { candidate: Candidate; toCallers: boolean }>();
   for (const candidate of candidates) {
     if (candidate.denied) carriers.set(candidate.id, { candidate, toCallers: true });
@@ -95,7 +95,7 @@ export function findExposed(candidates: readonly Candidate[]): Exposed[] {
     before = carriers.size;
     for (const candidate of candidates) {
       if (carriers.has(candidate.id)) continue;
-      // A plain view checks the tables below a security_invoker view, and those in a function, as the caller.
+      // In a plain view, PostgreSQL checks the tables of a security_invoker view and of a function with the caller's privileges.
       const sources = [...carriers.values()].filter(
         (carrier) => (candidate.kind !== "view" || carrier.toCallers) && reads(candidate, carrier.candidate),
       );
@@ -110,7 +110,7 @@ export function findExposed(candidates: readonly Candidate[]): Exposed[] {
   return [...open.map(({ kind, name }) => ({ kind, name, reads: [] })), ...exposed.values()];
 }
 
-/** Puts what is exposed into words: what it is, and what to do about it. */
+/** Describes what is exposed, and the remedies. */
 export function describeExposed(
   exposed: readonly Exposed[],
   readonly: string = ROLE_NAMES.readonly,
@@ -121,14 +121,14 @@ export function describeExposed(
   });
   const remedies = [
     ...(exposed.some(({ reads }) => reads.length === 0)
-      ? [`Take back what makes ${readonly} more than it should be: SUPERUSER, or a membership in another role.`]
+      ? [`Revoke what gives ${readonly} more privileges than it should have: SUPERUSER, or membership in another role.`]
       : []),
     ...(exposed.some(({ kind }) => kind === "view")
       ? ["For a view: ALTER VIEW name SET (security_invoker = true)."]
       : []),
     ...(exposed.some(({ kind, reads }) => kind !== "function" && reads.length > 0)
       ? [
-          `For a view or materialized view that ${readonly} need not read: REVOKE SELECT ON name FROM ${readonly}, PUBLIC.`,
+          `For a view or materialized view that ${readonly} does not need: REVOKE SELECT ON name FROM ${readonly}, PUBLIC.`,
         ]
       : []),
     ...(exposed.some(({ kind }) => kind === "function")
@@ -136,17 +136,17 @@ export function describeExposed(
           `For a function: REVOKE EXECUTE ON FUNCTION name FROM ${readonly}, PUBLIC, then grant it to the roles that use it.`,
         ]
       : []),
-    "Put it into a migration. Functions are judged by the names in their text: what builds statements from strings is not found.",
+    "Do this in a migration. Functions are found by the names in their text, so a function that builds statements from strings is not found.",
   ];
   return { seen: `${readonly} can read rows of denied tables through ${lines.join("; ")}`, remedy: remedies.join(" ") };
 }
 
 /**
- * Reads what exposes denied tables to readonly. Tables that the list denies and readonly reads nevertheless come first:
- * they mean that readonly is a superuser, or a member of a role that it should not be a member of.
+ * Returns what exposes denied tables to readonly. Denied tables that readonly can read directly come first; then readonly is a superuser
+ * or a member of a role that it should not be a member of.
  * @param client connected to the database as monitor or as a superuser.
- * @param readonly the role that must not read them.
- * @throws {Error} 3F000 or 42883, where the database was not prepared by this version.
+ * @param readonly the role that must not read the tables.
+ * @throws {Error} with SQLSTATE 3F000 or 42883, if this version did not prepare the database.
  */
 export async function readExposed(client: pg.Client, readonly: string = ROLE_NAMES.readonly): Promise<Exposed[]> {
   const { rows } = await client.query<Omit<Candidate, "text"> & { text: string | null }>(CANDIDATES, [readonly]);

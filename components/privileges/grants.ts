@@ -1,4 +1,4 @@
-/** A digest of everything about privileges that the files in sql/ decide, so that a change by hand is noticed. */
+/** A digest of all privileges that the files in sql/ define, to detect changes by hand. */
 import { createHash } from "node:crypto";
 import type pg from "pg";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
@@ -6,7 +6,7 @@ import { ROLE_NAMES } from "../../lib/role-names.ts";
 /** Functions that create large objects. PostgreSQL keeps their privileges in each database. */
 const LARGE_OBJECT_FUNCTIONS = "'lo_creat', 'lo_create', 'lo_from_bytea'";
 
-/** What every database has: the privileges of PostgreSQL's own databases, and of the functions for large objects. */
+/** The privileges on PostgreSQL's own databases, and on the functions for large objects, which every database has. */
 const SERVER_LINES = `
   SELECT 'server database ' || d.datname || ' ' || coalesce(d.datacl::text, '') AS line
     FROM pg_catalog.pg_database d WHERE d.datname IN ('postgres', 'template1')
@@ -15,8 +15,8 @@ const SERVER_LINES = `
     WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace AND p.proname IN (${LARGE_OBJECT_FUNCTIONS})`;
 
 /**
- * What the stack's own database has beside. The grants on tables of the application belong to the migrations. Of the tables
- * in the stack's schema, only grants to other roles than those that it is meant for count: tables are added to it later.
+ * The further privileges in the stack's own database. Grants on the application's tables belong to the migrations. For tables in the
+ * stack's schema, which is extended later, only grants to roles other than the intended ones count.
  */
 const DATABASE_LINES = `${SERVER_LINES}
   UNION ALL SELECT 'database ' || pg_catalog.pg_get_userbyid(d.datdba) || ' ' || coalesce(d.datacl::text, '')
@@ -41,7 +41,7 @@ const DATABASE_LINES = `${SERVER_LINES}
     WHERE c.relnamespace = 'sectorwars_stack'::pg_catalog.regnamespace
   UNION ALL SELECT 'extension ' || x.extname FROM pg_catalog.pg_extension x`;
 
-/** The deny list, and what readonly holds in spite of it. Only where the functions of sql/privileges.sql exist. */
+/** The deny list, and grants to readonly that contradict it. Needs the functions of sql/privileges.sql. */
 const DENIED_LINES = `
   SELECT 'denied ' || d.pattern AS line FROM sectorwars_stack.readonly_denied d
   UNION ALL SELECT 'denied and granted ' || g.relation::pg_catalog.regclass || ' ' || pg_catalog.pg_get_userbyid(g.grantee)
@@ -56,7 +56,7 @@ async function linesOf(client: pg.Client, query: string): Promise<string> {
 }
 
 /**
- * Describes the privileges of a database that sql/ prepares, one line each.
+ * Describes the privileges in a database that the scripts in sql/ prepared, one line each.
  * @param client connected to it as a superuser.
  */
 export async function readDatabaseGrants(client: pg.Client): Promise<string> {

@@ -1,7 +1,7 @@
 /**
- * What a plain `pulumi up` guards in a database: its owner, its connection limit, what the stack's roles and PUBLIC may do with
- * it and with its first schemas, and the event trigger of the deny list. Everything else in a database may be changed by its
- * owner's migrations (extensions, default privileges, grants to roles of other making), so a difference there is no drift.
+ * What every `pulumi up` guards in a database: its owner, its connection limit, the privileges of the stack's roles and PUBLIC on it and
+ * on the schemas public and sectorwars_stack, and the event trigger of the deny list. The owner's migrations may change everything else
+ * (extensions, default privileges, grants to other roles), so other differences are not drift.
  */
 import type pg from "pg";
 import { leftShut } from "../../lib/connection-lock.ts";
@@ -9,15 +9,15 @@ import { glance } from "../../lib/glance.ts";
 import type { Address } from "../../lib/postgres.ts";
 import { MAINTENANCE_DATABASE } from "../../lib/postgres.ts";
 
-/** Whose privileges are guarded, and where. */
+/** The roles whose privileges are guarded, and the databases. */
 export interface Guard {
   /** The database's own roles and the monitor. */
   roles: readonly string[];
-  /** Databases whose privileges count beside the database's own. */
+  /** Databases whose privileges are guarded in addition to the database's own. */
   otherDatabases: readonly string[];
 }
 
-/** $1 are the roles, $2 the other databases. */
+/** $1: the roles; $2: the other databases. */
 const GUARDED = `
   WITH guarded AS (
     SELECT 'database ' || d.datname AS what, d.datdba AS owner, 'd'::"char" AS kind, d.datacl AS acl
@@ -44,20 +44,20 @@ const GUARDED = `
     SELECT 'event trigger ' || t.evtname || ' is ' || CASE t.evtenabled WHEN 'D' THEN 'disabled' ELSE 'enabled' END
       FROM pg_catalog.pg_event_trigger t WHERE t.evtname = 'sectorwars_deny_readonly'
     UNION ALL
-    -- A restore to an earlier time may bring back those of an earlier version of this program.
+    -- A restore to an earlier time may bring back functions of an earlier version of this program.
     SELECT 'function ' || p.oid::pg_catalog.regprocedure || ' is ' || pg_catalog.md5(pg_catalog.concat_ws(' ', p.proowner, p.prosecdef,
         p.proconfig, p.proacl, p.prosrc))
       FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = 'sectorwars_stack'
   ) lines ORDER BY line COLLATE "C"`;
 
-/** Reads what is guarded, one line each, as it is now. */
+/** Returns what is guarded, as it is now, one line each. */
 export async function readGuarded(client: pg.Client, { roles, otherDatabases }: Guard): Promise<string[]> {
   const { rows } = await client.query<{ line: string }>(GUARDED, [roles, otherDatabases]);
   return rows.map(({ line }) => line);
 }
 
 /**
- * How a database differs from what it was when it was prepared, in words.
+ * Describes how a database differs from its state after the preparation.
  * @param before {@link readGuarded} right after the preparation.
  */
 export function guardedDrift(before: readonly string[], now: readonly string[]): string[] {
@@ -68,11 +68,11 @@ export function guardedDrift(before: readonly string[], now: readonly string[]):
 }
 
 /**
- * Looks for drift in a database, for a resource's diff: it neither fails nor waits long when the server is down.
+ * Returns the drift of a database, for a resource's diff. It neither fails nor waits long if the server is down.
  * @param address the database, as the superuser.
  * @param before {@link readGuarded} right after the preparation.
- * @returns none while migrations run, and after a run that was killed: that run's connection lock is no drift, and lifting it
- * before the migrations have put the database back would let rows in that are then lost.
+ * @returns no drift while migrations run, or after a killed run. The run's connection lock is not drift, and removing it before the next
+ * run has put the database back would allow writes that are then lost.
  */
 export async function glanceAtGuarded(address: Address, guard: Guard, before: readonly string[]): Promise<string[]> {
   const maintenance = { ...address, database: MAINTENANCE_DATABASE };

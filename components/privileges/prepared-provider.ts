@@ -1,4 +1,4 @@
-/** Runs the preparation script, and notices when its result was changed by hand. Runs inside Pulumi's dynamic provider. */
+/** Runs the preparation script, and detects changes of its result by hand. Runs inside Pulumi's dynamic provider. */
 
 import type { dynamic } from "@pulumi/pulumi";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
@@ -7,25 +7,24 @@ import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { loginAddress } from "../server/server-access.ts";
 import { digestOf, readDatabaseGrants, readServerGrants } from "./grants.ts";
 import { type Guard, glanceAtGuarded, readGuarded } from "./guarded.ts";
-import type { PreparedInputs } from "./privileges.ts";
+import type { DatabaseGrantsInputs } from "./privileges.ts";
 
-/** The path is pinned: a setting of the database must not put the application's operators in place of PostgreSQL's. */
 const PATIENCE = { patienceMs: 30_000 };
 
-/** The server's own database, for what concerns all databases. */
+/** Returns the address of the server's own database, for statements that concern all databases. */
 const serverOf = (address: Address): Address => ({ ...address, database: "postgres" });
 
-/** Returns a digest of the privileges in both databases. */
+/** Returns a digest of the privileges in the database and in the server's own. */
 async function readDigest(address: Address): Promise<string> {
   const database = await withConnection(address, readDatabaseGrants, PATIENCE);
   const server = await withConnection(serverOf(address), readServerGrants, PATIENCE);
   return digestOf(database, server);
 }
 
-/** PostgreSQL's own databases belong to no component, so the stack's database guards them. */
+/** PostgreSQL's own databases have no component, so they are guarded with the stack's database. */
 const GUARD: Guard = { roles: Object.values(ROLE_NAMES), otherDatabases: ["postgres", "template1"] };
 
-async function prepare(inputs: PreparedInputs) {
+async function prepare(inputs: DatabaseGrantsInputs) {
   const { script, serverScript } = inputs;
   const address = loginAddress(inputs);
   await withConnection(serverOf(address), (client) => client.query(`BEGIN; ${serverScript}; COMMIT`), PATIENCE);
@@ -40,31 +39,31 @@ async function prepare(inputs: PreparedInputs) {
   return { ...inputs, grants: await readDigest(address), guarded, fingerprint: inputsFingerprint({ ...inputs }) };
 }
 
-/** Keeps extensions and privileges as the script says. */
+/** Maintains extensions and privileges as the script defines them. */
 export const provider: dynamic.ResourceProvider = {
-  /** Looks with the inputs of the last update: those of a preview may not be known yet. */
+  /** Connects with the inputs of the last update, because those of a preview may be unknown. */
   async diff(id, olds, news) {
     const diff = await diffByFingerprint(id, olds, news);
     const { guarded } = olds as { guarded?: string[] };
     if (diff.changes || guarded === undefined) return diff;
-    const inputs = olds as PreparedInputs;
+    const inputs = olds as DatabaseGrantsInputs;
     const drift = await glanceAtGuarded(loginAddress(inputs), GUARD, guarded);
     for (const line of drift) console.log(`privileges of ${inputs.database}: ${line}`);
     return { ...diff, changes: drift.length > 0 };
   },
 
-  async create(inputs: PreparedInputs) {
+  async create(inputs: DatabaseGrantsInputs) {
     return { id: inputs.database, outs: await prepare(inputs) };
   },
 
-  async update(_id, _olds, inputs: PreparedInputs) {
+  async update(_id, _olds, inputs: DatabaseGrantsInputs) {
     return { outs: await prepare(inputs) };
   },
 
-  /** Changed by hand, the resource no longer carries the fingerprint of what is wanted, so the next update mends it. */
+  /** After a change by hand, the fingerprint no longer matches, so the next update repairs the privileges. */
   async read(id, props) {
-    if (props === undefined) throw new Error("the database's preparation cannot be imported; run pulumi up");
-    const grants = await readDigest(loginAddress(props as PreparedInputs));
+    if (props === undefined) throw new Error("pulumi import cannot import a database's privileges; run pulumi up");
+    const grants = await readDigest(loginAddress(props as DatabaseGrantsInputs));
     return { id, props: grants === props.grants ? props : { ...props, grants, fingerprint: "changed by hand" } };
   },
 };

@@ -1,29 +1,29 @@
-/** Extensions and privileges of the database and of PostgreSQL's own databases, kept as sql/ says. */
+/** Extensions and privileges of the database and of PostgreSQL's own databases, as defined in sql/. */
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 import { preparationScript, serverScript } from "./scripts.ts";
 
-/** Which database, and who must not read what. */
+/** Arguments of {@link Privileges}. */
 export interface PrivilegesArgs extends ServerAccess {
   database: string;
   /** Tables that readonly must not read; * stands for any characters. */
   denyList: readonly string[];
-  /** What must be done before: the data, whose owner and grants this keeps right. */
+  /** The data, whose owner and grants the script sets. */
   after: pulumi.Resource[];
 }
 
 /**
- * Runs sql/extensions.sql and sql/privileges.sql in the database, again whenever they or the roles' names change, when an update
- * finds that what guarded.ts lists was changed by hand, or when a refresh finds that any grant was. Inside a database the declarations are SQL, not the provider's
- * resources: the import needs the very same ones in a database that has no resources yet.
+ * Runs sql/extensions.sql and sql/privileges.sql in the database. Runs them again if they or the roles' names change, if an update finds
+ * a change by hand in what guarded.ts lists, or if a refresh finds one in any grant. The declarations are SQL and not resources of the
+ * postgresql provider, because the import needs the same ones in a database that has no resources yet.
  */
 export class Privileges extends pulumi.ComponentResource {
   readonly ready: pulumi.Resource;
 
   constructor(name: string, args: PrivilegesArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:privileges:Privileges", name, {}, opts);
-    this.ready = new Prepared(
+    this.ready = new DatabaseGrants(
       "prepared",
       {
         ...superuserLogin(args),
@@ -37,16 +37,17 @@ export class Privileges extends pulumi.ComponentResource {
   }
 }
 
-/** Inputs of {@link Prepared}. */
-export interface PreparedInputs extends SuperuserLogin {
+/** Inputs of {@link DatabaseGrants}. */
+export interface DatabaseGrantsInputs extends SuperuserLogin {
   database: string;
-  /** What runs in the database. */
+  /** The SQL for the database. */
   script: string;
-  /** What runs in the server's own database. */
+  /** The SQL for the server's own database. */
   serverScript: string;
 }
 
-class Prepared extends ResourceOnDisk {
+/** The database's privileges. Stacks have the type and the module's path in their state, so both keep their former names. */
+class DatabaseGrants extends ResourceOnDisk {
   constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
     super(
       "privileges:Prepared",

@@ -1,4 +1,4 @@
-/** What a refresh would find and copy. Both ends are only read. */
+/** Examines what a refresh would find and copy. It only reads source and target. */
 import { withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { readBaseline } from "../import/baseline.ts";
@@ -16,30 +16,30 @@ import { compareDatabases, type Difference } from "../import/verify.ts";
 import { type Revision, readChain, wayBetween } from "../migrations/chain.ts";
 import { placeOf, type RefreshOrder } from "./refresh.ts";
 
-/** Sessions on each end. */
+/** Sessions on each server. */
 const JOBS = 2;
 
-/** What is known before a refresh. It holds no secret. */
+/** The result of the check. It contains no secret. */
 export interface RefreshCheck {
   source: string;
   database: string;
-  /** What the data of today was imported from; null where no import has filled the database. */
+  /** The import of the present data; null if no import filled the database. */
   imported: { source: string; finishedAt: string } | null;
-  /** What has changed on the source since that import; null where the data of today is not of this source. */
+  /** Changes on the source since that import; null if the present data is not from this source. */
   changes: Difference[] | null;
-  /** What has changed here since, which the new data will not have; null as before. */
+  /** Changes in this database since that import, which the refresh would drop; null in the same case. */
   ours: Difference[] | null;
-  /** What differs, where nobody can tell which end has changed. */
+  /** Differences for which the baseline does not tell which database changed. */
   unknown: Difference[];
-  /** What would be copied: size, bytes over the wire, time; and warnings. */
+  /** What would be copied (size, bytes over the network, time), and warnings. */
   findings: Finding[];
 }
 
-/** Differences by the end that has changed since the import. */
+/** Groups differences by the database that has changed since the import. */
 export function sortDifferences(
   differences: readonly Difference[],
 ): Pick<RefreshCheck, "unknown"> & { changes: Difference[]; ours: Difference[] } {
-  const by = (...ends: Difference["changed"][]) => differences.filter(({ changed }) => ends.includes(changed));
+  const by = (...where: Difference["changed"][]) => differences.filter(({ changed }) => where.includes(changed));
   return {
     changes: by("on the source", "on both sides"),
     ours: by("here", "on both sides"),
@@ -47,40 +47,46 @@ export function sortDifferences(
   };
 }
 
-/** A way that migrations are to go on the new data. */
-export interface WantedWay {
+/** The migrations to run on the new data. */
+export interface WantedMigration {
   folder: string;
   revisions: readonly Revision[];
-  /** The source's revision; undefined where Alembic has none there. */
+  /** The source's revision; undefined if Alembic has recorded none there. */
   from: string | undefined;
   wanted: string;
   allowDowngrade: boolean;
 }
 
-/** Says why the migrations would refuse the source's data, as far as the chain's files tell; undefined where they tell nothing. */
-export function whyNotMigrated({ folder, revisions, from, wanted, allowDowngrade }: WantedWay): string | undefined {
+/** Returns why the migrations would refuse the source's data, as far as the revision files show; undefined if they show no reason. */
+export function whyNotMigrated({
+  folder,
+  revisions,
+  from,
+  wanted,
+  allowDowngrade,
+}: WantedMigration): string | undefined {
   if (from === undefined || revisions.length === 0) return undefined;
   if (!revisions.some(({ id }) => id === from)) {
     return (
-      `The source is at Alembic's revision ${from}, which the chain in ${folder} does not know. Check out the version of the ` +
-      `application that has it`
+      `The source is at Alembic revision ${from}, which is not among the revisions in ${folder}. Check out a version of the application ` +
+      `that has it`
     );
   }
-  const way = wayBetween(revisions, from, wanted);
-  if ("unclear" in way || way.direction === "up" || way.steps.length === 0 || allowDowngrade) return undefined;
+  const path = wayBetween(revisions, from, wanted);
+  if ("unclear" in path || path.direction === "up" || path.steps.length === 0 || allowDowngrade) return undefined;
   return (
-    `The source is at Alembic's revision ${from}, and alembicRevision ${wanted} is older: going there runs ` +
-    `${way.steps.length} downgrade${way.steps.length === 1 ? "" : "s"}, which may drop data. If that is wanted: ` +
+    `The source is at Alembic revision ${from}, and alembicRevision ${wanted} is older: reaching it needs ` +
+    `${path.steps.length} downgrade${path.steps.length === 1 ? "" : "s"}, which may drop data. To permit that: ` +
     `pulumi config set alembicDowngrade true, then pulumi up`
   );
 }
 
 /**
- * Looks at both ends before a refresh.
- * @param isThorough reads a little of the source for the estimates.
- * @throws {Error} that lists everything in the way, each with its remedy.
+ * Runs the preflight of a refresh.
+ * @param isThorough also reads samples of the source, for the estimates.
+ * @throws {Error} that lists all blockers, each with its remedy.
  */
-export async function lookBefore(order: RefreshOrder, isThorough: boolean): Promise<Examination> {
+export async function examineRefresh(order: RefreshOrder, isThorough: boolean): Promise<Examination> {
   const { source, import: inputs, migrations, safetyCopy } = order;
   const { address, container } = placeOf(inputs);
   const seen = await examine({
@@ -91,7 +97,7 @@ export async function lookBefore(order: RefreshOrder, isThorough: boolean): Prom
     jobs: inputs.jobs,
     thorough: isThorough,
     replaces: true,
-    // Whoever holds it is named when the refresh begins; a look disturbs nobody.
+    // The preflight needs no lock, because it only reads. The refresh itself reports another holder of the lock.
     holdsLock: true,
     ...(safetyCopy && { safetyCopy }),
   });
@@ -110,25 +116,25 @@ export async function lookBefore(order: RefreshOrder, isThorough: boolean): Prom
 }
 
 /**
- * Finds out what has changed on the source since the import, and what a refresh would copy. Nothing is written.
- * @throws {Error} that lists everything in the way of a refresh, each with its remedy.
+ * Returns what has changed on the source since the import, and what a refresh would copy. It writes nothing.
+ * @throws {Error} that lists all blockers of a refresh, each with its remedy.
  */
 export async function checkRefresh(order: RefreshOrder, say: (line: string) => void): Promise<RefreshCheck> {
   const { source, import: inputs } = order;
   const { address } = placeOf(inputs);
-  const { findings } = await lookBefore(order, true);
+  const { findings } = await examineRefresh(order, true);
   const { marker, baseline } = await withConnection(address, async (client) => ({
     marker: await readMarker(client),
     baseline: await readBaseline(client),
   }));
-  const told = {
+  const known = {
     source: source.label,
     database: address.database,
     imported: marker ? { source: marker.source, finishedAt: marker.finishedAt } : null,
     findings,
   };
-  if (marker?.source !== source.label) return { ...told, changes: null, ours: null, unknown: [] };
-  say(`${source.label} and ${address.database}, each at one moment; both are only read`);
+  if (marker?.source !== source.label) return { ...known, changes: null, ours: null, unknown: [] };
+  say(`comparing ${source.label} with ${address.database}, reading each in one snapshot`);
   const target: ComparedDatabaseAccess = {
     label: address.database,
     address,
@@ -150,7 +156,7 @@ export async function checkRefresh(order: RefreshOrder, say: (line: string) => v
       newerImage: inputs.newerImage,
       say,
     });
-    return { ...told, ...sortDifferences(differences) };
+    return { ...known, ...sortDifferences(differences) };
   } finally {
     await Promise.all(databases.map((database) => database.close()));
   }

@@ -1,6 +1,6 @@
 /**
- * The import again: the source is copied beside the data of today, proven, migrated, and then takes its place. The former data
- * stays as a snapshot.
+ * Repeats the import: copies the source into a staging database, proves the copy, migrates it, and replaces the database with it. The
+ * replaced data stays as a snapshot.
  */
 import { rename } from "node:fs/promises";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ import type { ImportSummary } from "../../lib/import-summary.ts";
 import { REFRESHING } from "../../lib/locks.ts";
 import { maintenance, withConnection } from "../../lib/postgres.ts";
 import { currentScope, outsideScopes } from "../../lib/scope.ts";
-import { announceRestorePoint } from "../backups/restore-point.ts";
+import { announceRecoveryTarget } from "../backups/confirm-target.ts";
 import { isOfImport } from "../import/database-settings.ts";
 import { targetOf, WHOLE } from "../import/import-provider.ts";
 import type { NeonImportInputs } from "../import/neon-import.ts";
@@ -27,37 +27,37 @@ import type { SeedInputs } from "../seed/seed.ts";
 import { insertSeed } from "../seed/seed-provider.ts";
 import { copyImported, prepareRefresh, type SnapshotPlace, swapRefreshed } from "../snapshots/snapshots.ts";
 
-/** What a person types to begin a refresh again. */
+/** The command that starts a refresh again. */
 const COMMAND = "./db refresh";
-/** The part of the free room that the snapshot of the imported data may take, which nobody has asked for. */
+/** The part of the free disk space that the snapshot of the imported data may take, because the user did not ask for it. */
 const MODEST = 0.5;
 
-/** What to refresh, from where. The inputs are those of the stack's last update. */
+/** What to refresh, and from which source. The inputs are those of the stack's last update. */
 export interface RefreshOrder {
   source: Source;
   import: NeonImportInputs;
-  /** Undefined where no Alembic project is named. */
+  /** Undefined if the stack has no Alembic project. */
   migrations: MigrationsInputs | undefined;
-  /** Undefined where nothing is seeded. */
+  /** Undefined if the stack has no seed data. */
   seed: SeedInputs | undefined;
-  /** Where an encrypted copy of the source is kept; undefined for none. */
+  /** Where to write a safety copy; undefined for none. */
   safetyCopy: SafetyCopySettings | undefined;
 }
 
-/** What a refresh does beside the import. */
+/** The steps of a refresh other than the import. */
 export interface Completed {
-  /** The schema's revision; undefined where no migrations run. */
+  /** The schema's revision; undefined if the stack has no migrations. */
   revision?: string | null;
-  /** Revisions that were run on the new data, in order. */
+  /** The revisions that ran on the new data, in order. */
   ran: string[];
-  /** Whether there is a snapshot of the new data, for `reset`. */
+  /** Whether a snapshot of the new data was made, for `reset`. */
   hasImported: boolean;
 }
 
-/** What a refresh has done. */
+/** The result of a refresh. */
 export type Refreshed = ImportSummary & Completed;
 
-/** The stack's database, as snapshots are told of it. */
+/** Returns the stack's database, in the form that snapshots need. */
 export const placeOf = ({
   host,
   port,
@@ -72,10 +72,10 @@ export const placeOf = ({
   dockerHost,
 });
 
-/** What the import is told, but for how its copy takes the database's place. */
+/** Returns the import's specification, except how its copy replaces the database. */
 export async function importSpecOf(order: RefreshOrder): Promise<Omit<ImportSpec, "replacement">> {
   const { source, import: inputs, safetyCopy } = order;
-  // The list in force: the inputs have the one of the first import.
+  // The list in force, because the inputs have the list of the first import.
   const denyList = await withConnection(placeOf(inputs).address, readDenyList);
   const target = await targetOf(inputs);
   return {
@@ -86,7 +86,7 @@ export async function importSpecOf(order: RefreshOrder): Promise<Omit<ImportSpec
     newerImage: inputs.newerImage,
     dockerHost: inputs.dockerHost,
     jobs: inputs.jobs,
-    // The report of the data that is there stays until other data takes its place.
+    // The report of the present data stays until the data is replaced.
     reportFolder: join(inputs.reportFolder, "refresh"),
     selection: parseSelection({ ...WHOLE, ...inputs.selection }).selection,
     command: COMMAND,
@@ -96,9 +96,9 @@ export async function importSpecOf(order: RefreshOrder): Promise<Omit<ImportSpec
 }
 
 /**
- * Refreshes the stack's database. Until the exchange, which is one transaction, the database stays as it is; what a killed run has
- * left is cleared by the next. Passwords, roles, settings, further databases and branches stay.
- * @throws {Error} that says what went wrong, and that the database is as it was.
+ * Refreshes the stack's database. The database does not change before the swap, which is one transaction. The next run clears what a
+ * killed run leaves. Passwords, roles, settings, further databases and branches stay.
+ * @throws {Error} with the reason; the database is then unchanged.
  */
 export async function refreshData(order: RefreshOrder, say: (line: string) => void): Promise<Refreshed> {
   const { import: inputs } = order;
@@ -137,15 +137,15 @@ function replacementFor(
       await complete(order, { holder, staging: staging.database, done, say });
       imported = await copyImported(holder, place, { staging: stagingName(address.database), share: MODEST });
       done.hasImported = imported !== undefined;
-      await announceRestorePoint(inputs.stack, holder, say, inputs.dockerHost);
+      await announceRecoveryTarget(inputs.stack, holder, say, inputs.dockerHost);
     },
     swapIn: (lockSession) => swapRefreshed(lockSession, address, imported),
   };
 }
 
 /**
- * Gives the loaded database the settings that somebody has given the database and that no import gives: migrations and seed data
- * must run as they would in the database itself.
+ * Gives the staging database the database's settings, except those that an import sets, so that migrations and seed data run as they
+ * would in the database itself.
  */
 async function giveSettings(holder: pg.Client, database: string, staging: string): Promise<void> {
   const wants: PropertyOptions["wants"] = (setting) => !isOfImport(setting);
@@ -154,17 +154,17 @@ async function giveSettings(holder: pg.Client, database: string, staging: string
   }
 }
 
-/** What completes the loaded database. */
+/** What the steps after the load need. */
 interface Completion {
   /** A session that holds the migrations' lock. */
   holder: pg.Client;
-  /** The loaded database's name. */
+  /** The staging database's name. */
   staging: string;
   done: Completed;
   say: (line: string) => void;
 }
 
-/** Migrates the loaded database, and seeds it where imported data is seeded, too. */
+/** Migrates the staging database, and seeds it if imported data is seeded too. */
 async function complete({ migrations, seed }: RefreshOrder, { holder, staging, done, say }: Completion): Promise<void> {
   if (migrations) {
     const spec = await specOf({ ...migrations, database: staging }, say);
@@ -176,7 +176,7 @@ async function complete({ migrations, seed }: RefreshOrder, { holder, staging, d
   if (seed?.evenImported) await insertSeed({ ...seed, database: staging }, {}, say);
 }
 
-/** Runs work outside of scopes, since it has to clear up after itself; told when the surrounding one closes. */
+/** Runs work outside scopes, because it must clean up after itself. Its signal is aborted when the surrounding scope closes. */
 async function untilClosed<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const scope = currentScope();
   const controller = new AbortController();
@@ -188,7 +188,7 @@ async function untilClosed<T>(work: (signal: AbortSignal) => Promise<T>): Promis
   }
 }
 
-/** The new data's report takes the place of the former one's. */
+/** Replaces the report by that of the new data. */
 async function moveReport(from: string, to: string): Promise<void> {
   for (const file of ["import.json", "import.html"]) await rename(join(from, file), join(to, file));
 }

@@ -1,8 +1,8 @@
 /**
- * Roles that exist and that Pulumi's state does not know: on a data volume that outlived its stack (keepDataOnDestroy), or made by
- * an update that was killed before it recorded them. They may own tables and hold grants, but Pulumi makes roles by CREATE ROLE, which
- * refuses a name that is taken. So an old role steps aside under another name, the new one is made, and then the old one takes its
- * name back together with the new one's password and memberships.
+ * Adopts roles that exist but are not in Pulumi's state: on a data volume that outlived its stack (keepDataOnDestroy), or created by an
+ * update that was killed before it recorded them. They may own tables and hold grants, but Pulumi creates roles by CREATE ROLE, which
+ * fails if the name is taken. So the old role is renamed, the new one is created, and then the old one gets its name back, with the new
+ * one's password and memberships.
  */
 import * as pulumi from "@pulumi/pulumi";
 import { type Address, ident, literal, withConnection } from "../../lib/postgres.ts";
@@ -14,8 +14,8 @@ const SUFFIX = "__kept";
 const STACK_ROLES: readonly string[] = Object.values(ROLE_NAMES);
 
 /**
- * The hooks for a role's options that take over a role of that name. They run when the state holds none, and the engine records the
- * new role after the second hook: a kill in between leaves both roles, and the next update begins again from there.
+ * Returns the hooks for a role's resource options that adopt an existing role of that name. They run only if the state has no such role.
+ * The engine records the new role after the second hook, so a kill between the hooks leaves both roles, and the next update continues.
  */
 export function takeOver({ host, port, superuser: user, superuserPassword }: ServerAccess, name: string) {
   const address = async (): Promise<Address> => {
@@ -24,13 +24,13 @@ export function takeOver({ host, port, superuser: user, superuserPassword }: Ser
     return { host, port, database: "postgres", user, password: await promise };
   };
   return {
-    beforeCreate: [async () => setAside(await address(), name)],
-    afterCreate: [async () => void (await takeBack(await address(), [name]))],
+    beforeCreate: [async () => renameAway(await address(), name)],
+    afterCreate: [async () => void (await restoreRoles(await address(), [name]))],
   };
 }
 
-/** Makes room for a role that is about to be made. Does nothing where there is none of that name. */
-async function setAside(address: Address, name: string): Promise<void> {
+/** Renames an existing role, so that a role with its name can be created. */
+async function renameAway(address: Address, name: string): Promise<void> {
   await withConnection(address, async (client) => {
     const kept = name + SUFFIX;
     const { rows } = await client.query<{ rolname: string }>("SELECT rolname FROM pg_roles WHERE rolname IN ($1, $2)", [
@@ -39,14 +39,14 @@ async function setAside(address: Address, name: string): Promise<void> {
     ]);
     const names = rows.map(({ rolname }) => rolname);
     if (!names.includes(name)) return;
-    // Both exist: a killed update had made the new one already, which nobody has used.
+    // If both exist, a killed update has already created the new role, which is still unused.
     if (names.includes(kept)) await client.query(`DROP ROLE ${ident(name)}`);
     else await client.query(`ALTER ROLE ${ident(name)} RENAME TO ${ident(kept)}`);
   });
 }
 
-/** Gives the roles that were set aside their names back, with the passwords of the new ones. Returns which they were. */
-export async function takeBack(address: Address, names: readonly string[] = STACK_ROLES): Promise<string[]> {
+/** Gives renamed roles their names back, with the passwords of the new roles. Returns their names. */
+export async function restoreRoles(address: Address, names: readonly string[] = STACK_ROLES): Promise<string[]> {
   return withConnection(address, async (client) => {
     const taken: string[] = [];
     for (const name of names) {
@@ -58,7 +58,7 @@ export async function takeBack(address: Address, names: readonly string[] = STAC
       );
       const made = rows.find((role) => role.rolname === name);
       if (made === undefined || rows.length !== 2) continue;
-      // One transaction: at no moment is the name free. The password moves as the verifier that the server keeps.
+      // One transaction, so that the name is never free. The password is copied as the verifier that the server stores.
       await client.query(`
         BEGIN;
         DROP ROLE ${ident(name)};

@@ -1,4 +1,4 @@
-/** Finds and repairs drift of the roles on a server. What counts as drift is in role-drift.ts. */
+/** Reads and repairs the drift of a server's roles. role-drift.ts defines what counts as drift. */
 import type pg from "pg";
 import { TEMPORARY_GRANT_KEY } from "../../lib/locks.ts";
 import { type Address, MAINTENANCE_DATABASE, withConnection } from "../../lib/postgres.ts";
@@ -42,14 +42,14 @@ const DATABASES = `
       FROM pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) a) AS grants
   FROM pg_catalog.pg_database d ORDER BY 1`;
 
-/** Only the superuser's lock counts: any role could take one of that number. */
+/** Only the superuser's lock counts, because any role can take a lock with that key. */
 const TEMPORARY_GRANT = `
   SELECT count(*) > 0 AS held FROM pg_catalog.pg_locks l
     JOIN pg_catalog.pg_stat_activity s USING (pid) JOIN pg_catalog.pg_database d ON d.oid = l.database
   WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND d.datname = $2 AND s.usename = $3
     AND (l.classid::bigint << 32) + l.objid::bigint = $1`;
 
-/** Reads what a server says of its roles. Any role may read it, in any database: it is all in shared catalogs. */
+/** Reads a server's roles, settings and databases. Any role can read them in any database, because they are in shared catalogs. */
 export async function readFound(client: pg.Client, superuser: string): Promise<Found> {
   const held = [TEMPORARY_GRANT_KEY, MAINTENANCE_DATABASE, superuser];
   return {
@@ -62,23 +62,23 @@ export async function readFound(client: pg.Client, superuser: string): Promise<F
   };
 }
 
-/** Whether SQL can put it right. */
+/** Whether SQL can repair it. */
 const isRepairable = (drift: Drift): drift is Drift & { repair: string } => drift.repair !== undefined;
 
-/** Drift that {@link repairRoles} puts right. */
+/** Returns the drift that {@link repairRoles} repairs. */
 export async function repairableDrift(client: pg.Client, expected: Expected): Promise<(Drift & { repair: string })[]> {
   return compare(await readFound(client, expected.superuser), expected).filter(isRepairable);
 }
 
-/** A drift as a sentence without its end. */
+/** Returns a drift as a sentence without a full stop. */
 export const sentence = ({ subject, what }: Drift): string => `${subject} ${what}`;
 
 /**
- * Puts the roles right, in one transaction, and then ends the sessions that could keep what was taken away: a session that
- * did SET ROLE stays that role after it has lost the membership.
+ * Repairs the roles in one transaction. Then it ends the sessions that could keep a revoked privilege: after SET ROLE, a session keeps the
+ * role even if it has lost the membership.
  * @param maintenance the server's own database, as the superuser.
- * @returns what was wrong.
- * @throws {Error} that names what is still wrong after the repair.
+ * @returns the drift that was repaired.
+ * @throws {Error} that names the drift that remains after the repair.
  */
 export async function repairRoles(maintenance: Address, expected: Expected, patienceMs = 0): Promise<Drift[]> {
   return withConnection(
@@ -90,7 +90,7 @@ export async function repairRoles(maintenance: Address, expected: Expected, pati
       const left = await repairableDrift(client, expected);
       if (left.length > 0) {
         throw new Error(
-          `The roles could not be put right: ${left.map(sentence).join("; ")}. ` +
+          `The roles could not be repaired: ${left.map(sentence).join("; ")}. ` +
             `Run as a superuser: ${left.map(({ repair }) => repair).join("; ")}`,
         );
       }

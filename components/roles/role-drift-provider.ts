@@ -1,4 +1,4 @@
-/** Keeps the stack's roles as role-drift.ts says. Runs inside Pulumi's dynamic provider. */
+/** Maintains the stack's roles as role-drift.ts defines them. Runs inside Pulumi's dynamic provider. */
 import type { dynamic } from "@pulumi/pulumi";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { glance } from "../../lib/glance.ts";
@@ -27,7 +27,7 @@ async function repair(inputs: RoleDriftInputs) {
 }
 
 export const provider: dynamic.ResourceProvider = {
-  /** Looks with the inputs of the last update: those of a preview may not be known yet. */
+  /** Connects with the inputs of the last update, because those of a preview may be unknown. */
   async diff(id, olds, news) {
     const diff = await diffByFingerprint(id, olds, news);
     if (diff.changes) return diff;

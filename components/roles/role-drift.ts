@@ -1,9 +1,9 @@
 /**
- * What the stack's roles must be, as a table, and how a server's roles differ from it. Pure: read-drift.ts asks the server.
+ * Defines what the stack's roles must be, and compares a server's roles with it. Pure: read-drift.ts queries the server.
  *
- * Of the settings that `ALTER ROLE ... SET` and `ALTER DATABASE ... SET` give, only those count that grant power or that
- * decide which code a session loads. A search_path, a time-out or read-only transactions are the user's own choice:
- * this project's sessions pin them when they connect, so they break nothing.
+ * Of the settings that `ALTER ROLE ... SET` and `ALTER DATABASE ... SET` make, only those count that grant power or decide which code a
+ * session loads. A search_path, a timeout or read-only transactions are the user's choice. They do not affect this project's sessions,
+ * which pin these settings when they connect.
  */
 import { ident, literal, MAINTENANCE_DATABASE } from "../../lib/postgres.ts";
 import { type RoleKey, rolesOf } from "../../lib/role-names.ts";
@@ -19,7 +19,7 @@ export interface FoundRole {
   bypassRls: boolean;
   login: boolean;
   inherit: boolean;
-  /** -1 is none. */
+  /** -1: no limit. */
   connectionLimit: number;
   /** When its password expires; null for never. */
   validUntil: string | null;
@@ -29,7 +29,7 @@ export interface FoundRole {
 export interface FoundMembership {
   role: string;
   member: string;
-  /** Whether the member may give the membership to others. */
+  /** Whether the member may grant the membership to others. */
   admin: boolean;
 }
 
@@ -50,35 +50,35 @@ export interface FoundParameterGrant {
   grantee: string | null;
 }
 
-/** A database with its owner, limit and the privileges that others have on it. */
+/** A database with its owner, its connection limit and the privileges on it. */
 export interface FoundDatabase {
   name: string;
   owner: string;
-  /** -1 is none. */
+  /** -1: no limit. */
   connectionLimit: number;
-  /** A grantee of null is PUBLIC. */
+  /** A null grantee is PUBLIC. */
   grants: readonly { grantee: string | null; privilege: string }[];
 }
 
-/** What a server says of its roles. */
+/** The state of a server. */
 export interface Found {
   roles: readonly FoundRole[];
   memberships: readonly FoundMembership[];
   settings: readonly FoundSetting[];
   parameterGrants: readonly FoundParameterGrant[];
   databases: readonly FoundDatabase[];
-  /** Whether migrations are running, which grant `session_replication_role` to the owner for that time. */
+  /** Whether migrations are running with a temporary grant of `session_replication_role` to the owner. */
   temporaryGrant: boolean;
 }
 
-/** What the server should say. */
+/** The expected state of a server. */
 export interface Expected {
-  /** Makes and repairs all roles. It may be a member of any, and nobody of it. */
+  /** Creates and repairs all roles. It may be a member of any role, but no role may be a member of it. */
   superuser: string;
-  /** Settings without which the superuser's statements could show passwords in the server's log; none where not checked. */
+  /** Settings that keep passwords in the superuser's statements out of the server's log; empty to check none. */
   superuserSettings: Readonly<Record<string, string>>;
   roles: readonly { name: string; memberOf: readonly string[] }[];
-  /** Databases whose own settings count. Where an owner is named, owner, limit and privileges are compared too. */
+  /** Databases whose settings are compared. With an owner, their owner, limit and privileges are compared too. */
   databases: readonly { name: string; owner?: string }[];
 }
 
@@ -88,20 +88,20 @@ export interface Drift {
   subject: string;
   /** The rest of the sentence: `is a superuser`. */
   what: string;
-  /** SQL for the superuser that puts it right; undefined where SQL alone cannot. */
+  /** SQL for the superuser that repairs it; undefined if SQL alone cannot. */
   repair: string | undefined;
-  /** What to do, where `pulumi up` alone does not put it right. */
+  /** What to do, if `pulumi up` alone does not repair it. */
   remedy?: string;
-  /** Roles whose sessions may keep the power beyond the repair, for instance after SET ROLE. */
+  /** Roles whose sessions may keep the privilege after the repair, for instance after SET ROLE. */
   sessionsOf: readonly string[];
 }
 
-/** The groups of a role, by what the role is for. */
+/** The memberships of each role. */
 const MEMBER_OF: Partial<Record<RoleKey, readonly string[]>> = { monitor: ["pg_monitor"] };
 
 /**
- * What a database's roles must be.
- * @param names the roles by what they are for, for instance those of {@link rolesOf} without the shared monitor.
+ * Returns the expected state of a database's roles.
+ * @param names the roles by key, for instance those of {@link rolesOf} without the shared monitor.
  */
 export function expectedOf(
   superuser: string,
@@ -117,7 +117,7 @@ export function expectedOf(
   };
 }
 
-/** What the stack's own roles must be, the superuser included. */
+/** Returns the expected state of the stack's own roles, including the superuser. */
 export function expectedOfStack(
   superuser: string,
   database: string,
@@ -131,29 +131,29 @@ export function expectedOfStack(
   };
 }
 
-/** What the roles of a further database must be; its monitor is the stack's. */
+/** Returns the expected state of a further database's roles. It shares the stack's monitor. */
 export function expectedOfDatabase(superuser: string, database: string): Expected {
   const { monitor: _, ...own } = rolesOf(database);
   return expectedOf(superuser, database, own);
 }
 
-/** Several expectations of one server as one. */
+/** Merges several expectations of one server. */
 export const together = (first: Expected, more: readonly Expected[]): Expected => ({
   ...first,
   roles: [first, ...more].flatMap(({ roles }) => roles),
   databases: [first, ...more].flatMap(({ databases }) => databases),
 });
 
-/** One attribute of a role: when it is wrong, the words for it, and the option of ALTER ROLE that puts it right. */
+/** An attribute of a role: when it is wrong, how to describe that, and the option of ALTER ROLE that repairs it. */
 interface Attribute {
   isWrong: (role: FoundRole) => boolean;
   what: (role: FoundRole) => string;
   option: string;
-  /** Whether a session may keep what it did with it. */
+  /** Whether a session keeps the privilege that the attribute gave it. */
   staysInSessions?: boolean;
 }
 
-/** The same for every role; the postgresql provider declares these values, too, so the two never disagree. */
+/** The attributes, which are the same for every role. The postgresql provider declares the same values, so the two never disagree. */
 const ATTRIBUTES: readonly Attribute[] = [
   {
     isWrong: ({ superuser }) => superuser,
@@ -184,7 +184,7 @@ const ATTRIBUTES: readonly Attribute[] = [
   },
 ];
 
-/** Settings that grant power or load code, each with the value at which it does neither. */
+/** Settings that can grant power or load code, each with the value at which it does neither. */
 const POWERFUL_SETTINGS: ReadonlyMap<string, string> = new Map([
   ["role", "none"],
   ["session_authorization", "default"],
@@ -198,15 +198,15 @@ const POWERFUL_SETTINGS: ReadonlyMap<string, string> = new Map([
   ["dynamic_library_path", "$libdir"],
 ]);
 
-/** The parameter that migrations are granted while they run. */
+/** The parameter of the temporary grant, which the owner has while migrations run. */
 const TEMPORARILY_GRANTED = "session_replication_role";
 
-/** A parameter's name as SQL; an extension's has a dot between its parts. */
+/** Quotes a parameter's name; the name of an extension's parameter has a dot between its parts. */
 const parameterName = (name: string): string => name.split(".").map(ident).join(".");
 
 /**
- * Compares what a server says of its roles and databases with what is expected.
- * @returns the differences, each once, in a fixed order; none where all is right.
+ * Compares the state of a server's roles and databases with the expected state.
+ * @returns the differences, each once, in a fixed order.
  */
 export function compare(found: Found, expected: Expected): Drift[] {
   return [
@@ -235,8 +235,8 @@ function compareAttributes(found: Found, expected: Expected): Drift[] {
 }
 
 /**
- * Nobody but the superuser is a member of the stack's roles, and they are members of nothing but what the table says. Both
- * directions count, since in PostgreSQL 15 a role may grant membership in itself.
+ * Compares memberships in both directions: only the superuser may be a member of the stack's roles, and these may be members only of the
+ * expected roles. The first matters because in PostgreSQL 15 a role may grant membership in itself.
  */
 function compareMemberships({ roles, memberships }: Found, expected: Expected): Drift[] {
   const own = new Map(expected.roles.map((role) => [role.name, role.memberOf]));
@@ -267,7 +267,7 @@ function compareMemberships({ roles, memberships }: Found, expected: Expected): 
   return [...superfluous, ...lacking];
 }
 
-/** Who has a setting, as the subject of a sentence and in the words of ALTER. */
+/** Returns the holder of a setting: the subject of a sentence, and the ALTER statement's beginning. */
 function holderOf({ role, database }: FoundSetting): { subject: string; where: string; alter: string } {
   const where = role !== null && database !== null ? ` in the database ${database}` : "";
   const inDatabase = database === null ? "" : ` IN DATABASE ${ident(database)}`;
@@ -288,7 +288,7 @@ function compareSettings({ settings }: Found, { superuser, roles, databases }: E
       const { subject, where, alter } = holderOf(setting);
       return {
         subject,
-        // The value is whatever a role chose: quoted, it cannot play tricks on a terminal.
+        // A role chose the value. Quoting escapes control characters, which could manipulate a terminal.
         what: `has the setting ${setting.name} = ${JSON.stringify(setting.value)}${where}`,
         repair: `${alter} RESET ${parameterName(setting.name)}`,
         sessionsOf: setting.role === null ? names : names.filter((name) => name === setting.role),
@@ -326,7 +326,7 @@ function compareParameters({ parameterGrants, temporaryGrant }: Found, { roles, 
     if (grantee !== null && !names.includes(grantee)) return [];
     const isTemporary =
       temporaryGrant && parameter === TEMPORARILY_GRANTED && grantee !== null && owners.includes(grantee);
-    // SET and ALTER SYSTEM are two grants, but one thing to put right.
+    // SET and ALTER SYSTEM are two grants, but need one repair.
     const repair = `REVOKE ALL ON PARAMETER ${parameterName(parameter)} FROM ${grantee === null ? "PUBLIC" : ident(grantee)} CASCADE`;
     if (isTemporary || seen.has(repair)) return [];
     seen.add(repair);
@@ -339,8 +339,8 @@ function compareParameters({ parameterGrants, temporaryGrant }: Found, { roles, 
 const OWNERS_OWN = "CREATE";
 
 /**
- * Compares the databases' owners, limits and privileges with what is expected. The resources that prepare the databases
- * repair them.
+ * Compares the databases' owners, limits and privileges with the expected state. The resources that prepare the databases repair
+ * differences.
  */
 export function compareDatabases({ databases }: Found, expected: Expected): Drift[] {
   const names = expected.roles.map(({ name }) => name);

@@ -1,4 +1,4 @@
-/** The cluster's roles and their passwords. */
+/** The server's roles and their passwords. */
 import * as postgresql from "@pulumi/postgresql";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomPassword } from "@pulumi/random";
@@ -8,19 +8,18 @@ import { passwordVerifier } from "../../lib/scram.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 import { takeOver } from "./kept-roles.ts";
 
-/** Alphanumeric: a `%` breaks Alembic's configuration, other signs break URLs. 32 of them are 190 bits. */
+/** Alphanumeric, because `%` breaks Alembic's configuration, and other characters break URLs. 32 characters are 190 bits. */
 export const PASSWORD = { length: 32, special: false };
 
-/** The server whose roles these are. */
+/** Arguments of {@link Roles}. */
 export interface RolesArgs extends ServerAccess {
   /** The stack's database. */
   database: string;
-  /** What must be there before a role can be made. */
+  /** The resource that is ready once the server accepts connections. */
   ready: pulumi.Resource;
-  /** The roles live and die with this volume: destroying it, nobody need drop them one by one. */
 }
 
-/** One role as others use it. */
+/** A role's name and password. */
 export interface RoleAccess {
   name: string;
   password: pulumi.Output<string>;
@@ -29,9 +28,9 @@ export interface RoleAccess {
 /** Owner, app, readonly and monitor, each with a generated password. */
 export class Roles extends pulumi.ComponentResource {
   readonly access: Readonly<Record<RoleKey, RoleAccess>>;
-  /** Once this is there, all roles are, with their passwords, attributes and memberships as declared. */
+  /** Ready once all roles exist, with their passwords, attributes and memberships as declared. */
   readonly ready: pulumi.Resource;
-  /** Makes roles as the superuser. */
+  /** Creates roles as the superuser. */
   readonly provider: postgresql.Provider;
 
   constructor(name: string, args: RolesArgs, opts?: pulumi.ComponentResourceOptions) {
@@ -43,7 +42,7 @@ export class Roles extends pulumi.ComponentResource {
         port: args.port,
         username: args.superuser,
         password: args.superuserPassword,
-        // All that it would otherwise take from PGDATABASE and the like.
+        // Set explicitly, because the provider's defaults come from PGDATABASE, PGSSLMODE and PGCONNECT_TIMEOUT.
         database: "postgres",
         sslmode: "disable",
         connectTimeout: 60,
@@ -60,7 +59,7 @@ export class Roles extends pulumi.ComponentResource {
         { ...PASSWORD, keepers: { version: String(args.passwordVersion) } },
         { parent: this },
       ).result;
-      // One after the other: roles are rows of one shared catalogue, and writers to it get in each other's way.
+      // One after another: roles are rows of one shared catalog, and concurrent writers to it conflict.
       last = new postgresql.Role(
         key,
         { name: role, login: true, password: password.apply((clear) => passwordVerifier(role, clear)), ...more },
@@ -80,7 +79,7 @@ export class Roles extends pulumi.ComponentResource {
       { host: args.host, port: args.port, user: args.superuser, password: args.superuserPassword },
       { parent: this, dependsOn: last, deletedWith: args.volume },
     );
-    // After the roles of a retained volume have their names back: they may have drifted under the former stack.
+    // After adopted roles have their names back, because they may have drifted under the former stack.
     this.ready = new RoleDrift(
       "role-drift",
       { ...superuserLogin(args), database: args.database },

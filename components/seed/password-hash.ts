@@ -1,6 +1,6 @@
 /**
- * Hashes passwords the way applications in Python verify them: in the formats of passlib and argon2-cffi. The parameters are those of
- * RFC 9106 (argon2id, its second choice) and of OWASP's Password Storage Cheat Sheet; a verifier reads them from the hash.
+ * Hashes passwords in the formats of passlib and argon2-cffi, which Python applications use. The parameters are those of RFC 9106
+ * (argon2id, its second recommended option) and of OWASP's Password Storage Cheat Sheet. A verifier reads them from the hash.
  */
 import * as crypto from "node:crypto";
 import { promisify } from "node:util";
@@ -8,24 +8,24 @@ import { compare as bcryptCompare, hash as bcryptHash } from "bcryptjs";
 
 const SALT_BYTES = 16;
 const DIGEST_BYTES = 32;
-/** Memory in KiB, passes over it, and lanes. */
+/** Memory in KiB, passes and lanes. */
 const ARGON2 = { memory: 65_536, passes: 3, parallelism: 4 } as const;
 const ARGON2_VERSION = 19;
-/** Cost as a power of two, block size, and lanes: 128 MiB. */
+/** log2 of the cost, block size and lanes: 128 MiB. */
 const SCRYPT = { ln: 17, r: 8, p: 1 } as const;
 const PBKDF2_ROUNDS = 600_000;
 const BCRYPT_ROUNDS = 12;
-/** bcrypt ignores what comes after. */
+/** bcrypt ignores further bytes. */
 const BCRYPT_BYTES = 72;
 
 const SQL = /^sql:\s*/;
 
 /** Base64 without padding, as in the PHC string format. */
 const base64 = (bytes: Buffer) => bytes.toString("base64").replace(/=+$/, "");
-/** passlib's own base64 ("ab64"), with a dot for the plus. */
+/** passlib's variant of base64 ("ab64"), with a dot in place of the plus. */
 const dottedBase64 = (bytes: Buffer) => base64(bytes).replaceAll("+", ".");
 
-/** Fails on a Node that is too old for it. */
+/** Returns Node's argon2. @throws {Error} if Node is too old to have it. */
 function argon2Function(): typeof crypto.argon2 {
   // New in Node 24.7.
   if (typeof crypto.argon2 === "function") return crypto.argon2;
@@ -40,7 +40,7 @@ const argon2Digest = (message: string, nonce: Buffer): Promise<Buffer> =>
 function scryptDigest(password: string, salt: Buffer): Promise<Buffer> {
   const { ln, r, p } = SCRYPT;
   const N = 2 ** ln;
-  // The memory that it takes, and some for itself.
+  // The memory that scrypt needs, plus overhead.
   const maxmem = 128 * r * (N + p + 2);
   const { promise, resolve, reject } = Promise.withResolvers<Buffer>();
   crypto.scrypt(password, salt, DIGEST_BYTES, { N, r, p, maxmem }, (error, digest) =>
@@ -83,23 +83,23 @@ const SCHEMES: Readonly<Record<string, (password: string) => Promise<string>>> =
   pbkdf2_sha256: pbkdf2,
 };
 
-/** What a scheme may be, for messages about settings. */
+/** The valid schemes, as an instruction. */
 export const PASSWORD_SCHEME_RULE =
   `choose ${Object.keys(SCHEMES).join(", ")}, or give an SQL expression with $1 for the password: ` +
   `"sql: crypt($1, gen_salt('bf', 12))"`;
 
-/** The SQL expression of a scheme `sql: EXPRESSION`; undefined for a scheme that this program computes. */
+/** Returns the SQL expression of a scheme `sql: EXPRESSION`; undefined for a scheme that this program computes. */
 export const sqlExpressionOf = (scheme: string): string | undefined =>
   SQL.test(scheme) ? scheme.replace(SQL, "") : undefined;
 
-/** Whether there is a scheme of that name; an SQL expression must have $1 in it. */
+/** Whether a scheme is valid. An SQL expression must contain $1. */
 export const isPasswordScheme = (scheme: string): boolean =>
   sqlExpressionOf(scheme)?.includes("$1") ?? Object.hasOwn(SCHEMES, scheme);
 
 /**
  * Hashes a password.
  * @param scheme argon2id, bcrypt, scrypt or pbkdf2_sha256.
- * @throws {Error} for any other scheme, and for a password that the scheme would cut.
+ * @throws {Error} for any other scheme, and for a password that the scheme would truncate.
  */
 export async function hashPassword(scheme: string, password: string): Promise<string> {
   const hash = Object.hasOwn(SCHEMES, scheme) ? SCHEMES[scheme] : undefined;
@@ -107,7 +107,7 @@ export async function hashPassword(scheme: string, password: string): Promise<st
   return hash(password);
 }
 
-/** Computes again the digest of a hash that {@link hashPassword} made; undefined for a hash of any other form. */
+/** Computes the digest of a password with the salt of a hash by {@link hashPassword}; returns undefined for any other hash. */
 function digestAgain(hash: string, password: string): Promise<Buffer> | undefined {
   const [, scheme = "", ...parts] = hash.split("$");
   const salt = Buffer.from((parts.at(-2) ?? "").replaceAll(".", "+"), "base64");
@@ -117,7 +117,7 @@ function digestAgain(hash: string, password: string): Promise<Buffer> | undefine
   return scheme === "pbkdf2-sha256" && parts[0] === String(PBKDF2_ROUNDS) ? pbkdf2Digest(password, salt) : undefined;
 }
 
-/** Whether a hash that this program made, or any hash of bcrypt's, is that of a password. False for a hash of any other form. */
+/** Whether a password matches a hash by this program, or any bcrypt hash. False for any other hash. */
 export async function fitsPassword(hash: string, password: string): Promise<boolean> {
   if (/^\$2[aby]\$/.test(hash)) return bcryptCompare(password, hash);
   const digest = await digestAgain(hash, password);

@@ -18,15 +18,15 @@ interface Outs extends SeedInputs {
   fingerprint: string;
 }
 
-/** What is a reason to look again. Passwords and ports are none. */
-function reasonsOf({ files, revision, database, admin, passwordHash, evenImported }: SeedInputs): string {
-  const reasons = JSON.stringify([files, revision, database, admin, passwordHash, evenImported]);
-  return createHash("sha256").update(reasons).digest("hex").slice(0, 16);
+/** Returns a fingerprint of the inputs whose change requires another run. Passwords and ports do not. */
+function seedFingerprint({ files, revision, database, admin, passwordHash, evenImported }: SeedInputs): string {
+  const relevant = JSON.stringify([files, revision, database, admin, passwordHash, evenImported]);
+  return createHash("sha256").update(relevant).digest("hex").slice(0, 16);
 }
 
 const hashOf = (sql: string) => createHash("sha256").update(sql).digest("hex");
 
-/** The tables that a file's first lines say it needs: `-- needs: users, admin_credentials`. */
+/** Returns the tables that a file declares in a line `-- needs: users, admin_credentials`. */
 export function tablesNeeded(sql: string): string[] {
   const line = /^--\s*needs:\s*(.+)$/m.exec(sql)?.[1] ?? "";
   return line
@@ -43,39 +43,39 @@ async function isThere(client: pg.Client, tables: readonly string[]): Promise<bo
   return rows[0]?.there === true;
 }
 
-/** What was imported has its rows; it may have been after the stack was made empty. */
+/** Whether to seed the database. Imported data has its rows already, also if it was imported after the stack was created empty. */
 const isWanted = async (client: pg.Client, { evenImported }: SeedInputs): Promise<boolean> =>
   evenImported || (await readMarker(client)) === undefined;
 
-/** A file that ends the transaction itself could leave half of everything. PL/pgSQL's BEGIN has no semicolon. */
+/** @throws {Error} if a file controls the transaction, which would break its atomicity. PL/pgSQL's BEGIN has no semicolon. */
 function refuseTransactions({ name, sql }: SeedFile): void {
   const found = /^[ \t]*((?:BEGIN|START TRANSACTION|COMMIT|ROLLBACK)(?: WORK| TRANSACTION)?)\s*;/im.exec(sql)?.[1];
   if (found === undefined) return;
   throw new Error(
-    `The seed data in ${name} has ${found.toUpperCase()} in it, but all files go in together or not at all. Take it out. ` +
+    `The seed data in ${name} contains ${found.toUpperCase()}, but all files are inserted in one transaction. Remove that statement. ` +
       "Nothing was inserted.",
   );
 }
 
-/** The error as somebody needs it who is to mend the file. */
+/** Returns an error that names the file and how to correct it. */
 function explain(error: unknown, { name }: SeedFile): Error {
   const { code, table, column, message } = error as { code?: string; table?: string; column?: string; message: string };
   const nothing = "Nothing was inserted.";
   if (code === NOT_NULL_VIOLATION) {
     return new Error(
-      `The seed data in ${name} does not know the column ${column} of the table ${table}, which has no default and must not be ` +
-        `null. Add it to the file's INSERT. ${nothing}`,
+      `The seed data in ${name} gives no value for the column ${column} of the table ${table}, which is NOT NULL without a default. ` +
+        `Add the column to the file's INSERT. ${nothing}`,
     );
   }
   if (code === UNDEFINED_COLUMN) {
     return new Error(
-      `The seed data in ${name} does not fit its table: ${message}. Change the file's INSERT. ${nothing}`,
+      `The seed data in ${name} does not match its table: ${message}. Change the file's INSERT. ${nothing}`,
     );
   }
   return new Error(`The seed data in ${name} cannot be inserted: ${message}. ${nothing}`);
 }
 
-/** The database as its superuser, who keeps the record of what was seeded, and as its owner, whose rows they become. */
+/** The superuser's connection, which creates the table of seeded files. {@link ownerOf} inserts the rows. */
 const superuserOf = ({ host, port, user, password, database }: SeedInputs): Address => ({
   host,
   port,
@@ -90,13 +90,13 @@ const ownerOf = (inputs: SeedInputs): Address => ({
 });
 
 /**
- * The owner's session follows the search path of the database, as the application's statements do, and its row security. The
- * tables' triggers and defaults run in it, with the owner's rights and no more.
+ * The owner's session uses the database's search path, as the application does, and row security. The tables' triggers and defaults run
+ * in it, with the owner's privileges only.
  */
 const AS_APPLICATION = { patienceMs: PATIENCE_MS, unpinned: ["search_path"], settings: { row_security: "on" } };
 
-/** The record of seed data. The owner writes it in the transaction that inserts; the table is not his to change. */
-const MAKE_RECORD = (owner: string) => `
+/** Creates the table of seeded files. The owner writes to it in the transaction that inserts, but does not own it. */
+const CREATE_RECORD = (owner: string) => `
   BEGIN;
   CREATE TABLE IF NOT EXISTS ${STACK_SCHEMA}.seeded (file text PRIMARY KEY, content text NOT NULL, rows integer NOT NULL);
   COMMENT ON TABLE ${STACK_SCHEMA}.seeded IS 'Seed data that was inserted, so that it is inserted once.';
@@ -107,9 +107,9 @@ const MAKE_RECORD = (owner: string) => `
 type Say = (line: string) => void;
 
 /**
- * Inserts the seed data that a database does not have yet, unless its data was imported and is not to be seeded.
- * @param former what the last run left.
- * @throws {Error} that names the file; then nothing was inserted.
+ * Inserts the seed data that a database does not have yet. Imported data is seeded only with the setting `always`.
+ * @param former the outputs of the last run.
+ * @throws {Error} that names the file, if one cannot be inserted. Then nothing was inserted.
  */
 export async function insertSeed(
   inputs: SeedInputs,
@@ -121,7 +121,7 @@ export async function insertSeed(
     async (client) => {
       if (!(await isWanted(client, inputs))) return false;
       inputs.files.forEach(refuseTransactions);
-      await client.query(MAKE_RECORD(inputs.owner));
+      await client.query(CREATE_RECORD(inputs.owner));
       return true;
     },
     { patienceMs: PATIENCE_MS },
@@ -138,26 +138,26 @@ export async function insertSeed(
     rows = seeded.rows;
     adminMade ||= seeded.adminMade;
   } else {
-    say("seed: the data was imported, and has its rows; nothing is inserted (seed always does it all the same)");
+    say("seed: nothing is inserted into imported data; to insert it anyway: pulumi config set seed always");
   }
-  tell(rows, say);
-  return { ...inputs, rows, adminMade, fingerprint: reasonsOf(inputs) };
+  report(rows, say);
+  return { ...inputs, rows, adminMade, fingerprint: seedFingerprint(inputs) };
 }
 
-/** The hash of the administrator's password, by the scheme or by the server. */
+/** Returns the hash of the administrator's password, computed here or by the server. */
 async function makeHash(client: pg.Client, { passwordHash, adminPassword }: SeedInputs): Promise<string> {
   const sql = sqlExpressionOf(passwordHash);
   if (sql === undefined) return hashPassword(passwordHash, adminPassword);
-  // As a parameter: what is shown of a running query is its text.
+  // As a parameter, because pg_stat_activity shows the query's text.
   const { rows } = await client.query<{ hash: string | null }>(`SELECT (${sql})::text AS hash`, [adminPassword]);
   const hash = rows[0]?.hash;
   if (hash) return hash;
-  throw new Error(`seedPasswordHash is "${passwordHash}", which makes no hash (null or empty). Nothing was inserted.`);
+  throw new Error(`seedPasswordHash is "${passwordHash}", which returns null or an empty text. Nothing was inserted.`);
 }
 
 /**
- * Hashes the administrator's password anew, where the hash that is stored is still that of the generated password. One that the
- * application has changed stays.
+ * Replaces the stored hash of the administrator's password, if it is still that of the generated password. A password that was changed
+ * in the application stays.
  */
 async function replaceHash(
   client: pg.Client,
@@ -172,16 +172,16 @@ async function replaceHash(
   const [stored] = rows;
   if (stored === undefined) return;
   if (!(await fitsPassword(stored.password_hash, adminPassword))) {
-    console.log("seed: the administrator's password stays as it is: its hash is not that of the generated password");
+    console.log("seed: the administrator's password is unchanged, because it is no longer the generated one");
     return;
   }
   await client.query("UPDATE admin_credentials SET password_hash = $2 WHERE user_id = $1", [stored.id, hash]);
-  console.log(`seed: the administrator's generated password is hashed by ${passwordHash} now`);
+  console.log(`seed: the administrator's generated password is now hashed with ${passwordHash}`);
 }
 
 /**
  * Inserts all files in one transaction.
- * @param isOtherScheme whether the administrator was made here before, with another scheme.
+ * @param isOtherScheme whether the administrator was created here earlier, with another password scheme.
  */
 async function insertAll(
   client: pg.Client,
@@ -207,15 +207,15 @@ async function insertAll(
   return { rows, adminMade };
 }
 
-/** What a file has inserted. */
+/** The rows that a file has inserted. */
 interface Inserted {
-  /** All its rows, also of an earlier run; null where a table is missing. */
+  /** All its rows, including those of earlier runs; null if a table is missing. */
   count: number | null;
-  /** The rows of its last INSERT, now. */
+  /** The rows of its last INSERT in this run. */
   last: number;
 }
 
-/** Runs a file, unless it was run before. */
+/** Runs a file, unless it has already run. */
 async function insertFile(client: pg.Client, file: SeedFile, variables: Record<string, string>): Promise<Inserted> {
   const found = await client.query<{ content: string; rows: number }>(
     `SELECT content, rows FROM ${STACK_SCHEMA}.seeded WHERE file = $1`,
@@ -239,14 +239,14 @@ async function insertFile(client: pg.Client, file: SeedFile, variables: Record<s
   return { count, last: inserts.at(-1) ?? 0 };
 }
 
-function tell(rows: Seeded, say: Say): void {
+function report(rows: Seeded, say: Say): void {
   for (const [file, count] of Object.entries(rows)) {
-    const said = count === null ? "its table is not there, nothing inserted" : `${count} rows`;
-    say(`seed: ${file}: ${said}`);
+    const result = count === null ? "skipped, because its table does not exist" : `${count} rows`;
+    say(`seed: ${file}: ${result}`);
   }
 }
 
-/** The files that were seeded; "all" where nothing is to be, undefined in a database that was made anew. */
+/** Returns the files that were seeded; "all" if none must be, undefined in a database that was created anew. */
 async function seededFiles(client: pg.Client, inputs: SeedInputs): Promise<Set<string> | "all" | undefined> {
   if (!(await isWanted(client, inputs))) return "all";
   if (!(await isOwnTable(client, "seeded"))) return undefined;
@@ -254,7 +254,7 @@ async function seededFiles(client: pg.Client, inputs: SeedInputs): Promise<Set<s
   return new Set(rows.map(({ file }) => file));
 }
 
-/** Whether a file was not seeded whose tables are there. */
+/** Whether there is a file that was not seeded although its tables exist. */
 async function isAnyMissing(client: pg.Client, files: readonly SeedFile[], seeded: Set<string>): Promise<boolean> {
   for (const file of files) {
     if (!seeded.has(file.name) && (await isThere(client, tablesNeeded(file.sql)))) return true;
@@ -265,7 +265,7 @@ async function isAnyMissing(client: pg.Client, files: readonly SeedFile[], seede
 export const provider: dynamic.ResourceProvider = {
   async diff(_id, olds: Outs, news: SeedInputs) {
     const isMoved = (["host", "port", "passwordVersion"] as const).some((key) => olds[key] !== news[key]);
-    return { changes: isMoved || olds.fingerprint !== reasonsOf(news), replaces: [], deleteBeforeReplace: false };
+    return { changes: isMoved || olds.fingerprint !== seedFingerprint(news), replaces: [], deleteBeforeReplace: false };
   },
 
   async create(inputs: SeedInputs) {
@@ -273,16 +273,16 @@ export const provider: dynamic.ResourceProvider = {
   },
 
   async update(_id, olds: Outs, inputs: SeedInputs) {
-    if (olds.fingerprint === reasonsOf(inputs)) {
+    if (olds.fingerprint === seedFingerprint(inputs)) {
       const { rows, adminMade, fingerprint } = olds;
       return { outs: { ...inputs, rows, adminMade, fingerprint } };
     }
     return { outs: await insertSeed(inputs, olds) };
   },
 
-  /** A table that was missing and is there now is filled by the next update; so is a database that was made anew. */
+  /** The next update seeds tables that were missing before, and a database that was created anew. */
   async read(id, props) {
-    if (props === undefined) throw new Error("seed data cannot be taken over from elsewhere; run pulumi up");
+    if (props === undefined) throw new Error("pulumi import cannot import seed data; run pulumi up");
     const outs = props as Outs;
     const seeded = await withConnection(superuserOf(outs), (client) => seededFiles(client, outs), {
       patienceMs: PATIENCE_MS,

@@ -1,4 +1,4 @@
-/** The rows without which the application does not run: languages, namespaces of translations, an administrator. */
+/** Seed data: the rows that the application needs, such as languages, translation namespaces and an administrator. */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
@@ -8,7 +8,7 @@ import type { RoleAccess } from "../roles/roles.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 
 const OWN_FOLDER = "sql/seed";
-/** The file that makes the administrator; its rows tell whether the generated password is in use. */
+/** The file that inserts the administrator. If it inserts a row, the generated password is in use. */
 export const ADMIN_FILE = "30-admin-user.sql";
 
 /** A file of seed data. */
@@ -17,35 +17,35 @@ export interface SeedFile {
   sql: string;
 }
 
-/** What to insert, where, and as whom. */
+/** Arguments of {@link Seed}. */
 export interface SeedArgs extends ServerAccess {
   database: string;
-  /** Role that inserts, as it logs in. */
+  /** The role that inserts. */
   owner: RoleAccess;
-  /** Further files, or folders of them, run after the project's own. */
+  /** Further files, or folders of files, which run after the project's own. */
   files: readonly string[];
   /** Name of the administrator. */
   admin: string;
   /** How the application hashes passwords: a scheme of password-hash.ts. */
   passwordHash: string;
-  /** Whether to seed also what was imported, which has its own rows. */
+  /** Whether to seed imported data too. */
   evenImported: boolean;
-  /** The schema's revision: another one may have tables that were missing before. */
+  /** The schema's revision. A new revision may add tables that files need. */
   revision: pulumi.Input<string | null> | undefined;
   after: pulumi.Resource[];
 }
 
-/** Rows that were inserted, by file; null where a table that the file needs is not there. */
+/** The number of inserted rows by file; null if a table that the file needs does not exist. */
 export type Seeded = Record<string, number | null>;
 
-/** Inserts the essential rows once; again only when a file changes, or a table is there that was missing. */
+/** Inserts the seed data once; again only if a file changes, or if a table exists that was missing. */
 export class Seed extends pulumi.ComponentResource {
   readonly rows: pulumi.Output<Seeded>;
-  /** The administrator's password; null where somebody else has given one before. */
+  /** The administrator's generated password; null if the administrator already existed. */
   readonly adminPassword: pulumi.Output<string | null>;
   readonly ready: pulumi.Resource;
 
-  /** @throws {pulumi.ResourceError} for a file that cannot be read. */
+  /** @throws {pulumi.ResourceError} if a file cannot be read. */
   constructor(name: string, args: SeedArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:seed:Seed", name, {}, opts);
     const password = new RandomPassword("admin-password", { length: 24, special: false }, { parent: this }).result;
@@ -74,7 +74,7 @@ export class Seed extends pulumi.ComponentResource {
   }
 }
 
-/** The files in order: a folder's by name. */
+/** Returns the files in order; those of a folder sorted by name. */
 function readSeedFiles(paths: readonly string[], parent: pulumi.Resource): SeedFile[] {
   const read = (path: string): SeedFile[] => {
     if (!statSync(path).isDirectory()) return [{ name: basename(path), sql: readFileSync(path, "utf8") }];
@@ -93,7 +93,7 @@ function readSeedFiles(paths: readonly string[], parent: pulumi.Resource): SeedF
   });
 }
 
-/** Inputs of the resource, as its provider gets them. */
+/** Inputs of {@link SeededRows}. */
 export interface SeedInputs extends SuperuserLogin {
   database: string;
   owner: string;

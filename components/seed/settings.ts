@@ -1,16 +1,16 @@
-/** Settings of the essential rows. */
+/** Settings of the seed data. */
 import { list, notBlank, oneOf, rule, text, type ValuesOf } from "../../lib/setting.ts";
 import { isPasswordScheme, PASSWORD_SCHEME_RULE } from "./password-hash.ts";
 
-/** The essential rows. */
+/** What to seed. */
 export interface SeedSettings {
-  /** Files and folders beside the project's own. */
+  /** Files and folders in addition to the project's own. */
   readonly files: readonly string[];
   /** Name of the administrator. */
   readonly admin: string;
   /** How the application hashes passwords: a scheme of password-hash.ts. */
   readonly passwordHash: string;
-  /** Whether data that was imported is seeded, too. */
+  /** Whether imported data is seeded too. */
   readonly evenImported: boolean;
 }
 
@@ -23,7 +23,7 @@ export const SEED_SETTINGS = {
 
 export type SeedValues = ValuesOf<typeof SEED_SETTINGS>;
 
-/** Returns what is seeded; undefined for nothing. By default that is a database that began empty and is migrated here. Pure. */
+/** Returns what to seed; undefined for nothing. `auto` seeds a database that was created empty and is migrated by this project. Pure. */
 export function seedOf(values: SeedValues & { alembic: string }, bootstrap: string): SeedSettings | undefined {
   const isAutomatic = values.seed === "auto" && bootstrap === "empty" && values.alembic !== "";
   if (values.seed !== "always" && !isAutomatic) return undefined;

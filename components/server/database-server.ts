@@ -1,4 +1,4 @@
-/** The PostgreSQL server in Docker: network, data volume, image, container, and the moment it can be used. */
+/** The PostgreSQL server in Docker: network, data volume, image, container, and a wait until it accepts connections. */
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomId, RandomPassword } from "@pulumi/random";
@@ -12,18 +12,18 @@ import { asArguments, tune } from "./tuning.ts";
 /** The port inside the container and the network. */
 const SERVER_PORT = 5432;
 const IMAGE_FOLDER = "images/database";
-/** Where the server is reached from this machine. Nothing is published on other interfaces. */
+/** The only interface on which the server's port is published. */
 const LOCAL = "127.0.0.1";
-/** Seconds that a stopping server gets to write its last checkpoint before Docker kills it. */
+/** Seconds that a stopping server has to write its last checkpoint before Docker kills it. */
 const STOP_SECONDS = 120;
-/** Length of the scheduler's period, microseconds; a quota of twice as many is two CPUs. */
+/** The period of the CPU quota in microseconds. A quota of twice the period is two CPUs. */
 const CPU_PERIOD = 100_000;
-/** A server that recovers after a crash may take its time; one that fails six times in a row is ill. */
+/** A server that recovers from a crash has a minute before failures count. Six consecutive failures make it unhealthy. */
 const HEALTH_PACE = { timeout: "5s", retries: 6, startPeriod: "1m0s" };
 
 /**
- * Every change goes to the repository: as soon as 16 MB are full, or after a minute. What is lost with the machine is what
- * was written since then.
+ * A WAL file is archived when its 16 MB are full, and after a minute at the latest. So the loss of the machine costs at most the changes
+ * of the last minute.
  */
 const ARCHIVE_SETTINGS = {
   archive_mode: "on",
@@ -31,7 +31,7 @@ const ARCHIVE_SETTINGS = {
   archive_timeout: "60s",
 };
 
-/** pgBackRest's configuration as a container gets it: root's alone; the image's script hands it to the server's user. */
+/** Returns pgBackRest's configuration as an upload that only root can read. The image's script gives it to the server's user. */
 export const configurationFile = (content: pulumi.Input<string>): ContainerUpload => ({
   file: "/run/pgbackrest.conf",
   content,
@@ -42,13 +42,13 @@ type ContainerVolume = docker.types.input.ContainerVolume;
 type ContainerLabel = docker.types.input.ContainerLabel;
 type ContainerUpload = docker.types.input.ContainerUpload;
 
-/** What the server is to be. */
+/** Arguments of {@link DatabaseServer}. */
 export interface DatabaseServerArgs {
-  /** The stack's name; the Docker objects' names follow from it. */
+  /** The stack's name, from which the names of the Docker objects are derived. */
   stack: string;
   /** PostgreSQL 15 image to build on. */
   baseImage: string;
-  /** Name of the database that is made with the cluster. */
+  /** Name of the database that is created with the cluster. */
   database: string;
   /** Port on 127.0.0.1. */
   port: number;
@@ -56,41 +56,41 @@ export interface DatabaseServerArgs {
   memoryMiB: number;
   cpus: number;
   maxConnections: number;
-  /** The superuser gets a new password when this number is raised. */
+  /** Raising this number gives the superuser a new password. */
   passwordVersion: number;
-  /** Whether destroying the stack leaves the volume with the data. */
+  /** Whether `pulumi destroy` keeps the data volume. */
   keepData: boolean;
-  /** Docker engine, where it is not the environment's. */
+  /** Docker engine; undefined for the environment's. */
   dockerHost: string | undefined;
-  /** Whether the settings name the engine; otherwise it is the one that the docker command uses. */
+  /** Whether the settings name the engine; otherwise it is the docker command's. */
   dockerHostIsSet: boolean;
-  /** How its write-ahead log is archived; undefined where it is not. */
+  /** How WAL is archived; undefined if it is not. */
   archiving?: Archiving | undefined;
 }
 
-/** What the server needs for keeping every change in a repository of pgBackRest's. */
+/** What the server needs to archive WAL to a pgBackRest repository. */
 export interface Archiving {
-  /** pgBackRest's configuration; it holds the repository's key. */
+  /** pgBackRest's configuration, which contains the repository's key. */
   configuration: pulumi.Input<string>;
-  /** The host folder that holds the repository; undefined is a volume of the stack's. */
+  /** The host folder of the repository; undefined for a volume of the stack. */
   folder: string | undefined;
-  /** Whether destroying the stack leaves the volume with the backups. */
+  /** Whether `pulumi destroy` keeps the volume with the backups. */
   keepOnDestroy: boolean;
-  /** Per cent of the disk in use at which WAL that cannot be archived is given up. */
-  giveUpAt: number;
-  /** To what an empty volume is recovered, line by line as the image's script reads it; undefined where a new cluster is made. */
+  /** Disk usage in per cent at which the server drops WAL that it cannot archive. */
+  walDropThresholdPercent: number;
+  /** The recovery of an empty volume, in the lines that the image's script reads; undefined to create a new cluster. */
   recover: readonly string[] | undefined;
 }
 
-/** A PostgreSQL server that can be used: whoever depends on `ready` finds it answering over TCP. */
+/** A PostgreSQL server. Resources that depend on `ready` can connect to it over TCP. */
 export class DatabaseServer extends pulumi.ComponentResource {
   readonly host = LOCAL;
   readonly port: number;
   readonly containerName: string;
   readonly networkName: pulumi.Output<string>;
-  /** The built image; it has pg_dump and psql of the server's version. */
+  /** The built image, which has pg_dump and psql of the server's version. */
   readonly imageId: pulumi.Output<string>;
-  /** The same image's name, for those who start containers without Pulumi. */
+  /** The image's name, for commands that start containers without Pulumi. */
   readonly imageName: string;
   /** The server's name inside the network. */
   readonly alias: string;
@@ -99,13 +99,13 @@ export class DatabaseServer extends pulumi.ComponentResource {
   /** The server's version, for instance 15.14. */
   readonly version: pulumi.Output<string>;
   readonly volume: docker.Volume;
-  /** The engine's provider, where it is not the environment's engine. */
+  /** The provider of the engine; undefined for the environment's engine. */
   readonly engine: docker.Provider | undefined;
-  /** What the backups' container shares with the server's: the repository and the socket. */
+  /** The mounts that the backups' container shares with the server: the repository and the socket. */
   readonly shared: ContainerVolume[];
-  /** Labels of what belongs to this stack's state. */
+  /** Labels of the objects that this stack's state records. */
   readonly labels: ContainerLabel[];
-  /** The state's identity, a label's value. */
+  /** The identity of the state, which is the value of a label. */
   readonly state: pulumi.Output<string>;
   readonly ready: pulumi.Resource;
 
@@ -113,11 +113,12 @@ export class DatabaseServer extends pulumi.ComponentResource {
     super("sectorwars:server:DatabaseServer", name, {}, opts);
     const names = namesFor(args.stack);
     const own = { parent: this };
-    // In the state before anything is made in Docker, and lost with the state: what carries it is recorded there, or a leftover.
+    // Recorded in the state before any Docker object is created, and lost with the state. So a Docker object with this label is either
+    // recorded in the state or a leftover of an interrupted update.
     const state = new RandomId("state", { byteLength: 8 }, own).hex;
     const labels = [stackLabel(args.stack), stateLabel(state)];
     const volumeLabels = [stackLabel(args.stack)];
-    // Everything of this server lives on one engine, wherever the environment's is.
+    // All objects of this server are on one engine, whatever engine the environment names.
     const engine = args.dockerHost ? new docker.Provider("engine", { host: args.dockerHost }, own) : undefined;
     const onEngine = { ...own, provider: engine };
     const tuning = tune(args);
@@ -155,7 +156,7 @@ export class DatabaseServer extends pulumi.ComponentResource {
       version: this.version,
     });
 
-    /** What would make Docker fail half-way, found out first and said in full. */
+    /** Finds problems that would make Docker fail half-way, before anything is created. */
     function checkHost() {
       return new HostCheck(
         "host",
@@ -166,7 +167,7 @@ export class DatabaseServer extends pulumi.ComponentResource {
           port: args.port,
           dockerHost: args.dockerHost,
           builtOn: args.baseImage,
-          // Only another engine can lack it: on this one, script/bootstrap has just made or found it.
+          // Only another engine can lack the image: on this one, script/bootstrap has found or built it.
           ...(args.dockerHostIsSet ? { baseImage: args.baseImage } : {}),
         },
         own,
@@ -180,7 +181,7 @@ export class DatabaseServer extends pulumi.ComponentResource {
         {
           ...onEngine,
           dependsOn: host,
-          // Another label is no reason to cut off the application's services that are on it.
+          // Replacing the network for a changed label would disconnect the application's services.
           ignoreChanges: ["labels"],
           hooks: clearBefore({ kind: "network", name: names.network, state, dockerHost: args.dockerHost }),
         },
@@ -195,13 +196,13 @@ export class DatabaseServer extends pulumi.ComponentResource {
           ...onEngine,
           dependsOn: host,
           retainOnDelete: args.keepData,
-          // Losing this resource is losing the data: a change of labels is not worth it.
+          // Replacing the volume for changed labels would delete the data.
           ignoreChanges: ["labels", "driverOpts"],
         },
       );
     }
 
-    /** The backups' volume also holds what is known of them, so it is there even where they lie in a folder. */
+    /** Creates the shared volumes. The backups' volume also has the records about them, so it exists even if the repository is elsewhere. */
     function createShared({ folder, keepOnDestroy }: Archiving): ContainerVolume[] {
       const options = { ...onEngine, dependsOn: host, ignoreChanges: ["labels", "driverOpts"] };
       const store = new docker.Volume(
@@ -212,7 +213,7 @@ export class DatabaseServer extends pulumi.ComponentResource {
       const socket = new docker.Volume("socket", { name: names.socketVolume, labels: volumeLabels }, options);
       return [
         { volumeName: store.name, containerPath: STORE },
-        // Where SELinux is enforced, containers may only use host folders with a label of theirs; without SELinux it does nothing.
+        // With SELinux, a container can use a host folder only if it has the container's label. Without SELinux this has no effect.
         ...(folder === undefined ? [] : [{ hostPath: folder, containerPath: REPOSITORY, selinuxRelabel: "z" }]),
         { volumeName: socket.name, containerPath: "/var/run/postgresql" },
       ];
@@ -232,8 +233,8 @@ export class DatabaseServer extends pulumi.ComponentResource {
     }
 
     /**
-     * The server is born with one password, from a file, which never changes (a container's files cannot change without
-     * replacing it). The one in use is set when the server is ready, and may change as often as wanted.
+     * Creates two passwords. The cluster is initialised with the first one, from a file; it never changes, because changing a container's
+     * file replaces the container. The second one is set once the server is ready, and can change at any time.
      */
     function createPasswords() {
       const alphanumeric = { length: 32, special: false };
@@ -262,10 +263,11 @@ export class DatabaseServer extends pulumi.ComponentResource {
               ...(archiving ? ARCHIVE_SETTINGS : {}),
             }),
           ],
-          // Whatever archiving leaves behind must not become the server's child: it would take its end for a crash.
+          // With init, orphaned processes of the archive command do not become children of the server, which would take their exit for a
+          // crash.
           ...(archiving ? { init: true } : {}),
           envs: [
-            ...(archiving ? [`BACKUP_GIVE_UP_AT=${archiving.giveUpAt}`] : []),
+            ...(archiving ? [`BACKUP_GIVE_UP_AT=${archiving.walDropThresholdPercent}`] : []),
             `POSTGRES_DB=${args.database}`,
             "POSTGRES_PASSWORD_FILE=/run/initial-password",
             "POSTGRES_INITDB_ARGS=--encoding=UTF8 --locale-provider=icu --icu-locale=en-US --locale=C.UTF-8 " +
@@ -278,9 +280,9 @@ export class DatabaseServer extends pulumi.ComponentResource {
           ports: [{ internal: SERVER_PORT, external: args.port, ip: LOCAL, protocol: "tcp" }],
           labels,
           memory: args.memoryMiB,
-          // Swapping would only hide that the limit is too small.
+          // No swap, which would only hide that the limit is too small.
           memorySwap: args.memoryMiB,
-          // As a quota: `cpus` is a text that reads back in another spelling and would differ for ever.
+          // A quota instead of `cpus`, whose value reads back in another notation and would always differ.
           cpuPeriod: CPU_PERIOD,
           cpuQuota: args.cpus * CPU_PERIOD,
           shmSize: tuning.shmMiB,
@@ -288,11 +290,11 @@ export class DatabaseServer extends pulumi.ComponentResource {
           stopSignal: "SIGINT",
           stopTimeout: STOP_SECONDS,
           destroyGraceSeconds: STOP_SECONDS,
-          // Over TCP: while the cluster is being made, the server listens on its socket only, and is not to be used yet.
+          // Over TCP, because the server listens only on its Unix socket while the cluster is initialised.
           healthcheck: {
             tests: ["CMD-SHELL", `pg_isready -q -h 127.0.0.1 -U postgres -d ${args.database}`],
             ...HEALTH_PACE,
-            // Engines before 25 (API 1.44) know one pace only; a middling one serves start and life.
+            // Engines before 25 (API 1.44) have no start interval, so one interval serves both phases.
             interval: host.knowsStartInterval.apply((knows) => (knows ? "15s" : "3s")),
             startInterval: host.knowsStartInterval.apply((knows) => (knows ? "1s" : undefined)),
           },
@@ -350,12 +352,12 @@ export interface HostCheckInputs {
   dockerHost: string | undefined;
   /** PostgreSQL image that the server's image is built on. */
   builtOn?: string;
-  /** The same, where it has to be on the engine, or in a registry; not looked for, if left out. */
+  /** The same image, if the check must verify that the engine has it or can pull it; undefined to skip the check. */
   baseImage?: string;
 }
 
 class HostCheck extends ResourceOnDisk {
-  /** Whether the engine can check a starting container's health at another pace than a running one's. */
+  /** Whether the engine supports a separate health check interval during the start. */
   declare readonly knowsStartInterval: pulumi.Output<boolean>;
 
   constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {
@@ -380,7 +382,7 @@ export interface ServerReadyInputs {
   password: string;
   passwordVersion: number;
   dockerHost: string | undefined;
-  /** Whether an empty volume is filled from backups, which takes as long as it takes. */
+  /** Whether an empty volume is restored from backups, which has no time limit. */
   recovers?: boolean;
 }
 

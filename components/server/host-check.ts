@@ -1,4 +1,4 @@
-/** Looks, before anything is made, for what would make Docker fail half-way. Runs inside Pulumi's dynamic provider. */
+/** Finds problems that would make Docker fail half-way, before anything is created. Runs inside Pulumi's dynamic provider. */
 import { connect } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { dynamic } from "@pulumi/pulumi";
@@ -6,10 +6,10 @@ import { containerState, DockerError, docker, isRemoteEngine } from "../../lib/d
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import type { HostCheckInputs } from "./database-server.ts";
 
-/** How the names of images begin that script/bootstrap makes. */
+/** The prefix of images that script/bootstrap builds. */
 const MADE_HERE = "sectorwars/";
 
-/** Whether somebody listens on a port of this machine. */
+/** Whether a program listens on a port of this machine. */
 async function isTaken(port: number): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const socket = connect({ host: "127.0.0.1", port });
@@ -20,23 +20,23 @@ async function isTaken(port: number): Promise<boolean> {
   return taken;
 }
 
-/** The first port of this machine from a number on that nothing listens on. */
+/** Returns the first free port of this machine, counting from a number. */
 async function freePort(from: number): Promise<number> {
   let port = from;
   while (port < 65_535 && (await isTaken(port))) port++;
   return port;
 }
 
-/** The container that publishes a port, if it is one. */
+/** Returns the name of the container that publishes a port; empty if none does. */
 async function publisherOf(port: number, host: string | undefined): Promise<string> {
   return (await docker(["ps", "--filter", `publish=${port}`, "--format", "{{.Names}}"], { host })).trim();
 }
 
 async function checkPort({ port, dockerHost, container }: HostCheckInputs): Promise<void> {
-  // A port of this machine that is forwarded to the engine's is in use, as it should be.
+  // With a remote engine, the port is in use as soon as it is forwarded, as it should be.
   if (isRemoteEngine(dockerHost) || !(await isTaken(port))) return;
   const publisher = await publisherOf(port, dockerHost);
-  // The stack's own server, when only other things about it changed.
+  // In an update, the stack's own server uses the port.
   if (publisher === container) return;
   throw new Error(
     `Port ${port} on 127.0.0.1 is in use${publisher ? ` by the container ${publisher}` : " by another program"}. ` +
@@ -44,7 +44,7 @@ async function checkPort({ port, dockerHost, container }: HostCheckInputs): Prom
   );
 }
 
-/** The engine's API version, for instance 1.44. */
+/** Returns the engine's API version, for instance 1.44. @throws {Error} if the engine does not answer. */
 async function checkEngine(host: string | undefined): Promise<string> {
   try {
     return (await docker(["version", "--format", "{{.Server.APIVersion}}"], { host, timeoutMs: 20_000 })).trim();
@@ -54,31 +54,31 @@ async function checkEngine(host: string | undefined): Promise<string> {
       throw new Error(`No Docker engine answers (${said}). Start Docker, or run script/bootstrap, then try again.`);
     }
     throw new Error(
-      `The Docker engine at ${host} does not answer (${said}). Try: DOCKER_HOST=${host} docker version. If another engine is meant: ` +
+      `The Docker engine at ${host} does not answer (${said}). Try: DOCKER_HOST=${host} docker version. To use the docker command's engine: ` +
         "pulumi config set dockerHost auto",
     );
   }
 }
 
-/** An image of script/bootstrap's is in no registry, so another engine cannot pull it. */
+/** Checks that another engine has an image that script/bootstrap built, which is in no registry. */
 async function checkImage({ baseImage, dockerHost: host }: HostCheckInputs): Promise<void> {
   if (host === undefined || !baseImage?.startsWith(MADE_HERE)) return;
   await docker(["image", "inspect", baseImage], { host }).catch((error: DockerError) => {
     if (!/no such image/i.test(error.stderr)) throw error;
     throw new Error(
-      `The Docker engine at ${host} lacks the image ${baseImage}, which script/bootstrap made on this machine. Run script/up, which ` +
-        `copies it, or copy it yourself: docker save ${baseImage} | DOCKER_HOST=${host} docker load`,
+      `The Docker engine at ${host} does not have the image ${baseImage}, which script/bootstrap built on this machine. Run script/up, ` +
+        `which copies it, or copy it yourself: docker save ${baseImage} | DOCKER_HOST=${host} docker load`,
     );
   });
 }
 
-/** Says what an image is as images/database/start.sh does, and its PostgreSQL: for instance "debian 12" and 15. */
+/** Prints an image's operating system, in the notation of images/database/start.sh, and its PostgreSQL: "debian 12" and 15. */
 const IDENTIFY = `
   . /etc/os-release
   case $ID in alpine) echo alpine ;; *) echo "$ID \${VERSION_ID%%.*}" ;; esac
   postgres --version | sed 's/[^0-9]*\\([0-9]*\\).*/\\1/'`;
 
-/** What an image on the engine is; undefined for one that is not there, or is no server's. */
+/** Describes an image on the engine; undefined if it is missing or has no PostgreSQL. */
 async function identify(image: string, host: string | undefined): Promise<string | undefined> {
   const args = ["run", "--rm", "--pull", "never", "--network", "none", "--entrypoint", "sh", image, "-c", IDENTIFY];
   const said = await docker(args, { host }).catch(() => "");
@@ -87,8 +87,8 @@ async function identify(image: string, host: string | undefined): Promise<string
 }
 
 /**
- * Refuses a base on which the server would not start with its data, while the server still runs. An image that is not on the engine
- * yet is not pulled for this: then the image's own check stops the server (start.sh).
+ * Refuses a base image on which the server would not start with its data, while the server still runs. This check does not pull a missing
+ * image; then the image's own check stops the server (start.sh).
  */
 async function refuseOtherBase({ container, builtOn, dockerHost: host }: HostCheckInputs): Promise<void> {
   const format = "{{.Image}}";
@@ -97,8 +97,8 @@ async function refuseOtherBase({ container, builtOn, dockerHost: host }: HostChe
   const [before, now] = await Promise.all([identify(image.trim(), host), identify(builtOn, host)]);
   if (before === undefined || now === undefined || before === now) return;
   throw new Error(
-    `baseImage ${builtOn} is ${now}, but this stack's data was made by ${before}, and the server would not start with it. Set it back: ` +
-      "pulumi config rm baseImage. For a server on another base, make another stack: script/up --stack NAME",
+    `baseImage ${builtOn} is ${now}, but this stack's data was made by ${before}, so the server would not start. Reset the setting: ` +
+      "pulumi config rm baseImage. To use another base, create another stack: script/up --stack NAME",
   );
 }
 
@@ -109,18 +109,18 @@ async function checkName({ container, dockerHost }: HostCheckInputs): Promise<vo
   const project = (await docker(["container", "inspect", "--format", format, container], { host: dockerHost })).trim();
   if (project !== "") {
     throw new Error(
-      `The container ${container} (${state.status}) is the application's own, of docker compose's project ${project}. Take it down ` +
-        `there first: docker compose -p ${project} down. Its volume stays, and ./db adopt takes over what is in it.`,
+      `The container ${container} (${state.status}) belongs to the application's docker compose project ${project}. Remove it first: ` +
+        `docker compose -p ${project} down. Its volume stays, and ./db adopt copies its data into the stack.`,
     );
   }
   throw new Error(
-    `A container named ${container} is there already (${state.status}), and this stack did not make it: perhaps another ` +
-      `checkout of this project did, or the state was lost. Destroy that stack there, or remove the container ` +
-      `(docker rm -f ${container}; its data volume stays), or use a stack of another name.`,
+    `The container ${container} already exists (${state.status}), and this stack did not create it. Another checkout of this project ` +
+      `may have created it, or the state was lost. Destroy the stack in that checkout, or remove the container ` +
+      `(docker rm -f ${container}; its data volume stays), or use another stack name.`,
   );
 }
 
-/** A volume of that name that no stack of this name made, Compose's for one, is never adopted in silence. */
+/** @throws {Error} if the volume exists and no stack of this name created it, but for instance Compose. */
 async function checkVolume({ stack, volume, dockerHost }: HostCheckInputs): Promise<void> {
   const format = '{{index .Labels "sectorwars.stack"}}';
   const owner = await docker(["volume", "inspect", "--format", format, volume], { host: dockerHost }).catch(
@@ -131,18 +131,18 @@ async function checkVolume({ stack, volume, dockerHost }: HostCheckInputs): Prom
   );
   if (owner === undefined || owner.trim() === stack) return;
   throw new Error(
-    `A volume named ${volume} is there already, and this stack did not make it. Keep its data elsewhere and remove it ` +
-      `(docker volume rm ${volume}), or use a stack of another name.`,
+    `The volume ${volume} already exists, and this stack did not create it. Copy its data elsewhere and remove it ` +
+      `(docker volume rm ${volume}), or use another stack name.`,
   );
 }
 
-/** Health checks at a pace of their own while a container starts: Docker Engine 25, API 1.44. */
+/** Whether an API version has a separate health check interval during the start: Docker Engine 25, API 1.44. */
 export function knowsStartInterval(apiVersion: string): boolean {
   const [major = 0, minor = 0] = apiVersion.split(".").map(Number);
   return major > 1 || minor >= 44;
 }
 
-/** Answers for {@link HostCheckInputs}: fails before Docker would. */
+/** Provider of the resource with {@link HostCheckInputs}. It fails before Docker would. */
 export const provider: dynamic.ResourceProvider = {
   async diff(id, olds: HostCheckInputs & { fingerprint?: string }, news: HostCheckInputs) {
     if (olds.builtOn !== undefined && olds.builtOn !== news.builtOn) await refuseOtherBase(news);

@@ -1,13 +1,13 @@
-/** How the stack's own images are built. */
+/** Builds the stack's own images. */
 import type * as docker from "@pulumi/docker";
 import { folderHash } from "../../lib/folder-hash.ts";
 
 /**
- * What a RemoteImage is built from, and what makes it be built anew.
+ * Returns what a RemoteImage is built from, and what triggers a new build.
  * @param folder the folder with the Dockerfile.
  * @param base the image to build on, the Dockerfile's argument BASE.
- * @param elsewhere whether the engine may be another than the docker command's. The provider builds with BuildKit on the docker
- *   command's engine, whatever its own host is (kreuzwerker/docker, docker_cli.go); only its legacy builder goes to that host.
+ * @param elsewhere whether the engine may differ from the docker command's. The provider builds with BuildKit on the docker command's
+ *   engine, whatever its own host is (kreuzwerker/docker, docker_cli.go); only its legacy builder uses that host.
  * @param more further arguments of the Dockerfile.
  */
 export const buildOf = (

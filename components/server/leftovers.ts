@@ -1,30 +1,30 @@
 /**
- * Containers and networks that an interrupted update made and Pulumi never recorded. Docker refuses to make another one of the same
- * name, so they are removed in the moment before Pulumi makes its own: a hook on the creation runs exactly when the state holds none,
- * in an update and not in a preview. Volumes need none of this: Docker hands out the one that exists, with its data.
+ * Removes containers and networks that an interrupted update created and Pulumi did not record. Docker refuses to create another one with
+ * the same name, so a hook removes them right before Pulumi creates its own. A creation hook runs only if the state has no such resource,
+ * and only in updates. Volumes do not need this: creating an existing volume returns it, with its data.
  */
 import * as pulumi from "@pulumi/pulumi";
 import { type DockerOptions, docker, removeContainer } from "../../lib/docker.ts";
 
-/** Names the stack that an object belongs to. */
+/** The label with the stack that an object belongs to. */
 const STACK_LABEL = "sectorwars.stack";
-/** Names the state that records an object: two checkouts may each have a stack of one name. */
+/** The label with the identity of the state that records an object. Two checkouts may each have a stack with the same name. */
 const STATE_LABEL = "sectorwars.state";
 
-/** Seconds that a leftover container gets to stop. */
+/** Seconds that a leftover container has to stop. */
 const STOP_SECONDS = 120;
-/** Milliseconds for a server to finish its initialisation: until then its first process does not hear the stop signal. */
+/** Milliseconds that a server has to finish its initialisation. Until then its first process does not handle the stop signal. */
 const INITIALISED_WITHIN_MS = 60_000;
-const LOOK_MS = 200;
+const POLL_MS = 200;
 
 type Kind = "container" | "network";
 
-/** The label of what belongs to a stack, and may outlive its state. */
+/** Returns the label of objects that belong to a stack and may outlive its state. */
 export const stackLabel = (stack: string) => ({ label: STACK_LABEL, value: stack });
-/** The label of what one state records. */
+/** Returns the label of objects that a state records. */
 export const stateLabel = (state: pulumi.Input<string>) => ({ label: STATE_LABEL, value: state });
 
-/** An object that is about to be made. */
+/** An object that is about to be created. */
 export interface Wanted {
   kind: Kind;
   /** Its name in Docker. */
@@ -36,7 +36,7 @@ export interface Wanted {
   isServer?: boolean;
 }
 
-/** The hook for a resource's options that removes a leftover of the same name before the object is made. */
+/** Returns the hook for a resource's options that removes a leftover with the same name before the object is created. */
 export const clearBefore = (wanted: Wanted): pulumi.ResourceHookBinding => ({
   beforeCreate: [
     async () => {
@@ -48,8 +48,8 @@ export const clearBefore = (wanted: Wanted): pulumi.ResourceHookBinding => ({
 });
 
 /**
- * Removes every object of the wanted name that the same state's updates made.
- * @throws {Error} for one that somebody else made, and for a network that containers use.
+ * Removes every object with the wanted name that updates of the same state created.
+ * @throws {Error} for an object that this stack did not create, and for a network that containers use.
  */
 async function clearLeftovers(wanted: Wanted, state: string): Promise<void> {
   const { kind, name, dockerHost: host } = wanted;
@@ -71,19 +71,19 @@ async function idsOf(kind: Kind, name: string, host: string | undefined): Promis
 
 const foreign = (kind: Kind, name: string) =>
   new Error(
-    `A ${kind} named ${name} exists already, and this stack did not make it: another checkout of this project may have made it, or ` +
-      `the state that recorded it was lost. Destroy that stack there, or remove the ${kind} (docker ${kind} rm ` +
-      `${kind === "container" ? "-f " : ""}${name}; data volumes stay), or use a stack of another name.`,
+    `The ${kind} ${name} already exists, and this stack did not create it. Another checkout of this project may have created it, or ` +
+      `the state was lost. Destroy the stack in that checkout, or remove the ${kind} (docker ${kind} rm ` +
+      `${kind === "container" ? "-f " : ""}${name}; data volumes stay), or use another stack name.`,
   );
 
-/** A server is stopped in order, although nothing has written to it that its log would not bring back. */
+/** Stops and removes a container. A server is shut down cleanly, although it would also recover from a crash. */
 async function clearContainer(id: string, { isServer = false, dockerHost: host }: Wanted): Promise<void> {
   if (isServer) await waitForInitialisation(id, { host });
   await docker(["stop", "-t", String(STOP_SECONDS), id], { host });
   await removeContainer(id, { host });
 }
 
-/** Waits while a server runs that does not answer over TCP yet; one that never does is stopped all the same. */
+/** Waits until a running server answers over TCP, for at most {@link INITIALISED_WITHIN_MS}. */
 async function waitForInitialisation(id: string, options: DockerOptions): Promise<void> {
   const deadline = Date.now() + INITIALISED_WITHIN_MS;
   while (Date.now() < deadline) {
@@ -94,11 +94,11 @@ async function waitForInitialisation(id: string, options: DockerOptions): Promis
       () => false,
     );
     if (answers) return;
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
 }
 
-/** A container on it may be the application's: taking its network away would cut it off. */
+/** @throws {Error} if containers use the network, because they may be the application's and would be disconnected. */
 async function clearNetwork(id: string, name: string, options: DockerOptions): Promise<void> {
   const template = "{{range .Containers}}{{.Name}} {{end}}";
   const users = (await docker(["network", "inspect", "--format", template, id], options)).trim();

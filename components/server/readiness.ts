@@ -1,6 +1,6 @@
 /**
- * Waits until the server can be used, and makes its superuser's password the wanted one. Runs inside Pulumi's dynamic
- * provider. Docker's own health check is too slow a messenger here, and says nothing of causes.
+ * Waits until the server accepts connections, and sets the superuser's password. Runs inside Pulumi's dynamic provider. Docker's own
+ * health check is too slow for this, and does not tell the cause of a failure.
  */
 import type { dynamic } from "@pulumi/pulumi";
 import type pg from "pg";
@@ -23,9 +23,9 @@ import type { ServerReadyInputs } from "./database-server.ts";
 import { likelyCause } from "./likely-cause.ts";
 
 const PATIENCE_MS = 180_000;
-/** A container that restarts this often will not come up by waiting. */
+/** The number of restarts after which the container is considered to have failed. */
 const RESTARTS_TOO_MANY = 2;
-/** Milliseconds between two lines that tell how far a recovery is. */
+/** Milliseconds between two progress lines of a recovery. */
 const RECOVERY_PACE_MS = 15_000;
 const LOG_LINES = 30;
 const INVALID_PASSWORD = "28P01";
@@ -34,7 +34,7 @@ const INVALID_PASSWORD = "28P01";
 const hasFailed = (state: ContainerState | undefined) =>
   state === undefined || state.restarts > RESTARTS_TOO_MANY || ["exited", "dead", "removing"].includes(state.status);
 
-/** The error for a server that did not come up: what the container does, a likely cause, its last lines. */
+/** Returns the error for a server that did not start: the container's state, the likely cause, and its last lines. */
 async function notReady({ container, dockerHost: host }: ServerReadyInputs, why: string): Promise<Error> {
   const state = await containerState(container, { host });
   const log = await containerLog(container, LOG_LINES, { host });
@@ -52,9 +52,9 @@ async function notReady({ container, dockerHost: host }: ServerReadyInputs, why:
 }
 
 /**
- * The error for a server on another machine that is healthy there and not reached from here; undefined where something else is wrong.
- * @param code of the failed connection: a refused one means that nothing forwards the port; a wrong password means that another server
- *   answers, because this server's password has just been set.
+ * Returns the error for a server that is healthy on another machine and unreachable from this one; undefined for any other failure.
+ * @param code of the failed connection. ECONNREFUSED: nothing forwards the port. A wrong password: another server answers, because this
+ *   server's password has just been set.
  */
 export function whyUnreached(
   { container, host, port, dockerHost }: ServerReadyInputs,
@@ -65,16 +65,16 @@ export function whyUnreached(
   const healthy = `The database server ${container} is healthy on ${dockerHost ?? process.env.DOCKER_HOST}, but`;
   const forward = `in another terminal, and leave it running: ${forwardCommand(port, dockerHost)}\nThen run pulumi up again.`;
   if (code === "ECONNREFUSED") {
-    return new Error(`${healthy} ${host}:${port} of this machine does not lead to it. Forward the port, ${forward}`);
+    return new Error(`${healthy} ${host}:${port} on this machine does not lead to it. Forward the port, ${forward}`);
   }
   if (code !== INVALID_PASSWORD) return undefined;
   return new Error(
-    `${healthy} another server answers at ${host}:${port} of this machine. Stop that server, or choose another port (pulumi config ` +
+    `${healthy} another server answers at ${host}:${port} on this machine. Stop that server, or choose another port (pulumi config ` +
       `set port ${port + 1}). Then forward the port, ${forward}`,
   );
 }
 
-/** Runs SQL as the superuser over the container's socket, where the operating system's user is proof enough. */
+/** Runs SQL as the superuser through the container's Unix socket, with peer authentication. */
 async function throughSocket({ container, dockerHost: host }: ServerReadyInputs, sql: string): Promise<void> {
   await docker(serverProgram(container, "psql", ["-v", "ON_ERROR_STOP=1", "-d", "postgres"], { input: true }), {
     host,
@@ -82,7 +82,7 @@ async function throughSocket({ container, dockerHost: host }: ServerReadyInputs,
   });
 }
 
-/** Sets the password as the server keeps it, so that the clear text reaches neither the server's log nor its statistics. */
+/** Sets the password as a SCRAM verifier, so that the clear text reaches neither the server's log nor its statistics. */
 const setPassword = (inputs: ServerReadyInputs): Promise<void> =>
   throughSocket(
     inputs,
@@ -90,12 +90,12 @@ const setPassword = (inputs: ServerReadyInputs): Promise<void> =>
      ALTER ROLE postgres PASSWORD ${literal(passwordVerifier("postgres", inputs.password))};`,
   );
 
-/** Prints the bytes that are there of data which is being filled from backups, and nothing when it is whole. */
+/** Prints the size of data that is being restored from backups, in KiB; nothing once the restore is complete. */
 const FILLED =
   "cd /var/lib/postgresql/data && [ -e recovering ] && { [ ! -e pgdata/global/pg_control ] || [ -e pgdata/recovery.signal ]; } && " +
   "du -sk pgdata | cut -f 1";
 
-/** Tells how far a recovery is. */
+/** Reports the progress of a recovery. */
 class RecoveryWatch {
   private readonly inputs: ServerReadyInputs;
   private lastLine = Date.now();
@@ -104,7 +104,7 @@ class RecoveryWatch {
     this.inputs = inputs;
   }
 
-  /** Whether the data is being filled, or its log replayed: then no time is too long. */
+  /** Whether data is being restored or WAL replayed, which has no time limit. */
   async isUnderWay(): Promise<boolean> {
     const { container, dockerHost: host, recovers } = this.inputs;
     if (!recovers) return false;
@@ -112,13 +112,13 @@ class RecoveryWatch {
     if (filled.trim() === "") return false;
     if (Date.now() - this.lastLine > RECOVERY_PACE_MS) {
       this.lastLine = Date.now();
-      console.log(`recovery: ${humanBytes(Number(filled) * 1024)} are there`);
+      console.log(`recovery: ${humanBytes(Number(filled) * 1024)} restored`);
     }
     return true;
   }
 }
 
-/** Waits for the first TCP connection that succeeds, mending on the way what a former life of the volume left. */
+/** Waits until a TCP connection succeeds. Repairs what an earlier use of the volume left: another password, a missing database. */
 async function firstConnection(inputs: ServerReadyInputs): Promise<pg.Client> {
   const { host, port, password, container, dockerHost } = inputs;
   const recovery = new RecoveryWatch(inputs);
@@ -150,7 +150,7 @@ async function firstConnection(inputs: ServerReadyInputs): Promise<pg.Client> {
     if (Date.now() - lastLook > 1000) {
       lastLook = Date.now();
       const state = await containerState(container, { host: dockerHost });
-      if (hasFailed(state)) throw await notReady(inputs, "it ended");
+      if (hasFailed(state)) throw await notReady(inputs, "the container ended");
       const unreached = whyUnreached(inputs, state, failure);
       if (unreached !== undefined) throw unreached;
       if (await recovery.isUnderWay()) deadline = Date.now() + PATIENCE_MS;
@@ -159,19 +159,19 @@ async function firstConnection(inputs: ServerReadyInputs): Promise<pg.Client> {
   }
 }
 
-/** Backups that hold another database than the one that is wanted. */
+/** The error for backups that do not contain the wanted database. */
 class UnknownDatabase extends Error {}
 
-/** Killed between initdb and the making of the database, a cluster has none; nobody would make it later. */
+/** Creates the database if it is missing: after a kill between initdb and its creation, nothing else would create it. */
 async function makeDatabase(client: pg.Client, { database, recovers }: ServerReadyInputs): Promise<void> {
   const { rowCount } = await client.query("SELECT FROM pg_database WHERE datname = $1", [database]);
   if (rowCount === 0 && recovers) await refuseOthers(client, database);
   if (rowCount === 0) await client.query(`CREATE DATABASE ${ident(database)} TEMPLATE template0`);
-  // An import that died in the moment of its swap has left the door shut.
+  // An import that was killed during its swap leaves connections blocked.
   else await client.query(`ALTER DATABASE ${ident(database)} CONNECTION LIMIT -1`);
 }
 
-/** An empty database beside the one that was brought back would look like a loss. */
+/** @throws {Error} if other databases were restored. A new empty one beside them would look like a loss of data. */
 async function refuseOthers(client: pg.Client, database: string): Promise<void> {
   const { rows } = await client.query<{ datname: string }>(
     "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate AND datname <> 'postgres' AND datconnlimit <> -2 ORDER BY 1",
@@ -179,7 +179,7 @@ async function refuseOthers(client: pg.Client, database: string): Promise<void> 
   if (rows.length === 0) return;
   await client.end();
   throw new UnknownDatabase(
-    `The backups hold no database ${database}, but ${rows.map(({ datname }) => datname).join(", ")}. Name the one that is meant: ` +
+    `The backups contain no database ${database}, but ${rows.map(({ datname }) => datname).join(", ")}. Choose one of these: ` +
       "pulumi config set database NAME, then pulumi up",
   );
 }
@@ -187,7 +187,8 @@ async function refuseOthers(client: pg.Client, database: string): Promise<void> 
 async function makeReady(inputs: ServerReadyInputs): Promise<{ version: string; fingerprint: string }> {
   const client = await firstConnection(inputs);
   try {
-    // Statements that set passwords would be logged as they are when they are slow or fail; only the superuser sends them.
+    // Without these settings, a slow or failing statement that sets a password would be logged with it. Only the superuser runs such
+    // statements.
     for (const [name, value] of Object.entries(SUPERUSER_SETTINGS)) {
       await client.query(`ALTER ROLE postgres SET ${ident(name)} = ${literal(value)}`);
     }
@@ -199,7 +200,7 @@ async function makeReady(inputs: ServerReadyInputs): Promise<{ version: string; 
   }
 }
 
-/** Waits for the server whenever its container or its password is another. */
+/** Waits for the server whenever its container or its password has changed. */
 export const provider: dynamic.ResourceProvider = {
   diff: diffByFingerprint,
 

@@ -1,20 +1,20 @@
-/** The way into a stack's server, for components whose providers work in it. */
+/** Access to a stack's server, for components whose providers connect to it. */
 import type * as pulumi from "@pulumi/pulumi";
 import type { Address } from "../../lib/postgres.ts";
 
-/** The server as its superuser reaches it. */
+/** The server's address and its superuser's login. */
 export interface ServerAccess {
   host: string;
   port: number;
   superuser: string;
   superuserPassword: pulumi.Input<string>;
-  /** Counts up with every new password, so that the state never keeps an old one. */
+  /** Raised with every new password, so that the state does not keep an old one. */
   passwordVersion: number;
-  /** The volume with the data: what is in it goes with it. */
+  /** The data volume. Resources inside it are deleted with it. */
   volume: pulumi.Resource;
 }
 
-/** The superuser's login, as providers get it among their inputs. */
+/** The superuser's login, as part of a provider's inputs. */
 export interface SuperuserLogin {
   host: string;
   port: number;
@@ -23,7 +23,7 @@ export interface SuperuserLogin {
   passwordVersion: number;
 }
 
-/** {@link SuperuserLogin} of a server. */
+/** Returns the {@link SuperuserLogin} of a server. */
 export const superuserLogin = ({ host, port, superuser, superuserPassword, passwordVersion }: ServerAccess) => ({
   host,
   port,
@@ -32,7 +32,7 @@ export const superuserLogin = ({ host, port, superuser, superuserPassword, passw
   passwordVersion,
 });
 
-/** Where a provider's login works: its inputs without everything else. */
+/** Returns the address in a provider's inputs, without the other inputs. */
 export const loginAddress = <Inputs extends Address>({ host, port, user, password, database }: Inputs): Address => ({
   host,
   port,

@@ -1,13 +1,13 @@
 /** Settings of the database server. */
 import { flag, matches, number, rule, text, type ValuesOf, whole } from "../../lib/setting.ts";
 
-/** What a database's name must match; a role's name is the database's and a few letters more, and PostgreSQL takes 63 bytes. */
+/** The pattern of a database's name. Names of roles and copies have it as a part, and PostgreSQL allows 63 bytes. */
 export const DATABASE_NAME = /^[a-z][a-z0-9_]{0,40}$/;
 
 export const SERVER_SETTINGS = {
   database: text(
     matches(DATABASE_NAME, "use at most 41 lowercase letters, digits or underscores, starting with a letter"),
-    rule((name) => name !== "postgres" && !name.startsWith("template"), "that name is PostgreSQL's own"),
+    rule((name) => name !== "postgres" && !name.startsWith("template"), "PostgreSQL uses that name itself"),
   ),
   port: number(
     rule(

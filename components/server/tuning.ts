@@ -1,6 +1,6 @@
-/** PostgreSQL's settings as a function of what the container may use. */
+/** Derives PostgreSQL's settings from the container's limits. */
 
-/** What the container is limited to, and how many sessions it must serve. */
+/** The container's limits, and the number of sessions. */
 export interface Limits {
   /** Memory, MiB. */
   memoryMiB: number;
@@ -8,11 +8,11 @@ export interface Limits {
   maxConnections: number;
 }
 
-/** What follows from the limits. */
+/** Settings derived from the limits. */
 export interface Tuning {
   /** Settings for the command line, name to value, in PostgreSQL's own units. */
   settings: Record<string, string>;
-  /** Size of the container's /dev/shm, MiB: parallel workers share memory there, and Docker's 64 MiB are too few. */
+  /** Size of the container's /dev/shm in MiB. Parallel workers share memory there, and Docker's default of 64 MiB is too small. */
   shmMiB: number;
 }
 
@@ -20,16 +20,16 @@ const PARALLEL_FROM_CPUS = 4;
 const DEFAULT_WORKERS = 8;
 
 /**
- * The rules of PGTune for its "web" type, on solid-state storage (github.com/le0pard/pgtune), with the container's limits in
- * place of the machine's. jit is off, as it costs more than it brings on short queries.
+ * Applies the rules of PGTune for the type "web" on solid-state storage (github.com/le0pard/pgtune), with the container's limits in place
+ * of the machine's. jit is off, because it costs more than it saves on short queries.
  */
 export function tune({ memoryMiB, cpus, maxConnections }: Limits): Tuning {
   const sharedBuffers = Math.floor(memoryMiB / 4);
   const maintenanceWorkMem = Math.min(Math.floor(memoryMiB / 16), 8192);
   const workers = cpus >= PARALLEL_FROM_CPUS ? cpus : DEFAULT_WORKERS;
-  // A session may hold a few sorts or hashes at once: three is PGTune's reckoning.
+  // A session may run several sorts or hashes at once; PGTune assumes three.
   const workMem = Math.max(Math.floor((memoryMiB - sharedBuffers) / ((maxConnections + workers) * 3)), 4);
-  // Close to 16 MB, the size of a WAL segment, PGTune takes the whole of it.
+  // Close to 16 MB, the size of a WAL file, PGTune rounds up to it.
   const walBuffers = sharedBuffers * 0.03 > 14 ? 16 : Math.max(Math.floor(sharedBuffers * 0.03), 1);
   const settings: Record<string, string> = {
     max_connections: String(maxConnections),
@@ -53,7 +53,7 @@ export function tune({ memoryMiB, cpus, maxConnections }: Limits): Tuning {
   return { settings, shmMiB: Math.max(2 * maintenanceWorkMem, 128) };
 }
 
-/** The settings as arguments of the server's command line. */
+/** Returns the settings as arguments of the server's command line. */
 export function asArguments(settings: Record<string, string>): string[] {
   return Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
 }

@@ -1,4 +1,4 @@
-/** Makes the save point of the import, in the update that imports. Runs inside Pulumi's dynamic provider. */
+/** Makes the snapshot of the imported data, in the update that imports. Runs inside Pulumi's dynamic provider. */
 import type { dynamic } from "@pulumi/pulumi";
 import type pg from "pg";
 import { withConnection } from "../../lib/postgres.ts";
@@ -6,12 +6,12 @@ import { readMarker } from "../import/swap.ts";
 import type { ImportedStateInputs } from "./imported.ts";
 import { IMPORTED, saveSnapshot } from "./snapshots.ts";
 
-/** The part of the free room that a copy may take which nobody has asked for. */
+/** The part of the free disk space that the snapshot may take, because the user did not ask for it. */
 const MODEST = 0.5;
-/** Milliseconds after an import in which the update that made it is still under way, at worst a slow one. */
+/** Milliseconds after an import within which the same update makes the snapshot, even a slow update. */
 const FRESH_MS = 10 * 60_000;
 
-/** Whether the update that runs has made the import. Data that was kept over a destroy has another server since. */
+/** Whether the running update has imported the data. On a volume that outlived its stack, the server has been restarted since. */
 async function justImported(client: pg.Client): Promise<boolean> {
   const marker = await readMarker(client);
   if (!marker) return false;
@@ -21,7 +21,7 @@ async function justImported(client: pg.Client): Promise<boolean> {
   return rows[0]?.since === true && Date.now() - Date.parse(marker.finishedAt) < FRESH_MS;
 }
 
-/** Never the reason for an update to fail: without it there is only nothing to reset to. */
+/** A failure does not fail the update. Without the snapshot, only `./db reset` is unavailable. */
 export const provider: dynamic.ResourceProvider = {
   async diff(_id, olds: ImportedStateInputs, news: ImportedStateInputs) {
     return { changes: olds.passwordVersion !== news.passwordVersion, replaces: [], deleteBeforeReplace: false };
@@ -35,12 +35,12 @@ export const provider: dynamic.ResourceProvider = {
         await saveSnapshot({ address, container, dockerHost }, IMPORTED, { share: MODEST });
       }
     } catch (error) {
-      console.log(`no save point of the import was made: ${(error as Error).message}`);
+      console.log(`the snapshot of the imported data could not be made: ${(error as Error).message}`);
     }
     return { id: IMPORTED, outs: inputs };
   },
 
-  /** A new password is only noted. */
+  /** Only records the new password. */
   async update(_id, _olds, news: ImportedStateInputs) {
     return { outs: news };
   },

@@ -1,4 +1,4 @@
-/** The save point that `./db reset` goes back to: the database as the import left it. */
+/** The snapshot that `./db reset` restores: the database as the import left it. */
 import type * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
@@ -10,16 +10,16 @@ export interface ImportedStateInputs extends SuperuserLogin {
   dockerHost: string | undefined;
 }
 
-/** What to save, and when. */
+/** Arguments of {@link ImportedState}. */
 export interface ImportedStateArgs extends ServerAccess {
   database: string;
   container: string;
   dockerHost: string | undefined;
-  /** Data and privileges must be in place. */
+  /** The resources for data and privileges. */
   after: pulumi.Resource[];
 }
 
-/** Made once, in the update that imports. A stack whose import is of another day gets none: its rows have changed since. */
+/** Makes the snapshot once, in the update that imports. Later the rows have changed, so a later update does not make it. */
 export class ImportedState extends ResourceOnDisk {
   constructor(name: string, args: ImportedStateArgs, opts?: pulumi.CustomResourceOptions) {
     const { database, container, dockerHost, after, volume } = args;

@@ -1,6 +1,6 @@
 /**
- * Save points: copies of the database beside it, in the same server. Made file by file (CREATE DATABASE ... STRATEGY
- * file_copy), a gigabyte takes seconds; while a backup is made, through the log. Given back, by renames in one transaction.
+ * Snapshots: named copies of the database in the same server. They are copied file by file (CREATE DATABASE ... STRATEGY file_copy),
+ * which takes seconds per gigabyte, or through WAL while a backup is made. They are restored by renames in one transaction.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
@@ -16,27 +16,27 @@ import { isOfImport } from "../import/database-settings.ts";
 import { resetStagingSettings } from "../import/session.ts";
 import { clearDead, LOCK_KEY as IMPORT_LOCK, stagingName } from "../import/swap.ts";
 
-/** The state right after the import, which `./db reset` brings back. */
+/** The snapshot of the state right after the import, which `./db reset` restores. */
 export const IMPORTED = "imported";
-/** What the database held before a save point was restored. */
+/** The snapshot of the database before a snapshot was restored. */
 export const BEFORE_RESTORE = "before_restore";
-/** What the database held before a refresh. */
+/** The snapshot of the database before a refresh. */
 export const BEFORE_REFRESH = "before_refresh";
-/** Snapshots that the program itself makes of what it replaces; they do not count, and nobody gives these names. */
-const KEPT: readonly string[] = [BEFORE_RESTORE, BEFORE_REFRESH];
-/** Save points there may be beside that one; more than these nobody tells apart. */
+/** Snapshots that the program makes of a database it replaces. They do not count, and users cannot choose these names. */
+const AUTOMATIC: readonly string[] = [BEFORE_RESTORE, BEFORE_REFRESH];
+/** The maximum number of snapshots, not counting automatic ones. */
 const MOST = 12;
-/** Room that is left for the server itself, bytes. */
+/** Bytes that a copy leaves free for the server. */
 const ROOM_LEFT = 1024 ** 3;
-/** Milliseconds between two looks at who is still connected. */
-const LOOK_MS = 50;
+/** Milliseconds between two checks for connected sessions. */
+const POLL_MS = 50;
 const OBJECT_IN_USE = "55006";
-/** Key of the advisory lock of whoever makes or restores save points: the letters "savepoin" as a 64-bit number. */
+/** Key of the advisory lock that a snapshot command holds: the letters "savepoin" as a 64-bit number. */
 const LOCK_KEY = "8314054653158189422";
-/** A copy that was only just made has no comment yet: nobody may connect to it, and this is how many might. */
+/** The connection limit that identifies a new copy before it has its comment. Connections to it are not allowed anyway. */
 const UNMARKED_LIMIT = 20_232;
 
-/** A save point. */
+/** A snapshot. */
 export interface Snapshot {
   name: string;
   /** When it was made, ISO 8601. */
@@ -44,43 +44,47 @@ export interface Snapshot {
   bytes: number;
 }
 
-/** Where save points are made. */
+/** The database of the snapshots. */
 export interface SnapshotPlace {
-  /** The database, as its superuser. */
+  /** The database, as the superuser. */
   address: Address;
-  /** The server's container, for a look at its disk. */
+  /** The server's container, which reports the free disk space. */
   container: string;
   dockerHost?: string | undefined;
 }
 
 const PREFIX = "save__";
 const databaseOf = (name: string) => `${PREFIX}${name}`;
-/** A copy under way. */
-const asideOf = (database: string) => `${database}__restoring`;
-/** A snapshot that another one replaces, for the moment until it is dropped. */
+/** Returns the name of an unfinished copy. */
+const unfinishedCopyOf = (database: string) => `${database}__restoring`;
+/** Returns the name of a snapshot that has been replaced and is about to be dropped. */
 const formerOf = (database: string) => `${database}__former`;
-/** The same of {@link IMPORTED}, which a refresh replaces beside the other. */
+/** Returns the same for {@link IMPORTED}, which a refresh replaces too. */
 const formerImportedOf = (database: string) => `${database}__former_imported`;
 
 /**
- * Checks a save point's name.
- * @throws {Error} that says what it may be.
+ * Checks a snapshot's name.
+ * @throws {Error} with the rule, for an invalid name.
  */
 export function checkName(name: string): string {
-  if (name === BEFORE_RESTORE) throw new Error(`${BEFORE_RESTORE} is what a restore keeps; give another name`);
-  if (name === BEFORE_REFRESH) throw new Error(`${BEFORE_REFRESH} is what a refresh keeps; give another name`);
+  if (name === BEFORE_RESTORE || name === BEFORE_REFRESH) {
+    const maker = name === BEFORE_RESTORE ? "a restore" : "a refresh";
+    throw new Error(`The name ${name} is reserved for the snapshot that ${maker} makes. Choose another name`);
+  }
   if (/^[a-z0-9][a-z0-9_-]{0,39}$/.test(name)) return name;
-  throw new Error(`"${name}" cannot name a save point: use up to 40 small letters, digits, _ and -, no sign first`);
+  throw new Error(
+    `"${name}" is not a valid name for a snapshot: use at most 40 lowercase letters, digits, _ and -, starting with a letter or a digit`,
+  );
 }
 
-/** What is written on a save point's database: whose it is, and since when. Others' databases have no such comment. */
-const noteOf = (database: string, madeAt: Date) => `save point of ${database} at ${madeAt.toISOString()}`;
-function readNote(comment: string | null): { of: string; madeAt: string } {
+/** Returns the comment that marks a snapshot's database, with its database and time. Existing snapshots have it, so its text stays. */
+const markOf = (database: string, madeAt: Date) => `save point of ${database} at ${madeAt.toISOString()}`;
+function readMark(comment: string | null): { of: string; madeAt: string } {
   const [, of = "", madeAt = ""] = /^save point of (\w+) at (\S+)$/.exec(comment ?? "") ?? [];
   return { of, madeAt };
 }
 
-/** All save points of the database, oldest first. */
+/** Returns all snapshots of the database, oldest first. */
 export async function listSnapshots(client: pg.Client, database: string): Promise<Snapshot[]> {
   const { rows } = await client.query<{ datname: string; comment: string; bytes: number }>(
     `SELECT datname, shobj_description(oid, 'pg_database') AS comment, pg_database_size(oid)::float8 AS bytes
@@ -88,55 +92,59 @@ export async function listSnapshots(client: pg.Client, database: string): Promis
     [PREFIX],
   );
   return rows
-    .map(({ datname, comment, bytes }) => ({ ...readNote(comment), name: datname.slice(PREFIX.length), bytes }))
+    .map(({ datname, comment, bytes }) => ({ ...readMark(comment), name: datname.slice(PREFIX.length), bytes }))
     .filter((found) => found.of === database)
     .map(({ name, madeAt, bytes }) => ({ name, madeAt, bytes }))
     .sort((a, b) => (a.madeAt < b.madeAt ? -1 : 1));
 }
 
-const strange = (name: string) =>
-  new Error(`There is a database ${name}, whose name is needed. Rename it: ALTER DATABASE ... RENAME TO ...`);
+const nameTaken = (name: string) =>
+  new Error(
+    `The database ${name} already exists and is not a snapshot, but its name is needed. Rename it: ALTER DATABASE ... RENAME TO ...`,
+  );
 
-/** Whoever else changes databases as a whole, and what to say then. */
+/** The locks of operations that replace or copy whole databases, each with the message for a lock that is taken. */
 const LOCKS: ReadonlyArray<readonly [string, string]> = [
-  [LOCK_KEY, "Another save point is being made or restored. One that was killed ends within 10 seconds"],
+  [LOCK_KEY, "Another snapshot is being made or restored. The lock of a killed command is released within 10 seconds"],
   [MIGRATIONS_LOCK, "Migrations are running on this server"],
   [IMPORT_LOCK, "An import into this server is running"],
 ];
 
 /**
- * Makes this session the only one that changes databases as a whole, until it ends.
- * @throws {Error} that says who does so at the moment.
+ * Takes the locks of all operations that replace or copy whole databases. The session holds them until it ends.
+ * @throws {Error} that names the running operation.
  */
-export async function holdAlone(client: pg.Client): Promise<void> {
+export async function takeExclusiveLocks(client: pg.Client): Promise<void> {
   for (const [key, words] of LOCKS) {
     const { rows } = await client.query(`SELECT pg_try_advisory_lock(${key}) AS mine`);
     if (rows[0].mine) continue;
     const who = (await isRefreshing(client)) ? "A refresh is running on this server" : words;
-    throw new Error(`${who}. Wait for the end, then try again.`);
+    throw new Error(`${who}. Wait until it ends, then try again.`);
   }
 }
 
 /**
- * Refuses a database that a killed run of the migrations has left: it is put back first.
  * @param client a superuser's session in the server's own database.
+ * @throws {Error} if a killed run of the migrations left the database, which must be put back first.
  */
-export async function refuseHalfMigrated(client: pg.Client, database: string): Promise<void> {
+export async function assertNotHalfMigrated(client: pg.Client, database: string): Promise<void> {
   if (await leftShut(client, database)) {
-    throw new Error("Migrations were killed half-way. Run pulumi up first: it puts the database back as it was.");
+    throw new Error(
+      "Migrations were killed before they ended. Run pulumi up first: it puts the database back as it was.",
+    );
   }
 }
 
-/** Runs work on the server's own database, while nobody else makes, restores, migrates or imports. */
-export async function alone<T>(place: SnapshotPlace, work: (client: pg.Client) => Promise<T>): Promise<T> {
+/** Runs work in the server's own database while no other session copies, restores, migrates or imports. */
+export async function withExclusiveLocks<T>(place: SnapshotPlace, work: (client: pg.Client) => Promise<T>): Promise<T> {
   const { database } = place.address;
   return withConnection(
     maintenance(place.address),
     async (client) => {
-      await holdAlone(client);
-      await refuseHalfMigrated(client, database);
+      await takeExclusiveLocks(client);
+      await assertNotHalfMigrated(client, database);
       await clear(client, database);
-      // A refresh that was killed has left as much as the data takes.
+      // A killed refresh leaves a staging database, which takes as much space as the data.
       await clearDead(client);
       return work(client);
     },
@@ -145,25 +153,25 @@ export async function alone<T>(place: SnapshotPlace, work: (client: pg.Client) =
 }
 
 /**
- * Removes what a run that was killed has left: a copy that never became anything.
- * @throws {Error} for a database of such a name that somebody else made.
+ * Removes the unfinished copies of killed runs.
+ * @throws {Error} for a database of such a name that this program did not create.
  */
 async function clear(client: pg.Client, database: string): Promise<void> {
-  const { rows } = await client.query<{ name: string; comment: string | null; newborn: boolean }>(
-    `SELECT datname AS name, shobj_description(oid, 'pg_database') AS comment, NOT datallowconn AND datconnlimit = $2 AS newborn
+  const { rows } = await client.query<{ name: string; comment: string | null; unmarked: boolean }>(
+    `SELECT datname AS name, shobj_description(oid, 'pg_database') AS comment, NOT datallowconn AND datconnlimit = $2 AS unmarked
      FROM pg_database WHERE datname = ANY ($1)`,
-    [[asideOf(database), formerOf(database), formerImportedOf(database)], UNMARKED_LIMIT],
+    [[unfinishedCopyOf(database), formerOf(database), formerImportedOf(database)], UNMARKED_LIMIT],
   );
-  for (const { name, comment, newborn } of rows) {
-    if (!newborn && readNote(comment).of !== database) throw strange(name);
+  for (const { name, comment, unmarked } of rows) {
+    if (!unmarked && readMark(comment).of !== database) throw nameTaken(name);
     await client.query(`DROP DATABASE ${ident(name)} WITH (FORCE)`);
   }
 }
 
 /**
- * Makes sure that there is room for a copy of a database.
- * @param share the part of the free room that it may take, 0 to 1.
- * @throws {Error} that says how much there is.
+ * Checks that the disk has room for a copy of a database.
+ * @param share the part of the free space that the copy may take, 0 to 1.
+ * @throws {Error} with the required and the free bytes.
  */
 export async function checkRoom(place: SnapshotPlace, client: pg.Client, source: string, share: number): Promise<void> {
   const { rows } = await client.query("SELECT pg_database_size($1)::float8 AS bytes", [source]);
@@ -174,19 +182,18 @@ export async function checkRoom(place: SnapshotPlace, client: pg.Client, source:
   const free = Number(shown.trim().split("\n").at(-1)?.trim().split(/\s+/)[3]) * 1024;
   if (free * share >= bytes && free >= bytes + ROOM_LEFT) return;
   throw new Error(
-    `There is no room for another copy: it takes ${humanBytes(bytes)}, and ${humanBytes(free)} are free, of which ` +
-      `${humanBytes(Math.max(ROOM_LEFT, free * (1 - share)))} stay for the server. Delete a save point: ./db snapshot delete NAME`,
+    `The copy needs ${humanBytes(bytes)}, but of ${humanBytes(free)} that are free, ` +
+      `${humanBytes(Math.max(ROOM_LEFT, free * (1 - share)))} are reserved for the server. Delete a snapshot: ./db snapshot delete NAME`,
   );
 }
 
 /**
- * Runs a statement for which nobody may be connected to the database. The statement's own lock keeps newcomers waiting, and
- * goes with its session: nothing stays shut, wherever this is killed. PostgreSQL gives those who work 5 seconds to end;
- * meanwhile idle connections are ended here, with PostgreSQL's own words for it.
- * @param force ends transactions, too.
- * @throws {Error} that names who works in the database and does not end.
+ * Runs a statement that needs a database without sessions. The statement's own lock makes new connections wait, and ends with its session,
+ * so a kill never leaves connections blocked. PostgreSQL gives active sessions 5 seconds to end; meanwhile this function ends idle ones.
+ * @param force ends active transactions too.
+ * @throws {Error} that names the sessions that do not end.
  */
-export async function undisturbed(
+export async function withoutSessions(
   client: pg.Client,
   address: Address,
   force: boolean,
@@ -194,17 +201,17 @@ export async function undisturbed(
 ): Promise<void> {
   let others: string[] = [];
   let isOver = false;
-  const usher = await connect(maintenance(address));
+  const observer = await connect(maintenance(address));
   const endOthers = async () => {
     while (!isOver) {
-      const { rows } = await usher.query<{ who: string; ended: boolean }>(
+      const { rows } = await observer.query<{ who: string; ended: boolean }>(
         `SELECT concat(usename, ' (' || nullif(application_name, '') || ')', ', ' || state) AS who,
            CASE WHEN $2 OR state = 'idle' THEN pg_terminate_backend(pid) ELSE false END AS ended
          FROM pg_stat_activity WHERE datname = $1 AND backend_type <> 'autovacuum worker'`,
         [address.database, force],
       );
       others = rows.filter(({ ended }) => !ended).map(({ who }) => who);
-      await sleep(LOOK_MS);
+      await sleep(POLL_MS);
     }
   };
   const ending = endOthers();
@@ -215,17 +222,18 @@ export async function undisturbed(
     await client.query("ROLLBACK");
     if ((error as { code?: string }).code !== OBJECT_IN_USE) throw error;
     throw new Error(
-      `Somebody works in the database: ${others.join("; ") || "it was just now"}. Wait for the end, or end it by force: --force`,
+      `The database ${address.database} is in use by ${others.join("; ") || "a session that has just ended"}. Wait until it is idle, or ` +
+        `end the sessions: --force`,
     );
   } finally {
     isOver = true;
-    await ending.finally(() => usher.end());
+    await ending.finally(() => observer.end());
   }
 }
 
 /**
- * A copy that nobody gets into. It has its mark before it is there. It belongs to the superuser: the owner of a database can drop it
- * from any other database.
+ * Returns the statement for a copy that accepts no connections. Its connection limit marks it from the start. It belongs to the superuser,
+ * because the owner of a database can drop it from any other database.
  */
 function copySql({ from, to, strategy }: { from: string; to: string; strategy: string }): string {
   return (
@@ -235,82 +243,83 @@ function copySql({ from, to, strategy }: { from: string; to: string; strategy: s
 }
 
 /**
- * Copies the database itself, which others use. What is killed before the copy has a name of its own is cleared by the next run.
- * @param client holds every lock ({@link alone}).
- * @param force ends transactions that do not end by themselves.
- * @returns the copy's name for now.
- * @throws {Error} that names who works in the database and does not end.
+ * Copies the database while clients use it. If the run is killed before the copy is renamed, the next run removes the copy.
+ * @param client holds every lock ({@link withExclusiveLocks}).
+ * @param force ends transactions that do not end within 5 seconds.
+ * @returns the copy's temporary name.
+ * @throws {Error} that names the sessions that do not end.
  */
 export async function copyDatabase(client: pg.Client, address: Address, force: boolean): Promise<string> {
-  const way = { from: address.database, to: asideOf(address.database) };
+  const copy = { from: address.database, to: unfinishedCopyOf(address.database) };
   await besideBackups(client, async (strategy) => {
-    await undisturbed(client, address, force, () => client.query(copySql({ ...way, strategy })));
+    await withoutSessions(client, address, force, () => client.query(copySql({ ...copy, strategy })));
   });
-  return way.to;
+  return copy.to;
 }
 
 /**
- * Copies a snapshot, or another database that nobody is connected to.
- * @returns the copy's name for now, as of {@link copyDatabase}.
+ * Copies a snapshot, or another database without sessions.
+ * @returns the copy's temporary name, the same as that of {@link copyDatabase}.
  */
 export async function copyUnused(client: pg.Client, database: string, from: string): Promise<string> {
-  const way = { from, to: asideOf(database) };
-  await besideBackups(client, (strategy) => client.query(copySql({ ...way, strategy })));
-  return way.to;
+  const copy = { from, to: unfinishedCopyOf(database) };
+  await besideBackups(client, (strategy) => client.query(copySql({ ...copy, strategy })));
+  return copy.to;
 }
 
-/** How a save point is made. */
+/** How a snapshot is made. */
 export interface SaveOptions {
-  /** Ends transactions that do not end by themselves. */
+  /** Ends transactions that do not end within 5 seconds. */
   force?: boolean;
-  /** The part of the free room that it may take, 0 to 1. */
+  /** The part of the free disk space that it may take, 0 to 1. */
   share?: number;
 }
 
 /**
- * Makes a save point. Whoever connects meanwhile waits.
- * @throws {Error} when the name is taken, there are too many, the disk has no room, or somebody works in the database.
+ * Makes a snapshot. Meanwhile, new connections to the database wait.
+ * @throws {Error} if the name is taken, there are too many snapshots, the disk is too full, or a session is active in the database.
  */
 export async function saveSnapshot(place: SnapshotPlace, name: string, options: SaveOptions = {}): Promise<Snapshot> {
   checkName(name);
   const { address } = place;
   const { database } = address;
-  return alone(place, async (client) => {
-    const all = (await listSnapshots(client, database)).filter((known) => !KEPT.includes(known.name));
+  return withExclusiveLocks(place, async (client) => {
+    const all = (await listSnapshots(client, database)).filter((known) => !AUTOMATIC.includes(known.name));
     if (all.some((known) => known.name === name)) {
-      throw new Error(`There is a save point ${name} already. Delete it first: ./db snapshot delete ${name}`);
+      throw new Error(`The snapshot ${name} already exists. Delete it first: ./db snapshot delete ${name}`);
     }
     if (all.length >= MOST)
-      throw new Error(`There are ${MOST} save points already. Delete one: ./db snapshot delete NAME`);
+      throw new Error(`There are already ${MOST} snapshots, the maximum. Delete one: ./db snapshot delete NAME`);
     await checkRoom(place, client, database, options.share ?? 1);
-    const aside = await copyDatabase(client, address, options.force ?? false);
+    const copy = await copyDatabase(client, address, options.force ?? false);
     await client.query(`
       BEGIN;
-      COMMENT ON DATABASE ${ident(aside)} IS ${literal(noteOf(database, new Date()))};
-      ALTER DATABASE ${ident(aside)} RENAME TO ${ident(databaseOf(name))};
+      COMMENT ON DATABASE ${ident(copy)} IS ${literal(markOf(database, new Date()))};
+      ALTER DATABASE ${ident(copy)} RENAME TO ${ident(databaseOf(name))};
       COMMIT`);
     return (await listSnapshots(client, database)).find((known) => known.name === name) as Snapshot;
   });
 }
 
 /**
- * Brings a save point back. What the database held is kept as the save point `before_restore`, in the place of a former one.
- * @param force ends transactions that do not end by themselves.
- * @throws {Error} when there is no such save point, no room, or somebody works in the database.
+ * Restores a snapshot. The replaced database becomes the snapshot `before_restore`, which replaces an earlier one.
+ * @param force ends transactions that do not end within 5 seconds.
+ * @throws {Error} if there is no such snapshot, the disk is too full, or a session is active in the database.
  */
 export async function restoreSnapshot(place: SnapshotPlace, name: string, force = false): Promise<void> {
   const { database } = place.address;
-  await alone(place, async (client) => {
+  await withExclusiveLocks(place, async (client) => {
     await findSnapshot(client, database, name);
     await checkRoom(place, client, databaseOf(name), 1);
-    // The long part comes first: newcomers wait for the renames only.
+    // The copy, which takes long, comes first, so that new connections wait only for the renames.
     const next = await copyUnused(client, database, databaseOf(name));
-    // What an import gave goes back with its data, which such a snapshot still has: it is no copy.
-    const isKept = KEPT.includes(name);
+    // An automatic snapshot is the former database itself and not a copy, so it still has the settings that its import set. These are
+    // restored with the data.
+    const isAutomatic = AUTOMATIC.includes(name);
     const properties = await databaseProperties(client, database, {
-      wants: (setting) => !isKept || !isOfImport(setting),
+      wants: (setting) => !isAutomatic || !isOfImport(setting),
     });
-    const ofImport = isKept
+    const ofImport = isAutomatic
       ? await settingStatements(client, databaseOf(name), { as: database, wants: isOfImport })
       : [];
     await exchange(
@@ -322,19 +331,19 @@ export async function restoreSnapshot(place: SnapshotPlace, name: string, force 
   });
 }
 
-/** What takes the database's place. */
+/** What replaces the database. */
 interface Exchange {
   /** The database that gets the name. */
   next: string;
-  /** The snapshot that the former one becomes, in the place of an older one. */
+  /** The snapshot that the replaced database becomes. It replaces an earlier one. */
   keepAs: string;
-  /** Statements that give the new one its owner, grants and settings. */
+  /** Statements that set the owner, grants and settings of the new database. */
   properties: readonly string[];
-  /** Further statements that have an effect together with the exchange. */
+  /** Further statements in the same transaction. */
   more?: readonly string[];
 }
 
-/** At every moment there is one database of the name, the old one or the new. */
+/** Replaces the database in one transaction, so that there is always exactly one database of the name. */
 async function exchange(
   client: pg.Client,
   address: Address,
@@ -347,8 +356,8 @@ async function exchange(
   const statements = [
     ...(hasFormer ? [`ALTER DATABASE ${ident(before)} RENAME TO ${ident(former)}`] : []),
     `ALTER DATABASE ${ident(database)} RENAME TO ${ident(before)}`,
-    `COMMENT ON DATABASE ${ident(before)} IS ${literal(noteOf(database, new Date()))}`,
-    // One that is a template cannot be dropped.
+    `COMMENT ON DATABASE ${ident(before)} IS ${literal(markOf(database, new Date()))}`,
+    // A template cannot be dropped.
     `ALTER DATABASE ${ident(before)} ALLOW_CONNECTIONS false IS_TEMPLATE false`,
     `ALTER DATABASE ${ident(before)} OWNER TO CURRENT_USER`,
     ...more,
@@ -356,37 +365,37 @@ async function exchange(
     `ALTER DATABASE ${ident(database)} ALLOW_CONNECTIONS true`,
     ...properties,
   ];
-  await undisturbed(client, address, force, () => client.query(`BEGIN; ${statements.join("; ")}; COMMIT`));
-  // Should this fail, the next run does it.
+  await withoutSessions(client, address, force, () => client.query(`BEGIN; ${statements.join("; ")}; COMMIT`));
+  // If this fails, the next run drops it.
   if (hasFormer) await client.query(`DROP DATABASE ${ident(former)} WITH (FORCE)`).catch(() => {});
 }
 
 /**
- * Whether there is a snapshot of the database under a name.
- * @throws {Error} for a database of that name that somebody else made.
+ * Whether a database is a snapshot of another.
+ * @throws {Error} if the database exists but is not a snapshot.
  */
 async function isSnapshotOf(client: pg.Client, name: string, database: string): Promise<boolean> {
-  const note = await commentOf(client, name);
-  if (note !== undefined && readNote(note).of !== database) throw strange(name);
-  return note !== undefined;
+  const mark = await commentOf(client, name);
+  if (mark !== undefined && readMark(mark).of !== database) throw nameTaken(name);
+  return mark !== undefined;
 }
 
 /**
- * Prepares a refresh: holds off snapshots and migrations for as long as the session lives. The import's lock is the import's.
+ * Prepares a refresh: blocks snapshots and migrations until the session ends. It releases the import's lock, which the import takes itself.
  * @param client a superuser's session in the server's own database.
- * @throws {Error} that says who changes databases at the moment, or that migrations were killed.
+ * @throws {Error} that names a running operation, or says that migrations were killed.
  */
 export async function prepareRefresh(client: pg.Client, database: string): Promise<void> {
-  await holdAlone(client);
-  await refuseHalfMigrated(client, database);
+  await takeExclusiveLocks(client);
+  await assertNotHalfMigrated(client, database);
   await clear(client, database);
   await client.query(`SELECT pg_advisory_unlock(${IMPORT_LOCK})`);
 }
 
 /**
- * Copies the database that a refresh has loaded, to become the snapshot {@link IMPORTED} in {@link swapRefreshed}.
- * @param staging the loaded database; nobody is connected to it.
- * @returns undefined where it would take more of the disk than a copy may that nobody asked for.
+ * Copies the staging database of a refresh. {@link swapRefreshed} makes the copy the snapshot {@link IMPORTED}.
+ * @param staging the staging database, which has no sessions.
+ * @returns the copy's name; undefined if it would take more than `share` of the free disk space.
  */
 export async function copyImported(
   client: pg.Client,
@@ -401,11 +410,11 @@ export async function copyImported(
 }
 
 /**
- * Puts the database that a refresh has loaded in the place of the one of today, which becomes the snapshot
- * {@link BEFORE_REFRESH}: all of it in one transaction. Transactions of others get 5 seconds to end, then are ended: an hour's
- * import must not fail for one that somebody forgot.
+ * Replaces the database with the staging database of a refresh, in one transaction. The replaced database becomes the snapshot
+ * {@link BEFORE_REFRESH}. Active transactions have 5 seconds to end, then they are ended, so that a forgotten one does not make an import
+ * of an hour fail.
  * @param client a superuser's session in the server's own database that holds the import's lock.
- * @param imported what {@link copyImported} has made.
+ * @param imported the copy by {@link copyImported}.
  */
 export async function swapRefreshed(client: pg.Client, address: Address, imported: string | undefined): Promise<void> {
   const { database } = address;
@@ -417,12 +426,12 @@ export async function swapRefreshed(client: pg.Client, address: Address, importe
     ...(imported === undefined
       ? []
       : [
-          `COMMENT ON DATABASE ${ident(imported)} IS ${literal(noteOf(database, new Date()))}`,
+          `COMMENT ON DATABASE ${ident(imported)} IS ${literal(markOf(database, new Date()))}`,
           `ALTER DATABASE ${ident(imported)} RENAME TO ${ident(saved)}`,
         ]),
     ...resetStagingSettings(staging),
   ];
-  // What an import gives is the new import's; everything else stays as somebody has set it.
+  // Settings that an import sets come from the new import. All others stay.
   const properties = await databaseProperties(client, database, { wants: (setting) => !isOfImport(setting) });
   const swap = async (force: boolean) => {
     await endSessions(client, staging);
@@ -434,19 +443,21 @@ export async function swapRefreshed(client: pg.Client, address: Address, importe
 
 /**
  * Finds a snapshot of the database.
- * @returns the database that it is.
- * @throws {Error} that says which there are.
+ * @returns the name of its database.
+ * @throws {Error} that lists the existing snapshots, if there is no such snapshot.
  */
 export async function findSnapshot(client: pg.Client, database: string, name: string): Promise<string> {
   const all = await listSnapshots(client, database);
   if (all.some((known) => known.name === name)) return databaseOf(name);
   const names = all.map((known) => known.name).join(", ");
-  throw new Error(`There is no save point ${name}. ${names ? `There are: ${names}` : "There are none."}`);
+  throw new Error(
+    `There is no snapshot ${name}. ${names ? `Existing snapshots: ${names}` : "Make one: ./db snapshot save NAME"}`,
+  );
 }
 
-/** Removes a save point. @throws {Error} when there is none of that name. */
+/** Deletes a snapshot. @throws {Error} if there is no snapshot with that name. */
 export async function deleteSnapshot(place: SnapshotPlace, name: string): Promise<void> {
-  await alone(place, async (client) => {
+  await withExclusiveLocks(place, async (client) => {
     await findSnapshot(client, place.address.database, name);
     await client.query(`DROP DATABASE ${ident(databaseOf(name))} WITH (FORCE)`);
   });

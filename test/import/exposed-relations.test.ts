@@ -137,7 +137,7 @@ test("a readonly role that reads denied tables by a membership is told first", a
   expect(exposed).toEqual([{ kind: "table", name: "public.mfa_codes", reads: [] }]);
   expect(describeExposed(exposed)).toMatchObject({
     seen: "sectorwars_readonly can read rows of denied tables through table public.mfa_codes itself",
-    remedy: expect.stringContaining("a membership in another role"),
+    remedy: expect.stringContaining("or membership in another role"),
   });
 });
 

@@ -23,7 +23,7 @@ let base: string;
 
 /** The line before an import that names the time to restore to. */
 const RESTORE_HINT =
-  /to have all databases of the server as they are now back from the backups: \.\/db restore --to (\S+) --stack/;
+  /to restore all databases of the server as they are now from the backups: \.\/db restore --to (\S+) --stack/;
 const adopt = (...args: string[]) => stack.db("adopt", ...args);
 /** Returns a digest of all files in the volume. */
 const contentOf = async () => {

@@ -1,7 +1,7 @@
 /** Damage of the backups, of the archive and of the whole repository. BACKUPS=all adds the rarer kinds. */
 import { describe, expect, test } from "vitest";
+import { confirmRecoveryTarget } from "../../components/backups/confirm-target.ts";
 import { archiveEverything } from "../../components/backups/restore.ts";
-import { makeRestorePoint } from "../../components/backups/restore-point.ts";
 import { docker } from "../../lib/docker.ts";
 import { type BackedUp, REPOSITORY, STORE, until } from "../support/backed-up.ts";
 import { ALL, withLedger } from "../support/ledger.ts";
@@ -158,8 +158,8 @@ describe("a repository that is missing", () => {
     await until("the failure", async () => ((await backed.report()).archiver?.failed ?? 0) > 0, 90);
     const said = await backed.command("status");
     expect(said.code).toBe(1);
-    expect(said.text).toMatch(/TROUBLE {5}the repository is empty, missing or cannot be read/);
-    expect(said.text).toMatch(/TROUBLE {5}changes are not archived since .*: \d+ WAL files wait there/);
+    expect(said.text).toMatch(/TROUBLE {5}the repository is empty, missing or unreadable/);
+    expect(said.text).toMatch(/TROUBLE {5}nothing has been archived since .*: \d+ WAL files wait there/);
     // What cannot be read is not taken for what is not there.
     for (const [name, ...args] of [
       ["restore", "--to", "latest"],
@@ -184,11 +184,13 @@ describe("a repository that is missing", () => {
     expect((await backed.report()).openGap).toBe("");
     // With many, the file is given up, and that is written down.
     await push();
-    expect((await backed.command("status")).text).toContain(`WAL was given up (from ${file} on)`);
+    expect((await backed.command("status")).text).toContain(
+      `the server dropped WAL that it could not archive (from ${file} on)`,
+    );
     // Whoever waits for the archiver is told what it says, and not only that it took too long.
     const begin = Date.now();
     await expect(stack.as("superuser", archiveEverything)).rejects.toThrow(
-      /^what was written last does not reach the repository: ERROR: \[\d+\]/,
+      /^the last changes could not be archived: ERROR: \[\d+\]/,
     );
     expect(Date.now() - begin).toBeLessThan(90_000);
     // A server that is started without archiving leaves a gap as well, which is noted once.
@@ -204,7 +206,7 @@ describe("a repository that is missing", () => {
     await backed.value("SELECT pg_switch_wal()::text FROM pg_create_restore_point('back')");
     await until("the archive", async () => (await backed.report()).waiting === 0, 120);
     // Everything is archived again, and yet nothing leads over the gap.
-    await expect(stack.as("superuser", (client) => makeRestorePoint(stack.name, client))).rejects.toThrow(
+    await expect(stack.as("superuser", (client) => confirmRecoveryTarget(stack.name, client))).rejects.toThrow(
       `WAL was given up (from ${file} on): nothing later than`,
     );
     await backed.inside(`rm -f ${STORE}/state/full.failures`);

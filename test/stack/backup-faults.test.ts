@@ -7,11 +7,11 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { confirmRecoveryTarget } from "../../components/backups/confirm-target.ts";
 import { keyFile } from "../../components/backups/key-file.ts";
+import { position } from "../../components/backups/recovery-target.ts";
 import { backupsIn } from "../../components/backups/report.ts";
 import { archiveEverything } from "../../components/backups/restore.ts";
-import { makeRestorePoint } from "../../components/backups/restore-point.ts";
-import { position } from "../../components/backups/target.ts";
 import { containerLog, containerState, docker } from "../../lib/docker.ts";
 import { backdateBackup } from "../support/backdated-backup.ts";
 import { BackedUp, REPOSITORY, STORE, until, Writer } from "../support/backed-up.ts";
@@ -172,7 +172,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
         const said = await backed.command("status");
         expect(said.code).toBe(1);
         expect(said.text).toMatch(
-          /TROUBLE {5}changes are not archived since .* UTC, and would be lost with the database's disk: \d+ WAL files wait there .*\. There is room for .* more, about .* at the present rate, until 80 % of that disk/,
+          /TROUBLE {5}nothing has been archived since .* UTC, so losing the database's disk would lose every later change: \d+ WAL files wait there .*\. There is room for .* more, about .* at the present rate\. When 80 % of the disk/,
         );
         const backup = await backed.command("backup", "--full");
         expect(backup.code).toBe(1);
@@ -228,14 +228,14 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
         const { openGap } = await backed.report();
         [since = ""] = openGap.split(" ");
         const status = (await backed.command("status")).text;
-        expect(status).toContain(`nothing later than ${utc(Number(since))} can be restored until a new full backup`);
+        expect(status).toContain(`nothing later than ${utc(Number(since))} can be restored until the next full backup`);
         expect(status).toContain(`to ${utc(Number(since))}`);
         expect(await containerLog(stack.names.container, 200)).toMatch(
           /ERROR: the WAL file [0-9A-F]{24} was given up: .* \(limit 80 %\)/,
         );
         late = new Date((Number(since) + 2) * 1000).toISOString();
         const refused = await backed.command("restore", "--to", late, "--dry-run");
-        expect(refused.text).toMatch(/cannot be restored\. Any moment from .* to .* can be restored/);
+        expect(refused.text).toMatch(/cannot be restored\. Any time from .* to .* can be restored/);
         const before = writer.acknowledged.size;
         await until("more rows", async () => writer.acknowledged.size > before + 20);
       } finally {
@@ -350,7 +350,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       await expect(backed.inside("sectorwars-backup init")).rejects.toThrow("[028]");
       for (const target of ["latest", new Date(Date.now() - 1000).toISOString()]) {
         expect((await backed.command("restore", "--to", target)).text).toContain(
-          "error: Nothing is restored from there: the repository belongs to another database",
+          "error: The restore was refused: the repository belongs to another database",
         );
       }
       expect(await backed.inside(sums)).toBe(before);
@@ -362,7 +362,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
   });
 
   test("on another machine, from a copy of the repository in a folder: restores to a time, then makes backups", async () => {
-    const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client));
+    const point = await stack.as("superuser", (client) => confirmRecoveryTarget(stack.name, client));
     const promised = writer.before(Date.parse(point?.at ?? "") - 50);
     await sleep(500);
     await stack.as("superuser", archiveEverything);
@@ -374,9 +374,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       // A new database refuses the repository of another one, even with its key.
       await mkdir(dirname(keyFile(other.name, other.env)), { recursive: true });
       await cp(keyFile(name, env), keyFile(other.name, other.env));
-      expect(await other.upFails()).toContain(
-        "The repository holds backups of another database: nothing is ever mixed",
-      );
+      expect(await other.upFails()).toContain("The repository contains backups of another database");
       await other.succeed("destroy", "--yes", "--skip-preview", "--stack", other.name);
       await other.set("bootstrap", "backup");
       await other.set("backupRecoverTo", point?.at ?? "");
@@ -436,12 +434,12 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       // Waiting would take until tomorrow, so the test moves the repository away. Only --begin-anew begins a new one.
       await backed.inside(`mkdir ${STORE}/old && mv ${REPOSITORY}/* ${STORE}/old/`);
       const early = new Date().toISOString();
-      expect((await backed.command("status")).text).toContain("the repository is empty, missing or cannot be read");
+      expect((await backed.command("status")).text).toContain("the repository is empty, missing or unreadable");
       await expect(backed.inside("sectorwars-backup init")).rejects.toThrow("backups were made there");
       expect(await backed.succeed("backup", "--begin-anew")).toContain("The repository is begun again");
       await backed.quiet();
       expect((await backed.command("restore", "--to", early, "--dry-run")).text).toMatch(
-        /cannot be restored\. Any moment from .* to .* can be restored/,
+        /cannot be restored\. Any time from .* to .* can be restored/,
       );
       await backed.inside(`rm -rf ${STORE}/old`);
     });

@@ -1,9 +1,9 @@
 /** The volume, the state, the key or the machine is lost. BACKUPS=all adds the rarer losses. */
 import { rm } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
+import { confirmRecoveryTarget } from "../../components/backups/confirm-target.ts";
 import { keyFile, readKeyFile } from "../../components/backups/key-file.ts";
 import { archiveEverything } from "../../components/backups/restore.ts";
-import { makeRestorePoint } from "../../components/backups/restore-point.ts";
 import { docker } from "../../lib/docker.ts";
 import { type BackedUp, until } from "../support/backed-up.ts";
 import { ALL, LEDGER_SETTINGS, withLedger } from "../support/ledger.ts";
@@ -85,7 +85,7 @@ describe("the machine is lost, but not the repository and the key", () => {
     await stack.loseState({ ...LEDGER_SETTINGS, bootstrap: "backup", ...(ALL ? { database: "misspelt" } : {}) });
     if (ALL) {
       expect(await stack.upFails()).toContain(
-        "The backups hold no database misspelt, but further, odd=name of 'one', sectorwars_dev.",
+        "The backups contain no database misspelt, but further, odd=name of 'one', sectorwars_dev.",
       );
       await stack.unset("database");
     }
@@ -109,7 +109,7 @@ describe("the machine is lost, but not the repository and the key", () => {
       };
       await stack.set("backupKeepOnDestroy", "true");
       await stack.up();
-      const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client));
+      const point = await stack.as("superuser", (client) => confirmRecoveryTarget(stack.name, client));
       await stack.as("owner", (client) => client.query("CREATE TABLE too_late ()"));
       await stack.as("superuser", archiveEverything);
       await destroy();
@@ -120,7 +120,7 @@ describe("the machine is lost, but not the repository and the key", () => {
       await destroy();
       await stack.set("bootstrap", "empty");
       expect(await stack.upFails()).toContain(
-        "The repository holds backups of another database: nothing is ever mixed with them.",
+        "The repository contains backups of another database, and backups of two databases cannot share a repository.",
       );
       await stack.set("backupKeepOnDestroy", "false");
       await stack.pulumi("destroy", "--yes", "--skip-preview", "--stack", stack.name);

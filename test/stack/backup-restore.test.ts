@@ -2,8 +2,8 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, describe, expect, test } from "vitest";
+import { confirmRecoveryTarget } from "../../components/backups/confirm-target.ts";
 import { archiveEverything } from "../../components/backups/restore.ts";
-import { makeRestorePoint } from "../../components/backups/restore-point.ts";
 import { docker } from "../../lib/docker.ts";
 import { type BackedUp, until, Writer } from "../support/backed-up.ts";
 import { ALL, withLedger } from "../support/ledger.ts";
@@ -32,7 +32,7 @@ describe("under a running writer", () => {
     expect(drill.rows).toBeGreaterThan(20_000);
 
     await sleep(1500);
-    const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client));
+    const point = await stack.as("superuser", (client) => confirmRecoveryTarget(stack.name, client));
     expect(point?.command).toBe(`./db restore --to ${point?.at} --stack ${stack.name}`);
     const moment = new Date(point?.at ?? "");
     await sleep(1500);

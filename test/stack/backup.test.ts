@@ -90,8 +90,8 @@ describe("a stack with backups", () => {
 
 describe("what cannot be", () => {
   test.each([
-    ["2001-01-01 10:00 UTC", /2001-01-01 10:00:00 UTC cannot be restored\. Any moment from .* to .* can be restored/],
-    ["sometime", /"sometime" is no time\. Write, for instance, "2026-11-22 10:00"/],
+    ["2001-01-01 10:00 UTC", /2001-01-01 10:00:00 UTC cannot be restored\. Any time from .* to .* can be restored/],
+    ["sometime", /"sometime" is not a valid time\. Write, for instance, "2026-11-22 10:00"/],
     ["20010101-000000F", /There is no backup 20010101-000000F\. There are: \d{8}-\d{6}F/],
   ])("restoring to %s says what can", async (to, message) => {
     const said = await backed.command("restore", "--to", to);
@@ -103,7 +103,7 @@ describe("what cannot be", () => {
     const first = backed.command("backup", "--full");
     await until("the first run", async () => (await backed.report()).running !== "");
     const second = await backed.command("backup");
-    expect(second.text).toMatch(/a run is under way \(full, for \d+ s\); this one begins when it has ended\n/);
+    expect(second.text).toMatch(/a run is under way \(full, for \d+ s\); this run starts after it\n/);
     expect(second.code, second.text).toBe(0);
     expect((await first).code).toBe(0);
   });

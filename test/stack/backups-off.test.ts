@@ -61,8 +61,8 @@ describe.runIf(process.env.BACKUPS === "all")("backups switched off and on again
     const { gaps } = await backed.report();
     expect(gaps).toEqual([...before, expect.stringMatching(/^\d+ \d+ off-\d+ off-\d+ \d{8}-\d{6}F$/)]);
     const said = await backed.command("restore", "--to", timeOff, "--dry-run");
-    expect(said.text).toMatch(/cannot be restored\. Any moment from .* can be restored, but for .* to .* UTC/);
-    expect(await backed.succeed("status")).toMatch(/any moment from .* to now, but not .* to /);
+    expect(said.text).toMatch(/cannot be restored\. Any time from .* can be restored, except .* to .* UTC/);
+    expect(await backed.succeed("status")).toMatch(/any time from .* to now, except .* to /);
     expect(await backed.succeed("drill")).toContain("all as recorded");
   };
 

@@ -7,8 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { confirmRecoveryTarget } from "../../components/backups/confirm-target.ts";
 import { archiveEverything } from "../../components/backups/restore.ts";
-import { makeRestorePoint } from "../../components/backups/restore-point.ts";
 import { docker } from "../../lib/docker.ts";
 import { BackedUp, REPOSITORY, STORE, until } from "../support/backed-up.ts";
 import { images } from "../support/lab.ts";
@@ -72,7 +72,7 @@ describe.runIf(process.env.BACKUPS === "busybox")("with busybox", () => {
   });
 
   test("a restore to a time and its undo work; damaged or missing WAL fails a recovery", async () => {
-    const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client));
+    const point = await stack.as("superuser", (client) => confirmRecoveryTarget(stack.name, client));
     await stack.as("owner", (client) => client.query("DELETE FROM ledger WHERE n > 5"));
     const text = await backed.succeed("restore", "--to", point?.at ?? "");
     expect(await count()).toBe(2000);
@@ -104,7 +104,9 @@ describe.runIf(process.env.BACKUPS === "busybox")("with busybox", () => {
 
   test("dropped WAL is a gap, closed by a full backup", async () => {
     await backed.inServer(`echo "$(date +%s) 00000009000000000000000A" >>/var/lib/postgresql/data/archiving-gaps`);
-    expect((await backed.command("status")).text).toContain("WAL was given up (from 00000009000000000000000A on)");
+    expect((await backed.command("status")).text).toContain(
+      "the server dropped WAL that it could not archive (from 00000009000000000000000A on)",
+    );
     await until("the full backup after the gap", async () => (await backed.report()).gaps.length === 1, 120);
     await backed.quiet();
     expect(await backed.succeed("drill")).toContain("all as recorded");

@@ -103,7 +103,7 @@ describe("damaged pages", () => {
     expect(all).toHaveLength(3);
     expect(all).toContain(sound);
     const refused = await backed.command("restore", "--to", all.at(-1) ?? "", "--dry-run");
-    expect(refused.text).toContain("holds damaged pages. Restore latest, or a time");
+    expect(refused.text).toContain("contains damaged pages. Restore latest, or a time");
     expect(await backed.succeed("restore", "--to", all.at(-1) ?? "", "--dry-run", "--unsound")).toContain(
       `From:  ${all.at(-1)}`,
     );

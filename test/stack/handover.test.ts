@@ -144,13 +144,13 @@ describe("seed data with other settings", () => {
       { name: "second.sql", sql: "INSERT INTO ranks (name) VALUES ('Cadet')" },
     ];
     await expect(seed({ files })).rejects.toThrow(
-      "The seed data in second.sql does not know the column grade of the table ranks, which has no default and must not be null.",
+      "The seed data in second.sql gives no value for the column grade of the table ranks, which is NOT NULL without a default.",
     );
     await expect(seed({ files: file("INSERT INTO ranks (name, color) VALUES ('a', 'b')") })).rejects.toThrow(
-      'does not fit its table: column "color" of relation "ranks" does not exist',
+      'does not match its table: column "color" of relation "ranks" does not exist',
     );
     await expect(seed({ files: file("INSERT INTO ranks VALUES ('Captain', 1);\ncommit;") })).rejects.toThrow(
-      "has COMMIT in it",
+      "contains COMMIT, but all files",
     );
     expect((await sql("SELECT FROM ranks")).rowCount).toBe(0);
   });
@@ -159,7 +159,9 @@ describe("seed data with other settings", () => {
     const [captain, all] = ["('Captain', 1)", "('Captain', 1), ('Cadet', 0)"].map((rows) =>
       file(`INSERT INTO ranks VALUES ${rows} ON CONFLICT DO NOTHING`),
     );
-    await expect(seed({ files: all, passwordHash: "sql: nullif($1, $1)" })).rejects.toThrow("which makes no hash");
+    await expect(seed({ files: all, passwordHash: "sql: nullif($1, $1)" })).rejects.toThrow(
+      "which returns null or an empty text",
+    );
     expect(await seed({ files: captain })).toEqual({ "mine.sql": 1 });
     await sql("DELETE FROM ranks");
     expect(await seed({ files: captain })).toEqual({ "mine.sql": 1 });
@@ -266,7 +268,7 @@ describe("docker compose", () => {
         async (client) => (await client.query("SELECT password_hash FROM admin_credentials")).rows[0]?.password_hash,
       );
     await stack.set("seedPasswordHash", "sql: crypt($1, gen_salt('bf', 4))");
-    expect((await stack.up()).text).toContain("password is hashed by sql: crypt($1, gen_salt('bf', 4)) now");
+    expect((await stack.up()).text).toContain("password is now hashed with sql: crypt($1, gen_salt('bf', 4))");
     expect(await hashes()).toMatch(/^\$2a\$04\$/);
     await stack.unset("seedPasswordHash");
     await stack.up();
@@ -276,7 +278,7 @@ describe("docker compose", () => {
     expect(await fitsPassword(made, String(adminPassword))).toBe(true);
     await stack.as("owner", (client) => client.query("UPDATE admin_credentials SET password_hash = 'changed'"));
     await stack.set("seedPasswordHash", "scrypt");
-    expect((await stack.up()).text).toContain("its hash is not that of the generated password");
+    expect((await stack.up()).text).toContain("password is unchanged, because it is no longer the generated one");
     expect(await hashes()).toBe("changed");
   });
 
@@ -375,7 +377,7 @@ describe("further databases", () => {
       await databaseProvider.create(plain);
       expect((await client.query(comment)).rows).toEqual([{ comment: "made by sectorwars-database" }]);
       await expect(databaseProvider.create({ ...plain, database: "stranger" })).rejects.toThrow(
-        "There is a database stranger already, which this project did not make. Give yours another name, or rename that one.",
+        "The database stranger already exists, and this project did not create it. Choose another name in the setting databases, or rename",
       );
       await client.query("DROP DATABASE stranger");
     });

@@ -233,9 +233,7 @@ describe("an object that is missing in Pulumi's state", () => {
     await stack.loseState(SETTINGS);
     const id = () => docker(["network", "inspect", "--format", "{{.Id}}", network]);
     const before = await id();
-    expect(await stack.upFails()).toContain(
-      `A network named ${network} exists already, and this stack did not make it`,
-    );
+    expect(await stack.upFails()).toContain(`The network ${network} already exists, and this stack did not create it`);
     expect(await id()).toBe(before);
   });
 });

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Server } from "node:net";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { inBackups } from "../../components/backups/console.ts";
+import { execInBackupContainer } from "../../components/backups/backup-container.ts";
 import { parseReport } from "../../components/backups/report.ts";
 import { ensureServiceImage } from "../../components/migrations/application.ts";
 import { type MigrationsSpec, runMigrations } from "../../components/migrations/run-migrations.ts";
@@ -587,7 +587,9 @@ describe("to an older revision", () => {
     await docker(["create", "--name", stack.names.backups, `${stack.names.image}:15`]);
     const { said } = await migrate({ wanted: "base", allowDowngrade: true });
     await docker(["rm", "-v", stack.names.backups]);
-    expect(said).toContain("the backups cannot give back all databases of the server as they are now: changes are not");
+    expect(said).toContain(
+      "the backups cannot restore all databases of the server as they are now: the server does not archive",
+    );
     expect(said).toContain("migrations: 4 downgrades from 0004quick to base");
     expect(said).toContain("migrations: 1 of 4: 0004quick makes 0004quick");
     expect(await revision()).toBe(null);
@@ -646,11 +648,11 @@ describe("to an older revision", () => {
       for (const key of ["backupFull", "backupDifferential", "backupDrill"]) await stack.set(key, "never");
       await stack.set("backups", "true");
       await stack.up();
-      const report = async () => parseReport(await inBackups(stack.name, "report"));
+      const report = async () => parseReport(await execInBackupContainer(stack.name, "report"));
       await expect.poll(async () => (await report()).full.ok, { timeout: 120_000, interval: 500 }).not.toBeNull();
       await game.addRevision("0005drops", "0004quick", "DROP TABLE ships CASCADE", "SELECT 1");
       const { text } = await stack.up();
-      const to = /back from the backups: \.\/db restore --to (\S+) --stack/.exec(text)?.[1] ?? text;
+      const to = /from the backups: \.\/db restore --to (\S+) --stack/.exec(text)?.[1] ?? text;
       expect(await relations()).not.toContain("ships");
       const restored = await stack.db("restore", "--to", to, "--yes");
       expect(restored.text).toContain("./db restore --undo");

@@ -317,7 +317,7 @@ describe("a refresh", () => {
     });
     await onSource((client) => client.query("UPDATE alembic_version SET version_num = 'elsewhere'"));
     const unknown = await command("refresh", "--yes");
-    expect(unknown.text).toContain("The source is at Alembic's revision elsewhere, which the chain in");
+    expect(unknown.text).toContain("The source is at Alembic revision elsewhere, which is not among the revisions in");
     await onSource((client) => client.query("UPDATE alembic_version SET version_num = '0002ships'"));
   });
 
@@ -329,7 +329,7 @@ describe("a refresh", () => {
     expect(await message(createBranch(place, "meanwhile"))).toContain("A refresh is running on this server.");
     const { code, text } = await second;
     expect(code).toBe(1);
-    expect(text).toContain("A refresh is running on this server. Wait for the end, then try again.");
+    expect(text).toContain("A refresh is running on this server. Wait until it ends, then try again.");
     expect(await first.ended, first.text).toBe(0);
     expect(await ships()).toBe("Canterbury,Nostromo,Rocinante,Tachi");
     for (const [lock, expected] of [
@@ -410,10 +410,10 @@ describe("a branch", () => {
       ),
     );
     for (const [code, args, message] of [
-      [1, ["create", "old"], "There is a branch old already. Delete it first: ./db branch delete old"],
-      [1, ["create", "Old"], '"Old" cannot name a branch'],
-      [1, ["create", "x", "--from", "nosuch"], "There is no save point nosuch. There are: "],
-      [1, ["url", "nosuch"], "There is no branch nosuch. There are: feature-x, old"],
+      [1, ["create", "old"], "The branch old already exists. Delete it first: ./db branch delete old"],
+      [1, ["create", "Old"], '"Old" is not a valid name for a branch'],
+      [1, ["create", "x", "--from", "nosuch"], "There is no snapshot nosuch. Existing snapshots: "],
+      [1, ["url", "nosuch"], "There is no branch nosuch. Existing branches: feature-x, old"],
       [2, ["url", "old", "--role", "superuser"], "Allowed choices are owner, app, readonly."],
       [2, ["delete", "old"], "This deletes the branch old for good, with "],
     ] as const) {
@@ -422,7 +422,7 @@ describe("a branch", () => {
       expect(said.text).toContain(message);
     }
     await onServer((client) => client.query("CREATE DATABASE branch__theirs"));
-    expect((await command("branch", "create", "theirs")).text).toContain("which is no branch of sectorwars_dev");
+    expect((await command("branch", "create", "theirs")).text).toContain("is not a branch of sectorwars_dev");
     expect((await command("branch", "delete", "theirs", "--yes")).text).toContain("There is no branch theirs.");
     await onServer((client) => client.query("DROP DATABASE branch__theirs"));
     expect(await databases()).toEqual(before);
@@ -459,6 +459,8 @@ describe("a branch", () => {
         );
       }
     });
-    expect(await message(createBranch(place, "one-more"))).toContain("There are 12 branches already. Delete one:");
+    expect(await message(createBranch(place, "one-more"))).toContain(
+      "There are already 12 branches, the maximum. Delete one:",
+    );
   });
 });

@@ -7,7 +7,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
-import { makeRestorePoint } from "../../components/backups/restore-point.ts";
+import { confirmRecoveryTarget } from "../../components/backups/confirm-target.ts";
 import { valuesOf } from "../../components/handover/env-values.ts";
 import { makeServerCertificate } from "../../lib/certificates.ts";
 import { docker } from "../../lib/docker.ts";
@@ -138,7 +138,9 @@ describe.runIf(process.env.REMOTE === "all")("with Docker on another machine", (
     await backed.succeed("snapshot", "save", "before");
     expect(await backed.succeed("snapshot", "list")).toContain("before");
     await backed.succeed("backup");
-    const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client, { host: host.engine }));
+    const point = await stack.as("superuser", (client) =>
+      confirmRecoveryTarget(stack.name, client, { host: host.engine }),
+    );
     await stack.as("owner", (client) => client.query("DELETE FROM cargo WHERE id > 5"));
     await backed.succeed("restore", "--to", point?.at ?? "");
     expect(await cargo()).toBe(5000);

@@ -97,7 +97,7 @@ test("reset restores the snapshot that the import made, and keeps the former dat
   for (const answer of ["\x03", "\n", "no\n"]) {
     const said = await onTerminal(answer, "reset");
     expect(said.text).toContain(
-      `This replaces the database ${database} of the stack ${stack.name} by what the import left.`,
+      `This replaces the database ${database} of the stack ${stack.name} with the snapshot imported, the data as the import left it.`,
     );
     expect(said.text).toMatch(/Go on\? \[y\/N\] [\s\S]*Nothing was changed\.\s*$/);
     expect(said.code).toBe(1);
@@ -133,7 +133,7 @@ test("restoring a snapshot restores every row, and keeps the current privileges,
     { name: "one", bytes: expect.any(Number) },
     { name: "before_restore" },
   ]);
-  expect(await succeed("status")).toMatch(/save points {1}3, [\d.]+ MB/);
+  expect(await succeed("status")).toMatch(/snapshots {3}3, [\d.]+ MB/);
   const port = urlAddress((await stack.outputs()).urls.app);
   // No role can connect to a snapshot, so none can change it.
   await expect(connect({ ...port, database: "save__one" })).rejects.toThrow("not currently accepting connections");
@@ -147,9 +147,7 @@ test("other sessions: idle ones get an error, new ones wait, busy ones are waite
   await busy.query("BEGIN; UPDATE players SET credits = 0");
   const rows = await players();
   const refused = message(restoreSnapshot(place, "one"));
-  expect(await refused).toMatch(
-    /Somebody works in the database: sectorwars_app .*idle in transaction\. Wait .*--force$/,
-  );
+  expect(await refused).toMatch(/The database \w+ is in use by sectorwars_app .*idle in transaction\. Wait .*--force$/);
   expect(errors.join()).toContain("terminating connection due to administrator command");
   await expect(idle.query("SELECT 1")).rejects.toThrow();
 
@@ -211,19 +209,25 @@ describe("interrupted or concurrent", () => {
   test("two at the same time: only one is made, and the other reports that", async () => {
     const both = await Promise.all([message(saveSnapshot(place, "two")), message(saveSnapshot(place, "three"))]);
     expect(both.filter((text) => text === "it went well")).toHaveLength(1);
-    expect(both.join()).toContain("Another save point is being made or restored.");
+    expect(both.join()).toContain("Another snapshot is being made or restored.");
   });
 });
 
 test("a command that is refused says why, with the remedy, and changes nothing", async () => {
   const before = await names();
   for (const [work, expected] of [
-    [() => saveSnapshot(place, "one"), "There is a save point one already. Delete it first: ./db snapshot"],
-    [() => saveSnapshot(place, "My point"), '"My point" cannot name a save point: use up to 40 small letters'],
-    [() => saveSnapshot(place, "before_restore"), "before_restore is what a restore keeps; give another name"],
-    [() => saveSnapshot(place, "big", { share: 1e-9 }), /There is no room for another copy: it takes [\d.]+ MB, and/],
-    [() => restoreSnapshot(place, "nosuch"), "There is no save point nosuch. There are: imported, one"],
-    [() => deleteSnapshot(place, "nosuch"), "There is no save point nosuch"],
+    [() => saveSnapshot(place, "one"), "The snapshot one already exists. Delete it first: ./db snapshot"],
+    [
+      () => saveSnapshot(place, "My point"),
+      '"My point" is not a valid name for a snapshot: use at most 40 lowercase letters',
+    ],
+    [
+      () => saveSnapshot(place, "before_restore"),
+      "The name before_restore is reserved for the snapshot that a restore makes. Choose another name",
+    ],
+    [() => saveSnapshot(place, "big", { share: 1e-9 }), /The copy needs [\d.]+ MB, but of/],
+    [() => restoreSnapshot(place, "nosuch"), "There is no snapshot nosuch. Existing snapshots: imported, one"],
+    [() => deleteSnapshot(place, "nosuch"), "There is no snapshot nosuch"],
   ] as const) {
     expect(await message(work())).toMatch(expected);
   }
@@ -233,21 +237,25 @@ test("a command that is refused says why, with the remedy, and changes nothing",
     await client.query(`SELECT pg_advisory_unlock(${MIGRATIONS_LOCK})`);
     // A foreign database of that name is not touched.
     await client.query(`CREATE DATABASE ${database}__restoring`);
-    expect(await message(saveSnapshot(place, "five"))).toContain(`There is a database ${database}__restoring, whose`);
+    expect(await message(saveSnapshot(place, "five"))).toContain(
+      `The database ${database}__restoring already exists and is not a snapshot`,
+    );
     await client.query(`DROP DATABASE ${database}__restoring`);
     for (let i = before.length; i < 13; i += 1) {
       await client.query(`CREATE DATABASE save__many${i} TEMPLATE template0`);
       await client.query(`COMMENT ON DATABASE save__many${i} IS 'save point of ${database} at 2026-01-01T00:00:00Z'`);
     }
   });
-  expect(await message(saveSnapshot(place, "five"))).toContain("There are 12 save points already. Delete one:");
+  expect(await message(saveSnapshot(place, "five"))).toContain(
+    "There are already 12 snapshots, the maximum. Delete one:",
+  );
   for (const name of (await names()).filter((name) => name.startsWith("many"))) await deleteSnapshot(place, name);
   expect(await names()).toEqual(before);
   for (const [args, expected] of [
     [["save"], "missing required argument 'name'\nSee ./db snapshot save --help"],
     [["rename", "one"], "unknown command 'rename'"],
     [["restore", "one"], "There is no terminal to ask on. To do it, add --yes."],
-    [["delete", "one"], "This deletes the save point one of the stack"],
+    [["delete", "one"], "This permanently deletes the snapshot one of the stack"],
   ] as const) {
     expect(await message(succeed("snapshot", ...args))).toContain(expected);
   }
@@ -358,7 +366,7 @@ describe("a portable copy", () => {
     const dump = join(path, `${database}.dump.age`);
     const { size } = await stat(dump);
     await appendFile(dump, "x");
-    expect(await check()).toContain(`${dump} cannot be read: it was changed since it was written`);
+    expect(await check()).toContain(`${dump} cannot be read: it was changed after it was written`);
     // With matching checksums, as an attacker would write.
     const { stdout } = await run("sh", ["-c", `cd ${path} && sha256sum *.age README.txt restore.sh`]);
     await writeFile(join(path, "checksums.txt"), stdout);
@@ -370,10 +378,10 @@ describe("a portable copy", () => {
     expect(await made({ databases: ["nosuch"] })).toMatch(
       /nosuch\.dump\.age could not be written: .*"nosuch" does not exist/,
     );
-    expect(await made({ recipient: "age1x" })).toContain('"age1x" is no public key of age');
+    expect(await made({ recipient: "age1x" })).toContain('"age1x" is not an age public key');
     await onServer(async (client) => {
       await client.query("SELECT pg_advisory_lock(8101820098838424677)");
-      expect(await made({})).toBe("Another portable copy is being made of this server. Wait for it.");
+      expect(await made({})).toBe("Another portable copy of this server is being made. Wait until it is done.");
     });
     await chmod(identityFile(), 0o644);
     expect(await made({})).toContain("is open to others");

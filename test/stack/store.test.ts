@@ -7,8 +7,8 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { confirmRecoveryTarget } from "../../components/backups/confirm-target.ts";
 import { archiveEverything } from "../../components/backups/restore.ts";
-import { makeRestorePoint } from "../../components/backups/restore-point.ts";
 import { makeServerCertificate } from "../../lib/certificates.ts";
 import { docker } from "../../lib/docker.ts";
 import { BackedUp, until } from "../support/backed-up.ts";
@@ -106,14 +106,14 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
     const others =
       "gosu postgres pgbackrest --stanza=main --repo1-storage-ca-file=/etc/ssl/certs/ca-certificates.crt repo-ls";
     await expect(inside(`${others} || exit 3`)).rejects.toThrow(/certificate/);
-    expect(await succeed("status")).toMatch(/backups {5}1, the last \d+ \w+ ago; any moment from/);
+    expect(await succeed("status")).toMatch(/backups {5}1, the last \d+ \w+ ago; any time from/);
     await stack.up("--expect-no-changes");
   });
 
   test("works for differential backups, drills and restores to a time; a damaged or missing file fails a recovery", async () => {
     expect(await succeed("backup")).toMatch(/F_\d{8}-\d{6}D: [1-9][\d.]* \w+ in/);
     expect(await backed.result("drill")).toMatchObject({ result: "ok" });
-    const point = await stack.as("superuser", (client) => makeRestorePoint(stack.name, client));
+    const point = await stack.as("superuser", (client) => confirmRecoveryTarget(stack.name, client));
     await stack.as("owner", (client) => client.query("DELETE FROM ledger WHERE n > 5"));
     await succeed("restore", "--to", point?.at ?? "");
     expect(await count()).toBe(20_000);
@@ -145,7 +145,7 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
     await stack.as("superuser", (client) => client.query("SELECT pg_switch_wal()"));
     await until("the failure", async () => ((await report()).archiver?.failed ?? 0) > 0, 180);
     const said = await backed.command("status");
-    expect(said.text).toMatch(/TROUBLE {5}the repository is empty, missing or cannot be read .*store/);
+    expect(said.text).toMatch(/TROUBLE {5}the repository is empty, missing or unreadable .*store/);
     await docker(["start", store]);
     await until("the archive", async () => (await report()).waiting === 0, 180);
   });

@@ -40,7 +40,7 @@ describe("an update fails before it creates anything:", () => {
     await docker(["create", "--name", stack.names.container, databaseBase]);
     try {
       expect(await stack.upFails()).toContain(
-        `A container named ${stack.names.container} is there already (created), and this stack did not make it`,
+        `The container ${stack.names.container} already exists (created), and this stack did not create it`,
       );
       expect(await stack.leftovers()).toEqual([`container ${stack.names.container}`]);
     } finally {
@@ -53,8 +53,8 @@ describe("an update fails before it creates anything:", () => {
       const { container, volume } = stack.names;
       const inputs = { stack: stack.name, container, volume, port: 1, dockerHost: undefined };
       await expect(provider.create(inputs)).rejects.toThrow(
-        `The container ${container} (created) is the application's own, of docker compose's project the-game. Take it down there ` +
-          "first: docker compose -p the-game down. Its volume stays, and ./db adopt takes over what is in it.",
+        `The container ${container} (created) belongs to the application's docker compose project the-game. Remove it first: ` +
+          "docker compose -p the-game down. Its volume stays, and ./db adopt copies its data into the stack.",
       );
     } finally {
       await docker(["rm", "-v", stack.names.container]);
@@ -79,7 +79,7 @@ describe("an update fails before it creates anything:", () => {
       expect(text).toContain('bootstrap is "oracle": choose sample, neon, empty, backup or auto');
       expect(text).toContain("port is 80: choose 1024 to 65535, or 0 for the default");
       expect(text).toContain("memory is 100: give MiB, at least 256");
-      expect(text).toContain('database is "My DB": use up to 41 small letters');
+      expect(text).toContain('database is "My DB": use at most 41 lowercase letters');
     } finally {
       await wrong.end();
     }

@@ -2,8 +2,8 @@
 import { execFileSync } from "node:child_process";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { restorePlanFor } from "../../components/backups/recovery-target.ts";
 import type { Backup, BackupReport } from "../../components/backups/report.ts";
-import { wayTo } from "../../components/backups/target.ts";
 
 const FOLDER = "images/database/backup";
 
@@ -46,7 +46,7 @@ describe("the backup that leads to a moment", () => {
     } as unknown as BackupReport;
     const restored = (() => {
       try {
-        return wayTo({ kind: "time", at: moment }, report).backup.label;
+        return restorePlanFor({ kind: "time", at: moment }, report).backup.label;
       } catch {
         return "";
       }

@@ -13,15 +13,14 @@ const pages = (more: Partial<Extract<Damage, { source: "backup" }>> = {}): Damag
 });
 
 describe("damaged data", () => {
-  test("is nothing to speak of where there is none", () => expect(damageInWords([], SOUND)).toEqual([]));
+  test("is not mentioned if there is none", () => expect(damageInWords([], SOUND)).toEqual([]));
 
-  test("is named with its database, table and blocks, and since when; the way back is told", () => {
+  test("is named with its database, table and blocks, its time, and the remedy", () => {
     const [first, second, ...more] = damageInWords([pages()], SOUND);
     expect(first).toBe(
       "DATA IS DAMAGED. It was found at 1970-01-01 00:25:00 UTC (the backup before that, 20261120-030000F, has no damaged page). " +
-        "Backups without damaged pages: 20261120-030000F, 20261121-030000F. To have the data back as it was, every change since " +
-        "included: ./db restore --to latest. Then ./db backup --full and ./db drill look whether all is well. " +
-        "docs/recovery.md tells more.",
+        "Backups without damaged pages: 20261120-030000F, 20261121-030000F. To restore the data with every change since: " +
+        "./db restore --to latest. Then check the result with ./db backup --full and ./db drill. See docs/recovery.md.",
     );
     expect(second).toBe(
       "damaged: database game, worlds, file base/5/16384, blocks 3-5, 9 (found at 1970-01-01 00:25:00 UTC, backup 20261120-040000F)",
@@ -29,25 +28,27 @@ describe("damaged data", () => {
     expect(more).toEqual([]);
   });
 
-  test("is named once, however many backups have found it", () => {
+  test("is named once, even if several backups found it", () => {
     const later = pages({ at: 1800, label: "20261120-050000F" });
     expect(damageInWords([pages(), later], SOUND)).toHaveLength(2);
     expect(damageInWords([pages(), pages({ blocks: "3" })], SOUND)[2]).toContain(", block 3 (");
   });
 
-  test("in a file that is nothing's any more is named by the file", () => {
+  test("in a file that no longer belongs to a table is named by the file", () => {
     expect(damageInWords([pages({ database: null, relation: null, blocks: "" })], SOUND)[1]).toMatch(
       /^damaged: file base\/5\/16384 \(found at/,
     );
   });
 
-  test("without a sound backup is to be saved as far as it can be read", () => {
+  test("without a sound backup: the remedy is to save what can be read", () => {
     const [first] = damageInWords([pages()], []);
-    expect(first).toContain("No backup is sound. Save what can be read: ./db backup --portable.");
+    expect(first).toContain(
+      "Every backup contains damaged pages. Save what can still be read: ./db backup --portable.",
+    );
     expect(first).not.toContain("--to latest");
   });
 
-  test("that only a drill found lies in what the changes make too: a time before it is what helps", () => {
+  test("that only a drill found also comes from replayed changes, so the remedy is an earlier time", () => {
     const drill: Damage = { at: 1500, source: "drill", label: "20261120-030000F", words: "pg_amcheck: index wrong " };
     const [first, second] = damageInWords([drill], SOUND);
     expect(first).toContain("./db restore --to TIME.");
@@ -55,7 +56,7 @@ describe("damaged data", () => {
     expect(damageInWords([drill, pages()], SOUND)[0]).toContain("--to latest");
   });
 
-  test("is counted where it is much", () => {
+  test("is counted after the first ten findings", () => {
     const much = Array.from({ length: 14 }, (_, i) => pages({ file: `base/5/${i}` }));
     expect(damageInWords(much, SOUND)).toHaveLength(12);
     expect(damageInWords(much, SOUND).at(-1)).toBe("4 more damaged files");

@@ -72,9 +72,7 @@ describe("the key as a resource", () => {
   });
 
   test("is not made anew where the data comes from backups", async () => {
-    await expect(provider.create(inputs({ mustExist: true }))).rejects.toThrow(
-      `the key to the backups is not at ${file}`,
-    );
+    await expect(provider.create(inputs({ mustExist: true }))).rejects.toThrow(`there is no key file ${file}`);
     expect(await readKeyFile(file)).toBeUndefined();
   });
 
@@ -94,7 +92,7 @@ describe("the key as a resource", () => {
     await rm(file);
     const other = newKey();
     await writeKeyFile(file, "test", other);
-    await expect(provider.update?.(id, outs, inputs())).rejects.toThrow(`holds another key (${keyName(other)})`);
+    await expect(provider.update?.(id, outs, inputs())).rejects.toThrow(`contains the key ${keyName(other)}, but`);
     expect((await readKeyFile(file))?.key).toBe(other);
   });
 });
@@ -103,11 +101,11 @@ describe("pgBackRest's configuration", () => {
   const settings = {
     folder: undefined,
     s3: undefined,
-    plans: { full: "", diff: "", drill: "" },
+    schedules: { full: "", diff: "", drill: "" },
     compression: "zst" as const,
     keepDays: 14,
     keepFulls: 3,
-    giveUpAt: 90,
+    walDropThresholdPercent: 90,
     keepOnDestroy: false,
   };
   const lines = (more = {}) => configuration({ ...settings, ...more }, "k").split("\n");

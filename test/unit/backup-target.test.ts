@@ -1,7 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import {
+  parseRecoveryTarget,
+  position,
+  rangeInWords,
+  refuseUnreachable,
+  restorePlanFor,
+} from "../../components/backups/recovery-target.ts";
 import type { Backup, BackupReport } from "../../components/backups/report.ts";
 import { figuresIn, figuresOf, parseReport, rangeOf, summaryOf, troublesOf } from "../../components/backups/report.ts";
-import { parseTarget, position, rangeInWords, refuseUnreachable, wayTo } from "../../components/backups/target.ts";
 
 const at = (text: string) => Date.parse(text) / 1000;
 const NOW = at("2026-11-23T12:00:00Z");
@@ -79,36 +85,36 @@ describe("a time as people write it", () => {
     ["10 minutes ago", "2026-11-23T11:50:00Z"],
     ["an hour ago", "2026-11-23T11:00:00Z"],
     ["yesterday 18:00 UTC", "2026-11-22T18:00:00Z"],
-  ])("%s", (text, moment) => expect(parseTarget(text, now)).toEqual({ kind: "time", at: at(moment) }));
+  ])("%s", (text, moment) => expect(parseRecoveryTarget(text, now)).toEqual({ kind: "time", at: at(moment) }));
 
   test("latest, and a backup's label", () => {
-    expect(parseTarget("latest", now)).toEqual({ kind: "latest" });
+    expect(parseRecoveryTarget("latest", now)).toEqual({ kind: "latest" });
     for (const label of ["20261120-030000F", "20261120-030000F_20261121-030000D"]) {
-      expect(parseTarget(label, now)).toEqual({ kind: "backup", label });
+      expect(parseRecoveryTarget(label, now)).toEqual({ kind: "backup", label });
     }
   });
 
   test.each([
-    ["", "is no time. Write, for instance"],
-    ["soon", "is no time. Write, for instance"],
-    ["10 minutes ago or so", "is no time. Write, for instance"],
-    ["yesterday 18:00 to 19:00", "is no time. Write, for instance"],
-    ["2026-13-41 10:00", "is no time"],
-    ["2026-02-30 10:00", "is no time"],
-    ["2026-02-30 10:00 UTC", "is no time"],
-    ["2026-11-22 10:00 Europe/Berlin", "is no time. Write, for instance"],
-    ["2026-11-22 10:00 CST", "names a zone, and names stand for several. Write UTC, or the offset: +02:00"],
-    ["10/11/2026 10:00", "may name two days (10/11). Write it as 2026-11-22 10:00"],
-    ["10.11.2026 10:00", "may name two days (10.11)"],
-    ["yesterday", "is a day; say the time too"],
-    ["2026-11-22", "is a day; say the time too"],
-    ["2026-11-24 10:00 UTC", "is yet to come"],
-  ])("%j is refused", (text, message) => expect(() => parseTarget(text, now)).toThrow(message));
+    ["", "is not a valid time. Write, for instance"],
+    ["soon", "is not a valid time. Write, for instance"],
+    ["10 minutes ago or so", "is not a valid time. Write, for instance"],
+    ["yesterday 18:00 to 19:00", "is not a valid time. Write, for instance"],
+    ["2026-13-41 10:00", "is not a valid time"],
+    ["2026-02-30 10:00", "is not a valid time"],
+    ["2026-02-30 10:00 UTC", "is not a valid time"],
+    ["2026-11-22 10:00 Europe/Berlin", "is not a valid time. Write, for instance"],
+    ["2026-11-22 10:00 CST", "is ambiguous: the name of its zone stands for several. Write UTC or an offset: +02:00"],
+    ["10/11/2026 10:00", "is ambiguous: 10/11 may be two days. Write it as 2026-11-22 10:00"],
+    ["10.11.2026 10:00", "is ambiguous: 10.11 may be two days"],
+    ["yesterday", "has no time of day. Add it:"],
+    ["2026-11-22", "has no time of day. Add it:"],
+    ["2026-11-24 10:00 UTC", "is in the future"],
+  ])("%j is refused", (text, message) => expect(() => parseRecoveryTarget(text, now)).toThrow(message));
 });
 
 describe("a time without a zone is this machine's", () => {
   const zone = process.env.TZ;
-  const parse = (text: string, now = "2026-11-23T12:00:00Z") => parseTarget(text, new Date(now));
+  const parse = (text: string, now = "2026-11-23T12:00:00Z") => parseRecoveryTarget(text, new Date(now));
   beforeAll(() => {
     process.env.TZ = "Europe/Berlin";
   });
@@ -129,7 +135,7 @@ describe("a time without a zone is this machine's", () => {
 
   test.each(["2026-10-25 02:30", "25 Oct 2026 02:30"])("%s was twice, and both are named", (text) =>
     expect(() => parse(text)).toThrow(
-      `"${text}" was twice: clocks here were set back over it. Say which: "2026-10-25 02:30 +02:00", or later "2026-10-25 02:30 +01:00"`,
+      `"${text}" is ambiguous: clocks in this machine's zone were set back, so it occurred twice. Write "2026-10-25 02:30 +02:00" or, for the later one, "2026-10-25 02:30 +01:00"`,
     ),
   );
 
@@ -142,11 +148,13 @@ describe("a time without a zone is this machine's", () => {
   });
 
   test.each(["2026-03-29 02:30", "29 Mar 2026 02:30"])("%s was never", (text) =>
-    expect(() => parse(text)).toThrow(`"${text}" was never: clocks here were set forward over it.`),
+    expect(() => parse(text)).toThrow(
+      `"${text}" does not exist: clocks in this machine's zone were set forward past it.`,
+    ),
   );
 
   test("what is yet to come is told with the moment that was understood", () =>
-    expect(() => parse("14:00")).toThrow('"14:00" is 2026-11-23T13:00:00.000Z, which is yet to come'));
+    expect(() => parse("14:00")).toThrow('"14:00" is 2026-11-23T13:00:00.000Z, which is in the future'));
 });
 
 describe("a moment that is just over", () => {
@@ -157,25 +165,25 @@ describe("a moment that is just over", () => {
     [
       "WAL was given up",
       { openGap: `${NOW} 00000001000000000000000A` },
-      /^WAL was given up \(from 0{7}1.*A on\): nothing later than 2026-11-23 12:00:00 UTC can be restored/,
+      /^the server dropped WAL that it could not archive \(from 0{7}1.*A on\): nothing later than 2026-11-23 12:00:00 UTC can be restored/,
     ],
     [
       "backups were off",
       { openGap: `${NOW - 3600} off-${NOW - 3500}` },
-      /^the server ran with backups switched off: nothing later than 2026-11-23 11:00:00 UTC can be restored/,
+      /^the server ran with backups turned off: nothing later than 2026-11-23 11:00:00 UTC can be restored/,
     ],
-    ["a gap was closed after it", { gaps: [`${NOW - 60} ${NOW + 60} 1 2 label`] }, /cannot be restored\. Any moment/],
-    ["the archive is behind", { archiver: null }, /2026-11-23 12:00:00 UTC cannot be restored\. Any moment/],
+    ["a gap was closed after it", { gaps: [`${NOW - 60} ${NOW + 60} 1 2 label`] }, /cannot be restored\. Any time/],
+    ["the archive is behind", { archiver: null }, /2026-11-23 12:00:00 UTC cannot be restored\. Any time/],
     ["there is no backup yet", { info: [] }, /^There is no backup yet/],
     [
       "WAL stayed behind",
       { openGap: `${NOW - 3600} exchanged-${NOW - 3500}` },
-      /^WAL stayed behind in the data that a restore put aside: nothing later than 2026-11-23 11:00:00 UTC can/,
+      /^WAL that was not archived is only in the data that a restore retained: nothing later than 2026-11-23 11:00:00 UTC can/,
     ],
     [
       "the archiver hangs",
       { waiting: 1, waitingSince: NOW - 301 },
-      /2026-11-23 12:00:00 UTC cannot be restored\. Any moment from .* to 2026-11-23 11:59:30 UTC/,
+      /2026-11-23 12:00:00 UTC cannot be restored\. Any time from .* to 2026-11-23 11:59:30 UTC/,
     ],
   ])("cannot where %s", (_name, more, message) => expect(() => refuseUnreachable(NOW, report(more))).toThrow(message));
 });
@@ -187,7 +195,7 @@ describe("the way to a time", () => {
     const backups = ["2026-11-20T03:00:00Z", "2026-11-21T03:00:00Z", "2026-11-22T03:00:00Z"].map((stop) =>
       backup(stop),
     );
-    const way = wayTo(target("2026-11-21T10:00:00Z"), report({}, backups));
+    const way = restorePlanFor(target("2026-11-21T10:00:00Z"), report({}, backups));
     expect(way.backup.label).toBe("20261121-030000F");
     expect(way.args).toEqual([
       "--set=20261121-030000F",
@@ -200,26 +208,28 @@ describe("the way to a time", () => {
 
   test("never starts at a backup with errors", () => {
     const backups = [backup("2026-11-20T03:00:00Z"), backup("2026-11-21T03:00:00Z", { error: true })];
-    expect(wayTo(target("2026-11-21T10:00:00Z"), report({}, backups)).backup.label).toBe("20261120-030000F");
+    expect(restorePlanFor(target("2026-11-21T10:00:00Z"), report({}, backups)).backup.label).toBe("20261120-030000F");
   });
 
   test.each(["2026-11-20T02:59:59Z", "2026-11-19T00:00:00Z"])(
     "%s is before all backups: says which range there is",
     (text) =>
-      expect(() => wayTo(target(text), report())).toThrow(
-        "cannot be restored. Any moment from 2026-11-20 03:00:01 UTC to 2026-11-23 12:00:00 UTC can be restored.",
+      expect(() => restorePlanFor(target(text), report())).toThrow(
+        "cannot be restored. Any time from 2026-11-20 03:00:01 UTC to 2026-11-23 12:00:00 UTC can be restored.",
       ),
   );
 
   test("is refused inside of a gap, and behind one that is open", () => {
     const gap = `${at("2026-11-21T00:00:00Z")} ${at("2026-11-22T00:00:00Z")} 1 2 label`;
-    expect(() => wayTo(target("2026-11-21T10:00:00Z"), report({ gaps: [gap] }))).toThrow(
-      "but for 2026-11-21 00:00:00 UTC to 2026-11-22 00:00:00 UTC",
+    expect(() => restorePlanFor(target("2026-11-21T10:00:00Z"), report({ gaps: [gap] }))).toThrow(
+      "except 2026-11-21 00:00:00 UTC to 2026-11-22 00:00:00 UTC",
     );
     const openGap = `${at("2026-11-21T00:00:00Z")} 000000010000000000000009`;
-    expect(() => wayTo(target("2026-11-21T10:00:00Z"), report({ openGap }))).toThrow("to 2026-11-21 00:00:00 UTC");
-    expect(() => wayTo({ kind: "latest" }, report({ openGap }))).toThrow(
-      "The last change cannot be restored. Any moment from 2026-11-20 03:00:01 UTC to 2026-11-21 00:00:00 UTC",
+    expect(() => restorePlanFor(target("2026-11-21T10:00:00Z"), report({ openGap }))).toThrow(
+      "to 2026-11-21 00:00:00 UTC",
+    );
+    expect(() => restorePlanFor({ kind: "latest" }, report({ openGap }))).toThrow(
+      "The latest change cannot be restored. Any time from 2026-11-20 03:00:01 UTC to 2026-11-21 00:00:00 UTC",
     );
     // One that lies before the oldest backup cuts nothing out.
     const early = `${at("2026-11-18T00:00:00Z")} ${at("2026-11-19T00:00:00Z")} 1 2 label`;
@@ -228,24 +238,20 @@ describe("the way to a time", () => {
   });
 
   test("without any backup says so", () => {
-    expect(() => wayTo({ kind: "latest" }, report({}, []))).toThrow("There is no backup yet");
+    expect(() => restorePlanFor({ kind: "latest" }, report({}, []))).toThrow("There is no backup yet");
   });
 
   test("nothing is ever restored from another database's repository", () => {
-    expect(() => wayTo({ kind: "latest" }, report({ systemIdentifier: "7711238311425556520" }))).toThrow(
-      "Nothing is restored from there: the repository belongs to another database (7711238311425556519; this one is",
+    expect(() => restorePlanFor({ kind: "latest" }, report({ systemIdentifier: "7711238311425556520" }))).toThrow(
+      "The restore was refused: the repository belongs to another database (7711238311425556519; this one is",
     );
     // The data is lost, so whose repository it is cannot be told, and need not.
-    expect(wayTo({ kind: "latest" }, report({ systemIdentifier: "" })).timeline).toBe(1);
+    expect(restorePlanFor({ kind: "latest" }, report({ systemIdentifier: "" })).timeline).toBe(1);
     expect(rangeInWords(report({}, []))).toBe("There is no backup yet, so nothing can be restored.");
   });
 
   test.each<[string, Partial<BackupReport>, RegExp]>([
-    [
-      "is away",
-      { repositoryThere: false },
-      /^Nothing can be restored: the repository is empty, missing or cannot be read/,
-    ],
+    ["is away", { repositoryThere: false }, /^Nothing can be restored: the repository is empty, missing or unreadable/],
     [
       "has another key",
       { info: null, infoSaid: "WARN: crypto error" },
@@ -254,11 +260,11 @@ describe("the way to a time", () => {
     [
       "lost its backups",
       { full: { ok: { finished: NOW, seconds: 4 }, failed: null, late: 0 } },
-      /^Nothing can be restored: the repository holds none of the backups that were made/,
+      /^Nothing can be restored: the backups that were made are missing from the repository/,
     ],
   ])("a repository that %s is not one without backups", (_name, more, words) => {
     const away = report({ info: [], ...more }, []);
-    expect(() => wayTo({ kind: "latest" }, away)).toThrow(words);
+    expect(() => restorePlanFor({ kind: "latest" }, away)).toThrow(words);
     expect(rangeInWords(away)).toMatch(words);
   });
 
@@ -272,17 +278,17 @@ describe("the way to a time", () => {
     both.archiver = { ...(both.archiver as NonNullable<BackupReport["archiver"]>), timeline: 2 };
 
     test("a time is looked for on the timeline of that time", () => {
-      expect(wayTo(target("2026-11-22T09:00:00Z"), both)).toMatchObject({ backup: abandoned, timeline: 1 });
-      expect(wayTo(target("2026-11-22T11:00:00Z"), both)).toMatchObject({ backup: after, timeline: 2 });
+      expect(restorePlanFor(target("2026-11-22T09:00:00Z"), both)).toMatchObject({ backup: abandoned, timeline: 1 });
+      expect(restorePlanFor(target("2026-11-22T11:00:00Z"), both)).toMatchObject({ backup: after, timeline: 2 });
     });
 
     test("a backup of what was left behind leads nowhere else", () => {
       const early = report({ timelines }, [before, abandoned]);
-      expect(wayTo(target("2026-11-22T11:00:00Z"), early)).toMatchObject({ backup: before, timeline: 2 });
+      expect(restorePlanFor(target("2026-11-22T11:00:00Z"), early)).toMatchObject({ backup: before, timeline: 2 });
     });
 
     test("latest is the server's own timeline", () => {
-      expect(wayTo({ kind: "latest" }, both).args).toEqual([
+      expect(restorePlanFor({ kind: "latest" }, both).args).toEqual([
         `--set=${after.label}`,
         "--target-timeline=2",
         "--type=default",
@@ -295,13 +301,15 @@ describe("the way to a time", () => {
         abandoned,
         after,
       ]);
-      expect(wayTo(target("2026-11-22T13:00:00Z"), undone)).toMatchObject({ backup: abandoned, timeline: 1 });
+      expect(restorePlanFor(target("2026-11-22T13:00:00Z"), undone)).toMatchObject({ backup: abandoned, timeline: 1 });
     });
   });
 
   test("a backup by its name, or the names there are", () => {
-    expect(wayTo({ kind: "backup", label: "20261120-030000F" }, report()).args).toContain("--type=immediate");
-    expect(() => wayTo({ kind: "backup", label: "20200101-000000F" }, report())).toThrow("There are: 20261120-030000F");
+    expect(restorePlanFor({ kind: "backup", label: "20261120-030000F" }, report()).args).toContain("--type=immediate");
+    expect(() => restorePlanFor({ kind: "backup", label: "20200101-000000F" }, report())).toThrow(
+      "There are: 20261120-030000F",
+    );
   });
 });
 
@@ -341,25 +349,25 @@ describe("backups with damaged pages", () => {
 
   test("alone are not taken for none, nor for a lost repository", () => {
     const told = report({ full }, [damaged]);
-    expect(summaryOf(told)).toBe("none that is sound");
+    expect(summaryOf(told)).toBe("no sound one");
     expect(troublesOf(told).join()).not.toContain("holds none of the backups");
-    expect(() => wayTo({ kind: "latest" }, told)).toThrow(`./db restore --to ${damaged.label} --unsound`);
+    expect(() => restorePlanFor({ kind: "latest" }, told)).toThrow(`./db restore --to ${damaged.label} --unsound`);
   });
 
   test("are restored by their names, when that is asked for", () => {
     const told = report({}, [sound, damaged]);
     const target = { kind: "backup" as const, label: damaged.label };
-    expect(() => wayTo(target, told)).toThrow(`The backup ${damaged.label} holds damaged pages.`);
-    expect(wayTo(target, told, true).args).toContain(`--set=${damaged.label}`);
-    expect(wayTo(target, report({}, [damaged]), true).backup).toBe(damaged);
-    expect(wayTo({ kind: "latest" }, told, true).backup).toBe(sound);
+    expect(() => restorePlanFor(target, told)).toThrow(`The backup ${damaged.label} contains damaged pages.`);
+    expect(restorePlanFor(target, told, true).args).toContain(`--set=${damaged.label}`);
+    expect(restorePlanFor(target, report({}, [damaged]), true).backup).toBe(damaged);
+    expect(restorePlanFor({ kind: "latest" }, told, true).backup).toBe(sound);
   });
 });
 
 describe("what is wrong", () => {
   test("is nothing when all is well", () => {
     expect(troublesOf(report())).toEqual([]);
-    expect(summaryOf(report())).toContain("any moment from 2026-11-20 03:00:01 UTC to now");
+    expect(summaryOf(report())).toContain("any time from 2026-11-20 03:00:01 UTC to now");
   });
 
   const archiver = report().archiver as NonNullable<BackupReport["archiver"]>;
@@ -367,17 +375,17 @@ describe("what is wrong", () => {
     [
       "archiving",
       { waiting: 3, archivedUntil: NOW - 3600, dataFree: 1e10 + 3e9, archiver: { ...archiver, lastFailedAt: NOW - 5 } },
-      /not archived since 2026-11-23 11:00:00 UTC, .*: 3 WAL files .* room for 2\.8 GB more, about 2 days at the present rate/,
+      /nothing has been archived since 2026-11-23 11:00:00 UTC, .*: 3 WAL files .* room for 2\.8 GB more, about 2 days at the present rate/,
     ],
     [
       "archiving, with the archiver's words",
       { waiting: 3, archivingSaid: "ERROR: [041]: no\n", archiver: { ...archiver, lastFailedAt: NOW - 5 } },
-      /3 WAL files wait there .*\. What is in the way: ERROR: \[041\]: no$/,
+      /3 WAL files wait there .*\. The cause: ERROR: \[041\]: no$/,
     ],
     [
       "archiving, on a disk that is as full as it may be",
       { waiting: 3, dataFree: 9e9, archiver: { ...archiver, lastFailedAt: NOW - 5 } },
-      /90 % of that disk \(93\.1 GB, 8\.4 GB free\) are in use: archiving is given up/,
+      /90 % of the disk \(93\.1 GB, 8\.4 GB free\) are in use, so the server drops WAL/,
     ],
     [
       "backups that are gone",
@@ -385,19 +393,19 @@ describe("what is wrong", () => {
         full: { ok: { finished: NOW - 60, seconds: 4 }, failed: null, late: 0 },
         info: [{ backup: [], db: [], status: { code: 2, message: "no valid backups" } }],
       },
-      /holds none of the backups that were made/,
+      /the backups that were made are missing from the repository/,
     ],
     [
       "archiving that hangs",
       { waiting: 2, waitingSince: NOW - 301 },
-      /^changes are not archived since 2026-11-23 11:59:30 UTC, and would be lost .*: 2 WAL files wait there/,
+      /^nothing has been archived since 2026-11-23 11:59:30 UTC, so losing .* would lose every later change: 2 WAL files wait there/,
     ],
     [
       "a gap",
       { openGap: `${NOW} 00000001000000000000000A` },
-      /WAL was given up \(from 0{7}1.*A on\): nothing later than 2026-11-23 12:00:00 UTC can be restored/,
+      /the server dropped WAL that it could not archive \(from 0{7}1.*A on\): nothing later than 2026-11-23 12:00:00 UTC can be restored/,
     ],
-    ["an emptied repository", { repositoryThere: false }, /empty, missing or cannot be read.*--begin-anew/],
+    ["an emptied repository", { repositoryThere: false }, /empty, missing or unreadable.*--begin-anew/],
     ["a wrong key", { info: null, infoSaid: "WARN: crypto error" }, /cannot be read: WARN: crypto error/],
     ["another cluster", { systemIdentifier: "7711238311425556520" }, /belongs to another database/],
     [
@@ -405,11 +413,7 @@ describe("what is wrong", () => {
       { drill: { ok: null, failed: { finished: NOW, seconds: 1, error: "boo" }, late: 90_000 } },
       /last drill failed at .*: boo/,
     ],
-    [
-      "a backup that nobody makes",
-      { diff: { ok: null, failed: null, late: 90_000 } },
-      /backup is due since 25 hours, and/,
-    ],
+    ["a backup that nobody makes", { diff: { ok: null, failed: null, late: 90_000 } }, /backup is 25 hours overdue/],
   ])("%s", (_name, more, message) => {
     expect(troublesOf(report(more))).toHaveLength(1);
     expect(troublesOf(report(more))[0]).toMatch(message);
@@ -440,7 +444,7 @@ test("what a drill had to compare with is told", () => {
   const drilled = (compared?: "recorded" | "present") =>
     report({ drill: { ok: { finished: NOW, seconds: 4, ...(compared ? { compared } : {}) }, failed: null, late: 0 } });
   expect(summaryOf(drilled("recorded"))).toContain(", proven by a drill at 2026-11-23 12:00:00 UTC");
-  expect(summaryOf(drilled("present"))).toContain(", proven against the data of then by a drill at 2026-11-23");
+  expect(summaryOf(drilled("present"))).toContain(", proven against the data at that time by a drill at 2026-11-23");
   expect(figuresOf(drilled("recorded"))).toContain("sectorwars_backup_drill_had_record 1\n");
   expect(figuresOf(drilled("present"))).toContain("sectorwars_backup_drill_had_record 0\n");
   expect(figuresOf(drilled())).not.toContain("drill_had_record");

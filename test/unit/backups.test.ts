@@ -25,11 +25,11 @@ const SETTINGS: Settings = {
   backups: {
     folder: undefined,
     s3: undefined,
-    plans: { full: "0|3|1|1|0|0", diff: "", drill: "30|3|1|1|0|0" },
+    schedules: { full: "0|3|1|1|0|0", diff: "", drill: "30|3|1|1|0|0" },
     compression: "zst",
     keepDays: 14,
     keepFulls: 2,
-    giveUpAt: 85,
+    walDropThresholdPercent: 85,
     keepOnDestroy: false,
   },
   backupRecoverTo: "latest",

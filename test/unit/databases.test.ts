@@ -19,7 +19,7 @@ describe("a list of databases that becomes shorter", () => {
 
   test("is refused, until the one that goes is named", async () => {
     await expect(diff(list(["a", "b"]), list(["a"]))).rejects.toThrow(
-      "The database b would be dropped, with all rows, as databases no longer names it. If that is wanted, say so: pulumi config set " +
+      "The database b would be dropped with all rows, because the setting databases no longer names it. To permit that: pulumi config set " +
         "--path 'droppableDatabases[0]' b",
     );
     await expect(diff(list(["a", "b", "c"]), list(["a"], ["b"]))).rejects.toThrow("The database c would be dropped");

@@ -11,11 +11,11 @@ const exited = (more: Partial<ContainerState> = {}): ContainerState => ({
 });
 
 const DISK = "the disk is full. Free some space (docker system df), then run pulumi up again";
-const MEMORY = "there is too little memory for the settings. Raise it: pulumi config set memory 4096";
-const CONFIGURATION = "the configuration has an error. Look at images/database/config and the last change to it";
-const KILLED = "it was killed, most often for lack of memory. Raise the limit: pulumi config set memory 4096";
+const MEMORY = "the memory limit is too small for the settings. Raise it: pulumi config set memory 4096";
+const CONFIGURATION = "the server's configuration has an error. Check images/database/config and its last change";
+const KILLED = "it was killed, usually because the memory limit is too small. Raise it: pulumi config set memory 4096";
 const HBA = "images/database/config/pg_hba.conf has an error";
-const UNKNOWN = "not known; the container's lines below may tell";
+const UNKNOWN = "unknown; see the container's last lines below";
 
 describe("what a server's last lines mean", () => {
   test.each([
@@ -31,7 +31,7 @@ describe("what a server's last lines mean", () => {
     [
       "FATAL:  database files are incompatible with server\n" +
         "DETAIL:  The data directory was initialized by PostgreSQL version 14, which is not compatible with this version 15.14.",
-      "the data volume was made by another major version of PostgreSQL. Go back to that version, or reset the stack",
+      "the data volume was created by another major version of PostgreSQL. Use that version, or reset the stack",
     ],
     [
       "FATAL:  could not map anonymous shared memory: Cannot allocate memory\n" +
@@ -52,7 +52,7 @@ describe("what a server's last lines mean", () => {
     ],
     [
       'FATAL:  could not open file "/var/lib/postgresql/data/global/pg_control": Permission denied',
-      "the data volume belongs to another user than the server runs as",
+      "the data volume does not belong to the user that the server runs as",
     ],
     [
       'LOG:  invalid authentication method "scram"\n' +
@@ -86,7 +86,7 @@ describe("what a server's last lines mean", () => {
     const log =
       'FATAL:  data directory "/var/lib/postgresql/data" has wrong ownership\n' +
       "HINT:  The server must be started by the user that owns the data directory.";
-    expect(likelyCause(log, exited())).toBe("the data volume belongs to another user than the server runs as");
+    expect(likelyCause(log, exited())).toBe("the data volume does not belong to the user that the server runs as");
   });
 
   // /dev/shm is full here, and no free space on the disk would help.

@@ -64,7 +64,7 @@ describe("privileges", () => {
 
   test("cannot be taken over from elsewhere", async () => {
     await expect(provider.read?.("id")).rejects.toThrow(
-      new Error("the database's preparation cannot be imported; run pulumi up"),
+      new Error("pulumi import cannot import a database's privileges; run pulumi up"),
     );
   });
 });

@@ -114,8 +114,8 @@ describe("the chain and the source's revision", () => {
     ["at the head", { from: "b2" }, undefined],
     ["behind it", { from: "a1" }, undefined],
     ["without one", { from: undefined }, undefined],
-    ["unknown", { from: "zz" }, "The source is at Alembic's revision zz, which the chain in /game does not know"],
-    ["ahead of what is wanted", { from: "b2", wanted: "a1" }, "going there runs 1 downgrade, which may drop data"],
+    ["unknown", { from: "zz" }, "The source is at Alembic revision zz, which is not among the revisions in /game"],
+    ["ahead of what is wanted", { from: "b2", wanted: "a1" }, "reaching it needs 1 downgrade, which may drop data"],
     ["ahead, where that is allowed", { from: "b2", wanted: "a1", allowDowngrade: true }, undefined],
     ["not told by the files", { from: "a1", wanted: "label@head" }, undefined],
     ["of a chain that cannot be read", { from: "zz", revisions: [] }, undefined],
@@ -132,7 +132,9 @@ describe("a branch", () => {
   test("has a name of lowercase letters, digits, _ and -", () => {
     fc.assert(fc.property(names, (name) => checkBranchName(name) === name));
     for (const wrong of ["", "A", "-a", "a b", "a'", "a".repeat(41)]) {
-      expect(() => checkBranchName(wrong)).toThrow("cannot name a branch: use at most 40 lowercase letters");
+      expect(() => checkBranchName(wrong)).toThrow(
+        "is not a valid name for a branch: use at most 40 lowercase letters",
+      );
     }
   });
 
@@ -149,13 +151,13 @@ describe("a branch", () => {
   test("that is not there is told with those that are", () => {
     const branch = { name: "a", database: "branch__a", madeAt: "", from: null, bytes: 1, sessions: 0 };
     expect(findBranch([branch], "a")).toBe(branch);
-    expect(() => findBranch([branch], "b")).toThrow("There is no branch b. There are: a");
-    expect(() => findBranch([], "b")).toThrow("Make one: ./db branch create NAME");
+    expect(() => findBranch([branch], "b")).toThrow("There is no branch b. Existing branches: a");
+    expect(() => findBranch([], "b")).toThrow("Create one: ./db branch create NAME");
   });
 });
 
 test("the names of snapshots that the program keeps are its own", () => {
-  for (const name of ["before_restore", "before_refresh"]) expect(() => checkName(name)).toThrow("give another name");
+  for (const name of ["before_restore", "before_refresh"]) expect(() => checkName(name)).toThrow("Choose another name");
 });
 
 test("secrets of an exported state are read wherever they are; nothing else is changed", () => {

@@ -52,14 +52,14 @@ describe("a server that cannot be reached", () => {
 
   test("lacks a forwarded port, when it is healthy on another machine", () => {
     expect(whyUnreached(inputs, state, "ECONNREFUSED")?.message).toBe(
-      "The database server sectorwars-dev-database is healthy on ssh://me@box, but 127.0.0.1:5433 of this machine does not lead to it. " +
+      "The database server sectorwars-dev-database is healthy on ssh://me@box, but 127.0.0.1:5433 on this machine does not lead to it. " +
         "Forward the port, in another terminal, and leave it running: ssh -N -L 5433:127.0.0.1:5433 me@box\nThen run pulumi up again.",
     );
   });
 
   test("is another one, when it refuses the password that was just set", () => {
     const { message = "" } = whyUnreached(inputs, state, "28P01") ?? {};
-    expect(message).toContain("another server answers at 127.0.0.1:5433 of this machine");
+    expect(message).toContain("another server answers at 127.0.0.1:5433 on this machine");
     expect(message).toContain("pulumi config set port 5434");
     expect(message).not.toContain("superuserpw");
   });

@@ -57,9 +57,17 @@ describe("a store that speaks S3", () => {
   });
 
   test.each([
-    ["key: a\n", 0o600, 'has no lines "key: ..." and "secret: ..."'],
-    ["key: a\nsecret: b c\n", 0o600, 'has no lines "key: ..." and "secret: ..."'],
-    ["key: a\nsecret: b\n", 0o644, "is open to others. Run: chmod 600"],
+    [
+      "key: a\n",
+      0o600,
+      'does not contain the store\'s access key and its secret. Write two lines: "key: ..." and "secret: ..."',
+    ],
+    [
+      "key: a\nsecret: b c\n",
+      0o600,
+      'does not contain the store\'s access key and its secret. Write two lines: "key: ..." and "secret: ..."',
+    ],
+    ["key: a\nsecret: b\n", 0o644, "is accessible to other users. Run: chmod 600"],
   ])("credentials that cannot be: %j with mode %o", async (text, mode, words) => {
     await write(text, mode);
     await chmod(settings.credentialsFile, mode);
@@ -71,7 +79,7 @@ describe("a store that speaks S3", () => {
     expect(() => readAccess({ ...settings, credentialsFile: join(folder, "no") })).toThrow("two lines, key: ...");
     expect(() => readAccess({ ...settings, authorityFile: join(folder, "no") })).toThrow(/^backupS3Authority cannot/);
     expect(() => readAccess({ ...settings, authorityFile: settings.credentialsFile })).toThrow(
-      /^backupS3Authority is .*, which holds no certificate \(PEM\)$/,
+      /^backupS3Authority is .*, which contains no certificate in PEM format$/,
     );
   });
 });

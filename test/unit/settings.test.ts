@@ -186,7 +186,7 @@ describe("the settings that nobody changed", () => {
       backups: {
         folder: undefined,
         s3: undefined,
-        plans: {
+        schedules: {
           full: `0|3|${all(1, 31)}|${all(1, 12)}|0|0`,
           diff: `0|3|${all(1, 31)}|${all(1, 12)}|1,2,3,4,5,6|0`,
           drill: `30|3|${all(1, 31)}|${all(1, 12)}|${all(0, 6)}|0`,
@@ -194,7 +194,7 @@ describe("the settings that nobody changed", () => {
         compression: "zst",
         keepDays: 14,
         keepFulls: 2,
-        giveUpAt: 90,
+        walDropThresholdPercent: 90,
         keepOnDestroy: false,
       },
       backupRecoverTo: "latest",
@@ -299,17 +299,15 @@ describe("bootstrap", () => {
   });
 });
 
-const PLAN_RULE = 'give minute, hour, day, month and weekday as cron has them, for instance "0 3 * * 0", or never';
+const SCHEDULE_RULE =
+  'give a cron expression of minute, hour, day, month and weekday, for instance "0 3 * * 0", or never';
 const NAME_RULE = "use at most 41 lowercase letters, digits or underscores, starting with a letter";
 
 describe("a wrong value is named with what it may be", () => {
   test.each<[Partial<RawSettings>, string]>([
     [{ bootstrap: "neno" }, 'bootstrap is "neno": choose sample, neon, empty, backup or auto'],
     [{ bootstrap: "" }, 'bootstrap is "": choose sample, neon, empty, backup or auto'],
-    [
-      { bootstrap: "backup", backups: "false" },
-      'backups is "false": a stack that begins from a backup goes on with them: true or auto',
-    ],
+    [{ bootstrap: "backup", backups: "false" }, 'backups is "false", but bootstrap is "backup": choose true or auto'],
     [
       { backupRepository: "backups" },
       'backupRepository is "backups": choose volume, or give the absolute path of a folder on Docker\'s machine, or s3://BUCKET/FOLDER',
@@ -318,13 +316,13 @@ describe("a wrong value is named with what it may be", () => {
       { backupRepository: "s3://game/backups", backupS3Endpoint: "https://s3.example.org" },
       'backupS3Endpoint is "https://s3.example.org": give the store\'s host, as host or host:port',
     ],
-    [{ backupFull: "daily" }, `backupFull is "daily": ${PLAN_RULE}`],
-    [{ backupDifferential: "61 * * * *" }, `backupDifferential is "61 * * * *": ${PLAN_RULE}`],
-    [{ backupDrill: "" }, `backupDrill is "": ${PLAN_RULE}`],
+    [{ backupFull: "daily" }, `backupFull is "daily": ${SCHEDULE_RULE}`],
+    [{ backupDifferential: "61 * * * *" }, `backupDifferential is "61 * * * *": ${SCHEDULE_RULE}`],
+    [{ backupDrill: "" }, `backupDrill is "": ${SCHEDULE_RULE}`],
     [{ backupCompression: "gz" }, 'backupCompression is "gz": choose zst or lz4'],
     [{ backupKeepDays: -1 }, "backupKeepDays is -1: choose 0 to 3650"],
     [{ backupKeepFulls: 0 }, "backupKeepFulls is 0: choose 1 to 1000"],
-    [{ backupGiveUpAt: 101 }, "backupGiveUpAt is 101: give per cent, 1 to 100"],
+    [{ backupGiveUpAt: 101 }, "backupGiveUpAt is 101: give a percentage from 1 to 100"],
     ...[
       "yesterday",
       "10/11/2026 10:00",
@@ -334,15 +332,15 @@ describe("a wrong value is named with what it may be", () => {
       "2999-01-01T10:00:00Z",
     ].map((backupRecoverTo): [object, string] => [
       { backupRecoverTo },
-      `backupRecoverTo is "${backupRecoverTo}": choose latest, or a moment that is over, with its zone: 2026-11-22T10:00:00Z`,
+      `backupRecoverTo is "${backupRecoverTo}": choose latest, or give a time in the past with its zone: 2026-11-22T10:00:00Z`,
     ]),
     [{ database: "Sector" }, `database is "Sector": ${NAME_RULE}`],
     [{ database: "" }, `database is "": ${NAME_RULE}`],
     [{ database: "1st" }, `database is "1st": ${NAME_RULE}`],
     [{ database: "a\n" }, `database is "a\\n": ${NAME_RULE}`],
     [{ database: `a${"b".repeat(41)}` }, `database is "a${"b".repeat(41)}": ${NAME_RULE}`],
-    [{ database: "postgres" }, `database is "postgres": that name is PostgreSQL's own`],
-    [{ database: "template0" }, `database is "template0": that name is PostgreSQL's own`],
+    [{ database: "postgres" }, `database is "postgres": PostgreSQL uses that name itself`],
+    [{ database: "template0" }, `database is "template0": PostgreSQL uses that name itself`],
     [{ port: 80 }, "port is 80: choose 1024 to 65535, or 0 for the default"],
     [{ port: 65536 }, "port is 65536: choose 1024 to 65535, or 0 for the default"],
     [{ port: 5433.5 }, "port is 5433.5: choose 1024 to 65535, or 0 for the default"],
@@ -369,11 +367,11 @@ describe("a wrong value is named with what it may be", () => {
     [{ safetyCopyIdentity: "" }, 'safetyCopyIdentity is "": give the path of a file, or auto'],
     [
       { readonlyDenyList: ["fine_*", "public.users"] },
-      'readonlyDenyList is ["fine_*","public.users"]: give names of tables, with * for any characters',
+      'readonlyDenyList is ["fine_*","public.users"]: give names of tables; * stands for any characters',
     ],
     [
       { readonlyDenyList: ["a'; DROP TABLE x"] },
-      'readonlyDenyList is ["a\'; DROP TABLE x"]: give names of tables, with * for any characters',
+      'readonlyDenyList is ["a\'; DROP TABLE x"]: give names of tables; * stands for any characters',
     ],
   ])("%j", (raw, message) => {
     expect(complaint(raw)).toBe(message);
@@ -500,10 +498,10 @@ describe("the settings as Pulumi has them", () => {
     await expect(readSettings()).rejects.toThrow(
       new pulumi.RunError(
         `Settings of the stack "elsewhere":
-  prot is no setting. Did you mean port? Remove it: pulumi config rm prot
-  memroy is no setting. Did you mean memory? Remove it: pulumi config rm memroy
-  application is now called handoverFolder: pulumi config set handoverFolder VALUE, then pulumi config rm application
-  zzzzzzzzzz is no setting. Remove it: pulumi config rm zzzzzzzzzz
+  prot is not a setting. Did you mean port? Remove it: pulumi config rm prot
+  memroy is not a setting. Did you mean memory? Remove it: pulumi config rm memroy
+  application was renamed to handoverFolder: pulumi config set handoverFolder VALUE, then pulumi config rm application
+  zzzzzzzzzz is not a setting. Remove it: pulumi config rm zzzzzzzzzz
   docs/settings.md lists all settings`,
       ),
     );

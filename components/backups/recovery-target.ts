@@ -1,5 +1,5 @@
-/** What to restore to, and the backup and timeline that lead there. */
-import { parseMoment } from "./moment.ts";
+/** Recovery targets, and the restore plans that reach them. */
+import { parseTime } from "./parse-time.ts";
 import {
   type Backup,
   type BackupReport,
@@ -13,8 +13,8 @@ import {
   time,
 } from "./report.ts";
 
-/** What somebody wants back. */
-export type Target =
+/** What to restore to. */
+export type RecoveryTarget =
   | { kind: "latest" }
   | { kind: "backup"; label: string }
   | { kind: "time" /** Seconds since 1970. */; at: number };
@@ -22,25 +22,25 @@ export type Target =
 const LABEL = /^\d{8}-\d{6}F(_\d{8}-\d{6}[DI])?$/;
 
 /**
- * Reads `latest`, a backup's label, or a time as people write it ("2026-11-22 10:00", "10 minutes ago", "yesterday 18:00").
- * A time without a zone is one of this machine's.
- * @throws {Error} for what cannot be a moment in the past.
+ * Parses `latest`, a backup's label, or a time such as "2026-11-22 10:00", "10 minutes ago" or "yesterday 18:00". A time without a zone
+ * is in this machine's zone.
+ * @throws {Error} for a text that is not a time, is ambiguous, or is in the future.
  */
-export function parseTarget(text: string, now: Date): Target {
+export function parseRecoveryTarget(text: string, now: Date): RecoveryTarget {
   const wanted = text.trim();
   if (wanted === "latest") return { kind: "latest" };
   if (LABEL.test(wanted)) return { kind: "backup", label: wanted };
-  const at = parseMoment(wanted, now);
-  if (at > now) throw new Error(`"${text}" is ${at.toISOString()}, which is yet to come`);
+  const at = parseTime(wanted, now);
+  if (at > now) throw new Error(`"${text}" is ${at.toISOString()}, which is in the future`);
   return { kind: "time", at: at.getTime() / 1000 };
 }
 
-/** How to get to a target. */
-export interface Way {
+/** The backup, timeline and WAL that reach a recovery target. */
+export interface RestorePlan {
   backup: Backup;
-  /** The timeline that was the server's own at the time. */
+  /** The server's timeline at the recovery target. */
   timeline: number;
-  /** pgBackRest's arguments. */
+  /** The arguments of `pgbackrest restore`, which limit the WAL. */
   args: string[];
 }
 
@@ -48,11 +48,11 @@ interface Timeline {
   since: number;
   id: number;
   parent: number;
-  /** Where it left its parent. */
+  /** The LSN at which it branched off its parent. */
   fork: bigint;
 }
 
-/** A position in the write-ahead log, `1/2A000028`, as a number. */
+/** Converts an LSN such as `1/2A000028` to a number. */
 export function position(lsn: string): bigint {
   const [high = "0", low = "0"] = lsn.split("/");
   return (BigInt(`0x${high}`) << 32n) + BigInt(`0x${low}`);
@@ -61,24 +61,24 @@ export function position(lsn: string): bigint {
 const timelineOf = (backup: Backup) => Number.parseInt(backup.archive.start.slice(0, 8), 16);
 
 /**
- * The newest backup from which the target is reached. After a restore the server goes on along a new timeline, and what it
- * left behind stays in the repository: a moment is looked for on the timeline that was in use at that moment.
- * @param unsound whether a backup that holds damaged pages is wanted all the same, where it is named.
- * @throws {Error} with the range there is, when the target is outside of it.
+ * Returns the restore plan for a recovery target, from the newest backup that leads to it. After a restore the server continues on a new
+ * timeline, and the repository keeps the old one, so a time is reached on the timeline that was in use then.
+ * @param unsound accepts a backup with damaged pages, if the target names it.
+ * @throws {Error} with the range that can be restored, if the target is outside it.
  */
-export function wayTo(target: Target, report: BackupReport, unsound = false): Way {
+export function restorePlanFor(target: RecoveryTarget, report: BackupReport, unsound = false): RestorePlan {
   refuseForeign(report);
-  if (target.kind === "backup") return wayToBackup(target.label, report, unsound);
+  if (target.kind === "backup") return planForBackup(target.label, report, unsound);
   const range = rangeOf(report);
   if (range === undefined) throw new Error(rangeInWords(report));
   const backups = backupsIn(report);
   if (target.kind === "time") refuseOutside(target.at, range, report);
   if (target.kind === "latest" && report.openGap) {
-    throw new Error(`The last change cannot be restored. ${rangeInWords(report)}`);
+    throw new Error(`The latest change cannot be restored. ${rangeInWords(report)}`);
   }
   const timelines = report.timelines.map(parseTimeline);
-  const moment = target.kind === "time" ? target.at : report.now;
-  const timeline = timelines.findLast(({ since }) => since <= moment) ?? timelines[0];
+  const targetTime = target.kind === "time" ? target.at : report.now;
+  const timeline = timelines.findLast(({ since }) => since <= targetTime) ?? timelines[0];
   const current = target.kind === "latest" ? report.archiver?.timeline : undefined;
   const id = current ?? timeline?.id ?? timelineOf(backups.at(-1) as Backup);
   const leading = backups.filter(
@@ -87,7 +87,7 @@ export function wayTo(target: Target, report: BackupReport, unsound = false): Wa
   const backup = leading.at(-1);
   if (backup === undefined) {
     const first = backups.find((one) => leadsTo(id, one, timelines));
-    const since = first && ` The first one on its timeline is of ${time(first.timestamp.stop)}.`;
+    const since = first && ` The first backup on its timeline ended at ${time(first.timestamp.stop)}.`;
     throw new Error(`No backup leads to that time.${since ?? ` ${rangeInWords(report)}`}`);
   }
   const common = [`--set=${backup.label}`, `--target-timeline=${id}`];
@@ -96,13 +96,13 @@ export function wayTo(target: Target, report: BackupReport, unsound = false): Wa
   return { backup, timeline: id, args: [...common, "--type=time", `--target=${stamp}`, "--target-action=promote"] };
 }
 
-function wayToBackup(label: string, report: BackupReport, unsound: boolean): Way {
+function planForBackup(label: string, report: BackupReport, unsound: boolean): RestorePlan {
   const backups = backupsIn(report);
   const damaged = damagedIn(report).find((one) => one.label === label);
   if (damaged && !unsound) {
     throw new Error(
-      `The backup ${label} holds damaged pages. Restore latest, or a time: that goes by a sound backup. ` +
-        `To have this one all the same: --unsound`,
+      `The backup ${label} contains damaged pages. Restore latest, or a time, which uses a sound backup. ` +
+        `To restore this one nevertheless, add --unsound`,
     );
   }
   const backup = damaged ?? backups.find((one) => one.label === label);
@@ -118,16 +118,16 @@ function wayToBackup(label: string, report: BackupReport, unsound: boolean): Way
   };
 }
 
-/** @throws {Error} where the repository is another database's. */
+/** @throws {Error} if the repository belongs to another database. */
 export function refuseForeign(report: BackupReport): void {
   const foreign = foreignOwner(report);
-  if (foreign) throw new Error(`Nothing is restored from there: ${foreign}.`);
+  if (foreign) throw new Error(`The restore was refused: ${foreign}.`);
 }
 
-/** Whether a backup lies on a timeline or on what the timeline branched off. */
+/** Whether a backup is on a timeline, or on the part of an ancestor that the timeline continues. */
 function leadsTo(id: number, backup: Backup, timelines: readonly Timeline[]): boolean {
   let limit: bigint | undefined;
-  // A timeline's number is greater than its parent's, so this ends.
+  // A timeline's number is greater than its parent's, so the loop ends.
   for (let at: number | undefined = id; at !== undefined && at > 0; ) {
     if (timelineOf(backup) === at) return limit === undefined || position(backup.lsn.stop) <= limit;
     const known: Timeline | undefined = timelines.find((timeline) => timeline.id === at);
@@ -153,10 +153,10 @@ function refuseOutside(
 }
 
 /**
- * Makes sure that a moment which is just over can be restored. An archiver that gives WAL up counts it as archived, so this is asked
- * of what is written down about the repository, and not of the server.
+ * Checks that a time can be restored. The server counts dropped WAL as archived, so this reads the report about the repository instead
+ * of asking the server.
  * @param at seconds since 1970.
- * @throws {Error} that says why it cannot, and what can.
+ * @throws {Error} with the reason and the range that can be restored, if it cannot.
  */
 export function refuseUnreachable(at: number, report: BackupReport): void {
   const gap = gapInWords(report);
@@ -166,10 +166,10 @@ export function refuseUnreachable(at: number, report: BackupReport): void {
   refuseOutside(at, range, report);
 }
 
-/** Which times there are. */
+/** Describes the range of times that can be restored. */
 export function rangeInWords(report: BackupReport): string {
   const range = rangeOf(report);
   if (range === undefined) return nothingToRestore(report) ?? "";
-  const gaps = range.gaps.map((gap) => `, but for ${time(gap.from)} to ${time(gap.until)}`).join("");
-  return `Any moment from ${time(range.from)} to ${time(range.to)} can be restored${gaps}.`;
+  const gaps = range.gaps.map((gap) => `, except ${time(gap.from)} to ${time(gap.until)}`).join("");
+  return `Any time from ${time(range.from)} to ${time(range.to)} can be restored${gaps}.`;
 }

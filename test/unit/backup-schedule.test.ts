@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { CronExpressionParser } from "cron-parser";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { planOf } from "../../components/backups/plan.ts";
+import { scheduleOf } from "../../components/backups/schedule.ts";
 
 const DUE = "images/database/backup/due.awk";
 
@@ -23,16 +23,16 @@ describe("a plan", () => {
     ["*/20 1-3 * * *", "0,20,40|1,2,3|", "|0,1,2,3,4,5,6|0"],
     ["5 4 1,15 * mon", "5|4|1,15|", "|1|1"],
   ])("%s", (expression, start, end) => {
-    const plan = planOf(expression);
+    const plan = scheduleOf(expression);
     expect(plan.startsWith(start)).toBe(true);
     expect(plan.endsWith(end)).toBe(true);
   });
 
-  test("of never is empty", () => expect(planOf(" never ")).toBe(""));
+  test("of never is empty", () => expect(scheduleOf(" never ")).toBe(""));
 
   test.each(["", "daily", "@daily", "* * * *", "0 0 0 * * *", "61 * * * *", "0 3 L * *", "0 3 * * 1#2", "0 3 ? * *"])(
     "%j is refused with an example",
-    (expression) => expect(() => planOf(expression)).toThrow('for instance "0 3 * * 0", or never'),
+    (expression) => expect(() => scheduleOf(expression)).toThrow('for instance "0 3 * * 0", or never'),
   );
 });
 
@@ -45,7 +45,7 @@ describe("the newest slot", () => {
     ["59 23 31 12 *", "2026-01-01T00:00:00Z", "2025-12-31T23:59:00Z"],
     // Given both, a day fits by either.
     ["0 0 1 * 1", "2026-11-25T00:00:00Z", "2026-11-23T00:00:00Z"],
-  ])("of %s at %s", (expression, now, slot) => expect(due(planOf(expression), at(now))).toBe(at(slot)));
+  ])("of %s at %s", (expression, now, slot) => expect(due(scheduleOf(expression), at(now))).toBe(at(slot)));
 
   test("is the one that cron-parser finds", () => {
     const list = (min: number, max: number) =>
@@ -65,7 +65,7 @@ describe("the newest slot", () => {
             tz: "UTC",
             currentDate: new Date((Math.floor(now / 60) * 60 + 60) * 1000),
           }).prev();
-          expect(due(planOf(expression), now)).toBe(before.getTime() / 1000);
+          expect(due(scheduleOf(expression), now)).toBe(before.getTime() / 1000);
         },
       ),
       { numRuns: 60 },

@@ -1,30 +1,33 @@
-/** The way to the container that takes the backups. */
+/** Runs commands in the backups' container. */
 import { containerState, DockerError, docker } from "../../lib/docker.ts";
 import { namesFor } from "../../lib/naming.ts";
 import { pause } from "../../lib/scope.ts";
 import { type BackupReport, parseReport, type Run } from "./report.ts";
 
-/** What a run says that found another one under way. */
+/** Part of the error that the image's script prints while another run is active. */
 const BUSY = "a run is under way";
-/** Milliseconds between two looks whether it has ended. */
-const LOOK_MS = 2000;
+/** Milliseconds between two attempts to start a run while another one is active. */
+const RETRY_MS = 2000;
 
-/** Whether a stack has a container for backups at all. */
+/** Whether the stack has a backups' container. */
 export const takesBackups = async (stack: string): Promise<boolean> =>
   (await containerState(namesFor(stack).backups)) !== undefined;
 
-/** Runs the image's script in the container. Never with a secret: its arguments show in ps. */
-export async function inBackups(stack: string, ...args: string[]): Promise<string> {
+/**
+ * Runs the image's script in the container and returns its output. Its arguments are visible in `ps`, so they must not contain a secret.
+ * @throws {Error} if there is no container, it does not run, or the script fails.
+ */
+export async function execInBackupContainer(stack: string, ...args: string[]): Promise<string> {
   const container = namesFor(stack).backups;
   const state = await containerState(container);
   if (state === undefined) {
     throw new Error(
-      `There is no container ${container}: the stack takes no backups (pulumi config set backups true, then pulumi up), or it was ` +
-        `removed (pulumi refresh --yes --target '**Container::backup-container', then pulumi up)`,
+      `There is no container ${container}. Either the stack takes no backups (pulumi config set backups true, then pulumi up), or the ` +
+        `container was removed (pulumi refresh --yes --target '**Container::backup-container', then pulumi up)`,
     );
   }
   if (state.status !== "running")
-    throw new Error(`The container ${container} is ${state.status}: docker start ${container}`);
+    throw new Error(`The container ${container} is ${state.status}. Start it: docker start ${container}`);
   try {
     return await docker(["exec", container, "sectorwars-backup", ...args]);
   } catch (error) {
@@ -33,22 +36,23 @@ export async function inBackups(stack: string, ...args: string[]): Promise<strin
   }
 }
 
-/** What the container knows. */
-export const readReport = async (stack: string): Promise<BackupReport> => parseReport(await inBackups(stack, "report"));
+/** Returns the report of the backups' container. */
+export const readReport = async (stack: string): Promise<BackupReport> =>
+  parseReport(await execInBackupContainer(stack, "report"));
 
-/** What went wrong, among lines that tell what was being done. */
+/** Returns the error line, which follows lines of progress. */
 const errorLine = (stderr: string) => stderr.split("\n").find((line) => line.startsWith("error: "));
 
-/** A line of the container's log about a run. */
+/** The result of a run, as the container's log has it. */
 export interface RunLine extends Omit<Run, "finished"> {
   run: string;
-  /** Damaged: a backup was made, and holds damaged pages. */
+  /** `damaged`: the backup was made, but contains damaged pages. */
   result: "ok" | "failed" | "damaged";
 }
 
 /**
- * Makes a backup or a drill now, and waits for its end. One that is under way is waited for first.
- * @param say told what the run is at, and for whose end it waits.
+ * Runs a backup or a drill now, and waits until it has ended. If another run is active, it waits for that one first.
+ * @param say receives the steps of the run, and the run that it waits for.
  */
 export async function runNow(
   stack: string,
@@ -56,18 +60,18 @@ export async function runNow(
   say: (line: string) => void = () => {},
 ): Promise<RunLine> {
   const container = namesFor(stack).backups;
-  if (!(await takesBackups(stack))) await inBackups(stack);
+  if (!(await takesBackups(stack))) await execInBackupContainer(stack);
   let isWaiting = false;
   for (;;) {
     const said = await tryRun(container, kind, say);
     if ("line" in said) return said.line;
-    if (!isWaiting) say(`${said.busy}; this one begins when it has ended`);
+    if (!isWaiting) say(`${said.busy}; this run starts after it`);
     isWaiting = true;
-    await pause(LOOK_MS);
+    await pause(RETRY_MS);
   }
 }
 
-/** Begins a run, and waits for its end; or says which one is under way. */
+/** Starts a run and waits until it has ended, or returns the message about the run that is active. */
 async function tryRun(
   container: string,
   kind: string,
@@ -88,6 +92,6 @@ async function tryRun(
   try {
     return { line: JSON.parse(line) };
   } catch {
-    throw new Error(`${container} did not end its run: ${line || "no answer"}`);
+    throw new Error(`${container} did not report the result of the run: ${line || "no output"}`);
   }
 }

@@ -1,6 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { keptAmong, keptAs, momentOf, overdue, stampOf } from "../../components/backups/kept.ts";
+import {
+  expiredFolders,
+  retainedDataIn,
+  retainedDataOf,
+  stampOf,
+  timeOfStamp,
+} from "../../components/backups/retained-data.ts";
 
 const at = (text: string) => new Date(text);
 
@@ -8,15 +14,15 @@ test("a stamp is a moment, to the second, and back", () => {
   const moments = fc.date({ min: at("2000-01-01T00:00:00Z"), max: at("2999-12-31T23:59:59Z"), noInvalidDate: true });
   fc.assert(
     fc.property(moments, (moment) => {
-      expect(momentOf(stampOf(moment))?.getTime()).toBe(Math.floor(moment.getTime() / 1000) * 1000);
+      expect(timeOfStamp(stampOf(moment))?.getTime()).toBe(Math.floor(moment.getTime() / 1000) * 1000);
     }),
   );
   for (const text of ["", "x", "20261123", "20261123T101500", "20261123T101500Z;rm"])
-    expect(momentOf(text)).toBeUndefined();
+    expect(timeOfStamp(text)).toBeUndefined();
 });
 
 test("former data is told with the day up to which it is kept, and the way back", () => {
-  expect(keptAs("dev", "20261123T101500Z")).toEqual({
+  expect(retainedDataOf("dev", "20261123T101500Z")).toEqual({
     folder: "pgdata.before-20261123T101500Z",
     stamp: "20261123T101500Z",
     until: "2026-11-30",
@@ -33,19 +39,19 @@ const folders = [
 ];
 
 test("is found among a volume's folders, oldest first", () => {
-  expect(keptAmong("dev", folders).map(({ stamp }) => stamp)).toEqual(["20261122T101500Z", "20261123T101500Z"]);
+  expect(retainedDataIn("dev", folders).map(({ stamp }) => stamp)).toEqual(["20261122T101500Z", "20261123T101500Z"]);
 });
 
 describe("nobody needs", () => {
   test("what a restore that was killed has left, from the first day on", () => {
-    expect(overdue(folders, at("2026-11-23T10:15:01Z"))).toEqual(["pgdata.next-20261123T101500Z"]);
+    expect(expiredFolders(folders, at("2026-11-23T10:15:01Z"))).toEqual(["pgdata.next-20261123T101500Z"]);
   });
 
   test("former data whose week is over; never what somebody named by hand", () => {
-    expect(overdue(folders, at("2026-11-29T10:15:01Z"))).toEqual([
+    expect(expiredFolders(folders, at("2026-11-29T10:15:01Z"))).toEqual([
       "pgdata.before-20261122T101500Z",
       "pgdata.next-20261123T101500Z",
     ]);
-    expect(overdue(folders, at("2027-11-29T10:15:01Z"))).toHaveLength(3);
+    expect(expiredFolders(folders, at("2027-11-29T10:15:01Z"))).toHaveLength(3);
   });
 });
