@@ -7,7 +7,7 @@ import type { BackupsBegunInputs } from "./backups.ts";
 const DATA = "/var/lib/postgresql/data";
 /** That something was ever archived; without it, an empty repository is a new one. */
 const BEGAN = `${DATA}/archiving-began`;
-/** What is known of a repository that goes with its volume (images/database/backup.sh). */
+/** What is known of a repository that goes with its volume (images/database/sectorwars-backup.sh). */
 const NOTES = ["archiving-gaps", "archived-until", "archiving-said"].map((note) => `${DATA}/${note}`);
 
 /** For a folder of the host's that belongs to somebody there. */

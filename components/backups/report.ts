@@ -1,6 +1,6 @@
 /** What the backups' container tells of backups, archiving and the repository, and what is to be thought of it. */
-import { readFileSync } from "node:fs";
 import { humanBytes } from "../../lib/human-bytes.ts";
+import { imageLimit } from "../../lib/image-limits.ts";
 import { type Damage, damageInWords } from "./damage.ts";
 import { duration, time } from "./words.ts";
 
@@ -76,6 +76,11 @@ export interface BackupReport {
   archivingSaid: string;
   /** Per cent of the data's disk at which WAL that cannot be archived is given up. */
   giveUpAt: number;
+  /**
+   * Bytes of WAL that cannot be archived which still fit on that disk before WAL is dropped; 0 if it is dropped now. The image decides
+   * that (archiving.sh). Null if it cannot look at the disk; an image that was made earlier does not tell.
+   */
+  walRoom?: number | null;
   /** WAL files that wait for being archived. */
   waiting: number;
   /** Seconds since 1970 at which the first of them was ready to be archived; 0 where none waits. */
@@ -130,11 +135,8 @@ export interface Range {
   gaps: Gap[];
 }
 
-/**
- * Seconds after the second in which pgBackRest says that a backup ended, until any moment is reached from it. One file for all who
- * choose a backup: the image reads it as well (leading.awk).
- */
-const REACHABLE_AFTER = Number(readFileSync("images/database/backup/reachable-after", "utf8"));
+/** Seconds after the second in which pgBackRest says that a backup ended, until it reaches every moment. The image uses it too. */
+const REACHABLE_AFTER = Number(imageLimit("REACHABLE_AFTER_SECONDS"));
 
 /** The first moment that is reached from a backup, in seconds since 1970. */
 export const reachableFrom = ({ timestamp }: Pick<Backup, "timestamp">): number => timestamp.stop + REACHABLE_AFTER;
@@ -248,18 +250,20 @@ export function foreignOwner({ info, systemIdentifier }: BackupReport): string |
 
 /** What is at risk while archiving fails, the room that is left, and how long it lasts at the rate since it began. */
 function waitingInWords(report: BackupReport): string {
-  const { archivedUntil, waiting, walBytes, dataSize, dataFree, giveUpAt, now } = report;
+  const { archivedUntil, waiting, walBytes, dataSize, dataFree, giveUpAt, walRoom, now } = report;
   const rate = (waiting * WAL_FILE) / Math.max(now - archivedUntil, 1);
-  const room = roomBeforeGivingUp(report);
-  const lasts = archivedUntil > 0 && rate > 0 ? `, about ${duration(room / rate)} at the present rate` : "";
-  const limit =
-    room > 0
-      ? `There is room for ${humanBytes(room)} more${lasts}, until ${giveUpAt} % of that disk are in use and archiving is given up`
-      : `${giveUpAt} % of that disk (${humanBytes(dataSize)}, ${humanBytes(dataFree)} free) are in use: archiving is given up`;
+  const limit = (() => {
+    if (walRoom == null) return "";
+    if (walRoom === 0) {
+      return ` ${giveUpAt} % of that disk (${humanBytes(dataSize)}, ${humanBytes(dataFree)} free) are in use: archiving is given up`;
+    }
+    const lasts = archivedUntil > 0 && rate > 0 ? `, about ${duration(walRoom / rate)} at the present rate` : "";
+    return ` There is room for ${humanBytes(walRoom)} more${lasts}, until ${giveUpAt} % of that disk are in use and archiving is given up`;
+  })();
   const said = report.archivingSaid ? `. What is in the way: ${report.archivingSaid.trim()}` : "";
   return (
     `changes are not archived since ${time(archivedUntil)}, and would be lost with the database's disk: ${waiting} WAL files ` +
-    `wait there (${humanBytes(walBytes)}). ${limit}${said}`
+    `wait there (${humanBytes(walBytes)}).${limit}${said}`
   );
 }
 
@@ -271,10 +275,6 @@ const MAY_BE_LATE = 6 * 3600;
 
 /** Bytes of one file of the write-ahead log. */
 const WAL_FILE = 16 * 1024 * 1024;
-
-/** Bytes that may still be written to the data's disk before WAL that waits is given up. */
-export const roomBeforeGivingUp = ({ dataSize, dataFree, giveUpAt }: BackupReport): number =>
-  Math.max(dataFree - dataSize * (1 - giveUpAt / 100), 0);
 
 const NAMES = { full: "full backup", diff: "differential backup", drill: "drill" } as const;
 
@@ -317,7 +317,8 @@ export interface BackupFigures {
     until: number;
     waitingFiles: number;
     walBytes: number;
-    roomBytes: number;
+    /** Null where that is not known. */
+    roomBytes: number | null;
     givenUp: boolean;
   };
   repository: { ok: boolean; bytes: number | null; freeBytes: number | null };
@@ -353,7 +354,7 @@ export function figuresIn(report: BackupReport): BackupFigures {
       until: report.archivedUntil,
       waitingFiles: report.waiting,
       walBytes: report.walBytes,
-      roomBytes: roomBeforeGivingUp(report),
+      roomBytes: report.walRoom ?? null,
       givenUp: report.openGap !== "",
     },
     repository: {

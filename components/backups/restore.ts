@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { containerState, DockerError, docker, removeContainer } from "../../lib/docker.ts";
 import { humanBytes } from "../../lib/human-bytes.ts";
+import { imageLimit } from "../../lib/image-limits.ts";
 import { runs } from "../../lib/interrupted.ts";
 import { namesFor } from "../../lib/naming.ts";
 import { connect, literal, maintenance } from "../../lib/postgres.ts";
@@ -23,7 +24,7 @@ const NOTE = `${DATA}/exchange`;
 /** Says who exchanges the data, and under what name the former is kept, until the roles have today's passwords. A kill leaves it. */
 const UNDER_WAY = `${DATA}/exchange-under-way`;
 /** Room that is left for the running server beside a restore, bytes: its log goes on growing meanwhile. */
-const ROOM_LEFT = 1024 ** 3;
+const ROOM_LEFT = Number(imageLimit("ROOM_LEFT_KB")) * 1024;
 /** Milliseconds to wait for the last WAL file to reach the repository. */
 const ARCHIVED_WITHIN_MS = 90_000;
 /** After so many attempts, a second apart, PostgreSQL's archiver rests for a minute (NUM_ARCHIVE_RETRIES in its pgarch.c). */
