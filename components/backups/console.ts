@@ -4,8 +4,8 @@ import { namesFor } from "../../lib/naming.ts";
 import { pause } from "../../lib/scope.ts";
 import { type BackupReport, parseReport, type Run } from "./report.ts";
 
-/** What a run says that found another one under way. */
-const BUSY = "a run is under way";
+/** What a run says that found another one under way (images/database/backup/schedule.sh). */
+export const BUSY = "a run is under way";
 /** Milliseconds between two looks whether it has ended. */
 const LOOK_MS = 2000;
 

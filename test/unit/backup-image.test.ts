@@ -5,6 +5,7 @@
 import { execFileSync } from "node:child_process";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { BUSY } from "../../components/backups/console.ts";
 import {
   type Backup,
   type BackupReport,
@@ -15,15 +16,20 @@ import {
   troublesOf,
 } from "../../components/backups/report.ts";
 import { wayTo } from "../../components/backups/target.ts";
+import { hasProgram } from "../support/path.ts";
 
 const FOLDER = "images/database/backup";
 
 const hex = (value: number, digits: number) => value.toString(16).toUpperCase().padStart(digits, "0");
 
 /** Runs lines of shell with functions of the image's scripts. */
-function inImage(parts: readonly string[], lines: string, input = ""): string {
+function inImage(parts: readonly string[], lines: string, input = "", shell: readonly string[] = ["sh"]): string {
   const sources = ["limits", ...parts].map((part) => `. ${FOLDER}/${part}.sh`).join("; ");
-  return execFileSync("sh", ["-euc", `SHARE=${FOLDER}; ${sources}\n${lines}`], { input, encoding: "utf8" });
+  const [program = "", ...options] = shell;
+  return execFileSync(program, [...options, "-euc", `SHARE=${FOLDER}; ${sources}\n${lines}`], {
+    input,
+    encoding: "utf8",
+  });
 }
 
 /** A list of backups as pgBackRest prints it: members sorted by name, and a system identifier with more digits than a double has. */
@@ -205,6 +211,35 @@ describe("the backup that leads to a moment", () => {
     });
     expect(choices(moments, list, ["1 1 0 0/0", `20 2 1 ${lsn(5)}`])).toEqual({ image: expected, restored: expected });
   });
+});
+
+describe("a run that begins while another one is under way", () => {
+  test.skipIf(!hasProgram("flock"))("says so in the words that ./db waits for", () => {
+    const lines = `STATE=$(mktemp -d); UNWRITTEN=$STATE/none; OUTPUT=$STATE/output
+      exec 8>"$STATE/lock"; flock 8
+      now() { echo 130; }
+      echo "diff 100 1" >"$STATE/running"
+      code=0; (schedule_run full) 2>&1 || code=$?
+      rm -r "$STATE"; echo "$code"`;
+    expect(inImage(["common", "notes", "schedule"], lines)).toBe(`error: ${BUSY} (diff, for 30 s)\n75\n`);
+  });
+});
+
+// Debian's sh, Alpine's, and that of systems where bash is sh. A variable of a function must not change its caller's.
+test.each(
+  [["dash"], ["bash"], ["bash", "--posix"], ["busybox", "ash"]].filter(([program = ""]) => hasProgram(program)),
+)("in %s %s the scripts decide the same", (...shell) => {
+  const lines = `
+      PATIENCE_FILES=8; PATIENCE_FREE_KB=262144; OUTPUT=$(mktemp)
+      words=kept; known=kept
+      printf 'x\\ny\\nERROR: [041]: no "room"\\n' >"$OUTPUT"; json "$(error_in "$OUTPUT")"; rm "$OUTPUT"
+      echo " $words"
+      printf 'F\\nd 1000 500 450 1%% /\\n' | archive_room_of 90 20
+      printf '1 1 0 0/0\\n20 2 1 0/5\\n' | note_timeline_at 19.999
+      repository_is_foreign '"system-id":12' 13 && echo "$known"
+      archive_is_later 00000001000000000000000B 00000001000000000000000A && echo later`;
+  const said = inImage(["common", "repository", "notes", "archiving"], lines, "", shell.filter(Boolean));
+  expect(said).toBe('"ERROR: [041]: no \\"room\\"" kept\n355\n1\nkept\nlater\n');
 });
 
 describe("a run that is due", () => {

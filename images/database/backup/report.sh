@@ -54,8 +54,7 @@ report_number() { printf '%s' "${1:-null}"; }
 report_write() {
 	local code info words archiver room kind folder kept
 	code=0
-	# Somebody waits for the report, so a store that does not answer gets less time than in a backup.
-	info=$(pgb --io-timeout=3 info --output=json 2>/dev/null | tr -cd '\040-\176') || code=$?
+	info=$(repository_info_soon 2>/dev/null | tr -cd '\040-\176') || code=$?
 	case $info in '['*) ;; *) info=null ;; esac
 	if [ "$info" = null ] || [ "$code" != 0 ]; then
 		words=$(pgb --io-timeout=3 info 2>&1 | head -n 3)

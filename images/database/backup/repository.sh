@@ -4,6 +4,9 @@
 # Prints pgBackRest's list of backups, as JSON.
 repository_info() { pgb info --output=json; }
 
+# The same for somebody who waits: a store that does not answer gets less time.
+repository_info_soon() { pgb --io-timeout=3 info --output=json; }
+
 # repository_parse: prints a line for each backup in pgBackRest's list on standard input; backups.awk tells what it holds.
 repository_parse() {
 	grep -oE '"archive":\{"start":[^,]*,"stop":[^,}]*|"error":(true|false|null)|"repository":\{"delta":[0-9]*|"label":"[^"]*"|"lsn":\{"start":[^,]*,"stop":[^,}]*|"timestamp":\{"start":[0-9]*,"stop":[0-9]*' |
