@@ -60,7 +60,7 @@ export function archivingFor(args: ArchivingArgs, opts?: pulumi.ComponentResourc
     configuration: key.apply((known) => configuration(backups, known, access)),
     folder: backups.folder,
     keepOnDestroy: backups.keepOnDestroy,
-    giveUpAt: backups.giveUpAt,
+    walDropThresholdPercent: backups.walDropThresholdPercent,
     recover: bootstrap === "backup" ? recoverArguments(backupRecoverTo) : undefined,
   };
 }
@@ -103,7 +103,7 @@ export class Backups extends pulumi.ComponentResource {
           `BACKUP_FULL=${settings.plans.full}`,
           `BACKUP_DIFF=${settings.plans.diff}`,
           `BACKUP_DRILL=${settings.plans.drill}`,
-          `BACKUP_GIVE_UP_AT=${archiving.giveUpAt}`,
+          `BACKUP_WAL_DROP_PERCENT=${archiving.walDropThresholdPercent}`,
         ],
         uploads: [configurationFile(archiving.configuration)],
         volumes: [

@@ -75,7 +75,7 @@ export interface BackupReport {
   /** What the archiver said last, while its attempts fail; else empty. */
   archivingSaid: string;
   /** Per cent of the data's disk at which WAL that cannot be archived is given up. */
-  giveUpAt: number;
+  walDropThresholdPercent: number;
   /**
    * Bytes of WAL that cannot be archived which still fit on that disk before WAL is dropped; 0 if it is dropped now. The image decides
    * that (archiving.sh). Null if it cannot look at the disk; an image that was made earlier does not tell.
@@ -250,15 +250,15 @@ export function foreignOwner({ info, systemIdentifier }: BackupReport): string |
 
 /** What is at risk while archiving fails, the room that is left, and how long it lasts at the rate since it began. */
 function waitingInWords(report: BackupReport): string {
-  const { archivedUntil, waiting, walBytes, dataSize, dataFree, giveUpAt, walRoom, now } = report;
+  const { archivedUntil, waiting, walBytes, dataSize, dataFree, walDropThresholdPercent, walRoom, now } = report;
   const rate = (waiting * WAL_FILE) / Math.max(now - archivedUntil, 1);
   const limit = (() => {
     if (walRoom == null) return "";
     if (walRoom === 0) {
-      return ` ${giveUpAt} % of that disk (${humanBytes(dataSize)}, ${humanBytes(dataFree)} free) are in use: archiving is given up`;
+      return ` ${walDropThresholdPercent} % of that disk (${humanBytes(dataSize)}, ${humanBytes(dataFree)} free) are in use: archiving is given up`;
     }
     const lasts = archivedUntil > 0 && rate > 0 ? `, about ${duration(walRoom / rate)} at the present rate` : "";
-    return ` There is room for ${humanBytes(walRoom)} more${lasts}, until ${giveUpAt} % of that disk are in use and archiving is given up`;
+    return ` There is room for ${humanBytes(walRoom)} more${lasts}, until ${walDropThresholdPercent} % of that disk are in use and archiving is given up`;
   })();
   const said = report.archivingSaid ? `. What is in the way: ${report.archivingSaid.trim()}` : "";
   return (

@@ -32,7 +32,7 @@ export interface BackupSettings {
   /** Full backups that are kept, where days do not say so. */
   readonly keepFulls: number;
   /** Per cent of the disk in use at which WAL that cannot be archived is given up. */
-  readonly giveUpAt: number;
+  readonly walDropThresholdPercent: number;
   readonly keepOnDestroy: boolean;
 }
 
@@ -129,6 +129,6 @@ export const backupsOf = (values: BackupValues, stack: string): BackupSettings =
     compression: values.backupCompression as BackupSettings["compression"],
     keepDays: values.backupKeepDays,
     keepFulls: values.backupKeepFulls,
-    giveUpAt: values.backupGiveUpAt,
+    walDropThresholdPercent: values.backupGiveUpAt,
     keepOnDestroy: values.backupKeepOnDestroy,
   });

@@ -77,7 +77,7 @@ export interface Archiving {
   /** Whether destroying the stack leaves the volume with the backups. */
   keepOnDestroy: boolean;
   /** Per cent of the disk in use at which WAL that cannot be archived is given up. */
-  giveUpAt: number;
+  walDropThresholdPercent: number;
   /** To what an empty volume is recovered, line by line as the image's script reads it; undefined where a new cluster is made. */
   recover: readonly string[] | undefined;
 }
@@ -265,7 +265,7 @@ export class DatabaseServer extends pulumi.ComponentResource {
           // Whatever archiving leaves behind must not become the server's child: it would take its end for a crash.
           ...(archiving ? { init: true } : {}),
           envs: [
-            ...(archiving ? [`BACKUP_GIVE_UP_AT=${archiving.giveUpAt}`] : []),
+            ...(archiving ? [`BACKUP_WAL_DROP_PERCENT=${archiving.walDropThresholdPercent}`] : []),
             `POSTGRES_DB=${args.database}`,
             "POSTGRES_PASSWORD_FILE=/run/initial-password",
             "POSTGRES_INITDB_ARGS=--encoding=UTF8 --locale-provider=icu --icu-locale=en-US --locale=C.UTF-8 " +

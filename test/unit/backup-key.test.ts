@@ -107,7 +107,7 @@ describe("pgBackRest's configuration", () => {
     compression: "zst" as const,
     keepDays: 14,
     keepFulls: 3,
-    giveUpAt: 90,
+    walDropThresholdPercent: 90,
     keepOnDestroy: false,
   };
   const lines = (more = {}) => configuration({ ...settings, ...more }, "k").split("\n");

@@ -44,7 +44,7 @@ function report(more: Partial<BackupReport> = {}, backups = [backup("2026-11-20T
     systemIdentifier: "7711238311425556519",
     archivedUntil: NOW - 30,
     archivingSaid: "",
-    giveUpAt: 90,
+    walDropThresholdPercent: 90,
     walRoom: 4e10,
     waiting: 0,
     waitingSince: 0,

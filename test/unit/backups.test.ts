@@ -29,7 +29,7 @@ const SETTINGS: Settings = {
     compression: "zst",
     keepDays: 14,
     keepFulls: 2,
-    giveUpAt: 85,
+    walDropThresholdPercent: 85,
     keepOnDestroy: false,
   },
   backupRecoverTo: "latest",
@@ -85,7 +85,7 @@ describe("the server", () => {
         "archive_timeout=60s",
       ]),
     );
-    expect(envs).toContain("BACKUP_GIVE_UP_AT=85");
+    expect(envs).toContain("BACKUP_WAL_DROP_PERCENT=85");
   });
 
   test("has an image that brings pgBackRest", () => {

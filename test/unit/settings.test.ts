@@ -194,7 +194,7 @@ describe("the settings that nobody changed", () => {
         compression: "zst",
         keepDays: 14,
         keepFulls: 2,
-        giveUpAt: 90,
+        walDropThresholdPercent: 90,
         keepOnDestroy: false,
       },
       backupRecoverTo: "latest",

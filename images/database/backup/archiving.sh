@@ -43,15 +43,15 @@ archive_push() {
 	printf '%s %s\n' "$(stat -c %Y "$ARCHIVED_UNTIL" 2>/dev/null || now)" "${1##*/}" >>"$ARCHIVING_GAPS" || return 1
 	sync
 	used=$(df -Pk "$VOLUME" | awk 'NR == 2 { print $5 }')
-	echo "ERROR: the WAL file ${1##*/} was given up: it cannot be archived, and the disk is ${used%\%} % full (limit $BACKUP_GIVE_UP_AT %)." \
+	echo "ERROR: the WAL file ${1##*/} was given up: it cannot be archived, and the disk is ${used%\%} % full (limit $BACKUP_WAL_DROP_PERCENT %)." \
 		"Until a new full backup is made, nothing later than this can be restored" >&2
 }
 
 # Prints how many kB of WAL that cannot be archived still fit on the data's disk before WAL is dropped; 0 if it is dropped now. That is
-# when BACKUP_GIVE_UP_AT percent are used. On a disk that is full of other things, a repository that is away for a minute is no
+# when BACKUP_WAL_DROP_PERCENT percent are used. On a disk that is full of other things, a repository that is away for a minute is no
 # reason to drop WAL: a few files may wait as long as some room is left. Prints nothing if the disk cannot be looked at.
 archive_room() {
-	df -Pk "$VOLUME" | archive_room_of "${BACKUP_GIVE_UP_AT:?}" \
+	df -Pk "$VOLUME" | archive_room_of "${BACKUP_WAL_DROP_PERCENT:?}" \
 		"$(find "$VOLUME/pgdata/pg_wal/archive_status" -name '*.ready' | wc -l)"
 }
 

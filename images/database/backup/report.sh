@@ -78,7 +78,7 @@ report_write() {
 	printf '"systemIdentifier":%s,\n' "$(json "$(server_control_data "system identifier")")"
 	printf '"archivedUntil":%s,\n' "$(stat -c %Y "$ARCHIVED_UNTIL" 2>/dev/null || echo 0)"
 	printf '"archivingSaid":%s,\n' "$(json "$(cat "$ARCHIVING_ERROR" 2>/dev/null)")"
-	printf '"giveUpAt":%s,\n' "${BACKUP_GIVE_UP_AT:?}"
+	printf '"walDropThresholdPercent":%s,\n' "${BACKUP_WAL_DROP_PERCENT:?}"
 	printf '"walRoom":%s,\n' "$(report_number "${room:+$((room * 1024))}")"
 	printf '"waiting":%s,\n' "$(find "$VOLUME/pgdata/pg_wal/archive_status" -name '*.ready' 2>/dev/null | wc -l)"
 	printf '"waitingSince":%s,\n' "$(report_waiting_since)"
