@@ -1,11 +1,12 @@
 /** Copies of databases, and the base backups that run beside them. */
 import type pg from "pg";
+import { imageLimit } from "./image-limits.ts";
 
 /**
  * The advisory lock that pgBackRest holds in the database `postgres` while it makes a backup (PG_BACKUP_ADVISORY_LOCK in its
- * db/db.c). The container that takes the backups waits for it (images/database/backup/backup.sh).
+ * db/db.c). The container that takes the backups waits for it (images/database/backup/take-backup.sh).
  */
-const BACKUP_LOCK = "12340078987004321";
+const BACKUP_LOCK = imageLimit("BACKUP_LOCK");
 
 /**
  * Makes a copy of a database by its files, which is the fastest way; while a base backup runs, through the write-ahead log instead: a

@@ -1,7 +1,9 @@
+# shellcheck shell=sh
 # Shared by the scripts of this folder; to be sourced. POSIX sh.
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 LOCAL="$ROOT/.local"
+# shellcheck disable=SC2034  # the scripts that source this file use it
 TOOLS="$LOCAL/toolchain"
 . "$ROOT/script/portable.sh"
 

@@ -4,8 +4,8 @@ import { namesFor } from "../../lib/naming.ts";
 import { pause } from "../../lib/scope.ts";
 import { type BackupReport, parseReport, type Run } from "./report.ts";
 
-/** Part of the error that the image's script prints while another run is active. */
-const BUSY = "a run is under way";
+/** Part of the error that the image's script prints while another run is active (images/database/backup/schedule.sh). */
+export const BUSY = "a run is under way";
 /** Milliseconds between two attempts to start a run while another one is active. */
 const RETRY_MS = 2000;
 

@@ -103,7 +103,7 @@ export class Backups extends pulumi.ComponentResource {
           `BACKUP_FULL=${settings.schedules.full}`,
           `BACKUP_DIFF=${settings.schedules.diff}`,
           `BACKUP_DRILL=${settings.schedules.drill}`,
-          `BACKUP_GIVE_UP_AT=${archiving.walDropThresholdPercent}`,
+          `BACKUP_WAL_DROP_PERCENT=${archiving.walDropThresholdPercent}`,
         ],
         uploads: [configurationFile(archiving.configuration)],
         volumes: [

@@ -7,7 +7,7 @@ import type { BackupRepositoryInputs } from "./backups.ts";
 const DATA = "/var/lib/postgresql/data";
 /** Exists once WAL has been archived. Without it, an empty repository is a new one. */
 const BEGAN = `${DATA}/archiving-began`;
-/** Files in which the image's scripts record the state of archiving into this repository (images/database/backup.sh). */
+/** Files in which the image's scripts record the state of archiving into this repository (images/database/sectorwars-backup.sh). */
 const NOTES = ["archiving-gaps", "archived-until", "archiving-said"].map((note) => `${DATA}/${note}`);
 
 /** The remedy for a host folder that belongs to another user. */

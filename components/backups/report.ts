@@ -1,6 +1,6 @@
 /** The report of the backups' container about backups, archiving and the repository, and its evaluation. */
-import { readFileSync } from "node:fs";
 import { humanBytes } from "../../lib/human-bytes.ts";
+import { imageLimit } from "../../lib/image-limits.ts";
 import { type Damage, damageInWords } from "./damage.ts";
 import { duration, time } from "./format.ts";
 
@@ -75,7 +75,12 @@ export interface BackupReport {
   /** The last error of the archive command, while its attempts fail; else empty. */
   archivingSaid: string;
   /** Usage of the data's disk, in per cent, at which the server drops WAL that it cannot archive. */
-  giveUpAt: number;
+  walDropThresholdPercent: number;
+  /**
+   * Bytes of waiting WAL that still fit on that disk before the server drops WAL; 0 if it drops WAL now. The image decides that
+   * (archiving.sh). Null if the image cannot examine the disk; undefined from an image of an earlier version.
+   */
+  walRoom?: number | null;
   /** WAL files that wait to be archived. */
   waiting: number;
   /** Seconds since 1970 at which the first waiting file was ready to be archived; 0 if none waits. */
@@ -130,10 +135,10 @@ export interface Range {
 }
 
 /**
- * Seconds from a backup's end, as pgBackRest reports it, to the first time that can be restored from it. The image reads the same file
- * (leading.awk), so both choose the same backup.
+ * Seconds from a backup's end, as pgBackRest reports it, to the first time that can be restored from it. The image uses the same number,
+ * so both choose the same backup.
  */
-const REACHABLE_AFTER = Number(readFileSync("images/database/backup/reachable-after", "utf8"));
+const REACHABLE_AFTER = Number(imageLimit("REACHABLE_AFTER_SECONDS"));
 
 /** Returns the first time that can be restored from a backup, in seconds since 1970. */
 export const reachableFrom = ({ timestamp }: Pick<Backup, "timestamp">): number => timestamp.stop + REACHABLE_AFTER;
@@ -249,18 +254,13 @@ export function foreignOwner({ info, systemIdentifier }: BackupReport): string |
 
 /** Describes the changes at risk while archiving fails, the room left for WAL, and how long it lasts at the rate since the failure began. */
 function waitingInWords(report: BackupReport): string {
-  const { archivedUntil, waiting, walBytes, dataSize, dataFree, giveUpAt, now } = report;
+  const { archivedUntil, waiting, walBytes, now } = report;
   const rate = (waiting * WAL_FILE) / Math.max(now - archivedUntil, 1);
-  const room = roomBeforeWalDrop(report);
-  const lasts = archivedUntil > 0 && rate > 0 ? `, about ${duration(room / rate)} at the present rate` : "";
-  const limit =
-    room > 0
-      ? `There is room for ${humanBytes(room)} more${lasts}. When ${giveUpAt} % of the disk are in use, the server drops WAL`
-      : `${giveUpAt} % of the disk (${humanBytes(dataSize)}, ${humanBytes(dataFree)} free) are in use, so the server drops WAL`;
+  const limit = describeWalRoom(report, archivedUntil > 0 ? rate : 0);
   const said = report.archivingSaid ? `. The cause: ${report.archivingSaid.trim()}` : "";
   return (
     `nothing has been archived since ${time(archivedUntil)}, so losing the database's disk would lose every later change: ${waiting} ` +
-    `WAL files wait there (${humanBytes(walBytes)}). ${limit}${said}`
+    `WAL files wait there (${humanBytes(walBytes)}).${limit}${said}`
   );
 }
 
@@ -273,9 +273,16 @@ const MAY_BE_LATE = 6 * 3600;
 /** The size of a WAL file in bytes. */
 const WAL_FILE = 16 * 1024 * 1024;
 
-/** Returns the bytes that can still be written to the data's disk before the server drops waiting WAL. */
-export const roomBeforeWalDrop = ({ dataSize, dataFree, giveUpAt }: BackupReport): number =>
-  Math.max(dataFree - dataSize * (1 - giveUpAt / 100), 0);
+/** Says how much more WAL can wait on the data's disk. */
+function describeWalRoom(report: BackupReport, rate: number): string {
+  const { walRoom, walDropThresholdPercent: percent, dataSize, dataFree } = report;
+  if (walRoom == null) return "";
+  if (walRoom === 0) {
+    return ` ${percent} % of the disk (${humanBytes(dataSize)}, ${humanBytes(dataFree)} free) are in use, so the server drops WAL`;
+  }
+  const lasts = rate > 0 ? `, about ${duration(walRoom / rate)} at the present rate` : "";
+  return ` There is room for ${humanBytes(walRoom)} more${lasts}. When ${percent} % of the disk are in use, the server drops WAL`;
+}
 
 const NAMES = { full: "full backup", diff: "differential backup", drill: "drill" } as const;
 
@@ -318,7 +325,8 @@ export interface BackupFigures {
     until: number;
     waitingFiles: number;
     walBytes: number;
-    roomBytes: number;
+    /** Null where that is not known. */
+    roomBytes: number | null;
     givenUp: boolean;
   };
   repository: { ok: boolean; bytes: number | null; freeBytes: number | null };
@@ -354,7 +362,7 @@ export function figuresIn(report: BackupReport): BackupFigures {
       until: report.archivedUntil,
       waitingFiles: report.waiting,
       walBytes: report.walBytes,
-      roomBytes: roomBeforeWalDrop(report),
+      roomBytes: report.walRoom ?? null,
       givenUp: report.openGap !== "",
     },
     repository: {

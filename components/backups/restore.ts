@@ -7,6 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { containerState, DockerError, docker, removeContainer } from "../../lib/docker.ts";
 import { humanBytes } from "../../lib/human-bytes.ts";
+import { imageLimit } from "../../lib/image-limits.ts";
 import { runs } from "../../lib/interrupted.ts";
 import { namesFor } from "../../lib/naming.ts";
 import { connect, literal, maintenance } from "../../lib/postgres.ts";
@@ -29,7 +30,7 @@ const REQUEST = `${DATA}/exchange`;
  */
 const UNDER_WAY = `${DATA}/exchange-under-way`;
 /** Bytes that a restore leaves free for the running server, whose WAL keeps growing. */
-const ROOM_LEFT = 1024 ** 3;
+const ROOM_LEFT = Number(imageLimit("ROOM_LEFT_KB")) * 1024;
 /** Milliseconds to wait until the last WAL file is archived. */
 const ARCHIVED_WITHIN_MS = 90_000;
 /** Failed attempts, a second apart, after which PostgreSQL's archiver pauses for a minute (NUM_ARCHIVE_RETRIES in pgarch.c). */

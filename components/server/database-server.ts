@@ -267,7 +267,7 @@ export class DatabaseServer extends pulumi.ComponentResource {
           // crash.
           ...(archiving ? { init: true } : {}),
           envs: [
-            ...(archiving ? [`BACKUP_GIVE_UP_AT=${archiving.walDropThresholdPercent}`] : []),
+            ...(archiving ? [`BACKUP_WAL_DROP_PERCENT=${archiving.walDropThresholdPercent}`] : []),
             `POSTGRES_DB=${args.database}`,
             "POSTGRES_PASSWORD_FILE=/run/initial-password",
             "POSTGRES_INITDB_ARGS=--encoding=UTF8 --locale-provider=icu --icu-locale=en-US --locale=C.UTF-8 " +

@@ -22,6 +22,7 @@ run_init_files() {
 	for file in /docker-entrypoint-initdb.d/*; do
 		[ -e "$file" ] || continue
 		echo "docker-entrypoint: running $file"
+		# shellcheck source=/dev/null  # whatever the image that is built on this one brings
 		case $file in
 		*.sh) if [ -x "$file" ]; then "$file"; else . "$file"; fi ;;
 		*.sql) psql_init -f "$file" ;;
@@ -64,7 +65,10 @@ initialise() {
 	set -- --username="$POSTGRES_USER"
 	if [ -n "$password" ]; then set -- "$@" --pwfile="$pwfile"; fi
 	# Word splitting and quotes in POSTGRES_INITDB_ARGS are part of the contract.
-	eval 'initdb -D "$PGDATA" "$@" '"${POSTGRES_INITDB_ARGS:-}" || { rm -f "$pwfile"; fail "initdb failed"; }
+	eval 'initdb -D "$PGDATA" "$@" '"${POSTGRES_INITDB_ARGS:-}" || {
+		rm -f "$pwfile"
+		fail "initdb failed"
+	}
 	rm -f "$pwfile"
 	printf '\nhost all all all %s\n' "$method" >>"$PGDATA/pg_hba.conf"
 

@@ -177,7 +177,7 @@ describe("a repository that is missing", () => {
     // The disk is as full as it may be. With one file waiting, and room for many, nothing is given up yet.
     const file = (await backed.inServer("ls $PGDATA/pg_wal/archive_status | sed -n 's/.ready$//p' | head -1")).trim();
     const push = () =>
-      backed.inServer(`cd $PGDATA && BACKUP_GIVE_UP_AT=1 sectorwars-backup pgbackrest-push pg_wal/${file}`);
+      backed.inServer(`cd $PGDATA && BACKUP_WAL_DROP_PERCENT=1 sectorwars-backup pgbackrest-push pg_wal/${file}`);
     await expect(push()).rejects.toThrow("ERROR: ");
     for (let n = 0; n < 8; n += 1)
       await backed.value("SELECT pg_switch_wal()::text FROM pg_create_restore_point('more')");

@@ -50,7 +50,8 @@ function report(more: Partial<BackupReport> = {}, backups = [backup("2026-11-20T
     systemIdentifier: "7711238311425556519",
     archivedUntil: NOW - 30,
     archivingSaid: "",
-    giveUpAt: 90,
+    walDropThresholdPercent: 90,
+    walRoom: 4e10,
     waiting: 0,
     waitingSince: 0,
     walBytes: 32 * 1024 * 1024,
@@ -374,7 +375,7 @@ describe("what is wrong", () => {
   test.each<[string, Partial<BackupReport>, RegExp]>([
     [
       "archiving",
-      { waiting: 3, archivedUntil: NOW - 3600, dataFree: 1e10 + 3e9, archiver: { ...archiver, lastFailedAt: NOW - 5 } },
+      { waiting: 3, archivedUntil: NOW - 3600, walRoom: 3e9, archiver: { ...archiver, lastFailedAt: NOW - 5 } },
       /nothing has been archived since 2026-11-23 11:00:00 UTC, .*: 3 WAL files .* room for 2\.8 GB more, about 2 days at the present rate/,
     ],
     [
@@ -383,8 +384,13 @@ describe("what is wrong", () => {
       /3 WAL files wait there .*\. The cause: ERROR: \[041\]: no$/,
     ],
     [
+      "archiving, with an image that does not tell the room",
+      { waiting: 3, walRoom: null, archiver: { ...archiver, lastFailedAt: NOW - 5 } },
+      /3 WAL files wait there \([\d.]+ MB\)\.$/,
+    ],
+    [
       "archiving, on a disk that is as full as it may be",
-      { waiting: 3, dataFree: 9e9, archiver: { ...archiver, lastFailedAt: NOW - 5 } },
+      { waiting: 3, dataFree: 9e9, walRoom: 0, archiver: { ...archiver, lastFailedAt: NOW - 5 } },
       /90 % of the disk \(93\.1 GB, 8\.4 GB free\) are in use, so the server drops WAL/,
     ],
     [

@@ -85,7 +85,7 @@ describe("the server", () => {
         "archive_timeout=60s",
       ]),
     );
-    expect(envs).toContain("BACKUP_GIVE_UP_AT=85");
+    expect(envs).toContain("BACKUP_WAL_DROP_PERCENT=85");
   });
 
   test("has an image that brings pgBackRest", () => {

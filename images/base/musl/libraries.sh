@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds the libraries that PostgreSQL and pgBackRest use against musl, into /deps. Runs in the image that holds the compiler and the sources (../build).
 set -eu
+# shellcheck source=lib.sh
 . /musl/lib.sh
 mkdir -p /deps/lib /deps/include
 export CC=musl-gcc CFLAGS="-O2 -fPIC"
@@ -40,7 +41,8 @@ ln -sfn /usr/include/x86_64-linux-gnu/asm /usr/include/x86_64-linux-musl/asm
 	# Its configure wants the GNU tools that made it; there are nine files.
 	unpack libyaml
 	for file in src/*.c; do
-		$CC $CFLAGS -Iinclude -DYAML_VERSION_MAJOR=0 -DYAML_VERSION_MINOR=2 -DYAML_VERSION_PATCH=5 '-DYAML_VERSION_STRING="0.2.5"' -c "$file" -o "$file.o"
+		# shellcheck disable=SC2086  # several flags
+		"$CC" $CFLAGS -Iinclude -DYAML_VERSION_MAJOR=0 -DYAML_VERSION_MINOR=2 -DYAML_VERSION_PATCH=5 '-DYAML_VERSION_STRING="0.2.5"' -c "$file" -o "$file.o"
 	done
 	ar rcs /deps/lib/libyaml.a src/*.c.o
 	cp include/yaml.h /deps/include/

@@ -1,10 +1,14 @@
 #!/bin/sh
 # Builds pgBackRest against musl into /installed/usr/bin. On the official image it is installed by apk, from a registry that may not be reached.
 set -eu
+# shellcheck source=lib.sh
 . /musl/lib.sh
 mkdir -p /build/programs /installed/usr/bin
 # Its configure asks these two; there is no xml2-config for the library in /deps, whose flags are below.
-printf '#!/bin/sh\ncase $1 in --includedir) echo /installed/usr/local/include ;; --libdir) echo /installed/usr/local/lib ;; esac\n' >/build/programs/pg_config
+cat >/build/programs/pg_config <<'SH'
+#!/bin/sh
+case $1 in --includedir) echo /installed/usr/local/include ;; --libdir) echo /installed/usr/local/lib ;; esac
+SH
 printf '#!/bin/sh\nexit 1\n' >/build/programs/xml2-config
 chmod +x /build/programs/*
 PATH="/build/programs:$PATH"

@@ -2,6 +2,7 @@
 # Builds PostgreSQL against musl into /installed, in /usr/local as in the official Alpine image. It has no readline and no JIT compilation.
 # ICU comes as the libraries in the Maven artifact, because Debian has no C++ compiler for musl.
 set -eu
+# shellcheck source=lib.sh
 . /musl/lib.sh
 mkdir -p /icu/lib /icu/include /build/artifact
 unzip -q -o /src/*.jar -d /build/artifact

@@ -43,7 +43,7 @@ LOCK TABLE ONLY :tables IN ACCESS SHARE MODE;
 SAVEPOINT gentle;
 SET LOCAL statement_timeout = '700ms';
 LOCK TABLE ONLY :tables IN SHARE MODE;
-\set met `sectorwars-backup meet :'role'`
+\set met `sectorwars-backup await-sessions :'role'`
 \if :met
 \else
 \warn error: the tables of another database could not be locked

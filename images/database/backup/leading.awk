@@ -1,12 +1,12 @@
-# Of the backups that pgBackRest lists, the newest that leads to a moment on a timeline; nothing where none does. Variables: wanted, the
-# timeline; moment, "latest" or seconds since 1970; after, the seconds behind its end from which a moment is reached from a backup; notes, the file with a line for each timeline: since, number, parent, where it left that.
-# Lines are parts of the list: archive:start:WAL, error:BOOLEAN, label:LABEL, lsn:start:LSN,stop:LSN, timestamp:start:N,stop:N.
+# Prints the newest sound backup that leads to a moment on a timeline; nothing if none does. Reads the lines of backups.awk. Variables:
+# wanted, the timeline; moment, "latest" or seconds since 1970; after, how many seconds after its end a backup reaches a moment; notes, the
+# file with a line for each timeline: since, number, parent, and the position at which it left its parent.
 # Needs hex.awk.
 
-# Texts that compare as the positions do.
+# A text that compares as the position does.
 function place(lsn, parts) { split(lsn, parts, "/"); return sprintf("%8s%8s", parts[1], parts[2]) }
 
-# Whether a backup that ended at a place lies on the wanted timeline, or on what that branched off.
+# Whether a backup that ended at a position is on the wanted timeline, or on the part of its ancestors that belongs to it.
 function leads(timeline, stop, id, limit) {
   for (id = wanted; id > 0; id = parent[id] < id ? parent[id] : 0) {
     if (timeline == id) return limit == "" || stop <= limit
@@ -24,9 +24,6 @@ BEGIN {
     fork[note[2] + 0] = place(note[4])
   }
 }
-$1 == "archive" { timeline = number(substr($3, 1, 8)) }
-$1 == "error" { failed = $2 == "true" }
-$1 == "label" { label = $2 }
-$1 == "lsn" { stop = place($5) }
-$1 == "timestamp" && !failed && (moment == "latest" || $5 + after <= moment + 0) && leads(timeline, stop) { found = label }
+# Columns: label, state, start, stop, first WAL file, last WAL file, stop position, bytes.
+$2 == "sound" && (moment == "latest" || $4 + after <= moment + 0) && leads(number(substr($5, 1, 8)), place($7)) { found = $1 }
 END { print found }

@@ -1,14 +1,15 @@
-# In the database's container: an empty volume is filled from the repository before the server's first start.
-# shellcheck shell=sh
+# shellcheck shell=dash
+# Fills an empty volume from the repository, in the database's container, before the server's first start.
 
-# Fills an empty volume from the repository before the server's first start. /run/recover holds "latest" or seconds since 1970,
-# then arguments for pgBackRest, one a line. pgBackRest writes global/pg_control last: with it the data is whole, without it a
-# former run was cut short. As long as recovery.signal is there nobody has written to the data: what cannot be recovered to one
-# time may be restored again for another. The argument is the system that this image is made of.
-recover() {
+# recover_volume SYSTEM: /run/recover holds "latest" or seconds since 1970, then arguments for pgBackRest, one a line. SYSTEM is the
+# operating system of this image. pgBackRest writes global/pg_control last: with it the data is complete, without it a former run was
+# interrupted. While recovery.signal is there, nothing was written to the data, so what cannot be recovered to one time may be
+# restored again for another.
+recover_volume() {
+	local moment argument timeline label
 	if [ -e "$PGDATA/global/pg_control" ]; then
 		if [ ! -e "$PGDATA/recovery.signal" ]; then
-			# It must never be a reason to wipe this data later.
+			# It must never be a reason to delete this data later.
 			rm -f "$RECOVERING"
 			return
 		fi
@@ -16,32 +17,24 @@ recover() {
 	elif [ ! -e "$PGDATA/backup.manifest" ] && [ ! -e "$RECOVERING" ] && [ -n "$(ls -A "$PGDATA" 2>/dev/null)" ]; then
 		fail "$PGDATA holds something that is no PostgreSQL data; nothing is restored over it"
 	fi
-	made=$(kept_note "${MADE_ON##*/}") && kept_note timelines >/tmp/timelines || {
-		echo "FATAL: the data could not be restored from the repository: that cannot be read" >&2
-		exit 1
-	}
-	if [ -n "$made" ] && [ "$made" != "$1" ]; then
-		echo "FATAL: the data in the backups was made on $made, this image is $1: text would be sorted by other rules than its" \
-			"indexes were. Set baseImage to an image on $made" >&2
-		exit 1
-	fi
+	recover_check_system "$1"
 	cp /run/recover "$RECOVERING"
 	rm -f "$VOLUME/undone"
 	rm -rf "$PGDATA"
-	mkdir -p -m 0700 "$PGDATA"
+	mkdir -m 0700 "$PGDATA"
 	chown postgres "$PGDATA" "$VOLUME"
-	# What this server writes belongs to the repository from its first record on: no file of it may be thought unneeded.
-	: >"$BEGAN"
+	# Everything that this server writes belongs in the repository, from its first record on.
+	: >"$ARCHIVING_BEGAN"
 	{
 		read -r moment
 		set --
 		while IFS= read -r argument; do set -- "$@" "$argument"; done
 	} </run/recover
-	timeline=$(timeline_at "$moment" </tmp/timelines)
+	timeline=$(note_timeline_at "$moment" </tmp/timelines)
 	if [ -n "$timeline" ]; then
-		label=$(leading_backup "$timeline" "$moment")
+		label=$(repository_leading_backup "$timeline" "$moment" /tmp/timelines)
 		[ -n "$label" ] || {
-			# With another key it lists none, and says why.
+			# With a wrong key pgBackRest lists no backup, and says why.
 			pgb info 2>&1 | tr -cd '\011\012\040-\176' | head -n 5 >&2
 			echo "FATAL: the data could not be restored from the repository: no backup leads to that time, on timeline $timeline" >&2
 			exit 1
@@ -55,33 +48,28 @@ recover() {
 	}
 }
 
-# kept_note NAME: a note of ours in the repository; nothing where there is none. Fails where that cannot be told.
-kept_note() {
-	code=0
-	pgb --raw repo-get "$1" 2>/tmp/kept-note || code=$?
-	case $code in 0 | 55) return 0 ;; esac
-	cat /tmp/kept-note >&2
-	return 1
+# recover_check_system SYSTEM: refuses backups that were made on another operating system. Leaves the timelines' notes in /tmp/timelines.
+recover_check_system() {
+	local recorded
+	if ! recorded=$(repository_note "${MADE_ON##*/}") || ! repository_note timelines >/tmp/timelines; then
+		echo "FATAL: the data could not be restored from the repository: that cannot be read" >&2
+		exit 1
+	fi
+	if [ -n "$recorded" ] && [ "$recorded" != "$1" ]; then
+		echo "FATAL: the data in the backups was made on $recorded, this image is $1: text would be sorted by other rules than its" \
+			"indexes were. Set baseImage to an image on $recorded" >&2
+		exit 1
+	fi
 }
 
-# The timeline that was the server's own at a moment, by the note on standard input. The one with the highest number need not be
-# it: a restore that was undone leaves such a one behind.
-timeline_at() {
-	awk -v moment="$1" 'NF && (moment == "latest" || $1 <= moment + 0 || !id) { id = $2 } END { if (id) print id }'
-}
-
-# leading_backup TIMELINE MOMENT: the newest backup from which a moment on a timeline is reached: pgBackRest would take the newest
-# of all, which may be on a timeline that was left. The timelines are in /tmp/timelines.
-leading_backup() {
-	pgb info --output=json | grep -oE '"archive":\{"start":"[^"]*"|"error":(true|false)|"label":"[^"]*"|"lsn":\{"start":"[^"]*","stop":"[^"]*"|"timestamp":\{"start":[0-9]*,"stop":[0-9]*' |
-		tr -d '{"' | awk -F '[:,]' -v wanted="$1" -v moment="$2" -v after="$(cat "$SHARE/reachable-after")" -v notes=/tmp/timelines -f "$SHARE/hex.awk" -f "$SHARE/leading.awk"
-}
-
-# share_histories FOLDER: gives data the histories of all timelines that other data in the volume knows.
-share_histories() {
+# recover_share_histories FOLDER: copies to a data directory the histories of all timelines that other data in the volume knows.
+recover_share_histories() {
+	local history copy
 	for history in "$VOLUME"/pgdata*/pg_wal/*.history; do
 		copy=$1/pg_wal/${history##*/}
-		[ -e "$history" ] && [ ! -e "$copy" ] || continue
-		cp "$history" "$copy.partial" && chown postgres "$copy.partial" && mv "$copy.partial" "$copy" || fail "$copy cannot be written"
+		if [ ! -e "$history" ] || [ -e "$copy" ]; then continue; fi
+		if ! cp "$history" "$copy.partial" || ! chown postgres "$copy.partial" || ! mv "$copy.partial" "$copy"; then
+			fail "$copy cannot be written"
+		fi
 	done
 }

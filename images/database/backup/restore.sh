@@ -1,30 +1,41 @@
-# In a container of its own: a restore beside the running data.
-# shellcheck shell=sh
+# shellcheck shell=dash
+# Restores beside the running data, in a container of its own.
 
-# What is wrong with the restored data. It ends the restore, unless the data is wanted as it is.
-unsound() {
+# restore_unsound WORDS: reports what is wrong with the restored data. That ends the restore, unless the data is wanted as it is.
+restore_unsound() {
 	[ "${RESTORE_UNSOUND:-}" = yes ] || fail "$1. What is wrong may be older than the moment that was asked for. To have it all the same: --unsound"
 	echo "unsound: $1" >&2
 	echo "unsound $1"
 }
 
-# What the check has changed is no part of the data. A check that was cut short has not come to every database; in damaged data that is
-# wanted all the same, taking it back may fail, and what can be taken back is.
-after_check() {
+# Undoes what the check has changed, which does not belong to the data. A check that was cut short has not prepared every database. In
+# damaged data that is wanted all the same, undoing may fail; what can be undone is.
+restore_after_check() {
+	local number database
 	number=0
 	while IFS= read -r database; do
 		number=$((number + 1))
 		[ -e "/tmp/after-check.$number" ] || continue
-		sql -h "$ASIDE" -d "$(named "$database")" -v ON_ERROR_STOP=0 -f - <"/tmp/after-check.$number" >/tmp/output 2>&1 || :
-		[ ! -s /tmp/output ] || unsound "$(cause /tmp/output)"
+		sql -h "$SCRATCH_RUN" -d "$(named "$database")" -v ON_ERROR_STOP=0 -f - <"/tmp/after-check.$number" >"$OUTPUT" 2>&1 || :
+		[ ! -s "$OUTPUT" ] || restore_unsound "$(error_in "$OUTPUT")"
 	done </tmp/checked
 }
 
-# restore_aside FOLDER ARGUMENTS...: restores beside the data, brings the server up without network, checks all of it, sets
-# today's passwords, and stops it cleanly. Standard input is the configuration, a line "-- SQL --", and SQL for the end.
-# Fails with nothing left, or ends with a folder that can take the data's place.
-restore_aside() {
-	restored=$VOLUME/$1
+# Removes what a restore that fails or is ended has left.
+restore_clear() {
+	scratch_stop "$RESTORE_FOLDER" || :
+	rm -rf "$RESTORE_FOLDER"
+}
+
+# Prints when the last transaction that was recovered was committed, as the server's log tells it.
+restore_last_transaction() { grep -ao 'last completed transaction was at log time .*' "$SCRATCH_RUN/log" | tail -n 1; }
+
+# restore_run FOLDER ARGUMENTS...: restores into a folder beside the data, starts a server on it without network, checks all of it, sets
+# today's passwords, and stops the server cleanly. Standard input is the configuration, a line "-- SQL --", and SQL to run at the end.
+# Fails with nothing left, or ends with a folder that can take the place of the data.
+restore_run() {
+	local last setting
+	RESTORE_FOLDER=$VOLUME/$1
 	shift
 	umask 077
 	cat >/run/input
@@ -32,38 +43,39 @@ restore_aside() {
 	sed '1,/^-- SQL --$/d' /run/input >/run/last.sql
 	rm -f /run/input
 	chown postgres /run/last.sql
-	prepare
-	[ ! -e "$restored" ] || fail "$restored is there already"
-	# Its replay would write into the running server's files, which have one path for both.
+	archive_prepare
+	[ ! -e "$RESTORE_FOLDER" ] || fail "$RESTORE_FOLDER is there already"
+	# A tablespace has the same path in both, so recovery would write to the files of the running server.
 	[ -z "$(ls -A "$VOLUME/pgdata/pg_tblspc" 2>/dev/null)" ] ||
 		fail "the server has a tablespace of its own, beside which nothing can be restored. Begin a new stack from the backups: bootstrap backup"
-	trap 'stop_aside "$restored" || :; rm -rf "$restored"' EXIT
+	trap restore_clear EXIT
 	trap 'exit 130' INT TERM
-	mkdir -m 0700 "$restored"
-	chown postgres "$restored"
+	mkdir -m 0700 "$RESTORE_FOLDER"
+	chown postgres "$RESTORE_FOLDER"
 	echo "restoring the files" >&2
-	pgb restore --pg1-path="$restored" --recovery-option="restore_command=$RESTORE_COMMAND" "$@" >/tmp/output 2>&1 || fail "$(cause /tmp/output)"
-	# What this volume knows of timelines that were left, the archive may lack; a number is never taken twice.
-	share_histories "$restored"
+	pgb restore --pg1-path="$RESTORE_FOLDER" --recovery-option="restore_command=$RESTORE_COMMAND" "$@" >"$OUTPUT" 2>&1 ||
+		fail "$(error_in "$OUTPUT")"
+	# This volume may know timelines that the archive lacks. The new timeline must not take a number that is in use.
+	recover_share_histories "$RESTORE_FOLDER"
 	echo "recovering up to the time that was asked for" >&2
-	if ! start_aside "$restored" on; then
-		last=$(grep -ao 'last completed transaction was at log time .*' "$ASIDE/log" | tail -n 1)
-		fail "the recovery failed: $(cause "$ASIDE/log")${last:+. The $last}"
+	if ! scratch_start "$RESTORE_FOLDER" on; then
+		last=$(restore_last_transaction)
+		fail "the recovery failed: $(error_in "$SCRATCH_RUN/log")${last:+. The $last}"
 	fi
-	grep -ao 'last completed transaction was at log time .*' "$ASIDE/log" | tail -n 1 | sed 's/.* log time /last /'
+	restore_last_transaction | sed 's/.* log time /last /'
 	echo "checking every table and index" >&2
-	amcheck >/tmp/output 2>&1 || unsound "pg_amcheck: $(head -n 3 /tmp/output | tr '\n' ' ')"
-	fingerprints -h "$ASIDE" >/tmp/found 2>/tmp/output || unsound "a table cannot be read: $(cause /tmp/output)"
-	count_tables /tmp/found
-	after_check
-	echo "reached $(fork_of "$restored" "$(timeline_now -h "$ASIDE")")"
+	scratch_check >"$OUTPUT" 2>&1 || restore_unsound "pg_amcheck: $(head -n 3 "$OUTPUT" | tr '\n' ' ')"
+	record_fingerprints -h "$SCRATCH_RUN" >/tmp/found 2>"$OUTPUT" || restore_unsound "a table cannot be read: $(error_in "$OUTPUT")"
+	record_count_tables /tmp/found
+	restore_after_check
+	echo "reached $(note_fork "$RESTORE_FOLDER" "$(server_timeline -h "$SCRATCH_RUN")")"
 	for setting in restore_command recovery_target recovery_target_time recovery_target_name recovery_target_action \
 		recovery_target_timeline; do
-		sql -h "$ASIDE" -c "ALTER SYSTEM RESET $setting"
+		sql -h "$SCRATCH_RUN" -c "ALTER SYSTEM RESET $setting"
 	done
-	# Roles' passwords are the backup's; the stack's own are newer, or the same.
-	sql -h "$ASIDE" -f /run/last.sql >/dev/null || fail "the roles' passwords could not be set"
-	stop_aside "$restored" || fail "the restored server did not stop cleanly"
+	# The backup has the passwords of its time; the stack's are newer, or the same.
+	sql -h "$SCRATCH_RUN" -f /run/last.sql >/dev/null || fail "the roles' passwords could not be set"
+	scratch_stop "$RESTORE_FOLDER" || fail "the restored server did not stop cleanly"
 	sync
 	trap - EXIT
 }

@@ -1,30 +1,33 @@
-# When something is due, and one run at a time.
-# shellcheck shell=sh
+# shellcheck shell=dash
+# Begins what is due, one run at a time.
 
-# Begins to use the repository. One that was emptied is never begun anew by itself, one of another cluster never used.
-init() {
-	prepare
+# schedule_init [anew]: begins to use the repository. An emptied repository is never begun again without being asked (`anew`), and the
+# repository of another cluster is never used.
+schedule_init() {
+	local tries words kind
+	archive_prepare
 	as_postgres mkdir -p "$STATE/records"
-	if [ -e "$BEGAN" ] && [ "${1:-}" != anew ] && ! has_archive_info; then
+	if [ -e "$ARCHIVING_BEGAN" ] && [ "${1:-}" != anew ] && ! repository_has_archive; then
 		fail "the repository is empty, but backups were made there: it was lost or replaced. Bring it back, or begin anew with: ./db backup --begin-anew"
 	fi
-	# A volume that was kept may have its schedule going already: that run ends at once where the repository is not its own.
+	# With a volume that was kept, a scheduled run may hold pgBackRest's lock (050). It ends at once if the repository is another one's.
 	tries=0
-	until said=$(pgb stanza-create 2>&1); do
+	until words=$(pgb stanza-create 2>&1); do
 		tries=$((tries + 1))
-		case $said in *'[050]'*) [ "$tries" -lt 120 ] || fail "$said" ;; *) fail "$said" ;; esac
+		case $words in *'[050]'*) [ "$tries" -lt 120 ] || fail "$words" ;; *) fail "$words" ;; esac
 		sleep 0.5
 	done
-	push_histories
-	# Whatever was in the repository before, nobody knows what was archived since.
-	want_full
+	archive_push_histories
+	# What was archived since the last backup in the repository is not known.
+	note_request_full_backup
 	: >"$STATE/initialised"
-	for kind in full diff drill; do [ -e "$STATE/$kind.slot" ] || slot_of "$kind" >"$STATE/$kind.slot"; done
+	for kind in full diff drill; do [ -e "$STATE/$kind.slot" ] || schedule_slot "$kind" >"$STATE/$kind.slot"; done
 	note_timeline
 }
 
-# The schedule's newest slot for a kind, 0 without one.
-slot_of() {
+# schedule_slot KIND: prints the newest time at or before now that the schedule names, in seconds since 1970; 0 without one.
+schedule_slot() {
+	local plan minutes hours days months weekdays either
 	case $1 in full) plan=${BACKUP_FULL:-} ;; diff) plan=${BACKUP_DIFF:-} ;; drill) plan=${BACKUP_DRILL:-} ;; *) plan= ;; esac
 	if [ -z "$plan" ]; then
 		echo 0
@@ -38,115 +41,135 @@ slot_of() {
 	}
 }
 
-# A slot that was missed is made up for once; what failed is tried again after 1, 2, 4 ... minutes, at most 6 hours.
-due() {
-	failures=$(noted "$STATE/$1.failures")
-	if [ -n "$failures" ]; then
-		count=${failures% *} last=${failures#* }
-		wait_for=21600
-		if [ "$count" -lt "$LONGEST_WAIT_AFTER" ]; then wait_for=$((30 << count)); fi
-		# As long as it has not succeeded, what is written now cannot be had back.
-		if [ "$1" = full ] && [ "$wait_for" -gt 300 ] && ! known_damage | grep -q '"source":"backup"' && { [ -n "$(open_gaps)" ] || [ -e "$STATE/full.wanted" ]; }; then wait_for=300; fi
-		passed=$(($(now) - last))
-		if [ "$passed" -ge 0 ] && [ "$passed" -lt "$wait_for" ]; then return 1; fi
-	fi
+# schedule_missed KIND: prints the newest slot if no run has succeeded for it; else 0.
+schedule_missed() {
+	local slot done_slot
+	slot=$(schedule_slot "$1")
+	done_slot=$(note_number "$STATE/$1.slot")
+	# The clock was moved back behind the last slot, which says nothing now.
+	if [ "$done_slot" -gt "$(now)" ]; then done_slot=0; fi
+	if [ "$slot" -gt "$done_slot" ]; then echo "$slot"; else echo 0; fi
+}
+
+# schedule_late KIND: prints for how many seconds a run has been due; 0 if none is.
+schedule_late() {
+	local slot
+	slot=$(schedule_missed "$1")
+	if [ "$slot" = 0 ]; then echo 0; else echo "$(($(now) - slot))"; fi
+}
+
+# schedule_waits KIND: whether a run has failed so recently that the next attempt waits, for 1, 2, 4 ... minutes, at most 6 hours.
+schedule_waits() {
+	local failures count last wait_for passed
+	failures=$(note_read "$STATE/$1.failures")
+	[ -n "$failures" ] || return 1
+	count=${failures% *} last=${failures#* }
+	wait_for=21600
+	if [ "$count" -lt "$LONGEST_WAIT_AFTER" ]; then wait_for=$((30 << count)); fi
+	# Until this backup succeeds, what is written now cannot be restored.
+	if [ "$1" = full ] && [ "$wait_for" -gt 300 ] && ! damage_is_known backup && schedule_needs_full; then wait_for=300; fi
+	passed=$(($(now) - last))
+	[ "$passed" -ge 0 ] && [ "$passed" -lt "$wait_for" ]
+}
+
+# Whether what is written now cannot be restored before the next full backup.
+schedule_needs_full() { [ -n "$(note_open_gaps)" ] || [ -e "$STATE/full.wanted" ]; }
+
+# schedule_due KIND: whether a run is to begin now. A slot that was missed, while the machine slept for instance, is made up for once.
+schedule_due() {
+	if schedule_waits "$1"; then return 1; fi
 	if [ "$1" = full ]; then
-		if [ ! -e "$STATE/full.ok" ] || [ -e "$STATE/full.wanted" ]; then return 0; fi
-		if [ -n "$(open_gaps)" ]; then return 0; fi
+		if [ ! -e "$STATE/full.ok" ] || schedule_needs_full; then return 0; fi
 	elif [ ! -e "$STATE/full.ok" ]; then
 		return 1
 	fi
-	done_slot=$(number_in "$STATE/$1.slot")
-	# The clock was moved back behind the last one: what it said is worth nothing.
-	if [ "$done_slot" -gt "$(now)" ]; then done_slot=0; fi
-	[ "$(slot_of "$1")" -gt "$done_slot" ]
+	[ "$(schedule_missed "$1")" != 0 ]
 }
 
-# Kind and beginning of the run under way. One that was killed may have left its note.
-running() {
-	note=$(noted "$STATE/running") || return 0
+# Prints kind and start of the run under way. A run that was killed may have left its note.
+schedule_running() {
+	local note
+	note=$(note_read "$STATE/running") || return 0
 	if [ -d "/proc/${note##* }" ]; then echo "${note% *}"; fi
 }
 
-# late KIND: seconds since which a run is due that nobody has begun; 0 where all is as it should be.
-late() {
-	slot=$(slot_of "$1")
-	if [ "$slot" -gt "$(number_in "$STATE/$1.slot")" ]; then echo "$(($(now) - slot))"; else echo 0; fi
-}
-
-# run KIND: one at a time, whoever asks. A run that was killed holds nothing: the lock ends with its processes. On a full disk
-# its notes cannot be written, but its line in the log can.
-run() {
+# schedule_run KIND: runs a backup or a drill; one at a time. A run that was killed blocks nothing, because the lock ends with its
+# processes. On a full disk its notes cannot be written, but its line in the log can.
+schedule_run() {
+	local kind begin slot code finished failures result
 	set +e
 	kind=$1
 	exec 9>>"$STATE/lock"
 	if ! flock -n 9; then
-		# shellcheck disable=SC2046
-		set -- $(noted "$STATE/running" || echo "something $(now)")
+		# shellcheck disable=SC2046  # kind, start and process number
+		set -- $(note_read "$STATE/running" || echo "something $(now)")
 		echo "error: a run is under way ($1, for $(($(now) - $2)) s)" >&2
 		exit 75
 	fi
 	begin=$(now)
-	# Not $$, which in a subshell of `serve` is that one's: a run that was killed would count as under way for ever.
-	read -r self _ </proc/self/stat
-	put "$STATE/running" "$kind $begin $self"
-	slot=$(slot_of "$kind")
-	details=
+	read -r RUN_PROCESS _ </proc/self/stat
+	note_write "$STATE/running" "$kind $begin $RUN_PROCESS"
+	slot=$(schedule_slot "$kind")
+	RUN_DETAILS=
 	code=0
 	: >"$OUTPUT"
-	if [ "$kind" = drill ]; then drill || code=1
+	if [ "$kind" = drill ]; then
+		drill_run || code=1
+		scratch_clear
 	else
-		backup "$kind" || code=$?
-		look_for_damage "$(pgb info --output=json 2>/dev/null)"
+		backup_take "$kind" || code=$?
+		damage_look "$(repository_info 2>/dev/null)"
 	fi
-	if [ "$kind" = drill ]; then clear_scratch; fi
 	finished=$(now)
-	details="\"finished\":$finished,\"seconds\":$((finished - begin))${details:+,$details}"
+	RUN_DETAILS="\"finished\":$finished,\"seconds\":$((finished - begin))${RUN_DETAILS:+,$RUN_DETAILS}"
 	if [ "$code" = 0 ]; then
-		put "$STATE/$kind.slot" "$slot"
-		put "$STATE/$kind.ok" "{$details}"
-		forget "$STATE/$kind.failed"
-		forget "$STATE/$kind.failures"
-		log "\"run\":\"$kind\",\"result\":\"ok\",$details"
+		note_write "$STATE/$kind.slot" "$slot"
+		note_write "$STATE/$kind.ok" "{$RUN_DETAILS}"
+		note_remove "$STATE/$kind.failed"
+		note_remove "$STATE/$kind.failures"
+		log "\"run\":\"$kind\",\"result\":\"ok\",$RUN_DETAILS"
 	else
-		failures=$(noted "$STATE/$kind.failures")
+		failures=$(note_read "$STATE/$kind.failures")
 		failures=$((${failures%% *} + 1))
 		result=failed
 		if [ "$code" = 2 ]; then
-			# The next one would find the same pages.
+			# The next attempt would find the same pages.
 			result=damaged code=1 failures=$((failures + LONGEST_WAIT_AFTER))
-			put "$STATE/$kind.slot" "$slot"
+			note_write "$STATE/$kind.slot" "$slot"
 		fi
-		put "$STATE/$kind.failures" "$failures $finished"
-		details="$details,\"error\":$(json "$(cause "$OUTPUT")")"
-		put "$STATE/$kind.failed" "{$details}"
-		log "\"run\":\"$kind\",\"result\":\"$result\",$details"
+		note_write "$STATE/$kind.failures" "$failures $finished"
+		RUN_DETAILS="$RUN_DETAILS,\"error\":$(json "$(error_in "$OUTPUT")")"
+		note_write "$STATE/$kind.failed" "{$RUN_DETAILS}"
+		log "\"run\":\"$kind\",\"result\":\"$result\",$RUN_DETAILS"
 	fi
-	forget "$STATE/running"
+	note_remove "$STATE/running"
 	exec 9>&-
 	return "$code"
 }
 
-serve() {
+# Looks at the schedule every few seconds, for as long as the container runs.
+schedule_serve() {
+	local rounds kind
+	# shellcheck disable=SC2034  # common.sh reads it
 	SERVING=yes
-	prepare
+	archive_prepare
 	as_postgres mkdir -p "$STATE/records"
-	forget "$STATE/running"
-	clear_scratch
+	note_remove "$STATE/running"
+	scratch_clear
 	trap 'exit 0' TERM INT
 	rounds=0
 	while :; do
 		if [ -e "$STATE/initialised" ]; then
 			note_timeline || :
-			if [ -e "$STATE/unshared" ]; then share_notes; fi
+			if [ -e "$STATE/unshared" ]; then note_share; fi
 			rounds=$((rounds + 1))
-			if [ "$((rounds % ROUNDS_PER_LOOK))" = 0 ]; then (look_for_damage "$(pgb info --output=json 2>/dev/null)") || :; fi
+			if [ "$((rounds % ROUNDS_PER_DAMAGE_LOOK))" = 0 ]; then (damage_look "$(repository_info 2>/dev/null)") || :; fi
 			for kind in full diff drill; do
-				if due "$kind"; then (run "$kind") || :; fi &
+				if schedule_due "$kind"; then (schedule_run "$kind") || :; fi &
 				wait $! || :
 			done
 		fi
-		sleep "$PACE" &
+		sleep "$SCHEDULE_SECONDS" &
 		wait $! || :
 	done
 }
