@@ -4,6 +4,9 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { describe, expect, test } from "vitest";
+import * as portable from "../../components/backups/portable-texts.ts";
+import * as safetyCopy from "../../components/import/safety-copy-texts.ts";
+import { hasProgram } from "../support/path.ts";
 
 /** Copies of other projects' files, which tests read as they are. */
 const COPIES = "test/cases/";
@@ -13,6 +16,9 @@ const list = (cwd = ".") => lines(execFileSync(`${cwd}/script/lint-shell`, ["--l
 const files = lines(
   execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], { encoding: "utf8" }),
 ).filter((file) => existsSync(file) && !file.startsWith(COPIES));
+
+/** Scripts that the program writes, which are in no file of the repository. */
+const WRITTEN = { "a portable copy": portable.RESTORE_SCRIPT, "a safety copy": safetyCopy.RESTORE_SCRIPT };
 
 /** Other languages' first lines. */
 const OTHERS = /^#!.*\b(node|python3?|perl)\b/;
@@ -61,3 +67,10 @@ describe("script/lint-shell", () => {
     for (const file of listed) expect(readFileSync(file, "utf8"), file).toMatch(/^#(!.*sh\b|.*shellcheck shell=)/m);
   });
 });
+
+test.skipIf(!hasProgram("shellcheck")).each(Object.entries(WRITTEN))(
+  "shellcheck finds nothing in the script in %s",
+  (_, text) => {
+    expect(execFileSync("shellcheck", ["-"], { input: text, encoding: "utf8" })).toBe("");
+  },
+);
