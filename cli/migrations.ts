@@ -8,11 +8,11 @@ import {
   type RestorePoint,
   readRestorePoint,
   undoneName,
-} from "../components/migrations/restore-point.ts";
+} from "../components/migrations/migration-backup.ts";
 import { readRevisions } from "../components/migrations/revision.ts";
 import { lockMigrations } from "../components/migrations/run-migrations.ts";
 import { otherData, refuseOtherData } from "../components/migrations/same-data.ts";
-import { leftShut, openDoor } from "../lib/connection-lock.ts";
+import { readLeftoverLock, unblockConnections } from "../lib/connection-lock.ts";
 import { databaseProperties } from "../lib/database-properties.ts";
 import { maintenance, withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
@@ -66,9 +66,9 @@ async function undo({ stack, print }: Invocation, { yes }: { yes?: true }): Prom
     // No refresh runs while the lock is held; one may have ended before.
     await refuseOtherData(address, point);
     // A run that was killed has left the door shut, and a note how it is opened.
-    const properties = (await leftShut(client, database)) ?? (await databaseProperties(client, database));
+    const properties = (await readLeftoverLock(client, database)) ?? (await databaseProperties(client, database));
     await putBack(client, database, { point, properties, keep: true });
-    await openDoor(client, properties);
+    await unblockConnections(client, properties);
     const kept = undoneName(database);
     print(`${database} is ${was}. What was undone is kept as ${kept}; ./db migrations forget drops it.`, {
       database,

@@ -34,7 +34,7 @@ const opening = (database: string, properties: readonly string[]): string[] => [
  * @param client a superuser's session in the server's own database.
  * @returns the statements that open the door again.
  */
-export async function shutDoor(client: pg.Client, database: string): Promise<string[]> {
+export async function blockConnections(client: pg.Client, database: string): Promise<string[]> {
   const properties = await databaseProperties(client, database);
   const { rows } = await client.query<{ grantee: string }>(
     `SELECT DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS grantee
@@ -55,14 +55,14 @@ export async function shutDoor(client: pg.Client, database: string): Promise<str
 }
 
 /** Opens the door again, with everything as it was before. */
-export const openDoor = (client: pg.Client, statements: readonly string[]): Promise<void> =>
+export const unblockConnections = (client: pg.Client, statements: readonly string[]): Promise<void> =>
   inTransaction(client, statements);
 
 /**
  * The statements that open a door which a killed run has left shut, or undefined where it is open.
  * @param client a superuser's session in the server's own database.
  */
-export async function leftShut(client: pg.Client, database: string): Promise<string[] | undefined> {
+export async function readLeftoverLock(client: pg.Client, database: string): Promise<string[] | undefined> {
   if (!(await isOwnTable(client, "connection_locks"))) return undefined;
   const { rows } = await client.query<{ statements: string[] }>(`SELECT statements FROM ${NOTES} WHERE database = $1`, [
     database,

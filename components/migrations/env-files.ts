@@ -1,7 +1,7 @@
 /** An application's files of variables, as they are without what the hand-over wrote into them. */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
-import { takeOut } from "../handover/env-block.ts";
+import { removeBlock } from "../handover/env-block.ts";
 
 const COPIES = ".local";
 const COPY_PREFIX = "application-env-";
@@ -22,7 +22,7 @@ export function readEnvFile(path: string): EnvFile | undefined {
   if (!statSync(path, { throwIfNoEntry: false })?.isFile()) return undefined;
   const whole = readFileSync(path, "utf8");
   try {
-    const { text, stack, ours } = takeOut(whole);
+    const { text, stack, ours } = removeBlock(whole);
     return { path, text, block: stack === undefined ? undefined : ours };
   } catch {
     return { path, text: whole, block: undefined };

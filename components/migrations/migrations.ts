@@ -67,7 +67,7 @@ export class Migrations extends pulumi.ComponentResource {
       service: args.service,
     };
     const image = orFail(() => this.chooseImage(args, application), this);
-    const migrated = new Migrated(
+    const run = new AlembicRun(
       "migrated",
       {
         stack: args.stack,
@@ -91,8 +91,8 @@ export class Migrations extends pulumi.ComponentResource {
       },
       { parent: this, dependsOn: args.after, deletedWith: args.volume },
     );
-    this.revision = migrated.revision;
-    this.ready = migrated;
+    this.revision = run.revision;
+    this.ready = run;
     // Among the outputs, so that the program waits for it; nothing comes of it.
     this.registerOutputs({ revision: this.revision, compared: this.compareRevision(args) });
   }
@@ -159,7 +159,7 @@ export interface MigrationsInputs extends SuperuserLogin {
   dockerHost: string | undefined;
 }
 
-class Migrated extends ResourceOnDisk {
+class AlembicRun extends ResourceOnDisk {
   declare readonly revision: pulumi.Output<string | null>;
 
   constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {

@@ -1,6 +1,6 @@
 /** One run of the migrations, from the look at the chain to the restore point that stays. */
 import type pg from "pg";
-import { LOCK_KEY, leftShut, openDoor, shutDoor } from "../../lib/connection-lock.ts";
+import { blockConnections, LOCK_KEY, readLeftoverLock, unblockConnections } from "../../lib/connection-lock.ts";
 import { removeContainers } from "../../lib/docker.ts";
 import { isRefreshing } from "../../lib/locks.ts";
 import { type Address, connect, ident, isPassing, maintenance, withConnection } from "../../lib/postgres.ts";
@@ -16,7 +16,6 @@ import {
   type WaitingRun,
 } from "./container.ts";
 import { bareUrlOf, type OwnerConnection } from "./environment.ts";
-import { lend, takeBack } from "./loan.ts";
 import { masked, secretValues } from "./masking.ts";
 import {
   makeRestorePoint,
@@ -25,8 +24,9 @@ import {
   type RestorePoint,
   readRestorePoint,
   settleRestorePoint,
-} from "./restore-point.ts";
+} from "./migration-backup.ts";
 import { readRevisions } from "./revision.ts";
+import { grantTemporarily, revokeTemporaryGrant } from "./temporary-grant.ts";
 
 /** Milliseconds between two lines of progress. */
 const PACE_MS = 1000;
@@ -135,7 +135,7 @@ export async function runMigrations(
   try {
     await lockMigrations(keeper);
     await removeContainers(migrationsLabel(spec.stack), { host: spec.dockerHost });
-    await takeBack(keeper, owner);
+    await revokeTemporaryGrant(keeper, owner);
     await settleKilled(keeper, spec, say);
     return await plannedRun(spec, signal, (run, current) => change(keeper, run, current, spec, say, signal));
   } finally {
@@ -158,7 +158,7 @@ export async function migrateUnused(
   signal?: AbortSignal,
 ): Promise<MigrationsResult> {
   await removeContainers(migrationsLabel(spec.stack), { host: spec.dockerHost });
-  await takeBack(keeper, spec.owner);
+  await revokeTemporaryGrant(keeper, spec.owner);
   return plannedRun(spec, signal, (run, current) => changeUnused(keeper, run, current, spec, say, signal));
 }
 
@@ -218,7 +218,7 @@ async function onlyRevision(address: Address): Promise<string | null> {
 /** Ends what a run that was killed has begun: a change that was complete stays, any other is taken back. */
 async function settleKilled(keeper: pg.Client, spec: MigrationsSpec, say: (line: string) => void): Promise<void> {
   const { database } = spec.address;
-  const properties = await leftShut(keeper, database);
+  const properties = await readLeftoverLock(keeper, database);
   if (properties === undefined) return;
   const point = await readRestorePoint(keeper, database);
   if (point?.running) {
@@ -230,7 +230,7 @@ async function settleKilled(keeper: pg.Client, spec: MigrationsSpec, say: (line:
     }
     await settleRestorePoint(keeper, database, point);
   }
-  await openDoor(keeper, properties);
+  await unblockConnections(keeper, properties);
 }
 
 /** Whether the database was filled with the sample. */
@@ -301,24 +301,24 @@ async function change(
   // While the door is open: a server that is restored to this moment is to let everybody in.
   await announceRestorePoint(stack, keeper, (line) => say(`migrations: ${line}`), spec.dockerHost);
   const strangers = await readStrangers(spec);
-  const properties = await shutDoor(keeper, database);
+  const properties = await blockConnections(keeper, database);
   let isCopied = false;
   let giveBack: (() => Promise<void>) | undefined;
   try {
     await makeRestorePoint(keeper, database, point);
     isCopied = true;
-    giveBack = await lend(keeper, maintenance(address), owner);
+    giveBack = await grantTemporarily(keeper, maintenance(address), owner);
     await run.go(progress(steps, say));
     await assertReached(spec, wanted, say);
     await refuseStrangers(spec, strangers);
     await giveBack();
     await settleRestorePoint(keeper, database, point);
-    await openDoor(keeper, properties);
+    await unblockConnections(keeper, properties);
   } catch (error) {
     await run.end().catch(() => {});
     await giveBack?.().catch(() => {});
     if (!isCopied) {
-      await openDoor(keeper, properties);
+      await unblockConnections(keeper, properties);
       throw error;
     }
     const fate = await putBack(keeper, database, { point, properties, keep: false }).then(
@@ -345,7 +345,7 @@ async function changeUnused(
 ): Promise<void> {
   say(inWords(run.plan, current));
   const strangers = await readStrangers(spec);
-  const giveBack = await lend(keeper, maintenance(spec.address), spec.owner);
+  const giveBack = await grantTemporarily(keeper, maintenance(spec.address), spec.owner);
   try {
     await run.go(progress(run.plan.steps, say));
     await refuseStrangers(spec, strangers);

@@ -5,7 +5,7 @@
 import { type Address, withConnection } from "../../lib/postgres.ts";
 import { readMarker } from "../import/swap.ts";
 import { BEFORE_REFRESH, listSnapshots } from "../snapshots/snapshots.ts";
-import { pointName, type RestorePoint } from "./restore-point.ts";
+import { pointName, type RestorePoint } from "./migration-backup.ts";
 
 /** The import that a database's data is of; every copy of the database has it. Undefined where no import has filled it. */
 const importOf = (address: Address) =>

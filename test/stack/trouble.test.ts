@@ -141,7 +141,7 @@ describe("two stacks side by side, and the commands on them", () => {
     const said = await two.pulumi("preview", "--stack", two.name);
     await two.set("handoverFolder", games[1]?.folder ?? "");
     expect(said.code).not.toBe(0);
-    expect(said.text).toContain(`has the block of the stack ${one.name}. Two stacks cannot hand over to one file`);
+    expect(said.text).toContain(`contains the block of the stack ${one.name}. Only one stack can hand over to a file`);
     expect(await Promise.all(games.map((game) => game.read(".env")))).toEqual(files);
   });
 

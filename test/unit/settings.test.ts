@@ -112,10 +112,10 @@ describe("what the application gets", () => {
     [{ handoverTarget: "cloud" }, 'handoverTarget is "cloud": choose local or neon'],
     [{ handoverRole: "postgres" }, 'handoverRole is "postgres": choose app or owner'],
     [{ handoverDriver: "pg8000" }, 'handoverDriver is "pg8000": choose none, psycopg2, psycopg or asyncpg'],
-    [{ handoverFile: "" }, 'handoverFile is "": name a file, for instance .env'],
-    [{ composeService: "a b" }, 'composeService is "a b": give the name that the Compose file has'],
-    [{ poolSize: 0 }, "poolSize is 0: give a whole number, at least 1"],
-    [{ poolOverflow: -1 }, "poolOverflow is -1: give a whole number, 0 or more"],
+    [{ handoverFile: "" }, 'handoverFile is "": use a file name, for example .env'],
+    [{ composeService: "a b" }, 'composeService is "a b": use the name from the Compose file'],
+    [{ poolSize: 0 }, "poolSize is 0: use a whole number, at least 1"],
+    [{ poolOverflow: -1 }, "poolOverflow is -1: use a whole number, 0 or more"],
     [{ alembicRevision: "head; rm" }, 'alembicRevision is "head; rm": give a revision\'s id, head or base'],
   ])("%j is refused", (raw, message) => {
     expect(complaint(raw)).toBe(message);

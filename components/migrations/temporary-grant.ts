@@ -9,7 +9,7 @@ import { type Address, connect, drop, ident } from "../../lib/postgres.ts";
 const revoke = (owner: string) => `REVOKE SET ON PARAMETER session_replication_role FROM ${ident(owner)}`;
 
 /** Takes back what a run has left that ended together with its server. */
-export const takeBack = (client: pg.Client, owner: string): Promise<unknown> => client.query(revoke(owner));
+export const revokeTemporaryGrant = (client: pg.Client, owner: string): Promise<unknown> => client.query(revoke(owner));
 
 /**
  * Lends the right for as long as a session lives. A second session waits on the server for a lock of the first, with the
@@ -18,7 +18,11 @@ export const takeBack = (client: pg.Client, owner: string): Promise<unknown> => 
  * @param keeper the session.
  * @returns what takes the right back.
  */
-export async function lend(keeper: pg.Client, address: Address, owner: string): Promise<() => Promise<void>> {
+export async function grantTemporarily(
+  keeper: pg.Client,
+  address: Address,
+  owner: string,
+): Promise<() => Promise<void>> {
   await keeper.query(`SELECT pg_advisory_lock(${TEMPORARY_GRANT_KEY})`);
   const watcher = await connect(address, {
     applicationName: "sectorwars-migrations right",
