@@ -17,7 +17,7 @@ export interface SummaryOptions {
   environment: NodeJS.ProcessEnv;
 }
 
-/** Returns the names as one text, or undefined if there are none. */
+/** Returns the names as one text, or undefined for an empty list. */
 const listed = (names: readonly string[]): string | undefined => (names.length > 0 ? names.join(", ") : undefined);
 
 /** Returns the summary for the terminal. */

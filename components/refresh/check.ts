@@ -9,7 +9,7 @@ import { readRecord } from "../import/record.ts";
 import { openSide, type Side, type SideAccess } from "../import/side.ts";
 import { readMarker } from "../import/swap.ts";
 import { compareSides, type Difference } from "../import/verify.ts";
-import { type Revision, readChain, wayBetween } from "../migrations/chain.ts";
+import { migrationPath, type Revision, readChain } from "../migrations/chain.ts";
 import { placeOf, type RefreshOrder } from "./refresh.ts";
 
 /** Sessions on each end. */
@@ -62,7 +62,7 @@ export function whyNotMigrated({ folder, revisions, from, wanted, allowDowngrade
       `application that has it`
     );
   }
-  const way = wayBetween(revisions, from, wanted);
+  const way = migrationPath(revisions, from, wanted);
   if ("unclear" in way || way.direction === "up" || way.steps.length === 0 || allowDowngrade) return undefined;
   return (
     `The source is at Alembic's revision ${from}, and alembicRevision ${wanted} is older: going there runs ` +

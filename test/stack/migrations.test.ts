@@ -52,7 +52,7 @@ const copies = () =>
   value(
     "SELECT string_agg(datname, ' ') FROM pg_database WHERE datname ~ '_(before_migration_?|former_migration|undone)$'",
   );
-/** The restore point that is there to go back to: which database it is, and what is written on it. */
+/** The migration backup: its database's name and comment. */
 const pointOf = () =>
   value(`SELECT concat_ws(' ', oid, shobj_description(oid, 'pg_database')) FROM pg_database
     WHERE datname = 'sectorwars_dev_before_migration'`);
@@ -257,14 +257,14 @@ describe("what cannot be run stops before anything moves", () => {
     await stops([
       "has several heads: 0003",
       "0003other",
-      "Merge them (alembic merge), or name the one that is wanted: pulumi config set alembicRevision 0003",
+      "Merge them (alembic merge), or choose one: pulumi config set alembicRevision 0003",
     ]);
     // The beginning of a name is enough, and it is where the database stands.
     expect(await migrate({ wanted: "0003c" })).toEqual({ said: "", error: "" });
     await stops(['alembicRevision is "0003", which the chain', "Multiple revisions start with '0003'"], {
       wanted: "0003",
     });
-    await stops(["no way from the database's revision 0003crew to 0003other: they are on two branches"], {
+    await stops(["no path from the database's revision 0003crew to 0003other: they are on different branches"], {
       wanted: "0003other",
     });
     await game.removeRevision("0003other");
@@ -279,7 +279,7 @@ describe("what cannot be run stops before anything moves", () => {
       "CREATE TABLE sectorwars_stack.import AS SELECT jsonb_build_object('source', 'the sample (there/game)') AS summary",
     );
     await stops([
-      "The database holds the sample. Its revision 0003crew belongs to no",
+      "The database contains the sample data. Its revision 0003crew belongs to no",
       "pulumi config set bootstrap empty",
     ]);
     await superuser("DROP TABLE sectorwars_stack.import");
@@ -295,7 +295,7 @@ describe("what cannot be run stops before anything moves", () => {
     await stops(["No module named 'fastapi'", "set alembicImage to the application's own image"]);
     const { error } = await migrate({ buildCommand: "docker compose build gameserver" });
     expect(error).toContain(
-      "The image has no fastapi. Build it again, with all that the models import: docker compose",
+      "The image has no fastapi. Rebuild it with everything that the models import: docker compose",
     );
     await game.removeRevision("0004any");
     await game.write("services/gameserver/src/models.py", models);
@@ -370,7 +370,7 @@ except ValueError as error:
     await stops([
       "The migrations failed: the project connects to ep-1.neon.tech:5432/neondb, not to DATABASE_URL",
       `'VARIABLE=$\{DATABASE_URL}'`,
-      "The database is as it was before the run",
+      "The database was restored to its state before the run",
     ]);
     await game.write("services/gameserver/alembic/env.py", env);
     await game.removeRevision("0004any");
@@ -378,7 +378,7 @@ except ValueError as error:
 
   test("an image that is not there", () =>
     stops(
-      ["There is no image sectorwars-no-such-image:1 to run the migrations in", "to auto. The database is untouched."],
+      ["The image sectorwars-no-such-image:1 for the migrations does not exist", "to auto. The database is untouched."],
       {
         image: "sectorwars-no-such-image:1",
       },
@@ -402,12 +402,12 @@ except ValueError as error:
     await game.write("services/gameserver/Dockerfile", dockerfile);
     expect(said).toEqual([`migrations: building ${game.image}-broken, the image of the service gameserver`]);
     expect(error).toContain(
-      `The image ${game.image}-broken of the service gameserver cannot be built. Its last lines:`,
+      `Building the image ${game.image}-broken of the service gameserver failed. The last lines of the build:`,
     );
     expect(error).toContain("it needs ***");
     expect(error).toContain("exit code: 7");
     expect(error).toContain(
-      `Build it (cd ${shellWord(game.folder)} && docker compose build gameserver), or let the migrations`,
+      `Build it (cd ${shellWord(game.folder)} && docker compose build gameserver), or run the migrations`,
     );
     expect(error).not.toContain(VARIABLES.ADMIN_PASSWORD);
   });
@@ -415,7 +415,7 @@ except ValueError as error:
   test("a run that another one is in the way of", async () => {
     await withConnection({ ...spec.address, database: "postgres" }, async (client) => {
       await client.query("SELECT pg_advisory_lock(8315161638746615145)");
-      await stops(["Migrations are running on this server already"]);
+      await stops(["Migrations are already running on this server"]);
     });
   });
 });
@@ -436,7 +436,7 @@ describe("a migration that fails", () => {
     expect(error).toContain("| SELECT nonsense FROM ships");
     expect(error).toContain("at alembic/versions/0005fails.py:9");
     expect(error).toContain("Running upgrade 0004half -> 0005fails");
-    expect(error).toContain("The database is as it was before the run, at revision 0003crew.");
+    expect(error).toContain("The database was restored to its state before the run, at revision 0003crew.");
     expect(await revision()).toBe("0003crew");
     expect(await relations()).not.toContain("half");
     expect(await value("SELECT count(*)::int FROM ships")).toBe(1);
@@ -474,7 +474,7 @@ describe("a migration that fails", () => {
     );
     const { error } = await migrate();
     expect(error).toContain(
-      "made what does not belong to sectorwars_owner: relation public.odd (sectorwars_monitor), relation",
+      "created objects that do not belong to sectorwars_owner: relation public.odd (sectorwars_monitor), relation",
     );
     expect(error).toContain("relation public.strange (sectorwars_monitor)");
     expect(await relations()).not.toContain("strange");
@@ -542,7 +542,7 @@ describe("a run that is ended half-way", () => {
     child.kill("SIGINT");
     await once(child, "close");
     expect(said).toContain(
-      "The migrations were stopped. The database is as it was before the run, at revision 0003crew",
+      "The migrations were stopped. The database was restored to its state before the run, at revision 0003crew",
     );
     await isAsBefore();
   });
@@ -559,10 +559,10 @@ describe("a run that is ended half-way", () => {
       vi.waitFor(async () => expect(await isSlow()).toBe(false), { timeout: 30_000, interval: 100 }),
     ]);
     expect(await mayEnter("sectorwars_app")).toBe(false);
-    expect(forget.text).toContain("The last run was killed, and its restore point is needed");
+    expect(forget.text).toContain("The last run was killed, and its migration backup is needed");
     await game.removeRevision("0004slow");
     await game.addRevision("0004quick", "0003crew", "CREATE TABLE quick ()", "DROP TABLE quick");
-    expect((await stack.up()).text).toContain("a run was killed half-way");
+    expect((await stack.up()).text).toContain("the last run was killed before its end");
     expect(await revision()).toBe("0004quick");
     expect(await relations()).not.toContain("slow");
     expect(await copies()).toBe("sectorwars_dev_before_migration");
@@ -595,13 +595,13 @@ describe("back", () => {
     const migrations = (...args: string[]) => stack.db("migrations", ...args);
     const told = await migrations();
     expect(told.text).toMatch(/revision +none/);
-    expect(told.text).toMatch(/restore point +sectorwars_dev_before_migration, revision 0004quick/);
+    expect(told.text).toMatch(/migration backup +sectorwars_dev_before_migration, revision 0004quick/);
     const asked = await migrations("undo");
     expect(asked.text).toContain("There is no terminal to ask on. To do it, add --yes.");
     expect(asked.code).toBe(2);
     expect(await revision()).toBe(null);
     const undone = await migrations("undo", "--yes");
-    expect(undone.text).toContain("What was undone is kept as sectorwars_dev_undone");
+    expect(undone.text).toContain("The former database is kept as sectorwars_dev_undone");
     expect(undone.code).toBe(0);
     expect(await revision()).toBe("0004quick");
     expect(await value("SELECT count(*)::int FROM ships")).toBe(1);
@@ -618,13 +618,13 @@ describe("back", () => {
     const status = await stack.db("status");
     expect(status.text).toContain("revision    0003crew\n");
     expect(status.text).toContain(
-      "REVISION    the last update brought it to 0004quick. To migrate it again: pulumi refresh",
+      "REVISION    the last update migrated it to 0004quick. To migrate it again: pulumi refresh",
     );
     const doctor = await stack.db("doctor");
-    expect(doctor.text).toContain("WRONG  Revision: 0003crew; the last update brought the schema to 0004quick");
+    expect(doctor.text).toContain("WRONG  Revision: 0003crew; the last update migrated the schema to 0004quick");
     // Told by each preview and update, until it is cured by the commands that it names.
     const warning =
-      "warning: The schema of sectorwars_dev is at revision 0003crew; the last update brought it to 0004quick. To migrate it again: " +
+      "warning: The schema of sectorwars_dev is at revision 0003crew; the last update migrated it to 0004quick. To migrate it again: " +
       `pulumi refresh --yes --stack ${stack.name}, then pulumi up --stack ${stack.name}`;
     expect((await stack.succeed("preview", "--expect-no-changes", "--stack", stack.name)).text).toContain(warning);
     expect((await stack.up("--expect-no-changes")).text).toContain(warning);

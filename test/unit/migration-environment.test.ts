@@ -276,7 +276,7 @@ describe("the environment of the migrations", () => {
       EMPTY: "",
       DATABASE_URL: URL,
     });
-    expect(() => merge({ extra: ["MISSING"] })).toThrow("alembicEnvironment names MISSING, which is not set here");
+    expect(() => merge({ extra: ["MISSING"] })).toThrow("alembicEnvironment names MISSING, which is not set");
   });
 
   test("never has passwords that the hand-over wrote, nor the superuser's", () => {
