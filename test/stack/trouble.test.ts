@@ -256,6 +256,6 @@ describe("two stacks side by side, and the commands on them", () => {
   test("a command for a stack that does not exist says how to make it", async () => {
     const said = await run("./db", ["status", "--stack", "nosuch"], stacks[0]?.env);
     expect(said.code).toBe(2);
-    expect(said.text).toContain("There is no stack nosuch. Make it with: script/up --stack nosuch\nThere are: ");
+    expect(said.text).toContain("The stack nosuch does not exist. Create it: script/up --stack nosuch\nThere are: ");
   });
 });
