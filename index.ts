@@ -1,5 +1,5 @@
 /** The stack's components, in the order in which they are created. */
-import "./lib/plain-stacks.ts";
+import "./lib/disable-source-maps.ts";
 import type { Resource } from "@pulumi/pulumi";
 import { archivingFor, Backups } from "./components/backups/backups.ts";
 import { Databases } from "./components/databases/databases.ts";
@@ -15,7 +15,7 @@ import { Seed } from "./components/seed/seed.ts";
 import { DatabaseServer } from "./components/server/database-server.ts";
 import { readSettings } from "./components/settings.ts";
 import { ImportedState } from "./components/snapshots/imported.ts";
-import { whatIs } from "./lib/outputs.ts";
+import { omitUndefined } from "./lib/outputs.ts";
 
 const settings = await readSettings();
 keepSecretsPrivate(settings);
@@ -81,7 +81,7 @@ const keeping = settings.backups && { settings: settings.backups, keepsData: set
 const backing = { stack, database, dockerHost, server, after: [...after, saved] };
 const backups = archiving && keeping && new Backups("backups", { ...backing, ...keeping, archiving });
 
-export default whatIs({
+export default omitUndefined({
   container: server.containerName,
   postgresVersion: server.version,
   address: `${host}:${port}/${database}`,

@@ -1,18 +1,18 @@
-/** `./db migrations`: where the schema stands, and the way back from the last run. */
+/** `./db migrations`: shows the schema's revision, and undoes the last run. */
 import type { Command } from "@commander-js/extra-typings";
 import type pg from "pg";
 import {
-  forgetRestorePoints,
-  pointName,
-  putBack,
-  type RestorePoint,
-  readRestorePoint,
+  backupName,
+  dropMigrationBackups,
+  type MigrationBackup,
+  readMigrationBackup,
+  restoreMigrationBackup,
   undoneName,
-} from "../components/migrations/restore-point.ts";
+} from "../components/migrations/migration-backup.ts";
 import { readRevisions } from "../components/migrations/revision.ts";
 import { lockMigrations } from "../components/migrations/run-migrations.ts";
-import { otherData, refuseOtherData } from "../components/migrations/same-data.ts";
-import { leftShut, openDoor } from "../lib/connection-lock.ts";
+import { assertSameData, differentImport } from "../components/migrations/same-data.ts";
+import { readLeftoverLock, unblockConnections } from "../lib/connection-lock.ts";
 import { databaseProperties } from "../lib/database-properties.ts";
 import { maintenance, withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
@@ -24,56 +24,60 @@ async function show({ stack, print }: Invocation): Promise<number> {
   const address = addressOf(urls.superuser ?? "");
   const { database } = address;
   const revisions = await readRevisions(addressOf(urls.owner ?? ""));
-  const point = await withConnection(maintenance(address), (client) => readRestorePoint(client, database));
+  const backup = await withConnection(maintenance(address), (client) => readMigrationBackup(client, database));
   const lines = [
-    `  revision       ${revisions.join(", ") || "none: no migration has run here"}`,
-    `  restore point  ${point ? `${pointName(database)}, revision ${point.from ?? "none"}, of ${point.at}` : "none"}`,
+    `  revision          ${revisions.join(", ") || "none: no migration has run here"}`,
+    `  migration backup  ${backup ? `${backupName(database)}, revision ${backup.from ?? "none"}, of ${backup.at}` : "none"}`,
   ];
-  const other = point && (await otherData(address));
-  if (other) lines.push(`  other data     the restore point is of ${other.point}, the database of ${other.database}`);
-  if (point?.running) {
+  const other = backup && (await differentImport(address));
+  if (other)
+    lines.push(`  other data        the migration backup is from ${other.backup}, the database from ${other.database}`);
+  if (backup?.running) {
     lines.push(
-      "  unfinished     a run is under way, or was killed: pulumi up puts the database back, and runs the migrations again",
+      "  unfinished        a run is in progress, or was killed: pulumi up restores the database, and runs the migrations again",
     );
   }
-  print(lines.join("\n"), { revisions, restorePoint: point ? { ...point, isOfOtherData: other !== undefined } : null });
+  print(lines.join("\n"), {
+    revisions,
+    restorePoint: backup ? { ...backup, isOfOtherData: other !== undefined } : null,
+  });
   return 0;
 }
 
-/** @throws {Error} where there is none. */
-async function requireRestorePoint(client: pg.Client, database: string): Promise<RestorePoint> {
-  const point = await readRestorePoint(client, database);
-  if (point) return point;
-  throw new Error(`There is no restore point of ${database}; no migration has changed it since.`);
+/** @throws {Error} if there is no migration backup. */
+async function requireMigrationBackup(client: pg.Client, database: string): Promise<MigrationBackup> {
+  const backup = await readMigrationBackup(client, database);
+  if (backup) return backup;
+  throw new Error(`There is no migration backup of ${database}: no migration has changed it.`);
 }
 
 async function undo({ stack, print }: Invocation, { yes }: { yes?: true }): Promise<number> {
   const address = addressOf((await readStack(stack)).urls.superuser ?? "");
   const { database } = address;
   return withConnection(maintenance(address), async (client) => {
-    const shown = await requireRestorePoint(client, database);
-    await refuseOtherData(address, shown);
+    const shown = await requireMigrationBackup(client, database);
+    await assertSameData(address, shown);
     const was = `as it was at ${shown.at}, at revision ${shown.from ?? "none"}`;
     const consequence =
-      `This puts ${database} back ${was}. Rows written since are not in it; the database as it is now stays as ` +
+      `This restores ${database} ${was}. Rows written since then are not in it; the current database is kept as ` +
       `${undoneName(database)}.`;
     if (!(await confirm(yes, consequence))) return 1;
-    // Not before the answer: nobody can run migrations while the lock is held.
+    // Only after the answer, because no migrations can run while the lock is held.
     await lockMigrations(client);
-    const point = await requireRestorePoint(client, database);
-    if (point.at !== shown.at)
-      throw new Error(`The migrations of ${database} ran again meanwhile. Nothing was changed.`);
-    // No refresh runs while the lock is held; one may have ended before.
-    await refuseOtherData(address, point);
-    // A run that was killed has left the door shut, and a note how it is opened.
-    const properties = (await leftShut(client, database)) ?? (await databaseProperties(client, database));
-    await putBack(client, database, { point, properties, keep: true });
-    await openDoor(client, properties);
+    const backup = await requireMigrationBackup(client, database);
+    if (backup.at !== shown.at)
+      throw new Error(`The migrations of ${database} ran again before you confirmed. Nothing was changed.`);
+    // A refresh cannot run while the lock is held, but one may have ended before.
+    await assertSameData(address, backup);
+    // A killed run leaves a connection lock, with the statements that release it.
+    const properties = (await readLeftoverLock(client, database)) ?? (await databaseProperties(client, database));
+    await restoreMigrationBackup(client, database, { backup, properties, keep: true });
+    await unblockConnections(client, properties);
     const kept = undoneName(database);
-    print(`${database} is ${was}. What was undone is kept as ${kept}; ./db migrations forget drops it.`, {
+    print(`${database} is ${was}. The former database is kept as ${kept}; ./db migrations forget drops it.`, {
       database,
-      revision: point.from ?? null,
-      at: point.at,
+      revision: backup.from ?? null,
+      at: backup.at,
       kept,
     });
     return 0;
@@ -84,41 +88,41 @@ async function forget({ stack, print }: Invocation, { yes }: { yes?: true }): Pr
   const address = addressOf((await readStack(stack)).urls.superuser ?? "");
   const { database } = address;
   const consequence =
-    `This drops the restore point of ${database} (${pointName(database)}) and what was undone (${undoneName(database)}) ` +
-    "for good.";
+    `This permanently drops the migration backup of ${database} (${backupName(database)}) and the database of an undone run ` +
+    `(${undoneName(database)}).`;
   if (!(await confirm(yes, consequence))) return 1;
   const gone = await withConnection(maintenance(address), async (client) => {
     await lockMigrations(client);
-    if ((await readRestorePoint(client, database))?.running) {
-      throw new Error("The last run was killed, and its restore point is needed: pulumi up puts the database back.");
+    if ((await readMigrationBackup(client, database))?.running) {
+      throw new Error(
+        "The last run was killed, and its migration backup is needed: pulumi up restores the database from it.",
+      );
     }
-    return forgetRestorePoints(client, database);
+    return dropMigrationBackups(client, database);
   });
   print(gone.length > 0 ? `Dropped ${gone.join(" and ")}.` : "There was nothing to drop.", { dropped: gone });
   return 0;
 }
 
-/** Adds what `./db migrations` takes and does to its command. */
+/** Configures the command `./db migrations`. */
 export default function migrations(command: Command): void {
-  command.description(
-    "Shows the database's revision and the restore point that the last migrations left, and undoes them.",
-  );
+  command.description("Shows the database's revision and the migration backup of the last run, and undoes that run.");
   command
     .command("show", { isDefault: true })
-    .description("Shows the database's revision, and the restore point that the last run has left.")
+    .description("Shows the database's revision, and the migration backup of the last run.")
     .action(onStack(show));
   command
     .command("undo")
-    .description("Puts the database back as it was before the last run.")
+    .description("Restores the database to its state before the last run.")
     .addOption(yesOption())
     .action(onStack(undo));
   command
     .command("forget")
-    .description("Drops the restore point, and what was undone.")
+    .description("Drops the migration backup, and the database of an undone run.")
     .addOption(yesOption())
     .action(onStack(forget));
   addExamples(command, {
-    migrations: "the revision, and the restore point",
-    "migrations undo": "back to what was before the last run",
+    migrations: "show the revision and the migration backup",
+    "migrations undo": "restore the state before the last run",
   });
 }

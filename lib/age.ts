@@ -1,29 +1,29 @@
 /**
- * Encryption in age's format (age-encryption.org/v1), as streams. Header and keys are the work of age's own library; the payload
- * goes through OpenSSL, because the library's ChaCha20 in JavaScript would cost the import more processor time than all else it
- * does (figures in docs/safety-copy.md).
+ * Encryption in age's format (age-encryption.org/v1), as streams. age's own library handles header and keys. OpenSSL encrypts the
+ * payload, because the library's ChaCha20 in JavaScript would take more processor time than the rest of the import (figures in
+ * docs/safety-copy.md).
  */
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from "node:crypto";
 import { Transform, type TransformCallback } from "node:stream";
 import { Decrypter, Encrypter } from "age-encryption";
 
-/** The payload is cut into pieces of this size, each sealed by itself (specification of age, "Payload"). */
+/** The size of the payload's chunks, each of which is encrypted separately (age specification, "Payload"). */
 const PIECE_BYTES = 64 * 1024;
 const TAG_BYTES = 16;
 const NONCE_BYTES = 16;
 const CIPHER = "chacha20-poly1305";
-/** A header is a few lines. What has none within so many bytes is not age's. */
+/** A header has a few lines. A file whose header does not end within this limit is not an age file. */
 const MAX_HEADER_BYTES = 64 * 1024;
 const HEADER_BEGINS = "age-encryption.org/v1\n";
-/** Between the last line of the header, `--- ` with its MAC, and the payload. */
+/** The last line of the header, `--- ` with its MAC. */
 const HEADER_ENDS = /\n--- [A-Za-z0-9+/]{43}\n/;
 
-/** A file that no identity at hand can open, or that was changed or cut short since it was written. */
+/** Thrown for a file that none of the identities can decrypt, or that was changed or truncated. */
 export class AgeError extends Error {
   override readonly name = "AgeError";
 }
 
-/** The key of one payload, and the number of the piece whose turn it is, with the mark of the last one. */
+/** Encrypts and decrypts the chunks of one payload: holds its key and the counter that is part of each nonce. */
 class Pieces {
   private readonly key: Uint8Array;
   private readonly counter = Buffer.alloc(12);
@@ -34,7 +34,7 @@ class Pieces {
   }
 
   private next(isLast: boolean): Buffer {
-    // Eleven bytes of the number, of which six are more than any disk needs, and one that marks the last piece.
+    // Eleven bytes for the counter, of which six suffice for any disk, and one that marks the last chunk.
     this.counter.writeUIntBE(this.number, 5, 6);
     this.counter[11] = isLast ? 1 : 0;
     this.number += 1;
@@ -48,7 +48,7 @@ class Pieces {
     return Buffer.concat([sealed, cipher.getAuthTag()]);
   }
 
-  /** @throws {AgeError} for a piece that is not what was sealed. */
+  /** @throws {AgeError} if the chunk was changed. */
   open(sealed: Buffer, isLast: boolean): Buffer {
     if (sealed.length < TAG_BYTES || (isLast && sealed.length === TAG_BYTES && this.number > 0)) throw changed();
     const decipher = createDecipheriv(CIPHER, this.key, this.next(isLast), { authTagLength: TAG_BYTES });
@@ -63,9 +63,9 @@ class Pieces {
   }
 }
 
-const changed = () => new AgeError("it was changed or cut short since it was written");
+const changed = () => new AgeError("it was changed or truncated after it was written");
 
-/** Cuts a stream into pieces of one size. The last one, which may be shorter, is told apart only when the stream has ended. */
+/** Splits a stream into chunks of one size. The last one, which may be shorter, is known only after the stream has ended. */
 class Cutter {
   private readonly size: number;
   private kept: Buffer[] = [];
@@ -75,7 +75,7 @@ class Cutter {
     this.size = size;
   }
 
-  /** Whole pieces behind which something follows. */
+  /** Yields the complete chunks that are not the last one. */
   *add(chunk: Buffer): Generator<Buffer> {
     this.kept.push(chunk);
     this.length += chunk.length;
@@ -94,12 +94,12 @@ class Cutter {
   }
 }
 
-/** A header for a recipient, made by the library, and the key of the file that it begins. */
+/** Creates a header for a recipient with age's library. Returns it with the file key. */
 async function makeHeader(recipient: string): Promise<{ header: Uint8Array; fileKey: Uint8Array }> {
   let fileKey = new Uint8Array();
   const encrypter = new Encrypter();
   encrypter.addRecipient(recipient);
-  // Told of the key, and adds nothing to the header.
+  // A recipient that receives the file key and adds nothing to the header.
   encrypter.addRecipient({
     wrapFileKey(key) {
       fileKey = key.slice();
@@ -111,7 +111,7 @@ async function makeHeader(recipient: string): Promise<{ header: Uint8Array; file
 }
 
 /**
- * Encrypts what goes through to a recipient.
+ * Returns a stream that encrypts for a recipient.
  * @param recipient age's public key, `age1...`.
  */
 export function seal(recipient: string): Transform {
@@ -126,13 +126,13 @@ export function seal(recipient: string): Transform {
   };
   return new Transform({
     transform(chunk: Buffer, _encoding, done) {
-      settle(done, async () => {
+      finish(done, async () => {
         pieces ??= await begin(this);
         for (const piece of cutter.add(chunk)) this.push(pieces.seal(piece, false));
       });
     },
     flush(done) {
-      settle(done, async () => {
+      finish(done, async () => {
         pieces ??= await begin(this);
         this.push(pieces.seal(cutter.last(), true));
       });
@@ -141,9 +141,9 @@ export function seal(recipient: string): Transform {
 }
 
 /**
- * Decrypts what goes through. What comes out is genuine; that it is complete is known when the stream ends without an error.
- * The stream fails with an {@link AgeError} for a wrong identity, for what is no age file, and for one that was changed.
- * @param identities age's private keys, `AGE-SECRET-KEY-1...`; any of them may fit.
+ * Returns a stream that decrypts. Its output is authentic, but known to be complete only after the stream has ended without an error.
+ * The stream fails with an {@link AgeError} for a wrong identity, a file that is not an age file, and a changed file.
+ * @param identities age's private keys, `AGE-SECRET-KEY-1...`; one of them must match.
  */
 export function unseal(identities: readonly string[]): Transform {
   const cutter = new Cutter(PIECE_BYTES + TAG_BYTES);
@@ -151,7 +151,7 @@ export function unseal(identities: readonly string[]): Transform {
   let pieces: Pieces | undefined;
   return new Transform({
     transform(chunk: Buffer, _encoding, done) {
-      settle(done, async () => {
+      finish(done, async () => {
         let rest = chunk;
         if (pieces === undefined) {
           head = Buffer.concat([head, chunk]);
@@ -167,7 +167,7 @@ export function unseal(identities: readonly string[]): Transform {
       });
     },
     flush(done) {
-      settle(done, async () => {
+      finish(done, async () => {
         if (pieces === undefined) throw changed();
         this.push(pieces.open(cutter.last(), true));
       });
@@ -175,17 +175,17 @@ export function unseal(identities: readonly string[]): Transform {
   });
 }
 
-function settle(done: TransformCallback, work: () => Promise<void>): void {
+function finish(done: TransformCallback, work: () => Promise<void>): void {
   work().then(
     () => done(),
     (error) => done(error),
   );
 }
 
-/** Where the header ends, or undefined while it has not been read to its end. */
+/** Returns the index after the header, or undefined if the header is not complete yet. */
 function endOfHeader(head: Buffer): number | undefined {
   const text = head.subarray(0, MAX_HEADER_BYTES).toString("latin1");
-  if (!HEADER_BEGINS.startsWith(text.slice(0, HEADER_BEGINS.length))) throw new AgeError("it is no file of age's");
+  if (!HEADER_BEGINS.startsWith(text.slice(0, HEADER_BEGINS.length))) throw new AgeError("it is not an age file");
   const found = HEADER_ENDS.exec(text);
   if (found) return found.index + found[0].length;
   if (text.length === MAX_HEADER_BYTES) throw changed();
@@ -199,7 +199,7 @@ async function openHeader(header: Uint8Array, identities: readonly string[]): Pr
     return await decrypter.decryptHeader(header);
   } catch (error) {
     if (/no identity matched/i.test((error as Error).message)) {
-      throw new AgeError("it was encrypted for another identity than the one at hand");
+      throw new AgeError("it was encrypted for another identity");
     }
     throw changed();
   }

@@ -1,19 +1,19 @@
-/** Copies of databases, and the base backups that run beside them. */
+/** Coordinates copies of databases with base backups. */
 import type pg from "pg";
 import { imageLimit } from "./image-limits.ts";
 
 /**
- * The advisory lock that pgBackRest holds in the database `postgres` while it makes a backup (PG_BACKUP_ADVISORY_LOCK in its
- * db/db.c). The container that takes the backups waits for it (images/database/backup/take-backup.sh).
+ * The advisory lock that pgBackRest holds in the database `postgres` during a backup (PG_BACKUP_ADVISORY_LOCK in its db/db.c). The
+ * backup container waits for it (images/database/backup/take-backup.sh).
  */
 const BACKUP_LOCK = imageLimit("BACKUP_LOCK");
 
 /**
- * Makes a copy of a database by its files, which is the fastest way; while a base backup runs, through the write-ahead log instead: a
- * recovery repeats a copy of files with the template as the backup has caught it, changed or dropped since (PostgreSQL manual,
- * Continuous Archiving, "Caveats"). No backup begins before the copy is made.
+ * Copies a database with the strategy FILE_COPY, which is the fastest, or with WAL_LOG while a base backup runs: recovery would repeat a
+ * FILE_COPY from the template in the state that the backup has captured, which may be later (PostgreSQL manual, Continuous Archiving,
+ * "Caveats"). No backup starts before the copy is complete.
  * @param client a session in the database `postgres`.
- * @param copy makes the copy, with the strategy that it is given.
+ * @param copy copies the database with the given strategy.
  */
 export async function besideBackups<T>(
   client: pg.Client,

@@ -1,6 +1,6 @@
-/** Where backups are inside the containers. */
+/** Paths of the backups inside the containers. */
 
-/** Where the volume with the backups is mounted. */
+/** The mount point of the volume with the backups. */
 export const STORE = "/var/lib/sectorwars-backups";
-/** Where pgBackRest writes, inside {@link STORE}; a folder of the host's is mounted here. */
+/** The repository of pgBackRest, inside {@link STORE}. A folder of the host is mounted here if one is configured. */
 export const REPOSITORY = `${STORE}/repository`;

@@ -1,4 +1,4 @@
-/** Certificates of servers that this project starts itself: the sample's source, and the tests'. */
+/** Creates certificates for servers that this project starts: the source of the sample data, and those of the tests. */
 import { webcrypto } from "node:crypto";
 import "reflect-metadata";
 
@@ -15,9 +15,9 @@ export interface ServerCertificate {
 const newKeys = () => webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
 const serialNumber = () => webcrypto.getRandomValues(Buffer.alloc(8)).toString("hex").replace(/^./, "1");
 
-/** Makes an authority of its own and one certificate for the hosts. Good for a day: what it serves lives for minutes. */
+/** Creates an authority and one certificate for the hosts, valid for one day. The servers that use it run for minutes. */
 export async function makeServerCertificate(hosts: readonly string[]): Promise<ServerCertificate> {
-  // Loaded when it is needed: an update that imports nothing would wait for it, too.
+  // Loaded on demand, so that an update that imports nothing does not wait for it.
   const x509 = await import("@peculiar/x509");
   const notBefore = new Date(Date.now() - A_DAY);
   const notAfter = new Date(Date.now() + A_DAY);

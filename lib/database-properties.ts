@@ -1,17 +1,17 @@
-/** What belongs to a database beside its content: a copy by template, or another one in its place, does not have it. */
+/** The properties of a database that are not part of its contents, and that a copy or replacement of it does not have. */
 import type pg from "pg";
 import { ident, literal } from "./postgres.ts";
 
-/** Settings that are lists of names. PostgreSQL keeps them as one text, with quotes where a name needs them. */
+/** Settings that are lists of names. PostgreSQL stores them as one text, with quotes around names that need them. */
 const LISTS = new Set([
   ...["search_path", "temp_tablespaces", "local_preload_libraries", "session_preload_libraries"],
   ...["shared_preload_libraries", "unix_socket_directories"],
 ]);
 
 /**
- * The names in a list as PostgreSQL keeps it: as its SplitGUCList reads them, which pg_dump uses for the same. Names that need no
- * quotes there may hold anything but white space and commas, a semicolon for one, so the text itself must never become SQL.
- * @returns undefined for a text that PostgreSQL could not read either.
+ * Splits a list as PostgreSQL stores it, like its function SplitGUCList, which pg_dump uses for the same purpose. A name without quotes
+ * can contain anything except white space and commas, for example a semicolon, so the text itself must never become SQL.
+ * @returns undefined for a text that PostgreSQL could not split either.
  */
 export function namesInList(text: string): string[] | undefined {
   if (text.trim() === "") return [];
@@ -27,14 +27,14 @@ export function namesInList(text: string): string[] | undefined {
   }
 }
 
-/** A setting's value as it stands behind SET ... TO; undefined for one that cannot be written. */
+/** Returns a setting's value for SET ... TO, or undefined for a value that cannot be written. */
 export function settingValue(name: string, value: string): string | undefined {
   if (!LISTS.has(name)) return literal(value);
   const names = namesInList(value);
   return names && (names.length === 0 ? "''" : names.map(literal).join(", "));
 }
 
-/** A database's comment; undefined where there is no such database. */
+/** Returns a database's comment, null if it has none, or undefined if the database does not exist. */
 export async function commentOf(client: pg.Client, database: string): Promise<string | null | undefined> {
   const { rows } = await client.query<{ comment: string | null }>(
     "SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = $1",
@@ -43,17 +43,17 @@ export async function commentOf(client: pg.Client, database: string): Promise<st
   return rows[0]?.comment ?? (rows[0] ? null : undefined);
 }
 
-/** Which of a database's properties are wanted, and for which database. */
+/** Options of {@link databaseProperties} and {@link settingStatements}. */
 export interface PropertyOptions {
-  /** The database that gets them; the one that has them, if left out. */
+  /** The database that gets the properties; by default the database that has them. */
   as?: string;
-  /** Whether a setting is wanted; all are, if left out. */
+  /** Selects settings; by default all. */
   wants?: (setting: { role: string | null; name: string }) => boolean;
 }
 
 /**
- * Statements that give whatever bears a database's name what the one of today has: its owner, grants, settings, limit of
- * connections and comment (PostgreSQL manual, CREATE DATABASE, Notes).
+ * Returns statements that give another database under this name the properties of the current one: owner, grants, settings, connection
+ * limit and comment (PostgreSQL manual, CREATE DATABASE, Notes).
  */
 export async function databaseProperties(
   client: pg.Client,
@@ -78,7 +78,7 @@ export async function databaseProperties(
   return [...rows.map(({ statement }) => statement), ...(await settingStatements(client, database, options))];
 }
 
-/** Statements that give a database, and roles in it, the settings that they have in one. */
+/** Returns statements that copy the settings of a database, and of roles in it. */
 export async function settingStatements(
   client: pg.Client,
   database: string,
@@ -94,7 +94,7 @@ export async function settingStatements(
   return rows.filter(wants).flatMap(({ role, name, value }) => {
     const whose = `${role === null ? "" : `ROLE ${ident(role)} IN `}DATABASE ${ident(as)}`;
     const written = settingValue(name, value);
-    // The name of an extension's setting has a dot, which belongs between its parts.
+    // The name of an extension's setting contains a dot, which must stay unquoted.
     return written === undefined ? [] : [`ALTER ${whose} SET ${name.split(".").map(ident).join(".")} TO ${written}`];
   });
 }

@@ -1,21 +1,21 @@
-/** Finds docker compose, which the hand-over and the migrations ask about the application. */
+/** Finds docker compose, with which the hand-over and the migrations read the application's Compose files. */
 import { spawnSync } from "node:child_process";
 import { resolve } from "node:path";
 import "./pg-environment.ts";
 
-/** How docker compose is called here. */
+/** The command that runs docker compose on this machine. */
 export interface ComposeCommand {
-  /** The program and its first arguments, for instance `docker compose`. */
+  /** The program and its first arguments, for example `docker compose`. */
   words: readonly [program: string, ...first: string[]];
   version: string;
 }
 
-/** The oldest Compose that knows `!override`, which the hand-over writes. */
+/** The first version of Compose with `!override`, which the hand-over writes. */
 export const OLDEST_COMPOSE = "2.24.4";
 
-/** The program that script/bootstrap builds, for a shell whose PATH does not have it. */
+/** The program that script/bootstrap builds, for a shell whose PATH does not include it. */
 const BUILT = ".local/toolchain/bin/docker-compose";
-/** Milliseconds that a program gets to say its version. */
+/** Milliseconds before a program that should print its version is stopped. */
 const TIMEOUT_MS = 60_000;
 
 /** Whether a version is {@link OLDEST_COMPOSE} or newer. */
@@ -26,7 +26,7 @@ export function isNewEnough(version: string): boolean {
   return at === -1 || (parts[at] ?? 0) > (oldest[at] as number);
 }
 
-/** The version that a program says it has; undefined where it is not there, or is not Compose. */
+/** Returns the version that a program prints, or undefined if it is not installed or not Compose. */
 function versionOf([program, ...first]: ComposeCommand["words"]): string | undefined {
   const { status, stdout } = spawnSync(program, [...first, "version", "--short"], {
     encoding: "utf8",
@@ -37,13 +37,13 @@ function versionOf([program, ...first]: ComposeCommand["words"]): string | undef
   return /^\d+\./.test(version) ? version : undefined;
 }
 
-/** What was found, by PATH: a migration runs Compose several times. */
+/** Results by PATH, because a migration runs Compose several times. */
 const found = new Map<string | undefined, ComposeCommand>();
 
 /**
- * Finds docker compose: the plugin, the program on PATH, or the one that script/bootstrap has built. It does not return a promise: the
- * program asks it in a constructor.
- * @returns the first that is new enough for the hand-over, else the first that is there, else undefined.
+ * Finds docker compose: the plugin, the program on PATH, or the one that script/bootstrap has built. Synchronous, because a constructor
+ * of the program calls it.
+ * @returns the first that is new enough for the hand-over, else the first that is installed, else undefined.
  */
 export function findCompose(): ComposeCommand | undefined {
   const { PATH } = process.env;
@@ -63,5 +63,5 @@ export function findCompose(): ComposeCommand | undefined {
   return old;
 }
 
-/** The words that call docker compose; where there is none, those of the plugin, whose error says so. */
+/** Returns the words of the command; those of the plugin if docker compose is not installed, whose error says so. */
 export const composeWords = (): ComposeCommand["words"] => findCompose()?.words ?? ["docker", "compose"];

@@ -1,18 +1,18 @@
-/** The engine of Docker's current context. The docker command follows contexts (Docker Desktop and Colima make one); Pulumi's provider does not. */
+/** Finds the engine of Docker's current context. The docker command uses contexts (Docker Desktop and Colima create one); Pulumi's provider does not. */
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 
-/** The part of `docker context inspect` that is used. */
+/** The part of `docker context inspect` that this module uses. */
 interface Context {
   Endpoints: { docker?: { Host?: string } };
-  /** Names of the files that TLS needs, by endpoint. */
+  /** The names of the TLS files, by endpoint. */
   TLSMaterial?: { docker?: string[] };
   Storage?: { TLSPath?: string };
 }
 
-/** The name of the current context, as the docker command finds it; undefined for its own default, which the provider has as well. */
+/** Returns the name of the docker command's current context, or undefined for the default one, which the provider uses too. */
 function currentContext(environment: NodeJS.ProcessEnv): string | undefined {
   let name = environment.DOCKER_CONTEXT;
   if (!name) {
@@ -20,16 +20,16 @@ function currentContext(environment: NodeJS.ProcessEnv): string | undefined {
     try {
       name = JSON.parse(readFileSync(join(folder, "config.json"), "utf8")).currentContext;
     } catch {
-      // No such file is the usual case, and the docker command itself tells of one that it cannot read.
+      // Usually there is no such file, and the docker command itself reports one that it cannot read.
     }
   }
   return name && name !== "default" ? name : undefined;
 }
 
 /**
- * The address of the current context's engine, for instance unix:///home/me/.colima/default/docker.sock. Undefined where DOCKER_HOST,
- * which everything follows, or nothing at all is set.
- * @throws {Error} for a context that is gone, or needs TLS, with the remedy.
+ * Returns the address of the current context's engine, for example unix:///home/me/.colima/default/docker.sock. Undefined if DOCKER_HOST
+ * is set, which every program uses, or if no context is selected.
+ * @throws {Error} with the remedy, for a context that does not exist or needs TLS.
  */
 export function contextEndpoint(environment: NodeJS.ProcessEnv = process.env): string | undefined {
   if (environment.DOCKER_HOST) return undefined;
@@ -37,10 +37,10 @@ export function contextEndpoint(environment: NodeJS.ProcessEnv = process.env): s
   if (name === undefined) return undefined;
   const { Endpoints, TLSMaterial, Storage } = inspect(name, environment);
   const host = Endpoints.docker?.Host;
-  if (!host) throw new Error(`Docker's context ${name} has no address. Choose another: docker context use default`);
+  if (!host) throw new Error(`Docker's context ${name} has no address. Select another one: docker context use default`);
   if ((TLSMaterial?.docker ?? []).length > 0) {
     throw new Error(
-      `Docker's context ${name} uses TLS, which Pulumi's provider takes from the environment alone. Run: export DOCKER_HOST=${host} ` +
+      `Docker's context ${name} uses TLS, which Pulumi's provider reads only from the environment. Run: export DOCKER_HOST=${host} ` +
         `DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH='${join(Storage?.TLSPath ?? "", "docker")}'`,
     );
   }
@@ -55,7 +55,7 @@ function inspect(name: string, environment: NodeJS.ProcessEnv): Context {
   } catch (error) {
     const { stderr, message } = error as { stderr?: string; message: string };
     throw new Error(
-      `Docker's context ${name} cannot be read (${(stderr || message).trim()}). Choose another: docker context use default`,
+      `Docker's context ${name} cannot be read (${(stderr || message).trim()}). Select another one: docker context use default`,
     );
   }
 }

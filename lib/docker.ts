@@ -1,11 +1,11 @@
-/** The Docker command line, for what is done beside Pulumi's resources: short-lived containers, logs, health. */
+/** Runs the docker command, for tasks outside of Pulumi's resources: short-lived containers, logs, health. */
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import "./pg-environment.ts";
 import { currentScope, isOutsideScopes, pause } from "./scope.ts";
 
-/** A docker command that failed: its arguments (never its input, which may hold a password) and what it said. */
+/** A docker command that failed, with its arguments (not its input, which may contain a password) and its standard error. */
 export class DockerError extends Error {
   readonly stderr: string;
 
@@ -16,42 +16,42 @@ export class DockerError extends Error {
   }
 }
 
-/** How a docker command is run. */
+/** Options of a docker command. */
 export interface DockerOptions {
-  /** Docker engine, as DOCKER_HOST names it; the environment's, or the local one, if left out. */
+  /** The Docker engine, in the form of DOCKER_HOST; by default that of the environment, or the local one. */
   host?: string;
-  /** Text or a stream for the command's standard input. Secrets go this way: arguments show in ps, variables in docker inspect. */
+  /** Standard input. Use it for secrets, because ps shows arguments, and docker inspect shows variables. */
   input?: string | Readable;
   /** Milliseconds after which the command is killed and fails. */
   timeoutMs?: number;
-  /** Keeps standard input open behind the text until the command ends, so that a container sees when this process is gone. */
+  /** Keeps standard input open after the text until the command ends, so that a container notices when this process ends. */
   holdInput?: boolean;
-  /** Told each line of standard error as it comes: what a long command is at. */
+  /** Is called for each line of standard error, to report the progress of a long command. */
   onLine?: (line: string) => void;
 }
 
-/** Whether an engine (the environment's, if left out) is reached over a network, so that its ports are not this machine's. */
+/** Whether an engine (by default that of the environment) is on another machine, so that its ports are not those of this one. */
 export const isRemoteEngine = (host: string | undefined): boolean =>
   /^(ssh|tcp|https?):/.test(host ?? process.env.DOCKER_HOST ?? "");
 
 /**
- * The command that makes a port of a remote engine's machine the same port of this one.
+ * Returns the command that forwards a port of this machine to the same port of a remote engine's machine.
  * @param port the port on 127.0.0.1, on both machines.
- * @param host the engine; the environment's, if left out.
+ * @param host the engine; by default that of the environment.
  */
 export function forwardCommand(port: number, host: string | undefined): string {
   const engine = URL.parse(host ?? process.env.DOCKER_HOST ?? "");
   const machine = engine?.hostname.replace(/^\[(.*)\]$/, "$1") || "HOST";
   const login = engine?.username ? `${decodeURIComponent(engine.username)}@${machine}` : machine;
-  // The port of tcp:// is the engine's own, not that of sshd.
+  // The port of tcp:// is that of the engine, not of sshd.
   const at = engine?.protocol === "ssh:" && engine.port ? `-p ${engine.port} ` : "";
   return `ssh -N ${at}-L ${port}:127.0.0.1:${port} ${login}`;
 }
 
 /**
  * Runs one docker command and returns its standard output.
- * @throws {DockerError} when it exits with another code than 0, runs out of time, or when there is no docker command; the
- * reason, where the surrounding scope was closed.
+ * @throws {DockerError} if it exits with a code other than 0 or times out, or if the docker command is not installed; the reason, if the
+ * surrounding scope was closed.
  */
 export async function docker(args: readonly string[], options: DockerOptions = {}): Promise<string> {
   const scope = currentScope();
@@ -63,7 +63,7 @@ export async function docker(args: readonly string[], options: DockerOptions = {
   const timer = options.timeoutMs
     ? setTimeout(() => {
         child.kill("SIGKILL");
-        reject(new DockerError(args, `no end within ${options.timeoutMs} ms`));
+        reject(new DockerError(args, `it did not end within ${options.timeoutMs} ms`));
       }, options.timeoutMs)
     : undefined;
   const stdout: Buffer[] = [];
@@ -80,11 +80,11 @@ export async function docker(args: readonly string[], options: DockerOptions = {
     if (code === 0) resolve(Buffer.concat(stdout).toString());
     else reject(scope?.reason ?? new DockerError(args, said));
   });
-  // A command that ends before it has read its input breaks the pipe; its exit code says what happened.
+  // A command that ends before it has read its input breaks the pipe; its exit code reports the failure.
   child.stdin.on("error", () => {});
   if (options.input instanceof Readable) {
     options.input.pipe(child.stdin);
-    // One that broke off would leave the command waiting for more.
+    // Without this, the command would wait for more input after the stream failed.
     options.input.once("close", () => child.stdin.end());
   } else {
     child.stdin.write(options.input ?? "");
@@ -93,14 +93,14 @@ export async function docker(args: readonly string[], options: DockerOptions = {
   return promise.finally(() => clearTimeout(timer));
 }
 
-/** A docker command under way, whose output is too large to be kept. */
+/** A running docker command whose output is too large for memory. */
 export interface DockerStream {
   stdout: Readable;
-  /** Fails with a {@link DockerError} where the command does: a stream that ended may still be half of what was wanted. */
+  /** Rejects with a {@link DockerError} if the command fails: a stream that has ended may still be incomplete. */
   ended: Promise<void>;
 }
 
-/** Runs one docker command and hands its standard output out as it comes. */
+/** Runs one docker command and returns its standard output as a stream. */
 export function dockerStream(args: readonly string[], { host }: DockerOptions = {}): DockerStream {
   const env = host ? { ...process.env, DOCKER_HOST: host } : process.env;
   const child = spawn("docker", args, { env, stdio: ["ignore", "pipe", "pipe"] });
@@ -114,12 +114,12 @@ export function dockerStream(args: readonly string[], { host }: DockerOptions = 
     if (code === 0) resolve();
     else reject(new DockerError(args, Buffer.concat(stderr).toString()));
   });
-  // Whoever reads waits for it behind the stream's end.
+  // The reader awaits it only after the end of the stream; until then, a rejection must not count as unhandled.
   ended.catch(() => {});
   return { stdout: child.stdout, ended };
 }
 
-/** What a container is doing. */
+/** The state of a container. */
 export interface ContainerState {
   status: string;
   health?: string;
@@ -128,7 +128,7 @@ export interface ContainerState {
   oomKilled: boolean;
 }
 
-/** A container's state, or undefined when there is no container of that name. */
+/** Returns a container's state, or undefined if it does not exist. */
 export async function containerState(
   container: string,
   options: DockerOptions = {},
@@ -148,12 +148,12 @@ export async function containerState(
   }
 }
 
-/** The last lines that a container wrote, both streams, in order of time. */
+/** Returns the last lines of a container's log, of both streams, in chronological order. */
 export async function containerLog(container: string, lines: number, options: DockerOptions = {}): Promise<string> {
   const { host } = options;
   const env = host ? { ...process.env, DOCKER_HOST: host } : process.env;
   const { promise, resolve } = Promise.withResolvers<string>();
-  // Standard error joins standard output, or the order of the lines would be lost.
+  // Standard error is merged into standard output, to keep the order of the lines.
   const child = spawn("sh", ["-c", 'exec docker logs --tail "$0" "$1" 2>&1', String(lines), container], { env });
   const said: Buffer[] = [];
   child.stdout.on("data", (chunk: Buffer) => said.push(chunk));
@@ -162,18 +162,18 @@ export async function containerLog(container: string, lines: number, options: Do
   return promise;
 }
 
-/** Removes every container that carries the label, running or not; returns how many there were. */
+/** Removes every container that has the label, running or not. Returns their number. */
 export async function removeContainers(label: string, options: DockerOptions = {}): Promise<number> {
   const ids = (await docker(["ps", "-aq", "--filter", `label=${label}`], options)).split("\n").filter(Boolean);
   await Promise.all(ids.map((id) => removeContainer(id, options)));
   return ids.length;
 }
 
-/** Milliseconds between two looks at a container that somebody else removes, and how long it may take. */
-const LOOK_MS = 100;
+/** Milliseconds between two attempts to remove a container that Docker is already removing, and the time limit. */
+const POLL_MS = 100;
 const REMOVED_WITHIN_MS = 30_000;
 
-/** Removes a container, or waits until it is gone where that has begun already: Docker itself removes one of `--rm` that ends. */
+/** Removes a container. If Docker is already removing it, as after the end of one with `--rm`, waits until it is gone. */
 export async function removeContainer(id: string, options: DockerOptions = {}): Promise<void> {
   for (const begun = Date.now(); ; ) {
     try {
@@ -183,6 +183,6 @@ export async function removeContainer(id: string, options: DockerOptions = {}): 
       if (/no such container/i.test(error.stderr)) return;
       if (!/already in progress/i.test(error.stderr) || Date.now() - begun > REMOVED_WITHIN_MS) throw error;
     }
-    await pause(LOOK_MS);
+    await pause(POLL_MS);
   }
 }

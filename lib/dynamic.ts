@@ -1,4 +1,4 @@
-/** Dynamic resources whose code stays on disk: what Pulumi serialises into the state is only this shell. */
+/** Dynamic resources whose code stays on disk: Pulumi serializes only a small wrapper into the state. */
 import { createHash } from "node:crypto";
 import { flushCompileCache } from "node:module";
 import * as pulumi from "@pulumi/pulumi";
@@ -6,9 +6,9 @@ import * as pulumi from "@pulumi/pulumi";
 type Provider = pulumi.dynamic.ResourceProvider;
 
 /**
- * A provider that forwards to the `provider` that a module exports, and ends what that does when Pulumi is stopped. The module
- * is loaded when it is needed, so the serialised shell, and with it the resource, stays the same when the module is edited.
- * @param module path from the project's folder, for instance `components/import/import-provider.ts`.
+ * Returns a provider that forwards to the `provider` that a module exports, and cancels its work when Pulumi is stopped. The module is
+ * loaded on demand, so the serialized wrapper, and with it the resource, does not change when the module is edited.
+ * @param module path relative to the project's folder, for example `components/import/import-provider.ts`.
  */
 export function providerOnDisk(module: string): Provider {
   // Nothing of this file is there where this runs: it may use what it is given, and what it imports.
@@ -30,21 +30,21 @@ export function providerOnDisk(module: string): Provider {
 }
 
 /**
- * The shell as code, as Pulumi's dynamic provider runs it. Pulumi's own serialiser would find out by itself what a function
- * needs; to do so it parses functions with the TypeScript compiler, at every update.
+ * Returns the wrapper as code for Pulumi's dynamic provider. Pulumi's own serializer would parse the functions with the TypeScript
+ * compiler in every update, to find what they need.
  */
 export const shellFor = (module: string): string =>
   `exports.handler = () => (${providerOnDisk.toString()})(${JSON.stringify(module)});`;
 
-// The process that runs providers is ended by a signal, at which Node keeps nothing of what it has compiled, and it loads
-// them one after the other: so what is new is kept every second.
+// A signal ends the process that runs providers, and Node.js does not write its compile cache then. The process loads providers one
+// after the other, so the cache is written every second.
 setInterval(flushCompileCache, 1000).unref();
 
-/** A dynamic resource by {@link providerOnDisk}. */
+/** A dynamic resource that uses {@link providerOnDisk}. */
 export abstract class ResourceOnDisk extends pulumi.CustomResource {
   /**
-   * @param type the resource's kind, for instance `import:ImportOnce`; Pulumi shows it.
-   * @param module path of the provider's module from the project's folder.
+   * @param type the resource's type, for example `import:ImportOnce`; Pulumi shows it.
+   * @param module path of the provider's module, relative to the project's folder.
    * @param outputs names of the properties that the provider adds to the inputs.
    */
   protected constructor(
@@ -55,18 +55,18 @@ export abstract class ResourceOnDisk extends pulumi.CustomResource {
     outputs: readonly string[],
     opts: pulumi.CustomResourceOptions,
   ) {
-    // A property that Pulumi is to fill in must be named, without a value.
+    // Pulumi sets only properties that exist, so each output is declared without a value.
     const unfilled = Object.fromEntries(outputs.map((output) => [output, undefined]));
     super(`pulumi-nodejs:dynamic/${type}`, name, { ...inputs, ...unfilled, __provider: shellFor(module) }, opts);
   }
 }
 
-/** Inputs that are about how to reach a server, not about what is wanted of it. */
+/** Inputs that do not describe the desired state. */
 const NOT_COMPARED = new Set(["password", "__provider", "fingerprint"]);
 
 /**
- * One value for all that a resource wants. Passwords stay out of it: their version numbers are what counts, and the
- * fingerprint is kept in clear.
+ * Returns one value for the desired state of a resource. Passwords are excluded, because the state stores the fingerprint in clear text;
+ * the version numbers of the passwords are included.
  */
 export function inputsFingerprint(inputs: Record<string, unknown>): string {
   const wanted = Object.entries(inputs)
@@ -75,7 +75,7 @@ export function inputsFingerprint(inputs: Record<string, unknown>): string {
   return createHash("sha256").update(JSON.stringify(wanted)).digest("hex").slice(0, 16);
 }
 
-/** The diff of a resource that is brought up to date in place whenever its inputs' fingerprint changes. */
+/** The diff of a resource that is updated in place when its inputs' fingerprint changes. */
 export async function diffByFingerprint(
   _id: string,
   olds: { fingerprint?: string },

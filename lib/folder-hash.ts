@@ -1,9 +1,9 @@
-/** What a folder holds, as one value: an image is built again when its files change. */
+/** Hashes a folder, so that an image is rebuilt when its files change. */
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
-/** One value for the content of a folder's files, their names included. */
+/** Returns a hash of the names and contents of a folder's files. */
 export function folderHash(folder: string): string {
   const hash = createHash("sha256");
   for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true }).sort((a, b) =>

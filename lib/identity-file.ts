@@ -1,8 +1,8 @@
-/** Where the key that opens safety copies lies. Apart from what reads it, so that settings need no cryptography. */
+/** The path of the identity that decrypts safety copies. A separate module, so that the settings do not load cryptography. */
 import { homedir } from "node:os";
 import { join } from "node:path";
 
-/** Where the identity lies unless a setting says otherwise: with a person's other settings, as XDG has it. */
+/** Returns the default path of the identity: in the user's configuration folder (XDG Base Directory Specification). */
 export function defaultIdentityFile(environment: NodeJS.ProcessEnv = process.env): string {
   return join(environment.XDG_CONFIG_HOME || join(homedir(), ".config"), "sectorwars", "age-identity.txt");
 }

@@ -1,21 +1,21 @@
-/** The key that opens safety copies: a file of age's own kind, outside of the project and of Pulumi's state. */
+/** The age identity that decrypts safety copies: an identity file outside of the project and of Pulumi's state. */
 import { randomBytes } from "node:crypto";
 import { link, mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { shellWord } from "./shell-word.ts";
 
-/** Whom a copy is encrypted for, and who can open it. */
+/** A key pair of age. */
 export interface Identity {
-  /** age's private key, `AGE-SECRET-KEY-1...`. Never shown. */
+  /** The private key, `AGE-SECRET-KEY-1...`. Never shown. */
   secret: string;
-  /** The public key that belongs to it, `age1...`. */
+  /** The public key, `age1...`. */
   recipient: string;
 }
 
 /**
- * Reads an identity file, or says undefined where there is none.
- * @throws {Error} for a file that others may read, and for one without an identity in it.
+ * Reads an identity file. Returns undefined if it does not exist.
+ * @throws {Error} for a file that other users may read, and for one that contains no identity.
  */
 export async function readIdentity(file: string): Promise<Identity | undefined> {
   let text: string;
@@ -23,7 +23,7 @@ export async function readIdentity(file: string): Promise<Identity | undefined> 
     const { mode } = await stat(file);
     if ((mode & 0o077) !== 0) {
       throw new Error(
-        `The identity file ${file} is open to others; it opens every safety copy. Run: chmod 600 ${shellWord(file)}`,
+        `Other users can read the identity file ${file}, which decrypts every safety copy. Run: chmod 600 ${shellWord(file)}`,
       );
     }
     text = await readFile(file, "utf8");
@@ -34,16 +34,14 @@ export async function readIdentity(file: string): Promise<Identity | undefined> 
   const secret = /^AGE-SECRET-KEY-1[0-9A-Z]+$/m.exec(text)?.[0];
   const recipient = secret && (await identityToRecipient(secret).catch(() => undefined));
   if (secret === undefined || recipient === undefined) {
-    throw new Error(
-      `The file ${file} holds no identity of age's (a line AGE-SECRET-KEY-1...). Make one: age-keygen -o FILE`,
-    );
+    throw new Error(`${file} contains no age identity (a line AGE-SECRET-KEY-1...). Create one: age-keygen -o FILE`);
   }
   return { secret, recipient };
 }
 
 /**
- * Reads the identity file; where there is none, makes an identity and writes it down, for its owner alone.
- * @param onMade is told of a new one, so that a person can be.
+ * Reads the identity file. If it does not exist, creates an identity and writes the file, readable only by its owner.
+ * @param onMade is called with the public key of a new identity, to notify the user.
  */
 export async function readOrMakeIdentity(file: string, onMade: (recipient: string) => void): Promise<Identity> {
   const found = await readIdentity(file);
@@ -51,7 +49,7 @@ export async function readOrMakeIdentity(file: string, onMade: (recipient: strin
   const secret = await generateX25519Identity();
   const recipient = await identityToRecipient(secret);
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
-  // Under another name first, then linked: two that do this at once end up with one identity, and nobody reads half of it.
+  // Written under another name, then linked: two processes that do this at once get one identity, and neither reads a partial file.
   const whole = `${file}.${randomBytes(4).toString("hex")}`;
   const text = `# created: ${new Date().toISOString()}\n# public key: ${recipient}\n# opens the safety copies of sectorwars-database\n${secret}\n`;
   await writeFile(whole, text, { mode: 0o600, flag: "wx", flush: true });
@@ -67,7 +65,7 @@ export async function readOrMakeIdentity(file: string, onMade: (recipient: strin
   return { secret, recipient };
 }
 
-/** What a person must know about a new identity, in words. */
+/** Returns the notice about a new identity. */
 export const aboutNewIdentity = (file: string): string =>
-  `a key for safety copies was made: ${file}. Without that file no copy can ever be opened again, by nobody: keep a second one ` +
-  `of it elsewhere, in a password manager for instance. It is in neither the project nor its state`;
+  `created the key for safety copies: ${file}. Without this file, no safety copy can be decrypted: store a copy of it elsewhere, for ` +
+  `example in a password manager. Neither the project nor its state contains it`;

@@ -1,7 +1,7 @@
-/** The images that script/bootstrap found or built, and those that are pulled where it wrote down none. */
+/** The images that script/bootstrap found or built, and the official ones that Docker pulls otherwise. */
 import { readFileSync } from "node:fs";
 
-/** Images that the machine has. */
+/** Images on this machine. */
 export interface KnownImages {
   databaseBase?: string;
   newerPostgres?: string;
@@ -12,22 +12,22 @@ const OFFICIAL_BASE = "postgres:15-alpine";
 const OFFICIAL_NEWER = "postgres:18-alpine";
 const OFFICIAL_PYTHON = "python:3.13-slim";
 
-/** PostgreSQL 15, which the database image is built on. */
+/** The image with PostgreSQL 15 that the database image is built on. */
 export const baseImage = (images: KnownImages): string => images.databaseBase ?? OFFICIAL_BASE;
-/** An image with a pg_dump that reads sources newer than 15. */
+/** An image with a pg_dump for sources newer than PostgreSQL 15. */
 export const newerImage = (images: KnownImages): string => images.newerPostgres ?? OFFICIAL_NEWER;
-/** Python, which the project's own migrations image is built on. */
+/** The Python image that the project's own migrations image is built on. */
 export const pythonImage = (images: KnownImages): string => images.python ?? OFFICIAL_PYTHON;
 
 /**
- * Reads what script/bootstrap wrote down; a machine that pulls the official images has no such file.
- * @throws {Error} for a file that cannot be read, with the remedy.
+ * Reads the file that script/bootstrap wrote. A machine that pulls the official images has no such file.
+ * @throws {Error} with the remedy, if the file cannot be read.
  */
 export function readImages(): KnownImages {
   try {
     return JSON.parse(readFileSync(".local/images.json", "utf8"));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return {};
-    throw new Error(`.local/images.json cannot be read (${(error as Error).message}); run script/bootstrap again`);
+    throw new Error(`.local/images.json cannot be read (${(error as Error).message}). Run script/bootstrap again`);
   }
 }

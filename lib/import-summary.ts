@@ -1,7 +1,7 @@
-/** How the label of the sample begins, as a source. */
+/** The source label of the sample data begins with this. */
 export const SAMPLE = "the sample";
 
-/** What the stack keeps of an import. */
+/** The summary of an import in the stack's outputs. */
 export interface ImportSummary {
   source: string;
   finishedAt: string;
@@ -9,10 +9,10 @@ export interface ImportSummary {
   rows: number;
   bytes: number;
   seconds: number;
-  /** One fingerprint over all tables' fingerprints, SHA-256. */
+  /** SHA-256 of all tables' fingerprints. */
   fingerprint: string;
-  /** Where the copy is not the whole source by choice: how not, in words. Such a copy is never called equal. */
+  /** The exceptions, if the settings exclude parts of the source. Such a copy is never reported as equal. */
   butFor?: string;
-  /** The encrypted copy of the source: its name, and SHA-256 of its checksums. */
+  /** The safety copy: its name, and SHA-256 of its checksums. */
   safetyCopy?: { name: string; sha256: string };
 }

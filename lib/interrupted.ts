@@ -1,4 +1,4 @@
-/** What an update that was killed leaves in Pulumi's own files: a lock, and notes of what it was making. */
+/** Finds what a killed update leaves in Pulumi's files: a lock, and pending operations. */
 import { execFile } from "node:child_process";
 import { readdir, readFile, rm } from "node:fs/promises";
 import { homedir, hostname, userInfo } from "node:os";
@@ -8,8 +8,8 @@ import { parse } from "yaml";
 
 const run = promisify(execFile);
 
-/** The folder in which Pulumi's file backend keeps its files, in the folder that the backend's URL names. */
-const BOOKS = ".pulumi";
+/** The folder of Pulumi's file backend, inside the folder that the backend's URL names. */
+const PULUMI_FOLDER = ".pulumi";
 
 /** A lock of a stack, as Pulumi's file backend writes it (pkg/backend/diy/lock.go). */
 export interface Lock {
@@ -19,32 +19,31 @@ export interface Lock {
   timestamp: string;
 }
 
-/** Who asks: a process is only known to be dead on the machine, and to the user, that it belongs to. */
+/** The current user and machine. Whether a process has ended is only known on its own machine, to its own user. */
 export interface Here {
   username: string;
   hostname: string;
-  /** Whether a process of that number lives that may be Pulumi's. */
+  /** Whether a process with this id exists that may be Pulumi. */
   isPulumi: (pid: number) => Promise<boolean>;
 }
 
-/** Whether the update that made a lock has ended; undefined where that cannot be told from here. */
+/** Returns whether the update that holds a lock has ended; undefined if this user on this machine cannot know. */
 export async function hasEnded(lock: Lock, here: Here): Promise<boolean | undefined> {
   if (lock.hostname !== here.hostname || lock.username !== here.username) return undefined;
   return !(await here.isPulumi(lock.pid));
 }
 
-/** This machine, and whoever runs this. */
+/** Returns the current user and machine. */
 export const here = (): Here => ({ username: userInfo().username, hostname: hostname(), isPulumi });
 
-/** The CLI, which holds the lock, and none of the plugins that it starts. */
+/** Matches the CLI, which holds the lock, but not its plugins. */
 const isPulumi = (pid: number) => runs(pid, "comm", /pulumi(?!-(?:resource|language|analyzer))/);
 
 /**
- * Whether a process lives that may be a certain program. Numbers are given again, to threads as well: one counts unless it is known to
- * be something else, or to have ended without its parent's notice. Its age says nothing: it is told by a clock that may have been set
- * meanwhile.
- * @param column of ps: the program's name, or all of its command line.
- * @param pattern what the column of that program matches.
+ * Returns whether a process exists that may be a given program. The kernel reuses process ids, for threads too: a process counts unless
+ * it is known to be another program, or a zombie. Its age is not used, because the clock may have been set since it started.
+ * @param column a column of ps: the program's name, or its whole command line.
+ * @param pattern matches that column for the program.
  */
 export async function runs(pid: number, column: "comm" | "args", pattern: RegExp): Promise<boolean> {
   try {
@@ -56,15 +55,15 @@ export async function runs(pid: number, column: "comm" | "args", pattern: RegExp
     const { stdout } = await run("ps", ["-p", String(pid), "-o", "stat=", "-o", `${column}=`]);
     return !stdout.trim().startsWith("Z") && pattern.test(stdout);
   } catch (error) {
-    // Silent, it has found no process of that number; one that does not know its options complains.
+    // A silent failure means that there is no such process; a ps that does not support the options prints an error.
     const { code, stdout, stderr } = error as { code?: unknown; stdout?: string; stderr?: string };
     return !(code === 1 && stdout === "" && stderr === "");
   }
 }
 
 /**
- * The folder of the project's file backend; undefined where another backend keeps the state.
- * @param environment its PULUMI_BACKEND_URL comes before Pulumi.yaml.
+ * Returns the folder of the project's file backend, or undefined if another backend stores the state.
+ * @param environment its PULUMI_BACKEND_URL overrides Pulumi.yaml.
  */
 export async function backendFolder(environment: NodeJS.ProcessEnv = process.env): Promise<string | undefined> {
   const project = parse(await readFile("Pulumi.yaml", "utf8"));
@@ -75,11 +74,11 @@ export async function backendFolder(environment: NodeJS.ProcessEnv = process.env
 }
 
 /**
- * Files of a stack's locks, with what they say. One that vanishes meanwhile is no lock any more.
- * @throws {Error} for one that says nothing, as a full disk or a power failure leaves it.
+ * Reads the lock files of a stack. Ignores a file that disappears while they are read.
+ * @throws {Error} for an unreadable lock, which a full disk or a power failure can leave.
  */
 export async function locksOf(backend: string, project: string, stack: string): Promise<Map<string, Lock>> {
-  const folder = join(backend, BOOKS, "locks", "organization", project, stack);
+  const folder = join(backend, PULUMI_FOLDER, "locks", "organization", project, stack);
   const names = await readdir(folder).catch(() => []);
   const locks = new Map<string, Lock>();
   for (const name of names.filter((each) => each.endsWith(".json"))) {
@@ -90,21 +89,21 @@ export async function locksOf(backend: string, project: string, stack: string): 
       locks.set(file, JSON.parse(text));
     } catch {
       throw new Error(
-        `The lock ${file} cannot be read. If no update of ${stack} runs: pulumi cancel --stack ${stack}, then try again.`,
+        `The lock ${file} cannot be read. If no update of ${stack} is running: pulumi cancel --stack ${stack}, then try again.`,
       );
     }
   }
   return locks;
 }
 
-/** Removes one lock, and no other that was made meanwhile, as `pulumi cancel` would. */
+/** Removes one lock. `pulumi cancel` would also remove a newer one. */
 export const removeLock = (file: string): Promise<void> => rm(file, { force: true });
 
-/** Returns the file in which Pulumi's file backend keeps a stack's state. */
+/** Returns the file in which Pulumi's file backend stores a stack's state. */
 export const checkpointFile = (backend: string, project: string, stack: string): string =>
-  join(backend, BOOKS, "stacks", project, `${stack}.json`);
+  join(backend, PULUMI_FOLDER, "stacks", project, `${stack}.json`);
 
-/** The resources that a stack's state says are being changed. While nobody holds a lock, nothing is. */
+/** Returns the resources with pending operations in a stack's state. If no update holds a lock, these were interrupted. */
 export async function pendingOperations(backend: string, project: string, stack: string): Promise<string[]> {
   const text = await readFile(checkpointFile(backend, project, stack), "utf8").catch(() => "{}");
   const operations: { resource: { urn: string } }[] = JSON.parse(text).checkpoint?.latest?.pending_operations ?? [];

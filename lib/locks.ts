@@ -1,16 +1,16 @@
-/** Advisory locks that more than one part of the project must know. */
+/** Advisory locks that several parts of the project use. */
 import type pg from "pg";
 
 /**
- * Key of the lock that is held, in the database `postgres`, for as long as the owner has the temporary grant of
+ * The key of the lock that is held in the database `postgres` while the owner has the temporary grant of
  * `session_replication_role`: the letters "sectorwl" as a 64-bit number.
  */
 export const TEMPORARY_GRANT_KEY = "8315161638746617708";
 
-/** What the session calls itself that holds off snapshots and migrations while a refresh runs. */
+/** The application name of the session that blocks snapshots and migrations during a refresh. */
 export const REFRESHING = "sectorwars-refresh";
 
-/** Whether another session's refresh runs on the server, for the words of whoever finds a lock taken. */
+/** Returns whether another session runs a refresh on the server, for error messages about a lock that is taken. */
 export async function isRefreshing(client: pg.Client): Promise<boolean> {
   const { rowCount } = await client.query(
     `SELECT FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid

@@ -1,25 +1,25 @@
 /** Names of a stack's Docker objects. */
 import { createHash } from "node:crypto";
 
-/** What a stack calls its Docker objects. */
+/** The names of a stack's Docker objects. */
 export interface Names {
   container: string;
   network: string;
   volume: string;
   image: string;
-  /** The container that takes the backups. */
+  /** The backup container. */
   backups: string;
-  /** The volume that holds the backups, or where they lie elsewhere, what is known of them. */
+  /** The volume with the backups, or only with data about them if they are stored elsewhere. */
   backupVolume: string;
-  /** The folder of the server's socket, which the backups' container shares. */
+  /** The volume with the server's socket, which the backup container shares. */
   socketVolume: string;
   /** The database server's name inside the network, the same in every stack: the application's URLs use it. */
   alias: string;
 }
 
 /**
- * The stack `dev` has the names that the application's Compose file uses; any other carries its own name, so that stacks
- * live side by side.
+ * Returns the names of a stack's Docker objects. The stack `dev` has the names from the application's Compose file; the names of any other
+ * stack contain its own name, so that stacks can run side by side.
  */
 export function namesFor(stack: string): Names {
   const prefix = stack === "dev" ? "sectorwars" : `sectorwars-${stack}`;
@@ -35,7 +35,7 @@ export function namesFor(stack: string): Names {
   };
 }
 
-/** Docker takes fewer names for images than Pulumi does for stacks: small letters and single separators. */
+/** Docker's image names are more restricted than Pulumi's stack names: lowercase letters and single separators. */
 function imageName(name: string): string {
   const fit = name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-");
   return fit === name ? name : `${fit}-${createHash("sha256").update(name).digest("hex").slice(0, 6)}`;

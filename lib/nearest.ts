@@ -1,6 +1,6 @@
-/** Names that were meant by misspelt ones. */
+/** Suggests names for misspelled ones. */
 
-/** Returns the fewest letters to change, insert or remove that make one word of another (Levenshtein distance). Pure. */
+/** Returns the smallest number of letters to change, insert or remove to turn one word into another (Levenshtein distance). Pure. */
 export function editDistance(from: string, to: string): number {
   let row = Array.from({ length: to.length + 1 }, (_, index) => index);
   for (const [i, letter] of [...from].entries()) {
@@ -13,7 +13,7 @@ export function editDistance(from: string, to: string): number {
   return row.at(-1) ?? 0;
 }
 
-/** Returns the name that is most like a word, ignoring case; undefined when more than half of the word's letters differ. Pure. */
+/** Returns the most similar name, ignoring case, or undefined if more than half of the word's letters differ. Pure. */
 export function nearest(word: string, names: readonly string[]): string | undefined {
   const [best] = names
     .map((name) => ({ name, distance: editDistance(word.toLowerCase(), name.toLowerCase()) }))

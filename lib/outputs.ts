@@ -1,5 +1,5 @@
-/** What a stack tells about itself. */
+/** The outputs of a stack. */
 
-/** The outputs that there are: Pulumi warns of each one without a value, and not to have been asked for is no fault. */
-export const whatIs = <Outputs extends object>(outputs: Outputs): Partial<Outputs> =>
+/** Returns the outputs that have a value. Pulumi warns about each output without one, but parts of a stack are optional. */
+export const omitUndefined = <Outputs extends object>(outputs: Outputs): Partial<Outputs> =>
   Object.fromEntries(Object.entries(outputs).filter(([, value]) => value !== undefined)) as Partial<Outputs>;

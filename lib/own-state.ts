@@ -1,4 +1,4 @@
-/** What the last update left of the stack whose program this is. */
+/** Reads the state of the stack whose program is running. */
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
@@ -6,10 +6,10 @@ import { backendFolder, checkpointFile } from "./interrupted.ts";
 import { resourcesOf, type StateResource, stateResources } from "./stack-state.ts";
 
 /**
- * Reads the resources of the stack that is being updated or previewed. Secrets stay encrypted. Nothing is locked. A file backend's
- * checkpoint is read directly, which takes a millisecond; the CLI takes half a second.
- * @returns none for a stack that was never updated.
- * @throws {Error} when the state cannot be read.
+ * Reads the resources of the stack that is being updated or previewed. Secrets stay encrypted. Takes no lock. Reads a file backend's
+ * checkpoint directly, which takes 1 ms; the CLI takes 500 ms.
+ * @returns an empty list for a stack that was never updated.
+ * @throws {Error} if the state cannot be read.
  */
 export async function ownResources(project: string, stack: string): Promise<StateResource[]> {
   const backend = await backendFolder();

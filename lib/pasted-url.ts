@@ -1,8 +1,8 @@
-/** Connection URLs as people paste them. Pure. */
+/** Cleans up connection URLs that people paste. Pure. */
 
 /**
- * Takes off what is copied along with a URL from a console or an .env file: `psql '...'`, `DATABASE_URL=...`, `export`, quotes and
- * white space around it. Of a URL itself nothing changes.
+ * Removes text that is often copied together with a URL from a console or an .env file: `psql '...'`, `DATABASE_URL=...`, `export`,
+ * quotes and surrounding white space. The URL itself does not change.
  */
 export function bareUrl(text: string): string {
   let bare = text.trim();

@@ -1,34 +1,34 @@
-/** How many connections the application may open, against how many the server takes. */
+/** Compares the connections that the application may open with those that the server allows. */
 
 /** The application's pools. */
 export interface Pools {
-  /** Services that hold pools; 0 counts those that are found. */
+  /** The number of services with pools; 0 to count the services that were found. */
   services: number;
-  /** Processes of each. */
+  /** Processes of each service. */
   workers: number;
-  /** Connections that a pool keeps. */
+  /** Connections that a pool keeps open. */
   size: number;
-  /** Connections that it opens beyond, when they are wanted. */
+  /** Further connections that a pool opens on demand. */
   overflow: number;
 }
 
-/** The reckoning. */
+/** The result of the comparison. */
 export interface PoolBudget {
-  /** Connections that the application may hold at once. */
+  /** Connections that the application may open at once. */
   wanted: number;
-  /** Connections that the server has for it. */
+  /** Connections that the server allows for the application. */
   available: number;
   fits: boolean;
-  /** The sum, in words. */
+  /** The calculation as text. */
   sum: string;
 }
 
-/** SQLAlchemy's synchronous and its asynchronous engine have a pool each. */
+/** SQLAlchemy's synchronous and asynchronous engines have one pool each. */
 const ENGINES = 2;
-/** superuser_reserved_connections: the server keeps them for people in trouble. */
+/** superuser_reserved_connections. */
 const RESERVED = 3;
 
-/** Does the sum. */
+/** Calculates the budget. */
 export function poolBudget({ services, workers, size, overflow }: Pools, maxConnections: number): PoolBudget {
   const wanted = services * workers * ENGINES * (size + overflow);
   const available = maxConnections - RESERVED;

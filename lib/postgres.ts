@@ -1,4 +1,4 @@
-/** Connections to PostgreSQL with bounded patience, and SQL text put together safely. */
+/** Opens connections to PostgreSQL with retries and time limits, and quotes SQL. */
 import type { EventEmitter } from "node:events";
 import type { Socket } from "node:net";
 import type { ConnectionOptions } from "node:tls";
@@ -13,57 +13,57 @@ import {
   startupOptions,
 } from "./session-settings.ts";
 
-/** Where a server is and who asks. */
+/** A server's address, a database and a login. */
 export interface Address {
   host: string;
   port: number;
   database: string;
   user: string;
   password: string;
-  /** TLS options; without them the connection is in clear text, which only a local server may have. */
+  /** TLS options; without them the connection is in clear text, which is only for a local server. */
   tls?: ConnectionOptions;
-  /** Whether the password's proof is tied to the server's certificate, as libpq's channel_binding; `prefer` if left out. */
+  /** Whether authentication is bound to the server's certificate, like libpq's channel_binding; `prefer` by default. */
   channelBinding?: ChannelBinding;
 }
 
-/** The server's own database, in which sessions work on the others. */
+/** The server's own database, from which sessions manage other databases. */
 export const MAINTENANCE_DATABASE = "postgres";
 
 /** Returns the address of the server's own database. */
 export const maintenance = (address: Address): Address => ({ ...address, database: MAINTENANCE_DATABASE });
 
-/** libpq's words: never, where the server offers it, or not without it. */
+/** libpq's values: never, if the server offers it, or required. */
 export type ChannelBinding = "disable" | "prefer" | "require";
 
-/** How patiently to connect, and what to do first. */
+/** Options of {@link connect}. */
 export interface ConnectOptions {
-  /** Milliseconds to keep trying while the server cannot be reached or is starting. 0 tries once. */
+  /** Milliseconds to retry while the server cannot be reached or is starting. 0 tries once. */
   patienceMs?: number;
-  /** Milliseconds that one attempt may take, and as many again its setup. */
+  /** Time limit of one attempt in milliseconds, and of its setup. */
   attemptMs?: number;
   /** Shown in pg_stat_activity. */
   applicationName?: string;
-  /** Settings of this session beside the pinned ones, or in their place. */
+  /** Settings of this session, in addition to the pinned ones or overriding them. */
   settings?: SessionSettings;
-  /** Names of pinned settings that are left as the role and the database have them. */
+  /** Names of pinned settings that keep the values of the role and the database. */
   unpinned?: readonly string[];
   /**
-   * How settings are pinned: as startup options, which hold from the first moment, or by the session's first statement, for a
-   * server that may stand behind a proxy.
+   * How settings are pinned: as startup options, which apply from the start, or by the session's first statement, for a server that may
+   * be behind a proxy.
    */
   pinBy?: "startup" | "statement";
-  /** SQL run before the connection is handed out. */
+  /** SQL to run before the connection is returned. */
   setup?: string;
 }
 
-/** SQLSTATEs of a server that is there but not ready yet: starting up, shutting down, out of connections, not reached. */
+/** SQLSTATEs of a server that is not ready: starting up, shutting down, out of connections, not reached. */
 const NOT_READY = new Set(["57P03", "57P01", "53300", "08000", "08001", "08003", "08006"]);
-/** What Neon's proxy says, as an internal error, while it wakes an endpoint or has too much to do. */
+/** Internal errors of Neon's proxy while it wakes an endpoint or is overloaded. */
 const WAKING = /couldn't connect to compute node|control plane request failed|failed to acquire permit/i;
-/** Network errors that pass: nobody listens yet, a suspended endpoint is waking. A name that is not known stays so. */
+/** Transient network errors: the server does not listen yet, or a suspended endpoint is waking. An unknown host name is permanent. */
 const PASSING = new Set(["ECONNREFUSED", "ECONNRESET", "EAI_AGAIN", "ETIMEDOUT", "EHOSTUNREACH", "EPIPE"]);
 
-/** Whether another attempt may help. A wrong password or a missing database never gets better by waiting. */
+/** Returns whether an error is transient. Retrying does not help against a wrong password or a missing database. */
 export function isPassing(error: unknown): boolean {
   const { code, message } = error as { code?: string; message?: string };
   if (code === "XX000") return WAKING.test(message ?? "");
@@ -71,29 +71,29 @@ export function isPassing(error: unknown): boolean {
   return /timeout expired|terminated unexpectedly|Connection terminated|not queryable/i.test(message ?? "");
 }
 
-/** The socket below a connection. */
+/** Returns the socket of a connection. */
 export const socketOf = (client: pg.Client): Socket =>
   (client as unknown as { connection: { stream: Socket } }).connection.stream;
 
-/** Ends a session at once, whatever it is doing: a polite end would wait behind a copy that nobody reads. */
+/** Closes a session at once. A regular end would wait for a running COPY whose output is not being read. */
 export const drop = (client: pg.Client): void => void socketOf(client).destroy();
 
-/** All settings that a session gets. */
+/** Returns all settings of a session. */
 function settingsOf({ settings = {}, unpinned = [] }: ConnectOptions): SessionSettings {
   const pinned = Object.entries(PINNED_SETTINGS).filter(([name]) => !unpinned.includes(name));
   return { ...Object.fromEntries(pinned), ...settings };
 }
 
 /**
- * Opens a connection, with growing pauses between attempts while the failure is one that passes.
- * @throws the last attempt's error once the patience is used up, or at once when waiting cannot help; the reason, where the
- * surrounding scope was closed.
+ * Opens a connection. Retries after transient errors, with growing pauses.
+ * @throws the error of the last attempt after the time limit, or at once if it is not transient; the reason, if the surrounding scope was
+ * closed.
  */
 export async function connect(address: Address, options: ConnectOptions = {}): Promise<pg.Client> {
   const { patienceMs = 0, attemptMs = 10_000, pinBy = "startup", setup = "" } = options;
   const settings = settingsOf(options);
   const pinned = pinBy === "statement" ? pinStatement(settings) : "";
-  const firstStatements = [pinned, PIN_SUPERUSER, setup, WHOSE].join("\n");
+  const firstStatements = [pinned, PIN_SUPERUSER, setup, SESSION_QUERY].join("\n");
   const deadline = Date.now() + patienceMs;
   const scope = currentScope();
   for (let wait = 50; ; wait = Math.min(wait * 1.5, 1000)) {
@@ -110,10 +110,10 @@ export async function connect(address: Address, options: ConnectOptions = {}): P
       application_name: options.applicationName ?? "sectorwars-database",
       options: pinBy === "startup" ? startupOptions(settings) : undefined,
       keepAlive: true,
-      // Without a delay of ours the kernel asks after two hours: a connection that a sleeping laptop lost would hang.
+      // The kernel's default is two hours, for which a connection that a sleeping laptop lost would hang.
       keepAliveInitialDelayMillis: 10_000,
     });
-    // Without a listener, a server that goes away while the connection is idle would end the whole process.
+    // Without a listener, losing an idle connection would end the whole process.
     client.on("error", () => {});
     const demand = address.channelBinding === "require" ? demandChannelBinding(client, address.password) : undefined;
     const forget = scope?.add(() => drop(client), client);
@@ -138,9 +138,9 @@ const BINDING = "SCRAM-SHA-256-PLUS";
 const UNBOUND = `the server does not offer channel binding (${BINDING}), which channel_binding=require demands`;
 
 /**
- * Holds a client, before it connects, to channel binding: pg itself falls back to whatever the server asks for, a password in
- * clear text included. The password is given to nothing else.
- * @returns what to call behind the connecting: it throws should the server have let us in without proving itself.
+ * Makes a client require channel binding, before it connects: pg itself falls back to any method that the server asks for, including a
+ * password in clear text. With this, the client gets the password only if the server offers channel binding.
+ * @returns a function to call after connecting, which throws if the server accepted the login without proving its identity.
  */
 function demandChannelBinding(client: pg.Client, password: string): () => void {
   let offered = false;
@@ -161,19 +161,19 @@ function demandChannelBinding(client: pg.Client, password: string): () => void {
   };
 }
 
-/** The server's process behind a session, and its rights: what the protocol tells at its start may be a proxy's invention. */
-const WHOSE =
+/** Reads the server process of a session, and whether it is a superuser's. A proxy may have made up the values of the startup protocol. */
+const SESSION_QUERY =
   ";SELECT pg_catalog.pg_backend_pid() AS pid, pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'on' AS superuser";
 
 /** Sessions of superusers. */
 const superusers = new WeakSet<pg.Client>();
 
-/** Whether a session that {@link connect} opened is a superuser's. */
+/** Returns whether a session that {@link connect} opened is a superuser's. */
 export const isSuperuser = (client: pg.Client): boolean => superusers.has(client);
 
 /**
- * Runs a session's first statements, in bounded time.
- * @returns the server's process and whether it is a superuser's, which the last of them asks for.
+ * Runs a session's first statements, with a time limit.
+ * @returns the server process and whether the session is a superuser's, from the last statement.
  */
 async function setUp(
   client: pg.Client,
@@ -183,14 +183,14 @@ async function setUp(
   const timer = setTimeout(() => drop(client), timeoutMs);
   try {
     const result = await client.query(setup);
-    // A server that says nothing is treated with care.
+    // If the server returns no row, assume the more restricted case.
     return [result].flat().at(-1)?.rows[0] ?? { pid: 0, superuser: true };
   } finally {
     clearTimeout(timer);
   }
 }
 
-/** Opens a connection for the time of one piece of work. */
+/** Opens a connection, runs `work` with it, and closes it. */
 export async function withConnection<T>(
   address: Address,
   work: (client: pg.Client) => Promise<T>,
@@ -204,16 +204,16 @@ export async function withConnection<T>(
   }
 }
 
-/** A name as SQL: quoted, inner quotes doubled. */
+/** Quotes a name as an SQL identifier. */
 export const ident = pg.escapeIdentifier;
-/** A text as SQL: quoted, inner quotes doubled. */
+/** Quotes a text as an SQL literal. */
 export const literal = pg.escapeLiteral;
 
-/** A schema-qualified name as SQL. */
+/** Returns a schema-qualified name, quoted. */
 export const qualified = (schema: string, name: string): string => `${ident(schema)}.${ident(name)}`;
 
 /**
- * Fills in a script's variables, written as psql writes them: `:"name"` becomes a quoted name, `:'name'` a quoted text.
+ * Replaces a script's variables, with psql's syntax: `:"name"` becomes a quoted identifier, `:'name'` a quoted literal.
  * @throws {Error} for a variable that has no value.
  */
 export function fillIn(script: string, variables: Record<string, string>): string {

@@ -1,6 +1,6 @@
 /**
- * Keeps files with secrets to their owner: finds those that other users of the machine can reach, and takes the others' rights away.
- * Windows has access lists instead of modes, and folders in a person's profile are private there, so nothing is done.
+ * Finds files with secrets that other users of the machine can access, and removes those permissions. Does nothing on Windows, which has
+ * access lists instead of modes, and where folders in a user's profile are private.
  */
 import {
   closeSync,
@@ -15,28 +15,28 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 
-/** What others may do with a file: read, write, execute, as its group or as anybody. */
+/** The permission bits of the group and of all other users. */
 const OTHERS = 0o077;
 
-/** A file or folder that only its owner may use. */
+/** A file or folder that only its owner may access. */
 export interface PrivatePlace {
   path: string;
-  /** Whether everything in a folder is meant, and not the folder alone, which is enough to keep others out. */
+  /** Whether to check everything in a folder, and not only the folder itself, which suffices to keep other users out. */
   whole: boolean;
 }
 
-/** A file or folder that others can reach. */
+/** A file or folder that other users can access. */
 export interface Exposed {
   path: string;
-  /** Its permissions, for instance 0o644. */
+  /** Its permissions, for example 0o644. */
   mode: number;
 }
 
-/** A mode as `chmod` takes it, for instance 0644. */
+/** Formats a mode for `chmod`, for example 0644. */
 export const modeText = (mode: number): string => `0${mode.toString(8).padStart(3, "0")}`;
 
-/** The real path of a place, whose own path may be a link that its owner made; undefined where there is nothing. */
-function placed(path: string): string | undefined {
+/** Returns the real path, because the given one may be a link of its owner; undefined if it does not exist. */
+function realPathOf(path: string): string | undefined {
   try {
     return realpathSync(path);
   } catch {
@@ -44,7 +44,7 @@ function placed(path: string): string | undefined {
   }
 }
 
-/** What is in a folder; nothing for what is no folder, is gone by now, or cannot be read. */
+/** Returns the entries of a folder; an empty list if it is not a folder, no longer exists, or cannot be read. */
 function entries(path: string): Dirent[] {
   try {
     return readdirSync(path, { withFileTypes: true });
@@ -53,35 +53,35 @@ function entries(path: string): Dirent[] {
   }
 }
 
-/** The permissions of a file or folder, or undefined: a link has none of its own, and leads out of the place. */
+/** Returns the permissions of a file or folder, or undefined for anything else, such as a link, which has no permissions of its own. */
 function modeOf(path: string): number | undefined {
   const found = lstatSync(path, { throwIfNoEntry: false });
   return found?.isFile() || found?.isDirectory() ? found.mode & 0o7777 : undefined;
 }
 
 /**
- * Walks through a file or folder and calls back for what has rights for others.
- * @param intoPrivate whether folders that keep others out are searched as well.
+ * Calls `found` for each file and folder that other users can access.
+ * @param intoPrivate whether to search folders that other users cannot access.
  */
 function walk({ path, whole }: PrivatePlace, intoPrivate: boolean, found: (exposed: Exposed) => void): void {
   const mode = modeOf(path);
   if (mode === undefined) return;
   const isOpen = (mode & OTHERS) !== 0;
-  // The folder first: once it is closed, nobody can put anything into it while the rest is being looked at.
+  // The folder first: once it is private, other users cannot add files while the rest is checked.
   if (isOpen) found({ path, mode });
   if (!whole || !(isOpen || intoPrivate)) return;
   for (const entry of entries(path)) walk({ path: join(path, entry.name), whole }, intoPrivate, found);
 }
 
 /**
- * Lists what other users of this machine can reach in the places. A folder without rights for others keeps them from everything in it,
- * whatever the modes are there: Pulumi writes its state's files as the umask has it.
+ * Returns the files and folders that other users of this machine can access. A private folder protects everything in it, whatever the
+ * modes of its files are: Pulumi writes the files of its state with the mode that the umask gives.
  */
 export function exposedIn(places: readonly PrivatePlace[]): Exposed[] {
   const all: Exposed[] = [];
   if (process.platform === "win32") return all;
   for (const { path, whole } of places) {
-    const real = placed(path);
+    const real = realPathOf(path);
     if (real !== undefined)
       walk({ path: real, whole }, false, ({ path: at, mode }) => all.push({ path: at.replace(real, path), mode }));
   }
@@ -89,20 +89,20 @@ export function exposedIn(places: readonly PrivatePlace[]): Exposed[] {
 }
 
 /**
- * Takes all rights of others away in the places, also inside of folders that are private already. What belongs to another user stays
- * as it is: {@link exposedIn} tells what is left.
+ * Removes all permissions of other users, also inside folders that are already private. Files of another user stay unchanged;
+ * {@link exposedIn} returns them.
  */
 export function makePrivate(places: readonly PrivatePlace[]): void {
   if (process.platform === "win32") return;
   for (const { path, whole } of places) {
-    const real = placed(path);
+    const real = realPathOf(path);
     if (real !== undefined) walk({ path: real, whole }, true, (exposed) => close(exposed.path));
   }
 }
 
 /**
- * Takes others' rights away from one file or folder. While a folder was open to others, they may have put a link into it, or may
- * exchange a file for one at this moment: the mode is changed through a descriptor, and only of what has no second name.
+ * Removes the permissions of other users from one file or folder. If they had access to the folder, they may have put a link into it, or
+ * may replace a file by one during this call. So the mode is changed through a descriptor, and only for files with a single name.
  */
 function close(path: string): void {
   let descriptor: number | undefined;
@@ -112,7 +112,7 @@ function close(path: string): void {
     if (found.isDirectory() || (found.isFile() && found.nlink === 1))
       fchmodSync(descriptor, found.mode & 0o7777 & ~OTHERS);
   } catch {
-    // Another user's, or gone by now.
+    // It belongs to another user, or no longer exists.
   } finally {
     if (descriptor !== undefined) closeSync(descriptor);
   }

@@ -4,16 +4,16 @@ export const ROLE_NAMES = {
   owner: "sectorwars_owner",
   /** Reads and writes rows. */
   app: "sectorwars_app",
-  /** Reads, but for the tables on the deny list. */
+  /** Reads all tables except those on the deny list. */
   readonly: "sectorwars_readonly",
   /** Reads statistics. */
   monitor: "sectorwars_monitor",
 } as const;
 
-/** What a role is for; its name follows from it. */
+/** The purpose of a role, from which its name is derived. */
 export type RoleKey = keyof typeof ROLE_NAMES;
 
-/** The roles of a further database: its own three, and the stack's monitor. */
+/** Returns the roles of a further database: its own three, and the stack's monitor. */
 export const rolesOf = (database: string): Readonly<Record<RoleKey, string>> => ({
   owner: `${database}_owner`,
   app: `${database}_app`,

@@ -1,4 +1,4 @@
-/** Everything that a piece of work opens ends together with it: connections, docker commands, pauses. */
+/** Scopes: everything that work opens in a scope ends together with it: connections, docker commands, pauses. */
 import { AsyncLocalStorage } from "node:async_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
@@ -6,36 +6,36 @@ import type { Address } from "./postgres.ts";
 
 const ambient = new AsyncLocalStorage<Scope | "outside">();
 
-/** The scope that the calling code runs in, however deep; undefined outside of any. */
+/** Returns the scope that the calling code runs in, at any depth, or undefined outside of scopes. */
 export function currentScope(): Scope | undefined {
   const found = ambient.getStore();
   return found === "outside" ? undefined : found;
 }
 
-/** Runs work, and all that it calls, in no scope: what tidies up must not end with what it tidies up. */
+/** Runs work outside of any scope: cleanup must not be cancelled together with the work that it cleans up. */
 export const outsideScopes = <T>(work: () => Promise<T>): Promise<T> => ambient.run("outside", work);
 
-/** Whether the calling code was put outside of scopes: a Ctrl-C, which a terminal sends to children as well, must not end these. */
+/** Returns whether {@link outsideScopes} runs the calling code. Ctrl-C, which a terminal also sends to children, must not end its children. */
 export const isOutsideScopes = (): boolean => ambient.getStore() === "outside";
 
 /**
- * What was opened inside, and how each of it is ended at once. Passing a signal to every function in between would do the
- * same; a connection that somebody forgot would then outlive its import.
+ * The resources that work has opened, with a function that ends each of them at once. Passing an abort signal through every function
+ * would do the same, but a connection that misses it would outlive its import.
  */
 export class Scope {
   private readonly endings = new Map<() => void, unknown>();
-  /** Why it was closed; undefined while it is open. */
+  /** The reason for which the scope was closed; undefined while it is open. */
   reason: Error | undefined;
 
-  /** Runs work in this scope. Whatever it opens through lib/postgres.ts and lib/docker.ts is ended by {@link close}. */
+  /** Runs work in this scope. {@link close} ends everything that it opens through lib/postgres.ts and lib/docker.ts. */
   run<T>(work: () => Promise<T>): Promise<T> {
     return ambient.run(this, work);
   }
 
   /**
-   * Takes note of something that was opened.
-   * @param what the thing itself, where {@link endAllBut} is to know it.
-   * @returns a function that forgets it, for when it has ended by itself.
+   * Registers an opened resource.
+   * @param what the resource itself, if {@link endAllBut} or {@link release} needs to identify it.
+   * @returns a function that unregisters it, to call after it has ended.
    */
   add(end: () => void, what?: unknown): () => void {
     if (this.reason) end();
@@ -43,27 +43,27 @@ export class Scope {
     return () => this.endings.delete(end);
   }
 
-  /** Lets something outlive the scope: from now on whoever opened it ends it. */
+  /** Lets a resource outlive the scope: its opener has to end it. */
   release(what: unknown): void {
-    for (const [end, noted] of this.endings) if (noted === what) this.endings.delete(end);
+    for (const [end, registered] of this.endings) if (registered === what) this.endings.delete(end);
   }
 
-  /** Told of every connection that is opened inside, with the server's process behind it. */
+  /** Is called for every connection that is opened inside, with its server process. */
   opened(_client: pg.Client, _address: Address, _pid: number): void {}
 
-  /** @throws the reason, once the scope is closed. */
+  /** @throws the reason, if the scope is closed. */
   check(): void {
     if (this.reason) throw this.reason;
   }
 
-  /** Ends all that is open, and makes everything that would be opened later fail with the reason. Only the first reason counts. */
+  /** Ends all resources, and makes later attempts to open one fail with the reason. Only the first call has an effect. */
   close(reason: Error): void {
     if (this.reason) return;
     this.reason = reason;
     this.endAllBut(undefined);
   }
 
-  /** Ends all that is open, with one exception; the scope stays as it is. */
+  /** Ends all resources except one. The scope stays open. */
   endAllBut(exception: unknown): void {
     for (const [end, what] of this.endings) {
       if (what !== undefined && what === exception) continue;
@@ -74,9 +74,9 @@ export class Scope {
 }
 
 /**
- * Waits, but not longer than the scope is open.
+ * Waits, until the scope is closed at the latest.
  * @param ms milliseconds.
- * @throws the reason for which the scope was closed.
+ * @throws the reason, if the scope was closed.
  */
 export async function pause(ms: number): Promise<void> {
   const scope = currentScope();

@@ -1,15 +1,15 @@
-/** Passwords as PostgreSQL keeps them. */
+/** Computes password verifiers as PostgreSQL stores them. */
 import { createHash, createHmac, pbkdf2Sync } from "node:crypto";
 
-/** PostgreSQL's own number of rounds (SCRAM_SHA_256_DEFAULT_ITERATIONS). */
+/** PostgreSQL's default number of iterations (SCRAM_SHA_256_DEFAULT_ITERATIONS). */
 const ROUNDS = 4096;
 const SALT_BYTES = 16;
 
 const hmac = (key: Buffer, text: string): Buffer => createHmac("sha256", key).update(text).digest();
 
 /**
- * The verifier of a password, in the form of pg_authid.rolpassword (RFC 5802, RFC 7677).
- * @param password ASCII, which SASLprep leaves as it is.
+ * Returns the verifier of a password, in the form of pg_authid.rolpassword (RFC 5802, RFC 7677).
+ * @param password ASCII, which SASLprep does not change.
  */
 export function verifierWithSalt(password: string, salt: Buffer): string {
   const salted = pbkdf2Sync(password, salt, ROUNDS, 32, "sha256");
@@ -19,10 +19,10 @@ export function verifierWithSalt(password: string, salt: Buffer): string {
 }
 
 /**
- * What to send in place of a password: ALTER ROLE ... PASSWORD stands in pg_stat_activity, where the monitor role reads every
- * statement. A password of a role always has the same verifier, so that nothing seems to have changed. Its salt is as costly to
- * guess from as the verifier.
- * @param role whose password it is.
+ * Returns the verifier to send instead of a password: pg_stat_activity shows ALTER ROLE ... PASSWORD, and the monitor role can read every
+ * statement there. The same role and password always have the same verifier, so that Pulumi sees no change. Guessing the password from
+ * the salt costs as much as guessing it from the verifier.
+ * @param role the role that the password belongs to.
  */
 export const passwordVerifier = (role: string, password: string): string =>
   verifierWithSalt(password, pbkdf2Sync(password, `sectorwars-database ${role}`, ROUNDS, SALT_BYTES, "sha256"));

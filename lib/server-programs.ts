@@ -1,18 +1,18 @@
-/** PostgreSQL's own programs in the server's container: their sessions are pinned as all others are. */
+/** Runs PostgreSQL's programs in the server's container, with the same pinned settings as all other sessions. */
 import { DUMP_SETTINGS, PINNED_SETTINGS, startupOptions } from "./session-settings.ts";
 
-/** Programs that write what they read of a database, and choose its encoding themselves. */
+/** Programs that dump a database, and choose the encoding themselves. */
 type DumpProgram = "pg_dump" | "pg_dumpall";
 
-/** How a program is run. */
+/** Options of {@link serverProgram}. */
 export interface ProgramOptions {
-  /** Whether it reads standard input. */
+  /** Whether the program reads standard input. */
   input?: boolean;
 }
 
 /**
- * Arguments of the docker command that runs a program in a server's container, over the server's socket: there the operating
- * system's user is proof enough, so no password is needed.
+ * Returns the arguments of the docker command that runs a program in a server's container, over the server's socket, where peer
+ * authentication needs no password.
  */
 export function serverProgram(
   container: string,

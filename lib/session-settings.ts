@@ -1,17 +1,17 @@
 /**
- * Settings that decide what a statement means, pinned for every session when it connects. The owner of a database may give it
- * settings (`ALTER DATABASE ... SET search_path`), and a superuser's session would follow them.
+ * Settings that change the meaning of statements, pinned for every session when it connects. The owner of a database can change its
+ * settings (`ALTER DATABASE ... SET search_path`), which would apply to a superuser's session too.
  */
 import { readFileSync } from "node:fs";
 import pg from "pg";
 
 const literal = pg.escapeLiteral;
 
-/** Settings by their names, as PostgreSQL spells the values. */
+/** Settings by their names, with values in PostgreSQL's syntax. */
 export type SessionSettings = Readonly<Record<string, string>>;
 
 /**
- * Reads settings from lines `NAME = VALUE`; empty lines and lines that begin with # are left out.
+ * Reads settings from lines `NAME = VALUE`. Ignores empty lines and lines that begin with #.
  * @throws {Error} for a line of another form.
  */
 export function parseSettings(text: string): SessionSettings {
@@ -25,16 +25,16 @@ export function parseSettings(text: string): SessionSettings {
   );
 }
 
-/** The one list, shared with the image's scripts. Every role may set each of them. */
+/** The pinned settings, from the file that the image's scripts use too. Every role may set each of them. */
 export const PINNED_SETTINGS: SessionSettings = parseSettings(readFileSync("images/database/session-settings", "utf8"));
 
-/** The list for pg_dump, which chooses the encoding itself, also of a server that is older than a setting is. */
+/** The settings for pg_dump, which chooses the encoding itself, and which may connect to a server that lacks a newer setting. */
 export const DUMP_SETTINGS: SessionSettings = Object.fromEntries(
   Object.entries(PINNED_SETTINGS).filter(([name]) => !["client_encoding", "idle_session_timeout"].includes(name)),
 );
 
 /**
- * Settings as libpq's and the protocol's `options`: they win over those of the database and the role (PostgreSQL manual,
+ * Returns settings as the `options` of libpq and the protocol, which override those of the database and the role (PostgreSQL manual,
  * "Parameter Interaction via SQL"). White space and backslashes are escaped with a backslash, as pg_split_opts expects.
  */
 export const startupOptions = (settings: SessionSettings): string =>
@@ -42,7 +42,7 @@ export const startupOptions = (settings: SessionSettings): string =>
     .map(([name, value]) => `-c ${name}=${value.replaceAll(/[\s\\]/g, "\\$&")}`)
     .join(" ");
 
-/** SQL that sets settings for the rest of a session, as far as the server knows them. Nothing in it depends on the search path. */
+/** Returns SQL that sets those settings that the server knows, for the whole session. It does not depend on the search path. */
 const setKnown = (settings: SessionSettings, condition: string): string => {
   const values = Object.entries(settings).map(([name, value]) => `(${literal(name)}, ${literal(value)})`);
   return (
@@ -51,21 +51,21 @@ const setKnown = (settings: SessionSettings, condition: string): string => {
   );
 };
 
-/** SQL that pins settings in a session with a server behind a proxy, which may pass no startup options on. */
+/** Returns SQL that pins settings in a session with a server behind a proxy, which may not forward startup options. */
 export const pinStatement = (settings: SessionSettings): string => setKnown(settings, "true");
 
 /**
- * SQL that pins what only a superuser may set, in a session that is one, before it does anything else. A superuser's session
- * never expands a view and never asks a foreign table of the database's owner (restrict_nonsystem_relation_kind,
- * PostgreSQL 15.8; CVE-2024-7348). Triggers fire and event triggers hold, whatever the owner set while it was allowed to.
+ * SQL that pins the settings that only a superuser may change, in a superuser's session, before any other statement. Such a session
+ * never expands a view and never reads a foreign table (restrict_nonsystem_relation_kind, PostgreSQL 15.8; CVE-2024-7348). Triggers and
+ * event triggers stay active, whatever the owner set during a temporary grant.
  */
 export const PIN_SUPERUSER = setKnown(
   { session_replication_role: "origin", restrict_nonsystem_relation_kind: "view, foreign-table" },
-  // A text and a text: PostgreSQL's own operator, whatever others there are.
+  // The operator is schema-qualified, so that another operator = in the search path cannot replace it.
   "pg_catalog.current_setting('is_superuser') OPERATOR(pg_catalog.=) 'on'",
 );
 
-/** Settings of the superuser role that keep statements with passwords out of the server's log when they fail or are slow. */
+/** Settings of the superuser role that keep failed or slow statements, which may contain passwords, out of the server's log. */
 export const SUPERUSER_SETTINGS: Readonly<Record<string, string>> = {
   log_min_error_statement: "panic",
   log_min_duration_statement: "-1",

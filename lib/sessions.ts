@@ -1,7 +1,7 @@
-/** Other sessions of a server, and statements that take effect together. */
+/** Ends sessions, and runs statements in one transaction. */
 import type pg from "pg";
 
-/** Ends all sessions in some databases except this one. Waits up to 5 seconds for each. */
+/** Ends all sessions in the given databases except its own. Waits up to 5 seconds for each. */
 export async function endSessions(client: pg.Client, ...databases: readonly string[]): Promise<void> {
   await client.query(
     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = ANY ($1) AND pid <> pg_backend_pid()",

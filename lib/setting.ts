@@ -1,17 +1,17 @@
 /**
- * Settings as tables: a room declares each of its settings once, with its type and its rules. Defaults and meanings are in Pulumi.yaml,
- * from which docs/settings.md is generated.
+ * Settings as tables: each component declares its settings once, with their types and rules. Pulumi.yaml contains defaults and
+ * descriptions, from which docs/settings.md is generated.
  */
 import * as pulumi from "@pulumi/pulumi";
 
-/** What a value must be. */
+/** A rule for a setting's value. */
 export interface Rule<Value> {
-  isKept(value: Value): boolean;
-  /** The remedy for a value that breaks the rule, as an instruction: "choose 1 to 16". */
+  isValid(value: Value): boolean;
+  /** The remedy for an invalid value, as an instruction: "choose 1 to 16". */
   remedy: string;
 }
 
-/** A setting: its type as Pulumi.yaml names it, its rules, and how it is read. */
+/** A setting: its type in Pulumi.yaml, its rules, and a function that reads it. */
 export interface Setting<Value> {
   type: "string" | "integer" | "boolean" | "array";
   rules: readonly Rule<Value>[];
@@ -26,8 +26,8 @@ export type ValuesOf<Table extends SettingsTable> = {
   -readonly [Key in keyof Table]: Table[Key] extends Setting<infer Value> ? Value : never;
 };
 
-/** Makes a rule of a predicate. */
-export const rule = <Value>(isKept: (value: Value) => boolean, remedy: string): Rule<Value> => ({ isKept, remedy });
+/** Creates a rule from a predicate. */
+export const rule = <Value>(isValid: (value: Value) => boolean, remedy: string): Rule<Value> => ({ isValid, remedy });
 
 /** The rule that a text matches a pattern. */
 export const matches = (pattern: RegExp, remedy: string): Rule<string> => rule((value) => pattern.test(value), remedy);
@@ -46,9 +46,9 @@ export const whole = (min: number, max: number, remedy = `choose ${min} to ${max
 /** The rule that a text is not blank. */
 export const notBlank = (remedy: string): Rule<string> => rule((value) => value.trim() !== "", remedy);
 
-/** The rule that holds for each entry of a list. */
-export const each = (isKept: (entry: string) => boolean, remedy: string): Rule<string[]> =>
-  rule((list) => list.every(isKept), remedy);
+/** The rule that each entry of a list is valid. */
+export const each = (isValid: (entry: string) => boolean, remedy: string): Rule<string[]> =>
+  rule((list) => list.every(isValid), remedy);
 
 /** A setting that is a text. */
 export const text = (...rules: Rule<string>[]): Setting<string> => ({
@@ -78,7 +78,7 @@ export const list = (...rules: Rule<string[]>[]): Setting<string[]> => ({
   read: (config, key) => config.requireObject<string[]>(key),
 });
 
-/** A setting that is a list of texts some of which may be secrets: Pulumi would warn of reading these as values. */
+/** A setting that is a list of texts, which may be secrets. Pulumi's own getter would warn about reading secrets in clear text. */
 export const secretList = (): Setting<string[]> => ({
   type: "array",
   rules: [],
@@ -95,6 +95,6 @@ export const readValues = <Table extends SettingsTable>(table: Table, config: pu
 export const brokenRules = <Table extends SettingsTable>(table: Table, values: ValuesOf<Table>): string[] =>
   Object.entries(table).flatMap(([key, { rules }]) => {
     const value = values[key];
-    const broken = rules.find((one) => !one.isKept(value));
+    const broken = rules.find((one) => !one.isValid(value));
     return broken ? [`${key} is ${JSON.stringify(value)}: ${broken.remedy}`] : [];
   });

@@ -1,4 +1,4 @@
-/** docs/settings.md, made of Pulumi.yaml. */
+/** Generates docs/settings.md from Pulumi.yaml. */
 import { parseDocument } from "yaml";
 
 interface Described {
@@ -15,19 +15,19 @@ const HEAD = `# Settings
 This page is generated from [Pulumi.yaml](../Pulumi.yaml): \`npm run docs\`.
 `;
 
-/** A default as a reader types it. */
+/** Formats a default value. */
 function shown(value: unknown): string {
   if (Array.isArray(value)) return value.length === 0 ? "empty" : value.map((entry) => `\`${entry}\``).join(", ");
   return value === "" ? "empty" : `\`${value}\``;
 }
 
-/** A cell of a table: a pipe would end it. */
+/** Escapes the text of a table cell: a pipe would end the cell. */
 const cell = (text: string): string =>
   text.trim().replaceAll(/\s+/g, " ").replaceAll("|", "\\|").replaceAll("<", "&lt;");
 
 /**
- * Makes the page: a section for each comment that stands before a setting in Pulumi.yaml, with a table of the settings that follow. Pure.
- * @param yaml text of Pulumi.yaml.
+ * Generates the page: a section for each comment before a setting in Pulumi.yaml, with a table of the settings after it. Pure.
+ * @param yaml the text of Pulumi.yaml.
  */
 export function settingsPage(yaml: string): string {
   const config = parseDocument(yaml).get("config", true) as unknown as {
@@ -41,6 +41,6 @@ export function settingsPage(yaml: string): string {
     const described = value.toJSON();
     lines.push(`| \`${key.value}\` | ${shown(described.default)} | ${cell(described.description)} |`);
   });
-  // A blank line ends a table before the next heading.
+  // Markdown needs a blank line between a table and the next heading.
   return `${lines.join("\n").replaceAll("|\n## ", "|\n\n## ")}\n`;
 }

@@ -1,5 +1,5 @@
 /**
- * A word as a shell takes it, for commands that people copy: quoted where it has to be. Pure.
+ * Quotes a word for a shell if necessary, for commands that people copy. Pure.
  */
 export const shellWord = (word: string): string =>
   /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;

@@ -1,12 +1,12 @@
-/** The schema in which a stack keeps notes about itself, in its databases and in the server's own. */
+/** The schema in which a stack stores data about itself, in its databases and in the server's own. */
 import type pg from "pg";
 
-/** The stack's own schema: it describes this copy, not the data. */
+/** The stack's own schema. It is not part of the imported data. */
 export const STACK_SCHEMA = "sectorwars_stack";
 
 /**
- * Whether a table of the stack's own schema is there. One that does not belong to a superuser is not the stack's: a view or a
- * table of that name may carry code of whoever made it.
+ * Returns whether a table of the stack's own schema exists. A table that does not belong to a superuser is not the stack's: its owner may
+ * have attached code to it.
  */
 export async function isOwnTable(client: pg.Client, name: string): Promise<boolean> {
   const { rowCount } = await client.query(

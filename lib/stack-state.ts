@@ -1,25 +1,25 @@
 /**
- * What a stack's state says of its database. Pulumi records the outputs at the end of the program, so that a stack whose first update
- * failed, by a refused import for instance, has a running server and no outputs. Pure.
+ * Reads the database server from a stack's state. Pulumi records the outputs at the end of the program, so a stack whose first update
+ * failed, for example during the import, has a running server but no outputs. Pure.
  */
 import { ROLE_NAMES } from "./role-names.ts";
 
-/** A resource of a state. Inputs and outputs of most hold secrets: they are for work, not for showing. */
+/** A resource of a state. Most inputs and outputs contain secrets, so never print them. */
 export interface StateResource {
   urn: string;
   type: string;
-  /** What the last update wanted of it. */
+  /** The inputs of the last update. */
   inputs?: Record<string, unknown>;
   outputs?: Record<string, unknown>;
 }
 
-/** The server that a state records. */
+/** A server in a state. */
 export interface RecordedServer {
   container: string;
   postgresVersion: string;
-  /** For instance 127.0.0.1:5433/sectorwars_dev. */
+  /** For example 127.0.0.1:5433/sectorwars_dev. */
   address: string;
-  /** By what a role is for. They hold passwords. */
+  /** URLs by the purpose of the role. They contain passwords. */
   urls: Record<string, string>;
 }
 
@@ -27,17 +27,17 @@ const SERVER = "sectorwars:server:DatabaseServer";
 const PASSWORD = "random:index/randomPassword:RandomPassword";
 const ROLE = "postgresql:index/role:Role";
 
-/** Superuser and roles, by what they are for. */
+/** The superuser and the roles, by their purpose. */
 const LOGINS: Readonly<Record<string, string>> = { superuser: "postgres", ...ROLE_NAMES };
 
-/** A resource's own name: the last part of its URN. */
+/** Returns a resource's name: the last part of its URN. */
 const nameOf = ({ urn }: StateResource): string => urn.slice(urn.lastIndexOf("::") + 2);
 
-/** How Pulumi marks a secret in a stack's exported state (its SDK's `specialSigKey` and `specialSecretSig`). */
+/** The markers of a secret in a stack's exported state (`specialSigKey` and `specialSecretSig` of Pulumi's SDK). */
 const SIGNATURE = "4dabf18193072939515e22adb298388d";
 const SECRET = "1b47061264138c4ac30d75fd1eb44270";
 
-/** A value of a stack's exported state without the marks of its secrets, which are in clear. */
+/** Returns a value of a stack's exported state without the markers of its decrypted secrets. */
 export function withoutMarks(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutMarks);
   if (typeof value !== "object" || value === null) return value;
@@ -46,26 +46,26 @@ export function withoutMarks(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, withoutMarks(inner)]));
 }
 
-/** A state, as `pulumi stack export` prints it (`deployment`), and as a file backend keeps it (`checkpoint.latest`). */
+/** A state, from `pulumi stack export` (`deployment`), or from a file backend (`checkpoint.latest`). */
 export interface Deployment {
   resources?: (StateResource & { delete?: boolean })[];
 }
 
-/** Returns the resources of a state, without those that an update has replaced and not deleted yet. */
+/** Returns the resources of a state, without those that an update has replaced but not deleted yet. */
 export function resourcesOf({ resources = [] }: Deployment): StateResource[] {
   return resources.filter(({ delete: goes }) => !goes).map((resource) => withoutMarks(resource) as StateResource);
 }
 
 /**
  * Reads the resources of a state.
- * @param text what `pulumi stack export` prints, with or without `--show-secrets`.
+ * @param text the output of `pulumi stack export`, with or without `--show-secrets`.
  */
 export const stateResources = (text: string): StateResource[] => resourcesOf(JSON.parse(text).deployment ?? {});
 
 /**
  * Reads a server from a state.
- * @param database the stack's database, which the settings name.
- * @returns undefined as long as the server has not answered, or one of its roles was not made.
+ * @param database the name of the stack's database, from the settings.
+ * @returns undefined if the server has not answered yet, or one of its roles does not exist yet.
  */
 export function recordedServer(resources: readonly StateResource[], database: string): RecordedServer | undefined {
   const outputs = resources.find(({ type }) => type === SERVER)?.outputs;

@@ -1,4 +1,4 @@
-/** What the commands know of a stack: its outputs, read through the Pulumi CLI. */
+/** Reads a stack for the commands of ./db, through the Pulumi CLI. */
 import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { promisify } from "node:util";
@@ -10,7 +10,7 @@ import type { RecordedServer, StateResource } from "./stack-state.ts";
 
 const run = promisify(execFile);
 
-/** A stack's outputs. The URLs hold passwords: they are for connecting, not for showing. */
+/** A stack's outputs. The URLs contain passwords, so never print them. */
 export interface StackOutputs {
   stack: string;
   container: string;
@@ -18,36 +18,36 @@ export interface StackOutputs {
   postgresVersion: string;
   address: string;
   imported: ImportSummary | null;
-  /** The schema's revision; not there where no migrations run. */
+  /** The schema's revision; missing if no migrations are configured. */
   revision?: string | null;
-  /** Not there where nothing is handed over. */
+  /** Missing if no hand-over is configured. */
   handedOver?: { file: string; target: string; pools: PoolBudget; services?: string[]; next?: string };
-  /** The container that takes the backups; not there where none are taken. */
+  /** The backup container; missing if backups are off. */
   backups?: string;
-  /** What `pulumi destroy` deletes and keeps; not there where no backups are taken. */
+  /** What `pulumi destroy` deletes and keeps; missing if backups are off. */
   onDestroy?: string;
   urls: Record<string, string>;
-  /** Of further databases, by their names. */
+  /** The URLs of further databases, by their names. */
   databaseUrls?: Record<string, Record<string, string>>;
-  /** True where the first update failed after the server was up: the rest of the stack is not there yet. */
+  /** True if the first update failed after the server was up; the rest of the stack does not exist yet. */
   unfinished?: true;
 }
 
-/** A stack that cannot be read, with the remedy. */
+/** Thrown for a stack that cannot be read, with the remedy. */
 export class StackError extends Error {
   override readonly name: string = "StackError";
 }
 
-/** A stack of a name that Pulumi does not know. */
+/** Thrown for a stack that does not exist. */
 export class NoSuchStackError extends StackError {
   override readonly name = "NoSuchStackError";
 
   constructor(stack: string) {
-    super(`There is no stack ${stack}. Make it with: script/up --stack ${stack}`);
+    super(`The stack ${stack} does not exist. Create it: script/up --stack ${stack}`);
   }
 }
 
-/** Runs the Pulumi CLI with the project's own settings; whoever has a passphrase has it in the environment. */
+/** Runs the Pulumi CLI with the project's own settings. A passphrase in the environment overrides the empty default. */
 async function pulumi(args: string[]): Promise<string> {
   const env = { PULUMI_CONFIG_PASSPHRASE: "", PULUMI_SKIP_UPDATE_CHECK: "true", ...process.env };
   try {
@@ -60,8 +60,8 @@ async function pulumi(args: string[]): Promise<string> {
 }
 
 /**
- * The stack that Pulumi has selected, or `dev` where none is.
- * @throws {StackError} when that cannot be told: whoever means another stack must not be given this one.
+ * Returns the stack that is selected in Pulumi, or `dev` if none is.
+ * @throws {StackError} if Pulumi fails otherwise: the command must not run on another stack than the selected one.
  */
 export async function selectedStack(): Promise<string> {
   try {
@@ -72,19 +72,19 @@ export async function selectedStack(): Promise<string> {
   }
 }
 
-/** Says what is wrong where there is no stack of that name. */
-const refuseUnknown = (stack: string) => (error: Error) => {
+/** Converts Pulumi's error for a stack that does not exist. */
+const explainUnknown = (stack: string) => (error: Error) => {
   if (/no stack named/.test(error.message)) throw new NoSuchStackError(stack);
   throw error;
 };
 
 /**
  * Reads a stack's outputs.
- * @throws {StackError} when there is no such stack, or it has not come up yet.
+ * @throws {StackError} if the stack does not exist, or is not up yet.
  */
 export async function readStack(stack: string): Promise<StackOutputs> {
   const text = await pulumi(["stack", "output", "--json", "--show-secrets", "--stack", stack]).catch(
-    refuseUnknown(stack),
+    explainUnknown(stack),
   );
   const outputs = JSON.parse(text);
   const network = namesFor(stack).network;
@@ -92,8 +92,8 @@ export async function readStack(stack: string): Promise<StackOutputs> {
 }
 
 /**
- * Reads what there is of a stack whose first update failed.
- * @throws {StackError} when its server or its roles are not there.
+ * Reads the server of a stack whose first update failed.
+ * @throws {StackError} if its server or its roles do not exist.
  */
 async function readUnfinished(stack: string): Promise<RecordedServer & Pick<StackOutputs, "imported" | "unfinished">> {
   const [resources, settings] = await Promise.all([exportResources(stack), readConfig(stack)]);
@@ -104,12 +104,12 @@ async function readUnfinished(stack: string): Promise<RecordedServer & Pick<Stac
 }
 
 /**
- * Reads the resources of a stack's state, with its secrets in clear.
- * @throws {StackError} when there is no such stack.
+ * Reads the resources of a stack's state, with decrypted secrets.
+ * @throws {StackError} if the stack does not exist.
  */
 async function exportResources(stack: string): Promise<StateResource[]> {
-  const text = await pulumi(["stack", "export", "--show-secrets", "--stack", stack]).catch(refuseUnknown(stack));
-  // Most commands need outputs alone.
+  const text = await pulumi(["stack", "export", "--show-secrets", "--stack", stack]).catch(explainUnknown(stack));
+  // Loaded on demand, because most commands need only the outputs.
   const { stateResources } = await import("./stack-state.ts");
   return stateResources(text);
 }
@@ -117,14 +117,14 @@ async function exportResources(stack: string): Promise<StateResource[]> {
 /** A resource of a stack. */
 export interface StackResource {
   urn: string;
-  /** What the last update wanted of it. The inputs of most hold secrets: they are for work, not for showing. */
+  /** The inputs of the last update. Most contain secrets, so never print them. */
   inputs: Record<string, unknown>;
 }
 
 /**
- * Reads a stack's dynamic resources, as its last update left them.
- * @returns them by their kind, for instance `import:ImportOnce`; of several of a kind, the last.
- * @throws {StackError} when there is no such stack.
+ * Reads a stack's dynamic resources from the state of its last update.
+ * @returns the resources by type, for example `import:ImportOnce`; the last one, if there are several of a type.
+ * @throws {StackError} if the stack does not exist.
  */
 export async function readDynamicResources(stack: string): Promise<ReadonlyMap<string, StackResource>> {
   const kind = "pulumi-nodejs:dynamic/";
@@ -133,8 +133,8 @@ export async function readDynamicResources(stack: string): Promise<ReadonlyMap<s
 }
 
 /**
- * Lets Pulumi read resources again, so that its state has what is there now. Nothing is changed but the state.
- * @throws {StackError} when Pulumi cannot, for instance while an update runs.
+ * Refreshes resources in Pulumi's state. Changes nothing but the state.
+ * @throws {StackError} if Pulumi fails, for example because an update is running.
  */
 export async function refreshState(stack: string, urns: readonly string[]): Promise<void> {
   const targets = urns.flatMap((urn) => ["--target", urn]);
@@ -142,8 +142,8 @@ export async function refreshState(stack: string, urns: readonly string[]): Prom
 }
 
 /**
- * A stack's settings by their keys, defaults included; a list stands as JSON. None for a stack that there is not: then every setting
- * has its default.
+ * Returns a stack's settings by key, including defaults; lists are JSON. Returns an empty map for a stack that does not exist, whose
+ * settings all have their defaults.
  */
 export async function readConfig(stack: string): Promise<ReadonlyMap<string, string>> {
   const text = await pulumi(["config", "--json", "--stack", stack]).catch((error: Error) => {
@@ -151,21 +151,21 @@ export async function readConfig(stack: string): Promise<ReadonlyMap<string, str
     throw error;
   });
   const settings = Object.entries<{ value?: string }>(JSON.parse(text));
-  // What stands before the colon is the project's name, or a provider's.
+  // The part before the colon is the name of the project or of a provider.
   return new Map(settings.map(([key, { value = "" }]) => [key.replace(/^.*:/, ""), value]));
 }
 
 /**
- * The Docker engine that a stack's settings name; undefined where they leave it to the environment. Read from the file itself: asking
- * Pulumi takes a second, and every command needs it.
- * @throws {StackError} for settings that cannot be read.
+ * Returns the Docker engine in a stack's settings, or undefined if they leave it to the environment. Reads the file directly, because
+ * every command needs it, and the Pulumi CLI takes 1 s.
+ * @throws {StackError} if the settings cannot be read.
  */
 export async function dockerHostOf(stack: string): Promise<string | undefined> {
-  // A stack's full name is organization/project/name; its file has the name alone.
+  // A stack's full name is organization/project/name; the name of its file contains only the last part.
   const file = `Pulumi.${stack.split("/").at(-1)}.yaml`;
   try {
     const text = await readFile(file, "utf8");
-    // Loaded only when it is needed: ./db --help and completion do without.
+    // Loaded on demand, because ./db --help and completion do not need it.
     const { parse } = await import("yaml");
     const host = parse(text)?.config?.["sectorwars-database:dockerHost"];
     return typeof host === "string" && host !== "auto" && host !== "" ? host : undefined;
@@ -176,7 +176,7 @@ export async function dockerHostOf(stack: string): Promise<string | undefined> {
   }
 }
 
-/** A URL's parts, as connections want them. */
+/** Converts a URL to an address for a connection. */
 export function addressOf(url: string): Address {
   const { hostname, port, pathname, username, password } = new URL(url);
   return {

@@ -1,18 +1,18 @@
-/** What an update's log of events (`pulumi up --event-log FILE`) says went wrong. Pure. */
+/** Reads the errors from an update's event log (`pulumi up --event-log FILE`). Pure. */
 
-/** The part of an event that is read. */
+/** The part of an event that this module reads. */
 interface Event {
   diagnosticEvent?: { severity: string; message: string };
 }
 
-/** The engine's last word about a program or a step, which names no cause. */
+/** The engine's final error about a program or a step, which names no cause. */
 const NO_CAUSE = /^(error: )?(update|preview) failed$/;
-/** Pulumi's marks for colours: <{%fg 1%}>. */
+/** Pulumi's colour tags: <{%fg 1%}>. */
 const COLOURS = /<\{%[^%]*%\}>/g;
 
 /**
- * Reads the errors of an update, each once and in their order, without colours.
- * @param log one event a line, as JSON; a line that is cut off is left out.
+ * Returns the errors of an update in their order, without duplicates and colours.
+ * @param log one JSON event per line; an incomplete line is ignored.
  */
 export function updateErrors(log: string): string[] {
   const messages = log.split("\n").flatMap((line) => {

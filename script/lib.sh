@@ -20,7 +20,7 @@ fail() {
 case $ROOT in
 *[[:cntrl:]]*) fail "the project's folder $ROOT has a line break or another control character in its path. Move or rename it." ;;
 *[:%#?\\]*)
-	sign=$(printf '%s' "$ROOT" | tr -cd ':%#?\\' | cut -c 1)
+	sign=$(printf '%s' "$ROOT" | tr -cd ':%#?\134' | cut -c 1)
 	fail "the project's folder $ROOT has a '$sign' in its path, with which Node or Pulumi cannot work. Move or rename it."
 	;;
 esac

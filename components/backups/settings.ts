@@ -94,8 +94,8 @@ export function backupProblems(values: BackupValues, bootstrap: string): string[
   }
   if (!S3_URL.test(values.backupRepository)) return problems;
   for (const key of Object.keys(STORE_RULES) as (keyof typeof STORE_RULES)[]) {
-    const { isKept, remedy } = STORE_RULES[key];
-    if (!isKept(values[key])) problems.push(`${key} is ${JSON.stringify(values[key])}: ${remedy}`);
+    const { isValid, remedy } = STORE_RULES[key];
+    if (!isValid(values[key])) problems.push(`${key} is ${JSON.stringify(values[key])}: ${remedy}`);
   }
   return problems;
 }

@@ -1,4 +1,4 @@
-/** Looks whether the hand-over can be done, before the program makes anything. */
+/** Checks that the hand-over can be done, before the program creates anything. */
 import { resolve } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { namesFor } from "../../lib/naming.ts";
@@ -6,22 +6,22 @@ import type { HandOverInputs } from "./handover.ts";
 import { planHandOver } from "./plan.ts";
 import type { HandOverSettings } from "./settings.ts";
 
-/** What the look needs to know of the stack. */
+/** The settings of the stack that the check needs. */
 export interface CanHandOverArgs {
-  /** The stack's name; the Docker objects' names follow from it. */
+  /** The stack's name, from which the names of the Docker objects are derived. */
   stack: string;
-  /** Undefined where no application is named: then nothing is looked at. */
+  /** Undefined if no application is configured; then nothing is checked. */
   handover: HandOverSettings | undefined;
   database: string;
   /** Further databases in the same server. */
   databases: readonly string[];
-  /** Port on 127.0.0.1. */
+  /** The port on 127.0.0.1. */
   port: number;
   maxConnections: number;
   dockerHost: string | undefined;
 }
 
-/** What is known of the hand-over's inputs before anything is there; in place of a login stands another. */
+/** Returns the hand-over's inputs as far as they are known before the update; logins are placeholders. */
 function inputsFrom(args: CanHandOverArgs, handover: HandOverSettings): HandOverInputs {
   const { stack, database, databases, port, maxConnections, dockerHost } = args;
   const { network, container, image, alias } = namesFor(stack);
@@ -49,8 +49,8 @@ function inputsFrom(args: CanHandOverArgs, handover: HandOverSettings): HandOver
 }
 
 /**
- * Works out the hand-over, which comes last, so that what is in its way stops the program before it has migrated anything.
- * @throws {pulumi.RunError} that says what is in the way, and the remedy.
+ * Plans the hand-over, which runs last, so that an obstacle stops the program before it migrates anything.
+ * @throws {pulumi.RunError} with the obstacle and the remedy.
  */
 export async function assertCanHandOver(args: CanHandOverArgs): Promise<void> {
   if (args.handover === undefined) return;

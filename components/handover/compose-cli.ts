@@ -1,4 +1,4 @@
-/** Asks docker compose what an application's files say together: only Compose knows all of extends, include, anchors and variables. */
+/** Lets docker compose merge an application's files: only Compose itself resolves extends, include, anchors and variables. */
 import { execFile } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -9,18 +9,18 @@ import { valuesOf } from "./env-values.ts";
 
 const run = promisify(execFile);
 const MAX_OUTPUT = 64 * 1024 * 1024;
-/** Milliseconds that docker compose gets to answer; it may fetch files that a project includes. */
+/** Milliseconds before docker compose is stopped. It may have to fetch files that the project includes. */
 const TIMEOUT_MS = 60_000;
 
 /**
- * Finds a docker compose that can read the override.
- * @throws {Error} where there is none, or one that is too old.
+ * Returns a docker compose that can read the override.
+ * @throws {Error} if docker compose is not installed, or is too old.
  */
-export function needCompose(files: readonly string[]): ComposeCommand {
+export function requireCompose(files: readonly string[]): ComposeCommand {
   const found = findCompose();
   if (found === undefined) {
     throw new Error(
-      `The application has ${files.join(", ")}, but there is no docker compose. Install it, or run: script/bootstrap compose`,
+      `The application has ${files.join(", ")}, but docker compose is not installed. Install it, or run: script/bootstrap compose`,
     );
   }
   if (!isNewEnough(found.version)) {
@@ -31,42 +31,41 @@ export function needCompose(files: readonly string[]): ComposeCommand {
   return found;
 }
 
-/** What is to be read. */
+/** The files that make up the project. */
 export interface ComposeSources {
   /** Compose files, in the order in which docker compose reads them. */
   files: readonly string[];
-  /** One more, after them, that need not be on disk. */
+  /** The text of one more Compose file, read last. */
   override?: string;
-  /** Whether what is less than a whole project is refused. */
+  /** Whether an incomplete project is an error. */
   isStrict: boolean;
-  /** Files of variables that are read before `envText`. */
+  /** Env files that are read before `envText`. */
   envFiles: readonly string[];
-  /** The file of variables, as a text: it need not be on disk like this. */
+  /** The text of the env file, which may differ from the file on disk. */
   envText: string;
-  /** What the file is called, for messages, and how many lines of `envText` come before its own. */
+  /** The env file's path, for messages, and the number of lines of `envText` before its first line. */
   envPath: string;
   envOffset: number;
-  /** Names that the environment of this process must not set. */
+  /** Variables of this process that docker compose must not see. */
   hidden: readonly string[];
-  /** A private folder for a moment's files. */
+  /** A private folder for temporary files. */
   folder: string;
 }
 
-/** How often a variable may be missing. */
+/** The number of missing required variables after which reading fails. */
 const MOST_MISSING = 50;
 
 /**
- * Reads the project with the services of every profile. Variables that it demands, and that only its launcher sets, get a value
- * that stands for them.
- * @throws {Error} with what docker compose says, without values of the file of variables.
+ * Reads the project with the services of every profile. Required variables that only a launcher script sets get a placeholder.
+ * @throws {Error} with the message of docker compose, without values from the env file.
  */
 export async function readProject(command: ComposeCommand, sources: ComposeSources): Promise<Project> {
-  const aside = await mkdtemp(join(sources.folder, ".resolve-"));
+  const scratch = await mkdtemp(join(sources.folder, ".resolve-"));
   try {
     for (let missing = ""; ; ) {
       const envText = missing + sources.envText;
       try {
-        return await readOnce(command, { ...sources, envText }, aside);
+        return await readOnce(command, { ...sources, envText }, scratch);
       } catch (error) {
         const name = /required variable (\w+) is missing a value/.exec((error as Error).message)?.[1];
         const count = missing.split("\n").length - 1;
@@ -78,34 +77,34 @@ export async function readProject(command: ComposeCommand, sources: ComposeSourc
       }
     }
   } finally {
-    await rm(aside, { recursive: true, force: true });
+    await rm(scratch, { recursive: true, force: true });
   }
 }
 
-async function readOnce(command: ComposeCommand, sources: ComposeSources, aside: string): Promise<Project> {
-  const env = join(aside, "variables");
+async function readOnce(command: ComposeCommand, sources: ComposeSources, scratch: string): Promise<Project> {
+  const env = join(scratch, "variables");
   await writeFile(env, sources.envText, { mode: 0o600 });
   const envArguments = [...sources.envFiles, env].flatMap((file) => ["--env-file", file]);
   const config = (files: readonly string[], ...options: string[]) =>
     runConfig(command, [...files.flatMap((file) => ["--file", file]), ...envArguments], options, sources.hidden);
   const files = [...sources.files];
   if (sources.override !== undefined) {
-    files.push(join(aside, "override.yaml"));
-    await writeFile(join(aside, "override.yaml"), sources.override, { mode: 0o600 });
+    files.push(join(scratch, "override.yaml"));
+    await writeFile(join(scratch, "override.yaml"), sources.override, { mode: 0o600 });
   }
-  // Without its launcher's variables, a project may be less than whole.
+  // Without the variables of its launcher script, a project may be incomplete.
   const options = sources.isStrict ? [] : ["--no-consistency"];
   try {
     return projectOf(JSON.parse(await config(files, ...options)));
   } catch (error) {
-    // The file of variables may be one that the hand-over makes.
+    // The env file may be one that the hand-over will create.
     if (!(error as Error).message.includes(`env file ${sources.envPath} not found`)) throw error;
-    // An older docker compose cannot leave it out; then the file has to be there.
+    // An older docker compose lacks --no-env-resolution; then the file must exist.
     const text = await config(files, "--no-interpolate", "--no-env-resolution", "--no-consistency").catch(() => {
       throw error;
     });
     const raw = JSON.parse(text);
-    const without = join(aside, "without.yaml");
+    const without = join(scratch, "without.yaml");
     await writeFile(without, withoutEnvFile(raw, sources.envPath, dirname(sources.files[0] ?? "")));
     const project = projectOf(JSON.parse(await config([...files, without], ...options)));
     return withVariables(project, readers(raw, sources.envPath), valuesOf(sources.envText));
@@ -139,15 +138,15 @@ async function runConfig(
 
 type Raw = { services?: Record<string, { env_file?: { path?: string }[] | null }> };
 
-/** The services that read a file of variables. */
+/** Returns the services that read an env file. */
 const readers = ({ services = {} }: Raw, path: string): string[] =>
   Object.entries(services)
     .filter(([, service]) => service.env_file?.some((file) => file.path === path))
     .map(([name]) => name);
 
 /**
- * A Compose file by which no service reads a file of variables.
- * @param folder the project's folder: a $ in it begins no reference, as one in the rest of a path does.
+ * Returns a Compose file that stops every service from reading an env file.
+ * @param folder the project's folder. A $ in it is escaped, because it is literal; a $ in the rest of a path is a reference.
  */
 function withoutEnvFile(raw: Raw, path: string, folder: string): string {
   const literal = (file: string) =>
@@ -169,9 +168,9 @@ function withVariables(project: Project, names: readonly string[], values: Reado
   return { ...project, services: Object.fromEntries(services) };
 }
 
-/** What docker compose said, without what may be a secret. */
+/** Returns the message of docker compose without values that may be secrets. */
 function withoutValues(said: string, { envText, envPath, envOffset, folder }: ComposeSources): string {
-  // What is wrong with a line of variables is told with the line.
+  // Compose quotes the faulty line of an env file, which may hold a secret.
   const line = /failed to read [^;]*?line (\d+)/.exec(said)?.[1];
   if (line !== undefined)
     return `docker compose cannot read ${envPath}: line ${Number(line) - envOffset}, or a quote before it`;

@@ -1,15 +1,15 @@
-/** An application's Compose project, as `docker compose config --format json` tells it. Pure. */
+/** An application's Compose project, from the output of `docker compose config --format json`. Pure. */
 
-/** How a service depends on another; Compose's own keys. */
+/** A service's dependency on another, with Compose's own keys. */
 export type Dependency = Record<string, unknown>;
 
-/** A service, as far as the hand-over looks at it. */
+/** The parts of a service that the hand-over needs. */
 export interface Service {
   image?: string;
-  /** Files of variables included. */
+  /** The variables, including those from env files. */
   environment: Record<string, string>;
   dependsOn: Record<string, Dependency>;
-  /** By the network's key, what the service wants of it. */
+  /** The service's options for each network, by the network's key. */
   networks: Record<string, Record<string, unknown> | null>;
   networkMode?: string;
   links: string[];
@@ -19,13 +19,13 @@ export interface Service {
   profiles: string[];
   containerName?: string;
   hostname?: string;
-  /** Ports of this machine that lead to PostgreSQL's in it. */
+  /** Ports of this machine that are published for port 5432 of the service. */
   published: number[];
   replicas: number;
-  /** Named volumes, by the path where they are. */
+  /** Named volumes with their mount points. */
   volumes: { source: string; target: string }[];
-  /** The service as Compose tells it, for comparisons. */
-  told: unknown;
+  /** The service's whole configuration, for comparisons. */
+  config: unknown;
 }
 
 /** A project. */
@@ -33,11 +33,11 @@ export interface Project {
   name: string;
   services: Record<string, Service>;
   networks: Record<string, { name: string; isExternal: boolean; hasAddresses: boolean }>;
-  /** Docker's names of the volumes, by their keys. */
+  /** The Docker names of the volumes, by their keys. */
   volumes: Record<string, string>;
 }
 
-type Told = Record<string, unknown>;
+type ComposeJson = Record<string, unknown>;
 
 const POSTGRES = 5432;
 
@@ -46,63 +46,66 @@ const list = (value: unknown): unknown[] => (Array.isArray(value) ? value : []);
 const texts = (value: unknown): string[] => list(value).map(String);
 const optional = (value: unknown): string | undefined => (typeof value === "string" ? value : undefined);
 
-/** Compose writes each $ of a value twice, as in its files. */
+/** Compose prints each $ of a value twice, as in its files. */
 const single = (value: string) => value.replaceAll("$$", "$");
 
-function serviceOf(told: Told): Service {
-  const environment = Object.entries(record(told.environment)).map(([name, value]) => [
+function serviceOf(config: ComposeJson): Service {
+  const environment = Object.entries(record(config.environment)).map(([name, value]) => [
     name,
     single(String(value ?? "")),
   ]);
-  const deploy = record(told.deploy);
+  const deploy = record(config.deploy);
   return {
-    image: optional(told.image),
+    image: optional(config.image),
     environment: Object.fromEntries(environment),
-    dependsOn: record(told.depends_on) as Record<string, Dependency>,
-    networks: record(told.networks) as Service["networks"],
-    networkMode: optional(told.network_mode),
-    links: texts(told.links),
-    volumesFrom: texts(told.volumes_from),
+    dependsOn: record(config.depends_on) as Record<string, Dependency>,
+    networks: record(config.networks) as Service["networks"],
+    networkMode: optional(config.network_mode),
+    links: texts(config.links),
+    volumesFrom: texts(config.volumes_from),
     shared: Object.fromEntries(
-      ["pid", "ipc"].flatMap((key) => (typeof told[key] === "string" ? [[key, told[key]]] : [])),
+      ["pid", "ipc"].flatMap((key) => (typeof config[key] === "string" ? [[key, config[key]]] : [])),
     ),
-    profiles: texts(told.profiles),
-    containerName: optional(told.container_name),
-    hostname: optional(told.hostname),
-    published: list(told.ports)
+    profiles: texts(config.profiles),
+    containerName: optional(config.container_name),
+    hostname: optional(config.hostname),
+    published: list(config.ports)
       .map(record)
       .filter(({ target, published }) => target === POSTGRES && published !== undefined)
       .map(({ published }) => Number(published)),
-    replicas: Number(told.scale ?? deploy.replicas ?? 1),
-    volumes: list(told.volumes)
+    replicas: Number(config.scale ?? deploy.replicas ?? 1),
+    volumes: list(config.volumes)
       .map(record)
       .filter(({ type }) => type === "volume")
       .map(({ source, target }) => ({ source: String(source ?? ""), target: String(target) })),
-    told,
+    config,
   };
 }
 
-/** Reads what Compose tells. */
-export function projectOf(told: Told): Project {
-  const services = Object.entries(record(told.services)).map(([name, service]) => [name, serviceOf(record(service))]);
-  const networks = Object.entries(record(told.networks)).map(([key, value]) => {
+/** Converts the JSON of `docker compose config`. */
+export function projectOf(config: ComposeJson): Project {
+  const services = Object.entries(record(config.services)).map(([name, service]) => [name, serviceOf(record(service))]);
+  const networks = Object.entries(record(config.networks)).map(([key, value]) => {
     const network = record(value);
     const hasAddresses = list(record(network.ipam).config).length > 0;
     return [key, { name: String(network.name ?? key), isExternal: network.external === true, hasAddresses }];
   });
-  const volumes = Object.entries(record(told.volumes)).map(([key, value]) => [key, String(record(value).name ?? key)]);
+  const volumes = Object.entries(record(config.volumes)).map(([key, value]) => [
+    key,
+    String(record(value).name ?? key),
+  ]);
   return {
-    name: String(told.name ?? ""),
+    name: String(config.name ?? ""),
     services: Object.fromEntries(services),
     networks: Object.fromEntries(networks),
     volumes: Object.fromEntries(volumes),
   };
 }
 
-/** Where PostgreSQL images keep their data. */
+/** The folder in which PostgreSQL images keep their data. */
 const DATA_FOLDER = "/var/lib/postgresql";
 
-/** The volumes in which a service keeps a database's data, as Docker names them. */
+/** Returns the Docker names of the volumes that hold a service's PostgreSQL data. */
 export function dataVolumes({ services, volumes }: Project, service: string): string[] {
   const mounts = services[service]?.volumes ?? [];
   return mounts

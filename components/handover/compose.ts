@@ -1,25 +1,25 @@
 /**
- * The Compose file that lies over the application's own: it takes the application's database away, leads the services that
- * used it to the stack's, and makes them wait until that answers. Pure.
+ * Builds the Compose file that overrides the application's own: it removes the application's database service, redirects the
+ * services that used it to the stack's server, and makes them wait until that server accepts connections. Pure.
  */
 import type { Project } from "./compose-project.ts";
 import { type Redirect, type Redirects, type ServiceTarget, WAITER } from "./redirection.ts";
 
-/** A value as YAML; Compose takes every $ for a variable's. */
+/** Returns a value as YAML. Each $ is doubled, because Compose reads a single one as a variable. */
 const text = (value: unknown) => JSON.stringify(value).replaceAll("$", "$$$$");
 
-/** Key of a network that is the stack's alone. */
+/** The key of a network that only the stack uses. */
 const OWN_NETWORK = "sectorwars-stack";
 
 /**
- * Returns the key of the network that becomes the stack's: the one that the application has for it, unless services have
- * addresses of their own in that, or it is shared with other projects.
+ * Returns the key under which services join the stack's network: the application's own key for its database network, unless services
+ * have fixed addresses in that network, or it is shared with other projects.
  */
 export function networkKeyFor(
   { services, networks }: Project,
   { network, networkKey, service }: ServiceTarget,
 ): string {
-  // Compose would refuse a network of this name that it has not made.
+  // Compose refuses a network of this name that it did not create.
   const same = Object.entries(networks).find(([, { name, isExternal }]) => name === network && !isExternal);
   const key = same?.[0] ?? networkKey;
   if (same === undefined && networks[key]?.isExternal && networks[key].name !== network) return OWN_NETWORK;
@@ -31,7 +31,7 @@ export function networkKeyFor(
   return hasAddresses && same === undefined ? OWN_NETWORK : key;
 }
 
-/** Returns the file. It holds passwords. */
+/** Returns the text of the file. It contains passwords. */
 export function composeOverride(project: Project, { services }: Redirects, target: ServiceTarget): string {
   const isLocal = target.remoteUrl === undefined;
   const key = networkKeyFor(project, target);
@@ -52,14 +52,14 @@ export function composeOverride(project: Project, { services }: Redirects, targe
   return `${lines.join("\n")}\n`;
 }
 
-/** The profiles in which somebody waits for the database; empty is always. */
+/** Returns the profiles in which a service waits for the database; empty if one waits in every profile. */
 function profilesOfUsers(project: Project, services: Redirects["services"]): string[] {
   const users = Object.keys(services).filter((name) => services[name]?.isUser);
   const profiles = users.map((name) => project.services[name]?.profiles ?? []);
   return profiles.some((some) => some.length === 0) ? [] : [...new Set(profiles.flat())];
 }
 
-/** A container that ends well as soon as the database answers: what is no service of Compose's cannot be depended on. */
+/** Returns a service that exits with 0 once the database answers. Services cannot depend on a container outside their project. */
 function waiter(networkKey: string, profiles: readonly string[], { image, alias }: ServiceTarget): string[] {
   const script = `for i in $(seq 240); do pg_isready -q -h ${alias} && exit 0; sleep 0.5; done; echo 'no database answers; is the stack up?'; exit 1`;
   return [
@@ -69,18 +69,18 @@ function waiter(networkKey: string, profiles: readonly string[], { image, alias 
     `    entrypoint: ${text(["sh", "-c", script])}`,
     '    restart: "no"',
     `    networks: [${text(networkKey)}]`,
-    // With a profile's services it starts, and without any it does not start alone.
+    // It starts only together with the services that wait for it.
     ...(profiles.length > 0 ? [`    profiles: ${text(profiles)}`] : []),
   ];
 }
 
-/** What replaces a list or map, or takes it away. */
+/** Returns the line that replaces or removes a list. */
 const whole = (key: string, value: readonly string[]): string =>
   value.length === 0 ? `    ${key}: !reset null` : `    ${key}: !override ${text(value)}`;
 
-/** Where a service is. */
+/** The networks that the override of a service refers to. */
 interface Place {
-  /** Its own networks, the key of the stack's, and the container of the stack's server. */
+  /** The service's own networks, the key of the stack's network, and the container of the stack's server. */
   networks: readonly string[];
   networkKey: string;
   container: string;
@@ -94,7 +94,7 @@ function overrideOf(name: string, redirect: Redirect, { networks, networkKey, co
     lines.push("    depends_on: !override");
     for (const [on, how] of Object.entries(dependsOn)) lines.push(`      ${text(on)}: ${text(how)}`);
   }
-  // In an order that does not depend on where the application sets them.
+  // Sorted, so that the order does not depend on where the application sets them.
   const sorted = Object.entries(environment).sort(([a], [b]) => (a < b ? -1 : 1));
   const variables = sorted.map(([variable, value]) => `      ${text(variable)}: ${text(value)}`);
   if (variables.length > 0) lines.push("    environment:", ...variables);
@@ -106,7 +106,7 @@ function overrideOf(name: string, redirect: Redirect, { networks, networkKey, co
   for (const [key, mode] of Object.entries({ network_mode: networkMode, ...shared })) {
     if (mode !== undefined) lines.push(`    ${key}: ${mode === null ? "!reset null" : text(mode)}`);
   }
-  // One that names no network is on the project's own, and would lose that by being put on another.
+  // A service that names no network is in the project's default network, and would leave it if only another were listed.
   if (joins && !networks.includes(networkKey)) {
     const now = [...(networks.length === 0 ? ["default"] : networks), networkKey];
     lines.push(`    networks: { ${now.map((network) => `${text(network)}: {}`).join(", ")} }`);

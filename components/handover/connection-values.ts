@@ -1,9 +1,9 @@
 /**
- * Leads variables from one database to another: URLs, keyword strings, and host, port, user, password and name in variables of
- * their own. Pure.
+ * Redirects variables from one database to another: URLs, keyword/value connection strings, and separate variables for host, port,
+ * user, password and database name. Pure.
  */
 
-/** A database as a program finds it. */
+/** The address of a database and the login, as a program uses them. */
 export interface Endpoint {
   host: string;
   port: number;
@@ -12,26 +12,26 @@ export interface Endpoint {
   password: string;
 }
 
-/** What is redirected, and where to. */
+/** The database that is replaced, and its replacement. */
 export interface Redirection {
-  /** Whether a host and port are those of the database that is replaced; port and database may be told nowhere. */
+  /** Whether a host and port belong to the replaced database. Port and database are undefined if no variable gives them. */
   names: (host: string, port: number | undefined, database: string | undefined) => boolean;
-  /** Where a database of the replaced server is now. */
+  /** Returns the replacement of a database of the replaced server. */
   endpointOf: (database: string | undefined) => Endpoint;
-  /** The login of the replaced database, by which its parts are recognised in variables with other prefixes. */
+  /** The login of the replaced database, which identifies its parts in variables with other prefixes. */
   former?: { user?: string; password?: string; database?: string };
 }
 
 const POSTGRES_PORT = 5432;
 
-/** `scheme://user:password@host:port/database`, wherever it stands in a text; jdbc: and Celery's db+ come before the scheme. */
+/** `scheme://user:password@host:port/database` anywhere in a text; jdbc: and Celery's db+ may come before the scheme. */
 const URLS =
   /\b((?:jdbc:|db\+)?(?:postgres(?:ql)?|postgis|pgsql|psql)(?:\+\w+)?):\/\/(?:([^\s/?#'"]*)@)?(\[[^\]\s]+\]|[^\s:/?#'",@]+)(?::(\d+))?(?:\/([^\s/?#'",;)\]}]*))?(\?[^\s#'"]*)?/gi;
 
-/** Parameters that only the remote database wants. */
+/** URL parameters that only the remote database needs. */
 const REMOTE_PARAMETER = /^(ssl\w*|channel_binding|options|gssencmode)=/i;
 
-/** Drops parameters that a server without TLS refuses. */
+/** Removes parameters that a server without TLS rejects. */
 function localQuery(query: string): string {
   const kept = query
     .slice(1)
@@ -40,13 +40,13 @@ function localQuery(query: string): string {
   return kept.length === 0 ? "" : `?${kept.join("&")}`;
 }
 
-/** The scheme as SQLAlchemy takes it: without the short form. */
+/** Returns the long form of the scheme, the only one that SQLAlchemy accepts. */
 const fullScheme = (scheme: string) => scheme.replace(/^((?:db\+)?)postgres(?=$|\+)/i, "$1postgresql");
 
-/** Whether a host is one of the Internet's, and no service's or this machine's. */
+/** Whether a host is on the Internet, as opposed to a service or this machine. */
 const isRemoteHost = (host: string) => host.includes(".") && !/^(127\.|0\.0\.0\.0$|.*\.internal$)/.test(host);
 
-/** Redirects the URLs in a text; undefined where none names the database. */
+/** Redirects the URLs in a text. Returns undefined if none of them names the database. */
 function redirectUrls(text: string, { names, endpointOf }: Redirection): string | undefined {
   let isNamed = false;
   const redirected = text.replaceAll(
@@ -55,7 +55,7 @@ function redirectUrls(text: string, { names, endpointOf }: Redirection): string 
       if (!names(host, Number(port ?? POSTGRES_PORT), name || undefined)) return all;
       isNamed = true;
       const to = endpointOf(name || undefined);
-      // JDBC has the login elsewhere. Without one, others are known by who runs them, or trusted.
+      // JDBC takes the login from elsewhere. Other drivers without one use the name of the operating-system user, or "trust".
       const isElsewhere = login === undefined && /^jdbc:/i.test(scheme);
       const who = isElsewhere ? "" : `${encodeURIComponent(to.user)}:${encodeURIComponent(to.password)}@`;
       const parameters = isRemoteHost(host) && !isRemoteHost(to.host) ? localQuery(query) : query;
@@ -65,14 +65,14 @@ function redirectUrls(text: string, { names, endpointOf }: Redirection): string 
   return isNamed ? redirected : undefined;
 }
 
-/** The driver that a URL names, with its plus sign, or nothing. */
+/** Returns the driver that a URL names, with its plus sign, or an empty string. */
 export const driverOf = (url: string | undefined): string => /^[a-z]+(\+\w+):\/\//i.exec(url ?? "")?.[1] ?? "";
 
-/** A URL with another driver. */
+/** Returns the URL with another driver. */
 export const withDriver = (url: string, driver: string): string =>
   url.replace(/^([a-z]+)(?:\+\w+)?:\/\//i, (_all, scheme: string) => `${scheme}${driver}://`);
 
-/** The parts of a keyword string by the names that libpq and .NET have for them. */
+/** The parts of a keyword/value connection string, by the names that libpq and .NET use. */
 const KEYWORDS: ReadonlyArray<[RegExp, (to: Endpoint) => string]> = [
   [/^(host|hostaddr|server|data source)$/i, ({ host }) => host],
   [/^port$/i, ({ port }) => String(port)],
@@ -81,7 +81,7 @@ const KEYWORDS: ReadonlyArray<[RegExp, (to: Endpoint) => string]> = [
   [/^(password|pwd)$/i, ({ password }) => password],
 ];
 
-/** Redirects `host=... port=... dbname=...` and `Host=...;Port=...`; undefined where they name another host. */
+/** Redirects `host=... port=... dbname=...` and `Host=...;Port=...`. Returns undefined if they name another host. */
 function redirectKeywords(text: string, { names, endpointOf }: Redirection): string | undefined {
   const separator = text.includes(";") ? ";" : " ";
   const parts = text.split(separator).map((part) => part.split("="));
@@ -98,19 +98,19 @@ function redirectKeywords(text: string, { names, endpointOf }: Redirection): str
   return [...changed.filter((part) => part !== ""), ...(hasPort ? [] : [`port=${to.port}`])].join(separator);
 }
 
-/** Names of the variables beside a host's, after the prefix that they share. */
+/** The names of the variables that belong to a host variable, without their common prefix. */
 const SIBLINGS: ReadonlyArray<[RegExp, (to: Endpoint) => string]> = [
   [/^PORT$/i, ({ port }) => String(port)],
   [/^(USER|USERNAME|USR|LOGIN)$/i, ({ user }) => user],
   [/^(PASSWORD|PASS|PASSWD|PWD)$/i, ({ password }) => password],
   [/^(NAME|DATABASE|DB|DBNAME|DB_NAME|DATABASE_NAME)$/i, ({ database }) => database],
 ];
-/** Prefixes of variables that belong to some database. */
+/** Prefixes of variables that configure a database. */
 const DATABASE_PREFIX = /^(POSTGRES|PG|DB|DATABASE|SQL)/i;
 const HOST_NAME = /^(.*?)(HOST|HOSTNAME|HOST_NAME|SERVER|ADDRESS|ADDR|ENDPOINT|SEEDS)$/i;
 const URL_NAME = /^(.*?)(?:JDBC_)?(?:URL|URI|DSN)$/i;
 
-/** The prefix of the variables beside one that names the database's host, or undefined where it does not. */
+/** Returns the prefix that a variable shares with its group, or undefined if it does not name the database's host. */
 function anchorPrefix(
   name: string,
   value: string,
@@ -120,13 +120,13 @@ function anchorPrefix(
   const [, prefix] = HOST_NAME.exec(name) ?? [];
   const [, host, port] = /^([\w.-]+)(?::(\d+))?$/.exec(value) ?? [];
   if (prefix !== undefined && host !== undefined) {
-    const told = port ?? (prefix === "" ? undefined : all[`${prefix}PORT`]);
-    // A host of no known kind, without a port, may be of any server.
+    const given = port ?? (prefix === "" ? undefined : all[`${prefix}PORT`]);
+    // Without a port and without a database prefix, the host may be that of any kind of server.
     const usual = DATABASE_PREFIX.test(prefix) ? POSTGRES_PORT : undefined;
-    const number = told !== undefined && /^\d+$/.test(told) ? Number(told) : usual;
+    const number = given !== undefined && /^\d+$/.test(given) ? Number(given) : usual;
     return redirection.names(host, number, siblingOf(all, prefix, 3)) ? prefix : undefined;
   }
-  // A URL that names nobody has its login in the variables beside it.
+  // A URL without a user takes its login from the other variables of the group.
   const [, urlPrefix] = URL_NAME.exec(name) ?? [];
   const isAnonymous = urlPrefix !== undefined && /^[\w+:]+:\/\/[^@]*$/.test(value);
   return isAnonymous && redirectUrls(value, redirection) !== undefined ? urlPrefix : undefined;
@@ -137,13 +137,13 @@ const siblingOf = (all: Readonly<Record<string, string>>, prefix: string, kind: 
     ([name]) => name.startsWith(prefix) && SIBLINGS[kind]?.[0].test(name.slice(prefix.length)),
   )?.[1];
 
-/** A host as it is now, with its port where it had one. */
+/** Returns the new host, with the port if the old value had one. */
 const hostValue = (value: string, { host, port }: Endpoint) => (value.includes(":") ? `${host}:${port}` : host);
 
-/** The superuser's own: services that have them get them by themselves. */
+/** Variables of the superuser. The services in composeSuperusers get these separately. */
 const SUPERUSER = /SUPERUSER/i;
 
-/** The variables beside the database's host, redirected. */
+/** Returns the group of variables of the database's host, redirected. */
 function redirectGroup(
   prefix: string,
   anchor: string,
@@ -153,14 +153,14 @@ function redirectGroup(
   const to = endpointOf(siblingOf(all, prefix, 3));
   const changed: Record<string, string> = {};
   if (HOST_NAME.test(anchor)) changed[anchor] = hostValue(all[anchor] ?? "", to);
-  // Variables without a prefix, such as PORT, may be about anything.
+  // Variables without a prefix, such as PORT, may belong to something else.
   if (prefix === "") return changed;
   for (const name of Object.keys(all)) {
     if (!name.startsWith(prefix) || SUPERUSER.test(name)) continue;
     const sibling = SIBLINGS.find(([pattern]) => pattern.test(name.slice(prefix.length)));
     if (sibling !== undefined) changed[name] = sibling[1](to);
   }
-  // One that was trusted without a password is not any more.
+  // A login that needed no password ("trust") needs one now.
   const has = (kind: number) => siblingOf(all, prefix, kind) !== undefined;
   const hasFile = Object.keys(all).some((name) => name.startsWith(prefix) && name.endsWith("_FILE"));
   if (has(1) && !has(2) && !hasFile) changed[`${prefix}PASSWORD`] = to.password;
@@ -169,7 +169,7 @@ function redirectGroup(
   return changed;
 }
 
-/** Variables of other prefixes that have the replaced database's own login, as `POSTGRES_PASSWORD` beside `DB_HOST`. */
+/** Returns variables with other prefixes that contain the replaced database's login, such as `POSTGRES_PASSWORD` beside `DB_HOST`. */
 function redirectLogin(
   all: Readonly<Record<string, string>>,
   { former = {}, endpointOf }: Redirection,
@@ -191,9 +191,9 @@ function redirectLogin(
 }
 
 /**
- * Redirects a service's or a file's variables.
- * @param isUser whether they are known to be a user's of the database, who may know its host by heart.
- * @returns the variables that lead to the database, those included that must be added, with their new values.
+ * Redirects the variables of a service or a file.
+ * @param isUser whether the service is known to use the database; its host may then be fixed in its code.
+ * @returns the variables to change or add, with their new values.
  */
 export function redirectVariables(
   all: Readonly<Record<string, string>>,

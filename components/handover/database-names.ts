@@ -1,36 +1,36 @@
-/** By which names services know the application's database, and where it is from now on. Pure. */
+/** Collects the names under which services reach the application's database, and maps them to the stack's server. Pure. */
 import type { Project, Service } from "./compose-project.ts";
 import { type Endpoint, type Redirection, redirectVariables } from "./connection-values.ts";
 
 /**
- * How a program reaches the server: by the stack's network, by the host's own, within the server's container, or as a program
- * of this machine, outside of containers.
+ * Where a program runs: in the stack's network, in the host's network, in the network of the server's container, or on this machine
+ * outside of containers.
  */
 export type View = "network" | "host" | "container" | "machine";
 
-/** The main database, that for tests, and further ones by name, as a program finds them. */
+/** The main database, the test database, and further databases by name. */
 export interface Endpoints {
   main: Endpoint;
   test: Endpoint;
   further: Readonly<Record<string, Endpoint>>;
 }
 
-/** Which database is replaced, and by what. */
+/** The database that is replaced, and the stack's server that replaces it. */
 export interface Replacement {
   /** The application's own database service. */
   service: string;
-  /** The stack's server: its name in the network, its container, its port on this machine. */
+  /** The stack's server: its name in the network, its container, and its port on this machine. */
   alias: string;
   container: string;
   port: number;
-  /** Remote databases that are this one too, as {@link placeOf} writes them. */
-  remotePlaces: readonly string[];
-  /** What it is called in the application's variables. */
+  /** Addresses of remote databases that the stack's database replaces, in the form of {@link addressOf}. */
+  remoteAddresses: readonly string[];
+  /** The database's name in the application's variables. */
   formerDatabase: string | undefined;
   endpointsFor: (view: View) => Endpoints;
 }
 
-/** A database's name, and who logs in to it. */
+/** A database's name, with the user and password to log in with. */
 export type Login = Omit<Endpoint, "host" | "port">;
 
 /** The logins of {@link Endpoints}. */
@@ -41,8 +41,8 @@ export interface Logins {
 }
 
 /**
- * Places the logins where a program finds the server.
- * @param remote the main database, where that is another server's.
+ * Combines the logins with the address of the server as a program sees it.
+ * @param remote the main database, if it is on a remote server.
  */
 export function endpointsAt(
   { main, test, further }: Logins,
@@ -65,19 +65,19 @@ export function endpointsAt(
   };
 }
 
-/** The names by which services know the database. */
+/** The names under which services reach the database. */
 export interface DatabaseNames {
   hosts: Set<string>;
-  /** Those of them that the stack's server does not have. */
+  /** The host names that the stack's server does not have by itself. */
   former: string[];
-  /** Ports of this machine that lead to it, and those that lead to other services. */
+  /** Ports of this machine that reach the database, and those that reach other services. */
   ports: Set<number>;
   otherPorts: Set<number>;
-  /** What it is called on its server. */
+  /** The database's names on its server. */
   databases: Set<string>;
-  /** Other databases on its server that services named, as they were looked at. */
+  /** Other databases on its server that services use. Filled while the services are read. */
   others: Set<string>;
-  remotePlaces: Set<string>;
+  remoteAddresses: Set<string>;
 }
 
 export const POSTGRES_PORT = 5432;
@@ -85,11 +85,11 @@ export const POSTGRES_PORT = 5432;
 const LOOPBACK =
   /^(localhost|127\.\d+\.\d+\.\d+|\[?::1\]?|host\.docker\.internal|gateway\.docker\.internal|172\.17\.0\.1)$/i;
 
-/** A host and port as one text; Neon's pooler and the server behind it are one place. */
-export const placeOf = (host: string, port: number | undefined): string =>
+/** Returns host and port as one text. Neon's pooler and its server get the same one. */
+export const addressOf = (host: string, port: number | undefined): string =>
   `${host.toLowerCase().replace(/-pooler(?=\.)/, "")}:${port ?? POSTGRES_PORT}`;
 
-/** Returns the database that the application means by a name. */
+/** Returns the database that replaces the one with this name. */
 function endpointNamed({ main, test, further }: Endpoints, database: string | undefined): Endpoint {
   if (database === undefined) return main;
   const own = Object.hasOwn(further, database) ? further[database] : undefined;
@@ -97,14 +97,14 @@ function endpointNamed({ main, test, further }: Endpoints, database: string | un
   return /(^test_)|(_test$)/i.test(database) ? test : main;
 }
 
-/** Images that stand between services and a database. */
+/** Images of connection poolers. */
 const POOLER = /(^|\/|-)(pgbouncer|pgcat|pgpool|odyssey)/;
 
 const isText = (value: string | undefined): value is string => value !== undefined && value !== "";
 
-/** Collects the names: of the service, its container and its links, and of poolers that stand before it. */
+/** Collects the names of the service, its container and its links, and of the poolers in front of it. */
 export function databaseNames({ name: project, services }: Project, replacement: Replacement): DatabaseNames {
-  const { service, alias, container, port, remotePlaces } = replacement;
+  const { service, alias, container, port, remoteAddresses } = replacement;
   const database = services[service];
   const aliases = Object.values(database?.networks ?? {}).flatMap((wants) => (wants?.aliases ?? []) as string[]);
   const links = Object.values(services)
@@ -114,19 +114,19 @@ export function databaseNames({ name: project, services }: Project, replacement:
   const own = [service, database?.containerName, database?.hostname, alias, container, ...aliases, ...links];
   const published = database?.published ?? [];
   const others = Object.entries(services).filter(([name]) => name !== service);
-  // PostgreSQL's image calls the database like its user, and without variables both like the superuser: no name of an application's.
+  // The postgres image names the database after POSTGRES_USER. Its default for both, "postgres", identifies no application.
   const { POSTGRES_DB, POSTGRES_USER } = database?.environment ?? {};
   const hosts = own.filter(isText).map((name) => name.toLowerCase());
   const names = {
-    // Those that docker compose gives to containers without a name are no names of other networks.
+    // The default container names of docker compose are not resolved in other networks.
     hosts: new Set([...hosts, `${project}-${service}-1`, `${project}_${service}_1`]),
     former: [...new Set(hosts)].filter((name) => name !== alias && name !== container).sort(),
-    // Without a port that is told, it is on this machine where PostgreSQL usually is.
+    // If the service publishes no port, variables of this machine mean PostgreSQL's default port.
     ports: new Set([port, ...(published.length > 0 ? published : [POSTGRES_PORT])]),
     otherPorts: new Set(others.flatMap(([, other]) => other.published)),
     databases: new Set([POSTGRES_DB ?? POSTGRES_USER, replacement.formerDatabase].filter(isText)),
     others: new Set<string>(),
-    remotePlaces: new Set(remotePlaces),
+    remoteAddresses: new Set(remoteAddresses),
   };
   const usesIt = ({ environment }: Service) =>
     Object.keys(redirectVariables(environment, redirectionFor(names, "network", replacement))).length > 0;
@@ -138,9 +138,9 @@ export function databaseNames({ name: project, services }: Project, replacement:
   return names;
 }
 
-/** What is redirected for a program that looks from a place. */
+/** Returns the redirection for a program that runs in `view`. */
 export function redirectionFor(
-  { hosts, ports, otherPorts, databases, others, remotePlaces }: DatabaseNames,
+  { hosts, ports, otherPorts, databases, others, remoteAddresses }: DatabaseNames,
   view: View,
   { endpointsFor }: Replacement,
   database?: Service,
@@ -149,10 +149,10 @@ export function redirectionFor(
   const seesMachine = view === "host" || view === "machine";
   return {
     names(host, port, name) {
-      if (hosts.has(host.toLowerCase()) || remotePlaces.has(placeOf(host, port))) return true;
+      if (hosts.has(host.toLowerCase()) || remoteAddresses.has(addressOf(host, port))) return true;
       if (!LOOPBACK.test(host) || port === undefined) return false;
       if (ports.has(port) || (view === "container" && port === POSTGRES_PORT)) return true;
-      // A port that no service publishes: known by the database's name, to a program that sees this machine's ports.
+      // No service publishes the port, so only the database's name identifies it, and only if the program sees this machine's ports.
       return seesMachine && !otherPorts.has(port) && name !== undefined && databases.has(name);
     },
     endpointOf(name) {
@@ -165,7 +165,7 @@ export function redirectionFor(
   };
 }
 
-/** The login that PostgreSQL's image makes of its variables. */
+/** Returns the login that the postgres image creates from its variables. */
 function formerLogin({ environment }: Service): Redirection["former"] {
   const { POSTGRES_USER: user = "postgres", POSTGRES_PASSWORD: password, POSTGRES_DB } = environment;
   return { user, password, database: POSTGRES_DB ?? user };

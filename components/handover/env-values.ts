@@ -1,19 +1,19 @@
-/** Reads files of variables as docker compose does: quotes, escapes, comments, and references to what stands above. Pure. */
+/** Reads .env files as docker compose does: quotes, escapes, comments, and references to the variables above. Pure. */
 
-/** A part of the file: a line, or several where a quoted value goes on over them. Its line ends belong to it. */
+/** One entry of the file: a line, or all lines of a quoted value, including their newlines. */
 export interface Entry {
   text: string;
-  /** The variable that it sets. */
+  /** The variable that the entry sets. */
   key: string | undefined;
 }
 
-/** The byte order mark that some editors put first. It belongs to no line. */
+/** The byte order mark that some editors write at the beginning. It is part of no line. */
 export const BYTE_ORDER_MARK = "\uFEFF";
 
-/** Compose takes a colon for an equals sign. */
+/** Compose accepts a colon as an equals sign. */
 const ASSIGNMENT = /^[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)[ \t]*[=:][ \t]*/;
 
-/** Cuts a file into its parts. The parts, put together again, are the file. */
+/** Splits a file into its entries. Joined again, they are the file. */
 export function entriesOf(text: string): Entry[] {
   const entries: Entry[] = [];
   for (let from = 0; from < text.length; ) {
@@ -26,19 +26,19 @@ export function entriesOf(text: string): Entry[] {
   return entries;
 }
 
-/** Returns where the line ends, its newline included. */
+/** Returns the index after the line's newline. */
 function lineEnd(text: string, from: number): number {
   const newline = text.indexOf("\n", from);
   return newline === -1 ? text.length : newline + 1;
 }
 
-/** Returns where the line ends in which a quoted value does; 0 for a quote that is never closed. */
+/** Returns the index after the line on which a quoted value ends, or 0 if the quote is not closed. */
 function valueEnd(text: string, from: number): number {
   const close = closingQuote(text, from);
   return close === -1 ? 0 : lineEnd(text, close);
 }
 
-/** Returns the place of the quote that closes the one at `from`, or -1. */
+/** Returns the index of the quote that closes the one at `from`, or -1. */
 function closingQuote(text: string, from: number): number {
   const quote = text[from];
   if (quote !== '"' && quote !== "'") return -1;
@@ -49,10 +49,10 @@ function closingQuote(text: string, from: number): number {
   return -1;
 }
 
-/** `$$`, `$NAME`, `${NAME}`, `${NAME:-default}` and its kin; a default holds no reference with braces of its own. */
+/** `$$`, `$NAME`, `${NAME}`, `${NAME:-default}` and the other operators; a default cannot contain a reference with braces. */
 const REFERENCE = /\$(?:\$|([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:(:?[-+?])([^}]*))?\})/g;
 
-/** Fills in references. What nobody sets is empty. */
+/** Resolves references. A variable that is not set is empty. */
 function expand(value: string, lookup: (name: string) => string | undefined): string {
   return value.replaceAll(REFERENCE, (all, plain?: string, braced?: string, operator?: string, operand = "") => {
     if (all === "$$") return "$";
@@ -66,7 +66,7 @@ function expand(value: string, lookup: (name: string) => string | undefined): st
 
 const ESCAPES: Readonly<Record<string, string>> = { n: "\n", r: "\r", t: "\t", $: "$$" };
 
-/** The value of an entry, with its references filled in. */
+/** Returns the value of an entry, with its references resolved. */
 function valueIn({ text }: Entry, lookup: (name: string) => string | undefined): string {
   const written = text.replace(ASSIGNMENT, "");
   const close = closingQuote(written, 0);
@@ -80,8 +80,8 @@ function valueIn({ text }: Entry, lookup: (name: string) => string | undefined):
 }
 
 /**
- * Returns the variables that a file sets, the last of a name, as every reader has it.
- * @param environment variables that references find where the file sets none above.
+ * Returns the variables that a file sets. If it sets one twice, the last value counts.
+ * @param environment variables that references find before those of the file.
  */
 export function valuesOf(text: string, environment: NodeJS.ProcessEnv = {}): Record<string, string> {
   const values: Record<string, string> = {};

@@ -1,31 +1,31 @@
-/** The variables that the application's file gets. Pure. */
+/** Computes the variables for the application's .env file. Pure. */
 import type { Service } from "./compose-project.ts";
 import { driverOf, redirectVariables, withDriver } from "./connection-values.ts";
 import { type DatabaseNames, redirectionFor } from "./database-names.ts";
 import { entriesOf, valuesOf } from "./env-values.ts";
 import { type ServiceTarget, urlVariables } from "./redirection.ts";
 
-/** Where the variables go. */
+/** The file that gets the variables. */
 export interface EnvFile {
   /** The file without the block. */
   text: string;
-  /** Whether its own DATABASE_URL is the one to use, and stays as it is. */
+  /** Whether the file's own DATABASE_URL is the right one and stays unchanged. */
   keepsUrl: boolean;
-  /** Variables of this process, for references. */
+  /** Variables of this process, to resolve references. */
   environment: NodeJS.ProcessEnv;
-  /** The application's own database service, whose login the file may have. */
+  /** The application's own database service, whose login the file may contain. */
   database: Service | undefined;
 }
 
-/** The variables of the block. */
+/** The variables that the block sets. */
 export interface FileVariables {
-  /** What every application gets. */
+  /** The variables that every application gets. */
   usual: Record<string, string>;
-  /** The file's own variables that would still lead to the database which is replaced. */
+  /** The file's own variables that would otherwise still point to the replaced database. */
   further: Record<string, string>;
 }
 
-/** Returns what the block sets. A reference to another variable is left alone, for it resolves to the new value. */
+/** Returns the variables of the block. A value that refers to another variable stays, because it resolves to the new value. */
 export function fileVariables(
   { text, keepsUrl, environment, database }: EnvFile,
   names: DatabaseNames,
@@ -46,7 +46,7 @@ export function fileVariables(
   const block = Object.entries(usual).map(([key, value]) => `${key}='${value}'\n`);
   const now = valuesOf([...block, ...rest].join(""), environment);
   for (const [name, value] of Object.entries(redirectVariables(now, redirection))) {
-    // One that no such file can hold stays; the services get it by the Compose file all the same.
+    // An .env file cannot hold such a value; the services still get it from the Compose file.
     const isPlain = !/['\n]/.test(value);
     if (now[name] !== value && !Object.hasOwn(usual, name) && isPlain) further[name] = value;
   }

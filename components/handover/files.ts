@@ -1,4 +1,4 @@
-/** Reads and writes the application's files: refuses what it must not touch, and never leaves half a file. */
+/** Reads and writes the application's files. Refuses files that it must not replace, and writes each file as a whole or not at all. */
 import { spawnSync } from "node:child_process";
 import { existsSync, lstatSync, statSync } from "node:fs";
 import { mkdtemp, open, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
@@ -6,42 +6,44 @@ import { basename, dirname, join, resolve } from "node:path";
 
 const OWNER_MAY_WRITE = 0o200;
 const PRIVATE = 0o600;
-/** What a killed update has left is older than this, milliseconds; what is younger may be in use. */
+/** Age in milliseconds after which a temporary folder is taken to be left by a killed update; a younger one may be in use. */
 const ABANDONED_MS = 60_000;
 
-/** What is wrong with the application's folder, or undefined. */
+/** Returns what is wrong with the application's folder, or undefined. */
 export function folderProblem(folder: string): string | undefined {
   const found = statSync(folder, { throwIfNoEntry: false });
-  if (found === undefined) return `application is "${folder}", where there is no folder`;
-  return found.isDirectory() ? undefined : `application is "${folder}", which is no folder`;
+  if (found === undefined) return `application is "${folder}", which does not exist`;
+  return found.isDirectory() ? undefined : `application is "${folder}", which is not a folder`;
 }
 
-/** A file as it is. */
+/** A file's contents and permissions. */
 export interface Found {
-  /** Undefined where there is no such file. */
+  /** Undefined if the file does not exist. */
   text: string | undefined;
-  /** Its permissions. */
   mode: number;
 }
 
-/** What keeps a file from being replaced without harm, with the remedy, or undefined. */
+/** Returns the reason why a file must not be replaced, with the remedy, or undefined. */
 function replaceProblem(file: string): string | undefined {
   const found = lstatSync(file, { throwIfNoEntry: false });
   if (found === undefined) return undefined;
   const refuse = (what: string, remedy: string) => `${file} is ${what}; ${remedy}. Nothing was written.`;
   if (found.isSymbolicLink()) {
-    return refuse("a link", "the passwords would go where it leads. Make it a file, or name another with handoverFile");
+    return refuse(
+      "a link",
+      "the passwords would be written to its target. Make it a file, or set handoverFile to another",
+    );
   }
-  if (!found.isFile()) return refuse(found.isDirectory() ? "a folder" : "no file", "name another with handoverFile");
+  if (!found.isFile())
+    return refuse(found.isDirectory() ? "a folder" : "not a regular file", "set handoverFile to another");
   if ((found.mode & OWNER_MAY_WRITE) === 0)
-    return refuse("read-only", `allow writing (chmod u+w), or name another with handoverFile`);
+    return refuse("read-only", `make it writable (chmod u+w), or set handoverFile to another`);
   return undefined;
 }
 
 /**
- * Reads a file that is to be replaced.
- * @throws {Error} for what cannot be replaced without harm: a folder, a link, a file that its owner has made read-only, or one
- *   that is no UTF-8.
+ * Reads a file that will be replaced.
+ * @throws {Error} if it must not be replaced: a folder, a link, a read-only file, or a file that is not UTF-8.
  */
 export async function readReplaceable(file: string): Promise<Found> {
   const wrong = replaceProblem(file);
@@ -50,18 +52,18 @@ export async function readReplaceable(file: string): Promise<Found> {
   if (found === undefined) return { text: undefined, mode: PRIVATE };
   const bytes = await readFile(file);
   const text = bytes.toString("utf8");
-  // Otherwise, what is not ours would not stay byte for byte.
+  // Otherwise, the user's own lines would not stay byte for byte.
   if (!Buffer.from(text).equals(bytes)) {
-    throw new Error(`${file} is not UTF-8; save it as UTF-8, or name another with handoverFile. Nothing was written.`);
+    throw new Error(`${file} is not UTF-8; save it as UTF-8, or set handoverFile to another. Nothing was written.`);
   }
   return { text, mode: found.mode & 0o777 };
 }
 
-/** The path of the file of variables; its name may be absolute. */
+/** Returns the path of the env file; its name may be absolute. */
 export const envPath = ({ folder, file }: { folder: string; file: string }): string => resolve(folder, file);
 
 /**
- * Says what keeps the hand-over from writing its file, before anything else is done.
+ * Checks whether the hand-over can write its file, before anything else is done.
  * @returns the problem with its remedy, or undefined.
  */
 export function envFileProblem(application: { folder: string; file: string }): string | undefined {
@@ -70,25 +72,24 @@ export function envFileProblem(application: { folder: string; file: string }): s
   const path = envPath(application);
   const problem = replaceProblem(path);
   if (problem !== undefined) return problem;
-  if (!isSeenByGit(path)) return undefined;
+  if (!wouldGitTrack(path)) return undefined;
   return (
-    `${path} would get passwords, but git does not ignore it. Add it to .gitignore (and git rm --cached it, should it be ` +
-    `tracked), or name another file: pulumi config set handoverFile FILE. Nothing was written.`
+    `${path} would get passwords, but git does not ignore it. Add it to .gitignore (and run git rm --cached on it if it is ` +
+    `tracked), or use another file: pulumi config set handoverFile FILE. Nothing was written.`
   );
 }
 
-/** How a file is written. */
+/** Options of {@link writeWhole}. */
 export interface WriteOptions {
-  /** Its permissions. */
   mode?: number;
-  /** What {@link readReplaceable} found, and the new text is made from. */
+  /** The result of {@link readReplaceable} that the new text is based on. */
   found?: Found;
 }
 
 /**
- * Writes a file as a whole or not at all: in a folder beside its place, then over it. The folder is one that git ignores:
- * should this process be killed, the file in it may hold passwords. The next writing clears it away.
- * @throws {Error} when somebody has changed the file since it was read.
+ * Writes a file as a whole or not at all: into a temporary folder beside it, then renames it. Git ignores the temporary folder, because
+ * a killed process leaves a file with passwords in it. The next write removes it.
+ * @throws {Error} if the file has changed since it was read.
  */
 export async function writeWhole(
   file: string,
@@ -97,14 +98,14 @@ export async function writeWhole(
 ): Promise<void> {
   const prefix = `.sectorwars-${basename(file)}-`;
   await clearAbandoned(dirname(file), prefix);
-  const aside = await mkdtemp(join(dirname(file), prefix));
+  const temporary = await mkdtemp(join(dirname(file), prefix));
   try {
-    await writeFile(join(aside, ".gitignore"), "*\n");
-    const partial = join(aside, "whole");
+    await writeFile(join(temporary, ".gitignore"), "*\n");
+    const partial = join(temporary, "whole");
     const handle = await open(partial, "wx", mode);
     try {
       await handle.writeFile(text);
-      // The mode above is cut by the umask.
+      // The umask limits the mode given to open().
       await handle.chmod(mode);
       await handle.sync();
     } finally {
@@ -112,16 +113,16 @@ export async function writeWhole(
     }
     if (found !== undefined && (await readReplaceable(file)).text !== found.text) {
       throw new Error(
-        `${file} was changed by somebody else in this very moment. Run pulumi up again. Nothing was written.`,
+        `${file} was changed by another program while the hand-over was writing it. Run pulumi up again. Nothing was written.`,
       );
     }
     await rename(partial, file);
   } finally {
-    await rm(aside, { recursive: true, force: true });
+    await rm(temporary, { recursive: true, force: true });
   }
 }
 
-/** Removes what a killed process has left of files with passwords. */
+/** Removes temporary folders that a killed process left, which may contain passwords. */
 export async function clearAbandoned(folder: string, prefix: string): Promise<void> {
   for (const name of await readdir(folder)) {
     if (!name.startsWith(prefix)) continue;
@@ -131,12 +132,12 @@ export async function clearAbandoned(folder: string, prefix: string): Promise<vo
   }
 }
 
-/** Whether git would take a file into its history: it lies in a repository, and is not ignored. */
-function isSeenByGit(file: string): boolean {
+/** Whether git would add a file: it is in a repository, and not ignored. */
+function wouldGitTrack(file: string): boolean {
   const { status, error } = spawnSync("git", ["-C", dirname(file), "check-ignore", "--quiet", file], {
     stdio: "ignore",
   });
-  // Where there is no git to ask, a repository is reason enough for caution.
+  // Git is not installed: any repository above counts.
   if (error !== undefined) return hasRepositoryAbove(dirname(file));
   // 1: not ignored, or tracked already; 128: no repository.
   return status === 1;

@@ -1,24 +1,24 @@
-/** Writes the hand-over's files, and takes them away again. Runs inside Pulumi's dynamic provider. */
+/** Writes the hand-over's files, and removes them again. Runs inside Pulumi's dynamic provider. */
 import { createHash } from "node:crypto";
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { dynamic } from "@pulumi/pulumi";
 import { docker } from "../../lib/docker.ts";
 import { shellWord } from "../../lib/shell-word.ts";
+import { overrideFile } from "./compose-paths.ts";
 import { dataVolumes } from "./compose-project.ts";
 import { envPath, readReplaceable, writeWhole } from "./files.ts";
 import type { HandOverInputs, HandOverOutputs } from "./handover.ts";
-import { overrideFile } from "./places.ts";
-import { type ComposePlan, type Plan, planHandOver, takenFrom } from "./plan.ts";
+import { type ComposePlan, type Plan, planHandOver, readWithoutBlock } from "./plan.ts";
 import { summaryOf } from "./summary.ts";
 
 interface Outs extends HandOverInputs, HandOverOutputs {
-  /** Permissions that the file had before. */
+  /** The permissions of the file before the hand-over. */
   formerMode: number;
 }
 
-/** Says that data of the application's own database is still there: it is not used, and not adopted by itself. */
-async function tellOldVolumes({ service, dockerHost }: HandOverInputs, { project }: ComposePlan): Promise<void> {
+/** Reports volumes with data of the application's own database. The stack neither uses nor adopts them automatically. */
+async function reportOldVolumes({ service, dockerHost }: HandOverInputs, { project }: ComposePlan): Promise<void> {
   const { image } = project.services[service] ?? {};
   for (const volume of dataVolumes(project, service)) {
     const isThere = await docker(["volume", "inspect", volume], { host: dockerHost }).then(
@@ -27,17 +27,17 @@ async function tellOldVolumes({ service, dockerHost }: HandOverInputs, { project
     );
     if (!isThere) continue;
     console.log(
-      `handover: the volume ${volume}, which the application's own database made, is there; its data is not used here. To take it ` +
-        `over into an empty stack: ./db adopt ${volume}${image ? ` --image ${image}` : ""}`,
+      `handover: the volume ${volume} of the application's own database still exists; the stack does not use its data. To move the ` +
+        `data into an empty stack: ./db adopt ${volume}${image ? ` --image ${image}` : ""}`,
     );
   }
 }
 
 const fingerprintOf = (text: string) => createHash("sha256").update(text).digest("hex").slice(0, 16);
 
-/** One value for all that is written, without the lines that are not ours. */
+/** Returns one value for everything that the hand-over writes, without the user's own lines. */
 function fingerprint(inputs: HandOverInputs, { variables, compose }: Plan): string {
-  // Sorted: the engine hands properties over in an order of its own.
+  // Sorted, because the order in which the Pulumi engine passes properties is not fixed.
   const sorted = (value: unknown): unknown =>
     typeof value === "object" && value !== null && !Array.isArray(value)
       ? Object.entries(value)
@@ -53,8 +53,8 @@ async function write(inputs: HandOverInputs, olds?: Outs): Promise<Outs> {
   const plan = await planHandOver(inputs, root);
   const path = envPath(inputs);
   const formerMode = plan.taken.stack === undefined ? plan.found.mode : (olds?.formerMode ?? plan.found.mode);
-  // Another folder or file than before: there, everything goes back to what it was.
-  if (olds !== undefined && envPath(olds) !== path) await takeAway(olds);
+  // The folder or file setting has changed: restore the former file.
+  if (olds !== undefined && envPath(olds) !== path) await restoreFiles(olds);
   const override = overrideFile(root, inputs.stack);
   if (plan.compose !== undefined) {
     await mkdir(dirname(override), { recursive: true, mode: 0o700 });
@@ -74,7 +74,7 @@ async function write(inputs: HandOverInputs, olds?: Outs): Promise<Outs> {
       environment: process.env,
     }),
   );
-  if (plan.compose !== undefined) await tellOldVolumes(inputs, plan.compose);
+  if (plan.compose !== undefined) await reportOldVolumes(inputs, plan.compose);
   return { ...inputs, path, formerMode, ...outputsOf(inputs, plan) };
 }
 
@@ -88,11 +88,11 @@ function outputsOf(inputs: HandOverInputs, plan: Plan): Omit<HandOverOutputs, "p
   };
 }
 
-/** Takes the block out and puts back what it replaced, and then the file away which that named. */
-async function takeAway(outs: Outs): Promise<void> {
+/** Removes the block, restores the variables that it replaced, and removes the Compose file of the hand-over. */
+async function restoreFiles(outs: Outs): Promise<void> {
   const path = envPath(outs);
   const found = await readReplaceable(path);
-  const taken = found.text === undefined ? undefined : await takenFrom(path, found.text);
+  const taken = found.text === undefined ? undefined : await readWithoutBlock(path, found.text);
   if (taken !== undefined && taken.stack === outs.stack) {
     if (taken.isOurs && taken.text === "") await rm(path);
     else await writeWhole(path, taken.text, { mode: outs.formerMode, found });
@@ -100,20 +100,20 @@ async function takeAway(outs: Outs): Promise<void> {
   await rm(dirname(overrideFile(process.cwd(), outs.stack)), { recursive: true, force: true });
 }
 
-/** Says which services still run: the stack's network cannot be removed as long as they are on it. */
-async function tellRunning({ network, dockerHost: host, folder }: Outs): Promise<void> {
+/** Reports services that still run: Docker cannot remove the stack's network while they are connected to it. */
+async function reportRunning({ network, dockerHost: host, folder }: Outs): Promise<void> {
   const filters = ["--filter", `network=${network}`, "--filter", "label=com.docker.compose.project"];
   const names = await docker(["ps", ...filters, "--format", "{{.Names}}"], { host }).catch(() => "");
   if (names.trim() === "") return;
   console.log(
-    `handover: ${names.trim().split("\n").join(", ")} still run on the stack's network. Stop them (cd ${shellWord(folder)} && docker compose ` +
-      "--profile '*' down): it cannot be removed before",
+    `handover: ${names.trim().split("\n").join(", ")} still run on the stack's network, so Docker cannot remove it. Stop them: ` +
+      `cd ${shellWord(folder)} && docker compose --profile '*' down`,
   );
 }
 
 const UNKNOWN = { database: "unknown", user: "unknown", password: "unknown" };
 
-/** Inputs with something in place of what only the update itself will know. */
+/** Returns the inputs with placeholders for values that are known only during the update. */
 const filledIn = (inputs: HandOverInputs): HandOverInputs => ({
   ...inputs,
   logins: inputs.logins ?? { main: UNKNOWN, test: UNKNOWN, further: {} },
@@ -138,9 +138,9 @@ export const provider: dynamic.ResourceProvider = {
     return { outs: await write(inputs, olds) };
   },
 
-  /** A block that was taken out or changed by hand comes back with the next update. */
+  /** A block that was removed or changed by hand is written again by the next update. */
   async read(id, props) {
-    if (props === undefined) throw new Error("a hand-over cannot be taken over from elsewhere; run pulumi up");
+    if (props === undefined) throw new Error("a hand-over cannot be imported into the state; run pulumi up");
     const outs = props as Outs;
     const isRight = await planHandOver(outs, process.cwd())
       .then(async ({ env, compose }) => {
@@ -153,7 +153,7 @@ export const provider: dynamic.ResourceProvider = {
   },
 
   async delete(_id, props: Outs) {
-    await takeAway(props);
-    await tellRunning(props);
+    await restoreFiles(props);
+    await reportRunning(props);
   },
 };

@@ -1,4 +1,4 @@
-/** Hands the database over to the application: an .env block, and a Compose file that lies over its own. */
+/** Hands the database over to the application: a block in its .env file, and a Compose file that overrides its own. */
 import { resolve } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
@@ -11,10 +11,10 @@ import { TestDatabase } from "./test-database.ts";
 
 /** Which database the application uses. */
 export type Target = "local" | "neon";
-/** What SQLAlchemy calls the driver in a URL's scheme; `none` leaves it to the application. */
+/** SQLAlchemy's name of the driver in a URL's scheme; `none` keeps the application's own. */
 export type Driver = "none" | "psycopg2" | "psycopg" | "asyncpg";
 
-/** What to hand over, and where to. */
+/** Arguments of {@link HandOver}. */
 export interface HandOverArgs extends ServerAccess {
   stack: string;
   database: string;
@@ -22,20 +22,20 @@ export interface HandOverArgs extends ServerAccess {
   container: pulumi.Input<string>;
   network: pulumi.Input<string>;
   superuserPassword: pulumi.Output<string>;
-  /** Whom the services log in as. */
+  /** The role that the services log in as. */
   login: RoleAccess;
-  /** Whom they log in as in further databases, by the database's name. */
+  /** The roles for further databases, by the database's name. */
   logins: Readonly<Record<string, RoleAccess>>;
   /** The application's folder. */
   folder: string;
-  /** The file that gets the variables, inside the folder. */
+  /** The env file that gets the variables, relative to the folder. */
   file: string;
-  /** The application's Compose files; none are those that docker compose finds by itself. */
+  /** The application's Compose files; empty for the default files of docker compose. */
   composeFiles: readonly string[];
-  /** Name of the application's database service, and of its network. */
+  /** The names of the application's database service and of its network. */
   service: string;
   networkKey: string;
-  /** Services that log in as the superuser as well, to make databases and roles. */
+  /** Services that also get the superuser's login, to create databases and roles. */
   superuserServices: readonly string[];
   target: Target;
   driver: Driver;
@@ -44,27 +44,27 @@ export interface HandOverArgs extends ServerAccess {
   poolTimeout: number;
   maxConnections: number;
   dockerHost: string | undefined;
-  /** Image with pg_isready. */
+  /** An image that contains pg_isready. */
   image: pulumi.Input<string>;
   after: pulumi.Resource[];
 }
 
-/** What is told of a hand-over. */
+/** The outputs of a hand-over. */
 export interface HandOverSummary {
   file: pulumi.Output<string>;
   target: Target;
   pools: pulumi.Output<PoolBudget>;
   services: pulumi.Output<string[]>;
-  /** The command that starts the services on the database; empty where there is no Compose file. */
+  /** The command that starts the services with the database; empty if there is no Compose file. */
   next: pulumi.Output<string>;
 }
 
-/** The hand-over, kept as long as the stack is there. */
+/** The hand-over, which exists as long as the stack. */
 export class HandOver extends pulumi.ComponentResource {
   readonly summary: HandOverSummary;
   readonly ready: pulumi.Resource;
 
-  /** @throws {pulumi.ResourceError} when there is no such folder. */
+  /** @throws {pulumi.ResourceError} if the application's folder does not exist. */
   constructor(name: string, args: HandOverArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:handover:HandOver", name, {}, opts);
     const { target, login } = args;
@@ -81,7 +81,7 @@ export class HandOver extends pulumi.ComponentResource {
       { parent: this, dependsOn: args.after, deletedWith: args.volume },
     );
     const further = Object.entries(args.logins).map(([database, who]) => [database, loginTo(database, who)]);
-    const written = new Written(
+    const files = new HandoverFiles(
       "written",
       {
         stack: args.stack,
@@ -109,16 +109,16 @@ export class HandOver extends pulumi.ComponentResource {
         poolTimeout: args.poolTimeout,
         maxConnections: args.maxConnections,
       },
-      // Away from here the services may go at once, whatever the local database is like.
+      // Services that return to Neon need not wait for the local database.
       { parent: this, dependsOn: target === "neon" ? [] : [...args.after, tests] },
     );
-    this.ready = written;
+    this.ready = files;
     this.summary = {
-      file: written.path,
+      file: files.path,
       target,
-      pools: written.budget,
-      services: written.services,
-      next: written.next,
+      pools: files.budget,
+      services: files.services,
+      next: files.next,
     };
     this.registerOutputs(this.summary);
   }
@@ -130,7 +130,7 @@ const loginTo = (database: string, { name, password }: RoleAccess) => ({
   password: pulumi.secret(password),
 });
 
-/** Inputs of the resource, as its provider gets them. */
+/** Inputs of the resource, as its provider receives them. */
 export interface HandOverInputs {
   stack: string;
   folder: string;
@@ -148,14 +148,14 @@ export interface HandOverInputs {
   dockerHost: string | undefined;
   target: Target;
   driver: Driver;
-  /** With the target neon, the remote URL is found by the provider, and stays out of the state. */
+  /** With the target neon, the provider finds the remote URL, which stays out of the state. */
   logins: Logins;
   pools: Pools;
   poolTimeout: number;
   maxConnections: number;
 }
 
-/** What the provider adds. */
+/** Outputs that the provider adds. */
 export interface HandOverOutputs {
   path: string;
   budget: PoolBudget;
@@ -164,7 +164,7 @@ export interface HandOverOutputs {
   fingerprint: string;
 }
 
-class Written extends ResourceOnDisk {
+class HandoverFiles extends ResourceOnDisk {
   declare readonly path: pulumi.Output<string>;
   declare readonly budget: pulumi.Output<PoolBudget>;
   declare readonly services: pulumi.Output<string[]>;

@@ -1,34 +1,34 @@
-/** The remote database's URL, as the application takes it. Pure. */
+/** Chooses the URL of the remote database for the application. Pure. */
 import { bareUrl } from "../../lib/pasted-url.ts";
 import type { Endpoint } from "./connection-values.ts";
 
 const LOCAL = /^(localhost|127\.\d+\.\d+\.\d+|0\.0\.0\.0|\[?::1\]?|database|host\.docker\.internal)$/;
 
-/** The URL to go back to. */
+/** The URL of the remote database. */
 export interface RemoteUrl {
   url: string;
-  /** Whether it is the one that the application's file has by itself. */
+  /** Whether it comes from the application's own file. */
   isOwn: boolean;
 }
 
-/** Where a URL may come from. */
+/** Possible sources of the URL. */
 export interface UrlSources {
-  /** DATABASE_URL of the application's file, without the block. */
+  /** DATABASE_URL of the application's file without the block. */
   own: string | undefined;
   /** NEON_DATABASE_URL. */
   environment: string | undefined;
-  /** What the block gave the application the last time. */
+  /** The value that the block set last time. */
   given: string | undefined;
-  /** Hosts that are services of the application. */
+  /** Host names of the application's services. */
   services: readonly string[];
 }
 
 /**
- * Chooses the URL to go back to.
- * @returns the file's own as it was, where that leads to a remote database; else the environment's, bare: SQLAlchemy 2 refuses
- *   postgres://, and a parameter that psycopg2 knows is one that asyncpg does not. Both drivers use TLS by themselves where the
- *   server has it.
- * @throws {Error} when there is neither. No URL is quoted: it holds a password.
+ * Chooses the URL of the remote database.
+ * @returns the file's own URL, unchanged, if it names a remote database; else that of the environment, with the scheme postgresql://
+ *   and without parameters: SQLAlchemy 2 rejects postgres://, and psycopg2 and asyncpg accept different parameters. Both drivers use
+ *   TLS by default if the server offers it.
+ * @throws {Error} if there is neither. The message quotes no URL, because it contains a password.
  */
 export function neonUrl({ own, environment, given, services }: UrlSources): RemoteUrl {
   const isRemote = (url: string | undefined): url is string => {
@@ -39,7 +39,7 @@ export function neonUrl({ own, environment, given, services }: UrlSources): Remo
   if (environment) return { url: bareOf(environment), isOwn: false };
   if (isRemote(given)) return { url: given, isOwn: false };
   throw new Error(
-    "handoverTarget is neon, but NEON_DATABASE_URL is not set, and the file had no remote DATABASE_URL before. " +
+    "handoverTarget is neon, but NEON_DATABASE_URL is not set, and the application's file has no remote DATABASE_URL of its own. " +
       "Copy the connection string from the Neon console: export NEON_DATABASE_URL='postgresql://user:password@host/database'",
   );
 }
@@ -47,13 +47,13 @@ export function neonUrl({ own, environment, given, services }: UrlSources): Remo
 function bareOf(text: string): string {
   const url = parse(bareUrl(text));
   if (url === undefined)
-    throw new Error("NEON_DATABASE_URL is not a URL. It looks like postgresql://user:password@host/database");
+    throw new Error("NEON_DATABASE_URL is not a URL. The format is postgresql://user:password@host/database");
   if (`${url.pathname}${url.search}`.includes("@"))
-    throw new Error("NEON_DATABASE_URL has a second @; one that belongs to the password is written %40");
+    throw new Error("NEON_DATABASE_URL contains a second @; write an @ of the password as %40");
   if (url.password.includes("%")) {
     throw new Error(
-      "NEON_DATABASE_URL has a password with signs that must be encoded, which Alembic's configuration cannot read. Give the " +
-        "role a password of letters and digits in the Neon console",
+      "NEON_DATABASE_URL has a password with percent-encoded characters, which Alembic's configuration cannot read. In the Neon " +
+        "console, give the role a password of letters and digits",
     );
   }
   return `postgresql://${url.username}:${url.password}@${url.host}${url.pathname}`;
@@ -67,7 +67,7 @@ function parse(text: string): URL | undefined {
   }
 }
 
-/** The parts of a URL; undefined for what is none. */
+/** Returns the parts of a URL, or undefined if the text is not a URL. */
 export function endpointOfUrl(text: string | undefined): Endpoint | undefined {
   const url = parse(text ?? "");
   if (url === undefined || url.hostname === "") return undefined;

@@ -1,15 +1,15 @@
-/** The command that starts an application's services. Pure. */
+/** Builds the command that starts an application's services. Pure. */
 import { shellWord } from "../../lib/shell-word.ts";
 import type { Project } from "./compose-project.ts";
 import type { Redirects } from "./redirection.ts";
 
-/** Names of profiles that people develop with, the likeliest first. */
+/** Common names of profiles for development. */
 const USUAL = /^(dev(elopment)?|local|default|app|all|full)$/i;
 
 /**
  * Chooses the profile that starts the services which use the database.
- * @param active the profiles that the application's own variables make active.
- * @returns undefined where they start without another.
+ * @param active the profiles that the application's own variables activate.
+ * @returns undefined if the services start without another profile.
  */
 export function profileFor(
   project: Project,
@@ -29,8 +29,8 @@ export function profileFor(
 }
 
 /**
- * Counts the services that use the database and run at once when the command starts them, each as often as it is replicated.
- * Those that others wait for the end of are no more there then.
+ * Counts the replicas of the services that use the database and run at the same time. Services that others wait to complete are not
+ * counted, because they have exited by then.
  */
 export function activeUsers(project: Project, { services }: Redirects, profiles: readonly string[]): number {
   const ending = Object.values(project.services).flatMap(({ dependsOn }) =>
@@ -45,19 +45,19 @@ export function activeUsers(project: Project, { services }: Redirects, profiles:
 const isActive = (own: readonly string[] = [], chosen: readonly string[]): boolean =>
   own.length === 0 || chosen.includes("*") || own.some((profile) => chosen.includes(profile));
 
-/** What the command consists of. */
+/** The parts of the command. */
 export interface StartOptions {
   folder: string;
   /** The words that call docker compose. */
   compose: readonly string[];
-  /** Files of variables that docker compose must be told of. */
+  /** Env files that must be passed to docker compose. */
   envFiles: readonly string[];
   profile: string | undefined;
-  /** The engine, where docker compose must be told of that. */
+  /** The Docker engine, if it must be passed to docker compose. */
   engine: string | undefined;
 }
 
-/** Returns the command, for a shell in any folder. */
+/** Returns the command; it works in any working directory. */
 export function startCommand({ folder, compose, envFiles, profile, engine }: StartOptions): string {
   const words = [
     ...compose,

@@ -1,4 +1,4 @@
-/** Works out the whole hand-over before anything is written: the file of variables, and the Compose file over the application's. */
+/** Plans the whole hand-over before anything is written: the env file, and the Compose file that overrides the application's. */
 import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -7,10 +7,11 @@ import { isRemoteEngine } from "../../lib/docker.ts";
 import type { ComposeCommand } from "../../lib/docker-compose.ts";
 import { type PoolBudget, poolBudget } from "../../lib/pool-budget.ts";
 import { composeOverride } from "./compose.ts";
-import { needCompose, readProject } from "./compose-cli.ts";
+import { readProject, requireCompose } from "./compose-cli.ts";
+import { composeFileList, composeFilesIn, overrideFile } from "./compose-paths.ts";
 import type { Project } from "./compose-project.ts";
-import { databaseNames, endpointsAt, placeOf } from "./database-names.ts";
-import { putIn, refuseOther, type Taken, takeOut } from "./env-block.ts";
+import { addressOf, databaseNames, endpointsAt } from "./database-names.ts";
+import { assertOwnBlock, type FileWithoutBlock, insertBlock, removeBlock } from "./env-block.ts";
 import { BYTE_ORDER_MARK, valuesOf } from "./env-values.ts";
 import { fileVariables } from "./env-variables.ts";
 import { clearAbandoned, envFileProblem, envPath, type Found, readReplaceable } from "./files.ts";
@@ -18,67 +19,67 @@ import type { HandOverInputs } from "./handover.ts";
 import { findLaunchers, type Launcher } from "./launchers.ts";
 import { endpointOfUrl, neonUrl, type RemoteUrl } from "./neon-url.ts";
 import { activeUsers, profileFor, startCommand } from "./next-command.ts";
-import { composeFileList, composeFilesIn, overrideFile } from "./places.ts";
 import { planRedirects, type Redirects, type ServiceTarget } from "./redirection.ts";
 
-/** The application's Compose project with what changes in it. */
+/** The application's Compose project and the changes to it. */
 export interface ComposePlan {
   project: Project;
   redirects: Redirects;
   command: ComposeCommand;
-  /** Its own files. */
+  /** The application's own Compose files. */
   files: string[];
-  /** The file over them. */
+  /** The text of the Compose file that overrides them. */
   override: string;
   profile: string | undefined;
-  /** The profiles that are active then. */
+  /** The profiles that are active after the next command. */
   profiles: string[];
   launchers: Launcher[];
 }
 
-/** What is to be written. */
+/** The files to write. */
 export interface Plan {
   env: string;
   found: Found;
   variables: Record<string, string>;
-  /** The block that is there now. */
-  taken: Taken;
-  /** Undefined where the application has no Compose file. */
+  /** The current file without its block. */
+  taken: FileWithoutBlock;
+  /** Undefined if the application has no Compose file. */
   compose: ComposePlan | undefined;
   pools: PoolBudget;
-  /** What the user runs next; undefined without a Compose file. */
+  /** The command for the user to run next; undefined without a Compose file. */
   next: string | undefined;
 }
 
-/** Adds to an error about the file's block whose block it is, and that all is as it was. */
-async function explaining<T>(path: string, work: () => Promise<T>): Promise<T> {
+/** Adds the file's path to an error about its block, and says that nothing was written. */
+async function withPathInErrors<T>(path: string, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
     const { message } = error as Error;
-    const whose = message.startsWith("has ") ? `${path} ` : "";
-    throw new Error(`${whose}${message.replace(/\.$/, "")}. Nothing was written.`);
+    const subject = /^(has|contains) /.test(message) ? `${path} ` : "";
+    throw new Error(`${subject}${message.replace(/\.$/, "")}. Nothing was written.`);
   }
 }
 
-/** The file without its block. @throws {Error} that names the file, for a damaged block. */
-export const takenFrom = (path: string, text: string): Promise<Taken> => explaining(path, async () => takeOut(text));
+/** Returns the file without its block. @throws {Error} for a damaged block, with the file's path. */
+export const readWithoutBlock = (path: string, text: string): Promise<FileWithoutBlock> =>
+  withPathInErrors(path, async () => removeBlock(text));
 
 /**
- * Looks at everything, and works out what to write.
- * @param root the project's folder.
- * @throws {Error} for what is in the way.
+ * Reads the application's files and computes what to write.
+ * @param root the folder of this project.
+ * @throws {Error} if the hand-over is not possible.
  */
 export async function planHandOver(inputs: HandOverInputs, root: string): Promise<Plan> {
   const wrong = envFileProblem(inputs);
   if (wrong !== undefined) throw new Error(wrong);
   const path = envPath(inputs);
   const found = await readReplaceable(path);
-  return explaining(path, async () => {
-    const taken = takeOut(found.text ?? "");
-    refuseOther(taken, inputs.stack);
+  return withPathInErrors(path, async () => {
+    const taken = removeBlock(found.text ?? "");
+    assertOwnBlock(taken, inputs.stack);
     const usual = path === join(inputs.folder, ".env") ? undefined : join(inputs.folder, ".env");
-    // A shell that has read the file has the block's values too. The file is what counts, with and without such a shell.
+    // A shell that has sourced the file also has the block's values. Hide them, so that only the file counts.
     const hidden = ["DATABASE_URL", "DATABASE_TEST_URL", ...Object.keys({ ...taken.ours, ...valuesOf(taken.text) })];
     const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !hidden.includes(name)));
     const own = valuesOf(taken.text, environment);
@@ -101,9 +102,9 @@ export async function planHandOver(inputs: HandOverInputs, root: string): Promis
       target,
     );
     if (allFiles !== undefined) always.COMPOSE_FILE = allFiles;
-    const write = (variables: Record<string, string>) => putIn(found.text, inputs.stack, variables);
+    const write = (variables: Record<string, string>) => insertBlock(found.text, inputs.stack, variables);
     const variables = compose
-      ? await withoutHarm(always, further, (some) => changesOthers(application, compose, taken, write(some)))
+      ? await dropHarmful(always, further, (some) => changesOthers(application, compose, taken, write(some)))
       : { ...always, ...further };
     return {
       env: write(variables),
@@ -117,8 +118,8 @@ export async function planHandOver(inputs: HandOverInputs, root: string): Promis
   });
 }
 
-/** All variables, but for those of the further ones that would change a service which does not use the database. */
-async function withoutHarm(
+/** Returns all variables, except further ones that would change a service that does not use the database. */
+async function dropHarmful(
   always: Readonly<Record<string, string>>,
   further: Readonly<Record<string, string>>,
   harms: (variables: Record<string, string>) => Promise<boolean>,
@@ -135,20 +136,20 @@ async function withoutHarm(
 
 const EMPTY: Project = { name: "", services: {}, networks: {}, volumes: {} };
 
-/** The application, as far as docker compose reads it. */
+/** The parts of the application that docker compose reads. */
 interface Application {
   inputs: HandOverInputs;
-  /** This project's folder. */
+  /** The folder of this project. */
   root: string;
   /** Compose files. */
   files: string[];
-  /** The .env file, where the hand-over writes another. */
+  /** The .env file, if the hand-over writes to another file. */
   usual: string | undefined;
   /** Variables of this process that are not the application's own. */
   hidden: readonly string[];
 }
 
-/** Reads the project by a file of variables, and by the override where there is one. */
+/** Reads the project with an env file, and with the override if there is one. */
 async function readWith(
   { inputs, root, files, usual, hidden }: Application,
   command: ComposeCommand,
@@ -158,7 +159,7 @@ async function readWith(
   const folder = dirname(overrideFile(root, inputs.stack));
   await mkdir(folder, { recursive: true, mode: 0o700 });
   await clearAbandoned(folder, ".resolve-");
-  // What the block will set, a file may ask for already. References find it above; nobody takes it for the block's own value.
+  // A file may already refer to DATABASE_URL, which the block will set. The placeholder has no password, so no value contains one.
   const { user, database } = inputs.logins.main;
   const url = `postgresql://${user}@localhost:${inputs.port}/${database}`;
   const missing = Object.hasOwn(valuesOf(envText), "DATABASE_URL") ? "" : `DATABASE_URL=${url}\n`;
@@ -175,16 +176,16 @@ async function readWith(
   });
 }
 
-/** The application's project as it is without the hand-over. */
+/** Reads the application's project without the hand-over. */
 async function readCompose(
   application: Application,
-  { text, ours }: Taken,
+  { text, ours }: FileWithoutBlock,
   own: Readonly<Record<string, string>>,
 ): Promise<{ project: Project; command: ComposeCommand }> {
-  const command = needCompose(application.files);
+  const command = requireCompose(application.files);
   const project = await readWith(application, command, text);
   assertDatabase(project, application.inputs, application.files);
-  // A service that reads the file by itself has seen the block in it.
+  // A service with its own env_file has read the block's values from the file on disk.
   for (const { environment } of Object.values(project.services)) {
     for (const [name, value] of Object.entries(ours)) {
       if (environment[name] !== value) continue;
@@ -196,13 +197,13 @@ async function readCompose(
 }
 
 /**
- * Reads the project as it will be, and tells whether services change that do not use the database.
- * @throws {Error} where docker compose would refuse it, and does not refuse it as it is.
+ * Reads the project with the hand-over, and returns whether services change that do not use the database.
+ * @throws {Error} if docker compose accepts the project without the hand-over but not with it.
  */
 async function changesOthers(
   application: Application,
   { command, override, project, redirects }: ComposePlan,
-  taken: Taken,
+  taken: FileWithoutBlock,
   env: string,
 ): Promise<boolean> {
   const after = await readWith(application, command, env, { override, isStrict: true }).catch(async (error: Error) => {
@@ -211,29 +212,33 @@ async function changesOthers(
       () => false,
     );
     if (isWhole)
-      throw new Error(`docker compose would refuse the application with the hand-over's file: ${error.message}`);
+      throw new Error(`docker compose does not accept the application with the hand-over's file: ${error.message}`);
     return readWith(application, command, env, { override });
   });
   const others = Object.keys(project.services).filter(
     (name) => name !== application.inputs.service && !Object.hasOwn(redirects.services, name),
   );
-  return others.some((name) => !isDeepStrictEqual(project.services[name]?.told, after.services[name]?.told));
+  return others.some((name) => !isDeepStrictEqual(project.services[name]?.config, after.services[name]?.config));
 }
 
-/** @throws {Error} where the application's database service has another name than the setting says. */
+/** @throws {Error} if the database service has another name than the setting composeService says. */
 function assertDatabase({ services }: Project, { service }: HandOverInputs, files: readonly string[]): void {
   if (Object.hasOwn(services, service)) return;
   const images = /(^|\/)(postgres|postgis|pgvector|timescaledb)/;
   const others = Object.keys(services).filter((name) => images.test(services[name]?.image ?? ""));
   if (others.length === 0) return;
   throw new Error(
-    `${files.join(", ")} has no service "${service}", but ${others.map((name) => `"${name}"`).join(", ")}. Say which is the ` +
-      `application's database: pulumi config set composeService ${others[0]}`,
+    `${files.join(", ")} has no service "${service}", but ${others.map((name) => `"${name}"`).join(", ")}. Set the name of the ` +
+      `application's database service: pulumi config set composeService ${others[0]}`,
   );
 }
 
-/** The remote database's URL, where the application goes back to that. */
-function remoteOf(taken: Taken, own: Readonly<Record<string, string>>, project: Project | undefined): RemoteUrl {
+/** Returns the remote database's URL, for an application that goes back to it. */
+function remoteOf(
+  taken: FileWithoutBlock,
+  own: Readonly<Record<string, string>>,
+  project: Project | undefined,
+): RemoteUrl {
   return neonUrl({
     own: own.DATABASE_URL,
     environment: process.env.NEON_DATABASE_URL,
@@ -242,7 +247,7 @@ function remoteOf(taken: Taken, own: Readonly<Record<string, string>>, project: 
   });
 }
 
-/** What the services are led to. */
+/** Returns the database that the services are redirected to. */
 function targetOf(
   inputs: HandOverInputs,
   own: Readonly<Record<string, string>>,
@@ -251,7 +256,7 @@ function targetOf(
 ): ServiceTarget {
   const { pools, driver } = inputs;
   const remoteEndpoint = endpointOfUrl(remote?.url);
-  // The remote databases that the application used so far are this one.
+  // The stack's database replaces the remote ones that the application has used so far.
   const remotes = [own.DATABASE_URL, process.env.NEON_DATABASE_URL, remote?.url]
     .map(endpointOfUrl)
     .filter((endpoint) => endpoint !== undefined)
@@ -259,7 +264,7 @@ function targetOf(
   return {
     ...inputs,
     driver: driver === "none" ? "" : `+${driver}`,
-    remotePlaces: remotes.map(({ host, port }) => placeOf(host, port)),
+    remoteAddresses: remotes.map(({ host, port }) => addressOf(host, port)),
     formerDatabase: endpointOfUrl(own.DATABASE_URL)?.database,
     remoteUrl: remote?.url,
     endpointsFor: endpointsAt(inputs.logins, inputs, remoteEndpoint),
@@ -280,8 +285,8 @@ async function planCompose(
   const redirects = planRedirects(project, target);
   if (!Object.values(redirects.services).some(({ isUser }) => isUser)) {
     throw new Error(
-      `${files.join(", ")} has no service that uses a database: none depends on "${target.service}", none has a variable that ` +
-        `leads to it. Its services are ${Object.keys(project.services).join(", ") || "none"}.`,
+      `${files.join(", ")} has no service that uses a database: none depends on "${target.service}", and none has a variable that ` +
+        `names it. Its services are ${Object.keys(project.services).join(", ") || "none"}.`,
     );
   }
   const active = (own.COMPOSE_PROFILES ?? "").split(",").filter((name) => name !== "");
@@ -293,20 +298,20 @@ async function planCompose(
     files,
     override: composeOverride(project, redirects, target),
     profile,
-    // Of a profile that is named, those of the variables are none.
+    // --profile on the command line overrides COMPOSE_PROFILES.
     profiles: profile === undefined ? active : [profile],
     launchers: await findLaunchers(inputs.folder),
   };
 }
 
-/** The sum of the pools: of the services that are set, or else of those that were found. */
+/** Returns the sum of the pools: of the number of services in poolServices, or else of those that were found. */
 function budgetOf({ pools, maxConnections }: HandOverInputs, compose: ComposePlan | undefined): PoolBudget {
   const found = compose === undefined ? 0 : activeUsers(compose.project, compose.redirects, compose.profiles);
   const budget = poolBudget({ ...pools, services: pools.services || Math.max(found, 1) }, maxConnections);
   if (budget.fits) return budget;
   throw new Error(
     `maxConnections is ${maxConnections}: the application's pools do not fit. ${budget.sum}. Raise maxConnections, or lower ` +
-      "poolSize, poolOverflow or poolWorkers, or say in poolServices how many services have pools",
+      "poolSize, poolOverflow or poolWorkers, or set poolServices to the number of services that have pools",
   );
 }
 
@@ -319,10 +324,10 @@ function nextCommand(
   return startCommand({
     folder,
     compose: command.words,
-    // docker compose reads .env by itself, and not beside another.
+    // docker compose reads .env by default, but not if --env-file is given.
     envFiles: usual === undefined ? [] : [usual, path],
     profile,
-    // The services join the stack's network, which is on its engine.
+    // The services join the stack's network, so they must run on its engine.
     engine: dockerHost !== undefined && isRemoteEngine(dockerHost) ? dockerHost : undefined,
   });
 }

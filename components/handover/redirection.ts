@@ -1,4 +1,4 @@
-/** Works out which services use the database, and what has to change in each. Pure. */
+/** Finds the services that use the database, and computes what has to change in each. Pure. */
 import type { Dependency, Project, Service } from "./compose-project.ts";
 import { driverOf, type Endpoint, redirectVariables, withDriver } from "./connection-values.ts";
 import {
@@ -10,59 +10,59 @@ import {
   type View,
 } from "./database-names.ts";
 
-/** What the services get. */
+/** The database and settings that the services get. */
 export interface ServiceTarget extends Replacement {
   stack: string;
-  /** Services that get the superuser's variables too. */
+  /** Services that also get the superuser's variables. */
   superuserServices: readonly string[];
   superuser: { user: string; password: string };
-  /** Docker's name of the stack's network, and what the application's file calls it. */
+  /** The Docker name of the stack's network, and its key in the application's Compose file. */
   network: string;
   networkKey: string;
-  /** Image with pg_isready, there already. */
+  /** A local image that contains pg_isready. */
   image: string;
-  /** `+psycopg` and the like; empty leaves the application's own. */
+  /** `+psycopg`, `+psycopg2` or `+asyncpg`; empty keeps the application's own. */
   driver: string;
-  /** The remote database's URL, where the services are to use that. */
+  /** The remote database's URL, if the services use the remote database. */
   remoteUrl: string | undefined;
-  /** Settings of the pools, by the variables that the application has for them. */
+  /** The application's variables for its connection pools. */
   pools: Readonly<Record<string, string>>;
 }
 
-/** What changes in a service. */
+/** The changes to a service. */
 export interface Redirect {
   environment: Record<string, string>;
-  /** All its dependencies from now on; undefined where they stay. */
+  /** All new dependencies; undefined if they stay. */
   dependsOn?: Record<string, Dependency>;
-  /** Whether it joins the stack's network. */
+  /** Whether the service joins the stack's network. */
   joins: boolean;
-  /** The network mode from now on, null for none; undefined where it stays. */
+  /** The new network mode, null to remove it; undefined if it stays. */
   networkMode?: string | null;
-  /** Names under which it finds the stack's server, beside the one in its variables: scripts may know the former ones. */
+  /** More host names for the stack's server: scripts of the service may use the former ones. */
   hostNames: string[];
-  /** Undefined where they stay. */
+  /** Undefined if they stay. */
   links?: string[];
   volumesFrom?: string[];
-  /** Namespaces that it shares from now on, or null for none. */
+  /** The new namespaces to share, null to remove one. */
   shared: Record<string, string | null>;
   view: View;
-  /** Whether it uses the database. One that does not may still have to do without the application's own. */
+  /** Whether the service uses the database. A service that does not may still refer to the removed database service. */
   isUser: boolean;
   isSuperuser: boolean;
-  /** Variables that name a file with the login, which stays as it is. */
+  /** Variables that name a file with the login. The file stays unchanged. */
   fileVariables: string[];
 }
 
-/** Service that waits for the database. */
+/** The name of the service that waits for the database. */
 export const WAITER = "database-ready";
 
-/** Whether a mode is to share with the database's container, by its service or by its name. */
+/** Whether a mode shares a namespace with the database's container, by service name or by container name. */
 const isDatabases = (mode: string | undefined, database: string, services: Project["services"]): boolean => {
   const container = services[database]?.containerName;
   return mode === `service:${database}` || (container !== undefined && mode === `container:${container}`);
 };
 
-/** Returns the service in whose network a service is, itself most often, and how that reaches the server. */
+/** Returns the service whose network namespace a service uses, most often its own, and where that runs. */
 export function networkOwner(
   services: Project["services"],
   name: string,
@@ -80,13 +80,13 @@ export function networkOwner(
   }
 }
 
-/** Returns an endpoint's URL, bare. */
+/** Returns an endpoint's URL without a driver or parameters. */
 export const urlOf = ({ host, port, database, user, password }: Endpoint): string =>
   `postgresql://${encodeURIComponent(user)}:${encodeURIComponent(password)}@${host}:${port}/${database}`;
 
 /**
- * The variables by which the application finds its databases.
- * @param own the application's own DATABASE_URL, whose driver is kept where none is set.
+ * Returns the URL variables of the application's databases.
+ * @param own the application's own DATABASE_URL, whose driver is kept if the setting names none.
  */
 export function urlVariables(
   { main, test, further }: Endpoints,
@@ -101,7 +101,7 @@ export function urlVariables(
   };
 }
 
-/** The superuser's variables, for services that make databases and roles. */
+/** Returns the superuser's variables, for services that create databases and roles. */
 const superuserVariables = ({ main }: Endpoints, { user, password }: ServiceTarget["superuser"]) => ({
   DB_HOST: main.host,
   DB_PORT: String(main.port),
@@ -109,7 +109,7 @@ const superuserVariables = ({ main }: Endpoints, { user, password }: ServiceTarg
   DB_SUPERUSER_PASSWORD: password,
 });
 
-/** A service's variables that change; undefined where it does not use the database. */
+/** Returns the variables of a service that change, or undefined if it does not use the database. */
 function environmentOf(
   name: string,
   { environment, dependsOn }: Service,
@@ -124,7 +124,7 @@ function environmentOf(
   if (Object.keys(found).length === 0 && !depends) return undefined;
   const endpoints = target.endpointsFor(view);
   const own = environment.DATABASE_URL;
-  // One with a database of its own keeps that, whatever else it uses.
+  // A service whose DATABASE_URL names another database keeps it.
   const isElsewhere = own !== undefined && own !== "" && found.DATABASE_URL === undefined;
   const main = isElsewhere ? {} : { ...urlVariables(endpoints, target, own), ...target.pools };
   if (found.DATABASE_URL !== undefined && target.remoteUrl === undefined) {
@@ -134,7 +134,7 @@ function environmentOf(
   return { ...found, ...main, ...(isSuperuser ? superuserVariables(endpoints, target.superuser) : {}) };
 }
 
-/** What changes where a service refers to the database's container, which is the stack's now, or gone. Empty where it does not. */
+/** Returns the changes to a service's references to the database's container, which is now the stack's, or removed. */
 function references(
   service: Service,
   isUser: boolean,
@@ -149,7 +149,7 @@ function references(
   }
   const container = target.remoteUrl === undefined ? `container:${target.container}` : null;
   if (isDatabases(service.networkMode, target.service, services)) changed.networkMode = container;
-  // Docker's own bridge excludes all other networks.
+  // A container with network_mode "bridge" cannot join other networks.
   else if (service.networkMode === "bridge" && isUser) changed.networkMode = null;
   const shared = Object.keys(service.shared).filter((key) =>
     isDatabases(service.shared[key], target.service, services),
@@ -158,7 +158,7 @@ function references(
   return changed;
 }
 
-/** A service's dependencies from now on, or undefined where they stay. */
+/** Returns the new dependencies of a service, or undefined if they stay. */
 function dependenciesOf({ dependsOn }: Service, isUser: boolean, target: ServiceTarget): Redirect["dependsOn"] {
   const { [target.service]: gone, ...others } = dependsOn;
   const waits = isUser && target.remoteUrl === undefined;
@@ -166,13 +166,13 @@ function dependenciesOf({ dependsOn }: Service, isUser: boolean, target: Service
   return { ...others, ...(waits ? { [WAITER]: { condition: "service_completed_successfully" } } : {}) };
 }
 
-/** What the hand-over does to a project. */
+/** The changes of the hand-over to a project. */
 export interface Redirects {
   services: Record<string, Redirect>;
   names: DatabaseNames;
 }
 
-/** Works out what changes. Services that are not named stay as they are. */
+/** Computes the changes. Services that are not in the result stay unchanged. */
 export function planRedirects(project: Project, target: ServiceTarget): Redirects {
   const names = databaseNames(project, target);
   const isLocal = target.remoteUrl === undefined;
@@ -216,6 +216,6 @@ const UNCHANGED: Redirect = {
   fileVariables: [],
 };
 
-/** Variables by which images read a login from a file, as PostgreSQL's own does. */
+/** Returns the variables that name a file with the login, as with the postgres image. */
 const fileVariablesOf = ({ environment }: Service): string[] =>
   Object.keys(environment).filter((name) => /^(POSTGRES|PG|DB|DATABASE|SQL).*(PASSWORD|USER|URL)_FILE$/i.test(name));

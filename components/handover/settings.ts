@@ -7,31 +7,31 @@ import type { Driver } from "./handover.ts";
 export interface HandOverSettings {
   /** The application's folder. */
   readonly folder: string;
-  /** The file of variables in it. */
+  /** The env file, relative to the folder. */
   readonly file: string;
   readonly target: "local" | "neon";
-  /** Role that the services log in as. */
+  /** The role that the services log in as. */
   readonly role: "app" | "owner";
-  /** The application's Compose files; none are those that docker compose finds by itself. */
+  /** The application's Compose files; empty for the default files of docker compose. */
   readonly composeFiles: readonly string[];
-  /** What the application's Compose file calls its database, and the network. */
+  /** The names of the database service and the network in the application's Compose file. */
   readonly service: string;
   readonly networkKey: string;
-  /** Services of it that get the superuser's variables. */
+  /** Services that get the superuser's variables. */
   readonly superuserServices: readonly string[];
   readonly pools: Pools;
-  /** Seconds. */
+  /** Seconds that a service waits for a connection of its pool. */
   readonly poolTimeout: number;
   readonly driver: Driver;
 }
 
 const DRIVERS = ["none", "psycopg2", "psycopg", "asyncpg"] satisfies Driver[];
-const composeName = () => text(matches(/^[a-zA-Z0-9._-]+$/, "give the name that the Compose file has"));
-const positive = () => number(whole(1, 10_000, "give a whole number, at least 1"));
+const composeName = () => text(matches(/^[a-zA-Z0-9._-]+$/, "use the name from the Compose file"));
+const positive = () => number(whole(1, 10_000, "use a whole number, at least 1"));
 
 export const HANDOVER_SETTINGS = {
   handoverFolder: text(),
-  handoverFile: text(notBlank("name a file, for instance .env")),
+  handoverFile: text(notBlank("use a file name, for example .env")),
   handoverTarget: text(oneOf("local", "neon")),
   handoverRole: text(oneOf("app", "owner")),
   handoverDriver: text(oneOf(...DRIVERS)),
@@ -39,10 +39,10 @@ export const HANDOVER_SETTINGS = {
   composeService: composeName(),
   composeNetwork: composeName(),
   composeSuperusers: list(),
-  poolServices: number(whole(0, 10_000, "give a whole number, or 0 for as many as are found")),
+  poolServices: number(whole(0, 10_000, "use a whole number, or 0 to count the services automatically")),
   poolWorkers: positive(),
   poolSize: positive(),
-  poolOverflow: number(whole(0, 10_000, "give a whole number, 0 or more")),
+  poolOverflow: number(whole(0, 10_000, "use a whole number, 0 or more")),
   poolTimeout: positive(),
 };
 
@@ -57,8 +57,8 @@ const poolsOf = (values: HandoverValues): Pools =>
   });
 
 /**
- * Returns what is wrong with the pools' sum. Services that are not named are counted, and the sum is done, where the Compose files are
- * read. Pure.
+ * Returns a problem if the pools exceed maxConnections. With poolServices 0, the hand-over counts the services and checks the sum itself.
+ * Pure.
  */
 export function poolProblems(values: HandoverValues & { maxConnections: number }): string[] {
   if (values.handoverFolder === "" || values.poolServices === 0) return [];
@@ -70,7 +70,7 @@ export function poolProblems(values: HandoverValues & { maxConnections: number }
   ];
 }
 
-/** Returns how the application gets the database; undefined where none is named. Pure. */
+/** Returns the settings of the hand-over, or undefined if no application is configured. Pure. */
 export function handoverOf(values: HandoverValues): HandOverSettings | undefined {
   if (values.handoverFolder === "") return undefined;
   return Object.freeze({

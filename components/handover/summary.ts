@@ -1,26 +1,26 @@
-/** What a hand-over has done, in one short list. Pure. */
+/** Summarizes what a hand-over has done. Pure. */
 import { relative } from "node:path";
 import { shellWord } from "../../lib/shell-word.ts";
 import type { ComposePlan, Plan } from "./plan.ts";
 
-/** What is told besides the plan. */
+/** Values for the summary that the plan does not contain. */
 export interface SummaryOptions {
   folder: string;
   stack: string;
-  /** The application's file of variables, and the Compose file over its own. */
+  /** The application's env file, and the Compose file of the hand-over. */
   envPath: string;
   overridePath: string;
   isLocal: boolean;
   service: string;
   port: number;
-  /** Variables of this process, which win over the file's. */
+  /** Variables of this process, which override those of the file. */
   environment: NodeJS.ProcessEnv;
 }
 
-/** Names as a list, or what stands for none. */
+/** Returns the names as one text, or undefined for an empty list. */
 const listed = (names: readonly string[]): string | undefined => (names.length > 0 ? names.join(", ") : undefined);
 
-/** Returns the list, ready to be printed. */
+/** Returns the summary for the terminal. */
 export function summaryOf({ variables, compose, next }: Plan, options: SummaryOptions): string {
   const { envPath, overridePath, isLocal, folder, stack } = options;
   const over = compose?.files.map((file) => relative(folder, file)).join(", ");
@@ -63,23 +63,23 @@ function serviceLines({ project, redirects }: ComposePlan, options: SummaryOptio
       .sort()
       .map((name): [string, string] => [
         "database",
-        `services also use a database "${name}" of that server, and are led to the one there is. To give them another: pulumi ` +
-          `config set --path 'databases[0]' ${shellWord(name)}`,
+        `services also use the database "${name}" of that server, and now get the stack's main database instead. To create a second ` +
+          `one: pulumi config set --path 'databases[0]' ${shellWord(name)}`,
       ]),
     [
       "by hand",
       byFile.length > 0
-        ? `${byFile.join(", ")}: the login is read from a file, which the hand-over leaves alone`
+        ? `${byFile.join(", ")}: the service reads the login from a file, which the hand-over does not change`
         : undefined,
     ],
   ];
 }
 
-/** Scripts that have to name the override. */
+/** Returns the lines about scripts that must name the hand-over's Compose file. */
 function launcherLines({ launchers, files }: ComposePlan, options: SummaryOptions): [string, string | undefined][] {
   if (launchers.length === 0) return [];
-  const places = launchers.slice(0, 3).map(({ file, line }) => `${file}:${line}`);
-  const more = launchers.length > places.length ? ` and ${launchers.length - places.length} more` : "";
+  const lines = launchers.slice(0, 3).map(({ file, line }) => `${file}:${line}`);
+  const more = launchers.length > lines.length ? ` and ${launchers.length - lines.length} more` : "";
   const known = files.map((file) => relative(options.folder, file));
   const isKnown = (name: string) =>
     known.some((file) => name === file || name.endsWith(`/${file}`) || file.endsWith(`/${name}`));
@@ -87,7 +87,7 @@ function launcherLines({ launchers, files }: ComposePlan, options: SummaryOption
   return [
     [
       "launchers",
-      `${places.join(", ")}${more}: docker compose is given files there, so it ignores COMPOSE_FILE. Append there: ` +
+      `${lines.join(", ")}${more}: these lines pass files to docker compose, so it ignores COMPOSE_FILE. Append there: ` +
         `-f ${shellWord(options.overridePath)}`,
     ],
     [
@@ -100,12 +100,12 @@ function launcherLines({ launchers, files }: ComposePlan, options: SummaryOption
   ];
 }
 
-/** Variables of the user's own shell that docker compose prefers to the file's. */
+/** Returns a line about variables of the user's shell, which docker compose prefers to those of the file. */
 function environmentLines(
   variables: Readonly<Record<string, string>>,
   { environment }: SummaryOptions,
 ): [string, string | undefined][] {
   const set = Object.keys(variables).filter((name) => environment[name] && environment[name] !== variables[name]);
   if (set.length === 0) return [];
-  return [["first", `unset ${set.join(" ")}   # your shell's values win over the file's`]];
+  return [["first", `unset ${set.join(" ")}   # the values of your shell override the file`]];
 }

@@ -1,4 +1,4 @@
-/** Makes the tests' database. Runs inside Pulumi's dynamic provider. */
+/** Creates the test database. Runs inside Pulumi's dynamic provider. */
 import { readFileSync } from "node:fs";
 import type { dynamic } from "@pulumi/pulumi";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
@@ -8,7 +8,7 @@ import type { TestDatabaseInputs } from "./test-database.ts";
 
 const PATIENCE = { patienceMs: 30_000 };
 
-/** Returns what runs in the database: its extensions and privileges. */
+/** Returns the script for the database: its extensions and privileges. */
 function scriptOf({ database, owner }: Pick<TestDatabaseInputs, "database" | "owner">): string {
   return `
     ${fillIn(readFileSync("sql/extensions.sql", "utf8"), {})};
@@ -19,7 +19,7 @@ function scriptOf({ database, owner }: Pick<TestDatabaseInputs, "database" | "ow
     ${largeObjectsScript(owner)}`;
 }
 
-/** The files in sql/ are part of what is wanted, so a change of theirs reaches the databases that exist. */
+/** Adds the script to the inputs, so that a change to the files in sql/ updates existing databases. */
 const wantedOf = (inputs: TestDatabaseInputs) => ({ ...inputs, script: scriptOf(inputs) });
 
 async function make(inputs: TestDatabaseInputs) {
@@ -51,9 +51,9 @@ export const provider: dynamic.ResourceProvider = {
     return { outs: await make(inputs) };
   },
 
-  /** One that was dropped is made again by the next update. */
+  /** The next update creates a dropped database again. */
   async read(id, props) {
-    if (props === undefined) throw new Error("a database for tests cannot be taken over from elsewhere; run pulumi up");
+    if (props === undefined) throw new Error("a test database cannot be imported into the state; run pulumi up");
     const { host, port, user, password, database } = props as TestDatabaseInputs;
     const { rowCount } = await withConnection(
       { host, port, user, password, database: "postgres" },
@@ -63,7 +63,7 @@ export const provider: dynamic.ResourceProvider = {
     return { id, props: rowCount === 1 ? props : { ...props, fingerprint: "dropped by hand" } };
   },
 
-  /** It holds nothing that a test does not make again. */
+  /** The tests create its contents, so dropping it loses nothing. */
   async delete(_id, { host, port, user, password, database }: TestDatabaseInputs) {
     await withConnection(
       { host, port, user, password, database: "postgres" },

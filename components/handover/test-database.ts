@@ -1,4 +1,4 @@
-/** The database in which the application's own tests may do what they like. */
+/** The database for the application's own tests. */
 import type * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import type { SuperuserLogin } from "../server/server-access.ts";
@@ -6,7 +6,7 @@ import type { SuperuserLogin } from "../server/server-access.ts";
 /** Inputs of {@link TestDatabase}. */
 export interface TestDatabaseInputs extends SuperuserLogin {
   database: string;
-  /** Owns the database and its schema: tests make and drop tables. */
+  /** The owner of the database and its schema: tests create and drop tables. */
   owner: string;
 }
 

@@ -1,23 +1,23 @@
 /**
- * Reads the application that an Alembic project belongs to: its files of variables, and its Compose project as Compose resolves it.
- * Nothing of the application runs here.
+ * Reads the application of an Alembic project: its env files, and its Compose project as Compose resolves it. Runs no code of the
+ * application.
  */
 import { existsSync, realpathSync } from "node:fs";
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { parseEnv } from "node:util";
 import { docker } from "../../lib/docker.ts";
 import { findCompose } from "../../lib/docker-compose.ts";
+import { COMPOSE_NAMES } from "../handover/compose-paths.ts";
 import { valuesOf } from "../handover/env-block.ts";
-import { COMPOSE_NAMES } from "../handover/places.ts";
 import { buildCommandOf, buildService, compose, withPassword } from "./compose-command.ts";
 import { type ComposeProject, type FoundService, serviceNamed, serviceOfFolder } from "./compose-service.ts";
 import { type EnvFile, envFlags, readEnvFile, withoutBlocks } from "./env-files.ts";
 import type { OwnerConnection } from "./environment.ts";
 import { masked, secretValues } from "./masking.ts";
 
-/** Stands for the image of the application's service in the resource's inputs: which one it is shows when the migrations run. */
+/** A placeholder for the image of the application's service in the resource's inputs: it is resolved when the migrations run. */
 export const SERVICE_IMAGE = "the service's";
-/** Where the application is. */
+/** The location of the application. */
 export interface ApplicationSpec {
   /** The Alembic project's folder, absolute. */
   alembic: string;
@@ -25,19 +25,19 @@ export interface ApplicationSpec {
   folder: string | undefined;
   /** The file that the hand-over writes, in the application's folder. */
   envFile: string;
-  /** Name of the Compose service; undefined for the one that builds the Alembic project. */
+  /** The name of the Compose service; undefined for the one that builds the Alembic project. */
   service: string | undefined;
 }
 
-/** What an application's folder holds. */
+/** The contents of an application's folder. */
 interface ApplicationFolder {
   folder: string | undefined;
   hasCompose: boolean;
-  /** The files of variables that Compose reads. */
+  /** The env files that Compose reads. */
   composeEnv: EnvFile[];
-  /** All files of variables, the weakest first. */
+  /** All env files, in ascending order of precedence. */
   envFiles: EnvFile[];
-  /** Takes their values out of what Compose says. */
+  /** Removes their values from messages of Compose. */
   hide: (text: string) => string;
 }
 
@@ -45,23 +45,23 @@ interface ApplicationFolder {
 export interface ApplicationEnvironment {
   files: Record<string, string>;
   service: FoundService | undefined;
-  /** The command that builds the service's image again; undefined where Compose does not build it. */
+  /** The command that rebuilds the service's image; undefined if Compose does not build it. */
   buildCommand: string | undefined;
-  /** What the hand-over's blocks in those files set, by variable. */
+  /** The variables that the hand-over's blocks in those files set. */
   blocks: Record<string, string>[];
-  /** Where the variables come from, for people. */
+  /** The sources of the variables, for messages. */
   sources: string[];
-  /** Why a Compose file that is there was not used; undefined when it was, or there is none. */
+  /** The reason why an existing Compose file was not used; undefined if it was used, or there is no Compose file. */
   problem: string | undefined;
 }
 
-/** The nearest folder above the Alembic project, in the same git repository, that has a Compose file. */
+/** Returns the nearest folder above the Alembic project, in the same git repository, that has a Compose file. */
 function composeFolderAbove(alembic: string): string | undefined {
   const above: string[] = [];
   for (let at = alembic; ; at = dirname(at)) {
     above.push(at);
     if (existsSync(join(at, ".git"))) break;
-    // Outside a repository nothing says where the application ends.
+    // Outside a repository, the application's root is not known.
     if (dirname(at) === at) return undefined;
   }
   return above.find((folder) => COMPOSE_NAMES.some((name) => existsSync(join(folder, name))));
@@ -78,7 +78,7 @@ function readFolder({ alembic, folder: named, envFile }: ApplicationSpec): Appli
     folder !== undefined && (namesFiles || COMPOSE_NAMES.some((name) => existsSync(join(folder, name))));
   const envFiles = [...ofProject, ...composeEnv];
   const values = secretValues(Object.assign({}, ...envFiles.map(({ text }) => valuesOf(text))));
-  // Compose quotes what it cannot read: a line of such a file, a value.
+  // Compose quotes the line or value that it cannot read, which may be a secret.
   const hide = (text: string) =>
     masked(/failed to read|unterminated|template/i.test(text) ? text.replace(/ ["'].*$/s, " ...") : text, values);
   return { folder, hasCompose, composeEnv, envFiles, hide };
@@ -96,7 +96,7 @@ function readProject(at: ApplicationFolder & { folder: string }, connection?: Ow
   );
 }
 
-/** The variables of the files, as Compose reads such files: it is given a service of our own that names them. */
+/** Returns the variables of the env files as Compose reads them. Compose gets a project with one service that names the files. */
 function readVariables(at: ApplicationFolder, connection: OwnerConnection): Record<string, string> {
   const { envFiles, composeEnv } = at;
   if (envFiles.length === 0) return {};
@@ -105,7 +105,7 @@ function readVariables(at: ApplicationFolder, connection: OwnerConnection): Reco
   return withoutBlocks(envFiles, (paths) => {
     const names = ["--project-name", "sectorwars-variables", "--project-directory", dirname(envFiles[0]?.path ?? ".")];
     const env = paths.slice(envFiles.length - composeEnv.length);
-    // Compose takes a $ for a variable's, in a path as well.
+    // Compose reads a $ as a variable, in paths too.
     const service = { image: "none", env_file: paths.map((path) => path.replaceAll("$", "$$$$")) };
     const text = compose(resolve("."), {
       args: [...names, ...envFlags(env), "--file", "-", "config", "--format", "json"],
@@ -125,15 +125,15 @@ const real = (path: string): string => {
   }
 };
 
-/** A service, or the reason why there is none. */
+/** A service, or the reason why none was found. */
 interface ServiceResult {
   service: FoundService | undefined;
   problem: string | undefined;
 }
 
 /**
- * The application's service.
- * @throws {Error} when a service is named that is not there, or cannot be looked for.
+ * Finds the application's service.
+ * @throws {Error} if `spec.service` names one that does not exist, or that cannot be looked up.
  */
 function findService(at: ApplicationFolder, spec: ApplicationSpec, connection?: OwnerConnection): ServiceResult {
   const without = (problem: string): ServiceResult => {
@@ -148,7 +148,7 @@ function findService(at: ApplicationFolder, spec: ApplicationSpec, connection?: 
       : without(`there is no Compose file in ${where}: pulumi config set handoverFolder FOLDER`);
   }
   if (findCompose() === undefined)
-    return without("there is no docker compose on this machine. Install it: script/bootstrap compose");
+    return without("docker compose is not installed on this machine. Install it: script/bootstrap compose");
   let project: ComposeProject;
   try {
     project = readProject({ ...at, folder }, connection);
@@ -165,8 +165,8 @@ function findService(at: ApplicationFolder, spec: ApplicationSpec, connection?: 
 }
 
 /**
- * The service whose image the migrations can run in, by the application's files as they are now.
- * @throws {Error} when `spec.service` names one that is not there.
+ * Returns the service whose image the migrations can run in, according to the application's current files.
+ * @throws {Error} if `spec.service` names one that does not exist.
  */
 export const composeServiceOf = (spec: ApplicationSpec): FoundService | undefined =>
   findService(readFolder(spec), spec).service;
@@ -174,7 +174,7 @@ export const composeServiceOf = (spec: ApplicationSpec): FoundService | undefine
 /**
  * Reads the application's environment.
  * @param connection the owner's connection; references to DATABASE_URL resolve to it.
- * @throws {Error} when `spec.service` names one that is not there, or a file of variables cannot be read.
+ * @throws {Error} if `spec.service` names one that does not exist, or an env file cannot be read.
  */
 export function readApplication(spec: ApplicationSpec, connection: OwnerConnection): ApplicationEnvironment {
   const at = readFolder(spec);
@@ -199,9 +199,8 @@ export function readApplication(spec: ApplicationSpec, connection: OwnerConnecti
 }
 
 /**
- * Makes sure that the engine has the image of a service: one that Compose builds is built where it is missing. Any other is pulled
- * when its container is made.
- * @throws {Error} with the build's last lines.
+ * Builds the image of a service if Compose builds it and it is missing. Docker pulls any other image when it creates the container.
+ * @throws {Error} with the last lines of the build.
  */
 export async function ensureServiceImage(
   spec: ApplicationSpec,

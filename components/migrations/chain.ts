@@ -1,4 +1,4 @@
-/** Reads an Alembic project's files without running them: enough to say what would run, and when it must run again. */
+/** Reads the files of an Alembic project without running them, to tell which revisions would run, and whether they must run again. */
 import { createHash } from "node:crypto";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -6,31 +6,30 @@ import { join, resolve } from "node:path";
 /** One revision, as its file declares it. */
 export interface Revision {
   id: string;
-  /** The revisions it builds on: none for the first, several for a merge. */
+  /** The revisions that it depends on: none for the first, several for a merge. */
   down: string[];
-  /** First line of its docstring. */
+  /** The first line of its docstring. */
   title: string;
 }
 
 /** An Alembic project on disk. */
 export interface Chain {
-  /** The folder that holds alembic.ini, absolute. */
+  /** The folder that contains alembic.ini, absolute. */
   folder: string;
   revisions: Revision[];
-  /** Changes whenever a file of the versions folders does. */
+  /** A hash of the files in the versions folders. */
   fingerprint: string;
 }
 
-/** Whether there is a folder at a path. */
 const isFolder = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 
-/** The value of a key in an ini file's [alembic] section, or undefined. */
+/** Returns the value of a key in an ini file's [alembic] section, or undefined. */
 export function iniValue(text: string, key: string): string | undefined {
   const section = /^\[alembic\]\s*$([\s\S]*?)(?=^\[|$(?![\s\S]))/m.exec(text)?.[1] ?? "";
   return new RegExp(`^${key}[ \\t]*=[ \\t]*(.+?)[ \\t]*\\r?$`, "m").exec(section)?.[1];
 }
 
-/** What a revision's file declares, or undefined where it declares none in the usual way. */
+/** Returns the revision that a file declares, or undefined if it declares none in the usual form. */
 export function parseRevision(text: string): Revision | undefined {
   const assigned = (name: string) =>
     new RegExp(`^${name}\\s*(?::[^=\\n]*)?=\\s*(\\([^)]*\\)|[^\\n#]+)`, "m").exec(text)?.[1];
@@ -42,7 +41,7 @@ export function parseRevision(text: string): Revision | undefined {
   return { id, down: texts(assigned("down_revision")), title };
 }
 
-/** Where the versions lie, by alembic.ini. */
+/** Returns the folders of the versions according to alembic.ini. */
 function versionsFolders(folder: string, ini: string): string[] {
   const at = (path: string) => resolve(folder, path.replaceAll("%(here)s", folder));
   const locations = iniValue(ini, "version_locations");
@@ -56,23 +55,25 @@ function versionsFolders(folder: string, ini: string): string[] {
 
 /**
  * Reads the project in a folder.
- * @throws {Error} that names what is missing: the folder, alembic.ini, or the versions.
+ * @throws {Error} if the folder, alembic.ini or a versions folder is missing.
  */
 export function readChain(path: string): Chain {
   const folder = resolve(path);
-  if (!isFolder(folder)) throw new Error(`alembic is "${path}", but there is no folder ${folder}`);
+  if (!isFolder(folder)) throw new Error(`alembic is "${path}", but the folder ${folder} does not exist`);
   let ini: string;
   try {
     ini = readFileSync(join(folder, "alembic.ini"), "utf8");
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    throw new Error(`alembic is "${path}", but ${folder} has no alembic.ini. Name the folder that has it`);
+    throw new Error(
+      `alembic is "${path}", but ${folder} has no alembic.ini. Set alembic to the folder that contains it`,
+    );
   }
   const hash = createHash("sha256");
   const revisions: Revision[] = [];
   for (const versions of versionsFolders(folder, ini)) {
     if (!isFolder(versions))
-      throw new Error(`${join(folder, "alembic.ini")} names ${versions}, where there is no folder`);
+      throw new Error(`${join(folder, "alembic.ini")} names the folder ${versions}, which does not exist`);
     for (const name of readdirSync(versions)
       .filter((file) => file.endsWith(".py"))
       .sort()) {
@@ -85,13 +86,13 @@ export function readChain(path: string): Chain {
   return { folder, revisions, fingerprint: hash.digest("hex").slice(0, 16) };
 }
 
-/** The revisions that nothing builds on. */
+/** Returns the revisions that no other revision depends on. */
 export function headsOf(revisions: readonly Revision[]): string[] {
   const builtOn = new Set(revisions.flatMap(({ down }) => down));
   return revisions.map(({ id }) => id).filter((id) => !builtOn.has(id));
 }
 
-/** A revision and all that it builds on, each before what builds on it. */
+/** Returns a revision and all its ancestors, each before its dependents. */
 function lineage(revisions: readonly Revision[], id: string): Revision[] {
   const known = new Map(revisions.map((revision) => [revision.id, revision]));
   const line = new Map<string, Revision>();
@@ -109,19 +110,19 @@ function lineage(revisions: readonly Revision[], id: string): Revision[] {
   return [...line.values()];
 }
 
-/** What would run, in order. */
-export interface Way {
+/** The revisions to run, in order. */
+export interface MigrationPath {
   direction: "up" | "down";
   steps: Revision[];
 }
 
-/** Why the files do not tell the way. */
-export interface Unclear {
+/** The reason why the files do not determine the migration path. */
+export interface UnknownPath {
   unclear: string;
 }
 
-/** The revision that is meant by a whole name or its beginning; null is the chain's own beginning. */
-function meant(revisions: readonly Revision[], wanted: string): Revision | null | Unclear {
+/** Finds a revision by its id or the beginning of its id; null is the state before the first revision. */
+function findRevision(revisions: readonly Revision[], wanted: string): Revision | null | UnknownPath {
   if (wanted === "base") return null;
   if (wanted === "head" || wanted === "heads") {
     const heads = headsOf(revisions);
@@ -134,25 +135,29 @@ function meant(revisions: readonly Revision[], wanted: string): Revision | null 
     whole ??
     (begun.length === 1 && begun[0]
       ? begun[0]
-      : { unclear: `${wanted} is not the name, or the beginning of the name, of one revision` })
+      : { unclear: `${wanted} is not the id, or the beginning of the id, of exactly one revision` })
   );
 }
 
 /**
- * The way from the database's revision to the wanted one, as far as the files tell it.
+ * Returns the migration path from the database's revision to the wanted one, as far as the files determine it.
  * @param from the database's revision; null before the first.
  * @param wanted a revision, `head` or `base`.
  */
-export function wayBetween(revisions: readonly Revision[], from: string | null, wanted: string): Way | Unclear {
-  const target = meant(revisions, wanted);
+export function migrationPath(
+  revisions: readonly Revision[],
+  from: string | null,
+  wanted: string,
+): MigrationPath | UnknownPath {
+  const target = findRevision(revisions, wanted);
   if (target && "unclear" in target) return target;
   const up = target === null ? [] : lineage(revisions, target.id);
   if (from === null) return { direction: "up", steps: up };
   const past = lineage(revisions, from);
-  if (past.length === 0) return { unclear: `${from}, where the database stands, is no revision of the chain` };
+  if (past.length === 0) return { unclear: `the chain does not contain ${from}, the database's revision` };
   const ids = (steps: Revision[]) => new Set(steps.map(({ id }) => id));
   if (ids(up).has(from)) return { direction: "up", steps: up.filter(({ id }) => !ids(past).has(id)) };
   if (target === null || ids(past).has(target.id))
     return { direction: "down", steps: past.filter(({ id }) => !ids(up).has(id)).reverse() };
-  return { unclear: `${from} and ${target.id} are on two branches` };
+  return { unclear: `${from} and ${target.id} are on different branches` };
 }

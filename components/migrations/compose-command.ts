@@ -1,4 +1,4 @@
-/** Runs docker compose in the application's folder, so that no secret shows in `ps` or in what Compose says. */
+/** Runs docker compose in the application's folder, without showing secrets in `ps` or in messages of Compose. */
 import { spawn, spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { createInterface } from "node:readline";
@@ -8,24 +8,24 @@ import { shellWord } from "../../lib/shell-word.ts";
 import type { FoundService } from "./compose-service.ts";
 import { bareUrlOf, type OwnerConnection } from "./environment.ts";
 
-/** Stands for the owner's password while Compose resolves the files: what a program is started with shows in `ps`. */
+/** A placeholder for the owner's password while Compose resolves the files, because `ps` shows the environment of a process. */
 const PASSWORD = `password${randomBytes(12).toString("hex")}`;
 const COMPOSE_TIMEOUT_MS = 60_000;
 const MAX_OUTPUT_BYTES = 64 * 1024 ** 2;
-/** Last lines of a build that failed. */
+/** The number of last lines of a failed build that the error shows. */
 const BUILD_LINES = 15;
 
-/** How Compose is run. */
+/** Options of {@link compose}. */
 export interface ComposeRun {
   args: readonly string[];
   connection: OwnerConnection | undefined;
-  /** Takes secrets out of what Compose says. */
+  /** Removes secrets from messages of Compose. */
   hide: (text: string) => string;
-  /** Its standard input. */
+  /** The standard input. */
   input?: string;
 }
 
-/** The environment in which Compose resolves the application's files: DATABASE_URL is this database, whatever a file says. */
+/** Returns the environment for Compose. Its DATABASE_URL names this database and overrides that of any file. */
 function composeProcess(connection: OwnerConnection | undefined): NodeJS.ProcessEnv {
   const { COMPOSE_FILE: _, COMPOSE_PROFILES: __, COMPOSE_ENV_FILES: ___, ...rest } = process.env;
   const kept = Object.entries(rest).filter(([name]) => !/^(NEON_DATABASE_URL|PULUMI_)/.test(name));
@@ -33,7 +33,7 @@ function composeProcess(connection: OwnerConnection | undefined): NodeJS.Process
   return { ...Object.fromEntries(kept), ...(url === undefined ? {} : { DATABASE_URL: url }) };
 }
 
-/** Runs Compose and returns what it printed. Its warnings are left out. */
+/** Runs Compose and returns its output, without warnings. */
 export function compose(folder: string, { args, connection, hide, input }: ComposeRun): string {
   const [program, ...first] = composeWords();
   const { status, stdout, stderr, error } = spawnSync(program, [...first, ...args], {
@@ -52,7 +52,7 @@ export function compose(folder: string, { args, connection, hide, input }: Compo
   throw new Error(hide(said[0] ?? "no output"));
 }
 
-/** Gives variables the owner's real password in place of the one that stood for it. */
+/** Replaces the placeholder in the variables by the owner's password. */
 export function withPassword(variables: Record<string, string>, connection: OwnerConnection | undefined) {
   if (connection === undefined) return variables;
   return Object.fromEntries(
@@ -60,14 +60,14 @@ export function withPassword(variables: Record<string, string>, connection: Owne
   );
 }
 
-/** The command with which people build a service's image. */
+/** Returns the command that builds a service's image, for messages. */
 export const buildCommandOf = (folder = ".", service: string): string =>
   `cd ${shellWord(folder)} && docker compose build ${service}`;
 
 /**
  * Builds a service's image.
- * @param flags Compose's own flags, before its command.
- * @throws {Error} with the build's last lines.
+ * @param flags global flags of Compose.
+ * @throws {Error} with the last lines of the build.
  */
 export async function buildService(
   { folder = ".", hide }: { folder: string | undefined; hide: (text: string) => string },
@@ -103,10 +103,10 @@ export async function buildService(
   if (code === 0) return;
   throw new Error(
     [
-      `The image ${image} of the service ${name} cannot be built. Its last lines:`,
+      `Building the image ${image} of the service ${name} failed. The last lines of the build:`,
       ...said.slice(-BUILD_LINES).map((line) => `  | ${hide(line)}`),
-      `Build it (${buildCommandOf(folder, name)}), or let the migrations run in another image: ` +
-        `pulumi config set alembicImage IMAGE, or generic for one with Alembic and the drivers alone. The database is untouched.`,
+      `Build it (${buildCommandOf(folder, name)}), or run the migrations in another image: ` +
+        `pulumi config set alembicImage IMAGE, where generic is an image with only Alembic and the drivers. The database is untouched.`,
     ].join("\n"),
   );
 }

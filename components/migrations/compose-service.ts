@@ -1,48 +1,48 @@
 /** Finds the service of a Compose project that an Alembic project belongs to. Pure. */
 import { basename, dirname, resolve, sep } from "node:path";
 
-/** The part of a service that is used, as `docker compose config --format json` prints it: with `$$` for `$`. */
+/** The part of a service that this module uses, as `docker compose config --format json` prints it: with `$$` for `$`. */
 export interface ComposeService {
   image?: string;
   build?: { context?: string; dockerfile?: string } | null;
-  /** Null is a variable without a value. */
+  /** Null for a variable without a value. */
   environment?: Record<string, string | null> | null;
 }
 
-/** The part of a Compose project that is used. */
+/** The part of a Compose project that this module uses. */
 export interface ComposeProject {
   name: string;
   services: Record<string, ComposeService>;
 }
 
-/** A service that was found. */
+/** A service of the application. */
 export interface FoundService {
   name: string;
-  /** The image that its containers run in, as Docker names it. */
+  /** The Docker name of its image. */
   image: string;
-  /** Whether Compose can build that image. */
+  /** Whether Compose can build the image. */
   isBuilt: boolean;
   environment: Record<string, string>;
 }
 
-/** What the search for a service found. */
+/** The result of {@link serviceOfFolder}. */
 export interface ServiceSearch {
-  /** Undefined when no service fits, or several fit equally well and nothing tells them apart. */
+  /** Undefined if no service matches, or several match equally well. */
   service: FoundService | undefined;
-  /** Names of further services that fit as well as the one that was found. */
+  /** The names of other services that match equally well. */
   others: string[];
 }
 
-/** A value as it is: Compose prints every $ twice. */
+/** Compose prints every $ twice. */
 const single = (value: string) => value.replaceAll("$$", "$");
 
-/** A service's environment, without the variables that have no value. */
+/** Returns a service's environment, without variables that have no value. */
 function environmentOf({ environment }: ComposeService): Record<string, string> {
   const set = Object.entries(environment ?? {}).filter((entry): entry is [string, string] => entry[1] !== null);
   return Object.fromEntries(set.map(([name, value]) => [name, single(String(value))]));
 }
 
-/** The service of that name. Compose names the image of a service that it builds PROJECT-SERVICE. */
+/** Returns the service with this name. The default image name of a service that Compose builds is PROJECT-SERVICE. */
 function found(project: ComposeProject, name: string): FoundService {
   const service = project.services[name] ?? {};
   return {
@@ -55,7 +55,7 @@ function found(project: ComposeProject, name: string): FoundService {
 
 const isInside = (path: string, folder: string) => path === folder || path.startsWith(`${folder}${sep}`);
 
-/** How closely a service's build belongs to a folder: 2 for its own context or Dockerfile, 1 for a context above it, else 0. */
+/** Rates how closely a service's build belongs to a folder: 2 for its own context or Dockerfile, 1 for a context above it, else 0. */
 function closeness({ build }: ComposeService, folder: string, real: (path: string) => string): number {
   if (!build?.context || /^[a-z+]+:\/\//.test(build.context)) return 0;
   const context = real(single(build.context));
@@ -65,7 +65,7 @@ function closeness({ build }: ComposeService, folder: string, real: (path: strin
 }
 
 /**
- * Finds the service that builds a folder. Of several, it is the one that has a DATABASE_URL, then the one named like the folder.
+ * Finds the service that builds a folder. If there are several, prefers one with a DATABASE_URL, then one named like the folder.
  * @param folder the Alembic project's folder, without symbolic links.
  * @param real resolves symbolic links in a path.
  */
@@ -85,14 +85,14 @@ export function serviceOfFolder(
   const [best] = ranked;
   if (best === undefined) return { service: undefined, others: [] };
   const equals = ranked.filter(({ rank, tie }) => rank === best.rank && tie === best.tie).map(({ name }) => name);
-  // A context above the folder says little: it may be the whole repository's, for services of any kind.
+  // A context above the folder is weak evidence: it may be the whole repository, used by unrelated services.
   if (best.rank === 1 && equals.length > 1) return { service: undefined, others: equals };
   return { service: found(project, best.name), others: equals.slice(1) };
 }
 
 /**
- * The service of a name.
- * @throws {Error} when the project has no such service.
+ * Returns the service with this name.
+ * @throws {Error} if the project has no such service.
  */
 export function serviceNamed(project: ComposeProject, name: string): FoundService {
   if (Object.hasOwn(project.services, name)) return found(project, name);

@@ -1,15 +1,15 @@
-/** The one-off container in which Alembic runs, and the conversation with what runs in it. */
+/** Runs Alembic in a one-off container, and exchanges messages with its runner (images/migrations/runner.py). */
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { DockerError, docker, removeContainers } from "../../lib/docker.ts";
 
-/** Sets our messages apart from whatever else the application prints (runner.py). */
+/** Marks messages of the runner; all other lines are the application's output. */
 const MARK = "\u001e";
 const RUNNER = "images/migrations/runner.py";
 const FOLDER = "/migrations";
 const LOG_LINES = 30;
-/** What no migration needs, and what could hold secrets or gigabytes. */
-const LEFT_OUT = [
+/** Files that no migration needs, and that may contain secrets or gigabytes of data. */
+const EXCLUDED = [
   ".git",
   ".venv",
   "venv",
@@ -21,20 +21,20 @@ const LEFT_OUT = [
   ".mypy_cache",
 ];
 
-/** One revision, as Alembic tells it. */
+/** One revision, as reported by Alembic. */
 export interface Step {
   id: string;
   title: string | null;
 }
 
-/** What Alembic says about the way to the wanted revision. */
+/** The migration path to the wanted revision, as reported by Alembic. */
 export interface Plan {
   heads: string[];
-  /** The wanted revision's whole name; null before the first. */
+  /** The full id of the wanted revision; null for the state before the first. */
   wanted: string | null;
-  /** What the chain does not know: the database's revision, the wanted one, or a way between them. */
+  /** What the chain does not contain: the database's revision, the wanted one, or a path between them. */
   unknown: "current" | "wanted" | "way" | null;
-  /** Alembic's own words for why the wanted one is not known. */
+  /** Alembic's message if it does not know the wanted revision. */
   why: string | null;
   direction: "none" | "up" | "down";
   steps: Step[];
@@ -43,11 +43,11 @@ export interface Plan {
 /** A variable that the application's settings need. */
 export interface VariableProblem {
   name: string;
-  /** Why its value is refused; null where it is missing. */
+  /** Why the application rejects its value; null if it is not set. */
   problem: string | null;
 }
 
-/** What went wrong inside. */
+/** An error inside the container. */
 export interface Failure {
   phase: "plan" | "run";
   kind: string;
@@ -55,13 +55,13 @@ export interface Failure {
   statement: string | null;
   /** File and line in the project. */
   place: string | null;
-  /** What the application's settings lack or refuse; none for any other error. */
+  /** Variables that the application's settings lack or reject; undefined for any other error. */
   variables?: VariableProblem[];
   /** The revision that was running. */
   step?: Step;
 }
 
-/** An error of the migrations themselves, in parts. */
+/** An error of the migrations themselves, with its parts. */
 export class MigrationFailure extends Error {
   readonly failure: Failure;
   readonly log: string[];
@@ -74,64 +74,64 @@ export class MigrationFailure extends Error {
   }
 }
 
-/** What runs, where, and as whom. */
+/** Input of {@link startRun}. */
 export interface ContainerSpec {
   stack: string;
   folder: string;
   image: string;
   network: string;
-  /** Connection URL of the owner inside the network. */
+  /** The owner's connection URL inside the network. */
   url: string;
   /** The database's revision. */
   current: string | null;
   wanted: string;
   arguments: readonly string[];
-  /** The environment that the application gets. */
+  /** The application's environment. */
   variables: Readonly<Record<string, string>>;
   /** Values that no message may contain. */
   secrets: readonly string[];
   dockerHost: string | undefined;
 }
 
-/** A run that has told its plan and waits for the word. */
+/** A run that has reported its plan and waits for the command to start. */
 export interface WaitingRun {
   plan: Plan;
   /**
-   * Lets Alembic run.
-   * @param onStep told of each revision when it begins.
+   * Runs the migrations.
+   * @param onStep is called for each revision when it begins.
    * @throws {MigrationFailure}
    */
   go(onStep: (step: Step) => void): Promise<void>;
-  /** Ends it, if it has not ended by itself. */
+  /** Ends the container, if it still runs. */
   end(): Promise<void>;
 }
 
-/** What marks the containers of a stack's migrations. */
+/** Returns the label of the containers of a stack's migrations. */
 export const migrationsLabel = (stack: string): string => `sectorwars.migrations=${stack}`;
 
-/** Copies the project into the container. A copy, not a mount: the engine may be on another machine. */
+/** Copies the project into the container. It is not mounted, because the engine may be on another machine. */
 async function copyIn(name: string, folder: string, host: string | undefined): Promise<void> {
   await docker(["cp", RUNNER, `${name}:/runner.py`], { host });
-  const tar = spawn("tar", ["-C", folder, ...LEFT_OUT.map((name) => `--exclude=${name}`), "-cf", "-", "."], {
+  const tar = spawn("tar", ["-C", folder, ...EXCLUDED.map((name) => `--exclude=${name}`), "-cf", "-", "."], {
     stdio: ["ignore", "pipe", "pipe"],
   });
   const said: Buffer[] = [];
   tar.stderr.on("data", (chunk: Buffer) => said.push(chunk));
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   tar.on("error", (error) => reject(new Error(`The project cannot be packed: ${error.message}`)));
-  // GNU tar exits with 1 when a file changed while it was read.
+  // GNU tar exits with 1 if a file changed while tar read it.
   tar.on("close", (code) =>
     code === 0 ? resolve() : reject(new Error(`${folder} cannot be packed: ${Buffer.concat(said).toString().trim()}`)),
   );
   await Promise.all([promise, docker(["cp", "-", `${name}:${FOLDER}`], { host, input: tar.stdout })]);
 }
 
-/** What the container is told, as runner.py reads it. Secrets go this way alone: arguments show in ps, variables in docker inspect. */
+/** Returns the job for runner.py. It is the only place for secrets: ps shows arguments, and docker inspect shows variables. */
 function jobOf({ url, current, wanted, variables, secrets, arguments: more }: ContainerSpec): string {
   return `${JSON.stringify({ folder: FOLDER, url, current, wanted, arguments: more, variables, secrets })}\n`;
 }
 
-/** Starts the container, hands it its job through standard input, and waits for its plan. */
+/** Starts the container, writes its job to standard input, and waits for its plan. */
 export async function startRun(spec: ContainerSpec): Promise<WaitingRun> {
   const { stack, dockerHost: host } = spec;
   const label = migrationsLabel(stack);
@@ -145,34 +145,34 @@ export async function startRun(spec: ContainerSpec): Promise<WaitingRun> {
   const log: string[] = [];
   const listeners = new Map<string, (value: unknown) => void>();
   const ended = Promise.withResolvers<number | null>();
-  const noteLine = (line: string) => {
+  const logLine = (line: string) => {
     if (line.trim() === "") return;
     log.push(line);
     if (log.length > LOG_LINES) log.shift();
   };
-  createInterface({ input: child.stderr }).on("line", noteLine);
+  createInterface({ input: child.stderr }).on("line", logLine);
   createInterface({ input: child.stdout }).on("line", (line) => {
-    if (!line.startsWith(MARK)) return noteLine(line);
+    if (!line.startsWith(MARK)) return logLine(line);
     for (const [key, value] of Object.entries(JSON.parse(line.slice(MARK.length)))) listeners.get(key)?.(value);
   });
-  child.on("error", (error) => noteLine(`docker: ${error.message}`));
+  child.on("error", (error) => logLine(`docker: ${error.message}`));
   child.on("close", (code) => ended.resolve(code));
   child.stdin.on("error", () => {});
   child.stdin.write(jobOf(spec));
 
   let running: Step | undefined;
-  /** The message of that name, or the failure that came in its place. */
+  /** Waits for the message with this name. Rejects if a failure comes first. */
   const waitFor = async <T>(key: string, phase: Failure["phase"]): Promise<T> => {
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     listeners.set(key, (value) => resolve(value as T));
     listeners.set("failed", (value) =>
-      // Its last lines may still be on their way.
+      // Wait for the end of the container: its last lines may not have arrived yet.
       ended.promise.then(() => reject(new MigrationFailure({ ...(value as Failure), step: running }, log))),
     );
     ended.promise.then((code) => {
-      const message = `the container ended with exit code ${code ?? "unknown"} before it had done its work`;
+      const message = `the container ended with exit code ${code ?? "unknown"} before it completed its work`;
       const failure = { phase, kind: "Ended", message, statement: null, place: null, step: running };
-      // A failure that was told comes first.
+      // A reported failure takes precedence.
       setTimeout(() => reject(new MigrationFailure(failure, log)), 50);
     });
     return promise;
@@ -220,7 +220,7 @@ async function create({ image, network, dockerHost: host }: ContainerSpec, name:
         label,
         "--network",
         network,
-        // Whatever user the image has: the copied files belong to root.
+        // The copied files belong to root, so the image's own user might not be able to read them.
         "--user",
         "0:0",
         "--workdir",
@@ -239,7 +239,7 @@ async function create({ image, network, dockerHost: host }: ContainerSpec, name:
       /no such image|pull access denied|not found|cannot be reached|dial tcp/i.test(error.stderr)
     ) {
       throw new Error(
-        `There is no image ${image} to run the migrations in. Build the application's image first, or set alembicImage to auto`,
+        `The image ${image} for the migrations does not exist. Build the application's image first, or set alembicImage to auto`,
       );
     }
     throw error;

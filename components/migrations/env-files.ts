@@ -1,35 +1,35 @@
-/** An application's files of variables, as they are without what the hand-over wrote into them. */
+/** Reads an application's env files without the blocks that the hand-over wrote into them. */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
-import { takeOut } from "../handover/env-block.ts";
+import { removeBlock } from "../handover/env-block.ts";
 
 const COPIES = ".local";
 const COPY_PREFIX = "application-env-";
-/** Copies that are older than this were left by a process that was killed, milliseconds. */
+/** Age in milliseconds after which a copy is taken to be left by a killed process. */
 const ABANDONED_MS = 60_000;
 
-/** A file of variables. */
+/** An env file. */
 export interface EnvFile {
   path: string;
   /** Its text without the hand-over's block. */
   text: string;
-  /** What that block sets, by variable; undefined where there is none. */
+  /** The variables that the block sets; undefined if there is no block. */
   block: Record<string, string> | undefined;
 }
 
-/** Reads a file of variables; undefined where there is none. A block that somebody damaged is an error of the hand-over's. */
+/** Reads an env file. Returns undefined if it does not exist. A damaged block is left in the text; the hand-over reports it. */
 export function readEnvFile(path: string): EnvFile | undefined {
   if (!statSync(path, { throwIfNoEntry: false })?.isFile()) return undefined;
   const whole = readFileSync(path, "utf8");
   try {
-    const { text, stack, ours } = takeOut(whole);
+    const { text, stack, ours } = removeBlock(whole);
     return { path, text, block: stack === undefined ? undefined : ours };
   } catch {
     return { path, text: whole, block: undefined };
   }
 }
 
-/** Removes copies that a process left which was killed while it had them. */
+/** Removes copies that a killed process left. */
 function clearCopies(): void {
   for (const name of readdirSync(COPIES).filter((name) => name.startsWith(COPY_PREFIX))) {
     const path = join(COPIES, name);
@@ -39,8 +39,8 @@ function clearCopies(): void {
 }
 
 /**
- * Gives work the paths of files of variables without the hand-over's blocks. A file that has a block is copied, for as long as the
- * work runs, into a folder that only this user can read.
+ * Calls `work` with the paths of the env files without the hand-over's blocks. A file with a block is copied without it into a
+ * folder that only this user can read, for as long as `work` runs.
  */
 export function withoutBlocks<T>(files: readonly EnvFile[], work: (paths: string[]) => T): T {
   if (files.every(({ block }) => block === undefined)) return work(files.map(({ path }) => path));
@@ -65,5 +65,5 @@ export function withoutBlocks<T>(files: readonly EnvFile[], work: (paths: string
   }
 }
 
-/** Compose's flags for such files. */
+/** Returns Compose's flags for env files. */
 export const envFlags = (paths: readonly string[]): string[] => paths.flatMap((path) => ["--env-file", path]);

@@ -1,4 +1,4 @@
-/** The environment that migrations run in: the application's own, with this database on top. Pure. */
+/** Builds the environment of the migrations: the application's own, with the connection of this database. Pure. */
 import { libpqVariables } from "../../lib/pg-environment.ts";
 import { secretValues } from "./masking.ts";
 
@@ -11,20 +11,20 @@ export interface OwnerConnection {
   database: string;
 }
 
-/** What the environment is made of, from the weakest to the strongest. */
+/** The parts of the environment, in ascending order of precedence. */
 export interface EnvironmentParts {
-  /** The application's files of variables, without the hand-over's blocks. */
+  /** The variables of the application's env files, without the hand-over's blocks. */
   files: Readonly<Record<string, string>>;
   /** The Compose service's environment. */
   service: Readonly<Record<string, string>>;
-  /** What the hand-over's blocks set, by variable: a service may have read it from such a file. */
+  /** The variables that the hand-over's blocks set: a service may have read them from such a file. */
   blocks: readonly Readonly<Record<string, string>>[];
-  /** Further entries: NAME=VALUE, or NAME for the value that NAME has in this process. */
+  /** Further entries: NAME=VALUE, or NAME for its value in this process. */
   extra: readonly string[];
   connection: OwnerConnection;
-  /** The superuser's password: migrations run with the owner's rights, so no variable may contain it. */
+  /** The superuser's password. No variable may contain it, because migrations run with the owner's privileges. */
   superuserPassword: string;
-  /** Environment of this process. */
+  /** The environment of this process. */
   process: Readonly<Record<string, string | undefined>>;
 }
 
@@ -32,15 +32,15 @@ const DEFAULT_PORT = "5432";
 const DRIVER_URL = /^postgresql\+\w+(?=:\/\/)/;
 const POSTGRES_URL = /^(postgres(?:ql)?(?:\+\w+)?):\/\//;
 
-/** The connection as an application takes it: bare, since Alembic's configuration and asyncpg stumble over anything more. */
+/** Returns the connection URL without encoding and parameters, which Alembic's configuration and asyncpg do not accept. */
 export const bareUrlOf = ({ host, port, user, password, database }: OwnerConnection): string =>
   `postgresql://${user}:${password}@${host}:${port}/${database}`;
 
-/** A URL with the driver that the application's own URL names, for instance `postgresql+asyncpg`. */
+/** Returns the URL with the driver of the application's own URL, for example `postgresql+asyncpg`. */
 const withDriverOf = (url: string, own: string | undefined): string =>
   url.replace("postgresql", DRIVER_URL.exec(own ?? "")?.[0] ?? "postgresql");
 
-/** Host, port and database of a PostgreSQL URL; undefined for any other text. */
+/** Returns host, port and database of a PostgreSQL URL, or undefined for any other text. */
 function databaseOf(text: string): string | undefined {
   if (!POSTGRES_URL.test(text)) return undefined;
   const url = URL.parse(text.replace(POSTGRES_URL, "http://"));
@@ -48,8 +48,8 @@ function databaseOf(text: string): string | undefined {
 }
 
 /**
- * Takes out what gives a service passwords that the hand-over's block has: the value in the file without the block is the application's
- * own, if there is one. What is no secret may stand in the Compose file as well.
+ * Replaces secrets that a service has read from the hand-over's block by the values of the file without the block, or removes them.
+ * Other values are kept, because the Compose file itself may set them.
  */
 function withoutBlocks({ service, files, blocks }: EnvironmentParts): Record<string, string> {
   const kept = Object.entries(service).flatMap(([name, value]): [string, string][] => {
@@ -61,13 +61,13 @@ function withoutBlocks({ service, files, blocks }: EnvironmentParts): Record<str
   return Object.fromEntries(kept);
 }
 
-/** What libpq reads by itself leads to this database as well, or is left out: an `sslmode` for Neon does not fit here. */
+/** Returns libpq's variables for this database. All others of libpq are removed: an `sslmode` for Neon, for example, fails here. */
 function libpqValues(connection: OwnerConnection): Record<string, string> {
   const { host, port, user, password, database } = connection;
   return { PGHOST: host, PGPORT: String(port), PGUSER: user, PGPASSWORD: password, PGDATABASE: database };
 }
 
-/** The parts of the connection that `alembicEnvironment` may refer to as ${NAME}. */
+/** Returns the parts of the connection that `alembicEnvironment` may refer to as ${NAME}. */
 function references(connection: OwnerConnection): Record<string, string> {
   return {
     DATABASE_URL: bareUrlOf(connection),
@@ -80,8 +80,8 @@ function references(connection: OwnerConnection): Record<string, string> {
 }
 
 /**
- * Further variables, by name.
- * @throws {Error} for a NAME that this process does not have.
+ * Returns the further variables, by name.
+ * @throws {Error} for a NAME that is not set in this process.
  */
 function extraVariables({ extra, connection, process }: EnvironmentParts): Record<string, string> {
   const known = new Map(Object.entries(references(connection)));
@@ -95,16 +95,16 @@ function extraVariables({ extra, connection, process }: EnvironmentParts): Recor
       const value = process[entry];
       if (value !== undefined) return [entry, value];
       throw new Error(
-        `alembicEnvironment names ${entry}, which is not set here. Set it before pulumi up (export ${entry}=...), or give the ` +
-          `setting its value: ${entry}=VALUE`,
+        `alembicEnvironment names ${entry}, which is not set. Set it before pulumi up (export ${entry}=...), or put the value ` +
+          `into the setting: ${entry}=VALUE`,
       );
     }),
   );
 }
 
 /**
- * Puts the environment together. A variable with a URL of the application's own database gets the URL of this one, with its own scheme:
- * the migrations must reach no other database.
+ * Builds the environment. A variable with the URL of the application's own database gets the URL of this one, with its own scheme,
+ * because the migrations must not reach any other database.
  * @throws {Error} for an entry of `extra` that has no value.
  */
 export function migrationEnvironment(parts: EnvironmentParts): Record<string, string> {
@@ -129,7 +129,7 @@ export function migrationEnvironment(parts: EnvironmentParts): Record<string, st
     else delete merged[name];
   }
   Object.assign(merged, extraVariables(parts), {
-    // A service that passes DATABASE_URL on has this database's by now: its own stands in the file.
+    // If the service just passes DATABASE_URL on, it already has this database's URL; the file has the application's own driver.
     DATABASE_URL: withDriverOf(
       url,
       service.DATABASE_URL === url ? files.DATABASE_URL : (service.DATABASE_URL ?? files.DATABASE_URL),

@@ -1,6 +1,7 @@
 /**
- * For script/up: prints `generic` where the migrations run in this project's own image, which needs a Python image, else `service`.
- * Usage: node components/migrations/image-choice.ts ALEMBIC APPLICATION SERVICE ENV_FILE, each as its setting has it, empty for the default.
+ * For script/up: prints `generic` if the migrations run in this project's own image, which needs a Python image, else `service`.
+ * Usage: node components/migrations/image-choice.ts ALEMBIC APPLICATION SERVICE ENV_FILE, each the value of its setting, empty for the
+ * default.
  */
 import { resolve } from "node:path";
 import { composeServiceOf } from "./application.ts";
@@ -15,6 +16,6 @@ try {
   });
   console.log(found === undefined ? "generic" : "service");
 } catch {
-  // The update tells what is wrong with it.
+  // The update reports the error.
   console.log("service");
 }

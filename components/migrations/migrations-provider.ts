@@ -1,4 +1,4 @@
-/** Runs the migrations when the chain, the wanted revision or the image is another. Runs inside Pulumi's dynamic provider. */
+/** Runs the migrations when the chain, the wanted revision or the image has changed. Runs inside Pulumi's dynamic provider. */
 
 import { createHash } from "node:crypto";
 import type { dynamic } from "@pulumi/pulumi";
@@ -7,7 +7,7 @@ import { docker, removeContainers } from "../../lib/docker.ts";
 import { outsideScopes } from "../../lib/scope.ts";
 import { loginAddress } from "../server/server-access.ts";
 import { ensureServiceImage, readApplication, SERVICE_IMAGE } from "./application.ts";
-import { wayBetween } from "./chain.ts";
+import { migrationPath } from "./chain.ts";
 import { migrationsLabel } from "./container.ts";
 import { migrationEnvironment } from "./environment.ts";
 import type { MigrationsInputs } from "./migrations.ts";
@@ -15,9 +15,9 @@ import { readRevisions } from "./revision.ts";
 import { type MigrationsSpec, nameStep, ownerConnection, runMigrations } from "./run-migrations.ts";
 
 interface Outs extends MigrationsInputs {
-  /** What the last run was made from. */
+  /** The fingerprint of the last run's inputs. */
   fingerprint: string;
-  /** The revision that it reached. */
+  /** The revision after the last run. */
   revision: string | null;
 }
 
@@ -25,46 +25,46 @@ type Say = (line: string) => void;
 
 const say: Say = (line) => console.log(line);
 
-/** The image's identity: a name like `gameserver:latest` may mean another image tomorrow. */
+/** Returns the image's id: a name such as `gameserver:latest` may refer to another image later. */
 async function imageIdOf({ image, dockerHost: host }: MigrationsInputs): Promise<string> {
-  // The service's image is built again with every change of the code. What is to run follows from the chain.
+  // The service's image changes with every build of the application, but only the chain decides what runs.
   if (image.startsWith("sha256:") || image === SERVICE_IMAGE) return image;
   return docker(["image", "inspect", "--format", "{{.Id}}", image], { host, timeoutMs: 20_000 }).then(
     (id) => id.trim(),
-    // Not there: the run will say so.
+    // The image does not exist; the run reports that.
     () => image,
   );
 }
 
 /**
- * One value for all that is a reason to run again. Ports, passwords, the project's place on disk and the application's environment
- * are none.
+ * Returns one value for all inputs that require a new run. Ports, passwords, the project's path and the application's environment
+ * do not.
  */
-async function reasonsOf(inputs: MigrationsInputs): Promise<string> {
+async function rerunFingerprint(inputs: MigrationsInputs): Promise<string> {
   const { chain, wantedRevision: wanted, arguments: more, database } = inputs;
   const reasons = JSON.stringify([chain, wanted, more, database, await imageIdOf(inputs)]);
   return createHash("sha256").update(reasons).digest("hex").slice(0, 16);
 }
 
-/** Says which revisions would run, as far as the files tell. */
+/** Reports which revisions would run, as far as the files determine it. */
 function announce(from: string | null, { revisions, wantedRevision }: MigrationsInputs, remark = ""): void {
-  const way = wayBetween(revisions, from, wantedRevision);
-  if ("unclear" in way) {
-    say(`migrations: the files do not tell which revisions would run: ${way.unclear}`);
+  const path = migrationPath(revisions, from, wantedRevision);
+  if ("unclear" in path) {
+    say(`migrations: the files do not determine which revisions would run: ${path.unclear}`);
     return;
   }
-  if (way.steps.length === 0) return;
-  const what = way.direction === "down" ? "downgrade" : "revision";
+  if (path.steps.length === 0) return;
+  const what = path.direction === "down" ? "downgrade" : "revision";
   say(
     [
-      `migrations: ${way.steps.length} ${what}${way.steps.length === 1 ? "" : "s"} from ${from ?? "the beginning"}${remark}:`,
-      ...way.steps.map((step, i) => `  ${i + 1}. ${nameStep(step)}`),
+      `migrations: ${path.steps.length} ${what}${path.steps.length === 1 ? "" : "s"} from ${from ?? "the beginning"}${remark}:`,
+      ...path.steps.map((step, i) => `  ${i + 1}. ${nameStep(step)}`),
     ].join("\n"),
   );
 }
 
-/** What the application brings along: its environment, and its service's image. Both are read anew for each run. */
-async function readSurroundings(
+/** Returns the application's environment and its service's image. Both are read again for each run. */
+async function readApplicationParts(
   inputs: MigrationsInputs,
   say: Say,
 ): Promise<Pick<MigrationsSpec, "image" | "variables" | "sources" | "buildCommand">> {
@@ -86,7 +86,7 @@ async function readSurroundings(
   if (inputs.image !== SERVICE_IMAGE) return { image: inputs.image, variables, sources: [...sources, ...more] };
   if (service === undefined) {
     throw new Error(
-      `The application's service is gone since the update began${problem ? ` (${problem})` : ""}. Run pulumi up again. ` +
+      `The application's Compose service was removed after the update began${problem ? ` (${problem})` : ""}. Run pulumi up again. ` +
         "The database is untouched.",
     );
   }
@@ -96,8 +96,8 @@ async function readSurroundings(
 }
 
 /**
- * What a run needs, by the resource's inputs and what the application brings along at the moment.
- * @throws {Error} where the application's service is gone whose image is to be used.
+ * Returns the input of a run, from the resource's inputs and the current state of the application.
+ * @throws {Error} if the application's service, whose image the run needs, no longer exists.
  */
 export async function specOf(inputs: MigrationsInputs, say: Say): Promise<MigrationsSpec> {
   return {
@@ -106,7 +106,7 @@ export async function specOf(inputs: MigrationsInputs, say: Say): Promise<Migrat
     owner: inputs.owner,
     ownerPassword: inputs.ownerPassword,
     folder: inputs.folder,
-    ...(await readSurroundings(inputs, say)),
+    ...(await readApplicationParts(inputs, say)),
     arguments: inputs.arguments,
     wanted: inputs.wantedRevision,
     allowDowngrade: inputs.allowDowngrade,
@@ -117,9 +117,9 @@ export async function specOf(inputs: MigrationsInputs, say: Say): Promise<Migrat
 }
 
 async function run(inputs: MigrationsInputs): Promise<Outs> {
-  const fingerprint = await reasonsOf(inputs);
+  const fingerprint = await rerunFingerprint(inputs);
   const spec = await specOf(inputs, say);
-  // Called off, it needs its own session and Docker once more, to put back what it has changed.
+  // Outside the scope: a cancelled run still needs its session and Docker, to restore what it has changed.
   const { revision, ran } = await outsideScopes(() => cancellable((signal) => runMigrations(spec, say, signal)));
   if (ran.length === 0) say(`migrations: ${inputs.database} is at ${revision ?? "no revision"}; nothing to run`);
   return { ...inputs, fingerprint, revision };
@@ -128,13 +128,13 @@ async function run(inputs: MigrationsInputs): Promise<Outs> {
 export const provider: dynamic.ResourceProvider = {
   async check(olds: Partial<MigrationsInputs>, news: MigrationsInputs) {
     if (Object.keys(olds ?? {}).length === 0) {
-      announce(null, news, ", less those that the imported data has behind it");
+      announce(null, news, ", except those that the imported data already has");
     }
     return { inputs: news };
   },
 
   async diff(_id, olds: Outs, news: MigrationsInputs) {
-    const isStale = olds.fingerprint !== (await reasonsOf(news));
+    const isStale = olds.fingerprint !== (await rerunFingerprint(news));
     if (isStale) announce(olds.revision, news);
     const isMoved = (["host", "port", "passwordVersion", "folder", "image", "network"] as const).some(
       (key) => olds[key] !== news[key],
@@ -147,22 +147,22 @@ export const provider: dynamic.ResourceProvider = {
   },
 
   async update(_id, olds: Outs, inputs: MigrationsInputs) {
-    const fingerprint = await reasonsOf(inputs);
-    // Only the way to the server has changed: that is noted for the next look at it.
+    const fingerprint = await rerunFingerprint(inputs);
+    // Only the connection to the server has changed; store it in the state without a run.
     if (fingerprint === olds.fingerprint) return { outs: { ...inputs, fingerprint, revision: olds.revision } };
     return { outs: await run(inputs) };
   },
 
-  /** A database that stands elsewhere than the last run left it is brought back by the next update. */
+  /** If the database is at another revision than the last run reached, the next update migrates it again. */
   async read(id, props) {
-    if (props === undefined) throw new Error("migrations cannot be taken over from elsewhere; run pulumi up");
+    if (props === undefined) throw new Error("migrations cannot be imported into the state; run pulumi up");
     const outs = props as Outs;
     const owner = { user: outs.owner, password: outs.ownerPassword };
     const [revision = null] = await readRevisions({ ...loginAddress(outs), ...owner });
     return { id, props: revision === outs.revision ? outs : { ...outs, revision, fingerprint: "changed by hand" } };
   },
 
-  /** The database stays as it is. */
+  /** The database stays unchanged. */
   async delete(_id, props: Outs) {
     await removeContainers(migrationsLabel(props.stack), { host: props.dockerHost }).catch(() => {});
   },

@@ -1,4 +1,4 @@
-/** The application's schema, kept at a revision of its Alembic chain. The work is done in run-migrations.ts. */
+/** Keeps the application's schema at a revision of its Alembic chain. run-migrations.ts does the work. */
 import { resolve } from "node:path";
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
@@ -10,43 +10,43 @@ import { type Revision, readChain } from "./chain.ts";
 
 const IMAGE_FOLDER = "images/migrations";
 
-/** What to migrate, and with what. */
+/** Arguments of {@link Migrations}. */
 export interface MigrationsArgs extends ServerAccess {
   stack: string;
   database: string;
   network: pulumi.Input<string>;
   alias: string;
-  /** Who runs the migrations, and so owns what they make. */
+  /** The role that runs the migrations and so owns the objects that they create. */
   owner: { name: string; password: pulumi.Input<string> };
   /** The folder with alembic.ini. */
   folder: string;
   /**
-   * Image with Alembic and all that the models import: its name; `generic` for one built on `pythonImage`; `auto` for the Compose
-   * service's, else the generic one.
+   * The image with Alembic and everything that the models import: its name; `generic` for one built on `pythonImage`; `auto` for
+   * that of the Compose service, else the generic one.
    */
   image: string;
-  /** Python image that the generic image is built on. */
+  /** The Python image that the generic image is built on. */
   pythonImage: string;
   /** The application's folder; undefined for the nearest one above `folder` with a Compose file. */
   application: string | undefined;
-  /** The file of variables in it that the hand-over writes. */
+  /** The env file that the hand-over writes, relative to the application's folder. */
   envFile: string;
-  /** Name of the Compose service; undefined for the one that builds `folder`. */
+  /** The name of the Compose service; undefined for the one that builds `folder`. */
   service: string | undefined;
   /** Further variables for the application: NAME=VALUE, or NAME for the value in the environment of `pulumi up`. */
   environment: readonly string[];
-  /** Arguments for the alembic command, before its upgrade. */
+  /** Arguments of the alembic command, before `upgrade`. */
   arguments: readonly string[];
   /** The wanted revision, or `head`. */
   revision: string;
-  /** Whether an older revision may be gone back to. */
+  /** Whether the migrations may downgrade to an older revision. */
   allowDowngrade: boolean;
   dockerHost: string | undefined;
-  /** Whether the settings name the engine; otherwise it is the one that the docker command uses. */
+  /** Whether the settings name the engine; otherwise it is that of the docker command. */
   dockerHostIsSet: boolean;
-  /** The engine's provider, where it is not the default one. */
+  /** The engine's provider, if it is not the default one. */
   engine: docker.Provider | undefined;
-  /** Default privileges must be set: what the migrations make is born with its grants. */
+  /** Resources that must exist first. Default privileges are among them, so that new objects get their grants. */
   after: pulumi.Resource[];
 }
 
@@ -56,7 +56,7 @@ export class Migrations extends pulumi.ComponentResource {
   readonly revision: pulumi.Output<string | null>;
   readonly ready: pulumi.Resource;
 
-  /** @throws {pulumi.ResourceError} when the folder is no Alembic project, or the Compose service that is named is not there. */
+  /** @throws {pulumi.ResourceError} if the folder is not an Alembic project, or the named Compose service does not exist. */
   constructor(name: string, args: MigrationsArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:migrations:Migrations", name, {}, opts);
     const chain = orFail(() => readChain(args.folder), this);
@@ -67,7 +67,7 @@ export class Migrations extends pulumi.ComponentResource {
       service: args.service,
     };
     const image = orFail(() => this.chooseImage(args, application), this);
-    const migrated = new Migrated(
+    const run = new AlembicRun(
       "migrated",
       {
         stack: args.stack,
@@ -82,7 +82,7 @@ export class Migrations extends pulumi.ComponentResource {
         revisions: chain.revisions,
         image,
         application,
-        // A value given in the settings may be a secret; all others are read when the migrations run.
+        // The setting may contain secrets. All other variables are read when the migrations run, and stay out of the state.
         environment: pulumi.secret([...args.environment]),
         arguments: [...args.arguments],
         wantedRevision: args.revision,
@@ -91,16 +91,16 @@ export class Migrations extends pulumi.ComponentResource {
       },
       { parent: this, dependsOn: args.after, deletedWith: args.volume },
     );
-    this.revision = migrated.revision;
-    this.ready = migrated;
-    // Among the outputs, so that the program waits for it; nothing comes of it.
+    this.revision = run.revision;
+    this.ready = run;
+    // An output, so that the program waits for the comparison; its value is undefined.
     this.registerOutputs({ revision: this.revision, compared: this.compareRevision(args) });
   }
 
-  /** Warns where the database is at another revision than the last update brought it to, and this one does not migrate it. */
+  /** Warns if the database is not at the revision of the last update, and this update does not migrate it. */
   private compareRevision({ stack, database, host, port, owner }: MigrationsArgs): pulumi.Output<undefined> {
     const compared = pulumi.all([this.revision, owner.password]).apply(async ([expected, password]) => {
-      // Before the first migration there is nothing to compare with; mocks have no database.
+      // There is no revision before the first migration; tests with mocks have no database.
       if (!expected) return undefined;
       const { revisionWarning } = await import("./revision.ts");
       const address = { host, port, database, user: owner.name, password };
@@ -137,7 +137,7 @@ function orFail<T>(work: () => T, parent: pulumi.Resource): T {
   }
 }
 
-/** Inputs of the resource, as its provider gets them. */
+/** Inputs of the resource, as its provider receives them. */
 export interface MigrationsInputs extends SuperuserLogin {
   stack: string;
   database: string;
@@ -146,10 +146,10 @@ export interface MigrationsInputs extends SuperuserLogin {
   owner: string;
   ownerPassword: string;
   folder: string;
-  /** Fingerprint of the versions. */
+  /** The fingerprint of the versions. */
   chain: string;
   revisions: Revision[];
-  /** The image; {@link SERVICE_IMAGE} for that of the Compose service, as it is when the migrations run. */
+  /** The image; {@link SERVICE_IMAGE} for that of the Compose service, which is resolved when the migrations run. */
   image: string;
   application: ApplicationSpec;
   environment: string[];
@@ -159,7 +159,7 @@ export interface MigrationsInputs extends SuperuserLogin {
   dockerHost: string | undefined;
 }
 
-class Migrated extends ResourceOnDisk {
+class AlembicRun extends ResourceOnDisk {
   declare readonly revision: pulumi.Output<string | null>;
 
   constructor(name: string, inputs: pulumi.Inputs, opts: pulumi.CustomResourceOptions) {

@@ -1,24 +1,24 @@
-/** The schema's revision, as the database says it, beside the one that the stack has brought it to. */
+/** Compares the schema's revision in the database with the one that the last update reached. */
 import type pg from "pg";
 import { glance } from "../../lib/glance.ts";
 import { type Address, withConnection } from "../../lib/postgres.ts";
 
 /** The revision of a schema. */
 export interface SchemaRevision {
-  /** What the database says; empty where no migration has run in it. */
+  /** The revision in the database; empty if no migration has run in it. */
   found: string;
-  /** What the last update brought it to. */
+  /** The revision that the last update reached. */
   expected: string;
-  /** What to do where the two differ. */
+  /** What to do if the two differ. */
   remedy: string;
 }
 
-/** What a stack says of its schema. */
+/** The schema's revision according to the stack. */
 export interface RecordedRevision {
   stack: string;
-  /** The database, as its owner reaches it. */
+  /** The database, with its owner's login. */
   address: Address;
-  /** What the last update brought it to. */
+  /** The revision that the last update reached. */
   expected: string;
 }
 
@@ -35,9 +35,9 @@ async function revisionsIn(client: pg.Client): Promise<string[]> {
 }
 
 /**
- * Reads the database's revisions: none before the first, several where branches were not merged. Alembic's table is looked for
- * in every schema of the application's, since the project may say where it lies.
- * @param address the database, as its owner reaches it: what is read there is the owner's.
+ * Reads the database's revisions: none before the first, several if branches were not merged. Looks for Alembic's table in every
+ * schema of the application, because the project can choose its schema.
+ * @param address the database, with its owner's login, because the table belongs to the owner.
  */
 export const readRevisions = (address: Address): Promise<string[]> => withConnection(address, revisionsIn);
 
@@ -47,18 +47,18 @@ const compare = (revisions: readonly string[], { stack, expected }: RecordedRevi
   remedy: `To migrate it again: pulumi refresh --yes --stack ${stack}, then pulumi up --stack ${stack}`,
 });
 
-/** Reads the schema's revision from the database, to be compared with the stack's. */
+/** Reads the schema's revision from the database, and compares it with the stack's. */
 export const readSchemaRevision = async (recorded: RecordedRevision): Promise<SchemaRevision> =>
   compare(await readRevisions(recorded.address), recorded);
 
 /**
- * Says that the schema stands at another revision than the last update brought it to: an undo, a reset or a restore does that.
- * @returns undefined where it does not, and where the server does not answer within 2 s.
+ * Returns a warning if the schema is not at the revision that the last update reached, as after an undo, a reset or a restore.
+ * @returns undefined if it is, or if the server does not answer within 2 s.
  */
 export async function revisionWarning(recorded: RecordedRevision): Promise<string | undefined> {
   const revisions = await glance(recorded.address, revisionsIn);
   if (revisions === undefined) return undefined;
   const { found, expected, remedy } = compare(revisions, recorded);
   if (found === expected) return undefined;
-  return `The schema of ${recorded.address.database} is at revision ${found || "none"}; the last update brought it to ${expected}. ${remedy}`;
+  return `The schema of ${recorded.address.database} is at revision ${found || "none"}; the last update migrated it to ${expected}. ${remedy}`;
 }

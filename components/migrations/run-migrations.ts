@@ -1,6 +1,6 @@
-/** One run of the migrations, from the look at the chain to the restore point that stays. */
+/** One run of the migrations: plan, connection lock, migration backup, Alembic, checks. */
 import type pg from "pg";
-import { LOCK_KEY, leftShut, openDoor, shutDoor } from "../../lib/connection-lock.ts";
+import { blockConnections, LOCK_KEY, readLeftoverLock, unblockConnections } from "../../lib/connection-lock.ts";
 import { removeContainers } from "../../lib/docker.ts";
 import { isRefreshing } from "../../lib/locks.ts";
 import { type Address, connect, ident, isPassing, maintenance, withConnection } from "../../lib/postgres.ts";
@@ -16,30 +16,30 @@ import {
   type WaitingRun,
 } from "./container.ts";
 import { bareUrlOf, type OwnerConnection } from "./environment.ts";
-import { lend, takeBack } from "./loan.ts";
 import { masked, secretValues } from "./masking.ts";
 import {
-  makeRestorePoint,
-  pointName,
-  putBack,
-  type RestorePoint,
-  readRestorePoint,
-  settleRestorePoint,
-} from "./restore-point.ts";
+  backupName,
+  completeMigrationBackup,
+  createMigrationBackup,
+  type MigrationBackup,
+  readMigrationBackup,
+  restoreMigrationBackup,
+} from "./migration-backup.ts";
 import { readRevisions } from "./revision.ts";
+import { grantTemporarily, revokeTemporaryGrant } from "./temporary-grant.ts";
 
 /** Milliseconds between two lines of progress. */
 const PACE_MS = 1000;
-/** Longest part of a failing statement that is shown, characters. */
+/** The number of characters of a failed statement that the error shows. */
 const STATEMENT_SHOWN = 600;
-/** Words that mean the chain's end, and so only one revision where there is one end. */
+/** Names of the chain's head, which is one revision only if there is one head. */
 const HEADS = new Set(["head", "heads"]);
 const STOPPED = "The migrations were stopped.";
 
-/** What to migrate, with what, and how far. */
+/** Input of {@link runMigrations}. */
 export interface MigrationsSpec {
   stack: string;
-  /** The database, as the superuser reaches it from here. */
+  /** The database, with the superuser's login, from this machine. */
   address: Address;
   owner: string;
   ownerPassword: string;
@@ -47,22 +47,22 @@ export interface MigrationsSpec {
   folder: string;
   image: string;
   arguments: readonly string[];
-  /** A revision (its beginning is enough, or a branch's `label@head`), `head` or `base`. */
+  /** A revision (an id or its beginning, or a branch's `label@head`), `head` or `base`. */
   wanted: string;
   allowDowngrade: boolean;
   network: string;
-  /** The server inside the network. */
+  /** The server's name inside the network. */
   alias: string;
-  /** The environment that the application gets. Without a DATABASE_URL in it, there is one of the database. */
+  /** The application's environment. If it lacks a DATABASE_URL, the run adds one. */
   variables?: Readonly<Record<string, string>>;
-  /** Where that environment comes from, for messages. */
+  /** The sources of that environment, for messages. */
   sources?: readonly string[];
-  /** The command that builds the image again, for messages; undefined for one that is not the service's. */
+  /** The command that rebuilds the image, for messages; undefined if it is not the image of a service. */
   buildCommand?: string | undefined;
   dockerHost: string | undefined;
 }
 
-/** What a run has done. */
+/** The result of a run. */
 export interface MigrationsResult {
   /** The database's revision now; null before the first. */
   revision: string | null;
@@ -78,7 +78,7 @@ const ofOwner = ({ address, owner, ownerPassword }: MigrationsSpec): Address => 
 
 const PORT_INSIDE = 5432;
 
-/** The database as the migrations reach it. */
+/** Returns the owner's connection as the migrations' container uses it. */
 export const ownerConnection = (
   spec: Pick<MigrationsSpec, "owner" | "ownerPassword" | "alias"> & { database: string },
 ): OwnerConnection => ({
@@ -95,12 +95,12 @@ const secretsOf = ({ variables, ownerPassword }: MigrationsSpec): string[] => [
   ownerPassword,
 ];
 
-/** How revisions are named to people: `1a2b add ships`. */
+/** Returns a revision's name for messages: `1a2b add ships`. */
 export const nameStep = ({ id, title }: { id: string; title: string | null }): string =>
   title ? `${id} ${title}` : id;
 
-/** Objects in the application's schemas that belong to somebody else than the owner; extensions' own are theirs. */
-const STRANGERS = `
+/** Objects in the application's schemas that do not belong to the owner, except those of extensions. */
+const FOREIGN_OBJECTS = `
   SELECT what, pg_get_userbyid(who) AS owner FROM (
     SELECT 'pg_class'::regclass AS class, oid, 'relation ' || oid::regclass AS what, relowner AS who, relnamespace AS ns
       FROM pg_class WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f', 'c')
@@ -113,17 +113,17 @@ const STRANGERS = `
     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype = 'e')
   ORDER BY 1`;
 
-async function readStrangers({ address, owner }: MigrationsSpec): Promise<string[]> {
+async function readForeignObjects({ address, owner }: MigrationsSpec): Promise<string[]> {
   return withConnection(address, async (client) => {
-    const { rows } = await client.query<{ what: string; owner: string }>(STRANGERS, [ident(owner)]);
+    const { rows } = await client.query<{ what: string; owner: string }>(FOREIGN_OBJECTS, [ident(owner)]);
     return rows.map((row) => `${row.what} (${row.owner})`);
   });
 }
 
 /**
- * Brings the database to the wanted revision. When that fails, the database is as it was.
- * @param signal calls it off: what has begun is taken back.
- * @throws {Error} that names the revisions, the statement, the place and the last lines.
+ * Migrates the database to the wanted revision. If that fails, restores the database.
+ * @param signal cancels the run, which then restores the database.
+ * @throws {Error} with the revision, the SQL statement, the file and line, and the last lines of output.
  */
 export async function runMigrations(
   spec: MigrationsSpec,
@@ -131,38 +131,38 @@ export async function runMigrations(
   signal?: AbortSignal,
 ): Promise<MigrationsResult> {
   const { address, owner } = spec;
-  const keeper = await connect(maintenance(address), { patienceMs: 30_000 });
+  const lockSession = await connect(maintenance(address), { patienceMs: 30_000 });
   try {
-    await lockMigrations(keeper);
+    await lockMigrations(lockSession);
     await removeContainers(migrationsLabel(spec.stack), { host: spec.dockerHost });
-    await takeBack(keeper, owner);
-    await settleKilled(keeper, spec, say);
-    return await plannedRun(spec, signal, (run, current) => change(keeper, run, current, spec, say, signal));
+    await revokeTemporaryGrant(lockSession, owner);
+    await cleanUpKilledRun(lockSession, spec, say);
+    return await plannedRun(spec, signal, (run, current) => change(lockSession, run, current, spec, say, signal));
   } finally {
-    await keeper.end().catch(() => {});
+    await lockSession.end().catch(() => {});
   }
 }
 
 /**
- * Brings a database that nobody uses yet to the wanted revision. It has neither a connection lock nor a migration backup: when
- * this fails, the caller drops it.
- * @param keeper a superuser's session in the server's own database that holds the migrations' lock.
- * @param spec its address is the unused database's.
- * @param signal calls it off.
- * @throws {Error} that names the revisions, the statement, the place and the last lines.
+ * Migrates a database that is not in use yet to the wanted revision. Needs neither a connection lock nor a migration backup: if it
+ * fails, the caller drops the database.
+ * @param lockSession a superuser's session in the server's own database that holds the migrations' lock.
+ * @param spec its address is that of the unused database.
+ * @param signal cancels the run.
+ * @throws {Error} with the revision, the SQL statement, the file and line, and the last lines of output.
  */
 export async function migrateUnused(
-  keeper: pg.Client,
+  lockSession: pg.Client,
   spec: MigrationsSpec,
   say: (line: string) => void,
   signal?: AbortSignal,
 ): Promise<MigrationsResult> {
   await removeContainers(migrationsLabel(spec.stack), { host: spec.dockerHost });
-  await takeBack(keeper, spec.owner);
-  return plannedRun(spec, signal, (run, current) => changeUnused(keeper, run, current, spec, say, signal));
+  await revokeTemporaryGrant(lockSession, spec.owner);
+  return plannedRun(spec, signal, (run, current) => changeUnused(lockSession, run, current, spec, say, signal));
 }
 
-/** Asks Alembic for its plan, and carries it out where there is something to do. */
+/** Asks Alembic for its plan, and carries it out if there is something to do. */
 async function plannedRun(
   spec: MigrationsSpec,
   signal: AbortSignal | undefined,
@@ -173,13 +173,13 @@ async function plannedRun(
   const url = variables.DATABASE_URL ?? bareUrlOf(ownerConnection({ ...spec, database: spec.address.database }));
   const job = { ...spec, url, current, variables, secrets: secretsOf(spec) };
   const run = await startRun(job).catch((error) => {
-    throw explained(error, spec, `The database is untouched.`);
+    throw describeError(error, spec, `The database is untouched.`);
   });
   const stop = () => void run.end().catch(() => {});
   signal?.addEventListener("abort", stop);
   try {
     if (run.plan.unknown === "current" && (await holdsSample(spec))) throw new Error(sampleMessage(spec, current));
-    refuse(run.plan, current, spec);
+    assertPlanAllowed(run.plan, current, spec);
     if (run.plan.steps.length === 0) return { revision: current, ran: [] };
     if (signal?.aborted) throw new Error(`${STOPPED} The database is untouched.`);
     await carryOut(run, current);
@@ -191,60 +191,64 @@ async function plannedRun(
 }
 
 /**
- * Makes sure that nobody else migrates, or undoes a migration, on the server, for as long as the session lives.
- * @throws {Error} when somebody does.
+ * Takes the migrations' lock, which prevents other migrations, undos and refreshes on the server until the session ends.
+ * @throws {Error} if another session holds it.
  */
 export async function lockMigrations(client: pg.Client): Promise<void> {
   const { rows } = await client.query(`SELECT pg_try_advisory_lock(${LOCK_KEY}) AS mine`);
   if (rows[0].mine) return;
   if (await isRefreshing(client)) {
-    throw new Error("A refresh is running on this server. Wait for its end, then try again.");
+    throw new Error("A refresh is running on this server. Wait until it has ended, then try again.");
   }
-  throw new Error("Migrations are running on this server already. Wait for them, then try again.");
+  throw new Error("Migrations are already running on this server. Wait until they have ended, then try again.");
 }
 
-/** The database's only revision, or null. */
+/** Returns the database's revision, or null. @throws {Error} if there are several. */
 async function onlyRevision(address: Address): Promise<string | null> {
   const revisions = await readRevisions(address);
   if (revisions.length > 1) {
     throw new Error(
-      `${address.database} stands at ${revisions.length} revisions at once (${revisions.join(", ")}), of branches that were not ` +
-        `merged. Merge them on the source of the data (alembic merge), or delete the older rows of alembic_version.`,
+      `${address.database} is at ${revisions.length} revisions at once (${revisions.join(", ")}), because their branches were not ` +
+        `merged. Merge them in the source of the data (alembic merge), or delete the older rows of alembic_version.`,
     );
   }
   return revisions[0] ?? null;
 }
 
-/** Ends what a run that was killed has begun: a change that was complete stays, any other is taken back. */
-async function settleKilled(keeper: pg.Client, spec: MigrationsSpec, say: (line: string) => void): Promise<void> {
+/** Cleans up after a killed run: keeps a migration that was complete, and restores the database otherwise. */
+async function cleanUpKilledRun(
+  lockSession: pg.Client,
+  spec: MigrationsSpec,
+  say: (line: string) => void,
+): Promise<void> {
   const { database } = spec.address;
-  const properties = await leftShut(keeper, database);
+  const properties = await readLeftoverLock(lockSession, database);
   if (properties === undefined) return;
-  const point = await readRestorePoint(keeper, database);
-  if (point?.running) {
+  const backup = await readMigrationBackup(lockSession, database);
+  if (backup?.running) {
     const [now = null] = await readRevisions(ofOwner(spec));
-    if (now !== point.to) {
-      say(`migrations: a run was killed half-way; ${database} is put back as it was at ${point.at}`);
-      await putBack(keeper, database, { point, properties, keep: false });
+    if (now !== backup.to) {
+      say(`migrations: the last run was killed before its end; restoring ${database} to its state at ${backup.at}`);
+      await restoreMigrationBackup(lockSession, database, { backup, properties, keep: false });
       return;
     }
-    await settleRestorePoint(keeper, database, point);
+    await completeMigrationBackup(lockSession, database, backup);
   }
-  await openDoor(keeper, properties);
+  await unblockConnections(lockSession, properties);
 }
 
-/** Whether the database was filled with the sample. */
+/** Returns whether the database contains the sample data. */
 const holdsSample = ({ address }: MigrationsSpec): Promise<boolean> =>
   withConnection(address, async (client) => isSample(await readMarker(client)));
 
-/** Says how to begin with data that the application's chain can migrate. */
+/** Returns the error for a chain that cannot migrate the sample data. */
 const sampleMessage = ({ folder }: MigrationsSpec, current: string | null): string =>
-  `The database holds the sample. Its revision ${current} belongs to no application, so the chain in ${folder} cannot migrate ` +
-  `it. Begin with an empty database: pulumi destroy; pulumi config set bootstrap empty; pulumi up. Or begin with your data from ` +
-  `Neon: set NEON_DATABASE_URL, and choose neon in place of empty. Nothing was changed.`;
+  `The database contains the sample data. Its revision ${current} belongs to no application, so the chain in ${folder} cannot ` +
+  `migrate it. Start with an empty database: pulumi destroy; pulumi config set bootstrap empty; pulumi up. Or start with your data ` +
+  `from Neon: set NEON_DATABASE_URL, and use neon instead of empty. Nothing was changed.`;
 
-/** Stops before anything moves where the chain and the database do not fit. */
-function refuse(
+/** @throws {Error} if the chain does not fit the database, or a downgrade is not allowed. */
+function assertPlanAllowed(
   { heads, unknown, why, direction, steps, wanted }: Plan,
   current: string | null,
   spec: MigrationsSpec,
@@ -254,13 +258,13 @@ function refuse(
   if (unknown === "current") {
     throw new Error(
       `${where} does not know the database's revision ${current}; ${its}. The data comes from another version of the ` +
-        `application: check out that version, or import a newer copy. Nothing was changed.`,
+        `application: check out that version, or import newer data. Nothing was changed.`,
     );
   }
   if (heads.length === 0) throw new Error(`${where} has no revisions. Nothing was changed.`);
   if (heads.length > 1 && HEADS.has(spec.wanted)) {
     throw new Error(
-      `${where} has several heads: ${heads.join(", ")}. Merge them (alembic merge), or name the one that is wanted: ` +
+      `${where} has several heads: ${heads.join(", ")}. Merge them (alembic merge), or choose one: ` +
         `pulumi config set alembicRevision ${heads[0]}. Nothing was changed.`,
     );
   }
@@ -272,21 +276,21 @@ function refuse(
   }
   if (unknown === "way") {
     throw new Error(
-      `${where} has no way from the database's revision ${current} to ${wanted}: they are on two branches. Nothing was changed.`,
+      `${where} has no path from the database's revision ${current} to ${wanted}: they are on different branches. Nothing was changed.`,
     );
   }
   if (direction === "down" && !spec.allowDowngrade) {
     throw new Error(
-      `alembicRevision ${spec.wanted} is older than the database's ${current}. Going there runs ${steps.length} ` +
-        `downgrade${steps.length === 1 ? "" : "s"}, which may drop data: ${steps.map(nameStep).join(", ")}. If that is wanted: ` +
+      `alembicRevision ${spec.wanted} is older than the database's ${current}. Migrating to it runs ${steps.length} ` +
+        `downgrade${steps.length === 1 ? "" : "s"}, which may drop data: ${steps.map(nameStep).join(", ")}. To allow that: ` +
         `pulumi config set alembicDowngrade true. Nothing was changed.`,
     );
   }
 }
 
-/** Lets Alembic run, behind a shut door and with a restore point; takes all of it back when it fails. */
+/** Runs Alembic with a connection lock and a migration backup. Restores the database if the run fails. */
 async function change(
-  keeper: pg.Client,
+  lockSession: pg.Client,
   run: WaitingRun,
   current: string | null,
   spec: MigrationsSpec,
@@ -297,46 +301,46 @@ async function change(
   const { database } = address;
   const { steps, wanted } = run.plan;
   say(inWords(run.plan, current));
-  const point: RestorePoint = { from: current, to: wanted, at: new Date().toISOString(), running: true };
-  // While the door is open: a server that is restored to this moment is to let everybody in.
-  await announceRecoveryTarget(stack, keeper, (line) => say(`migrations: ${line}`), spec.dockerHost);
-  const strangers = await readStrangers(spec);
-  const properties = await shutDoor(keeper, database);
+  const backup: MigrationBackup = { from: current, to: wanted, at: new Date().toISOString(), running: true };
+  // Before the connection lock, so that a server restored to this point accepts connections.
+  await announceRecoveryTarget(stack, lockSession, (line) => say(`migrations: ${line}`), spec.dockerHost);
+  const foreign = await readForeignObjects(spec);
+  const properties = await blockConnections(lockSession, database);
   let isCopied = false;
-  let giveBack: (() => Promise<void>) | undefined;
+  let revokeGrant: (() => Promise<void>) | undefined;
   try {
-    await makeRestorePoint(keeper, database, point);
+    await createMigrationBackup(lockSession, database, backup);
     isCopied = true;
-    giveBack = await lend(keeper, maintenance(address), owner);
+    revokeGrant = await grantTemporarily(lockSession, maintenance(address), owner);
     await run.go(progress(steps, say));
     await assertReached(spec, wanted, say);
-    await refuseStrangers(spec, strangers);
-    await giveBack();
-    await settleRestorePoint(keeper, database, point);
-    await openDoor(keeper, properties);
+    await assertOwnership(spec, foreign);
+    await revokeGrant();
+    await completeMigrationBackup(lockSession, database, backup);
+    await unblockConnections(lockSession, properties);
   } catch (error) {
     await run.end().catch(() => {});
-    await giveBack?.().catch(() => {});
+    await revokeGrant?.().catch(() => {});
     if (!isCopied) {
-      await openDoor(keeper, properties);
+      await unblockConnections(lockSession, properties);
       throw error;
     }
-    const fate = await putBack(keeper, database, { point, properties, keep: false }).then(
-      () => `The database is as it was before the run, at revision ${current ?? "none"}.`,
+    const outcome = await restoreMigrationBackup(lockSession, database, { backup, properties, keep: false }).then(
+      () => `The database was restored to its state before the run, at revision ${current ?? "none"}.`,
       (worse) =>
-        `The database could not be put back (${(worse as Error).message}); the next pulumi up does it, from ${pointName(database)}.`,
+        `Restoring the database failed (${(worse as Error).message}); the next pulumi up restores it from ${backupName(database)}.`,
     );
-    throw explained(signal?.aborted ? new Error(STOPPED) : error, spec, fate);
+    throw describeError(signal?.aborted ? new Error(STOPPED) : error, spec, outcome);
   }
   say(
-    `migrations: done; ${database} as it was before is kept as ${pointName(database)}. To go back to it: ` +
+    `migrations: done; the state of ${database} before the run is kept as ${backupName(database)}. To restore it: ` +
       `./db migrations undo --stack ${stack}`,
   );
 }
 
-/** Lets Alembic run in a database that nobody else uses. */
+/** Runs Alembic in a database that is not in use. */
 async function changeUnused(
-  keeper: pg.Client,
+  lockSession: pg.Client,
   run: WaitingRun,
   current: string | null,
   spec: MigrationsSpec,
@@ -344,26 +348,26 @@ async function changeUnused(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   say(inWords(run.plan, current));
-  const strangers = await readStrangers(spec);
-  const giveBack = await lend(keeper, maintenance(spec.address), spec.owner);
+  const foreign = await readForeignObjects(spec);
+  const revokeGrant = await grantTemporarily(lockSession, maintenance(spec.address), spec.owner);
   try {
     await run.go(progress(run.plan.steps, say));
-    await refuseStrangers(spec, strangers);
-    await giveBack();
+    await assertOwnership(spec, foreign);
+    await revokeGrant();
   } catch (error) {
     await run.end().catch(() => {});
-    await giveBack().catch(() => {});
-    throw explained(signal?.aborted ? new Error(STOPPED) : error, spec, "Nothing was changed.");
+    await revokeGrant().catch(() => {});
+    throw describeError(signal?.aborted ? new Error(STOPPED) : error, spec, "Nothing was changed.");
   }
 }
 
-/** What is about to run. */
+/** Returns the progress line about the revisions that are about to run. */
 function inWords({ steps, direction, wanted }: Plan, current: string | null): string {
   const what = `${direction === "down" ? "downgrade" : "revision"}${steps.length === 1 ? "" : "s"}`;
   return `migrations: ${steps.length} ${what} from ${current ?? "an empty chain"} to ${wanted ?? "base"}`;
 }
 
-/** A line each second at most, and always the first and the last revision. */
+/** Reports at most one line per second, and always the first and the last revision. */
 function progress(steps: readonly Step[], say: (line: string) => void): (step: Step) => void {
   let done = 0;
   let last = 0;
@@ -375,7 +379,7 @@ function progress(steps: readonly Step[], say: (line: string) => void): (step: S
   };
 }
 
-/** Alembic's success counts for the database that it was run for: its project may connect to another one. */
+/** Checks that the database is at the wanted revision, because the project's env.py may have connected to another database. */
 async function assertReached(spec: MigrationsSpec, wanted: string | null, say: (line: string) => void): Promise<void> {
   const { database } = spec.address;
   const [now] = await readRevisions(ofOwner(spec));
@@ -390,14 +394,14 @@ async function assertReached(spec: MigrationsSpec, wanted: string | null, say: (
   );
 }
 
-/** What a migration makes must belong to the owner, or the next migration could not change it. */
-async function refuseStrangers(spec: MigrationsSpec, before: readonly string[]): Promise<void> {
-  const made = (await readStrangers(spec)).filter((stranger) => !before.includes(stranger));
-  if (made.length === 0) return;
-  throw new Error(`The migrations made what does not belong to ${spec.owner}: ${made.join(", ")}.`);
+/** Checks that new objects belong to the owner, because the next migration could not change them otherwise. */
+async function assertOwnership(spec: MigrationsSpec, before: readonly string[]): Promise<void> {
+  const created = (await readForeignObjects(spec)).filter((object) => !before.includes(object));
+  if (created.length === 0) return;
+  throw new Error(`The migrations created objects that do not belong to ${spec.owner}: ${created.join(", ")}.`);
 }
 
-/** What failed, as the first words of a message. */
+/** Returns the first line of a failure's message. */
 function whatFailed({ phase, step, kind, message, variables = [] }: Failure, { folder }: MigrationsSpec): string {
   const what =
     phase === "plan"
@@ -420,22 +424,22 @@ function whatFailed({ phase, step, kind, message, variables = [] }: Failure, { f
   return `${what}: ${kind === "Ended" ? "" : `${kind}: `}${message}`;
 }
 
-/** What to do about it, where that is known. */
+/** Returns the lines about the remedy, if it is known. */
 function remedyFor(
   { kind, message, variables = [] }: Failure,
   { sources = [], buildCommand }: MigrationsSpec,
 ): string[] {
   const missing = /^No module named '([\w.]+)'/.exec(message)?.[1];
   if (missing && buildCommand !== undefined)
-    return [`  The image has no ${missing}. Build it again, with all that the models import: ${buildCommand}`];
+    return [`  The image has no ${missing}. Rebuild it with everything that the models import: ${buildCommand}`];
   if (missing) {
     return [
-      `  The image has no ${missing}; set alembicImage to the application's own image, which has what its models import.`,
+      `  The image has no ${missing}. Set alembicImage to the application's own image, which contains what its models import.`,
     ];
   }
   if (kind === "OtherDatabase") {
     return [
-      "  Let its env.py use DATABASE_URL, or give the variable that it uses this database's URL: " +
+      "  Use DATABASE_URL in its env.py, or set the variable that it uses to this database's URL: " +
         `pulumi config set --path 'alembicEnvironment[0]' 'VARIABLE=\${DATABASE_URL}'`,
     ];
   }
@@ -447,18 +451,18 @@ function remedyFor(
   ];
 }
 
-/** The error as people need it. No value of the application's environment is in it, whatever the application printed. */
-function explained(error: unknown, spec: MigrationsSpec, fate: string): Error {
+/** Returns the error for the user. Values of the application's environment are masked in it. */
+function describeError(error: unknown, spec: MigrationsSpec, outcome: string): Error {
   const secrets = secretsOf(spec);
   const clean = (text: string) => masked(text, secrets);
   if (!(error instanceof MigrationFailure)) {
     const { message } = error as Error;
-    const lost = isPassing(error) ? "The database server went away while the migrations ran: " : "";
-    return new Error(clean(`${lost}${message.replace(/\.$/, "")}. ${fate}`), { cause: undefined });
+    const lost = isPassing(error) ? "The connection to the database server was lost during the migrations: " : "";
+    return new Error(clean(`${lost}${message.replace(/\.$/, "")}. ${outcome}`), { cause: undefined });
   }
   const { failure, log } = error;
   const { place, variables = [] } = failure;
-  // What failed is known by now; the traceback that an application prints of it would quote its settings.
+  // The failure is known without the log, and the application's traceback would quote its settings.
   const lines = variables.length > 0 ? [] : log;
   const statement = failure.statement?.trim().slice(0, STATEMENT_SHOWN);
   return new Error(
@@ -474,8 +478,8 @@ function explained(error: unknown, spec: MigrationsSpec, fate: string): Error {
               .map((line) => `  | ${line}`),
           ]
         : []),
-      ...(lines.length > 0 ? ["  Its last lines:", ...lines.map((line) => `  | ${clean(line)}`)] : []),
-      fate,
+      ...(lines.length > 0 ? ["  The last lines of output:", ...lines.map((line) => `  | ${clean(line)}`)] : []),
+      outcome,
     ].join("\n"),
   );
 }

@@ -1,13 +1,13 @@
 /**
- * Whether a restore point is of the data that the database holds. A refresh puts the data of another import in the database's place,
- * and the restore point stays: it would bring back the former data.
+ * Checks that a migration backup comes from the same import as the database. A refresh replaces the database by the data of another
+ * import, but the migration backup stays, and would restore the former data.
  */
 import { type Address, withConnection } from "../../lib/postgres.ts";
 import { readMarker } from "../import/swap.ts";
 import { BEFORE_REFRESH, listSnapshots } from "../snapshots/snapshots.ts";
-import { pointName, type RestorePoint } from "./restore-point.ts";
+import { backupName, type MigrationBackup } from "./migration-backup.ts";
 
-/** The import that a database's data is of; every copy of the database has it. Undefined where no import has filled it. */
+/** Returns the import that filled a database; copies of the database have the same. Undefined if no import filled it. */
 const importOf = (address: Address) =>
   withConnection(address, async (client) => {
     const marker = await readMarker(client);
@@ -15,35 +15,35 @@ const importOf = (address: Address) =>
   });
 
 /**
- * Finds out what a restore point's data is of.
- * @param address the database, as its superuser.
- * @returns undefined where it is of the data that the database holds; else both imports in words.
+ * Compares the imports of a migration backup and its database.
+ * @param address the database, with the superuser's login.
+ * @returns undefined if they are the same; else a description of both.
  */
-export async function otherData(address: Address): Promise<{ point: string; database: string } | undefined> {
+export async function differentImport(address: Address): Promise<{ backup: string; database: string } | undefined> {
   const { database } = address;
-  const [now, then] = await Promise.all([importOf(address), importOf({ ...address, database: pointName(database) })]);
+  const [now, then] = await Promise.all([importOf(address), importOf({ ...address, database: backupName(database) })]);
   const inWords = (found: string | undefined) => (found === undefined ? "no import" : `the import from ${found}`);
-  return now === then ? undefined : { point: inWords(then), database: inWords(now) };
+  return now === then ? undefined : { backup: inWords(then), database: inWords(now) };
 }
 
 /**
- * Refuses to undo a migration of data that the database does not hold any more.
- * @param address the database, as its superuser.
- * @throws {Error} that says how to get that data back.
+ * Checks that an undo would not bring back the data of another import.
+ * @param address the database, with the superuser's login.
+ * @throws {Error} that says how to restore that data.
  */
-export async function refuseOtherData(address: Address, point: RestorePoint): Promise<void> {
-  const other = await otherData(address);
+export async function assertSameData(address: Address, backup: MigrationBackup): Promise<void> {
+  const other = await differentImport(address);
   if (other === undefined) return;
   const { database } = address;
   const snapshots = await withConnection({ ...address, database: "postgres" }, (client) =>
     listSnapshots(client, database),
   );
-  const isKept = snapshots.some(({ name, madeAt }) => name === BEFORE_REFRESH && madeAt > point.at);
+  const isKept = snapshots.some(({ name, madeAt }) => name === BEFORE_REFRESH && madeAt > backup.at);
   throw new Error(
-    `The restore point ${pointName(database)} of ${point.at} belongs to other data than ${database} holds: to that of ${other.point}, ` +
-      `and ${database} has that of ${other.database}. Nothing was changed. ` +
+    `The migration backup ${backupName(database)} of ${backup.at} contains the data of ${other.backup}, but ${database} contains that ` +
+      `of ${other.database}. Nothing was changed. ` +
       (isKept
-        ? `To go back to what a refresh has replaced: ./db snapshot restore ${BEFORE_REFRESH}. A migration of that data can then be undone.`
-        : `To drop the restore point: ./db migrations forget.`),
+        ? `To restore the data that a refresh replaced: ./db snapshot restore ${BEFORE_REFRESH}. Then its last migration can be undone.`
+        : `To drop the migration backup: ./db migrations forget.`),
   );
 }

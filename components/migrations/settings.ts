@@ -1,17 +1,17 @@
 /** Settings of the Alembic migrations. */
 import { flag, list, matches, secretList, text, type ValuesOf } from "../../lib/setting.ts";
 
-/** How the application's schema is kept at a revision. */
+/** How migrations run. */
 export interface MigrationsSettings {
-  /** Folder of the Alembic project. */
+  /** The folder of the Alembic project. */
   readonly folder: string;
-  /** Image to run in: its name, `generic` for this project's own, or `auto` for the Compose service's, else the generic one. */
+  /** The image: its name, `generic` for this project's own, or `auto` for that of the Compose service, else the generic one. */
   readonly image: string;
   /** The application's folder; undefined for the nearest one above `folder` with a Compose file. */
   readonly application: string | undefined;
-  /** The file of variables in it that the hand-over writes. */
+  /** The env file that the hand-over writes, relative to the application's folder. */
   readonly envFile: string;
-  /** The Compose service whose environment and image the migrations have; undefined for the one that builds `folder`. */
+  /** The Compose service whose environment and image the migrations use; undefined for the one that builds `folder`. */
   readonly service: string | undefined;
   /** Further variables for the migrations: NAME=VALUE, or NAME for the value in the environment. */
   readonly environment: readonly string[];
@@ -19,17 +19,17 @@ export interface MigrationsSettings {
   /** The wanted revision, or `head`. */
   readonly revision: string;
   readonly allowDowngrade: boolean;
-  /** Python image that the project's own migrations image is built on. */
+  /** The Python image that this project's own image is built on. */
   readonly pythonImage: string;
 }
 
 export const MIGRATIONS_SETTINGS = {
   alembic: text(),
   alembicImage: text(),
-  alembicService: text(matches(/^[a-zA-Z0-9._-]+$/, "give a service's name as the Compose file has it, or auto")),
+  alembicService: text(matches(/^[a-zA-Z0-9._-]+$/, "use the name of a service from the Compose file, or auto")),
   alembicEnvironment: secretList(),
   alembicArguments: list(),
-  alembicRevision: text(matches(/^[\w.@+-]+$/, "give a revision's id, head or base")),
+  alembicRevision: text(matches(/^[\w.@+-]+$/, "use a revision id, head or base")),
   alembicDowngrade: flag(),
 };
 
@@ -42,11 +42,11 @@ export function environmentProblems({ alembicEnvironment }: MigrationsValues): s
   );
   if (wrong < 0) return [];
   return [
-    `alembicEnvironment[${wrong}]: give NAME=VALUE, or NAME for the value in the environment of pulumi up; DATABASE_URL is the stack's own`,
+    `alembicEnvironment[${wrong}]: use NAME=VALUE, or NAME for the value in the environment of pulumi up; the stack sets DATABASE_URL`,
   ];
 }
 
-/** Returns how migrations run; undefined where no Alembic project is named. Pure. */
+/** Returns the settings of the migrations, or undefined if no Alembic project is configured. Pure. */
 export function migrationsOf(
   values: MigrationsValues & { handoverFolder: string; handoverFile: string },
   pythonImage: string,

@@ -4,7 +4,7 @@
  * (extensions, default privileges, grants to other roles), so other differences are not drift.
  */
 import type pg from "pg";
-import { leftShut } from "../../lib/connection-lock.ts";
+import { readLeftoverLock } from "../../lib/connection-lock.ts";
 import { glance } from "../../lib/glance.ts";
 import type { Address } from "../../lib/postgres.ts";
 import { MAINTENANCE_DATABASE } from "../../lib/postgres.ts";
@@ -76,7 +76,10 @@ export function guardedDrift(before: readonly string[], now: readonly string[]):
  */
 export async function glanceAtGuarded(address: Address, guard: Guard, before: readonly string[]): Promise<string[]> {
   const maintenance = { ...address, database: MAINTENANCE_DATABASE };
-  const lock = await glance(maintenance, async (client) => (await leftShut(client, address.database)) !== undefined);
+  const lock = await glance(
+    maintenance,
+    async (client) => (await readLeftoverLock(client, address.database)) !== undefined,
+  );
   if (lock !== false) return [];
   const now = await glance(address, (client) => readGuarded(client, guard));
   return now === undefined ? [] : guardedDrift(before, now);

@@ -13,7 +13,7 @@ import { isBlocked, PreflightError } from "../import/preflight/findings.ts";
 import { type Examination, examine } from "../import/preflight.ts";
 import { readMarker } from "../import/swap.ts";
 import { compareDatabases, type Difference } from "../import/verify.ts";
-import { type Revision, readChain, wayBetween } from "../migrations/chain.ts";
+import { migrationPath, type Revision, readChain } from "../migrations/chain.ts";
 import { placeOf, type RefreshOrder } from "./refresh.ts";
 
 /** Sessions on each server. */
@@ -72,7 +72,7 @@ export function whyNotMigrated({
       `that has it`
     );
   }
-  const path = wayBetween(revisions, from, wanted);
+  const path = migrationPath(revisions, from, wanted);
   if ("unclear" in path || path.direction === "up" || path.steps.length === 0 || allowDowngrade) return undefined;
   return (
     `The source is at Alembic revision ${from}, and alembicRevision ${wanted} is older: reaching it needs ` +

@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { besideBackups } from "../../lib/backup-lock.ts";
-import { leftShut, LOCK_KEY as MIGRATIONS_LOCK } from "../../lib/connection-lock.ts";
+import { LOCK_KEY as MIGRATIONS_LOCK, readLeftoverLock } from "../../lib/connection-lock.ts";
 import { commentOf, databaseProperties, settingStatements } from "../../lib/database-properties.ts";
 import { docker } from "../../lib/docker.ts";
 import { humanBytes } from "../../lib/human-bytes.ts";
@@ -128,7 +128,7 @@ export async function takeExclusiveLocks(client: pg.Client): Promise<void> {
  * @throws {Error} if a killed run of the migrations left the database, which must be put back first.
  */
 export async function assertNotHalfMigrated(client: pg.Client, database: string): Promise<void> {
-  if (await leftShut(client, database)) {
+  if (await readLeftoverLock(client, database)) {
     throw new Error(
       "Migrations were killed before they ended. Run pulumi up first: it puts the database back as it was.",
     );

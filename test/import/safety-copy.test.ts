@@ -100,9 +100,9 @@ describe("an import with a safety copy", () => {
   });
 
   test("tells once what the loss of the key means, and never the key", async () => {
-    const told = lines.filter((line) => line.includes("a key for safety copies was made"));
+    const told = lines.filter((line) => line.includes("created the key for safety copies"));
     expect(told).toHaveLength(1);
-    expect(told[0]).toContain("Without that file no copy can ever be opened again");
+    expect(told[0]).toContain("Without this file, no safety copy can be decrypted");
     const everything = `${lines.join("\n")}${await reportText(spec)}${JSON.stringify(facts)}`;
     expect(everything).not.toContain("AGE-SECRET-KEY");
   });
@@ -145,7 +145,7 @@ describe("an import with a safety copy", () => {
     // A copy that breaks off half-way leaves no half database.
     const broken = await damagedCopy("half", (copy) => truncate(join(copy, "tables/0003.copy.zst.age"), 300));
     await expect(restoreCopy({ ...order, copy: broken, database: "halved" })).rejects.toThrow(
-      /0003.*cannot be read: it was changed or cut short/,
+      /0003.*cannot be read: it was changed or truncated/,
     );
     expect(await target.databases()).not.toContain("halved");
   });
@@ -241,12 +241,12 @@ describe("a check finds", () => {
     [
       "one bit that changed, with its checksum",
       (copy) => flip(join(copy, table)).then(() => withNewSums(copy)),
-      /0002\.copy\.zst\.age cannot be read: it was changed or cut short/,
+      /0002\.copy\.zst\.age cannot be read: it was changed or truncated/,
     ],
     [
       "a file cut short, with its checksum",
       (copy) => truncate(join(copy, table), 500).then(() => withNewSums(copy)),
-      /0002\.copy\.zst\.age cannot be read: it was changed or cut short/,
+      /0002\.copy\.zst\.age cannot be read: it was changed or truncated/,
     ],
     [
       "two tables in each other's place",
@@ -268,7 +268,7 @@ describe("a check finds", () => {
 
   test("that it is for another identity", async () => {
     await expect(checkCopy(facts.path, await generateX25519Identity())).rejects.toThrow(
-      "it was encrypted for another identity than the one at hand",
+      "it was encrypted for another identity",
     );
   });
 });
@@ -396,7 +396,7 @@ describe("an import whose copy", () => {
     await writeFile(identityFile, await generateX25519Identity());
     await chmod(identityFile, 0o644);
     const order = await withCopy(settingsOf("open", { identityFile }));
-    expect((await attempt(order)).error).toContain(`The identity file ${identityFile} is open to others`);
+    expect((await attempt(order)).error).toContain(`Other users can read the identity file ${identityFile}`);
   });
 });
 

@@ -91,7 +91,7 @@ describe("the set-up", () => {
   });
 
   test("migrates the schema to the head, inserts the seed rows, and generates the administrator's password", async () => {
-    expect(await succeed("./db migrations")).toMatch(/^ {2}revision {7}0002ships\n {2}restore point {2}/);
+    expect(await succeed("./db migrations")).toMatch(/^ {2}revision {10}0002ships\n {2}migration backup {2}/);
     expect(await succeed("./db psql -Atc 'SELECT count(*) FROM languages'")).toBe("12\n");
     const [command = ""] = inlineCode(sectionOf(page, "Seed data")).filter((code) => code.includes("adminPassword"));
     expect(await succeed(command)).toMatch(/^\w{24}\n$/);
@@ -145,19 +145,19 @@ describe("errors", () => {
 describe("the commands of the table", () => {
   test("migrate to an older revision, show the migration backup, undo the run, and drop the copies", async () => {
     expect(await runRow("an older revision")).toContain("migrations: 1 downgrade from 0002ships to 0001first");
-    const shown = await runRow("to see the revision and the restore point");
+    const shown = await runRow("to see the revision and the migration backup");
     expect(shown).toMatch(
-      /^ {2}revision {7}0001first\n {2}restore point {2}sectorwars_dev_before_migration, revision 0002ships, of \S+Z\n$/,
+      /^ {2}revision {10}0001first\n {2}migration backup {2}sectorwars_dev_before_migration, revision 0002ships, of \S+Z\n$/,
     );
     const undone = await runRow("the last run undone");
     const [undoneCopy = ""] = inlineCode(
       tableRows(page).find(([want]) => want === "the last run undone")?.[1] ?? "",
     ).slice(-1);
     expect(undone).toContain(
-      `at revision 0002ships. What was undone is kept as ${undoneCopy}; ./db migrations forget drops it.`,
+      `at revision 0002ships. The former database is kept as ${undoneCopy}; ./db migrations forget drops it.`,
     );
     expect(await runRow("the copies gone")).toBe(`Dropped ${undoneCopy}.\n`);
-    expect(await succeed("./db migrations")).toBe("  revision       0002ships\n  restore point  none\n");
+    expect(await succeed("./db migrations")).toBe("  revision          0002ships\n  migration backup  none\n");
   });
 
   test("keep the undone revision: the next pulumi up changes nothing", async () => {

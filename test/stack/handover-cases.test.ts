@@ -7,10 +7,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, describe, expect, test, vi } from "vitest";
+import { overrideFile } from "../../components/handover/compose-paths.ts";
 import { valuesOf } from "../../components/handover/env-values.ts";
 import type { HandOverInputs } from "../../components/handover/handover.ts";
 import { provider } from "../../components/handover/handover-provider.ts";
-import { overrideFile } from "../../components/handover/places.ts";
 import { composeWords } from "../../lib/docker-compose.ts";
 import { shellWord } from "../../lib/shell-word.ts";
 import { handOverInputs } from "../support/handover-inputs.ts";
@@ -223,7 +223,7 @@ describe("an application whose services", () => {
     expect(list).toMatch(
       /next +cd '.*a pilot'\\''s game' && (docker compose|docker-compose) --profile development up --wait/,
     );
-    expect(list).toContain("dev-scripts/start.sh:4, dev-scripts/start.sh:6: docker compose is given files there");
+    expect(list).toContain("dev-scripts/start.sh:4, dev-scripts/start.sh:6: these lines pass files to docker compose");
     expect(list).toContain(`-f ${override}`);
     expect(list).toContain("They also name docker-compose.dev.yml");
     expect(await again()).toBe(false);
@@ -288,9 +288,9 @@ describe("an application whose services", () => {
       "postgresql://sectorwars_app:apppw@localhost:5432/sectorwars_dev?sslmode=disable",
     );
     expect(after.lonely).toEqual(before.lonely);
-    expect(list).toMatch(/database +services also use a database "celery" of that server/);
+    expect(list).toMatch(/database +services also use the database "celery" of that server/);
     expect(list).not.toContain('a database "app"');
-    expect(list).toContain("backup (POSTGRES_PASSWORD_FILE): the login is read from a file");
+    expect(list).toContain("backup (POSTGRES_PASSWORD_FILE): the service reads the login from a file");
     expect(await again()).toBe(false);
     await takeAway();
   });

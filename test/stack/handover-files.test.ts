@@ -7,11 +7,11 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { assertCanHandOver, type CanHandOverArgs } from "../../components/handover/can-hand-over.ts";
+import { overrideFile } from "../../components/handover/compose-paths.ts";
 import { valuesOf } from "../../components/handover/env-values.ts";
 import { readReplaceable, writeWhole } from "../../components/handover/files.ts";
 import type { HandOverInputs } from "../../components/handover/handover.ts";
 import { provider } from "../../components/handover/handover-provider.ts";
-import { overrideFile } from "../../components/handover/places.ts";
 import { composeWords } from "../../lib/docker-compose.ts";
 import { handOverInputs } from "../support/handover-inputs.ts";
 
@@ -157,7 +157,7 @@ describe("the hand-over's files", () => {
     await writeFile(env(), "A=1\n");
     const found = await readReplaceable(env());
     await writeFile(env(), "A=2\n");
-    await expect(writeWhole(env(), "mine", { found })).rejects.toThrow("was changed by somebody else");
+    await expect(writeWhole(env(), "mine", { found })).rejects.toThrow("was changed by another program");
     expect(await readFile(env(), "utf8")).toBe("A=2\n");
     expect(await readdir(folder)).not.toContainEqual(expect.stringContaining(".sectorwars-"));
   });
@@ -196,9 +196,9 @@ describe("the hand-over refuses", () => {
   test("a folder that is missing, or is a file", async () => {
     const right = inputs.folder;
     inputs.folder = join(right, "no such");
-    expect(await refusal()).toContain(`application is "${right}/no such", where there is no folder`);
+    expect(await refusal()).toContain(`application is "${right}/no such", which does not exist`);
     inputs.folder = join(right, "docker-compose.yml");
-    expect(await refusal()).toContain("which is no folder");
+    expect(await refusal()).toContain("which is not a folder");
   });
 
   test("an .env that is a folder, a symbolic link, or read-only", async () => {
@@ -242,8 +242,8 @@ describe("the hand-over refuses", () => {
     expect(await check()).toBeUndefined();
     await writeFile(env(), "# >>> sectorwars-database: stack other\n# <<< sectorwars-database\n");
     expect(await check()).toContain(
-      `${env()} has the block of the stack other. Two stacks cannot hand over to one file: take the other away (pulumi config rm ` +
-        `application --stack other, then pulumi up --stack other), or name another file`,
+      `${env()} contains the block of the stack other. Only one stack can hand over to a file: remove the other block (pulumi config rm ` +
+        `application --stack other, then pulumi up --stack other), or use another file`,
     );
     await rm(env());
     const outs = await create();
@@ -256,7 +256,7 @@ describe("the hand-over refuses", () => {
     await writeFile(env(), "A=1\n# >>> sectorwars-database: stack other\n");
     expect(await refusal()).toContain(`${env()} has a damaged block`);
     await writeFile(env(), "# >>> sectorwars-database: stack other\n# <<< sectorwars-database\n");
-    expect(await refusal()).toContain("has the block of the stack other");
+    expect(await refusal()).toContain("contains the block of the stack other");
   });
 
   test("an .env that is not UTF-8, which could not be kept unchanged", async () => {
@@ -282,9 +282,9 @@ describe("the hand-over refuses", () => {
 
   test("a COMPOSE_FILE that names a missing file", async () => {
     await writeFile(env(), "COMPOSE_FILE=gone.yml\n");
-    expect(await refusal()).toContain(`COMPOSE_FILE names ${folder}/gone.yml, which is not there`);
+    expect(await refusal()).toContain(`COMPOSE_FILE names ${folder}/gone.yml, which does not exist`);
     inputs.composeFiles = ["none.yml"];
-    expect(await refusal()).toContain(`composeFiles names ${folder}/none.yml, which is not there`);
+    expect(await refusal()).toContain(`composeFiles names ${folder}/none.yml, which does not exist`);
   });
 });
 

@@ -219,7 +219,7 @@ describe("the .env file", () => {
   });
 
   test("does not affect the volume of the application's own database, which the list names", async () => {
-    expect(first).toContain(`the volume ${oldVolume}, which the application's own database made, is there`);
+    expect(first).toContain(`the volume ${oldVolume} of the application's own database still exists`);
     expect(first).toContain(`./db adopt ${oldVolume} --image postgres:15-alpine`);
     expect((await docker(["volume", "inspect", oldVolume])).trim()).not.toBe("[]");
   });

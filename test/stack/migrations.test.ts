@@ -262,14 +262,14 @@ describe("fails before it changes anything:", () => {
     await expectRefusal([
       "has several heads: 0003",
       "0003other",
-      "Merge them (alembic merge), or name the one that is wanted: pulumi config set alembicRevision 0003",
+      "Merge them (alembic merge), or choose one: pulumi config set alembicRevision 0003",
     ]);
     // A prefix of the revision is enough, and the database is at that revision.
     expect(await migrate({ wanted: "0003c" })).toEqual({ said: "", error: "" });
     await expectRefusal(['alembicRevision is "0003", which the chain', "Multiple revisions start with '0003'"], {
       wanted: "0003",
     });
-    await expectRefusal(["no way from the database's revision 0003crew to 0003other: they are on two branches"], {
+    await expectRefusal(["no path from the database's revision 0003crew to 0003other: they are on different branches"], {
       wanted: "0003other",
     });
     await game.removeRevision("0003other");
@@ -284,7 +284,7 @@ describe("fails before it changes anything:", () => {
       "CREATE TABLE sectorwars_stack.import AS SELECT jsonb_build_object('source', 'the sample (there/game)') AS summary",
     );
     await expectRefusal([
-      "The database holds the sample. Its revision 0003crew belongs to no",
+      "The database contains the sample data. Its revision 0003crew belongs to no",
       "pulumi config set bootstrap empty",
     ]);
     await superuser("DROP TABLE sectorwars_stack.import");
@@ -300,7 +300,7 @@ describe("fails before it changes anything:", () => {
     await expectRefusal(["No module named 'fastapi'", "set alembicImage to the application's own image"]);
     const { error } = await migrate({ buildCommand: "docker compose build gameserver" });
     expect(error).toContain(
-      "The image has no fastapi. Build it again, with all that the models import: docker compose",
+      "The image has no fastapi. Rebuild it with everything that the models import: docker compose",
     );
     await game.removeRevision("0004any");
     await game.write("services/gameserver/src/models.py", models);
@@ -375,7 +375,7 @@ except ValueError as error:
     await expectRefusal([
       "The migrations failed: the project connects to ep-1.neon.tech:5432/neondb, not to DATABASE_URL",
       `'VARIABLE=$\{DATABASE_URL}'`,
-      "The database is as it was before the run",
+      "The database was restored to its state before the run",
     ]);
     await game.write("services/gameserver/alembic/env.py", env);
     await game.removeRevision("0004any");
@@ -383,7 +383,7 @@ except ValueError as error:
 
   test("a missing image", () =>
     expectRefusal(
-      ["There is no image sectorwars-no-such-image:1 to run the migrations in", "to auto. The database is untouched."],
+      ["The image sectorwars-no-such-image:1 for the migrations does not exist", "to auto. The database is untouched."],
       {
         image: "sectorwars-no-such-image:1",
       },
@@ -407,12 +407,12 @@ except ValueError as error:
     await game.write("services/gameserver/Dockerfile", dockerfile);
     expect(said).toEqual([`migrations: building ${game.image}-broken, the image of the service gameserver`]);
     expect(error).toContain(
-      `The image ${game.image}-broken of the service gameserver cannot be built. Its last lines:`,
+      `Building the image ${game.image}-broken of the service gameserver failed. The last lines of the build:`,
     );
     expect(error).toContain("it needs ***");
     expect(error).toContain("exit code: 7");
     expect(error).toContain(
-      `Build it (cd ${shellWord(game.folder)} && docker compose build gameserver), or let the migrations`,
+      `Build it (cd ${shellWord(game.folder)} && docker compose build gameserver), or run the migrations`,
     );
     expect(error).not.toContain(VARIABLES.ADMIN_PASSWORD);
   });
@@ -420,7 +420,7 @@ except ValueError as error:
   test("a run while another one is under way", async () => {
     await withConnection({ ...spec.address, database: "postgres" }, async (client) => {
       await client.query("SELECT pg_advisory_lock(8315161638746615145)");
-      await expectRefusal(["Migrations are running on this server already"]);
+      await expectRefusal(["Migrations are already running on this server"]);
     });
   });
 });
@@ -441,7 +441,7 @@ describe("a migration that fails", () => {
     expect(error).toContain("| SELECT nonsense FROM ships");
     expect(error).toContain("at alembic/versions/0005fails.py:9");
     expect(error).toContain("Running upgrade 0004half -> 0005fails");
-    expect(error).toContain("The database is as it was before the run, at revision 0003crew.");
+    expect(error).toContain("The database was restored to its state before the run, at revision 0003crew.");
     expect(await revision()).toBe("0003crew");
     expect(await relations()).not.toContain("half");
     expect(await value("SELECT count(*)::int FROM ships")).toBe(1);
@@ -479,7 +479,7 @@ describe("a migration that fails", () => {
     );
     const { error } = await migrate();
     expect(error).toContain(
-      "made what does not belong to sectorwars_owner: relation public.odd (sectorwars_monitor), relation",
+      "created objects that do not belong to sectorwars_owner: relation public.odd (sectorwars_monitor), relation",
     );
     expect(error).toContain("relation public.strange (sectorwars_monitor)");
     expect(await relations()).not.toContain("strange");
@@ -547,7 +547,7 @@ describe("a run that ends half-way", () => {
     child.kill("SIGINT");
     await once(child, "close");
     expect(said).toContain(
-      "The migrations were stopped. The database is as it was before the run, at revision 0003crew",
+      "The migrations were stopped. The database was restored to its state before the run, at revision 0003crew",
     );
     await expectRestored();
   });
@@ -564,10 +564,10 @@ describe("a run that ends half-way", () => {
       vi.waitFor(async () => expect(await isSlow()).toBe(false), { timeout: 30_000, interval: 100 }),
     ]);
     expect(await canConnect("sectorwars_app")).toBe(false);
-    expect(forget.text).toContain("The last run was killed, and its restore point is needed");
+    expect(forget.text).toContain("The last run was killed, and its migration backup is needed");
     await game.removeRevision("0004slow");
     await game.addRevision("0004quick", "0003crew", "CREATE TABLE quick ()", "DROP TABLE quick");
-    expect((await stack.up()).text).toContain("a run was killed half-way");
+    expect((await stack.up()).text).toContain("the last run was killed before its end");
     expect(await revision()).toBe("0004quick");
     expect(await relations()).not.toContain("slow");
     expect(await copies()).toBe("sectorwars_dev_before_migration");
@@ -602,13 +602,13 @@ describe("to an older revision", () => {
     const migrations = (...args: string[]) => stack.db("migrations", ...args);
     const listed = await migrations();
     expect(listed.text).toMatch(/revision +none/);
-    expect(listed.text).toMatch(/restore point +sectorwars_dev_before_migration, revision 0004quick/);
+    expect(listed.text).toMatch(/migration backup +sectorwars_dev_before_migration, revision 0004quick/);
     const asked = await migrations("undo");
     expect(asked.text).toContain("There is no terminal to ask on. To do it, add --yes.");
     expect(asked.code).toBe(2);
     expect(await revision()).toBe(null);
     const undone = await migrations("undo", "--yes");
-    expect(undone.text).toContain("What was undone is kept as sectorwars_dev_undone");
+    expect(undone.text).toContain("The former database is kept as sectorwars_dev_undone");
     expect(undone.code).toBe(0);
     expect(await revision()).toBe("0004quick");
     expect(await value("SELECT count(*)::int FROM ships")).toBe(1);
@@ -625,13 +625,13 @@ describe("to an older revision", () => {
     const status = await stack.db("status");
     expect(status.text).toContain("revision    0003crew\n");
     expect(status.text).toContain(
-      "REVISION    the last update brought it to 0004quick. To migrate it again: pulumi refresh",
+      "REVISION    the last update migrated it to 0004quick. To migrate it again: pulumi refresh",
     );
     const doctor = await stack.db("doctor");
-    expect(doctor.text).toContain("WRONG  Revision: 0003crew; the last update brought the schema to 0004quick");
+    expect(doctor.text).toContain("WRONG  Revision: 0003crew; the last update migrated the schema to 0004quick");
     // Each preview and update prints the warning until its commands have been run.
     const warning =
-      "warning: The schema of sectorwars_dev is at revision 0003crew; the last update brought it to 0004quick. To migrate it again: " +
+      "warning: The schema of sectorwars_dev is at revision 0003crew; the last update migrated it to 0004quick. To migrate it again: " +
       `pulumi refresh --yes --stack ${stack.name}, then pulumi up --stack ${stack.name}`;
     expect((await stack.succeed("preview", "--expect-no-changes", "--stack", stack.name)).text).toContain(warning);
     expect((await stack.up("--expect-no-changes")).text).toContain(warning);

@@ -175,14 +175,14 @@ describe("a refresh", () => {
     const refused = await command("migrations", "undo", "--yes");
     expect(refused.code).toBe(1);
     expect(refused.text).toContain(
-      `The restore point ${database}_before_migration of ${JSON.parse((await stack.db("migrations", "--json")).stdout).restorePoint.at} ` +
-        `belongs to other data than ${database} holds: to that of no import`,
+      `The migration backup ${database}_before_migration of ${JSON.parse((await stack.db("migrations", "--json")).stdout).restorePoint.at} ` +
+        `contains the data of no import, but ${database} contains that of the import from`,
     );
     expect(refused.text).toContain(
-      "Nothing was changed. To go back to what a refresh has replaced: ./db snapshot restore before_refresh.",
+      "Nothing was changed. To restore the data that a refresh replaced: ./db snapshot restore before_refresh.",
     );
     expect(await succeed("migrations")).toMatch(
-      /other data +the restore point is of no import, the database of the import from localhost/,
+      /other data +the migration backup is from no import, the database from the import from localhost/,
     );
     expect(await databases()).toEqual(before);
     expect(await ships()).toBe("Nostromo,Rocinante");
@@ -221,7 +221,7 @@ describe("a refresh", () => {
     // The former data did not come from an import.
     expect(await succeed("status")).toContain("ITS MARK IS GONE");
     // The migration backup belongs to this data, so its migration can be undone again.
-    expect((await command("migrations", "undo")).text).toContain(`This puts ${database} back as it was at`);
+    expect((await command("migrations", "undo")).text).toContain(`This restores ${database} as it was at`);
     await restoreSnapshot(place, "before_restore");
     expect(await value("SHOW intervalstyle", "app")).toBe("sql_standard");
     expect(await ships()).toBe("Nostromo,Rocinante");

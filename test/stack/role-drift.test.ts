@@ -4,7 +4,7 @@ import type pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { repairableDrift, repairRoles } from "../../components/roles/read-drift.ts";
 import { expectedOfDatabase, expectedOfStack, together } from "../../components/roles/role-drift.ts";
-import { openDoor, shutDoor } from "../../lib/connection-lock.ts";
+import { blockConnections, unblockConnections } from "../../lib/connection-lock.ts";
 import { TEMPORARY_GRANT_KEY } from "../../lib/locks.ts";
 import { type Address, connect, ident, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES, rolesOf } from "../../lib/role-names.ts";
@@ -172,14 +172,14 @@ test("the owner's temporary grant is no drift while the superuser holds its lock
 });
 
 test("the connection lock of a killed migration is no drift: the next migration removes it after it restores the data", async () => {
-  const open = await withConnection(maintenance, (client) => shutDoor(client, database));
+  const open = await withConnection(maintenance, (client) => blockConnections(client, database));
   expect(await previewed()).toEqual([]);
   // Without its row in connection_locks, it is drift like any other revoked privilege.
   await asSuperuser("DELETE FROM sectorwars_stack.connection_locks");
   expect(await previewed()).toEqual(["update prepared"]);
   await stack.up();
   await stack.as("app", (client) => client.query("SELECT 1"));
-  await withConnection(maintenance, (client) => openDoor(client, open));
+  await withConnection(maintenance, (client) => unblockConnections(client, open));
   await stack.up("--expect-no-changes");
 });
 

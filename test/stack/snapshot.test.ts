@@ -370,7 +370,7 @@ describe("a portable copy", () => {
     // With matching checksums, as an attacker would write.
     const { stdout } = await run("sh", ["-c", `cd ${path} && sha256sum *.age README.txt restore.sh`]);
     await writeFile(join(path, "checksums.txt"), stdout);
-    expect(await check()).toContain(`${dump} cannot be read: it was changed or cut short`);
+    expect(await check()).toContain(`${dump} cannot be read: it was changed or truncated`);
     await truncate(dump, size);
 
     const before = await readdir(folder());
@@ -384,7 +384,7 @@ describe("a portable copy", () => {
       expect(await made({})).toBe("Another portable copy of this server is being made. Wait until it is done.");
     });
     await chmod(identityFile(), 0o644);
-    expect(await made({})).toContain("is open to others");
+    expect(await made({})).toContain("Other users can read the identity file");
     await chmod(identityFile(), 0o600);
     expect(await readdir(folder())).toEqual(before);
     const foreign = "age1lvyvwawkr0mcnnnncaghunadrqkmuf9e6507x9y920xxpp866cnql7dp2z";

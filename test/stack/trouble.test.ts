@@ -141,7 +141,7 @@ describe("two stacks on one machine, and the commands for them", () => {
     const said = await two.pulumi("preview", "--stack", two.name);
     await two.set("handoverFolder", games[1]?.folder ?? "");
     expect(said.code).not.toBe(0);
-    expect(said.text).toContain(`has the block of the stack ${one.name}. Two stacks cannot hand over to one file`);
+    expect(said.text).toContain(`contains the block of the stack ${one.name}. Only one stack can hand over to a file`);
     expect(await Promise.all(games.map((game) => game.read(".env")))).toEqual(files);
   });
 
@@ -256,6 +256,6 @@ describe("two stacks on one machine, and the commands for them", () => {
   test("a command for a missing stack says how to create it", async () => {
     const said = await run("./db", ["status", "--stack", "nosuch"], stacks[0]?.env);
     expect(said.code).toBe(2);
-    expect(said.text).toContain("There is no stack nosuch. Make it with: script/up --stack nosuch\nThere are: ");
+    expect(said.text).toContain("The stack nosuch does not exist. Create it: script/up --stack nosuch\nThere are: ");
   });
 });

@@ -6,7 +6,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { parseDocument } from "yaml";
-import { overrideFile } from "../../components/handover/places.ts";
+import { overrideFile } from "../../components/handover/compose-paths.ts";
 import { helperLabel } from "../../components/import/schema.ts";
 import { migrationsLabel } from "../../components/migrations/container.ts";
 import { docker, removeContainers } from "../../lib/docker.ts";

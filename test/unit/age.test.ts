@@ -89,19 +89,19 @@ describe("what is opened", () => {
       header + 2 * piece,
       whole.length - 1,
     ]) {
-      await expect(unsealed(whole.subarray(0, length)), `${length} bytes`).rejects.toThrow("changed or cut short");
+      await expect(unsealed(whole.subarray(0, length)), `${length} bytes`).rejects.toThrow("changed or truncated");
     }
-    await expect(unsealed(Buffer.concat([whole, Buffer.from("x")]))).rejects.toThrow("changed or cut short");
+    await expect(unsealed(Buffer.concat([whole, Buffer.from("x")]))).rejects.toThrow("changed or truncated");
     // A last piece without anything in it would be another way to write the same: nobody's, so not accepted.
-    await expect(unsealed(whole.subarray(0, header + 16))).rejects.toThrow("changed or cut short");
+    await expect(unsealed(whole.subarray(0, header + 16))).rejects.toThrow("changed or truncated");
   });
 
   test("says when it is for somebody else, and when it is no file of age's", async () => {
     const other = await generateX25519Identity();
     await expect(unsealed(await sealed(randomBytes(10)), 1000, other)).rejects.toThrow(
-      "it was encrypted for another identity than the one at hand",
+      "it was encrypted for another identity",
     );
-    await expect(unsealed(Buffer.from("PGDMP and so on, and on, and on"))).rejects.toThrow("it is no file of age's");
+    await expect(unsealed(Buffer.from("PGDMP and so on, and on, and on"))).rejects.toThrow("it is not an age file");
   });
 });
 
@@ -129,14 +129,14 @@ describe("the identity", () => {
     const file = join(folder, "identity.txt");
     expect(await readIdentity(file)).toBeUndefined();
     await writeFile(file, "nothing of the kind\n", { mode: 0o600 });
-    await expect(readIdentity(file)).rejects.toThrow(`The file ${file} holds no identity of age's`);
+    await expect(readIdentity(file)).rejects.toThrow(`${file} contains no age identity`);
     await writeFile(file, `${secret}\n`);
     expect(await readIdentity(file)).toEqual({ secret, recipient });
     const open = join(folder, "open.txt");
     await writeFile(open, `${secret}\n`, { mode: 0o644 });
     const refusal = await readIdentity(open).catch((error: Error) => error.message);
     expect(refusal).toBe(
-      `The identity file ${open} is open to others; it opens every safety copy. Run: chmod 600 ${open}`,
+      `Other users can read the identity file ${open}, which decrypts every safety copy. Run: chmod 600 ${open}`,
     );
   });
 });

@@ -50,7 +50,7 @@ test("the call ends whatever is under way, each with its own last words", async 
   const all = Promise.allSettled([waiting, explaining, losing, finishing]);
   await call(CANCELLED);
   const said = (await all).map((end) => (end.status === "rejected" ? (end.reason as Error).message : end.value));
-  const stopped = "It was stopped; run it again to go on.";
+  const stopped = "It was stopped. Run it again to continue.";
   expect(said).toEqual([stopped, "all of it was taken back", stopped, "done"]);
 });
 

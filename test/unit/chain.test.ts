@@ -6,10 +6,10 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import {
   headsOf,
   iniValue,
+  migrationPath,
   parseRevision,
   type Revision,
   readChain,
-  wayBetween,
 } from "../../components/migrations/chain.ts";
 
 describe("a revision's file", () => {
@@ -65,17 +65,19 @@ describe("a project's folder", () => {
   });
 
   test("that lacks something is refused by name", async () => {
-    expect(() => readChain(join(folder, "no"))).toThrow(`there is no folder ${folder}/no`);
+    expect(() => readChain(join(folder, "no"))).toThrow(`the folder ${folder}/no does not exist`);
     await rm(join(folder, "alembic/versions"), { recursive: true });
-    expect(() => readChain(folder)).toThrow(`alembic.ini names ${folder}/alembic/versions, where there is no folder`);
+    expect(() => readChain(folder)).toThrow(
+      `alembic.ini names the folder ${folder}/alembic/versions, which does not exist`,
+    );
     await rm(join(folder, "alembic.ini"));
-    expect(() => readChain(folder)).toThrow("has no alembic.ini. Name the folder that has it");
+    expect(() => readChain(folder)).toThrow("has no alembic.ini. Set alembic to the folder that contains it");
   });
 });
 
 const revision = (id: string, ...down: string[]): Revision => ({ id, down, title: "" });
 const CHAIN = [revision("d", "b", "c"), revision("b", "a"), revision("c", "a"), revision("a"), revision("e", "d")];
-const ids = (way: ReturnType<typeof wayBetween>) =>
+const ids = (way: ReturnType<typeof migrationPath>) =>
   "unclear" in way ? way.unclear : [way.direction, way.steps.map(({ id }) => id).join("")];
 
 describe("the way", () => {
@@ -87,28 +89,28 @@ describe("the way", () => {
     ["d", "a", ["down", "dbc"]],
     ["d", "base", ["down", "dbca"]],
     [null, "base", ["up", ""]],
-    ["unknown", "head", "unknown, where the database stands, is no revision of the chain"],
-    ["a", "unknown", "unknown is not the name, or the beginning of the name, of one revision"],
-    ["b", "c", "b and c are on two branches"],
+    ["unknown", "head", "the chain does not contain unknown, the database's revision"],
+    ["a", "unknown", "unknown is not the id, or the beginning of the id, of exactly one revision"],
+    ["b", "c", "b and c are on different branches"],
   ])("from %s to %s", (from, to, expected) => {
-    expect(ids(wayBetween(CHAIN, from, to))).toEqual(expected);
+    expect(ids(migrationPath(CHAIN, from, to))).toEqual(expected);
   });
 
   test("is not told where there are several heads", () => {
     const forked = [...CHAIN, revision("f", "d")];
     expect(headsOf(forked)).toEqual(["e", "f"]);
-    expect(ids(wayBetween(forked, null, "head"))).toBe("the chain's heads are e, f");
-    expect(ids(wayBetween(forked, "d", "f"))).toEqual(["up", "f"]);
-    expect(ids(wayBetween(forked, "e", "f"))).toBe("e and f are on two branches");
-    expect(ids(wayBetween([], null, "head"))).toBe("the chain's heads are none");
+    expect(ids(migrationPath(forked, null, "head"))).toBe("the chain's heads are e, f");
+    expect(ids(migrationPath(forked, "d", "f"))).toEqual(["up", "f"]);
+    expect(ids(migrationPath(forked, "e", "f"))).toBe("e and f are on different branches");
+    expect(ids(migrationPath([], null, "head"))).toBe("the chain's heads are none");
   });
 
   test("to the beginning of a name is told where it is of one alone, or is a whole name itself", () => {
     const named = [revision("abcd1"), revision("abcd2", "abcd1"), revision("abcd", "abcd2"), revision("bcdef", "abcd")];
-    expect(ids(wayBetween(named, null, "abcd2"))).toEqual(["up", "abcd1abcd2"]);
-    expect(ids(wayBetween(named, "abcd1", "abcd"))).toEqual(["up", "abcd2abcd"]);
-    expect(ids(wayBetween(named, "abcd", "b"))).toEqual(["up", "bcdef"]);
-    expect(ids(wayBetween(named.slice(0, 2), null, "abcd"))).toContain("abcd is not the name");
+    expect(ids(migrationPath(named, null, "abcd2"))).toEqual(["up", "abcd1abcd2"]);
+    expect(ids(migrationPath(named, "abcd1", "abcd"))).toEqual(["up", "abcd2abcd"]);
+    expect(ids(migrationPath(named, "abcd", "b"))).toEqual(["up", "bcdef"]);
+    expect(ids(migrationPath(named.slice(0, 2), null, "abcd"))).toContain("abcd is not the id");
   });
 
   test("through a long chain is in order, each after what it builds on", () => {
@@ -116,7 +118,7 @@ describe("the way", () => {
       fc.property(fc.integer({ min: 1, max: 300 }), fc.integer({ min: 0, max: 299 }), (length, at) => {
         const line = Array.from({ length }, (_, i) => revision(`r${i}_`, ...(i > 0 ? [`r${i - 1}_`] : [])));
         const from = at < length ? `r${at}_` : null;
-        const way = wayBetween([...line].reverse(), from, "head");
+        const way = migrationPath([...line].reverse(), from, "head");
         expect("unclear" in way ? way : way.steps.map(({ id }) => id)).toEqual(
           line.slice(from === null ? 0 : at + 1).map(({ id }) => id),
         );

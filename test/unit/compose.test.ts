@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { composeOverride, networkKeyFor } from "../../components/handover/compose.ts";
 import { dataVolumes, type Project, projectOf } from "../../components/handover/compose-project.ts";
-import { endpointsAt, placeOf } from "../../components/handover/database-names.ts";
+import { addressOf, endpointsAt } from "../../components/handover/database-names.ts";
 import { activeUsers, profileFor, startCommand } from "../../components/handover/next-command.ts";
 import { planRedirects, type ServiceTarget } from "../../components/handover/redirection.ts";
 
@@ -21,7 +21,7 @@ const TARGET: ServiceTarget = {
   image: "the-image:15",
   driver: "",
   remoteUrl: undefined,
-  remotePlaces: [],
+  remoteAddresses: [],
   formerDatabase: undefined,
   endpointsFor: endpointsAt(LOGINS, SERVER),
   pools: { SQLALCHEMY_POOL_SIZE: "5" },
@@ -29,7 +29,7 @@ const TARGET: ServiceTarget = {
 const REMOTE = {
   ...TARGET,
   remoteUrl: "postgresql://n:p@ep-1.neon.tech/neondb?sslmode=require",
-  remotePlaces: [placeOf("ep-1.neon.tech", undefined)],
+  remoteAddresses: [addressOf("ep-1.neon.tech", undefined)],
   endpointsFor: endpointsAt(LOGINS, SERVER, {
     host: "ep-1.neon.tech",
     port: 5432,
@@ -108,7 +108,7 @@ describe("the services that are led to the database", () => {
     const used = project({
       api: { environment: { DATABASE_URL: "postgresql+asyncpg://n:p@ep-1-pooler.neon.tech/neondb?ssl=require&a=b" } },
     });
-    expect(plan(used, { ...TARGET, remotePlaces: REMOTE.remotePlaces }).api?.environment.DATABASE_URL).toBe(
+    expect(plan(used, { ...TARGET, remoteAddresses: REMOTE.remoteAddresses }).api?.environment.DATABASE_URL).toBe(
       "postgresql+asyncpg://app:pw@database:5432/game?a=b",
     );
     expect(plan(used)).toEqual({});

@@ -3,7 +3,7 @@ import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { needCompose } from "../../components/handover/compose-cli.ts";
+import { requireCompose } from "../../components/handover/compose-cli.ts";
 import { compose } from "../../components/migrations/compose-command.ts";
 import { findCompose, isNewEnough } from "../../lib/docker-compose.ts";
 
@@ -35,14 +35,16 @@ describe("of several", () => {
     await install("docker", "2.20.0");
     await install("docker-compose", "v2.40.3");
     expect(findCompose()).toEqual({ words: ["docker-compose"], version: "2.40.3" });
-    expect(needCompose(["compose.yaml"])).toBe(findCompose());
+    expect(requireCompose(["compose.yaml"])).toBe(findCompose());
     expect(usedByMigrations()).toBe("docker-compose");
   });
 
   test("one that is too old is refused by the hand-over alone; a newer one that is installed then is found", async () => {
     await install("docker", "2.20.0");
     await install("docker-compose", "no version");
-    expect(() => needCompose(["compose.yaml"])).toThrow("docker compose is version 2.20.0; the hand-over needs 2.24.4");
+    expect(() => requireCompose(["compose.yaml"])).toThrow(
+      "docker compose is version 2.20.0; the hand-over needs 2.24.4",
+    );
     expect(usedByMigrations()).toBe("docker");
     await install("docker-compose", "5.0.1");
     expect(usedByMigrations()).toBe("docker-compose");

@@ -60,14 +60,14 @@ describe.runIf(hasDocker)("the engine that Pulumi's provider is told of", () => 
     docker("context", "create", "far", "--docker", `host=tcp://far:2376,${files}`);
     const [hash] = readdirSync(join(folder, "contexts/tls"));
     expect(() => contextEndpoint({ ...environment, DOCKER_CONTEXT: "far" })).toThrow(
-      "Docker's context far uses TLS, which Pulumi's provider takes from the environment alone. Run: export DOCKER_HOST=tcp://far:2376 " +
+      "Docker's context far uses TLS, which Pulumi's provider reads only from the environment. Run: export DOCKER_HOST=tcp://far:2376 " +
         `DOCKER_TLS_VERIFY=1 DOCKER_CERT_PATH='${join(folder, "contexts/tls", hash ?? "", "docker")}'`,
     );
   });
 
   test("that is gone is an error with a remedy", () => {
     expect(() => contextEndpoint({ ...environment, DOCKER_CONTEXT: "gone" })).toThrow(
-      /^Docker's context gone cannot be read \(.*gone.*\)\. Choose another: docker context use default$/s,
+      /^Docker's context gone cannot be read \(.*gone.*\)\. Select another one: docker context use default$/s,
     );
   });
 });

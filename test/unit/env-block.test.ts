@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { putIn, takeOut } from "../../components/handover/env-block.ts";
+import { insertBlock, removeBlock } from "../../components/handover/env-block.ts";
 import { entriesOf, valuesOf } from "../../components/handover/env-values.ts";
 
 const OURS = { DATABASE_URL: "postgresql://a:b@localhost:5433/game", DB_PORT: "5433" };
@@ -34,7 +34,7 @@ describe("the block", () => {
   test("goes in and out, and the file is what it was, byte for byte", () => {
     fc.assert(
       fc.property(file, (text) => {
-        expect(takeOut(putIn(text, "dev", OURS)).text).toBe(text);
+        expect(removeBlock(insertBlock(text, "dev", OURS)).text).toBe(text);
       }),
       { numRuns: 2000 },
     );
@@ -43,10 +43,10 @@ describe("the block", () => {
   test("put in again changes nothing, and other values leave no trace of the first", () => {
     fc.assert(
       fc.property(file, (text) => {
-        const once = putIn(text, "dev", OURS);
-        expect(putIn(once, "dev", OURS)).toBe(once);
-        const other = putIn(once, "dev", { ...OURS, DB_HOST: "x", DB_PORT: "2" });
-        expect(other).toBe(putIn(text, "dev", { ...OURS, DB_HOST: "x", DB_PORT: "2" }));
+        const once = insertBlock(text, "dev", OURS);
+        expect(insertBlock(once, "dev", OURS)).toBe(once);
+        const other = insertBlock(once, "dev", { ...OURS, DB_HOST: "x", DB_PORT: "2" });
+        expect(other).toBe(insertBlock(text, "dev", { ...OURS, DB_HOST: "x", DB_PORT: "2" }));
       }),
       { numRuns: 500 },
     );
@@ -54,7 +54,7 @@ describe("the block", () => {
 
   test("leaves every line that is not replaced as it was, after it", () => {
     const text = "A=1\nDATABASE_URL=old # mine\nB=2";
-    expect(putIn(text, "dev", OURS)).toBe(
+    expect(insertBlock(text, "dev", OURS)).toBe(
       [
         "# >>> sectorwars-database: stack dev",
         "# Written by pulumi up; pulumi destroy takes it out and puts back what it replaced.",
@@ -70,10 +70,10 @@ describe("the block", () => {
 
   test("comes before what refers to its variables, and after a byte order mark", () => {
     const text = `\uFEFFDATABASE_URL=old\nALEMBIC_URL=\${DATABASE_URL}?a=b\n`;
-    const put = putIn(text, "dev", OURS);
+    const put = insertBlock(text, "dev", OURS);
     expect(put.startsWith("\uFEFF# >>>")).toBe(true);
     expect(valuesOf(put).ALEMBIC_URL).toBe("postgresql://a:b@localhost:5433/game?a=b");
-    expect(takeOut(put).text).toBe(text);
+    expect(removeBlock(put).text).toBe(text);
   });
 
   test("that stands at a file's end, as it did once, goes out as well", () => {
@@ -88,13 +88,13 @@ describe("the block", () => {
       "# <<< sectorwars-database",
       "",
     ].join("\n");
-    expect(takeOut(former).text).toBe("A=1\nDATABASE_URL=old # mine\nB=2");
-    expect(putIn(former, "dev", OURS)).toMatch(/^# >>>[\s\S]*<<< sectorwars-database\nA=1\nB=2$/);
+    expect(removeBlock(former).text).toBe("A=1\nDATABASE_URL=old # mine\nB=2");
+    expect(insertBlock(former, "dev", OURS)).toMatch(/^# >>>[\s\S]*<<< sectorwars-database\nA=1\nB=2$/);
   });
 
   test("a value of several lines is one thing: what looks like a variable inside stays, and one that is ours goes as a whole", () => {
     const text = "KEY=\"first\nDATABASE_URL=inside\nlast\"\nDB_PORT='1\n2'\nA=1\n";
-    const put = putIn(text, "dev", OURS);
+    const put = insertBlock(text, "dev", OURS);
     expect(put).toMatch(/<<< sectorwars-database\nKEY="first\nDATABASE_URL=inside\nlast"\nA=1\n$/);
     expect(put).toContain(`# was line 2: "DB_PORT='1\\n2'\\n"\n`);
   });
@@ -102,7 +102,7 @@ describe("the block", () => {
   test("each variable is set once in what is left", () => {
     fc.assert(
       fc.property(file, (text) => {
-        const keys = entriesOf(putIn(text, "dev", OURS)).map(({ key }) => key);
+        const keys = entriesOf(insertBlock(text, "dev", OURS)).map(({ key }) => key);
         expect(keys.filter((key) => key === "DATABASE_URL")).toHaveLength(1);
       }),
       { numRuns: 500 },
@@ -110,31 +110,31 @@ describe("the block", () => {
   });
 
   test("lines added around it meanwhile stay", () => {
-    const text = putIn("A=1\nDB_PORT=1\nC=3\n", "dev", OURS);
-    expect(takeOut(`NEW=0\n${text}LATER=9\n`).text).toBe("NEW=0\nDB_PORT=1\nA=1\nC=3\nLATER=9\n");
+    const text = insertBlock("A=1\nDB_PORT=1\nC=3\n", "dev", OURS);
+    expect(removeBlock(`NEW=0\n${text}LATER=9\n`).text).toBe("NEW=0\nDB_PORT=1\nA=1\nC=3\nLATER=9\n");
   });
 
   test("knows whether there was a file", () => {
-    expect(takeOut(putIn(undefined, "dev", OURS))).toMatchObject({ text: "", isOurs: true, stack: "dev" });
-    expect(takeOut(putIn("", "dev", OURS))).toMatchObject({ text: "", isOurs: false });
-    expect(takeOut(putIn(putIn(undefined, "dev", OURS), "dev", OURS))).toMatchObject({ isOurs: true });
+    expect(removeBlock(insertBlock(undefined, "dev", OURS))).toMatchObject({ text: "", isOurs: true, stack: "dev" });
+    expect(removeBlock(insertBlock("", "dev", OURS))).toMatchObject({ text: "", isOurs: false });
+    expect(removeBlock(insertBlock(insertBlock(undefined, "dev", OURS), "dev", OURS))).toMatchObject({ isOurs: true });
   });
 
   test("that is damaged, doubled or another stack's is refused", () => {
-    const text = putIn("A=1\n", "dev", OURS);
-    expect(() => takeOut(text.replace(/# <<<.*\n/, ""))).toThrow(
-      /has a damaged block: .* stands in line 1 and .* is missing/,
+    const text = insertBlock("A=1\n", "dev", OURS);
+    expect(() => removeBlock(text.replace(/# <<<.*\n/, ""))).toThrow(
+      /has a damaged block: .* is in line 1 and .* is missing/,
     );
-    expect(() => takeOut(text.replace(/# >>>.*\n/, ""))).toThrow("damaged block");
-    expect(() => putIn(text + text, "dev", OURS)).toThrow("there is a second one");
-    expect(() => putIn(text, "other", OURS)).toThrow("has the block of the stack dev");
+    expect(() => removeBlock(text.replace(/# >>>.*\n/, ""))).toThrow("damaged block");
+    expect(() => insertBlock(text + text, "dev", OURS)).toThrow("there is a second block");
+    expect(() => insertBlock(text, "other", OURS)).toThrow("contains the block of the stack dev");
   });
 
   test("quotes what needs it, and refuses what cannot be written", () => {
-    expect(putIn("", "dev", { A: "/a b/c" })).toContain("A='/a b/c'\n");
-    expect(putIn("", "dev", { A: "/pilot's a" })).toContain(`A="/pilot's a"\n`);
+    expect(insertBlock("", "dev", { A: "/a b/c" })).toContain("A='/a b/c'\n");
+    expect(insertBlock("", "dev", { A: "/pilot's a" })).toContain(`A="/pilot's a"\n`);
     for (const value of ["it's $A", 'it\'s "a"', "it's \\", "it's `a`", "a\nb"]) {
-      expect(() => putIn("", "dev", { A: value })).toThrow("The value of A cannot be written into an .env file");
+      expect(() => insertBlock("", "dev", { A: value })).toThrow("The value of A cannot be written into an .env file");
     }
   });
 });

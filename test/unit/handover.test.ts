@@ -93,8 +93,8 @@ describe("the hand-over", () => {
 
   test("to a folder that is not there, or to a file, is refused before anything is made", async () => {
     await expect(make({ folder: join(folder, "none") })).rejects.toThrow(
-      `application is "${folder}/none", where there is no folder`,
+      `application is "${folder}/none", which does not exist`,
     );
-    await expect(make({ folder: "package.json" })).rejects.toThrow('package.json", which is no folder');
+    await expect(make({ folder: "package.json" })).rejects.toThrow('package.json", which is not a folder');
   });
 });

@@ -150,7 +150,7 @@ describe("the program", () => {
     await expect(run("dev", { handoverFolder: "test/application" })).rejects.toThrow(
       "test/application/.env would get passwords, but git does not ignore it. Add it to .gitignore",
     );
-    await expect(run("dev", { handoverFolder: "package.json" })).rejects.toThrow("which is no folder");
+    await expect(run("dev", { handoverFolder: "package.json" })).rejects.toThrow("which is not a folder");
   });
 
   test("does nothing with settings that do not fit", async () => {

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, readdir, realpath, rm, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { putIn } from "../../components/handover/env-block.ts";
+import { insertBlock } from "../../components/handover/env-block.ts";
 import { type ApplicationSpec, composeServiceOf, readApplication } from "../../components/migrations/application.ts";
 import { serviceOfFolder } from "../../components/migrations/compose-service.ts";
 import { type EnvironmentParts, migrationEnvironment } from "../../components/migrations/environment.ts";
@@ -73,7 +73,7 @@ describe.runIf(findCompose() !== undefined)("the application's environment", () 
     const before =
       "JWT_SECRET='a $secret\nof two lines'\nDATABASE_URL=postgresql://neon:pw@ep-1.neon.tech/neondb\nALEMBIC_URL=$DATABASE_URL\nCOMPOSE_PROJECT_NAME=mygame\n";
     const variables = { DATABASE_URL: "postgresql://app:apppw@localhost:5433/game", DB_SUPERUSER_PASSWORD: "rootpw" };
-    await write(".env", putIn(before, "dev", { ...variables, COMPOSE_FILE: "docker-compose.yml:/no/such/file" }));
+    await write(".env", insertBlock(before, "dev", { ...variables, COMPOSE_FILE: "docker-compose.yml:/no/such/file" }));
     const found = read();
     expect(found.problem).toBeUndefined();
     expect(found.files).toMatchObject({ JWT_SECRET: "a $secret\nof two lines", ALEMBIC_URL: URL });
@@ -276,7 +276,7 @@ describe("the environment of the migrations", () => {
       EMPTY: "",
       DATABASE_URL: URL,
     });
-    expect(() => merge({ extra: ["MISSING"] })).toThrow("alembicEnvironment names MISSING, which is not set here");
+    expect(() => merge({ extra: ["MISSING"] })).toThrow("alembicEnvironment names MISSING, which is not set");
   });
 
   test("never has passwords that the hand-over wrote, nor the superuser's", () => {

@@ -124,7 +124,7 @@ describe("migrations", () => {
   );
 
   test("of a folder without a project are refused before anything is made", async () => {
-    await expect(make({ folder: join(folder, "none") })).rejects.toThrow(`there is no folder ${folder}/none`);
+    await expect(make({ folder: join(folder, "none") })).rejects.toThrow(`the folder ${folder}/none does not exist`);
     await expect(make({ folder: join(folder, "src") })).rejects.toThrow("has no alembic.ini");
   });
 });
@@ -192,11 +192,11 @@ describe("a preview", () => {
       { id: "c", down: ["a"], title: "" },
     ];
     expect((await preview({}, { revisions })).said).toBe(
-      "migrations: the files do not tell which revisions would run: the chain's heads are b, c",
+      "migrations: the files do not determine which revisions would run: the chain's heads are b, c",
     );
-    expect((await preview({}, { wantedRevision: "z" })).said).toContain("z is not the name");
+    expect((await preview({}, { wantedRevision: "z" })).said).toContain("z is not the id");
     expect((await preview({}, { revisions: revisions.slice(1, 2) })).said).toContain(
-      "a, where the database stands, is no revision of the chain",
+      "the chain does not contain a, the database's revision",
     );
   });
 });

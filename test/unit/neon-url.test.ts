@@ -34,8 +34,8 @@ describe("the way back's URL", () => {
     [{ own: "postgresql://a:b@database:5432/game", given: "nonsense" }, "NEON_DATABASE_URL is not set"],
     [{ own: "postgresql://a:b@db:5432/game" }, "NEON_DATABASE_URL is not set"],
     [{ environment: "nonsense", given: KEPT }, "is not a URL"],
-    [{ environment: "postgresql://u:p@ss/w@host/db" }, "has a second @"],
-    [{ environment: "postgresql://u:s%40cret@host/db" }, "signs that must be encoded"],
+    [{ environment: "postgresql://u:p@ss/w@host/db" }, "contains a second @"],
+    [{ environment: "postgresql://u:s%40cret@host/db" }, "percent-encoded characters"],
   ])("%j is refused, and never shown", (sources, message) => {
     const attempt = () => choose(sources);
     expect(attempt).toThrow(message);

@@ -4,7 +4,7 @@ import { cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { composeFileList } from "../../components/handover/places.ts";
+import { composeFileList } from "../../components/handover/compose-paths.ts";
 import { planHandOver } from "../../components/handover/plan.ts";
 import { composeServiceOf, readApplication } from "../../components/migrations/application.ts";
 import { findCompose } from "../../lib/docker-compose.ts";
@@ -46,10 +46,22 @@ describe("COMPOSE_FILE", () => {
   });
 
   test.each([
-    [["/a:b/compose.yaml"], 'told of "/a:b/compose.yaml": its path has a ":", which separates the files'],
-    [["/a\nb/compose.yaml"], 'told of "/a\\nb/compose.yaml": its path has a line break or another control character'],
-    [["/c", "/pilot's $x"], `told of "/pilot's $x": its path has an apostrophe, a $, and no value in an .env file`],
-    [["/pilot's", "/a`b"], `told of "/pilot's": its path has an apostrophe, that of "/a\`b" a \`, and no value`],
+    [
+      ["/a:b/compose.yaml"],
+      'COMPOSE_FILE cannot name "/a:b/compose.yaml": the path contains ":", which separates the files',
+    ],
+    [
+      ["/a\nb/compose.yaml"],
+      'cannot name "/a\\nb/compose.yaml": the path contains a line break or another control character',
+    ],
+    [
+      ["/c", "/pilot's $x"],
+      `cannot name "/pilot's $x": the path contains an apostrophe and $, and no value in an .env file`,
+    ],
+    [
+      ["/pilot's", "/a`b"],
+      `cannot name "/pilot's": the path contains an apostrophe and "/a\`b" contains \`, and no value`,
+    ],
   ])("of %j is refused, with path, character and remedy", (files, words) => {
     expect(() => composeFileList(files, {})).toThrow(words);
     expect(() => composeFileList(files, {})).toThrow("Move or rename that file or folder");
@@ -71,7 +83,7 @@ describe("COMPOSE_FILE", () => {
       },
       maxConnections: 500,
     });
-    await expect(planHandOver(inputs, join(parent, "$x"))).rejects.toThrow("its path has an apostrophe, that of");
+    await expect(planHandOver(inputs, join(parent, "$x"))).rejects.toThrow("the path contains an apostrophe and ");
   });
 });
 

@@ -112,11 +112,11 @@ describe("what the application gets", () => {
     [{ handoverTarget: "cloud" }, 'handoverTarget is "cloud": choose local or neon'],
     [{ handoverRole: "postgres" }, 'handoverRole is "postgres": choose app or owner'],
     [{ handoverDriver: "pg8000" }, 'handoverDriver is "pg8000": choose none, psycopg2, psycopg or asyncpg'],
-    [{ handoverFile: "" }, 'handoverFile is "": name a file, for instance .env'],
-    [{ composeService: "a b" }, 'composeService is "a b": give the name that the Compose file has'],
-    [{ poolSize: 0 }, "poolSize is 0: give a whole number, at least 1"],
-    [{ poolOverflow: -1 }, "poolOverflow is -1: give a whole number, 0 or more"],
-    [{ alembicRevision: "head; rm" }, 'alembicRevision is "head; rm": give a revision\'s id, head or base'],
+    [{ handoverFile: "" }, 'handoverFile is "": use a file name, for example .env'],
+    [{ composeService: "a b" }, 'composeService is "a b": use the name from the Compose file'],
+    [{ poolSize: 0 }, "poolSize is 0: use a whole number, at least 1"],
+    [{ poolOverflow: -1 }, "poolOverflow is -1: use a whole number, 0 or more"],
+    [{ alembicRevision: "head; rm" }, 'alembicRevision is "head; rm": use a revision id, head or base'],
   ])("%j is refused", (raw, message) => {
     expect(complaint(raw)).toBe(message);
   });
@@ -124,9 +124,9 @@ describe("what the application gets", () => {
   test.each<[Partial<RawSettings>, string]>([
     [{ seedPasswordHash: "sql: md5('x')" }, 'seedPasswordHash is "sql: md5'],
     [{ seedPasswordHash: "toString" }, 'seedPasswordHash is "toString": choose argon2id'],
-    [{ alembicService: "a b" }, 'alembicService is "a b": give a service\'s name as the Compose file has it, or auto'],
-    [{ alembicEnvironment: ["A=1", "no name=hidden"] }, "alembicEnvironment[1]: give NAME=VALUE, or NAME"],
-    [{ alembicEnvironment: ["DATABASE_URL=hidden"] }, "alembicEnvironment[0]: give NAME=VALUE, or NAME"],
+    [{ alembicService: "a b" }, 'alembicService is "a b": use the name of a service from the Compose file, or auto'],
+    [{ alembicEnvironment: ["A=1", "no name=hidden"] }, "alembicEnvironment[1]: use NAME=VALUE, or NAME"],
+    [{ alembicEnvironment: ["DATABASE_URL=hidden"] }, "alembicEnvironment[0]: use NAME=VALUE, or NAME"],
   ])("%j is refused, and no value of a variable is told", (raw, message) => {
     expect(complaint(raw)).toContain(message);
     expect(complaint(raw)).not.toContain("hidden");
