@@ -50,7 +50,7 @@ describe("Ctrl-C", () => {
   test.each<[string, string, NodeJS.Signals[]]>([
     ["while the sample starts", "starting the sample source", ["SIGINT"]],
     ["while pg_dump reads", "copying the schema with pg_dump", ["SIGTERM"]],
-    ["twice, while rows come", "the rows of", ["SIGINT", "SIGINT"]],
+    ["twice, while rows come", "copying the rows of", ["SIGINT", "SIGINT"]],
     ["while both are compared", "comparing schemas and sequences", ["SIGINT"]],
   ])("%s: the update ends in time, and nothing of the import is left", async (_when, line, signals) => {
     const update = stack.begin();

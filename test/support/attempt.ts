@@ -50,7 +50,7 @@ export const atTable = (table: string, work: () => Promise<unknown>): Pick<Impor
   },
 });
 
-export const aside = (spec: ImportSpec): string => `${spec.target.address.database}_import`;
+export const stagingOf = (spec: ImportSpec): string => `${spec.target.address.database}_import`;
 
 /** User's relations of the target; an import that failed has left none. */
 export async function relationsOf(spec: ImportSpec): Promise<string[]> {
