@@ -79,8 +79,8 @@ describe("a source that cannot be read", () => {
   });
 
   test("a user that does not exist fails like a wrong password", async () => {
-    expect(await failureOf(withAddress({ user: "nobody" }))).toMatch(
-      /cannot be read: password authentication failed for user "nobody"\. .*NEON_DATABASE_URL/,
+    expect(await failureOf(withAddress({ user: "intruder" }))).toMatch(
+      /cannot be read: password authentication failed for user "intruder"\. .*NEON_DATABASE_URL/,
     );
   });
 

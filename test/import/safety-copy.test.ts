@@ -141,7 +141,7 @@ describe("an import with a safety copy", () => {
         "SELECT string_agg(DISTINCT tableowner, ',') FROM pg_tables WHERE schemaname IN ('public', 'audit')",
       ),
     ).toBe(ROLE_NAMES.owner);
-    await expect(restoreCopy(order)).rejects.toThrow("There is a database rescued, and nothing is ever overwritten");
+    await expect(restoreCopy(order)).rejects.toThrow("The database rescued exists, and a restore never overwrites one");
     // A restore that fails half-way leaves no partial database.
     const broken = await damagedCopy("half", (copy) => truncate(join(copy, "tables/0003.copy.zst.age"), 300));
     await expect(restoreCopy({ ...order, copy: broken, database: "halved" })).rejects.toThrow(

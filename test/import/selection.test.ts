@@ -338,12 +338,12 @@ describe("what is left out", () => {
 
 test("all settings that do not fit are in one error with remedies, and nothing is changed", async () => {
   const { spec, error } = await importing({
-    importExclude: ["players", "nobody"],
+    importExclude: ["players", "absent"],
     importMasks: ["players.email = email", "sectors.name = null", "sectors.nmae = text"],
   });
   expect(error.split("\n").map((line) => line.trim())).toEqual([
     "The selection settings do not fit the source, and nothing was changed:",
-    '- importExclude "nobody": the source has no such table',
+    '- importExclude "absent": the source has no such table',
     '- importMasks "players.email = email": importExclude excludes all rows of that table; remove one of the two settings',
     '- importMasks "players.email = email": a foreign key connects the column to public.newsletters.email, which must have the same mask: add "public.newsletters.email = email"',
     '- importMasks "sectors.name = null": the column is NOT NULL; use fixed VALUE or another kind',

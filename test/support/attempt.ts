@@ -14,7 +14,7 @@ import { withConnection } from "./session.ts";
 
 export interface Attempt {
   summary?: ImportSummary;
-  /** The message of the failure; empty when there was none. */
+  /** The message of the failure; empty if the import succeeded. */
   error: string;
   lines: string[];
 }
