@@ -88,7 +88,7 @@ interface Pass extends Examined {
 /** A target that was read. */
 interface OpenTarget {
   client: pg.Client;
-  look: TargetInfo;
+  info: TargetInfo;
 }
 
 /** Checks source and target and returns all findings. An error at one of them does not end the checks of the other. */
@@ -103,16 +103,16 @@ export async function examine(what: Examined): Promise<Examination> {
   const pass: Pass = { ...what, found, keep };
   try {
     const target = await examineTarget(pass);
-    if (target?.look.marker && !what.thorough && !what.replaces) return { findings: found, targetInfo: target.look };
+    if (target?.info.marker && !what.thorough && !what.replaces) return { findings: found, targetInfo: target.info };
     // The disk space is read at the same time as the source.
     const free = freeBytes(what.target?.container, what.dockerHost);
     const { about, ...seen } = await examineSource(pass, target);
-    if (about && target) found.push(...checkRoom(await free, about.bytes, target.look.walBytes));
+    if (about && target) found.push(...checkRoom(await free, about.bytes, target.info.walBytes));
     if (seen.catalog && what.safetyCopy) {
       const room = await freeForFiles(what.safetyCopy.folder);
       found.push(...checkCopyRoom(room, seen.catalog.tables, { free: await free, bytes: about?.bytes ?? 0 }));
     }
-    return { findings: found, targetInfo: target?.look, ...seen };
+    return { findings: found, targetInfo: target?.info, ...seen };
   } finally {
     await Promise.all(opened.map((client) => client.end().catch(() => {})));
   }
@@ -133,10 +133,10 @@ async function examineTarget({
       connect(address, { patienceMs: TARGET_PATIENCE_MS, applicationName: "sectorwars-preflight" }),
     );
     await client.query("SET default_transaction_read_only = on; SET search_path = ''");
-    const look = await readTargetInfo(client, address.database);
+    const info = await readTargetInfo(client, address.database);
     const empty = replaces ? { marker: undefined, relations: [] } : {};
-    found.push(...checkTarget({ ...look, ...empty, lockHeld: look.lockHeld && !holdsLock }, address.database, jobs));
-    return { client, look };
+    found.push(...checkTarget({ ...info, ...empty, lockHeld: info.lockHeld && !holdsLock }, address.database, jobs));
+    return { client, info };
   } catch (error) {
     found.push(targetUnreachable(error));
     return undefined;
@@ -161,19 +161,19 @@ async function examineSource(
     const major = await readMajor(client, found);
     if (major === undefined) return {};
 
-    const around = await awaitShortLocks(client, major);
-    about = around.about;
-    found.push(...checkServer(about, around.locks, jobs));
+    const server = await awaitShortLocks(client, major);
+    about = server.about;
+    found.push(...checkServer(about, server.locks, jobs));
     const dump = major > TARGET_MAJOR ? checkDump(pass, about) : [];
     const functions = target && major > TARGET_MAJOR ? await functionsOf(target, found) : undefined;
-    const look = await readContents(client, major, functions && namesOf(functions));
-    found.push(...checkPrivileges(look, about.role), ...checkSuperuserObjects(look));
-    if (target) found.push(...checkExtensions(look, target.look), ...checkObjects(look, target.look));
-    found.push(...checkFeatures(look, functions && { functions }));
-    found.push(...checkCollations(look, about.collation, target?.look), ...(await dump));
+    const contents = await readContents(client, major, functions && namesOf(functions));
+    found.push(...checkPrivileges(contents, about.role), ...checkSuperuserObjects(contents));
+    if (target) found.push(...checkExtensions(contents, target.info), ...checkObjects(contents, target.info));
+    found.push(...checkFeatures(contents, functions && { functions }));
+    found.push(...checkCollations(contents, about.collation, target?.info), ...(await dump));
 
-    const catalog = await readCatalogIfPossible(client, around.locks.length > 0, isBlocked(found));
-    found.push(...checkContents(look, catalog));
+    const catalog = await readCatalogIfPossible(client, server.locks.length > 0, isBlocked(found));
+    found.push(...checkContents(contents, catalog));
     const sample = pass.thorough && catalog && !isBlocked(found) ? await takeSample(client, catalog.tables) : undefined;
     found.push(...estimate(catalog, about.bytes, jobs, sample));
     return { about, catalog };
@@ -216,8 +216,8 @@ async function functionsOf({ client }: OpenTarget, found: Finding[]): Promise<Se
 async function awaitShortLocks(client: pg.Client, major: number) {
   const deadline = Date.now() + LOCK_PATIENCE_MS;
   for (;;) {
-    const around = await readServerInfo(client, major);
-    if (around.locks.length === 0 || Date.now() > deadline) return around;
+    const server = await readServerInfo(client, major);
+    if (server.locks.length === 0 || Date.now() > deadline) return server;
     await sleep(LOCK_PATIENCE_MS / 10);
   }
 }

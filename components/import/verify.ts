@@ -214,10 +214,10 @@ async function compareAccess(
   { owner, roles }: VerifyOptions,
   findings: Findings,
 ): Promise<void> {
-  for (const stranger of await findForeignOwners(target, owner)) {
+  for (const other of await findForeignOwners(target, owner)) {
     findings.differences.push({
-      object: `owner of ${stranger.object}`,
-      details: [`${stranger.owner} on the target, where ${owner} should own everything`],
+      object: `owner of ${other.object}`,
+      details: [`${other.owner} on the target, where ${owner} should own everything`],
     });
   }
   for (const restriction of await readRestrictions(roles, source, target)) {
@@ -373,8 +373,8 @@ const countsDiffer = (theirs: SetFingerprint, ours: SetFingerprint): string[] =>
   theirs.rows === ours.rows ? [] : [`${theirs.rows} rows on the source, ${ours.rows} on the target`];
 
 /** Returns the state of rows in the baseline's columns. If a column is missing now, the rows count as changed. */
-async function inColumns(relation: Subject["relation"], client: pg.Client, present: Column[], entry: string[]) {
-  const columns = entry.flatMap((name) => present.find((column) => column.name === name) ?? []);
-  if (columns.length < entry.length) return "other columns";
+async function inColumns(relation: Subject["relation"], client: pg.Client, present: Column[], names: string[]) {
+  const columns = names.flatMap((name) => present.find((column) => column.name === name) ?? []);
+  if (columns.length < names.length) return "other columns";
   return describeSet(await setFingerprint(fromTable(relation), client, columns));
 }

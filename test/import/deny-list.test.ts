@@ -1,4 +1,4 @@
-/** What keeps readonly from denied tables, and every role from a superuser's rights, tried by each role on a real server. */
+/** Denied tables are unreadable for readonly, and no role gains a superuser's privileges; each role tries it on a real server. */
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { Lab, type Server } from "../support/lab.ts";
@@ -35,7 +35,7 @@ const mayRead = async (...relations: string[]) => {
 const mustNotRead = async (...relations: string[]) => {
   for (const relation of relations) await denied(readonly(relation), relation);
 };
-/** The superuser's only statement about a group, undone at the end. */
+/** The superuser's statement about a group, undone at the end. */
 async function inGroup(work: () => Promise<void>): Promise<void> {
   await superuser("CREATE ROLE readers; GRANT readers TO sectorwars_readonly");
   try {
@@ -49,7 +49,7 @@ describe("the app role does not become a superuser", () => {
   const isSuperuser = async () =>
     (await superuser("SELECT rolsuper FROM pg_roles WHERE rolname = 'sectorwars_app'"))[0]?.rolsuper;
 
-  test("by a temporary view that is named as a catalog", async () => {
+  test("by a temporary view with the name of a catalog", async () => {
     const said = await game.psql("app", await caseFile("01-app-to-superuser-temp-pg_class"));
     expect(said).toMatch(/super_after\s*\n[-+\s]+\n\s*sectorwars_app \| f/);
     expect(said).toContain("must be superuser or have privileges of the pg_execute_server_program role");
@@ -58,7 +58,7 @@ describe("the app role does not become a superuser", () => {
     expect(await isSuperuser()).toBe(false);
   });
 
-  test("by temporary relations, types and domains of the names that the trigger uses", async () => {
+  test("by temporary relations, types and domains with names that the trigger uses", async () => {
     const trap = "pg_temp.trap()";
     const views = [
       `pg_inherits AS SELECT ${trap} AS inhrelid, ${trap} AS inhparent`,
@@ -86,7 +86,7 @@ describe("the app role does not become a superuser", () => {
 });
 
 describe("readonly", () => {
-  test("reads no row of a denied table in the adversary's trial", async () => {
+  test("reads no row of a denied table in the adversary's script", async () => {
     await owner("CREATE TABLE admin_credentials (code text)");
     expect(await game.psql("owner", await caseFile("07-deny-list-holes"))).not.toContain("ERROR");
     await owner("GRANT USAGE ON SCHEMA denied TO PUBLIC");
@@ -124,12 +124,12 @@ describe("readonly", () => {
       "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC; CREATE TABLE mfa_c (c text)",
       "mfa_c",
     ],
-  ])("does not read what comes to be by %s", async (_what, script, relation) => {
+  ])("does not read what is created by %s", async (_what, script, relation) => {
     await owner(...script.split("; "));
     await mustNotRead(relation);
   });
 
-  test("does not read a denied table while the owner has switched ordinary triggers off", async () => {
+  test("does not read a denied table while the owner has disabled ordinary triggers", async () => {
     await server.sql("postgres", "GRANT SET ON PARAMETER session_replication_role TO sectorwars_owner");
     await owner(
       "SET session_replication_role = replica",
@@ -140,7 +140,7 @@ describe("readonly", () => {
     await mustNotRead("mfa_codes");
   });
 
-  test("does not read foreign tables that are imported under denied names", async () => {
+  test("does not read foreign tables that are imported with denied names", async () => {
     await superuser(
       "CREATE EXTENSION postgres_fdw SCHEMA public; CREATE SCHEMA remote; CREATE TABLE remote.mfa_codes (c text); CREATE TABLE remote.ships (c text)",
       `CREATE SERVER self FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '/var/run/postgresql', dbname '${game.name}')`,
@@ -198,7 +198,7 @@ describe("readonly", () => {
     await superuser("DROP OWNED BY readers", "DROP ROLE readers");
   });
 
-  test("by a list that names everything is denied all but what extensions show to everybody", async () => {
+  test("with a list that names everything, reads only what extensions show to PUBLIC", async () => {
     await game.prepare(["*"]);
     await owner("CREATE TABLE ships (c text)", "GRANT SELECT ON ships TO PUBLIC");
     await mustNotRead("ships");
@@ -209,7 +209,7 @@ describe("readonly", () => {
     await denied(readonly("sectorwars_stack.readonly_denied"), "the list itself");
   });
 
-  test("reads other tables, created and granted in all of these ways", async () => {
+  test("reads other tables that were created and granted in the same ways", async () => {
     await owner(
       "CREATE TABLE ships (c text)",
       "CREATE SCHEMA side CREATE TABLE things (c text)",
@@ -220,7 +220,7 @@ describe("readonly", () => {
     await mayRead("ships", "side.things", "mfaxcodes");
   });
 
-  test("is kept from names with letters beyond ASCII, in upper or lower case", async () => {
+  test("does not read denied names with letters beyond ASCII, in upper or lower case", async () => {
     await game.prepare(["ÄRGER_*"]);
     await owner(
       `CREATE TABLE "ärger_eins" (c text)`,
@@ -232,7 +232,7 @@ describe("readonly", () => {
   });
 });
 
-describe("a grant by another role than the owner", () => {
+describe("a grant by a role other than the owner", () => {
   const keeps = async (relation: string) => {
     for (const sql of [
       `SELECT * FROM ${relation}`,
@@ -259,7 +259,7 @@ describe("a grant by another role than the owner", () => {
     },
   );
 
-  test("of columns with a grant option on the whole table is refused, and says who must do what", async () => {
+  test("of columns, with a grant option on the whole table, fails with a remedy", async () => {
     await owner(
       "CREATE TABLE plain (id int, code text)",
       "REVOKE ALL ON plain FROM sectorwars_readonly",
@@ -294,7 +294,7 @@ describe("a grant by another role than the owner", () => {
 });
 
 describe("partitions and inheritance children", () => {
-  test("of a denied table are denied at any depth, in whatever order they come together", async () => {
+  test("of a denied table are denied at any depth, in any order of attaching them", async () => {
     await owner(
       "CREATE TABLE mfa_codes (id int, code text) PARTITION BY LIST (id)",
       "CREATE TABLE deep PARTITION OF mfa_codes FOR VALUES IN (1) PARTITION BY LIST (code)",
@@ -317,7 +317,7 @@ describe("partitions and inheritance children", () => {
     await mustNotRead("deepest", "stray");
   });
 
-  test("that are denied deny the tables through which their rows can be read, but not those beside them", async () => {
+  test("that are denied make the tables denied that show their rows, but not their siblings", async () => {
     await owner(
       "CREATE TABLE codes (id int) PARTITION BY LIST (id)",
       "CREATE TABLE codes_1 PARTITION OF codes FOR VALUES IN (1)",
@@ -333,7 +333,7 @@ describe("partitions and inheritance children", () => {
     await mayRead("other_items");
   });
 
-  test("that are temporary deny nothing: no other session reads their rows", async () => {
+  test("that are temporary deny nothing, because no other session reads their rows", async () => {
     await owner(
       "CREATE TABLE ships (c text)",
       "CREATE TEMP TABLE mfa_ships () INHERITS (ships)",
@@ -369,7 +369,7 @@ describe("another deny list", () => {
     ),
   );
 
-  test("gives back what only the former one took, partitions included, and takes what it names", async () => {
+  test("restores what only the old list denied, including partitions, and denies what it names", async () => {
     await game.prepare(["admin_*", "ships"]);
     await mayRead("mfa_codes", "part");
     await mustNotRead("admin_credentials", "ships", "withheld");
@@ -392,7 +392,7 @@ describe("another deny list", () => {
 describe("the stack's own schema", () => {
   const plain = () => PreparedDatabase.createPlain(server, `plain_${made}`, passwords);
 
-  test("is refused where it belongs to another role", async () => {
+  test("is refused if it belongs to another role", async () => {
     game = await plain();
     await superuser("CREATE SCHEMA sectorwars_stack AUTHORIZATION sectorwars_owner");
     await expect(game.prepare()).rejects.toMatchObject({
@@ -436,7 +436,7 @@ describe("the stack's own schema", () => {
     });
   });
 
-  test("lets no role but a superuser create in it, and loses grants that were added by hand", async () => {
+  test("lets only superusers create in it, and loses grants that were added by hand", async () => {
     await superuser("GRANT ALL ON SCHEMA sectorwars_stack TO sectorwars_owner, PUBLIC");
     await game.prepare();
     for (const who of ["owner", "app", "readonly", "monitor"] as const) {
@@ -455,14 +455,14 @@ describe("the stack's own schema", () => {
     await denied(app("SELECT * FROM sectorwars_stack.seeds"), "app");
   });
 
-  test("tells no role that is not a superuser to run its functions", async () => {
+  test("lets only superusers run its functions", async () => {
     for (const who of ["owner", "app", "readonly", "monitor"] as const) {
       await denied(game.as(who, "SELECT sectorwars_stack.revoke_denied('{*}', NULL)"), who);
     }
   });
 });
 
-describe("outside the application's own database", () => {
+describe("outside the application's database", () => {
   test.each(["owner", "app", "readonly", "monitor"] as const)("%s cannot use template1", async (who) => {
     await denied(
       withConnection(game.address(who, "template1"), (client) => client.query("SELECT")),
@@ -495,7 +495,7 @@ describe("large and temporary objects", () => {
   test.each(["app", "readonly", "monitor"] as const)("%s creates no large objects", async (who) => {
     for (const sql of creations) await denied(game.as(who, sql), sql);
   });
-  test("the owner creates large objects, which the app role reads and writes once it may", async () => {
+  test("the owner creates large objects, which the app role reads and writes after a grant", async () => {
     for (const sql of creations) await expect(owner(sql), sql).resolves.toBeDefined();
     await owner("SELECT lo_from_bytea(4711, 'rows')");
     await denied(app("SELECT lo_get(4711)"), "lo_get");
@@ -516,7 +516,7 @@ describe("large and temporary objects", () => {
     if (may) await expect(attempt).resolves.toBeDefined();
     else await denied(attempt, who);
   });
-  test("app passes the right to create temporary tables on to no other role for longer than to the next update", async () => {
+  test("app's grant of TEMPORARY to another role lasts until the next update", async () => {
     await owner(`GRANT TEMPORARY ON DATABASE ${game.name} TO sectorwars_app WITH GRANT OPTION`);
     await app(`GRANT TEMPORARY ON DATABASE ${game.name} TO sectorwars_readonly`);
     await game.prepare();
@@ -533,7 +533,7 @@ test("a statement about one of 1000 tables reads few rows of the catalog for the
   await superuser("ANALYZE pg_class; ANALYZE pg_inherits");
   const rowsRead = (sql: string) =>
     withConnection(game.address("owner"), async (client) => {
-      // What only the first statement of a session reads is in its caches then.
+      // The first statement fills the session's caches.
       await client.query("CREATE TABLE first_of_all (id int)");
       await client.query(`BEGIN; ${sql}`);
       const { rows } = await client.query(
@@ -558,6 +558,6 @@ test("a statement about one of 1000 tables reads few rows of the catalog for the
   expect(relations).toBeGreaterThan(3000);
   expect(more.create).toBeLessThan(relations / 10);
   expect(more.alter).toBeLessThan(relations / 10);
-  // PostgreSQL does not tell an event trigger which tables are granted: all are looked at, once or twice.
+  // PostgreSQL does not tell an event trigger which tables are granted, so it checks all of them, once or twice.
   expect(more.grant).toBeLessThan(2 * relations);
 });

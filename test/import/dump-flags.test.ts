@@ -1,4 +1,4 @@
-/** What a full pg_dump of the source says and the import's flags leave out: each of it is copied all the same, or listed. */
+/** What a full pg_dump contains and the import's flags leave out is copied in another way, or listed. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { ImportSpec, Report } from "../../components/import/types.ts";
 import { docker } from "../../lib/docker.ts";
@@ -6,7 +6,7 @@ import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { attempt } from "../support/attempt.ts";
 import { type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
 
-/** Everything that hangs on an object and is easily lost. Each line is the work of the source's owner. */
+/** Properties of objects that are easily lost. The source's owner runs each line. */
 const DETAILS = `
   CREATE TABLE ships (
     id int PRIMARY KEY, name text NOT NULL, notes text, picture bytea, speed int,
@@ -40,7 +40,7 @@ const DETAILS = `
   COMMENT ON STATISTICS ships_stats IS 'c4'; COMMENT ON TRIGGER t_off ON ships IS 'c5'; COMMENT ON RULE r_replica ON whole IS 'c6';
   COMMENT ON POLICY p ON whole IS 'c7'; COMMENT ON CONSTRAINT ships_name_key ON ships IS 'c8'; COMMENT ON SCHEMA public IS 'c9'`;
 
-/** What belongs to the server or to the database: the work of a superuser. */
+/** Objects of the server or of the database, which a superuser creates. */
 const AROUND = `
   COMMENT ON DATABASE flags IS 'theirs';
   ALTER DATABASE flags CONNECTION LIMIT 50;
@@ -64,7 +64,7 @@ beforeAll(async () => {
 });
 afterAll(() => lab.close());
 
-/** A whole dump, with nothing left out, statement by statement. */
+/** A full dump, statement by statement. */
 async function dumpOf(server: Server, database: string): Promise<string[]> {
   const text = await docker([
     ...["exec", "-u", "postgres", server.container, "pg_dump", "--schema-only", "--create", "-U", server.admin.user],
@@ -88,9 +88,9 @@ describe("a full pg_dump of both", () => {
     missing = (await dumpOf(source, "flags")).map(owned).filter((statement) => !ours.has(statement));
   });
 
-  test("differs in what the import lists, and in nothing else", () => {
+  test("differs only in what the import lists", () => {
     const { database } = spec.target.address;
-    // Statements of the source that the copy does not have, each by what the report says of it.
+    // Statements of the source that the copy does not have, each with the report's entry for it.
     const explained: [RegExp, RegExp | undefined][] = [
       // The copy's database is the stack's own: its locale is in the report under collations.
       [new RegExp(`^CREATE DATABASE ${database} `), undefined],
@@ -108,7 +108,7 @@ describe("a full pg_dump of both", () => {
       [/^ALTER DEFAULT PRIVILEGES /, /^default privileges that game_owner gives$/],
       [/^GRANT CONNECT ON DATABASE \S+ TO guest$/, /^grants to guest$/],
       [/^GRANT ALL ON FUNCTION public\.touch\(\) TO caller$/, /^grants to caller$/],
-      // Whose a schema is, and who gets in, is the stack's own rule.
+      // The stack decides who owns and uses a schema.
       [/^(REVOKE|GRANT) .* ON SCHEMA public (FROM|TO) /, undefined],
       [/^ALTER SCHEMA public OWNER TO /, undefined],
     ];
@@ -119,13 +119,13 @@ describe("a full pg_dump of both", () => {
         expect(skipped.filter((what) => listed.test(what))).toHaveLength(1);
       }
     }
-    // Were nothing of it missing, the explanations would prove nothing.
+    // If nothing were missing, the explanations would prove nothing.
     expect(missing.some((statement) => statement.startsWith("CREATE PUBLICATION"))).toBe(true);
     expect(missing.some((statement) => statement.startsWith("COMMENT ON DATABASE"))).toBe(true);
   });
 });
 
-/** Catalog columns that say what pg_dump must not lose, read on both sides without it. */
+/** Catalog columns with what pg_dump must not lose, read on source and target. */
 const CATALOG = `
   WITH own AS (SELECT oid FROM pg_class c WHERE relnamespace = 'public'::regnamespace
     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'e'))
@@ -133,7 +133,7 @@ const CATALOG = `
       c.relrowsecurity, c.relforcerowsecurity) AS state
     FROM pg_class c LEFT JOIN pg_class t ON t.oid = c.reltoastrelid WHERE c.oid IN (SELECT oid FROM own)
   UNION ALL SELECT 'column ' || attrelid::regclass || '.' || attname, concat_ws(' ', attstattarget, attstorage, attcompression,
-      -- A mark that the server itself keeps there, in minor releases that know it.
+      -- A flag that the server keeps there, in some minor releases.
       nullif(ARRAY(SELECT o FROM unnest(attoptions) o WHERE o NOT LIKE 'pg_attver=%'), '{}'))
     FROM pg_attribute WHERE attrelid IN (SELECT oid FROM own) AND attnum > 0
   UNION ALL SELECT 'statistics ' || stxname, stxstattarget::text FROM pg_statistic_ext
@@ -144,7 +144,7 @@ const CATALOG = `
   UNION ALL SELECT 'comment ' || d.description, count(*)::text FROM pg_description d WHERE d.description ~ '^c[0-9]$' GROUP BY d.description
   ORDER BY 1`;
 
-test("targets, storage, options, marks and states are in both catalogs", async () => {
+test("targets, storage, options, flags and states are in both catalogs", async () => {
   const theirs = await source.sql("flags", CATALOG);
   expect(theirs.length).toBeGreaterThan(50);
   expect(theirs).toContainEqual({ object: "column ships.speed", state: "321 p " });

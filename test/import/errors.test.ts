@@ -1,4 +1,4 @@
-/** What goes wrong is said in words that help, and without the password. */
+/** Errors name the reason and the remedy, and never the password. */
 import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -22,7 +22,7 @@ import { LARGE, SMALL } from "../support/small.ts";
 let lab: Lab;
 let source: SourceServer;
 let target: Server;
-/** Names that nobody knows are asked for again and again, for up to a minute: that happens beside the other tests. */
+/** An unknown name is looked up repeatedly for up to 60 s, at the same time as the other tests. */
 let unknownHost: Promise<Attempt & { seconds: number }>;
 
 beforeAll(async () => {
@@ -78,9 +78,9 @@ describe("a source that cannot be read", () => {
     );
   });
 
-  test("a user that does not exist is told from no other failure to log in", async () => {
-    expect(await failureOf(withAddress({ user: "nobody" }))).toMatch(
-      /cannot be read: password authentication failed for user "nobody"\. .*NEON_DATABASE_URL/,
+  test("a user that does not exist fails like a wrong password", async () => {
+    expect(await failureOf(withAddress({ user: "intruder" }))).toMatch(
+      /cannot be read: password authentication failed for user "intruder"\. .*NEON_DATABASE_URL/,
     );
   });
 
@@ -93,7 +93,7 @@ describe("a source that cannot be read", () => {
     );
   });
 
-  test("a certificate of an authority that only has the name of a trusted one", async () => {
+  test("a certificate of an authority that has only the name of a trusted one", async () => {
     const impostor = await makeServerCertificate(["localhost"]);
     const error = await failureOf(
       withAddress({ tls: { ca: impostor.authority, servername: "localhost", rejectUnauthorized: true } }),
@@ -120,7 +120,7 @@ describe("a source that cannot be read", () => {
     );
   });
 
-  test("a server without TLS is not spoken to in clear text", async () => {
+  test("a server without TLS receives no clear text", async () => {
     const { address } = source.source("small");
     const plain = { ...address, host: target.admin.host, port: target.admin.port };
     const error = await failureOf({ ...source.source("small"), address: plain });
@@ -128,7 +128,7 @@ describe("a source that cannot be read", () => {
     expect(error).toMatch(/NEON_DATABASE_URL/);
   });
 
-  test("pg_dump that cannot reach the source says where it tried", async () => {
+  test("pg_dump that cannot reach the source names the address", async () => {
     const known = source.source("small");
     const error = await failureOf({ ...known, fromContainer: { ...known.fromContainer, host: "nowhere.invalid" } });
     expect(error).toMatch(/^The schema of nowhere\.invalid\/small could not be read: /);
@@ -143,7 +143,7 @@ describe("a source that cannot be read", () => {
     );
   });
 
-  test("rows that row-level security hides are an error, never left out in silence", async () => {
+  test("rows that row-level security hides are an error, and are never left out silently", async () => {
     await source.makeDatabase("hidden", SMALL);
     await source.sql(
       "hidden",
@@ -181,7 +181,7 @@ describe("a source that does not fit", () => {
     );
   });
 
-  test("all that is wrong is said at once", async () => {
+  test("all problems are in one error", async () => {
     await source.sql(
       "postgres",
       "CREATE DATABASE twofold OWNER game_owner ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
@@ -190,7 +190,7 @@ describe("a source that does not fit", () => {
     expect((await failureOf(source.source("twofold"))).match(/^ {2}- /gm)).toHaveLength(2);
   });
 
-  test("an object that only a superuser can make is named before anything is made", async () => {
+  test("an object that only a superuser can create is named before anything is created", async () => {
     await source.makeDatabase("odd", SMALL);
     await source.sql(
       "odd",
@@ -217,7 +217,7 @@ async function whenCopying(spec: ImportSpec): Promise<void> {
 }
 
 describe("a server that goes away while rows are copied", () => {
-  test("the source, killed: a clear error, the target as it was, and the next run converges", async () => {
+  test("the source, killed: a clear error, an unchanged target, and the next run converges", async () => {
     const spec = await lab.newImport(source.source("large"), target);
     let killed: Promise<void> | undefined;
     const { error } = await attempt(
@@ -273,11 +273,11 @@ describe("a server that goes away while rows are copied", () => {
   });
 });
 
-test("none of these failures is in the way of a good import", async () => {
+test("none of these failures blocks a later import", async () => {
   await expectComplete(lab, target, await lab.newImport(source.source("small"), target));
 });
 
-test("a host that nobody knows", async () => {
+test("an unknown host", async () => {
   const { error, seconds } = await unknownHost;
   expect(error).toMatch(/^The source ep-none\.invalid\/small cannot be read: getaddrinfo \w+ ep-none\.invalid\. /);
   expect(error).toMatch(/The host name does not exist\. Check it in NEON_DATABASE_URL, and check the network\.$/);

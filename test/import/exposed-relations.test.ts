@@ -1,4 +1,4 @@
-/** What shows rows of denied tables to readonly is found, and nothing else: each finding is tried by reading the rows. */
+/** Relations and functions that show rows of denied tables to readonly are found, and no others; the test reads the rows for each. */
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { checkDenyList } from "../../cli/support/deny-list.ts";
@@ -76,7 +76,7 @@ describe("what shows rows of denied tables to readonly", () => {
     expect(named(await found())).toEqual(SHOWN);
   });
 
-  test("is what readonly can read in fact", async () => {
+  test("is what readonly can actually read", async () => {
     const all = await game.as<{ what: string }>(
       "owner",
       `SELECT CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' ELSE 'table' END || ' ' || n.nspname || '.' || relname AS what
@@ -92,7 +92,7 @@ describe("what shows rows of denied tables to readonly", () => {
     expect(shown.sort()).toEqual(SHOWN);
   });
 
-  test("is told with where the rows come from and what to do", async () => {
+  test("is reported with the rows' origin and a remedy", async () => {
     const exposed = (await found()).filter(({ name }) => /\.(on_top|definer\(\))$/.test(name));
     expect(describeExposed(exposed)).toEqual({
       seen: "sectorwars_readonly can read rows of denied tables through function public.definer() (names public.mfa_codes); view public.on_top (reads public.plain)",
@@ -100,7 +100,7 @@ describe("what shows rows of denied tables to readonly", () => {
     });
   });
 
-  test("goes away by the remedies", async () => {
+  test("disappears after the remedies", async () => {
     await game.as(
       "owner",
       "ALTER VIEW plain SET (security_invoker = true)",
@@ -120,14 +120,14 @@ describe("what shows rows of denied tables to readonly", () => {
   });
 });
 
-test("the views of the adversary's trial are found", async () => {
+test("the views of the adversary's script are found", async () => {
   const other = await PreparedDatabase.create(server, "trial", passwords);
   await other.as("owner", "CREATE TABLE admin_credentials (code text)");
   await other.psql("owner", await readFile("test/cases/security/07-deny-list-holes.sql", "utf8"));
   expect(named(await found(other))).toEqual(["materialized view public.harmless_mat", "view public.harmless_view"]);
 });
 
-test("a readonly role that reads denied tables by a membership is told first", async () => {
+test("a readonly role that reads denied tables through a membership is reported first", async () => {
   const other = await PreparedDatabase.create(server, "membership", passwords);
   await other.as("owner", "CREATE TABLE mfa_codes (code text)");
   expect(await found(other)).toEqual([]);
@@ -150,7 +150,7 @@ describe("doctor", () => {
     } as unknown as StackOutputs);
   };
 
-  test("looks into further databases too, each with its own readonly role", async () => {
+  test("checks further databases, too, each with its own readonly role", async () => {
     const { owner, app, readonly } = rolesOf("east");
     await server.sql("postgres", `CREATE ROLE ${owner}; CREATE ROLE ${app}; CREATE ROLE ${readonly}`);
     await server.sql("postgres", "CREATE DATABASE east TEMPLATE template0");
@@ -169,7 +169,7 @@ describe("doctor", () => {
     });
   });
 
-  test("says what to do about a database that an earlier version prepared", async () => {
+  test("names the remedy for a database that an earlier version prepared", async () => {
     await server.sql("postgres", "CREATE DATABASE west TEMPLATE template0");
     const [, further] = await check(["west"]);
     expect(further).toMatchObject({

@@ -1,4 +1,4 @@
-/** Disks that are full, and disks that have not been written to when the power fails. */
+/** Full disks, and disks that lack writes when the power fails. */
 import { mkdir, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -39,15 +39,15 @@ describe("a target whose disk is full", () => {
   });
 
   const inside = (script: string) => docker(["exec", "-u", "postgres", target.container, "sh", "-c", script]);
-  /** Takes all of the disk but so much. */
+  /** Fills the disk except for a number of bytes. */
   const fill = (leaveKiB: number) =>
     inside(
       `dd if=/dev/zero of=${VOLUME}/filler bs=256k 2>/dev/null; size=$(wc -c <${VOLUME}/filler)
        truncate -s $((size - ${leaveKiB} * 1024)) ${VOLUME}/filler`,
     );
   /**
-   * Frees the disk. A server that could not even write its log of changes ends, at once or while it recovers, and has to be started by
-   * whoever frees the disk.
+   * Frees the disk. A server that could not write its WAL stops, at once or during recovery, and must be
+   * started again.
    */
   const free = async () => {
     for (let tries = 1; ; tries++) {
@@ -98,20 +98,20 @@ describe("a target whose disk is full", () => {
   );
 });
 
-describe("a report that finds no room", () => {
+describe("a report that cannot be written", () => {
   let target: Server;
   beforeAll(async () => {
     target = await lab.startTarget();
   });
 
-  /** Whoever writes there is told that the disk is full, by the kernel itself. */
+  /** The kernel reports a full disk for every write to it. */
   async function fullFolder(spec: ImportSpec): Promise<void> {
     await mkdir(spec.reportFolder, { recursive: true });
     for (const name of ["import.json", "import.html"])
       await symlink("/dev/full", join(spec.reportFolder, `${name}.partial`));
   }
 
-  test("does not undo a good import, and is told", async () => {
+  test("does not undo a good import, and is mentioned", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     await fullFolder(spec);
     const { error, lines } = await attempt(spec);
@@ -120,7 +120,7 @@ describe("a report that finds no room", () => {
     await expectSameRows(spec);
   });
 
-  test("does not hide what went wrong with a bad one", async () => {
+  test("does not hide the error of a failed one", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     await fullFolder(spec);
     const { error, lines } = await attempt(
@@ -134,15 +134,15 @@ describe("a report that finds no room", () => {
 });
 
 /**
- * What a crash can take is tried in two ways. A killed server keeps the kernel's cache, so that recovery from its log is all
- * that such a crash proves. What a power failure would take besides is the pages that the kernel has not written yet; those are
+ * What a crash can lose is tested in two ways. A killed server keeps the kernel's cache, so such a crash proves only recovery
+ * from the WAL. A power failure would also lose the pages that the kernel has not written yet; those are
  * counted (cachestat, Linux 6.5), and there must be none.
  */
-describe("a crash in the first moment after the swap", () => {
+describe("a crash right after the swap", () => {
   let target: Server;
   let settings: Record<string, unknown>[];
   beforeAll(async () => {
-    // Docker's usual filter of system calls does not know the one that counts.
+    // Docker's default seccomp profile does not allow cachestat.
     target = await lab.startTarget(["fsync=on"], ["--security-opt", "seccomp=unconfined"]);
     settings = await settingsOf(target);
   });
@@ -150,7 +150,7 @@ describe("a crash in the first moment after the swap", () => {
   const inside = (script: string, ...args: string[]) =>
     docker(["exec", "-u", "root", target.container, "sh", "-c", script, "sh", ...args]);
 
-  /** The rows' fingerprints, read anew, are those that the report proved. */
+  /** The rows' fingerprints, read again, equal those in the report. */
   async function expectProofAgain(spec: ImportSpec): Promise<void> {
     const { tables: proven } = await readReport(spec);
     const client = await openTarget(spec.target.address);
@@ -162,7 +162,7 @@ describe("a crash in the first moment after the swap", () => {
         const again = await readBack(table, client);
         expect([proof.table, again.rows, again.sha256]).toEqual([proof.table, proof.rows, proof.target]);
       }
-      // Indexes must say what the tables do.
+      // Indexes must agree with the tables.
       await client.query("CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA public");
       const { rows } = await client.query<{ checked: number }>(`
         SELECT count(public.bt_index_check(c.oid, true))::int AS checked FROM pg_class c JOIN pg_am a ON a.oid = c.relam
@@ -174,7 +174,7 @@ describe("a crash in the first moment after the swap", () => {
     await expectSameRows(spec);
   }
 
-  /** Names files of a database with pages that are in memory alone, and the cluster's own commit log. */
+  /** Returns files of a database, and of the cluster's commit log, with pages that are only in memory. */
   const CACHESTAT = `
     use strict; my $missing = 0;
     for my $file (@ARGV) {
@@ -190,7 +190,7 @@ describe("a crash in the first moment after the swap", () => {
       "postgres",
       `SELECT oid::int FROM pg_database WHERE datname = '${database}'`,
     );
-    // Alpine's image has no Perl to count them with; there, this proves only the recovery.
+    // Alpine's image has no Perl for counting them, so there this proves only the recovery.
     const said = await inside(
       `command -v perl >/dev/null || exit 0; cd "$PGDATA" && perl -e "$1" base/${oid}/* global/pg_control pg_xact/*`,
       CACHESTAT,
@@ -198,7 +198,7 @@ describe("a crash in the first moment after the swap", () => {
     return said.split("\n").filter(Boolean);
   }
 
-  test("a process of the server is killed: it recovers by itself, and the proof passes again", async () => {
+  test("a server process is killed: the server recovers by itself, and the proof passes again", async () => {
     const spec = await lab.newImport(source.source("large"), target);
     let left: string[] = [];
     const { error } = await attempt(spec, {
@@ -216,7 +216,7 @@ describe("a crash in the first moment after the swap", () => {
     await expectNoTrace(lab, spec, source, target, settings);
   });
 
-  test("an error after the swap is told as it is, and not as a change that the source has made", async () => {
+  test("an error after the swap is reported as it is, and not as a change by code of the source", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     const { error } = await attempt(spec, { onSwapped: () => Promise.reject(new Error("the real reason")) });
     expect(error).toBe("the real reason");

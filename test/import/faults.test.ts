@@ -1,4 +1,4 @@
-/** Servers that die or stand still, networks that break or fall silent, at every moment of an import. */
+/** Servers that die or hang, and networks that break or fall silent, in every phase of an import. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { helperLabel } from "../../components/import/schema.ts";
@@ -25,9 +25,9 @@ let toSource: TcpProxy;
 let toTarget: TcpProxy;
 let settings: Record<string, unknown>[];
 
-/** Short enough for a test: an end that is silent is given up after about two seconds. */
+/** Short enough for a test: a silent server is lost after about 2 s. */
 const monitorTimeouts = { silenceMs: 400, answerMs: 1200 };
-/** Within this an import must have noticed, said so and cleared up; the machine may be busy. */
+/** Time in which an import must notice the fault, report it and clean up; the machine may be busy. */
 const BOUND_MS = 20_000;
 
 beforeAll(async () => {
@@ -48,7 +48,7 @@ interface Fault {
   mend: () => Promise<unknown> | unknown;
   /** What the message must say. */
   says: RegExp;
-  /** Phases in which it is always tried; in all of them where the tests are to be thorough. */
+  /** Phases in which it is always tested. Thorough runs test all of them. */
   at: Phase[];
 }
 
@@ -84,9 +84,9 @@ const FAULTS: Fault[] = [
   },
 ];
 
-/** Milliseconds for a source that is not there yet: it may be asleep, which is borne for a minute (session.ts) and one attempt more. */
+/** Milliseconds for a source that does not answer yet. It may be suspended, so the import waits 60 s (session.ts) plus one attempt. */
 const WAKING_MS = 80_000;
-/** Phases that begin before any session holds the source. */
+/** Phases that begin before any session on the source is open. */
 const NOT_YET_HELD: readonly Phase[] = ["preflight", "snapshot"];
 
 describe.each(FAULTS)("$name", ({ name, strike, mend, says, at }) => {
@@ -101,7 +101,7 @@ describe.each(FAULTS)("$name", ({ name, strike, mend, says, at }) => {
       await mend();
       expect(took).toBeLessThan(BOUND_MS + (mayBeAsleep ? WAKING_MS : 0));
       const state = await expectUntouchedOrComplete(spec);
-      // What is not needed any more may be gone; nothing else may be missed in silence.
+      // The import may miss the loss of a server that it no longer needs, and no other.
       expect(state).toBe(error === "" ? "complete" : "untouched");
       if (error !== "") expect(error).toMatch(mayBeAsleep ? /source/ : says);
       for (const password of [spec.source.address.password, spec.target.address.password]) {
@@ -113,8 +113,8 @@ describe.each(FAULTS)("$name", ({ name, strike, mend, says, at }) => {
   );
 });
 
-describe("silence that is none", () => {
-  test("a statement that works for long, and a source that waits for it, are not taken for dead", async () => {
+describe("silence of a live server", () => {
+  test("a long statement, and a source that waits for it, do not count as lost", async () => {
     await source.makeDatabase(
       "slow",
       `CREATE TABLE slow (id integer PRIMARY KEY);
@@ -129,7 +129,7 @@ describe("silence that is none", () => {
     await expectSameRows(spec);
   });
 
-  test("a line so narrow that one end waits for the other all the time", async () => {
+  test("a connection so slow that each end mostly waits for the other", async () => {
     await source.makeDatabase("bulky", LARGE.replace("60000", "4000"));
     const spec = await lab.newImport(source.source("bulky"), target);
     toTarget.set({ bytesPerSecond: 3_000_000 });
@@ -154,7 +154,7 @@ function randomOf(seed: number): () => number {
   };
 }
 
-test("killed at random moments, again and again: never a half copy, and the last run converges", async () => {
+test("killed at random times, again and again: never a partial copy, and the last run converges", async () => {
   const seed = Number(process.env.FAULTS_SEED ?? Date.now() % 1_000_000);
   const random = randomOf(seed);
   let spec = await lab.newImport(source.source("small"), target);
@@ -169,7 +169,7 @@ test("killed at random moments, again and again: never a half copy, and the last
     const state = await expectUntouchedOrComplete(spec);
     moments.push(`${afterMs} ms: ${phases.at(-1) ?? "before the first phase"}, ${state}`);
     if (end === "0") expect(state).toBe("complete");
-    // An import that came through has nothing left to be killed in.
+    // A finished import cannot be killed.
     if (state === "complete") spec = await lab.newImport(source.source("small"), target);
   }
   console.log(`seed ${seed}, an import takes ${length} ms; killed after ${moments.join("; ")}`);
@@ -178,7 +178,7 @@ test("killed at random moments, again and again: never a half copy, and the last
 });
 
 describe("stopped by a signal", () => {
-  /** Stops an import at a moment, and looks at how long that takes and what is left. */
+  /** Stops an import at a given time, and checks how long that takes and what is left. */
   async function expectStopped(spec: ImportSpec, when: (stop: () => void) => Parameters<typeof attempt>[1]) {
     const controller = new AbortController();
     let stoppedAt = 0;
@@ -209,7 +209,7 @@ describe("stopped by a signal", () => {
     ["schema", 250],
     ["compare", 150],
     ["swap", 3],
-  ])("while the phase %s is under way", async (phase, afterMs) => {
+  ])("during the phase %s", async (phase, afterMs) => {
     const spec = await lab.newImport(source.source("small"), target);
     await expectStopped(spec, (stop) => atPhase(phase, async () => void sleep(afterMs).then(stop)));
     await expectNoTrace(lab, spec, source, target, settings);
@@ -226,7 +226,7 @@ describe("stopped by a signal", () => {
     await expectNoTrace(lab, spec, source, target, settings);
   });
 
-  test("while a large table is on its way", async () => {
+  test("while a large table is copied", async () => {
     await source.makeDatabase("large", LARGE);
     const spec = await lab.newImport(source.source("large"), target);
     toSource.set({ bytesPerSecond: 10_000_000 });
@@ -238,7 +238,7 @@ describe("stopped by a signal", () => {
     await expectNoTrace(lab, spec, source, target, settings);
   });
 
-  test("while an index takes its time", async () => {
+  test("while an index is built", async () => {
     const spec = await lab.newImport(source.source("slow"), target);
     await expectStopped(spec, (stop) => ({
       onLoaded: async ({ name }) => void (name === "slow" && sleep(800).then(stop)),
@@ -262,7 +262,7 @@ describe("stopped by a signal", () => {
   });
 });
 
-test("a pg_dump whose import was killed ends with it, though the server that it waits for stands still", async () => {
+test("a pg_dump ends when its import is killed, although the server that it waits for hangs", async () => {
   const spec = await lab.newImport(source.source("small"), target);
   const helpers = async () => (await docker(["ps", "-q", "--filter", `label=${helperLabel(lab.id)}`])).trim();
   const dying = importInChild(spec, DENY_LIST, { phase: "schema", afterMs: 2500 });
@@ -278,7 +278,7 @@ test("a pg_dump whose import was killed ends with it, though the server that it 
   await expectComplete(lab, target, spec);
 });
 
-test("a copy that took its place in the very moment of a death is adopted, and not made again", async () => {
+test("a copy that was swapped in just before a crash is adopted, and not imported again", async () => {
   const spec = await lab.newImport(source.source("small"), target);
   const { end } = await importInChild(spec, DENY_LIST, { phase: "swapped", afterMs: 0 });
   expect(end).toBe("SIGKILL");

@@ -1,4 +1,4 @@
-/** A source whose owner plants code wherever PostgreSQL runs some by itself: nothing of it ever runs with a superuser's rights. */
+/** A source whose owner plants code wherever PostgreSQL runs code by itself: none of it ever runs with a superuser's privileges. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -10,7 +10,7 @@ import type { ImportSpec } from "../../components/import/types.ts";
 import { preparationScript } from "../../components/privileges/scripts.ts";
 import { docker } from "../../lib/docker.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
-import { aside, atTable, attempt } from "../support/attempt.ts";
+import { atTable, attempt, stagingOf } from "../support/attempt.ts";
 import { compareSourceAndTarget } from "../support/compare-databases.ts";
 import { deedsIn, HOSTILE_PLACES, hostileFunctions, hostileScript } from "../support/hostile.ts";
 import { DENY_LIST, type Lab, openBothEnds, type Server, type SourceServer } from "../support/lab.ts";
@@ -25,10 +25,10 @@ beforeAll(async () => {
 });
 afterAll(() => lab.close());
 
-/** Files that a program would have left in the target's container. */
+/** Files that a program started by the code would leave in the target's container. */
 const tracks = () => docker(["exec", target.container, "sh", "-c", "ls /tmp | grep -E 'by-source' || true"]);
 
-/** What the code says it has done in the target's server; the roles are what they were. */
+/** Returns what the code reports to have done in the target's server, and checks that the roles are unchanged. */
 async function expectHarmless(): Promise<string[]> {
   const deeds = deedsIn(await target.log());
   expect(deeds.ruled.slice(0, 20)).toEqual([]);
@@ -47,14 +47,14 @@ describe("an import of code in every place", () => {
   let spec: ImportSpec;
   const identityFile = () => join(lab.folder, "identity.txt");
 
-  test("succeeds and is proven; what PostgreSQL runs by itself runs as the owner, in a session of the owner's own", async () => {
+  test("succeeds and is proven; the code runs only as the owner, in the owner's session", async () => {
     spec = await lab.newImport(source.source("hostile"), target);
     const safetyCopy = { folder: join(lab.folder, "safety"), identityFile: identityFile(), recipient: undefined };
     const { error, summary } = await attempt({ ...spec, safetyCopy });
     expect(error).toBe("");
     expect(summary?.tables).toBeGreaterThan(25);
     const ran = await expectHarmless();
-    // The code is in place and alive: a test in which it never ran would prove nothing.
+    // The code is in place and runs: otherwise, this test would prove nothing.
     expect(ran).toEqual(
       expect.arrayContaining([
         "check",
@@ -86,7 +86,7 @@ describe("an import of code in every place", () => {
     spec.safetyCopy = safetyCopy;
   });
 
-  test("can be verified, tried again and restored from its safety copy, likewise", async () => {
+  test("can be verified, tried again and restored from its safety copy in the same way", async () => {
     expect((await compareSourceAndTarget(spec)).differences).toEqual([]);
     const client = await openSource(spec.source.address);
     const catalog = await readCatalog(client).finally(() => client.end());
@@ -109,25 +109,27 @@ describe("an import of code in every place", () => {
     await expectHarmless();
   });
 
-  test("cannot make rows look equal that are not", async () => {
+  test("cannot make different rows look equal", async () => {
     const damaged = await lab.newImport(source.source("hostile"), target);
     const { error } = await attempt(
       damaged,
-      atTable("t_cast", () => target.sql(aside(damaged), "UPDATE public.t_cast SET secret = 'forged' WHERE id = 2")),
+      atTable("t_cast", () =>
+        target.sql(stagingOf(damaged), "UPDATE public.t_cast SET secret = 'forged' WHERE id = 2"),
+      ),
     );
     expect(error).toContain("public.t_cast: (id) = (2): secret");
     await expectHarmless();
   });
 });
 
-test("a source that is read as its superuser, as a volume that is adopted, runs none of its code for him either", async () => {
+test("a source that is read as its superuser, like an adopted volume, runs none of its code as superuser", async () => {
   await source.makeDatabase(
     "adopted",
     `${hostileScript("nowhere")}
      CREATE TABLE alembic_version (version_num varchar(32) NOT NULL); INSERT INTO alembic_version VALUES ('0001');
      CREATE INDEX ON alembic_version ((version_num || evil.constant('alembic')))`,
   );
-  // What its superuser may have done, not knowing better.
+  // What its superuser may have done by mistake.
   await source.sql(
     "adopted",
     `CREATE FUNCTION public.on_command() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM evil.constant('event'); END $$;
@@ -145,14 +147,14 @@ test("a source that is read as its superuser, as a volume that is adopted, runs 
   await expectHarmless();
 });
 
-test("a database whose owner wrote the import's own mark on it is not dropped by the next import", async () => {
+test("a database whose owner wrote the import's comment on it is not dropped by the next import", async () => {
   await target.sql("postgres", `CREATE DATABASE marked OWNER ${ROLE_NAMES.owner}`);
   await target.sql("postgres", "COMMENT ON DATABASE marked IS 'made by the import, and dropped by it'");
   expect((await attempt(await lab.newImport(source.source("hostile"), target))).error).toBe("");
   expect(await target.sql("postgres", "SELECT datname FROM pg_database WHERE datname = 'marked'")).toHaveLength(1);
 });
 
-test("code that changes what the owner may change outside of the copy ends the import, which names it", async () => {
+test("code that changes what the owner may change outside the copy ends the import, which names the change", async () => {
   await source.makeDatabase(
     "outside",
     `${hostileFunctions("outside")}
@@ -179,13 +181,13 @@ test("code that changes what the owner may change outside of the copy ends the i
   ]) {
     expect(error).toContain(`  - ${object}\n`.trimEnd());
   }
-  expect(await target.databases()).not.toContain(aside(spec));
+  expect(await target.databases()).not.toContain(stagingOf(spec));
   // The owner's password is the stack's again, so that the next run can log in.
   await source.makeDatabase("harmless", "CREATE TABLE t (id int PRIMARY KEY)");
   expect((await attempt(await lab.newImport(source.source("harmless"), target))).error).toBe("");
 });
 
-test("05-malicious-source.sql as it is: imported, and nothing of it ran as superuser", async () => {
+test("05-malicious-source.sql is imported, and none of it runs as superuser", async () => {
   await source.makeDatabase("game", await readFile("test/cases/security/05-malicious-source.sql", "utf8"));
   const { error } = await attempt(await lab.newImport(source.source("game"), target));
   expect(error).toBe("");

@@ -1,4 +1,4 @@
-/** Tables that inherit, with histories made at random: each keeps its columns as the source has them. */
+/** Tables that inherit, with random histories: each keeps the source's columns. */
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { attempt, expectSameRows } from "../support/attempt.ts";
@@ -21,7 +21,7 @@ const table = fc.constantFrom("t0", "t1", "t2", "t3", "t4");
 const column = fc.constantFrom("a", "b", "c", "d", "e");
 const type = fc.constantFrom("int", "text", "varchar(9)", "numeric(5,2)", 'text COLLATE "C"');
 
-/** One step of a history. Those that PostgreSQL refuses are left out. */
+/** One step of a history. Steps that PostgreSQL rejects are left out. */
 const step = fc.oneof(
   { weight: 4, arbitrary: fc.tuple(table, column, type).map(([t, c, k]) => `ALTER TABLE ${t} ADD COLUMN ${c} ${k}`) },
   { weight: 4, arbitrary: fc.tuple(table, table).map(([t, p]) => `ALTER TABLE ${t} INHERIT ${p}`) },
@@ -45,13 +45,13 @@ const step = fc.oneof(
   fc
     .tuple(table, column)
     .map(([t, c]) => `ALTER TABLE ${t} ADD CONSTRAINT n${c} CHECK (${c} IS NULL OR true) NO INHERIT`),
-  // A name of its own: PostgreSQL 15 lets a parent's computed column meet a child's plain one, which no dump can write.
+  // A unique name: PostgreSQL 15 lets a parent's generated column merge with a child's plain one, which no dump can express.
   fc
     .tuple(fc.constantFrom("t0 ADD COLUMN g", "t2 ADD COLUMN h"), column)
     .map(([t, f]) => `ALTER TABLE ${t} int GENERATED ALWAYS AS (length(${f}::text)) STORED`),
 );
 
-/** What every family begins with: children, a grandchild of two parents, and one that may be adopted. */
+/** The start of every family: children, a grandchild of two parents, and a table that may be attached. */
 const BEGINNING = [
   "CREATE TABLE t0 (a int, b text)",
   "CREATE TABLE t1 (c int) INHERITS (t0)",
@@ -60,7 +60,7 @@ const BEGINNING = [
   "CREATE TABLE t4 (b text, x int, a int)",
 ];
 
-/** Statements that make one family in a schema of its own. */
+/** Statements that create one family in its own schema. */
 const script = (name: string, steps: readonly string[]) => `
   CREATE SCHEMA ${name}; SET search_path = ${name};
   DO $do$ DECLARE s text; BEGIN
@@ -84,7 +84,7 @@ const CHECKS = `
     SELECT FROM pg_constraint p JOIN pg_inherits i ON i.inhparent = p.conrelid WHERE i.inhrelid = k.conrelid AND p.conname = k.conname))
   ORDER BY 1, 2`;
 
-test(`${FAMILIES} families of tables keep columns, defaults and checks as they are (seed ${SEED})`, async () => {
+test(`${FAMILIES} families of tables keep columns, defaults and checks (seed ${SEED})`, async () => {
   const families = fc.sample(fc.array(step, { minLength: 15, maxLength: 60 }), { numRuns: FAMILIES, seed: SEED });
   await source.sql("postgres", "CREATE DATABASE families");
   for (const [index, steps] of families.entries()) await source.sql("families", script(`family${index}`, steps));
@@ -98,12 +98,12 @@ test(`${FAMILIES} families of tables keep columns, defaults and checks as they a
   expect((await compareSourceAndTarget(spec)).differences).toEqual([]);
   const { remarks } = await readReport(spec);
   expect(remarks.filter((remark) => !remark.endsWith("[collation-order]"))).toEqual([]);
-  // Not merely tables that any tool copies.
+  // Not only tables that any tool copies.
   const children = await target.value<string>(ours, "SELECT count(*) FROM pg_inherits");
   expect(Number(children)).toBeGreaterThan(FAMILIES);
 });
 
-test("a table whose name holds the end of a line keeps the order of its columns", async () => {
+test("a table whose name contains a line break keeps the order of its columns", async () => {
   await source.makeDatabase(
     "lines",
     `CREATE TABLE parent (a int DEFAULT 1, b text);

@@ -1,4 +1,4 @@
-/** Whatever ends an import, the target is untouched or complete, and the next run needs nobody's help. */
+/** However an import ends, the target is unchanged or complete, and the next run needs no manual step. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { PHASES, type Phase } from "../../components/import/worker.ts";
 import {
@@ -22,18 +22,18 @@ beforeAll(async () => {
 });
 afterAll(() => lab?.close());
 
-/** Milliseconds into a phase in which something is under way that its beginning does not show. */
+/** Milliseconds after a phase's start, when work is running that has not begun at its start. */
 const INTO: Partial<Record<Phase, number>> = { schema: 400, rows: 60, sequences: 250, swap: 25 };
 
 describe("a worker that is killed", () => {
-  test.each(PHASES)("in the phase %s leaves all or nothing, and the next run converges", async (phase) => {
+  test.each(PHASES)("in the phase %s leaves everything or nothing, and the next run converges", async (phase) => {
     const spec = await lab.newImport(source.source("small"), target);
     const early = await importInChild(spec, DENY_LIST, { phase, afterMs: 0 });
     expect(early.end, early.output).toBe("SIGKILL");
     expect(early.phases.at(-1)).toBe(phase);
     expect(await expectUntouchedOrComplete(spec)).toBe("untouched");
 
-    // What the dead one has left must not be in the way of the next, which dies a little later.
+    // What the killed run has left must not block the next one, which is killed a little later.
     const afterMs = INTO[phase];
     if (afterMs !== undefined) {
       const late = await importInChild(spec, DENY_LIST, { phase, afterMs });
@@ -44,7 +44,7 @@ describe("a worker that is killed", () => {
     await expectComplete(lab, target, spec);
   });
 
-  test("while a large table is on its way", async () => {
+  test("while a large table is copied", async () => {
     const spec = await lab.newImport(source.source("large"), target);
     const { end } = await importInChild(spec, DENY_LIST, { phase: "rows", afterMs: 250 });
     expect(end).toBe("SIGKILL");
@@ -52,11 +52,11 @@ describe("a worker that is killed", () => {
     await expectComplete(lab, target, spec);
   });
 
-  test("between the two names' change and the removal of the former database: the next run removes it", async () => {
+  test("between the renames and the drop of the former database: the next run drops it", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     await expectComplete(lab, target, spec);
     const former = `${spec.target.address.database}_before_import`;
-    // The very state that such a death leaves: the copy in place, the empty database beside it, with the import's mark.
+    // The state after such a crash: the copy in place, and the empty database, with the import's comment.
     await target.sql("postgres", `CREATE DATABASE ${former}`);
     await target.sql("postgres", `COMMENT ON DATABASE ${former} IS 'made by the import, and dropped by it'`);
     const { error } = await attempt(spec);
@@ -64,19 +64,19 @@ describe("a worker that is killed", () => {
     await expectNothingLeft(lab, target, spec);
   });
 
-  test("between the making of the database aside and its mark: the next run knows it all the same", async () => {
+  test("between CREATE DATABASE and the comment on the staging database: the next run still recognises it", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     await importInChild(spec, DENY_LIST, { phase: "rows", afterMs: 0 });
     const born = `${spec.target.address.database}_import`;
     const state = `SELECT datallowconn, datconnlimit FROM pg_database WHERE datname = '${born}'`;
     expect(await target.sql("postgres", state)).toEqual([{ datallowconn: true, datconnlimit: -1 }]);
-    // The very state that such a death leaves.
+    // The state after such a crash.
     await target.sql("postgres", `DROP DATABASE ${born} WITH (FORCE)`);
     await target.sql("postgres", `CREATE DATABASE ${born} ALLOW_CONNECTIONS false CONNECTION LIMIT 20231`);
     await expectComplete(lab, target, spec);
   });
 
-  test("a database of such a name that is somebody else's is never dropped", async () => {
+  test("a database of such a name that no import made is never dropped", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     const theirs = `${spec.target.address.database}_import`;
     await target.sql("postgres", `CREATE DATABASE ${theirs}`);

@@ -1,4 +1,4 @@
-/** Large objects: copied under their numbers, proven, kept in safety copies, compared later. */
+/** Large objects: copied with their OIDs, proven, kept in safety copies, compared later. */
 import { cp, mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type pg from "pg";
@@ -14,7 +14,7 @@ import { docker } from "../../lib/docker.ts";
 import { readIdentity } from "../../lib/identity.ts";
 import type { Address } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
-import { aside, atPhase, attempt, expectUntouched } from "../support/attempt.ts";
+import { atPhase, attempt, expectUntouched, stagingOf } from "../support/attempt.ts";
 import { compareSourceAndTarget } from "../support/compare-databases.ts";
 import { handToolsImage } from "../support/hand-tools.ts";
 import {
@@ -29,7 +29,7 @@ import {
 import { withConnection } from "../support/session.ts";
 
 const COMMENT = "it''s a \\\\ photo\n-- of\r\u2028Ceres\t\u0085; DROP TABLE photos";
-/** Sizes at which pieces begin and end, a hole, numbers beyond those of a signed integer, and many small ones. */
+/** Sizes around the limits of pieces, a hole, OIDs above the signed integers, and many small objects. */
 const OBJECTS = `
   CREATE TABLE photos (id int PRIMARY KEY, photo oid NOT NULL, name text);
   SELECT lo_create(16500);
@@ -60,7 +60,7 @@ beforeAll(async () => {
 });
 afterAll(() => lab.close());
 
-/** All large objects by this test's own means: number, size, hash of the whole, comment. */
+/** Reads all large objects independently of the import: OID, size, hash, comment. */
 async function objectsOf(address: Address): Promise<unknown[]> {
   return withConnection(address, async (client) => {
     const { rows } = await client.query(
@@ -74,7 +74,7 @@ async function objectsOf(address: Address): Promise<unknown[]> {
 const as = <T>(role: string, work: (client: pg.Client) => Promise<T>) =>
   withConnection({ ...spec.target.address, user: role, password: ROLES_PASSWORD }, work);
 
-test("a source's large objects are copied under their numbers and proven; the owner owns them, the application may use them", async () => {
+test("a source's large objects are copied with their OIDs and proven; the owner owns them, the application may use them", async () => {
   const { error } = await attempt({ ...spec, safetyCopy: safetyCopy() });
   expect(error).toBe("");
   const theirs = await objectsOf(source.in("objects"));
@@ -103,7 +103,7 @@ test("a source's large objects are copied under their numbers and proven; the ow
   );
 });
 
-test("verify finds them equal, and names what has changed since, and where", async () => {
+test("verify finds them equal, and names later changes and where they happened", async () => {
   expect((await compareSourceAndTarget(spec)).differences).toEqual([]);
   const { database } = spec.target.address;
   await target.sql(
@@ -133,7 +133,7 @@ describe("a safety copy", () => {
   const copyOf = async () => join(safetyCopy().folder, (await readdir(safetyCopy().folder))[0] ?? "");
   const secret = async () => (await readIdentity(identityFile()))?.secret ?? "";
 
-  test("holds them, and restores them proven", async () => {
+  test("contains them, and restores them with proof", async () => {
     const copy = await copyOf();
     expect((await checkCopy(copy, await secret())).manifest.largeObjects).toMatchObject({ objects: 1207 });
     await restoreCopy({
@@ -152,7 +152,7 @@ describe("a safety copy", () => {
     expect((await compareSourceAndTarget(rescued)).differences).toEqual([]);
   });
 
-  test("is restored by hand with them, too", async () => {
+  test("restores them by hand, too", async () => {
     const hands = join(lab.folder, "hands");
     await mkdir(hands);
     await cp(await copyOf(), join(hands, "copy"), { recursive: true });
@@ -176,7 +176,7 @@ describe("a safety copy", () => {
   });
 });
 
-describe("an import refuses a copy", () => {
+describe("an import rejects a copy", () => {
   test.each([
     ["with one byte changed", "SELECT lo_put(16503, 1048576, '\\x02')", "large object 16503: other bytes"],
     ["with one byte more", "SELECT lo_put(16501, 5, 's')", "large object 16501: other size, bytes"],
@@ -187,7 +187,7 @@ describe("an import refuses a copy", () => {
     const damaged = await lab.newImport(source.source("objects"), target);
     const { error } = await attempt(
       damaged,
-      atPhase("sequences", () => target.sql(aside(damaged), sql)),
+      atPhase("sequences", () => target.sql(stagingOf(damaged), sql)),
     );
     expect(error).toContain(
       `large objects differ from the source's, so it was dropped; the target is as it was:\n  - ${line}`,
@@ -195,16 +195,16 @@ describe("an import refuses a copy", () => {
     await expectUntouched(lab, target, damaged);
   });
 
-  test("in which one belongs to somebody else", async () => {
+  test("in which one belongs to another role", async () => {
     const strange = await lab.newImport(source.source("objects"), target);
-    const give = () => target.sql(aside(strange), "ALTER LARGE OBJECT 16501 OWNER TO postgres");
+    const give = () => target.sql(stagingOf(strange), "ALTER LARGE OBJECT 16501 OWNER TO postgres");
     expect((await attempt(strange, atPhase("sequences", give))).error).toContain(
       "large object 16501 belongs to postgres",
     );
   });
 });
 
-test("one that the source's role may not read is in the way, by its number; what others were granted counts", async () => {
+test("one that the source's role may not read is a blocker with its OID; grants through other roles count", async () => {
   await source.makeDatabase("closed", "SELECT lo_from_bytea(17000, 'mine')");
   await source.sql(
     "closed",
@@ -223,7 +223,7 @@ test("one that the source's role may not read is in the way, by its number; what
   expect((await attempt(closed)).error).toBe("");
   expect(await objectsOf(closed.target.address)).toEqual(await objectsOf(source.in("closed")));
 
-  // What was taken away since: verify names the object and the remedy, which helps.
+  // After a later REVOKE, verify names the object and a remedy that works.
   expect((await compareSourceAndTarget(closed)).differences).toEqual([]);
   await source.sql("closed", "REVOKE SELECT ON LARGE OBJECT 17001, 17002 FROM game_owner");
   const { message } = await compareSourceAndTarget(closed).then(
@@ -238,7 +238,7 @@ test("one that the source's role may not read is in the way, by its number; what
   expect((await compareSourceAndTarget(closed)).differences).toEqual([]);
 });
 
-test("where the source grants the application something of its own, it has no more here", async () => {
+test("if the source grants the application privileges on an object, it has only those here", async () => {
   await source.sql("postgres", `CREATE ROLE ${ROLE_NAMES.app}`);
   await source.makeDatabase(
     "granted",
@@ -271,7 +271,7 @@ describe("a selection", () => {
       { masks: [{ setting: "photos.name=null", table: "photos", column: "name", kind: "null" }] },
       /importMasks/,
     ],
-  ])("%s leaves them behind, and says so; verify knows it was by choice", async (_what, some, why) => {
+  ])("%s leaves them out, and the report says so; verify accepts that", async (_what, some, why) => {
     const selected = await lab.newImport(source.source("objects"), target);
     expect((await attempt({ ...selected, selection: { ...none, ...some } })).error).toBe("");
     expect(await objectsOf(selected.target.address)).toEqual([]);
@@ -282,7 +282,7 @@ describe("a selection", () => {
     expect(remarks.join("\n")).toMatch(/^large objects: .*, as at the import$/m);
   });
 
-  test("that excludes a table's rows takes all of them along, and says so", async () => {
+  test("that excludes a table's rows copies all of them, and the report says so", async () => {
     const selected = await lab.newImport(source.source("objects"), target);
     expect((await attempt({ ...selected, selection: { ...none, exclude: ["photos"] } })).error).toBe("");
     expect(await objectsOf(selected.target.address)).toEqual(await objectsOf(source.in("objects")));

@@ -1,4 +1,4 @@
-/** The worker passes values on as they come: how large one is does not matter to it. */
+/** The worker streams values, so its memory use does not depend on their size. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { importInChild } from "../support/attempt.ts";
 import { DENY_LIST, type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
@@ -42,7 +42,7 @@ test("a row of 200 MB in binary, and one of 100 MB in text, cost the worker less
   expect(copied).toBe(original);
 });
 
-test("a large object of 1 GB costs no more, and is proven", async () => {
+test("a large object of 1 GB needs no more memory, and is proven", async () => {
   await source.makeDatabase(
     "huge",
     `SELECT lo_create(4711);

@@ -1,4 +1,4 @@
-/** Neon's traps, each met by an import from a source that has it. A trap that is not real would prove nothing: so they are shown, too. */
+/** Neon's traps, each tested with a source that has it. The tests also show that each trap is real. */
 import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
@@ -37,13 +37,13 @@ afterAll(async () => {
   await lab?.close();
 });
 
-/** All that a project's cluster is defined by, in pg_dumpall's words; its guards' keys are made up anew each time. */
+/** Everything that defines a project's cluster, as pg_dumpall writes it; its \restrict keys are random each time. */
 const definitions = async ({ compute }: Neon): Promise<string> => {
   const dump = await docker(["exec", compute.container, "pg_dumpall", "-s", "-U", "cloud_admin", "-l", "postgres"]);
   return dump.replaceAll(/^\\(un)?restrict .*$/gm, "");
 };
 
-/** What a reader leaves as it is: definitions, catalog, rows where they stand, counters of writing, slots. */
+/** What a reader must not change: definitions, catalog, rows and their positions, write counters, slots. */
 const stateOf = async (project: Neon, database: string) => ({
   definitions: await definitions(project),
   catalog: await catalogDigest(project.compute.in(database)),
@@ -57,7 +57,7 @@ const stateOf = async (project: Neon, database: string) => ({
 });
 
 describe.each([
-  // musl has one collation, and calls C.UTF-8 "C" wherever it is about sorting.
+  // musl has one collation, and sorts C.UTF-8 like C.
   { version: 15, collation: /^libc C(\.UTF-8)?$/, project: () => neon },
   { version: 17, collation: /^builtin C\.UTF-8$/, project: () => newer as Neon },
 ])("an import from PostgreSQL $version", { skip: !withNewer }, ({ version, collation, project }) => {
@@ -71,19 +71,19 @@ describe.each([
   beforeAll(async () => {
     const { compute, front } = project();
     await project().makeDatabase("neondb", game);
-    // What a customer may have set for other sessions must not end these.
+    // Timeouts that a customer has set for other sessions must not end these.
     const limits = ["statement_timeout = '900ms'", "idle_session_timeout = '900ms'", "lock_timeout = '1ms'"];
     if (version >= 17) limits.push("transaction_timeout = '900ms'");
     await compute.sql("postgres", limits.map((limit) => `ALTER ROLE neondb_owner SET ${limit}`).join(";"));
     const endpoint = project().host.split(".")[0];
     const query = `sslmode=require&channel_binding=require&options=endpoint%3D${endpoint}`;
     const order = await lab.newImport(project().source(project().url("neondb", { pooled: true, query })), target);
-    // One session that does all the work, and more of them than there may be CPUs.
+    // One session that does all the work, and more sessions than there may be CPUs.
     spec = { ...order, jobs: version >= 17 ? 5 : 1 };
     await stateOf(project(), "neondb");
     before = await stateOf(project(), "neondb");
     const seen = front.visits.length;
-    // Longer than any of the limits: whatever waits here, waits inside a transaction.
+    // Longer than any of the limits, so that a wait here is a wait inside a transaction.
     result = await attempt(
       spec,
       atPhase("rows", () => sleep(2500)),
@@ -94,7 +94,7 @@ describe.each([
     report = await readReport(spec);
   });
 
-  test("ends well, with every row, also those that a policy hides from others", async () => {
+  test("succeeds with every row, including those that a policy hides from others", async () => {
     expect(result.error).toBe("");
     expect(report.verdict).toBe("identical");
     expect(report.sourceVersion).toMatch(new RegExp(`^${version}\\.`));
@@ -108,7 +108,7 @@ describe.each([
     }
   });
 
-  test("goes to the direct host, although the URL has the pooled one, and says so", () => {
+  test("connects to the direct host, although the URL has the pooled one, and reports it", () => {
     expect(new Set(visits.map(({ host }) => host))).toEqual(new Set([project().host]));
     expect(report.source).toBe(`${project().host}/neondb`);
     const remarks = report.remarks.join("\n");
@@ -117,14 +117,14 @@ describe.each([
     expect(remarks).toContain("sslmode require: certificate and host name are verified anyway (verify-full)");
   });
 
-  test("opens a connection that looks ahead, one that holds the snapshot, one for each job, and pg_dump's", () => {
+  test("opens one connection for the preflight, one for the exported snapshot, one for each job, and pg_dump's", () => {
     expect(visits.map(({ application }) => application).sort()).toEqual([
       "pg_dump",
       ...Array(2 + spec.jobs).fill("sectorwars-import"),
     ]);
   });
 
-  test("binds every password's proof to the certificate, pg_dump's too", () => {
+  test("uses channel binding on every connection, including pg_dump's", () => {
     expect(visits.map(({ mechanism }) => mechanism)).toEqual(Array(3 + spec.jobs).fill("SCRAM-SHA-256-PLUS"));
   });
 
@@ -143,14 +143,14 @@ describe.each([
 
   test("fetches each row once", async () => {
     const log = await project().compute.log();
-    // Small tables are read several in one statement, which is one entry of several lines.
+    // Several small tables are read in one statement, which is one log entry of several lines.
     const entries = log.split(/^(?=\d{4}-\d\d-\d\d )/m).filter((entry) => entry.includes("neondb_owner@neondb "));
     const copied = entries.flatMap((entry) => [...entry.matchAll(/COPY ("\w+"\."\w+")[^;]*? TO STDOUT/g)]);
     const tables = copied.map(([, table]) => table).sort();
     expect(tables).toEqual(report.tables.map(({ table }) => table.replace(/^(.*)\.(.*)$/, '"$1"."$2"')).sort());
   });
 
-  test("leaves what is Neon's own behind, and lists it", async () => {
+  test("leaves out what belongs to Neon, and lists it", async () => {
     const listed = report.skipped.map(({ what }) => what);
     for (const what of ["schema neon", "schema neon_auth", "schema neon_migration", "extension neon"]) {
       expect(listed).toContain(what);
@@ -168,7 +168,7 @@ describe.each([
     expect(found).toEqual({ schemas: 0, roles: 0, defaults: 0, others: 0 });
   });
 
-  test("names both collations, and builds indexes that fit the new order", async () => {
+  test("names both collations, and builds indexes in the new order", async () => {
     expect(report.collations.source).toMatch(collation);
     expect(report.remarks.join("\n")).toContain(
       `text sorts by ICU en-US here and by ${report.collations.source} on the source`,
@@ -185,7 +185,7 @@ describe.each([
     expect(checked?.indexes).toBeGreaterThan(8);
   });
 
-  test("says and writes no secret, and leaves nothing beside the database", async () => {
+  test("prints and writes no secret, and leaves nothing except the database", async () => {
     const said = [...result.lines, await reportText(spec)].join("\n");
     expect(said).toContain(project().host);
     expect(said.includes(project().password)).toBe(false);
@@ -203,7 +203,7 @@ describe.each([
 });
 
 describe("the pooled host", () => {
-  test("would not do: pg_dump is refused there", async () => {
+  test("does not work: it rejects pg_dump", async () => {
     const source = neon.pooled(neon.source(neon.url("traps", { query: "sslmode=require" })));
     const spec = await lab.newImport(source, target);
     const { error } = await attempt(spec);
@@ -211,7 +211,7 @@ describe("the pooled host", () => {
     await expectUntouched(lab, target, spec);
   });
 
-  test("would give a session's settings to whoever comes next", async () => {
+  test("would pass a session's settings to the next client", async () => {
     const { address } = neon.pooled(neon.source(neon.url("pool", { query: "sslmode=require" })));
     await neon.makeDatabase("pool", "");
     await (await openSource(address)).end();
@@ -237,7 +237,7 @@ describe("the pooled host", () => {
 });
 
 describe("channel binding", () => {
-  test("that the URL demands and the server does not offer ends the connecting, and the password is not sent", async () => {
+  test("that the URL requires and the server does not offer ends the attempt before the password is sent", async () => {
     const spec = await lab.newImport(neon.pooled(neon.source(neon.url("traps"))), target);
     const seen = neon.front.visits.length;
     const { error } = await attempt(spec);
@@ -251,15 +251,15 @@ describe("channel binding", () => {
     ["", "SCRAM-SHA-256-PLUS"],
     ["&channel_binding=prefer", "SCRAM-SHA-256-PLUS"],
     ["&channel_binding=disable", "SCRAM-SHA-256"],
-  ])("is used where it is offered, unless the URL forbids it: %j", async (query, mechanism) => {
+  ])("is used if it is offered, unless the URL forbids it: %j", async (query, mechanism) => {
     await (await openSource(neon.source(neon.url("traps", { query: `sslmode=require${query}` })).address)).end();
     expect(neon.front.visits.at(-1)?.mechanism).toBe(mechanism);
   });
 });
 
-describe("an endpoint that sleeps", () => {
+describe("a suspended endpoint", () => {
   const address = () => neon.source(neon.url("traps")).address;
-  /** How often somebody knocks while a session is being opened; the error, if that fails. */
+  /** Counts the attempts while a session is opened; with the error, if that fails. */
   async function knock(patienceMs: number) {
     const seen = neon.front.visits.length;
     const begun = Date.now();
@@ -279,7 +279,7 @@ describe("an endpoint that sleeps", () => {
     expect(await knock(60_000)).toMatchObject({ error: "", visits: 4 });
   });
 
-  test("for good is given up, after pauses that grow", async () => {
+  test("that never wakes fails after growing pauses", async () => {
     neon.front.suspend({ failures: Number.POSITIVE_INFINITY });
     const { error, visits, milliseconds } = await knock(3000);
     neon.front.suspend({});
@@ -293,7 +293,7 @@ describe("an endpoint that sleeps", () => {
   test.each([
     "Your account or project has exceeded the compute time quota. Upgrade your plan to increase limits.",
     "The requested endpoint could not be found, or you don't have access to it. Please check the provided ID and try again.",
-  ])("by a decision is not asked again: %s", async (message) => {
+  ])("that rejects the client is not tried again: %s", async (message) => {
     neon.front.suspend({ failures: 2, message });
     const spec = await lab.newImport(neon.source(neon.url("traps")), target);
     const seen = neon.front.visits.length;
@@ -305,7 +305,7 @@ describe("an endpoint that sleeps", () => {
   });
 });
 
-test("a wrong password is tried once: Neon locks out who tries too often", async () => {
+test("a wrong password is tried once, because Neon locks out clients that try too often", async () => {
   const source = neon.source(neon.url("traps", { password: "entirely-wrong-secret" }));
   const seen = neon.front.visits.length;
   const spec = await lab.newImport(source, target);
@@ -326,7 +326,7 @@ test("a proxy that cuts its connections ends the import, and nothing is left of 
   await expectUntouched(lab, target, spec);
 });
 
-test("what needs roles or objects that do not come along is told, all of it, before any row is moved", async () => {
+test("everything that needs roles or objects that are not copied is named before any row is copied", async () => {
   const source = await neon.makeDatabase(
     "tied",
     `CREATE TABLE posts (id integer PRIMARY KEY, reply_to integer REFERENCES posts, author text REFERENCES neon_auth.users_sync (id));
@@ -358,7 +358,7 @@ test("what needs roles or objects that do not come along is told, all of it, bef
   );
 });
 
-test("a session that waits inside a transaction is ended by the server, unless it says otherwise", async () => {
+test("the server ends a session that is idle in a transaction, unless the session disables that", async () => {
   const { address } = neon.source(neon.url("traps"));
   const idle = await connect(address);
   await idle.query("BEGIN");
@@ -373,7 +373,7 @@ test("a session that waits inside a transaction is ended by the server, unless i
   await idle.end().catch(() => {});
 });
 
-/** Sector life goes on: rows come, change and go, and a migration works on tables of its own. */
+/** Activity on the source: rows are inserted, changed and deleted, and a migration works on its own tables. */
 function startWriter(address: Source["address"]) {
   let stopped = false;
   const result = { written: 0, slowestMs: 0 };
@@ -401,8 +401,8 @@ function startWriter(address: Source["address"]) {
   };
 }
 
-describe("while somebody works on the source", () => {
-  test("nothing of it appears, from the snapshot on, and whoever writes is not held up", async () => {
+describe("during writes on the source", () => {
+  test("no write after the snapshot appears, and writers are not blocked", async () => {
     const source = await neon.makeDatabase("busy", game);
     const spec = await lab.newImport(source, target);
     const digests = () => withConnection(neon.compute.in("busy"), (client) => tableDigests(client));
@@ -452,7 +452,7 @@ describe("while somebody works on the source", () => {
     expect(await neon.compute.value("patient", "SELECT count(*)::int FROM visits")).toBe(0);
   });
 
-  test("a TRUNCATE that comes before pg_dump ends the import, and is not held up for long itself", async () => {
+  test("a TRUNCATE before pg_dump ends the import, and is not blocked for long", async () => {
     const spec = await lab.newImport(neon.source(neon.url("patient")), target);
     let truncated: Promise<unknown> | undefined;
     const { error } = await attempt(

@@ -1,4 +1,4 @@
-/** An import happens once, at one moment of the source, which is only read, into a target that is empty. */
+/** An import runs once, from one snapshot of the source, which is only read, into an empty target. */
 import { execFile } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -12,7 +12,6 @@ import { exportSnapshot, lockTables } from "../../components/import/snapshot.ts"
 import type { ImportSpec } from "../../components/import/types.ts";
 import { docker } from "../../lib/docker.ts";
 import {
-  aside,
   atPhase,
   attempt,
   expectComplete,
@@ -22,6 +21,7 @@ import {
   importInChild,
   relationsOf,
   reportText,
+  stagingOf,
 } from "../support/attempt.ts";
 import { catalogDigest, physicalDigest, tableDigests } from "../support/compare.ts";
 import { DENY_LIST, type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
@@ -44,7 +44,7 @@ describe("one snapshot", () => {
     CREATE TABLE transfers (id bigserial PRIMARY KEY, giver integer NOT NULL, taker integer NOT NULL, amount bigint NOT NULL);
     INSERT INTO accounts SELECT i, 1000000 FROM generate_series(1, 500) i;`;
 
-  /** Moves credits about, and adds and changes rows of other tables, until it is told to stop. */
+  /** Moves credits, and adds and changes rows of other tables, until it is stopped. */
   function startWriter(spec: ImportSpec) {
     let stopped = false;
     const result = { written: 0, slowestMs: 0 };
@@ -71,7 +71,7 @@ describe("one snapshot", () => {
     };
   }
 
-  test("what is written after it never appears in the copy, and whoever writes is not held up", async () => {
+  test("later writes never appear in the copy, and writers are not blocked", async () => {
     await source.makeDatabase("busy_after", BUSY);
     const spec = await lab.newImport(source.source("busy_after"), target);
     const digests = () => withConnection(spec.source.address, (client) => tableDigests(client));
@@ -79,7 +79,7 @@ describe("one snapshot", () => {
     let stop: ReturnType<typeof startWriter> | undefined;
     const { error } = await attempt(
       spec,
-      // The snapshot has been taken when the schema's turn comes, and nobody has written yet.
+      // When the schema phase begins, the snapshot exists and no session has written yet.
       atPhase("schema", async () => {
         atSnapshot = await digests();
         stop = startWriter(spec);
@@ -94,7 +94,7 @@ describe("one snapshot", () => {
     expect(await digests()).not.toEqual(atSnapshot);
   });
 
-  test("tables agree with each other while somebody writes to all of them from before to after", async () => {
+  test("tables are consistent while another session writes to all of them", async () => {
     await source.makeDatabase("busy", BUSY);
     const spec = await lab.newImport(source.source("busy"), target);
     let stop: ReturnType<typeof startWriter> | undefined;
@@ -132,7 +132,7 @@ describe("one snapshot", () => {
 });
 
 describe("between the snapshot and the lock", () => {
-  // Neither respects the snapshot: its readers would see no rows, the copy would have none, and both would be equal.
+  // Neither respects the snapshot: its readers would see no rows, so source and copy would both be empty, and equal.
   test.each(["TRUNCATE hollow", "ALTER TABLE hollow ALTER id TYPE bigint"])(
     "a table that is rewritten (%s) ends the import by its name",
     async (statement) => {
@@ -151,7 +151,7 @@ describe("between the snapshot and the lock", () => {
     },
   );
 
-  test("what was locked can be read and written by others, and no longer be emptied", async () => {
+  test("locked tables can be read and written by others, but not truncated", async () => {
     await source.makeDatabase("locked", "CREATE TABLE hollow (id integer); INSERT INTO hollow VALUES (1)");
     const snapshot = await exportSnapshot(source.source("locked"));
     try {
@@ -166,7 +166,7 @@ describe("between the snapshot and the lock", () => {
 });
 
 describe("the target", () => {
-  test("is never overwritten: with a table in it the import refuses, and changes nothing", async () => {
+  test("is never overwritten: with a table in it the import fails and changes nothing", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     const { database } = spec.target.address;
     await target.sql(database, "CREATE TABLE mine (id integer); INSERT INTO mine VALUES (1)");
@@ -190,7 +190,7 @@ describe("the target", () => {
     expect(error).toMatch(/is not empty \(\w+\.mine\)/);
   });
 
-  test("keeps a table that somebody made in it while the import ran", async () => {
+  test("keeps a table that was created in it while the import ran", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     const { database } = spec.target.address;
     const { error } = await attempt(
@@ -202,7 +202,7 @@ describe("the target", () => {
     await expectNothingLeft(lab, target, spec);
   });
 
-  test("is swapped although somebody idles in it, and whoever connects next sees the copy", async () => {
+  test("is swapped despite an idle session in it, and the next session sees the copy", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     const idler = await connect(spec.target.address);
     const { error } = await attempt(spec);
@@ -211,7 +211,7 @@ describe("the target", () => {
     await expectSameRows(spec);
   });
 
-  test("belongs to one import at a time: the second says so and changes nothing, the first ends well", async () => {
+  test("allows one import at a time: the second fails and changes nothing, the first succeeds", async () => {
     const first = await lab.newImport(source.source("small"), target);
     const second = await lab.newImport(source.source("small"), target);
     let refusal = "";
@@ -229,7 +229,7 @@ describe("the target", () => {
 });
 
 describe("one time", () => {
-  test("a second run asks the source nothing and writes nothing", async () => {
+  test("a second run does not query the source and writes nothing", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     const { summary } = await attempt(spec);
     const { database } = spec.target.address;
@@ -255,7 +255,7 @@ describe("one time", () => {
     }).toEqual(before);
   });
 
-  test("not even a source that is gone, or rows that the application has changed since, are a reason to look", async () => {
+  test("even if the source is gone or the application has changed rows, a later run does nothing", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     const { summary } = await attempt(spec);
     await target.sql(spec.target.address.database, "DELETE FROM drones; DROP TABLE tunnels");
@@ -307,15 +307,15 @@ describe("one time", () => {
   });
 });
 
-/** What a reader may say, by its first words. */
+/** Statements that a reader may send, by their first words. */
 const READING =
   /^(SAVEPOINT reading;\s*)?(SET|SELECT|BEGIN|COMMIT|ROLLBACK|SHOW|COPY .* TO STDOUT|LOCK TABLE .* IN ACCESS SHARE MODE|PREPARE|EXECUTE|DECLARE|FETCH|CLOSE|WITH|DISCARD|RESET|START TRANSACTION)\b/is;
-/** What it may not, wherever it stands. */
+/** Words that no statement of a reader may contain. */
 const WRITING =
   /\b(INSERT INTO|UPDATE \S+ SET|DELETE FROM|TRUNCATE|CREATE|ALTER|DROP|GRANT|REVOKE|COMMENT ON|VACUUM|ANALYZE|REINDEX|CLUSTER|setval|nextval|lo_\w+|pg_terminate_backend|pg_advisory\w*|FROM STDIN)\b/i;
 
 describe("the source", () => {
-  test("is only read: its catalog, its rows and its counters stay as they are, and its log shows no writing", async () => {
+  test("is only read: its catalog, rows and counters are unchanged, and its log shows no write", async () => {
     await source.makeDatabase("readonly", SMALL);
     const spec = await lab.newImport(source.source("readonly"), target);
     const address = source.in("readonly");
@@ -334,7 +334,7 @@ describe("the source", () => {
     const log = (await source.log()).slice(logBefore);
     expect(await state()).toEqual(before);
 
-    // The log's lines by session; a statement of several lines goes on indented.
+    // The log's lines by session; further lines of a statement are indented.
     const statements = new Map<string, string[]>();
     const entry =
       /^\S+ \S+ UTC \[(\d+)\] (\S+)@readonly (\S+) LOG: {2}(?:statement|execute [^:]*): ([\s\S]*?)(?=^\S+ \S+ UTC \[\d+\]|$(?![\s\S]))/gm;
@@ -344,12 +344,12 @@ describe("the source", () => {
     }
     const sessions = [...statements.keys()];
     expect(sessions.filter((name) => name.startsWith("pg_dump"))).toHaveLength(1);
-    // One look ahead, one that holds the snapshot, two that read.
+    // One for the preflight, one for the exported snapshot, two readers.
     expect(sessions.filter((name) => name.startsWith("sectorwars-import"))).toHaveLength(4);
     for (const [session, said] of statements) {
       for (const statement of said) {
         expect(statement).toMatch(READING);
-        // Texts between quotes are words for people.
+        // Texts in quotes are not statements.
         expect(statement.replaceAll(/'(?:[^']|'')*'/g, "''")).not.toMatch(WRITING);
       }
       if (session.startsWith("sectorwars-import")) {
@@ -362,7 +362,7 @@ describe("the source", () => {
 });
 
 describe("no secret", () => {
-  test("is in what is said, in the report, in the process list, or in what Docker shows", async () => {
+  test("is in the output, the report, the process list, or what Docker shows", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     const secrets = [spec.source.address.password, spec.target.address.password];
     const seen: string[] = [];
@@ -372,7 +372,7 @@ describe("no secret", () => {
     const watch = (async () => {
       while (!done) {
         seen.push((await run("ps", ["-eww", "-o", "args"])).stdout);
-        // Variables of processes of the same user are as good as arguments.
+        // Environment variables of the user's own processes are as visible to the user as arguments, so both are checked.
         const ids = await docker(["ps", "-aq", "--filter", `label=${helperLabel(lab.id)}`]);
         for (const id of ids.split("\n").filter(Boolean)) {
           const inspected = await docker(["inspect", id]).catch(() => "");
@@ -381,7 +381,7 @@ describe("no secret", () => {
         }
       }
     })();
-    // In a process of its own: the tests' own connections must not get into the picture.
+    // In its own process, so that the tests' own connections do not count.
     const good = await importInChild(spec, DENY_LIST);
     done = true;
     await watch;
@@ -392,7 +392,7 @@ describe("no secret", () => {
     const bad = await lab.newImport(source.source("small"), target);
     const failed = await attempt(
       bad,
-      atPhase("rows", () => target.sql("postgres", `DROP DATABASE ${aside(bad)} WITH (FORCE)`)),
+      atPhase("rows", () => target.sql("postgres", `DROP DATABASE ${stagingOf(bad)} WITH (FORCE)`)),
     );
     expect(failed.error).not.toBe("");
     const everything = [
@@ -408,7 +408,7 @@ describe("no secret", () => {
     for (const password of secrets) expect(everything.includes(password)).toBe(false);
   });
 
-  test("and the report is for its owner's eyes only", async () => {
+  test("and only its owner may read the report", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     await attempt(spec);
     const { stdout } = await promisify(execFile)("stat", [

@@ -1,4 +1,4 @@
-/** What the proof can find: differences of every kind, planted at once on either side, and each of them named. */
+/** The comparison finds and names planted differences of every kind, on the source and on the target. */
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { ImportSpec } from "../../components/import/types.ts";
@@ -26,7 +26,7 @@ beforeAll(async () => {
 });
 afterAll(() => lab?.close());
 
-/** Runs a script as the one whom everything belongs to there, or for a plant that is about owners, as the superuser. */
+/** Runs a script as the owner, or, if it is about owners, as the superuser. */
 const spoil = (spec: ImportSpec, side: PlantSide, { spoil: sql, timeless }: Plant) =>
   side === "source"
     ? source.sql(spec.source.address.database, sql)
@@ -40,7 +40,7 @@ const choice = fc.record({
   sides: fc.infiniteStream(fc.constantFrom<PlantSide>("source", "target")),
 });
 
-test(`differences of every kind are found and named, each on its side, and nothing else is (seed ${SEED})`, async () => {
+test(`differences of every kind are found and named, each on the right database, and nothing else is (seed ${SEED})`, async () => {
   let run = 0;
   await fc.assert(
     fc.asyncProperty(choice, async ({ rows: [row = 1, next = 2], sides }) => {
@@ -82,12 +82,12 @@ test(`differences of every kind are found and named, each on its side, and nothi
   );
 }, 600_000);
 
-test("of a large table, whose bytes alone were noted, a change on the source is told as long as nothing has changed here", async () => {
+test("for a large table with only a digest in the baseline, a change on the source is found while the target is unchanged", async () => {
   await source.makeDatabase("large", SMALL);
   const spec = await lab.newImport(source.source("large"), target);
   expect((await attempt(spec)).error).toBe("");
   const here = spec.target.address.database;
-  // As the import would have written it, had the table been above the limit.
+  // As the import writes it for a table above the limit.
   const proof = (await readReport(spec)).tables.find(({ table }) => table === "public.pilots");
   await target.sql(
     here,
@@ -109,7 +109,7 @@ const SETTINGS = `
   SELECT coalesce(pg_get_userbyid(nullif(s.setrole, 0)) || ': ', '') || c AS setting FROM pg_db_role_setting s, unnest(s.setconfig) c
   WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1`;
 
-test("what a database has beside its objects comes along and is proven, or is named; no value is told", async () => {
+test("properties of a database are copied and proven, or named; no value is printed", async () => {
   await source.sql("postgres", "CREATE ROLE game_backend");
   await source.sql("postgres", "CREATE DATABASE besides");
   await source.sql("besides", SMALL);
@@ -145,9 +145,9 @@ test("what a database has beside its objects comes along and is proven, or is na
     "setting TimeZone of the database is as on the source, for sectorwars_owner, sectorwars_app, sectorwars_readonly",
   );
   expect(JSON.stringify(report) + lines.join()).not.toMatch(/Rocinante|S3cret/);
-  // They are the application's roles': a superuser must not follow what the source decides.
+  // Only the application's roles get them: the source's settings must not affect a superuser.
   const roles = ["sectorwars_app", "sectorwars_owner", "sectorwars_readonly"];
-  // Each in the words of the source, which are not always those that SHOW says.
+  // Each with the source's exact value, which may differ from the output of SHOW.
   const given = ["TimeZone=europe/berlin", `app.tenant=Rocinante's, "own"`, 'search_path="$user", game, public, ""'];
   expect((await target.sql<{ setting: string }>(here, SETTINGS)).map(({ setting }) => setting).sort()).toEqual(
     [

@@ -1,4 +1,4 @@
-/** Everything that is wrong is found in one pass, over real servers, and told at once; and the pass leaves no trace. */
+/** One pass over real servers finds every problem, reports all of them together, and leaves no trace. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
@@ -33,7 +33,7 @@ SQL
 touch pgcrypto--1.3--9.9.sql
 `;
 
-/** Run by the superuser in a database of another encoding: what one cannot see, what does not come along, what is locked. */
+/** Run by the superuser in a database of another encoding: unreadable, uncopied and locked objects. */
 const NASTY = `
   CREATE EXTENSION sector_map;
   CREATE EXTENSION pgcrypto; ALTER EXTENSION pgcrypto UPDATE TO '9.9';
@@ -116,7 +116,7 @@ afterAll(async () => {
   await lab?.close();
 });
 
-/** As the target sorts, and with nothing that needs a word. */
+/** With the target's collation, and without any problem. */
 const CLEAN_DATABASE =
   "CREATE DATABASE clean OWNER game_owner TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'en-US'";
 const CLEAN = `
@@ -132,14 +132,14 @@ const codesOf = (found: readonly Finding[], ...levels: Finding["level"][]): Code
 const subjectsOf = (found: readonly Finding[], code: Code) =>
   found.filter((one) => one.code === code).map(({ subject }) => subject);
 
-/** The source by a URL that says less than what is done. */
+/** The source with a URL that requires less than the import does. */
 function byUrl(server: SourceServer, database: string): Source {
   const { user, password, port } = server.source(database).address;
   const url = `postgresql://${user}:${password}@localhost:${port}/${database}?sslmode=require&application_name=mine`;
   return { ...parseSourceUrl(url, server.certificate.authority), fromContainer: server.source(database).fromContainer };
 }
 
-/** A session that holds a table against readers. */
+/** A session whose lock on a table blocks readers. */
 async function hold(server: Server, database: string, sql: string): Promise<pg.Client> {
   const client = await connect(server.in(database), { applicationName: "a slow migration" });
   holders.push(client);
@@ -147,7 +147,7 @@ async function hold(server: Server, database: string, sql: string): Promise<pg.C
   return client;
 }
 
-describe("a source that has everything against it", () => {
+describe("a source with every problem", () => {
   let spec: ImportSpec;
   let found: Finding[];
   let before: [string, string];
@@ -159,7 +159,7 @@ describe("a source that has everything against it", () => {
       "CREATE DATABASE nasty OWNER game_owner ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
     );
     await old.sql("nasty", NASTY);
-    // The way in which invalid indexes come to be.
+    // A failed CREATE INDEX CONCURRENTLY leaves an invalid index.
     await old.sql("nasty", "CREATE UNIQUE INDEX CONCURRENTLY twice_key ON twice (id)").catch(() => {});
     await old.sql("postgres", "ALTER ROLE game_owner CONNECTION LIMIT 2");
     await hold(old, "nasty", "BEGIN; LOCK TABLE held");
@@ -170,7 +170,7 @@ describe("a source that has everything against it", () => {
     const { database } = spec.target.address;
     await target.sql(database, "CREATE TABLE mine (id int)");
     await target.sql("postgres", `CREATE DATABASE ${ident(`${database}_import`)}`);
-    // A container with a disk of one megabyte stands for a machine that has no more.
+    // A container with a disk of 1 MB stands for a machine with a full disk.
     const small = `${lab.id}-small`;
     await docker([
       ...["run", "-d", "--name", small, "--label", `sectorwars.test.run=${lab.id}`, "--label", "sectorwars.test=1"],
@@ -189,7 +189,7 @@ describe("a source that has everything against it", () => {
     await old.sql("postgres", "ALTER ROLE game_owner CONNECTION LIMIT -1");
   });
 
-  test("is told all of it at once", () => {
+  test("gets all findings at once", () => {
     expect(codesOf(found, "blocker")).toEqual([
       "connections-exhausted",
       "disk-too-small",
@@ -263,12 +263,12 @@ describe("a source that has everything against it", () => {
 
   test("names who holds a lock", () => {
     const locked = found.filter(({ code }) => code === "table-locked").map(({ what }) => what);
-    // Since when, a server tells only of the role's own sessions.
+    // A server shows the start time only for the role's own sessions.
     expect(locked[0]).toMatch(/by process \d+ \(a slow migration\)$/);
     expect(locked[1]).toMatch(/by a prepared transaction$/);
   });
 
-  test("and neither end is changed by looking", () => expect(after).toEqual(before));
+  test("and neither source nor target is changed", () => expect(after).toEqual(before));
 
   test("an import refuses with one error that has all of it, and no password", async () => {
     const { error } = await attempt(spec);
@@ -290,7 +290,7 @@ describe("a source of a newer version", () => {
     found = (await examine({ ...spec, newerImage: spec.image })).findings;
   });
 
-  test("is told what the target does not know", () => {
+  test("gets findings for what the target does not support", () => {
     expect(codesOf(found, "blocker")).toEqual([
       "collation-missing",
       "dump-missing",
@@ -324,14 +324,14 @@ describe("a source of a newer version", () => {
     ]);
   });
 
-  test("the versions of pg_dump in the images are told without running them, and 0 for none", async () => {
+  test("the versions of pg_dump in the images are read without running them, and 0 for a missing image", async () => {
     expect(await dumpVersion(images().databaseBase, undefined)).toBe(15);
     expect(await dumpVersion(images().newerPostgres, undefined)).toBeGreaterThanOrEqual(17);
     expect(await dumpVersion("sectorwars-no-such-image:0", undefined)).toBe(0);
   });
 });
 
-/** Features that came with 18. The image's pg_dump is of 17, where it is not the official one. */
+/** Features of 18. The image's pg_dump is version 17 unless it is the official image. */
 const NEWEST = `
   CREATE TABLE doubled (id int PRIMARY KEY, twice int GENERATED ALWAYS AS (id * 2) VIRTUAL);
   CREATE TABLE stays (room int4range, during daterange, PRIMARY KEY (room, during WITHOUT OVERLAPS));
@@ -341,7 +341,7 @@ const NEWEST = `
 `;
 
 describe.skipIf(!haveOtherVersions)("a source of PostgreSQL 18", () => {
-  test("is told what the target does not know of it, by name", async () => {
+  test("gets findings for what the target does not support, by name", async () => {
     const newest = await lab.startSource({ image: await imageOfVersion(18) });
     await newest.makeDatabase("newest", NEWEST);
     const { findings } = await examine(await lab.newImport(newest.source("newest"), target));
@@ -358,7 +358,7 @@ describe.skipIf(!haveOtherVersions)("a source of PostgreSQL 18", () => {
   });
 });
 
-describe("a source with nothing against it", () => {
+describe("a source without problems", () => {
   test("yields facts alone, in few round trips", async () => {
     const spec = await lab.newImport(old.source("clean"), target);
     const { findings, catalog } = await examine(spec);
@@ -380,12 +380,12 @@ describe("a source with nothing against it", () => {
     expect(asked.length).toBeLessThanOrEqual(12);
   });
 
-  test("is looked at alone where there is no target", async () => {
+  test("is checked alone if there is no target", async () => {
     const { target: _, ...alone } = await lab.newImport(old.source("clean"), target);
     expect(codesOf((await examine(alone)).findings, "blocker", "warning")).toEqual([]);
   });
 
-  test("a lock that passes is waited for", async () => {
+  test("the preflight waits for a short lock", async () => {
     const spec = await lab.newImport(old.source("clean"), target);
     const client = await hold(old, "clean", "BEGIN; LOCK TABLE game.ships");
     const examined = examine(spec);
@@ -395,7 +395,7 @@ describe("a source with nothing against it", () => {
   });
 });
 
-describe("one end that cannot be read does not keep the other from being told", () => {
+describe("if source or target cannot be read, the other is still checked", () => {
   test("a wrong password, and a target that is not empty", async () => {
     const known = old.source("clean");
     const spec = await lab.newImport({ ...known, address: { ...known.address, password: "entirely-wrong" } }, target);
@@ -423,7 +423,7 @@ describe("the schema tried on the target", () => {
     const { catalog } = await examine(spec);
     const before = await catalogDigest(spec.target.address);
     const found = await trySchema(spec, catalog as Catalog);
-    // Nothing of it is left, neither aside nor in the database.
+    // Nothing of it is left, neither a staging database nor objects in the database.
     expect((await target.databases()).filter((name) => name.startsWith(`${spec.target.address.database}_`))).toEqual(
       [],
     );
@@ -431,7 +431,7 @@ describe("the schema tried on the target", () => {
     return found;
   };
 
-  test("tells every object that the target cannot make, and the bodies that it finds wrong", async () => {
+  test("reports every object that the target cannot create, and invalid bodies", async () => {
     const found = await trial(newer.source("newer"));
     const refused = subjectsOf(found, "object-not-made");
     for (const object of ["view public.json_rows", "view public.json_tests", "view public.any_kind"]) {
@@ -444,12 +444,12 @@ describe("the schema tried on the target", () => {
     expect(refused).toContain("constraint public.booked booked_k_excl");
     expect(refused).not.toContain("table public.rooms");
     expect(subjectsOf(found, "body-not-valid")).toEqual(["function public.shuffled()"]);
-    // What the catalog told of expressions, the trial confirms.
+    // The trial confirms the catalog's findings about expressions.
     const { findings } = await examine(await lab.newImport(newer.source("newer"), target));
     for (const object of subjectsOf(findings, "feature-function")) expect(refused.map(bare)).toContain(bare(object));
   });
 
-  test("has nothing to tell of a schema that it can make", async () => {
+  test("reports nothing about a schema that it can create", async () => {
     const found = await trial(old.source("clean"));
     expect(found.map(({ code, what }) => `${code}: ${what}`)).toEqual([
       expect.stringMatching(/^schema-tried: (\d+) of \1 objects were created on the target as a trial, and dropped$/),
@@ -457,13 +457,13 @@ describe("the schema tried on the target", () => {
   });
 });
 
-/** As both name it: the trial by pg_dump's entry, the catalog by the server's name. */
+/** The object in both forms: pg_dump's entry in the trial, the server's name in the catalog. */
 const bare = (object: string) => object.replace(/\(.*/, "");
 
 describe("./db preflight", () => {
   const run = async (url: string | undefined, ...args: string[]) => {
     const roots = join(lab.folder, "roots.pem");
-    // Both servers' authorities have one name: side by side, only the first would ever be tried.
+    // Both servers' authorities have the same name: in one bundle, only the first would be tried.
     const asked = url?.includes(`:${newer.admin.port}/`) ? newer : old;
     await writeFile(roots, asked.certificate.authority);
     const { NEON_DATABASE_URL: _, ...env } = process.env;
@@ -483,7 +483,7 @@ describe("./db preflight", () => {
     return `postgresql://${user}:${password}@localhost:${port}/${database}?sslmode=verify-full`;
   };
 
-  test("exits with 0 where an import can start; a stack that is not up is no obstacle", async () => {
+  test("exits with 0 if an import can start, even without a running stack", async () => {
     const { code, output } = await run(urlOf(old, "clean"));
     expect(output).toMatch(/^Preflight of localhost:\d+\/clean for the stack /);
     expect(output).toMatch(/• stack \S+: only the source was looked at: .* \[target-not-seen\]/);
@@ -491,7 +491,7 @@ describe("./db preflight", () => {
     expect(code).toBe(0);
   });
 
-  test("exits with 1 and names the codes where it cannot, for machines too", async () => {
+  test("exits with 1 and the codes if it cannot, also with --json", async () => {
     const { code, output } = await run(urlOf(newer, "newer"), "--json");
     const told = JSON.parse(output);
     expect(told).toMatchObject({ ready: false, source: expect.stringMatching(/^localhost:\d+\/newer$/) });
@@ -499,7 +499,7 @@ describe("./db preflight", () => {
     expect(code).toBe(1);
   });
 
-  test("tells a URL that cannot be read without showing it", async () => {
+  test("reports an invalid URL without showing it", async () => {
     const { code, output } = await run(`mysql://game_owner:${old.userPassword}@localhost/clean`);
     expect(output).toMatch(
       /NEON_DATABASE_URL begins with mysql:\/\/, but must begin with postgresql:\/\/.*\[url-invalid\]/,
@@ -507,7 +507,7 @@ describe("./db preflight", () => {
     expect(code).toBe(1);
   });
 
-  test("exits with 2 where there is nothing to look at, or an option is wrong", async () => {
+  test("exits with 2 if there is nothing to check, or an option is wrong", async () => {
     const nothing = await run(undefined);
     expect(nothing.output).toMatch(/^error: NEON_DATABASE_URL is not set/);
     const wrong = await run(urlOf(old, "clean"), "--jsno");

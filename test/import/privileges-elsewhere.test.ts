@@ -1,4 +1,4 @@
-/** Privileges of the other databases in a stack's server, and what notices that somebody changed them by hand. */
+/** Privileges of the other databases on a stack's server, and how changes by hand are found. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { provider as databaseProvider } from "../../components/databases/database-provider.ts";
 import { provider as testDatabaseProvider } from "../../components/handover/test-database-provider.ts";
@@ -44,7 +44,7 @@ describe("the database for the application's own tests", () => {
   test.each(["app", "readonly", "monitor"] as const)("lets %s not in", (who) =>
     denied(tries(inTests(who), "SELECT"), who),
   );
-  test("is brought up to date where it was made by an earlier version", async () => {
+  test("is updated if an earlier version created it", async () => {
     await server.sql("game_test", "GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC");
     await server.sql("game_test", "GRANT TEMPORARY, CONNECT ON DATABASE game_test TO PUBLIC");
     const inputs = { ...login(), database: "game_test", owner: "sectorwars_owner" };
@@ -72,7 +72,7 @@ describe("a further database", () => {
     await databaseProvider.create(inputs());
   });
 
-  test("gives its own roles what the first database gives the stack's", async () => {
+  test("grants its roles what the first database grants the stack's", async () => {
     await tries(as("east_owner"), "CREATE TABLE ships (id int); CREATE TABLE mfa_codes (id int); SELECT lo_create(0)");
     await tries(as("east_app"), "INSERT INTO ships VALUES (1); CREATE TEMP TABLE t (id int)");
     await tries(as("east_readonly"), "SELECT * FROM ships");
@@ -81,14 +81,14 @@ describe("a further database", () => {
     }
     await denied(tries(as("east_app"), "SELECT lo_create(0)"), "lo_create");
   });
-  test("is closed to the stack's other roles, and its roles to the other databases", async () => {
+  test("rejects the stack's other roles, and its roles cannot use the other databases", async () => {
     for (const who of ["owner", "app", "readonly"] as const)
       await denied(tries(game.address(who, "east"), "SELECT"), who);
     for (const role of roles) {
       for (const database of ["game", "postgres", "template1"]) await denied(tries(as(role, database), "SELECT"), role);
     }
   });
-  test("is brought up to date where it was prepared by an earlier version", async () => {
+  test("is updated if an earlier version prepared it", async () => {
     const { outs } = (await databaseProvider.update?.("east", {}, inputs())) ?? {};
     expect(await databaseProvider.diff?.("east", outs, inputs())).toMatchObject({ changes: false });
     const olds = { ...outs, fingerprint: "of an earlier version" };
@@ -96,7 +96,7 @@ describe("a further database", () => {
   });
 });
 
-test("an operator of the owner's runs in no session that reads or repairs privileges", async () => {
+test("an operator of the owner runs in no session that reads or repairs privileges", async () => {
   await game.as(
     "owner",
     "CREATE TABLE witnesses (who text)",
@@ -140,13 +140,13 @@ test("monitor reads what a database was imported from, and no other role does", 
   const query = "SELECT summary->>'source' AS source FROM sectorwars_stack.import";
   expect(await game.as("monitor", query)).toEqual([{ source: "s" }]);
   for (const who of ["owner", "app", "readonly"] as const) await denied(game.as(who, query), who);
-  // As an import of an earlier version left it.
+  // As an earlier version's import left it.
   await game.as("superuser", "REVOKE ALL ON sectorwars_stack.import FROM sectorwars_monitor");
   await game.prepare();
   expect(await game.as("monitor", query)).toEqual([{ source: "s" }]);
 });
 
-describe("a change by hand is noticed, and put right by the next update:", () => {
+describe("a change by hand is found, and repaired by the next update:", () => {
   const inputs = () => ({
     ...login(),
     database: game.name,
@@ -203,7 +203,7 @@ describe("a change by hand is noticed, and put right by the next update:", () =>
     expect(after?.props.fingerprint).toBe("right");
   });
 
-  test("tables and grants of the application's own are none", async () => {
+  test("tables and grants of the application do not count as changes", async () => {
     await game.as("owner", "CREATE TABLE own (id int)", "GRANT SELECT ON own TO PUBLIC", "CREATE SCHEMA more");
     await game.as(
       "superuser",

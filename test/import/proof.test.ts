@@ -1,4 +1,4 @@
-/** The proof is worth what it can find: each way of spoiling a copy must end the import. */
+/** Every kind of damage to a copy must end the import. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findDigestProgram, serverAgrees, WORTH_A_PROGRAM_BYTES } from "../../components/import/digest.ts";
 import { type Readable, readBack, type Transfer } from "../../components/import/rows.ts";
@@ -7,18 +7,18 @@ import type { ImportSpec } from "../../components/import/types.ts";
 import type { ImportHooks } from "../../components/import/worker.ts";
 import { docker } from "../../lib/docker.ts";
 import {
-  aside,
   atPhase,
   atTable,
   attempt,
   expectBadReport,
   expectComplete,
   expectUntouched,
+  stagingOf,
 } from "../support/attempt.ts";
 import { type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
 import { SMALL } from "../support/small.ts";
 
-/** A table large enough for the server to take its hash. */
+/** A table large enough for the server to compute its digest. */
 const LEDGER = `CREATE TABLE ledger (entry integer PRIMARY KEY, amount numeric NOT NULL, note text);
   INSERT INTO ledger SELECT i, i / 7.0, md5(i::text) FROM generate_series(1, 20000) i;`;
 
@@ -46,7 +46,7 @@ const whenBegins =
 interface Case {
   what: string;
   hooks: SpoilHooks;
-  /** Run as the superuser in the database that is loaded aside. */
+  /** Run as the superuser in the staging database. */
   sql: string;
   message: RegExp[];
 }
@@ -165,7 +165,7 @@ const SCHEMA: Case[] = [
     message: [/view public\.captains: different/],
   },
   {
-    // From here on pg_dump may have read the definitions: it runs beside what follows.
+    // From here on pg_dump may have read the definitions, because it runs at the same time.
     what: "a default changed when all definitions are in place",
     hooks: whenBegins("sequences"),
     sql: "ALTER TABLE pilots ALTER credits SET DEFAULT 1",
@@ -194,14 +194,14 @@ const SCHEMA: Case[] = [
 describe.each([
   { kind: "rows", cases: ROWS },
   { kind: "schema and sequences", cases: SCHEMA },
-])("spoilt $kind", ({ cases }) => {
+])("damaged $kind", ({ cases }) => {
   test.each(cases)("$what is found; the target stays as it was", async ({ hooks, sql, message }) => {
     const spec = await lab.newImport(source.source("small"), target);
     let spoilt = 0;
     const { error } = await attempt(
       spec,
       hooks(async () => {
-        await target.sql(aside(spec), sql);
+        await target.sql(stagingOf(spec), sql);
         spoilt += 1;
       }, spec),
     );
@@ -213,7 +213,7 @@ describe.each([
   });
 });
 
-test("a server that takes the hash itself agrees with what was sent, and with nothing else", async () => {
+test("a server that computes the digest itself agrees only with what was sent", async () => {
   await target.sql("postgres", "CREATE DATABASE agreeing");
   const client = await openTarget(target.in("agreeing"));
   const digestProgram = await findDigestProgram(client);
@@ -279,23 +279,23 @@ describe("an import leaves no error in the server's log", () => {
   });
 });
 
-test("more than ten rows that differ are named by the first ten and a number", async () => {
+test("of more than ten rows that differ, the first ten are named and the others counted", async () => {
   const spec = await lab.newImport(source.source("small"), target);
   const { error } = await attempt(
     spec,
-    atTable("pilots", () => target.sql(aside(spec), "UPDATE pilots SET note = 'x' WHERE id BETWEEN 1 AND 25")),
+    atTable("pilots", () => target.sql(stagingOf(spec), "UPDATE pilots SET note = 'x' WHERE id BETWEEN 1 AND 25")),
   );
   expect(error.match(/\(id\) = /g)).toHaveLength(10);
   expect(error).toContain("and 15 more");
 });
 
-test("rows in another order are no difference", async () => {
+test("rows in another order are not a difference", async () => {
   const spec = await lab.newImport(source.source("small"), target);
   const { error } = await attempt(
     spec,
     atTable("visits", () =>
       target.sql(
-        aside(spec),
+        stagingOf(spec),
         `CREATE TEMP TABLE kept AS SELECT * FROM visits; TRUNCATE visits; INSERT INTO visits SELECT * FROM kept ORDER BY at DESC`,
       ),
     ),
@@ -311,7 +311,7 @@ test("after a copy that was dropped the next run succeeds", async () => {
   for (const { sql } of [ROWS[0], ROWS[1]] as Case[]) {
     const { error } = await attempt(
       spec,
-      atTable("pilots", () => target.sql(aside(spec), sql)),
+      atTable("pilots", () => target.sql(stagingOf(spec), sql)),
     );
     expect(error).toContain("public.pilots");
   }

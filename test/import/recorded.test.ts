@@ -1,4 +1,4 @@
-/** What the backup container writes down of a database, so that a drill can compare a restored one with it. */
+/** What the backup container records about a database, so that a drill can compare a restored one with it. */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
 import { Lab, type Server } from "../support/lab.ts";
@@ -16,10 +16,10 @@ beforeAll(async () => {
 });
 afterAll(() => lab?.close());
 
-/** The lines about a database, by what they are about. */
+/** The recorded lines of a database, by object. */
 async function recorded(): Promise<Map<string, string>> {
   const psql = ["psql", "-X", "-d", "recorded", ...SCRIPT];
-  // As the image's scripts do: the database's settings do not count.
+  // Like the image's scripts, without the database's settings.
   const options = ["-e", "PGOPTIONS=-c search_path=pg_catalog,pg_temp"];
   const said = await docker(["exec", "-u", "postgres", ...options, server.container, ...psql]);
   const lines = said.split("\n").filter((line) => line.startsWith("recorded "));
@@ -28,7 +28,7 @@ async function recorded(): Promise<Map<string, string>> {
 
 const OBJECTS = "recorded pg_largeobject_metadata";
 
-test("of large objects it is written down who owns them and who may do what, also of empty ones", async () => {
+test("owners and privileges of large objects are recorded, including empty ones", async () => {
   expect([...(await recorded()).keys()].filter((name) => name.includes("largeobject"))).toEqual([]);
   await server.sql("recorded", "SELECT lo_create(5000); ALTER LARGE OBJECT 5000 OWNER TO keeper");
   const empty = (await recorded()).get(OBJECTS);
@@ -51,7 +51,7 @@ test("of large objects it is written down who owns them and who may do what, als
   expect(seen).toContain(undefined);
 });
 
-test("roles are known by their names, and not by numbers that another server gives them", async () => {
+test("roles are recorded by name, and not by OIDs, which differ between servers", async () => {
   const make = async () => {
     await server.sql("postgres", 'CREATE ROLE "an, owner"; CREATE ROLE guest');
     await server.sql(
@@ -69,7 +69,7 @@ test("roles are known by their names, and not by numbers that another server giv
   expect((await recorded()).get(OBJECTS)).not.toBe(first);
 });
 
-test("a table is recorded whose index calls a function in SQL that only the search path lets find others", async () => {
+test("a table is recorded whose index calls an SQL function that depends on the search path", async () => {
   await server.sql(
     "recorded",
     `CREATE SCHEMA helpers; SET search_path = helpers, public; CREATE FUNCTION helpers.brief(t text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT left(t, 3)';

@@ -1,4 +1,4 @@
-/** Sources from public bug reports, as they are: imported and proven, or refused with the object's name and what to do. */
+/** Sources from public bug reports: imported and proven, or rejected with the object's name and a remedy. */
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -25,7 +25,7 @@ beforeAll(async () => {
 });
 afterAll(() => lab?.close());
 
-/** Makes a source of a case's file; lines `-- ;;` stand between what is sent as one, `-- name:` names the database. */
+/** Creates a source from a case's file; lines `-- ;;` separate what is sent together, `-- name:` names the database. */
 async function makeCase(script: string): Promise<ImportSpec> {
   made += 1;
   const database = /^-- name: (\w+)$/m.exec(script)?.[1] ?? `case_${made}`;
@@ -41,7 +41,7 @@ interface Imported extends Attempt {
   remarks: string[];
 }
 
-/** Imports a source, which must succeed, and compares both ends again afterwards. */
+/** Imports a source, which must succeed, and then compares source and target again. */
 async function expectImported(spec: ImportSpec): Promise<Imported> {
   const done = await attempt(spec);
   expect(done.error).toBe("");
@@ -51,7 +51,7 @@ async function expectImported(spec: ImportSpec): Promise<Imported> {
   return { ...done, spec, remarks };
 }
 
-/** Imports a source, which must be refused. */
+/** Imports a source, which must fail. */
 async function expectRefused(spec: ImportSpec): Promise<string> {
   const { error } = await attempt(spec);
   expect(error).not.toBe("");
@@ -76,7 +76,7 @@ const checksOf = (server: Server, database: string) =>
      FROM pg_constraint WHERE contype = 'c' AND conrelid <> 0 AND connamespace = 'public'::regnamespace ORDER BY 1, 2`,
   );
 
-/** Columns in the source's order, each as local and as often inherited as there; and the same CHECKs. */
+/** Columns in the source's order, each local and inherited as there; and the same CHECKs. */
 async function expectSameInheritance(spec: ImportSpec, tables: readonly string[]): Promise<void> {
   const theirs = spec.source.address.database;
   const ours = spec.target.address.database;
@@ -94,14 +94,14 @@ describe("tables that inherit keep the source's order of columns", () => {
     await expectSameInheritance(spec, ["parent", "child", "p2", "c2"]);
     await expectSameRows(spec);
     expect(remarks).toEqual([]);
-    // The helper that made the tables is gone, and the parent still rules over what is inherited.
+    // The temporary parent is gone, and the real parent still controls the inherited columns.
     const ours = spec.target.address.database;
     await target.sql(ours, "ALTER TABLE p2 DROP COLUMN z; ALTER TABLE parent DROP COLUMN a");
     expect(await columnsOf(target, ours, "c2")).toBe("a f 1 f , x t 0 f ");
     expect(await columnsOf(target, ours, "child")).toBe("b t 1 f , a t 0 f ");
   });
 
-  test("c24: columns and computed columns added later, overridden defaults, several parents, grandchildren", async () => {
+  test("c24: columns and generated columns added later, overridden defaults, several parents, grandchildren", async () => {
     const spec = await makeReport("c24_inherit");
     await expectImported(spec);
     await expectSameInheritance(spec, ["base", "other", "kid", "grandkid", "adopted", "was"]);
@@ -129,7 +129,7 @@ describe("tables that inherit keep the source's order of columns", () => {
   });
 });
 
-describe("rows that may belong to another partition here go in through the partitioned table", () => {
+describe("rows that may belong to another partition on the target are inserted through the partitioned table", () => {
   test("c01: hash partitions on an enum", async () => {
     const spec = await makeReport("c01_hash_enum");
     await expectImported(spec);
@@ -173,14 +173,14 @@ describe("rows that may belong to another partition here go in through the parti
   });
 });
 
-describe("functions that find names by the search path", () => {
+describe("functions that depend on the search path", () => {
   for (const [file, object] of [
     ["c02_check_fn", "rows of s1.tbl_data"],
     ["c03_gen_slugify", "rows of public.towns"],
     ["c04_index_fn", "index public.barcode_slices"],
     ["c06_matview_tsstat", "materialized view public.documents_word"],
   ] as const) {
-    test(`${file}: imported with the source's search path, and it is said`, async () => {
+    test(`${file}: imported with the source's search path, with a remark`, async () => {
       const { remarks } = await expectImported(await makeReport(file));
       const remark = remarks.find((line) => line.startsWith(`${object} depends on the search path`));
       expect(remark).toMatch(/ALTER FUNCTION .* SET search_path = /);
@@ -245,7 +245,7 @@ describe("their safety copies", () => {
         say: () => {},
       });
       if (file === "c01_hash_enum") {
-        // Which partition a row lies in is the server's own business.
+        // Each server decides which partition holds a row.
         expect(await target.value(database, SHIPS)).toBe(await source.value(spec.source.address.database, SHIPS));
       } else await expectSameRows({ ...spec, target: { ...spec.target, address: target.in(database) } });
     },
@@ -260,7 +260,7 @@ describe("what pg_dump copies is copied", () => {
     await expectSameRows(spec);
   });
 
-  test("c28: a foreign server and its tables, but nobody's login for it", async () => {
+  test("c28: a foreign server and its tables, but no user mapping", async () => {
     const spec = await makeReport("c28_fdw");
     const { error, lines } = await attempt(spec);
     expect(error).toBe("");
@@ -276,7 +276,7 @@ describe("what pg_dump copies is copied", () => {
         "user mapping of public for the server other",
       ]),
     );
-    // The owner may make more of them, as a safety copy that is restored does.
+    // The owner may create more of them, as the restore of a safety copy does.
     const may = (role: string) => `SELECT has_foreign_data_wrapper_privilege('${role}', 'postgres_fdw', 'USAGE')`;
     expect(await target.value(ours, may("sectorwars_owner"))).toBe(true);
     expect(await target.value(ours, may("sectorwars_app"))).toBe(false);
@@ -285,7 +285,7 @@ describe("what pg_dump copies is copied", () => {
         false,
       );
     }
-    // The preflight's trial makes the same, and says so.
+    // The preflight's trial creates the same objects, and reports it.
     const client = await openSource(spec.source.address);
     const catalog = await readCatalog(client).finally(() => client.end());
     const again = await lab.newImport(spec.source, target);
@@ -301,13 +301,13 @@ describe("what pg_dump copies is copied", () => {
     expect(await target.value(spec.target.address.database, version)).toBe("1.4");
   });
 
-  test("c78: the source's own uuid_generate_v4() takes the extension's place, and it is said", async () => {
+  test("c78: the source's own uuid_generate_v4() replaces the extension, with a remark", async () => {
     const spec = await makeReport("c78_uuid_wrapper");
     const { remarks } = await expectImported(spec);
     expect(remarks.join("\n")).toContain("public.uuid_generate_v4() and not the extension uuid-ossp");
     const ours = spec.target.address.database;
     await target.sql(ours, "INSERT INTO players (name) VALUES ('b')");
-    // The stack prepares the database again with each change.
+    // The stack prepares the database again after each change.
     await target.sql(ours, spec.target.preparation(ours));
     expect(await target.sql(ours, "SELECT extname FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY 1")).toEqual([
       { extname: "pg_stat_statements" },
@@ -328,7 +328,7 @@ test("a password that begins and ends with a space reaches pg_dump, too", async 
   const password = ` ${secret()} ${secret()} `;
   await source.sql("postgres", `CREATE ROLE spaced LOGIN PASSWORD '${password}'`);
   await source.sql("postgres", "CREATE DATABASE spaced OWNER spaced");
-  // pg_dump comes by the loopback, which the image trusts.
+  // pg_dump connects through the loopback, which the image trusts.
   const demand = 'sed -i "1ihostssl spaced spaced all scram-sha-256" "$PGDATA/pg_hba.conf"';
   await docker(["exec", source.container, "sh", "-c", demand]);
   await source.sql("postgres", "SELECT pg_reload_conf()");
@@ -338,15 +338,15 @@ test("a password that begins and ends with a space reaches pg_dump, too", async 
   expect((await attempt(spec)).error).toBe("");
 });
 
-describe("what cannot be copied is named, all of it, with PostgreSQL's words and a remedy", () => {
-  test("c13: rows that refer to none", async () => {
+describe("everything that cannot be copied is named with PostgreSQL's message and a remedy", () => {
+  test("c13: rows that refer to missing rows", async () => {
     const error = await expectRefused(await makeReport("c13_fk_orphans"));
     expect(error).toMatch(/- fk constraint public\.child child_p_fkey: insert or update on table "child" violates/);
     expect(error).toMatch(/DETAIL: Key \(p\)=\(7[78]\) is not present in table "parent"/);
     expect(error).toMatch(/On the source, delete them, add the missing rows/);
   });
 
-  test("c14: a row that no longer fits its CHECK", async () => {
+  test("c14: a row that no longer satisfies its CHECK", async () => {
     const error = await expectRefused(await makeReport("c14_check_now"));
     expect(error).toMatch(/- rows of public\.sessions: new row for relation "sessions" violates check constraint/);
     expect(error).toMatch(/DETAIL: Failing row contains \(1, .*\); CONTEXT: COPY sessions, line 1/);

@@ -1,4 +1,4 @@
-/** Definitions that PostgreSQL words anew when it restores them: imported and proven, and what was changed is found all the same. */
+/** Definitions that PostgreSQL rewords when it restores them are imported and proven, and changes are still found. */
 import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -7,7 +7,7 @@ import { createStaging, scratchName } from "../../components/import/swap.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { maintenance, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
-import { aside, atPhase, attempt, expectComplete, expectNothingLeft, expectUntouched } from "../support/attempt.ts";
+import { atPhase, attempt, expectComplete, expectNothingLeft, expectUntouched, stagingOf } from "../support/attempt.ts";
 import { compareSourceAndTarget } from "../support/compare-databases.ts";
 import {
   haveImage,
@@ -30,7 +30,7 @@ const MORE = `
   CREATE FUNCTION c54() RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT 'x'; END;
   INSERT INTO c56 VALUES (1, 2)`;
 
-/** The objects of varchar-in.sql that are worded anew, one for each place. */
+/** The objects of varchar-in.sql that are reworded, one for each place. */
 const EIGHT = [
   "domain public.d_kind",
   "index public.t_index_open",
@@ -73,7 +73,7 @@ test("varchar IN (...), BETWEEN and SQL bodies are imported and proven, in all p
   expect(schema.differences).toEqual([]);
   expect(schema.reworded).toEqual(expect.arrayContaining([...EIGHT, "table public.orders", "table public.players"]));
   expect(await compareSourceAndTarget(spec)).toMatchObject({ verdict: "equal", differences: [], remarks: [] });
-  // Without the import's record, too, it is found out.
+  // The comparison also works without the baseline.
   await target.sql(spec.target.address.database, "DELETE FROM sectorwars_stack.import_record");
   expect(await compareSourceAndTarget(spec)).toMatchObject({ verdict: "equal", differences: [], remarks: [] });
   await expectNothingLeft(lab, target, spec);
@@ -100,7 +100,7 @@ describe("from PostgreSQL", () => {
         spoilt,
         atPhase("constraints", () =>
           target.sql(
-            aside(spoilt),
+            stagingOf(spoilt),
             asOwner("CREATE OR REPLACE VIEW v_view AS SELECT * FROM t_index WHERE status IN ('open', 'hold')"),
           ),
         ),
@@ -113,7 +113,7 @@ describe("from PostgreSQL", () => {
 /** What an error lists. */
 const linesOf = (error: string) => [...error.matchAll(/^ {2}- (.*)$/gm)].map(([, line]) => line);
 
-/** Changes to definitions that are worded anew, each with what must be named. All of them mean something else than before. */
+/** Changes to reworded definitions, each with what must be named. All of them change the meaning. */
 const SPOILT: Record<string, string> = {
   "domain public.d_kind":
     "ALTER DOMAIN d_kind DROP CONSTRAINT d_kind_check; ALTER DOMAIN d_kind ADD CONSTRAINT d_kind_check CHECK (VALUE IN ('a', 'c'))",
@@ -133,22 +133,22 @@ const SPOILT_LATER: Record<string, string> = {
     "DROP TRIGGER tr ON t_trigger; CREATE TRIGGER tr BEFORE UPDATE ON t_trigger FOR EACH ROW WHEN (new.status IN ('open')) EXECUTE FUNCTION f()",
 };
 
-test("a definition that is worded anew and was changed in the copy ends the import, which names it and no other", async () => {
+test("a reworded definition that was changed in the copy ends the import, which names only that one", async () => {
   const spec = await newImport("spoilt");
   const { error } = await attempt(
     spec,
-    atPhase("constraints", () => target.sql(aside(spec), asOwner(Object.values(SPOILT).join(";")))),
+    atPhase("constraints", () => target.sql(stagingOf(spec), asOwner(Object.values(SPOILT).join(";")))),
   );
   expect(error).toContain("The copy's schema differs from the source's");
   expect(linesOf(error)).toEqual(Object.keys(SPOILT).map((object) => `${object}: different`));
   await expectUntouched(lab, target, spec);
 });
 
-test("later, each change is found on its side, and what was changed alike on both is equal", async () => {
+test("later, each change is found on the right database, and the same change on both is equal", async () => {
   const spec = await newImport("later");
   await expectComplete(lab, target, spec);
   const here = spec.target.address.database;
-  // Both sides word the new constraint as on the first day, the old one only the source.
+  // Both databases have the new constraint in its first wording; for the old one, only the source does.
   const migration =
     "ALTER TABLE orders ADD more varchar(9) CHECK (more IN ('p', 'q')); ALTER TABLE t_generated ADD note text";
   await source.sql("later", asRole(source.user, migration));
@@ -162,13 +162,13 @@ test("later, each change is found on its side, and what was changed alike on bot
   const found = (await compareSourceAndTarget(spec)).differences.map(({ object, changed }) => ({ object, changed }));
   const expected = all.map(([object], index) => ({
     object,
-    // Both have moved on since the import, by the migration above.
+    // The migration above has changed both since the import.
     changed: object === "table public.t_generated" ? "on both sides" : index % 2 === 0 ? "on the source" : "here",
   }));
   expect(found).toEqual(expected.sort((a, b) => (a.object < b.object ? -1 : 1)));
 });
 
-test("settings of the source's role and database change nothing about how pg_dump words its values", async () => {
+test("settings of the source's role and database do not affect pg_dump's output", async () => {
   const database = "spelled";
   await source.makeDatabase(
     database,
@@ -196,7 +196,7 @@ test("settings of the source's role and database change nothing about how pg_dum
   expect(await compareSourceAndTarget(spec)).toMatchObject({ verdict: "equal", differences: [] });
 });
 
-test("columns in another order, of another type or nullable are told by the catalogs, whatever pg_restore makes of them", async () => {
+test("columns in another order, of another type or nullable are found in the catalogs, whatever pg_restore creates", async () => {
   const same =
     "CREATE TABLE same (a integer, b text); CREATE VIEW seen AS SELECT * FROM same; CREATE TYPE pair AS (x integer);";
   const theirs =
@@ -233,7 +233,7 @@ test("an import that is stopped while it restores definitions leaves nothing, an
   await expectComplete(lab, target, spec);
 });
 
-test("a scratch database that a killed run has left is cleared; one that somebody else made is not", async () => {
+test("a scratch database that a killed run has left is dropped; one that no import made is not", async () => {
   const spec = await newImport("killed");
   const name = scratchName(spec.target.address.database);
   await withConnection(maintenance(spec.target.address), (lockSession) => createStaging(lockSession, spec, name));

@@ -1,4 +1,4 @@
-/** Safety copies of tables whose rows lie in another order than that of their insertion: all of them are restored and equal. */
+/** Safety copies of tables whose rows are not in insertion order: all of them are restored and equal. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc, { type GeneratorValue } from "fast-check";
@@ -60,7 +60,7 @@ const orderOf = ({ facts, secret }: Copied, database: string) => ({
   say: () => {},
 });
 
-/** Restores the copy in all three ways, and compares each with the source. */
+/** Restores the copy in all three ways, and compares each result with the source. */
 async function expectRestorable(copied: Copied): Promise<void> {
   const { spec, facts, identityFile, secret } = copied;
   const here = spec.target.address.database;
@@ -120,7 +120,7 @@ const BODIES = [
   ["jsonb", (n: number) => `jsonb_build_object('a', repeat('x', hashint4(i + ${n}) & 511), 'b', i)`],
 ] as const;
 
-/** A table with a history: rows in, changed, gone, and moved by the server. Each statement is one round trip. */
+/** A table with a history: rows inserted, changed, deleted, and moved by the server. Each statement is one round trip. */
 function history(g: GeneratorValue, index: number): string[] {
   const whole = (min: number, max: number) => g(fc.integer, { min, max });
   const [type, body] = BODIES[whole(0, BODIES.length - 1)] as (typeof BODIES)[number];
@@ -140,7 +140,7 @@ function history(g: GeneratorValue, index: number): string[] {
     insert,
     insert,
     () => `DELETE FROM ${name} WHERE ${some()}`,
-    // Neither key nor index changes: a chain in one page, where there is room.
+    // Neither key nor index changes: a HOT chain in one page, if there is room.
     () => `UPDATE ${name} SET small = small + 1 WHERE ${some()}`,
     () =>
       `UPDATE ${name} SET body = x.body FROM (SELECT i AS id, ${body(whole(1, 99))} AS body FROM generate_series(1, ${next}) i) x WHERE x.id = ${name}.id AND ${name}.${some()}`,
@@ -175,7 +175,7 @@ test(`${TABLES} tables with random histories are restored from their safety copy
   await expectRestorable(await importWithCopy("histories"));
 });
 
-test("rows that lie in another order in the restored table are the same; a change, a row lost or doubled is none", async () => {
+test("rows in another order in the restored table are equal; a changed, lost or duplicated row is not", async () => {
   await source.makeDatabase(
     "ordered",
     `CREATE TABLE t (id integer, body text); INSERT INTO t SELECT i, repeat(md5(i::text), i % 90) FROM generate_series(1, 3000) i;
@@ -206,7 +206,7 @@ test("rows that lie in another order in the restored table are the same; a chang
     expect([await same("t"), await same("u"), await same("nothing")]).toEqual([false, false, false]);
     await client.query("UPDATE public.t SET body = rtrim(body) WHERE id = 7");
     expect(await same("t")).toBe(true);
-    // What the copy holds is compared with what the source sent, too.
+    // The copy's content is also compared with what the source sent.
     const [t] = tables.filter(({ sql }) => sql === '"public"."t"');
     expect(
       await holdsSameRows(

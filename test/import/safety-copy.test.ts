@@ -1,4 +1,4 @@
-/** The encrypted copy of the source: made beside the import, whole, secret, and restored by this program and without it. */
+/** The safety copy: made during the import, complete, encrypted, and restored with and without this program. */
 import { execFile } from "node:child_process";
 import { chmod, cp, mkdir, readdir, readFile, rm, stat, symlink, truncate, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
@@ -19,7 +19,7 @@ import { handsFor } from "../support/hand-tools.ts";
 import { type Lab, openBothEnds, ROLES_PASSWORD, readReport, type Server, type SourceServer } from "../support/lab.ts";
 import { LARGE, SMALL } from "../support/small.ts";
 
-/** What a copy must carry beyond plain tables. */
+/** What a copy must contain besides plain tables. */
 const MORE = `${SMALL}
 CREATE EXTENSION citext;
 CREATE SCHEMA audit;
@@ -38,7 +38,7 @@ END $$;
 CREATE TRIGGER promotion BEFORE UPDATE ON pilots FOR EACH ROW EXECUTE FUNCTION promote();
 COMMENT ON TABLE pilots IS 'who flies';
 `;
-/** In the source's rows or names; must not be seen outside. */
+/** In the source's rows or names; must not be visible outside the encrypted files. */
 const CLEAR = ["Pilot 1", "銀河", "drones", "visits_at_idx"];
 
 let lab: Lab;
@@ -75,7 +75,7 @@ const filesOf = async (folder: string) =>
     .map((entry) => join(entry.parentPath, entry.name));
 
 describe("an import with a safety copy", () => {
-  test("ends with a whole copy, which report, page, summary and output name", async () => {
+  test("ends with a complete copy, which report, page, summary and output name", async () => {
     expect(await readdir(settingsOf("safety").folder)).toEqual([facts.name]);
     expect(facts.verified).toBe("decrypted");
     const files = await filesOf(facts.path);
@@ -99,7 +99,7 @@ describe("an import with a safety copy", () => {
     expect(mark?.copy).toEqual({ name: facts.name, sha256: facts.sha256 });
   });
 
-  test("tells once what the loss of the key means, and never the key", async () => {
+  test("explains once what losing the key means, and never prints the key", async () => {
     const told = lines.filter((line) => line.includes("created the key for safety copies"));
     expect(told).toHaveLength(1);
     expect(told[0]).toContain("Without this file, no safety copy can be decrypted");
@@ -107,7 +107,7 @@ describe("an import with a safety copy", () => {
     expect(everything).not.toContain("AGE-SECRET-KEY");
   });
 
-  test("shows nobody anything: every file is its owner's, and nothing of the source is in clear", async () => {
+  test("reveals nothing: only the owner may read the files, and nothing of the source is unencrypted", async () => {
     expect((await stat(facts.path)).mode & 0o777).toBe(0o700);
     for (const file of await filesOf(facts.path)) {
       expect((await stat(file)).mode & 0o077, file).toBe(0);
@@ -141,8 +141,8 @@ describe("an import with a safety copy", () => {
         "SELECT string_agg(DISTINCT tableowner, ',') FROM pg_tables WHERE schemaname IN ('public', 'audit')",
       ),
     ).toBe(ROLE_NAMES.owner);
-    await expect(restoreCopy(order)).rejects.toThrow("There is a database rescued, and nothing is ever overwritten");
-    // A copy that breaks off half-way leaves no half database.
+    await expect(restoreCopy(order)).rejects.toThrow("The database rescued exists, and a restore never overwrites one");
+    // A restore that fails half-way leaves no partial database.
     const broken = await damagedCopy("half", (copy) => truncate(join(copy, "tables/0003.copy.zst.age"), 300));
     await expect(restoreCopy({ ...order, copy: broken, database: "halved" })).rejects.toThrow(
       /0003.*cannot be read: it was changed or truncated/,
@@ -150,7 +150,7 @@ describe("an import with a safety copy", () => {
     expect(await target.databases()).not.toContain("halved");
   });
 
-  test("a restore that is killed half-way leaves nothing of that name, and the next clears behind it", async () => {
+  test("a restore that is killed half-way leaves no database of that name, and the next one cleans up", async () => {
     const order = {
       copy: facts.path,
       secret,
@@ -174,7 +174,7 @@ describe("an import with a safety copy", () => {
     const left = await target.databases();
     expect(left).not.toContain("killed");
     expect(left).toContain("killed_import");
-    // Also one that asks for another name clears what the dead one has left.
+    // A restore with another name also drops what the killed one has left.
     await restoreCopy({
       ...order,
       server: target.admin,
@@ -188,7 +188,7 @@ describe("an import with a safety copy", () => {
     expect(await contentsOf(target.in("alive"))).toEqual(await contentsOf(source.in("more")));
   });
 
-  test("is restored by hand, with age, zstd and psql alone", async () => {
+  test("is restored by hand with only age, zstd and psql", async () => {
     await target.sql("postgres", "CREATE DATABASE by_hand");
     const { container, restore } = await handsFor(lab, target, {
       copy: facts.path,
@@ -197,7 +197,7 @@ describe("an import with a safety copy", () => {
     });
     expect(await restore()).toMatch(/restored\n$/);
     expect(await contentsOf(target.in("by_hand"))).toEqual(await contentsOf(source.in("more")));
-    // What was changed is found before anything is written, what was cut short although a pipe hides it.
+    // A changed file is found before anything is written, and a truncated one although a pipe hides its error.
     await target.sql("postgres", "DROP DATABASE by_hand; ");
     await target.sql("postgres", "CREATE DATABASE by_hand");
     await docker(["exec", container, "truncate", "-s", "400", "/hands/copy/tables/0002.copy.zst.age"]);
@@ -213,7 +213,7 @@ describe("an import with a safety copy", () => {
   });
 });
 
-/** A copy of the copy that something has happened to. */
+/** A damaged duplicate of the copy. */
 async function damagedCopy(name: string, damage: (copy: string) => Promise<unknown>): Promise<string> {
   const copy = join(lab.folder, "damaged", name);
   await cp(facts.path, copy, { recursive: true });
@@ -227,7 +227,7 @@ const flip = async (file: string) => {
   bytes[at] = (bytes[at] ?? 0) ^ 1;
   await writeFile(file, bytes);
 };
-/** As somebody would who means it. */
+/** As an attacker would. */
 const withNewSums = async (copy: string) => {
   const sum = promisify(execFile);
   const { stdout } = await sum("sh", ["-c", "sha256sum tables/* *.age README.txt restore.sh"], { cwd: copy });
@@ -257,16 +257,16 @@ describe("a check finds", () => {
       },
       /0001\.copy\.zst\.age does not hold what the source sent for/,
     ],
-    ["a file that is gone", (copy) => rm(join(copy, table)), /is not whole: tables\/0002\.copy\.zst\.age is missing/],
+    ["a file that is gone", (copy) => rm(join(copy, table)), /is incomplete: tables\/0002\.copy\.zst\.age is missing/],
     ["a file too many", (copy) => writeFile(join(copy, "tables/x"), ""), /contains unexpected files: tables\/x/],
     ["a manifest that was cut", (copy) => truncate(join(copy, "manifest.json.zst.age"), 200), /manifest\.json/],
-    ["a folder that is none", (copy) => rm(join(copy, "checksums.txt")), /is no safety copy/],
+    ["a folder that is not a copy", (copy) => rm(join(copy, "checksums.txt")), /is not a safety copy/],
   ])("%s", async (what, damage, message) => {
     const copy = await damagedCopy(what, damage);
     await expect(checkCopy(copy, secret)).rejects.toThrow(message);
   });
 
-  test("that it is for another identity", async () => {
+  test("that the copy is for another identity", async () => {
     await expect(checkCopy(facts.path, await generateX25519Identity())).rejects.toThrow(
       "it was encrypted for another identity",
     );
@@ -299,7 +299,7 @@ describe("the command", () => {
     expect(JSON.parse(await run("verify", facts.name, "--json"))).toMatchObject({ name: facts.name, selected: 0 });
   });
 
-  test("says what is wrong, and what there is", async () => {
+  test("names the problem, and the copies that exist", async () => {
     expect(await run("verify", "dev-1")).toBe(`error: There is no safety copy dev-1. There are: ${facts.name}\n`);
     expect(await run("verify", facts.name, "--identity", "/nowhere")).toMatch(/There is no identity in \/nowhere/);
     expect(await run("restore", facts.name, "--into", "Bad name")).toMatch(
@@ -315,7 +315,7 @@ describe("an import whose copy", () => {
     safetyCopy,
   });
 
-  test("cannot be begun fails before the source is read, and says what to do", async () => {
+  test("cannot be started fails before the source is read, with a remedy", async () => {
     const settings = settingsOf("occupied");
     await writeFile(settings.folder, "a file");
     const order = await withCopy(settings);
@@ -325,11 +325,11 @@ describe("an import whose copy", () => {
     );
     expect(error).toContain("pulumi config set safetyCopy false");
     await expectUntouched(lab, target, order);
-    // Without it the same import ends well.
+    // Without it, the same import succeeds.
     await expectComplete(lab, target, { ...order, safetyCopy: undefined });
   });
 
-  test("finds no room on the disk half-way fails before the swap; the next one clears and succeeds", async () => {
+  test("runs out of disk space fails before the swap; the next one cleans up and succeeds", async () => {
     await source.makeDatabase("large", LARGE);
     const settings = settingsOf("full");
     const order = await withCopy(settings, "large");
@@ -341,7 +341,7 @@ describe("an import whose copy", () => {
     expect(error).toMatch(/The safety copy cannot be written to .*full: its disk is full/);
     await expectUntouched(lab, target, order);
     expect(await readdir(settings.folder)).toEqual([]);
-    // A run that was killed leaves its half copy; another stack's is not ours to remove.
+    // A killed run leaves its partial copy. Another stack's must not be removed.
     const dead = [`${lab.id}-20260101T000000Z.partial`, `${lab.id}-two-20260101T000000Z.partial`];
     for (const name of dead) await mkdir(join(settings.folder, name));
     await expectComplete(lab, target, order);
@@ -350,7 +350,7 @@ describe("an import whose copy", () => {
     expect(left).toContain(dead[1]);
   });
 
-  test("was spoilt on the disk fails before the swap", async () => {
+  test("was damaged on the disk fails before the swap", async () => {
     const settings = settingsOf("spoilt");
     const order = await withCopy(settings);
     const { error } = await attempt(
@@ -365,7 +365,7 @@ describe("an import whose copy", () => {
     await expectUntouched(lab, target, order);
   });
 
-  test("would be of a source that cannot be copied is removed with the failure", async () => {
+  test("belongs to a failed import is removed", async () => {
     const settings = settingsOf("removed");
     const order = await withCopy(settings);
     const { error } = await attempt(
@@ -377,7 +377,7 @@ describe("an import whose copy", () => {
     expect((await readReport(order)).safetyCopy).toBeUndefined();
   });
 
-  test("is for a key that is elsewhere says that it was not opened; that key opens it", async () => {
+  test("is for a key on another machine says that it was not decrypted; that key opens it", async () => {
     const key = await generateX25519Identity();
     const recipient = await identityToRecipient(key);
     const settings = settingsOf("elsewhere", { recipient, identityFile: join(lab.folder, "no-such-identity.txt") });
@@ -391,7 +391,7 @@ describe("an import whose copy", () => {
     await expect(stat(settings.identityFile)).rejects.toThrow("ENOENT");
   });
 
-  test("would use an identity that others may read fails at once", async () => {
+  test("would use an identity that other users may read fails at once", async () => {
     const identityFile = join(lab.folder, "open.txt");
     await writeFile(identityFile, await generateX25519Identity());
     await chmod(identityFile, 0o644);

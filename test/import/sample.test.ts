@@ -1,4 +1,4 @@
-/** The sample, which has at least one of everything that the game has: all of it arrives. */
+/** The sample, which has at least one of everything that the game has: all of it is copied. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startSample } from "../../components/import/sample.ts";
 import { helperLabel } from "../../components/import/schema.ts";
@@ -26,7 +26,7 @@ beforeAll(async () => {
     lab.startTarget(),
     startSample({ stack: lab.id, image, network: lab.id, dockerHost: undefined }),
   ]);
-  // Not beside the other: on a busy machine two that make their rows at once would take longer than the sample may.
+  // One after the other: on a busy machine, two samples that generate rows at once would exceed the sample's time limit.
   if (withNewer) newer = await lab.startSource({ image: newerPostgres, init });
 }, 300_000);
 afterAll(() => lab?.close());
@@ -40,7 +40,7 @@ const countRows = (spec: ImportSpec) =>
     return rows[0]?.count ?? 0;
   });
 
-describe("the sample that the project starts itself, PostgreSQL 15", () => {
+describe("the sample that the project starts, PostgreSQL 15", () => {
   let spec: ImportSpec;
   let result: Attempt;
 
@@ -57,18 +57,18 @@ describe("the sample that the project starts itself, PostgreSQL 15", () => {
     expect((await readReport(spec)).remarks).toContain("the source is the sample that this project generates");
   });
 
-  test("arrives whole: rows, sequences, indexes, views, triggers, policies, comments", () => expectSameContents(spec));
+  test("is complete: rows, sequences, indexes, views, triggers, policies, comments", () => expectSameContents(spec));
 
   test("belongs to the owner", () => expectOwnership(target, spec.target.address.database));
 
-  test("is born with its grants, and keeps what the source had revoked", async () => {
+  test("has the default grants, without those that were revoked on the source", async () => {
     await expectGrants(target, spec.target.address.database);
     expect((await readReport(spec)).remarks.join("\n")).toMatch(
       /UPDATE on public\.admin_action_logs is revoked from sectorwars_app, as on the source/,
     );
   });
 
-  test("works as a database: keys, triggers and generated columns do what they did", async () => {
+  test("works as a database: keys, triggers and generated columns work", async () => {
     const { database } = spec.target.address;
     const id = await target.value(
       database,
@@ -108,16 +108,16 @@ describe.skipIf(!withNewer)("the same sample on PostgreSQL 17, read by a newer p
     expect((await readReport(spec)).sourceVersion).toMatch(/^17\./);
   });
 
-  test("arrives whole", () =>
-    // Version 16 and later leave out a table's name before its columns where there is only one table.
+  test("is complete", () =>
+    // Version 16 and later omit a table's name before its columns if there is only one table.
     expectSameContents(spec, (object) => object.replace(/^([vm] \S+) .*$/, "$1")));
 
   test("belongs to the owner", () => expectOwnership(target, spec.target.address.database));
 
-  test("is born with its grants, and keeps what the source had revoked", () =>
+  test("has the default grants, without those that were revoked on the source", () =>
     expectGrants(target, spec.target.address.database));
 
-  test("is imported by a plain owner too, as on Neon", async () => {
+  test("is imported by a plain owner, too, as on Neon", async () => {
     await newer?.makeDatabase("small", SMALL);
     const plain = await lab.newImport((newer as SourceServer).source("small"), target, "plain");
     const { error } = await attempt(plain);
@@ -126,7 +126,7 @@ describe.skipIf(!withNewer)("the same sample on PostgreSQL 17, read by a newer p
   });
 });
 
-/** It sorts by the C library, as 15 does, and is read by the newer pg_dump, as 17 is. */
+/** It sorts by the C library like 15, and the newer pg_dump reads it, as it does 17. */
 describe.skipIf(!withNewer || !haveOtherVersions)("a source of PostgreSQL 16", () => {
   test("is imported by a plain owner, and nothing of it is lost", async () => {
     const server = await lab.startSource({ image: await imageOfVersion(16) });

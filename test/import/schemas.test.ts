@@ -1,11 +1,11 @@
 /**
- * No false alarm and no silent difference: schemas of every shape, made at random, are imported and proven; compared anew they are
- * the same, and what is changed in one of their objects is found.
+ * No false alarm and no silent difference: random schemas of every shape are imported and proven. Compared again, they are
+ * equal, and a change in one of their objects is found.
  */
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { ImportSpec } from "../../components/import/types.ts";
-import { aside, atPhase, attempt } from "../support/attempt.ts";
+import { atPhase, attempt, stagingOf } from "../support/attempt.ts";
 import { compareSourceAndTarget } from "../support/compare-databases.ts";
 import { type Lab, openBothEnds, type Server, type SourceServer } from "../support/lab.ts";
 import { databaseSettings, HELPER_STATEMENTS, SETTINGS_SQL } from "../support/random-kinds.ts";
@@ -16,16 +16,16 @@ import { withConnection } from "../support/session.ts";
 
 /** More of them: SCHEMAS=1000 npx vitest run ... */
 const SCHEMAS = Number(process.env.SCHEMAS || 60);
-/** They share a few databases, each imported once: a round trip is dearer than a table, and very many tables slow a catalog down. */
+/** They share a few databases, each imported once: a round trip takes longer than a table, and very many tables slow a catalog down. */
 const DATABASES = Math.max(2, Math.ceil(SCHEMAS / 60));
 /** Milliseconds for each test. */
 const LIMIT = DATABASES * 300_000;
-/** Schemas of which one gets a difference. */
+/** Schemas in which one difference is planted. */
 const PLANTED_EVERY = 3;
 
 /** Differences in definitions. The rows have been proven when these are planted. */
 const DEFINITIONS = /^(?!a row lost|a value|a sequence's position|a materialised)/;
-/** A materialised view that was computed before a policy came that holds for the owner, too (FORCE ROW LEVEL SECURITY). */
+/** A materialised view that was computed before the creation of a policy that also applies to the owner (FORCE ROW LEVEL SECURITY). */
 const OTHER_ROWS_BY_RIGHT = /: \d+ rows on the source, \d+ on the target, as at the import$/;
 
 /** A database of random schemas, and how it is imported. */
@@ -41,12 +41,12 @@ let imported: RandomDatabase[] = [];
 
 beforeAll(async () => {
   ({ lab, source, target } = await openBothEnds());
-  // An owner as Neon's: no superuser, and it reads what row security hides.
+  // An owner like Neon's: not a superuser, and with BYPASSRLS.
   await source.sql("postgres", `CREATE ROLE sectorwars_app; ALTER ROLE ${source.user} BYPASSRLS`);
 });
 afterAll(() => lab?.close());
 
-/** Makes the schemas in a database of their own, as its owner. */
+/** Creates the schemas in their own database, as its owner. */
 async function makeSource(database: string, schemas: readonly RandomSchema[]): Promise<ImportSpec> {
   await source.makeDatabase(database, HELPER_STATEMENTS);
   await source.sql("postgres", databaseSettings(database));
@@ -64,19 +64,19 @@ async function makeSource(database: string, schemas: readonly RandomSchema[]): P
 const scriptOf = (schemas: readonly RandomSchema[]) =>
   schemas.map(({ statements }) => `${statements.join(";\n")};`).join("\n");
 
-/** Whether a message names an object of a schema: in plain words, quoted, or on one line, as pg_dump's headers have it. */
+/** Returns whether a message names an object of a schema: plain, quoted, or on one line as in pg_dump's headers. */
 const names = (message: string, schema: string) =>
   [schema, `"${schema.replaceAll('"', '""')}"`, schema.replaceAll("\n", " ")].some((name) =>
     message.includes(`${name}.`),
   );
 
-/** A failure with all that is needed to look into it: the seed, and what makes the schemas that it names. */
+/** A failure with everything for reproducing it: the seed, and the SQL of the schemas that it names. */
 function failure(what: string, schemas: readonly RandomSchema[]): Error {
   const named = schemas.filter(({ name }) => names(what, name));
   return new Error(`seed ${SEED}: ${what}\n${scriptOf(named.slice(0, 2))}`);
 }
 
-/** Plants one difference each into some of the schemas. What cannot be made in one (a view may need it) is left for another. */
+/** Plants one difference each in some of the schemas. If one cannot be planted in a schema (a view may depend on it), another is used. */
 async function plantIn(database: string, schemas: readonly RandomSchema[], only = /./): Promise<RandomPlant[]> {
   return withConnection(target.in(database), async (client) => {
     await client.query(`${SETTINGS_SQL}; SET session_replication_role = replica`);
@@ -85,7 +85,7 @@ async function plantIn(database: string, schemas: readonly RandomSchema[], only 
     for (const [index, { name }] of schemas.entries()) {
       const fitting = all.filter(({ schema, what }) => schema === name && only.test(what));
       const kinds = [...new Set(fitting.map(({ what }) => what))];
-      // One kind after the other, so that each is planted about as often.
+      // The kinds in turn, so that each is planted about equally often.
       const order =
         fc.sample(fc.shuffledSubarray(kinds, { minLength: kinds.length }), { seed: SEED + index, numRuns: 1 })[0] ?? [];
       for (const kind of order) {
@@ -157,7 +157,7 @@ test(
     const spec = await lab.newImport(first.source, target);
     let planted: RandomPlant[] = [];
     const plant = async () => {
-      planted = await plantIn(aside(spec), some(schemas), DEFINITIONS);
+      planted = await plantIn(stagingOf(spec), some(schemas), DEFINITIONS);
     };
     const { error } = await attempt(spec, atPhase("sequences", plant));
     expect(error).toContain("schema differs from the source's");

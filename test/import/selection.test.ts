@@ -1,4 +1,4 @@
-/** What of the source comes along when not all of it does: whole in itself, masked before it leaves, and never called equal. */
+/** Selections: consistent, masked before the values leave the source, and never called equal. */
 import { randomInt } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -15,7 +15,7 @@ import { type Lab, openBothEnds, readReport, type Server, type SourceServer } fr
 import { withConnection } from "../support/session.ts";
 import { makeTable } from "../unit/table.ts";
 
-/** Circles, a table that refers to itself, keys of two columns, partitions at both ends, types that a mask must fit. */
+/** Cycles, a table that refers to itself, keys of two columns, partitions on both ends of a key, types that a mask must fit. */
 const GAME = `
 CREATE EXTENSION citext;
 CREATE DOMAIN address AS varchar(60) CHECK (VALUE LIKE '%@%');
@@ -74,7 +74,7 @@ const verdicts = async (spec: ImportSpec) =>
   Object.fromEntries((await readReport(spec)).tables.map(({ table, verdict }) => [table, verdict]));
 const rowsOf = (spec: ImportSpec, query: string) => target.sql(spec.target.address.database, query);
 
-/** Every foreign key is there, is valid, and holds when it is looked at by a join. */
+/** Every foreign key exists, is valid, and holds in a join. */
 async function expectForeignKeys(spec: ImportSpec): Promise<void> {
   const count = "SELECT count(*)::int AS n FROM pg_constraint WHERE contype = 'f' AND convalidated";
   expect(await rowsOf(spec, count)).toEqual(await source.sql("game", count));
@@ -115,7 +115,7 @@ describe("masks", () => {
     expect([await catalogDigest(source.in("game")), await physicalDigest(source.in("game"))]).toEqual(before);
   });
 
-  test("leave nothing of what they cover in the copy, its server's log, the report or the safety copy", async () => {
+  test("leave no masked value in the copy, its server's log, the report or the safety copy", async () => {
     const { database } = spec.target.address;
     const dump = await docker(["exec", "-u", "postgres", target.container, "pg_dump", "--data-only", database]);
     expect(dump).toContain("Sector 12");
@@ -134,7 +134,7 @@ describe("masks", () => {
       expect(everything).not.toContain(clear);
   });
 
-  test("keep what is NULL, what differs, what is tied, what is computed, and every type's rules", async () => {
+  test("keep NULLs, distinct values, foreign keys, generated columns, and every type's rules", async () => {
     const [facts] = await rowsOf(
       spec,
       `SELECT count(*)::int AS players, count(DISTINCT email)::int AS emails, count(DISTINCT nick)::int AS nicks, count(bio)::int AS bios,
@@ -146,13 +146,13 @@ describe("masks", () => {
     expect(facts).toEqual({ ...all, bios: 320, phones: 1, tokens: 1, "e-mails": true, names: true, computed: true });
     const lengths = "SELECT id, length(bio) AS n FROM players ORDER BY id";
     expect(await rowsOf(spec, lengths)).toEqual(await source.sql("game", lengths));
-    // What was tied by the value is tied by the mask.
+    // Rows that referred by the value refer by the mask.
     const tied = "SELECT p.id FROM newsletters n JOIN players p USING (email) ORDER BY 1";
     expect(await rowsOf(spec, tied)).toEqual(await source.sql("game", tied));
     await expectForeignKeys(spec);
   });
 
-  test("are told as what they are, and nothing about them is called equal", async () => {
+  test("are reported as masks, and nothing about them is called equal", async () => {
     const report = await readReport(spec);
     expect(report.verdict).toBe("selected");
     expect(await verdicts(spec)).toMatchObject({
@@ -181,7 +181,7 @@ describe("masks", () => {
     expect(mine.filter(({ email }, n) => theirs[n]?.email === email)).toEqual([]);
   });
 
-  test("show their key in no statement's text", async () => {
+  test("do not show their key in any statement's text", async () => {
     const { inner, outer } = (await import("../../components/import/masks.ts")).maskKey("one");
     const log = await source.log();
     const statements = log
@@ -194,7 +194,7 @@ describe("masks", () => {
 });
 
 describe("a subset", () => {
-  test("is whole in itself, with circles, partitions and keys of two columns", async () => {
+  test("is consistent, with cycles, partitions and keys of two columns", async () => {
     const { spec, error, summary } = await importing({
       importSubset: ["players where level = 3 -- of seven", "kinds 50%"],
       importMasks: ["players.bio = null"],
@@ -226,7 +226,7 @@ describe("a subset", () => {
     expect(summary?.butFor).toMatch(/^\d+ tables that are subsets, 1 table that is a masked subset$/);
   });
 
-  test("is the smallest that the rules allow, for any tables: found out by other means", async () => {
+  test("is the smallest that the rules allow, for any tables, by an independent computation", async () => {
     for (let round = 0; round < 12; round += 1) {
       const tables = 2 + randomInt(4);
       const rows = 12;
@@ -274,7 +274,7 @@ describe("a subset", () => {
   });
 });
 
-/** The rules, tried on every row until nothing more is added. */
+/** The rules, applied to every row until nothing more is added. */
 function smallest(
   tables: number,
   rows: number,
@@ -307,8 +307,8 @@ function smallest(
   return Object.fromEntries([...leads].map((table) => [`t${table}`, [...(kept[table] ?? [])].sort((a, b) => a - b)]));
 }
 
-describe("what stays behind", () => {
-  test("is excluded rows: the tables are there, and empty", async () => {
+describe("what is left out", () => {
+  test("is excluded rows: the tables exist, and are empty", async () => {
     const { spec, error } = await importing({ importExclude: ["cargo", "event_*"] });
     expect(error).toBe("");
     expect(await rowsOf(spec, "SELECT (SELECT count(*) FROM cargo) + (SELECT count(*) FROM event_log) AS n")).toEqual([
@@ -322,7 +322,7 @@ describe("what stays behind", () => {
     await expectForeignKeys(spec);
   });
 
-  test("is every row, but for the one that tells the schema's version", async () => {
+  test("is every row except the one with the schema's version", async () => {
     const { spec, error, summary } = await importing({ importSchemaOnly: true });
     expect(error).toBe("");
     expect(summary?.rows).toBe(1);
@@ -336,14 +336,14 @@ describe("what stays behind", () => {
   });
 });
 
-test("what does not fit is told all at once, with what to do, and nothing is changed", async () => {
+test("all settings that do not fit are in one error with remedies, and nothing is changed", async () => {
   const { spec, error } = await importing({
-    importExclude: ["players", "nobody"],
+    importExclude: ["players", "absent"],
     importMasks: ["players.email = email", "sectors.name = null", "sectors.nmae = text"],
   });
   expect(error.split("\n").map((line) => line.trim())).toEqual([
     "The selection settings do not fit the source, and nothing was changed:",
-    '- importExclude "nobody": the source has no such table',
+    '- importExclude "absent": the source has no such table',
     '- importMasks "players.email = email": importExclude excludes all rows of that table; remove one of the two settings',
     '- importMasks "players.email = email": a foreign key connects the column to public.newsletters.email, which must have the same mask: add "public.newsletters.email = email"',
     '- importMasks "sectors.name = null": the column is NOT NULL; use fixed VALUE or another kind',

@@ -1,4 +1,4 @@
-/** Objects that only a superuser can create: the preflight, with and without a target, answers as the import does. */
+/** Objects that only a superuser can create: the preflight, with and without a target, agrees with the import. */
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Code, type Finding, isBlocked } from "../../components/import/preflight/findings.ts";
@@ -34,7 +34,7 @@ const told = (found: readonly Finding[], code: Code) =>
     .map(({ subject }) => subject)
     .sort();
 
-/** A database that a superuser made, as an import sees it that logs in as the superuser. */
+/** A superuser's database, for an import that logs in as the superuser. */
 async function makeSource(database: string, statements: readonly string[]): Promise<ImportSpec> {
   await source.sql("postgres", `CREATE DATABASE ${database}`);
   for (const statement of statements) await source.sql(database, statement);
@@ -58,7 +58,7 @@ describe("each line of preflight-misses.sql", async () => {
   test.each(cases)("$title: preflight and import agree", async ({ line, index }) => {
     const spec = await makeSource(`line_${index}`, [...before(line), line]);
     const { alone, both } = await examineBothWays(spec);
-    // What the import would run into, had the preflight said nothing.
+    // What the import would fail on without the preflight.
     const trial = await trySchema(spec, both.catalog as Catalog);
     expect([isBlocked(alone.findings), isBlocked(both.findings)]).toEqual([isBlocked(trial), isBlocked(trial)]);
     expect(told(notYetReported(trial, alone.findings), "object-not-made")).toEqual([]);
@@ -69,7 +69,7 @@ describe("each line of preflight-misses.sql", async () => {
   });
 });
 
-/** What the catalog's checks call the objects of superuser-objects.sql, and which of them the target refuses by what name. */
+/** The names of the objects of superuser-objects.sql in the catalog's checks, and in the target's errors. */
 const BLOCKERS = [
   "access method am2",
   "aggregate public.agg_internal(double precision,anyelement)",
@@ -112,16 +112,16 @@ describe("a database with one object of every kind", () => {
     await source.sql("kinds", "CREATE TABLE elsewhere (a int) TABLESPACE far");
     seen = await examineBothWays(spec);
   });
-  // It would be told of every database.
+  // It would be a finding in every database.
   afterAll(() => source.sql("kinds", "ALTER SUBSCRIPTION nothing SET (slot_name = NONE); DROP SUBSCRIPTION nothing"));
 
-  test("all of them are told in one run, from the source alone as with a target", () => {
+  test("all of them are found in one run, with and without a target", () => {
     expect(told(seen.alone.findings, "superuser-needed")).toEqual(BLOCKERS);
     expect(told(seen.both.findings, "superuser-needed")).toEqual(BLOCKERS);
     expect(seen.alone.findings.filter(({ code, remedy }) => code === "superuser-needed" && !remedy)).toEqual([]);
   });
 
-  test("no kind goes untried", async () => {
+  test("every kind is tried", async () => {
     const client = await openSource(spec.source.address);
     const { superuserObjects } = await readContents(client, 15, undefined).finally(() => client.end());
     const found = new Set(superuserObjects.map(({ kind }) => SUPERUSER_KINDS[kind]?.kind));
@@ -135,11 +135,11 @@ describe("a database with one object of every kind", () => {
     );
   });
 
-  test("the trial fails for these objects alone, names what depends on them, and blames no other", async () => {
+  test("the trial fails only for these objects, and names what depends on them", async () => {
     const before = await catalogDigest(spec.target.address);
     const trial = await trySchema(spec, seen.both.catalog as Catalog);
     expect(notYetReported(trial, seen.both.findings).map(({ code }) => code)).toEqual(["schema-tried"]);
-    // The other way round: each object that was told fails indeed.
+    // Conversely, each object in a finding does fail.
     const failed = trial.filter(({ code }) => code === "object-not-made");
     const words = failed.map(({ subject, what }) => `${subject}: ${what}`).join("\n");
     expect(told(trial, "object-not-made")).toHaveLength(BLOCKERS.length);
@@ -157,13 +157,13 @@ describe("a database with one object of every kind", () => {
     expect(await catalogDigest(spec.target.address)).toEqual(before);
   });
 
-  test("an import refuses with all of it in one error", async () => {
+  test("an import fails with all of it in one error", async () => {
     const { error } = await attempt(spec);
     expect(error.match(/\[superuser-needed\]$/gm)?.length).toBeGreaterThan(15);
   });
 });
 
-test("a server of a foreign-data wrapper that an extension brings along is copied: the owner may use the wrapper", async () => {
+test("a server of an extension's foreign-data wrapper is copied: the owner may use the wrapper", async () => {
   const spec = await makeSource("foreign_servers", [
     "CREATE EXTENSION postgres_fdw",
     "CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'nowhere.invalid')",
@@ -178,8 +178,8 @@ test("a server of a foreign-data wrapper that an extension brings along is copie
   ).toBe("sectorwars_owner");
 });
 
-describe("the trial as a part of the preflight", () => {
-  test("is left out, with the reason, where an import runs or one end is not there", async () => {
+describe("the trial as part of the preflight", () => {
+  test("is skipped, with the reason, if an import runs, or if source or target is missing", async () => {
     const spec = await makeSource("plain", ["CREATE TABLE t (id int PRIMARY KEY)"]);
     const seen = await examine(spec);
     expect((await tryWherePossible(spec, seen)).map(({ code }) => code)).toEqual(["schema-tried"]);
@@ -197,7 +197,7 @@ describe("the trial as a part of the preflight", () => {
   });
 });
 
-test("the catalog's checks of a source of 150 tables take less than two seconds", async () => {
+test("the catalog's checks of a source with 150 tables take less than 2 s", async () => {
   await makeSource("many", [
     `DO $$ BEGIN FOR i IN 1..150 LOOP
        EXECUTE format('CREATE TABLE t%s (id int PRIMARY KEY, name text UNIQUE, ref int REFERENCES t%s, CHECK (name < ''z''))', i, greatest(i - 1, 1));
@@ -216,7 +216,7 @@ test("the catalog's checks of a source of 150 tables take less than two seconds"
   } finally {
     await client.end();
   }
-  // The best of three: others work on this machine.
+  // The best of three, because the machine may be busy.
   expect(Math.min(...seconds)).toBeLessThan(2);
   console.log(`catalog checks: ${seconds.map((s) => s.toFixed(2)).join(", ")} s`);
 });

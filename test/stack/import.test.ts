@@ -288,7 +288,7 @@ describe("from a server with TLS, as Neon is", () => {
       expect(databases.rows).toEqual([]);
       const again = await command("restore", basename(copy), "--into", "rescued");
       expect(again).toMatchObject({ code: 1 });
-      expect(again.text).toContain("error: There is a database rescued, and nothing is ever overwritten");
+      expect(again.text).toContain("error: The database rescued exists, and a restore never overwrites one");
     } finally {
       await stack.end();
     }

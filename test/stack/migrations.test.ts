@@ -269,9 +269,12 @@ describe("fails before it changes anything:", () => {
     await expectRefusal(['alembicRevision is "0003", which the chain', "Multiple revisions start with '0003'"], {
       wanted: "0003",
     });
-    await expectRefusal(["no path from the database's revision 0003crew to 0003other: they are on different branches"], {
-      wanted: "0003other",
-    });
+    await expectRefusal(
+      ["no path from the database's revision 0003crew to 0003other: they are on different branches"],
+      {
+        wanted: "0003other",
+      },
+    );
     await game.removeRevision("0003other");
   });
 

@@ -14,7 +14,7 @@ import { withConnection } from "./session.ts";
 
 export interface Attempt {
   summary?: ImportSummary;
-  /** The message of the failure; empty when there was none. */
+  /** The message of the failure; empty if the import succeeded. */
   error: string;
   lines: string[];
 }
@@ -50,7 +50,7 @@ export const atTable = (table: string, work: () => Promise<unknown>): Pick<Impor
   },
 });
 
-export const aside = (spec: ImportSpec): string => `${spec.target.address.database}_import`;
+export const stagingOf = (spec: ImportSpec): string => `${spec.target.address.database}_import`;
 
 /** User's relations of the target; an import that failed has left none. */
 export async function relationsOf(spec: ImportSpec): Promise<string[]> {

@@ -35,7 +35,7 @@ export function settingsOf(server: Server): Promise<Record<string, unknown>[]> {
   );
 }
 
-/** Neither sessions nor snapshots on either server, no container, no database aside, no setting that is another than before. */
+/** Neither sessions nor snapshots on either server, no container, no staging database, no changed setting. */
 export async function expectNoTrace(
   lab: Lab,
   spec: ImportSpec,

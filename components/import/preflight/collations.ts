@@ -31,17 +31,21 @@ function lacking({ schema, name, provider, locale, rules }: UsedCollation, targe
 
 /** Checks the collations that the source uses, and what changes if the databases' default collations differ. */
 export function checkCollations(
-  look: SourceContents,
+  contents: SourceContents,
   source: string | undefined,
   target: Rules | undefined,
 ): Finding[] {
   return [
-    ...checkVersions(look),
-    ...(target ? look.collations.flatMap((used) => missing(used, target)) : []),
-    ...(target && source && !sameRules(source, target.collation) ? checkDefault(look, source, target.collation) : []),
+    ...checkVersions(contents),
+    ...(target ? contents.collations.flatMap((used) => missing(used, target)) : []),
+    ...(target && source && !sameRules(source, target.collation)
+      ? checkDefault(contents, source, target.collation)
+      : []),
     ...findings(
       "collation-uniqueness",
-      look.textIndexes.filter(({ unique, loose }) => unique && loose).map(({ name, table }) => `${name} on ${table}`),
+      contents.textIndexes
+        .filter(({ unique, loose }) => unique && loose)
+        .map(({ name, table }) => `${name} on ${table}`),
       "is unique under a collation that treats different texts as equal; which ones depends on the library's version",
       "If the import fails at this key, find the two rows on the source and change one of them",
     ),
@@ -56,7 +60,7 @@ function missing(used: UsedCollation, target: Rules): Finding[] {
 }
 
 /** Checks for indexes built under another version of a collation, which may hold rows that they should have rejected. */
-function checkVersions(look: SourceContents): Finding[] {
+function checkVersions(contents: SourceContents): Finding[] {
   const changed = ({ made, now }: { made: string | null; now: string | null }) => made !== null && made !== now;
   const changedVersion = (subject: string, { made, now }: { made: string | null; now: string | null }) =>
     finding(
@@ -66,13 +70,15 @@ function checkVersions(look: SourceContents): Finding[] {
       "On the source: REINDEX DATABASE, then ALTER DATABASE (or COLLATION) ... REFRESH COLLATION VERSION",
     );
   return [
-    ...look.databaseCollation.filter(changed).map((versions) => changedVersion("the database's collation", versions)),
-    ...look.collations.filter(changed).map((used) => changedVersion(`collation ${used.schema}.${used.name}`, used)),
+    ...contents.databaseCollation
+      .filter(changed)
+      .map((versions) => changedVersion("the database's collation", versions)),
+    ...contents.collations.filter(changed).map((used) => changedVersion(`collation ${used.schema}.${used.name}`, used)),
   ];
 }
 
-function checkDefault(look: SourceContents, source: string, target: string): Finding[] {
-  const sorted = look.textIndexes.filter(({ usesDefault }) => usesDefault);
+function checkDefault(contents: SourceContents, source: string, target: string): Finding[] {
+  const sorted = contents.textIndexes.filter(({ usesDefault }) => usesDefault);
   const columns = new Set(sorted.flatMap((index) => index.columns));
   const change = `text sorts by ${target} here and by ${source} on the source`;
   return [
@@ -92,13 +98,13 @@ function checkDefault(look: SourceContents, source: string, target: string): Fin
     ),
     ...findings(
       "collation-bounds",
-      look.textBounds,
+      contents.textBounds,
       "is partitioned by ranges of text; a row may belong to another partition on the target, and the import would fail",
       'Declare the key with COLLATE "C" on the source',
     ),
     ...findings(
       "collation-computed",
-      look.textComputed,
+      contents.textComputed,
       "compares text or changes its case by rules that differ; if the result differs, the import fails",
       'Add COLLATE "C" to it on the source',
     ),

@@ -52,9 +52,9 @@ const FEATURES: Record<string, [Code, string, string]> = {
 const EXPRESSION = /^expression /;
 
 /** Returns findings for features in the catalog and in stored expressions, and for hints in function bodies. */
-export function checkFeatures(look: SourceContents, target: Abilities | undefined): Finding[] {
+export function checkFeatures(contents: SourceContents, target: Abilities | undefined): Finding[] {
   return [
-    ...look.features.flatMap(({ kind, object }) => {
+    ...contents.features.flatMap(({ kind, object }) => {
       if (EXPRESSION.test(kind)) {
         const syntax = kind.replace(EXPRESSION, "");
         return finding("feature-expression", object, `uses ${syntax}, which came after PostgreSQL 15`, CHANGE_IT);
@@ -64,7 +64,7 @@ export function checkFeatures(look: SourceContents, target: Abilities | undefine
     }),
     ...(target === undefined
       ? []
-      : look.calls
+      : contents.calls
           .filter(({ name }) => !target.functions.has(name))
           .flatMap(({ name, objects, count }) =>
             findings(
@@ -74,7 +74,7 @@ export function checkFeatures(look: SourceContents, target: Abilities | undefine
               CHANGE_IT,
             ),
           )),
-    ...look.bodies.map(({ object, uses }) =>
+    ...contents.bodies.map(({ object, uses }) =>
       finding(
         "feature-in-body",
         object,

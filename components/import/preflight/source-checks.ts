@@ -158,12 +158,12 @@ export const checkSuperuserObjects = ({ superuserObjects }: SourceContents): Fin
   });
 
 /** Checks objects that are not copied as they are, or that need an explanation. */
-export function checkContents(look: SourceContents, catalog: Catalog | undefined): Finding[] {
-  const { relations } = look;
+export function checkContents(contents: SourceContents, catalog: Catalog | undefined): Finding[] {
+  const { relations } = contents;
   const named = (of: readonly Relation[]) => of.map(({ name }) => name);
   const tables = relations.filter(({ kind }) => kind === "r");
   return [
-    ...look.largeObjects.map(({ count }) =>
+    ...contents.largeObjects.map(({ count }) =>
       finding(
         "large-objects",
         `${count} large object${count === 1 ? "" : "s"}`,
@@ -172,7 +172,7 @@ export function checkContents(look: SourceContents, catalog: Catalog | undefined
     ),
     ...findings(
       "invalid-index",
-      look.invalidIndexes,
+      contents.invalidIndexes,
       "is invalid on the source (a failed CREATE INDEX CONCURRENTLY) and is not copied",
       "On the source: REINDEX INDEX, or DROP INDEX",
     ),
@@ -184,7 +184,7 @@ export function checkContents(look: SourceContents, catalog: Catalog | undefined
     ),
     ...findings(
       "extension-rows",
-      look.extensionTables.map(({ extension, table }) => `${table} (${extension})`),
+      contents.extensionTables.map(({ extension, table }) => `${table} (${extension})`),
       "belongs to an extension, which creates it again; rows that were added to it are not copied",
       "If there are such rows, insert them on the target after the import",
     ),

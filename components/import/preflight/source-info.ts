@@ -106,7 +106,7 @@ const NEONS = `${literal(`{${NEON_EXTENSIONS.join(",")}}`)}::name[]`;
 const RELATIONS = "pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace";
 const USERS = `${isUsers("n.nspname")} AND ${notExtension("pg_class", "c.oid")}`;
 
-const aboutSql = (major: number) => `
+const serverSql = (major: number) => `
   SELECT current_setting('server_version') AS version, pg_encoding_to_char(d.encoding) AS encoding, current_user AS role,
     to_jsonb(d) AS database, pg_is_in_recovery() AS "isReplica", pg_database_size(d.oid)::float8 AS bytes, r.rolsuper AS superuser,
     -- + 1, because the count includes this session, which ends before the import's sessions begin.
@@ -235,7 +235,10 @@ function bodiesSql(known: readonly string[]): string {
 }
 
 /** Returns the statements of {@link readContents}, in the order of their results. */
-function lookSql(major: number, knownFunctions: readonly string[] | undefined): Record<keyof SourceContents, string> {
+function contentsSql(
+  major: number,
+  knownFunctions: readonly string[] | undefined,
+): Record<keyof SourceContents, string> {
   const newer = major > TARGET_MAJOR;
   const nothing = (columns: string) => `SELECT ${columns} WHERE false`;
   return {
@@ -318,7 +321,7 @@ async function askAll(client: pg.Client, statements: readonly string[]): Promise
 
 /** Reads the server's info and the locks that block readers, in one round trip. */
 export async function readServerInfo(client: pg.Client, major: number): Promise<{ about: ServerInfo; locks: Lock[] }> {
-  const [about = [], prepared = [], locks = []] = await askAll(client, [aboutSql(major), PREPARED, LOCKS]);
+  const [about = [], prepared = [], locks = []] = await askAll(client, [serverSql(major), PREPARED, LOCKS]);
   const { version, database, superuser, serverLeft, roleLeft, databaseLeft, ...rest } = about[0] as Record<
     string,
     unknown
@@ -349,12 +352,12 @@ export async function readContents(
   major: number,
   knownFunctions: readonly string[] | undefined,
 ): Promise<SourceContents> {
-  const statements = lookSql(major, knownFunctions);
+  const statements = contentsSql(major, knownFunctions);
   const names = Object.keys(statements) as (keyof SourceContents)[];
   const answers = await askAll(client, Object.values(statements));
-  const look = Object.fromEntries(names.map((name, index) => [name, answers[index] ?? []]));
+  const contents = Object.fromEntries(names.map((name, index) => [name, answers[index] ?? []]));
   // Statements with one column are lists of names.
   return Object.fromEntries(
-    Object.entries(look).map(([name, rows]) => [name, rows.map((row) => ("value" in row ? row.value : row))]),
+    Object.entries(contents).map(([name, rows]) => [name, rows.map((row) => ("value" in row ? row.value : row))]),
   ) as unknown as SourceContents;
 }

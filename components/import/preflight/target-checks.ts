@@ -107,8 +107,8 @@ export function checkExtensions(source: Pick<SourceContents, "extensions">, targ
 }
 
 /** Returns findings for objects that need a role that does not exist on the target. */
-export function checkObjects(look: SourceContents, target: TargetInfo): Finding[] {
-  const roles = Map.groupBy(look.policyRoles, ({ role }) => role);
+export function checkObjects(contents: SourceContents, target: TargetInfo): Finding[] {
+  const roles = Map.groupBy(contents.policyRoles, ({ role }) => role);
   return [
     ...[...roles].flatMap(([role, uses]) =>
       target.roles.has(role)

@@ -29,7 +29,7 @@ export interface TargetInfo extends Rules {
   lockHeld: boolean;
 }
 
-const about = (database: string) => `
+const targetSql = (database: string) => `
   SELECT split_part(current_setting('server_version'), ' ', 1) AS version, to_jsonb(d) AS database,
     current_setting('max_connections')::int
       - (SELECT count(*)::int FROM pg_stat_activity WHERE backend_type = 'client backend') + 1 AS "connectionsLeft",
@@ -51,7 +51,7 @@ const about = (database: string) => `
 export async function readTargetInfo(client: pg.Client, database: string): Promise<TargetInfo> {
   const marker = await readMarker(client);
   const relations = await findRelations(client);
-  const { rows } = await client.query(about(database));
+  const { rows } = await client.query(targetSql(database));
   const { extensions, roles, collations, locales, database: own, ...rest } = rows[0];
   return {
     ...rest,
