@@ -147,7 +147,7 @@ describe("killed one time after the other", () => {
     await killAt(stack, scriptUp(stack), NEW["the owner"]);
     const said = await converges(stack);
     expect(said).toMatch(/an update was killed \(\S+@\S+, process \d+, since \S+\): removed its lock/);
-    expect(said).toContain("cleared the notes of what it was at: owner");
+    expect(said).toContain("cleared its pending operations: owner");
   });
 
   test("a stack with data, while its server is replaced and another database is made", async () => {
@@ -165,7 +165,7 @@ describe("killed one time after the other", () => {
   test("a restore, while it exchanges the data", async () => {
     await firstBackup(stack);
     await killAt(stack, restore(stack), RESTORED["the server is asked to restart"]);
-    expect(await converges(stack)).toMatch(/Back to it: {2}\.\/db restore --undo \d+T\d+Z/);
+    expect(await converges(stack)).toMatch(/To restore it: {2}\.\/db restore --undo \d+T\d+Z/);
     expect(await rows(stack)).toBe(1000);
   });
 });

@@ -97,13 +97,13 @@ test("the import made one, which reset brings back; what was there is kept; Pulu
   for (const answer of ["\x03", "\n", "no\n"]) {
     const said = await onTerminal(answer, "reset");
     expect(said.text).toContain(
-      `This replaces the database ${database} of the stack ${stack.name} by what the import left.`,
+      `This restores the database ${database} of the stack ${stack.name} to its state after the import.`,
     );
-    expect(said.text).toMatch(/Go on\? \[y\/N\] [\s\S]*Nothing was changed\.\s*$/);
+    expect(said.text).toMatch(/Continue\? \[y\/N\] [\s\S]*Nothing was changed\.\s*$/);
     expect(said.code).toBe(1);
   }
   expect(await players()).toBe(emptied);
-  expect(await succeed("reset", "--yes")).toContain("The database is as the import left it.");
+  expect(await succeed("reset", "--yes")).toContain("The database is in its state after the import.");
   expect(await players()).toBe(imported);
   await restoreSnapshot(place, "before_restore");
   expect(await players()).toBe(emptied);
@@ -124,7 +124,7 @@ test("a save point brings back every row, and leaves rights, settings and commen
   await stack.as("app", (client) => client.query("UPDATE players SET credits = credits + 1"));
   expect(await players()).not.toBe(rows);
   const restored = await onTerminal("y\n", "snapshot", "restore", "one");
-  expect(restored.text).toMatch(/Go on\? \[y\/N\] [\s\S]*Back to what was there: .* restore before_restore/);
+  expect(restored.text).toMatch(/Continue\? \[y\/N\] [\s\S]*To restore the former data: .* restore before_restore/);
   expect(restored.code).toBe(0);
   expect(await players()).toBe(rows);
   expect(await access()).toBe(grants);
@@ -133,7 +133,7 @@ test("a save point brings back every row, and leaves rights, settings and commen
     { name: "one", bytes: expect.any(Number) },
     { name: "before_restore" },
   ]);
-  expect(await succeed("status")).toMatch(/save points {1}3, [\d.]+ MB/);
+  expect(await succeed("status")).toMatch(/snapshots {3}3, [\d.]+ MB/);
   const port = urlAddress((await stack.outputs()).urls.app);
   // Nobody gets into a save point, or changes it.
   await expect(connect({ ...port, database: "save__one" })).rejects.toThrow("not currently accepting connections");
@@ -246,8 +246,8 @@ test("what cannot be is said, with the remedy, and changes nothing", async () =>
   for (const [args, words] of [
     [["save"], "missing required argument 'name'\nSee ./db snapshot save --help"],
     [["rename", "one"], "unknown command 'rename'"],
-    [["restore", "one"], "There is no terminal to ask on. To do it, add --yes."],
-    [["delete", "one"], "This deletes the save point one of the stack"],
+    [["restore", "one"], "There is no terminal to ask for confirmation. To confirm, add --yes."],
+    [["delete", "one"], "This permanently deletes the snapshot one of the stack"],
   ] as const) {
     expect(await message(succeed("snapshot", ...args))).toContain(words);
   }
@@ -317,7 +317,7 @@ describe("a portable copy", () => {
     }
     expect((await stat(path)).mode & 0o077).toBe(0);
     expect(await succeed("backup", "--check", path)).toContain(
-      `is whole: the roles, and by=hand, ${database}, decrypted`,
+      `is complete: the roles, and by=hand, ${database}, decrypted`,
     );
   });
 

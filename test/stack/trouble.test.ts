@@ -150,7 +150,7 @@ describe("two stacks side by side, and the commands on them", () => {
     expect(words.code).toBe(0);
     expect(words.text).toMatch(/state {7}running, healthy/);
     expect(words.text).toContain("roles       app ok, monitor ok, owner ok, readonly ok, superuser ok");
-    expect(words.text).toContain("backups     off; for any moment back: pulumi config set backups true");
+    expect(words.text).toContain("backups     off; to be able to restore any time: pulumi config set backups true");
     const machine = JSON.parse((await command("status", stacks[0], "--json")).stdout);
     expect(machine).toMatchObject({ healthy: true, connections: { max: 100 }, roles: { app: "ok" } });
     for (const url of Object.values((await stacks[0]?.outputs())?.urls ?? {})) {
@@ -221,7 +221,7 @@ describe("two stacks side by side, and the commands on them", () => {
   test("doctor is content, and when the server is stopped says what to do and exits with 1", async () => {
     const [, stack] = stacks as [TestStack, TestStack];
     const well = await command("doctor", stack);
-    expect(well.text).toContain("All is well.");
+    expect(well.text).toContain("No problems found.");
     expect(well.text).toMatch(/ok {5}Disk of the data: [\d.]+ [GT]B free/);
     expect(well.code).toBe(0);
     await docker(["stop", stack.names.container]);
@@ -256,6 +256,8 @@ describe("two stacks side by side, and the commands on them", () => {
   test("a command for a stack that does not exist says how to make it", async () => {
     const said = await run("./db", ["status", "--stack", "nosuch"], stacks[0]?.env);
     expect(said.code).toBe(2);
-    expect(said.text).toContain("The stack nosuch does not exist. Create it: script/up --stack nosuch\nThere are: ");
+    expect(said.text).toContain(
+      "The stack nosuch does not exist. Create it: script/up --stack nosuch\nExisting stacks: ",
+    );
   });
 });
