@@ -1,4 +1,4 @@
-/** `./db adopt`: takes over the data of a volume that the application's own database made, through the import. */
+/** `./db adopt`: imports the data of the volume of the application's own database. */
 
 import type { Command } from "@commander-js/extra-typings";
 import { announceRecoveryTarget } from "../components/backups/confirm-target.ts";
@@ -19,23 +19,23 @@ import { ALIAS, imageOf, onlyDatabase, publishedPort, SUPERUSER, startServer } f
 import { ownerOf } from "./support/owner.ts";
 import { addExamples, type Invocation, onStack, value } from "./support/subcommand.ts";
 
-/** The tables of a deny list as the stack's own database has them. */
+/** Returns the deny list of the stack's own database. */
 async function deniedIn(url: string): Promise<string[]> {
   return withConnection(addressOf(url), async (client) => {
     const { rows } = await client.query<{ pattern: string }>("SELECT pattern FROM sectorwars_stack.readonly_denied");
-    // Kept as LIKE patterns, wanted as names with *.
+    // The table stores LIKE patterns; preparationScript needs names with *.
     return rows.map(({ pattern }) => pattern.replaceAll(/\\(.)|%/g, (_, escaped?: string) => escaped ?? "*"));
   });
 }
 
-/** Before a copy is made that may be large: the import would refuse it as well. */
-async function assertTargetEmpty(target: Address, stack: string): Promise<void> {
-  const remedy = `Nothing is ever overwritten. Adopt into a new stack: ./script/up --stack NAME, with bootstrap empty`;
+/** Checks that the stack is empty before the volume is copied, which may be large. The import checks this too. */
+async function assertEmpty(target: Address, stack: string): Promise<void> {
+  const remedy = `Adopting never overwrites data. Adopt into a new stack: ./script/up --stack NAME, with bootstrap empty`;
   const { imported, relations } = await withConnection(target, async (client) => ({
     imported: await readMarker(client),
     relations: await findRelations(client),
   }));
-  if (imported) throw new Error(`The stack ${stack} was imported before, from ${imported.source}. ${remedy}.`);
+  if (imported) throw new Error(`The stack ${stack} already contains an import from ${imported.source}. ${remedy}.`);
   if (relations.length > 0) throw new Error(`${target.database} is not empty (${relations.join(", ")}). ${remedy}.`);
 }
 
@@ -46,8 +46,8 @@ async function adopt(
 ): Promise<number> {
   if (isRemoteEngine(undefined)) {
     throw new Error(
-      `The Docker engine is on another machine (DOCKER_HOST is ${process.env.DOCKER_HOST}), where the copy's server has no port that is ` +
-        `reached from here. Run this there.`,
+      `The Docker engine is on another machine (DOCKER_HOST is ${process.env.DOCKER_HOST}), whose ports this machine cannot reach. ` +
+        `Run ./db adopt there.`,
     );
   }
   const outputs = await readStack(stack);
@@ -55,24 +55,24 @@ async function adopt(
   await docker(["volume", "inspect", volume]).catch((error: DockerError) => {
     throw new Error(
       /no such volume/i.test(error.stderr)
-        ? `There is no volume ${volume}. docker volume ls shows those that are.`
+        ? `The volume ${volume} does not exist. To list volumes: docker volume ls`
         : error.message,
     );
   });
-  await assertTargetEmpty(target, stack);
+  await assertEmpty(target, stack);
   if (volume === namesFor(stack).volume) throw new Error(`${volume} is this stack's own volume.`);
   const stackImage = (await docker(["inspect", "-f", "{{.Image}}", outputs.container])).trim();
   const image = wanted.image ?? (await imageOf(volume)) ?? stackImage;
   const denyList = await deniedIn(outputs.urls.superuser ?? "");
   const name = `sectorwars-${stack}-adopt`;
-  const bring = async () => {
-    // Before anything is cleared that might be in use.
+  const importVolume = async () => {
+    // Lock first, because the leftover container may belong to an adoption that is still running.
     await withConnection({ ...target, database: "postgres" }, async (client) => {
       await lockServer(client);
       await announceRecoveryTarget(stack, client, (line) => say(`adopt: ${line}`));
     });
     await docker(["rm", "-f", "-v", name]).catch(() => {});
-    say(`adopt: a server of ${image} on a copy of ${volume}`);
+    say(`adopt: starting a server of ${image} on a copy of ${volume}`);
     const { password } = await startServer(name, volume, image, outputs.network);
     const port = await publishedPort(name);
     const address = { host: "127.0.0.1", port, user: SUPERUSER, password, database: "postgres" };
@@ -104,34 +104,36 @@ async function adopt(
   };
   await cancellable(async (signal) => {
     const scope = new Scope();
-    signal.addEventListener("abort", () =>
-      scope.close(new Error(`Stopped. ${volume} is as it was, and so is the stack.`)),
-    );
+    signal.addEventListener("abort", () => scope.close(new Error(`Stopped. ${volume} and the stack are unchanged.`)));
     try {
-      await scope.run(bring);
+      await scope.run(importVolume);
     } finally {
       await docker(["rm", "-f", "-v", name]).catch(() => {});
     }
   });
   print(
-    `adopt: done. ${volume} is as it was; remove it when you no longer want it (docker volume rm ${volume}). ` +
-      `Migrations, hand-over and backups follow: pulumi refresh, then pulumi up`,
+    `adopt: done. ${volume} is unchanged; remove it when you no longer need it (docker volume rm ${volume}). ` +
+      `For migrations, hand-over and backups: pulumi refresh, then pulumi up`,
     { adopted: volume, stack },
   );
   return 0;
 }
 
-/** Adds what `./db adopt` takes and does to its command. */
+/** Configures the command `./db adopt`. */
 export default function adoptCommand(command: Command): void {
   command
     .description(
-      "Takes the data of a volume that the application's own database made (docker compose: PROJECT_postgres_data) into the stack's " +
-        "database, with the import's proof. The stack must be up with bootstrap empty, and its database still be empty: adopt first, " +
-        "then set alembic. The volume is only read: a server runs on a copy of it, and is removed afterwards.",
+      "Imports the data of the volume of the application's own database (docker compose: PROJECT_postgres_data) into the stack's " +
+        "database, with the import's proof. The stack must be up with bootstrap empty, and its database must be empty: adopt first, " +
+        "then set alembic. The volume is only read: a temporary server runs on a copy of it.",
     )
-    .argument("<volume>", "the volume; docker volume ls lists them")
-    .option("--image <image>", "image to run the copy with (default: the one whose container used the volume)", value)
-    .option("--database <name>", "which of the volume's databases, if it holds several", value)
+    .argument("<volume>", "the volume; to list volumes: docker volume ls")
+    .option(
+      "--image <image>",
+      "the image for the temporary server (default: the image of the container that used the volume)",
+      value,
+    )
+    .option("--database <name>", "the database to import, if the volume contains several", value)
     .action(onStack(adopt));
-  addExamples(command, { "adopt the-game_postgres_data --stack mine": "into a stack of its own" });
+  addExamples(command, { "adopt the-game_postgres_data --stack mine": "import into the stack mine" });
 }

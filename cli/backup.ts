@@ -1,4 +1,4 @@
-/** `./db backup`: a backup now, what there is, and what has to do with the key. */
+/** `./db backup`: makes and lists backups, and records that the key is safe. */
 import { type Command, Option } from "@commander-js/extra-typings";
 import { execInBackupContainer, readReport, runNow } from "../components/backups/backup-container.ts";
 import { confirmKeyFile, keyFile } from "../components/backups/key-file.ts";
@@ -18,7 +18,7 @@ import { namesFor } from "../lib/naming.ts";
 import { exclusive } from "./support/exclusive.ts";
 import { fromCaller } from "./support/paths.ts";
 import { checkPortable, makePortable, type PortableOptions, portableFolderOption } from "./support/portable.ts";
-import { addExamples, type Invocation, onStack, steps, tellWhoLeaves, value } from "./support/subcommand.ts";
+import { addExamples, type Invocation, onInterrupt, onStack, steps, value } from "./support/subcommand.ts";
 
 async function list(stack: string, json: boolean): Promise<number> {
   const report = await readReport(stack);
@@ -44,7 +44,7 @@ async function list(stack: string, json: boolean): Promise<number> {
 }
 
 async function makeOne(stack: string, kind: "full" | "diff", json: boolean): Promise<number> {
-  tellWhoLeaves(`A backup that has begun goes on in ${namesFor(stack).backups}; ./db status tells how it ends.`);
+  onInterrupt(`A running backup continues in ${namesFor(stack).backups}; ./db status shows its result.`);
   const run = await runNow(stack, kind, steps());
   if (json) {
     console.log(JSON.stringify(run, null, 2));
@@ -55,12 +55,12 @@ async function makeOne(stack: string, kind: "full" | "diff", json: boolean): Pro
     return 1;
   }
   console.log(`${run.label}: ${humanBytes(run.bytes ?? 0)} in ${run.seconds} s`);
-  if (run.warning) console.log(`Beside that: ${run.warning}`);
+  if (run.warning) console.log(`warning: ${run.warning}`);
   return 0;
 }
 
-/** All that is known, for machines. */
-async function tellAll(stack: string): Promise<number> {
+/** Prints the whole report as JSON. */
+async function printReport(stack: string): Promise<number> {
   const report = await readReport(stack);
   const judged = { summary: summaryOf(report), range: rangeOf(report), troubles: troublesOf(report) };
   console.log(JSON.stringify({ ...report, ...judged }, null, 2));
@@ -69,12 +69,12 @@ async function tellAll(stack: string): Promise<number> {
 
 async function beginAnew(stack: string, json: boolean): Promise<number> {
   await execInBackupContainer(stack, "init", "anew");
-  console.error("The repository is begun again; a full backup follows.");
-  // It may have begun by itself already.
+  console.error("The repository was created again; a full backup follows.");
+  // The backup container may have started the full backup already.
   return (await readReport(stack)).running ? 0 : makeOne(stack, "full", json);
 }
 
-/** What the user asks for, at most one of them; and how. */
+/** The options of `./db backup`. The actions exclude each other. */
 interface BackupOptions extends PortableOptions {
   full?: true;
   diff?: true;
@@ -104,31 +104,31 @@ async function carryOut({ stack, print }: Invocation, options: BackupOptions): P
   if (options.beginAnew) return beginAnew(stack, json);
   if (options.full) return makeOne(stack, "full", json);
   if (options.diff) return makeOne(stack, "diff", json);
-  return json ? tellAll(stack) : makeOne(stack, "diff", false);
+  return json ? printReport(stack) : makeOne(stack, "diff", false);
 }
 
-/** Adds what `./db backup` takes and does to its command. */
+/** Configures the command `./db backup`. */
 export default function backup(command: Command): void {
-  const wish = exclusive("full", "diff", "list", "figures", "keyIsSafe", "beginAnew", "portable", "check");
+  const choice = exclusive("full", "diff", "list", "figures", "keyIsSafe", "beginAnew", "portable", "check");
   command
     .description(
-      "Makes a differential backup now, or the first full one. Backups on schedule need nobody; docs/recovery.md tells of both. With " +
-        "--json alone it prints all that is known, and makes no backup.",
+      "Makes a differential backup now, or the first full one. Scheduled backups run by themselves; docs/recovery.md describes both. " +
+        "With only --json, prints the whole report and makes no backup.",
     )
-    .addOption(wish("--full", "a full backup"))
-    .addOption(wish("--diff", "a differential one, which is also what is made without any option"))
-    .addOption(wish("--list", "the backups there are, and which times can be restored"))
-    .addOption(wish("--figures", "figures for monitoring, in Prometheus' text format"))
-    .addOption(wish("--key-is-safe", "note that a copy of the key file is in a safe place elsewhere"))
-    .addOption(wish("--begin-anew", "after the repository was lost: begin it again, with a full backup"))
+    .addOption(choice("--full", "make a full backup"))
+    .addOption(choice("--diff", "make a differential backup (the default)"))
+    .addOption(choice("--list", "list the backups, and the times that can be restored"))
+    .addOption(choice("--figures", "print metrics in Prometheus' text format"))
+    .addOption(choice("--key-is-safe", "record that a copy of the key file is in a safe place elsewhere"))
+    .addOption(choice("--begin-anew", "create the repository again after it was lost, with a full backup"))
     .addOption(
-      wish(
+      choice(
         "--portable",
-        "a copy by pg_dump of every database, and the roles, encrypted with age; also without backups",
+        "make an age-encrypted pg_dump of every database, and of the roles; works without backups too",
       ),
     )
     .addOption(
-      wish("--check <path>", "read a portable copy again: decrypt it and let pg_restore read all of it").argParser(
+      choice("--check <path>", "check a portable copy: decrypt it, and read all of it with pg_restore").argParser(
         fromCaller,
       ),
     )
@@ -146,8 +146,8 @@ export default function backup(command: Command): void {
     )
     .action(onStack((invocation, options) => carryOut(invocation, { ...options, json: invocation.json })));
   addExamples(command, {
-    backup: "a backup now",
-    "backup --list": "the backups there are, and which times can be restored",
-    "backup --portable": "a copy that goes anywhere",
+    backup: "make a backup now",
+    "backup --list": "list the backups, and the times that can be restored",
+    "backup --portable": "make a copy for other machines",
   });
 }

@@ -1,4 +1,4 @@
-/** `./db branch`: copies of the database that can be written, for feature branches and test runs. */
+/** `./db branch`: writable copies of the database, for feature branches and test runs. */
 import { type Command, Option } from "@commander-js/extra-typings";
 import {
   branchDatabase,
@@ -15,13 +15,13 @@ import { confirm, yesOption } from "./support/confirm.ts";
 import { addExamples, type Invocation, onStack, value } from "./support/subcommand.ts";
 import { rewriteUrl } from "./url.ts";
 
-/** Roles that use a branch; the superuser needs no URL of one. */
+/** Roles that use a branch. The superuser needs no URL. */
 const ROLES = ["owner", "app", "readonly"] as const;
 type Role = (typeof ROLES)[number];
 
 /**
- * A branch's URL: the stack's own, with the branch's database.
- * @param isInNetwork for containers in the stack's network.
+ * Returns a branch's URL: the stack's own URL with the branch's database.
+ * @param isInNetwork whether the URL is for containers in the stack's network.
  */
 export function branchUrl(
   { stack, urls }: Pick<StackOutputs, "stack" | "urls">,
@@ -42,7 +42,7 @@ async function list({ stack, print }: Invocation): Promise<number> {
       `  ${name.padEnd(40)} ${madeAt}  ${humanBytes(bytes).padStart(9)}  ${sessions} connections` +
       `${from === null ? "" : `  from ${from}`}`,
   );
-  print(lines.join("\n") || "There are no branches. Make one: ./db branch create NAME", all);
+  print(lines.join("\n") || "There are no branches. To create one: ./db branch create NAME", all);
   return 0;
 }
 
@@ -60,7 +60,7 @@ async function create(
   return 0;
 }
 
-async function tellUrl(
+async function printUrl(
   { stack, print }: Invocation,
   name: string,
   { role, inNetwork }: { role: Role; inNetwork?: true },
@@ -75,26 +75,26 @@ async function tellUrl(
 async function remove({ stack, print }: Invocation, name: string, { yes }: { yes?: true }): Promise<number> {
   const place = placeOf(await readStack(stack));
   const { bytes, sessions } = findBranch(await readBranches(place), name);
-  const who = sessions === 0 ? "" : ` Sessions that are connected to it end: ${sessions}.`;
-  if (!(await confirm(yes, `This deletes the branch ${name} for good, with ${humanBytes(bytes)} of data.${who}`)))
+  const who = sessions === 0 ? "" : ` ${sessions} connected ${sessions === 1 ? "session" : "sessions"} will be ended.`;
+  if (!(await confirm(yes, `This permanently deletes the branch ${name} with ${humanBytes(bytes)} of data.${who}`)))
     return 1;
   await deleteBranch(place, name);
   print(`Deleted ${name}.`, { deleted: name });
   return 0;
 }
 
-/** Adds what `./db branch` takes and does to its command. */
+/** Configures the command `./db branch`. */
 export default function branch(command: Command): void {
   command.description(
-    "Makes copies of the database in the same server, in the time that a snapshot takes, with the same roles, passwords and grants: for " +
-      "a feature branch, or a test run beside others. What is written in one is in no other. A branch that is made of the database itself " +
-      "ends connections there as a snapshot does; one that is made of a snapshot disturbs nobody.",
+    "Creates writable copies of the database in the same server, as fast as a snapshot, with the same roles, passwords and grants: for " +
+      "a feature branch, or for parallel test runs. Changes in one branch do not appear in any other. Creating a branch from the database " +
+      "itself ends the connections to it, as a snapshot does; creating one from a snapshot does not.",
   );
   command
     .command("create")
-    .description("Makes a branch.")
+    .description("Creates a branch.")
     .argument("<name>", "the new branch")
-    .option("--from <snapshot>", "the snapshot to begin from; the database as it is now by default", value)
+    .option("--from <snapshot>", "the snapshot to copy (default: the current database)", value)
     .addOption(forceOption())
     .action(onStack(create));
   command.command("list").description("Lists the branches, with their sizes.").action(onStack(list));
@@ -104,7 +104,7 @@ export default function branch(command: Command): void {
     .argument("<name>", "the branch")
     .addOption(new Option("--role <role>", "the role to connect as").choices(ROLES).default("app" as const))
     .option("--in-network", "the URL for containers in the stack's network")
-    .action(onStack(tellUrl));
+    .action(onStack(printUrl));
   command
     .command("delete")
     .description("Deletes a branch.")
@@ -112,9 +112,9 @@ export default function branch(command: Command): void {
     .addOption(yesOption())
     .action(onStack(remove));
   addExamples(command, {
-    "branch create trading": "a copy of the database",
-    "branch url trading --role owner": "for the migrations of a feature branch",
-    "branch create test-2 --from imported": "of a snapshot",
-    "branch delete trading": "frees its room",
+    "branch create trading": "copy the database",
+    "branch url trading --role owner": "print the URL for migrations of a feature branch",
+    "branch create test-2 --from imported": "copy a snapshot",
+    "branch delete trading": "delete the copy",
   });
 }

@@ -1,4 +1,4 @@
-/** For script/up: clears what an update that was killed left in Pulumi's state. An update that runs keeps its lock. */
+/** For script/up: clears what a killed update left in Pulumi's state. A running update keeps its lock. */
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import type { Command } from "@commander-js/extra-typings";
@@ -20,21 +20,21 @@ const whose = ({ username, hostname, pid, timestamp }: Lock) =>
 
 /**
  * Removes the locks of updates that have ended.
- * @throws {Error} while another update runs, or may run.
+ * @throws {Error} if another update is running, or may be running.
  */
 async function clearLocks(backend: string, stack: string): Promise<void> {
   for (const [file, lock] of await locksOf(backend, PROJECT, stack)) {
     const ended = await hasEnded(lock, here());
     if (ended === undefined) {
       throw new Error(
-        `The stack ${stack} is locked by an update elsewhere (${whose(lock)}). Wait for it to end; if it was killed: ` +
+        `The stack ${stack} is locked by an update of another user or machine (${whose(lock)}). Wait for it to end; if it was killed: ` +
           `pulumi cancel --stack ${stack}, then try again.`,
       );
     }
     if (!ended) {
       throw new Error(
         `Another update of the stack ${stack} is running (${whose(lock)}). Wait for it to end, then try again. ` +
-          `If that process is something else: pulumi cancel --stack ${stack}.`,
+          `If that process is another program: pulumi cancel --stack ${stack}.`,
       );
     }
     await removeLock(file);
@@ -42,28 +42,28 @@ async function clearLocks(backend: string, stack: string): Promise<void> {
   }
 }
 
-/** Pulumi warns of them in every update, for it cannot know that whatever they made is found before it is made again. */
+/** Removes pending operations. Pulumi would warn about them in every update, although the program finds what they created. */
 async function clearPending(backend: string, stack: string): Promise<void> {
   const pending = await pendingOperations(backend, PROJECT, stack);
   const [urn = ""] = pending;
   if (urn === "") return;
-  // The refresh itself is not wanted, and concerns the stack's own entry alone, of which there is nothing to be asked.
+  // The target is the stack's own resource, which has nothing to refresh, so that the command only clears pending operations.
   const target = `${urn.split("::").slice(0, 2).join("::")}::pulumi:pulumi:Stack::${PROJECT}-${stack}`;
   const refresh = ["refresh", "--clear-pending-creates", "--yes", "--skip-preview", "--non-interactive"];
   await promisify(execFile)("pulumi", [...refresh, "--stack", stack, "--target", target]).catch((error) => {
     throw new Error(
-      `The notes of what a killed update was at cannot be cleared: ${error.stderr?.trim() || error.message}`,
+      `Pulumi cannot clear the pending operations of a killed update: ${error.stderr?.trim() || error.message}`,
     );
   });
-  console.error(`  cleared the notes of what it was at: ${pending.map((each) => each.split("::").at(-1)).join(", ")}`);
+  console.error(`  cleared its pending operations: ${pending.map((each) => each.split("::").at(-1)).join(", ")}`);
 }
 
-/** Adds what `./db clear-interrupted` takes and does to its command. */
+/** Configures the command `./db clear-interrupted`. */
 export default function clearInterrupted(command: Command): void {
   command
     .description(
-      "Removes the lock of an update that was killed, and Pulumi's notes of what it was at. Fails while an update runs. Does nothing " +
-        "where the state is not in a folder.",
+      "Removes the lock and the pending operations of a killed update from Pulumi's state. Fails while an update is running. Does " +
+        "nothing if the state is not in a folder.",
     )
     .action(
       onStack(async ({ stack }) => {

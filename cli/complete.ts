@@ -1,13 +1,13 @@
-/** `./db complete -- WORDS`: what the last of the words can become, a line each. Called by the completion scripts. */
+/** `./db complete -- WORDS`: prints the completions of the last word, one per line. The completion scripts call it. */
 import type { Command } from "@commander-js/extra-typings";
 import { candidatesFor } from "./support/candidates.ts";
 import { load, makeProgram } from "./support/program.ts";
 
-/** Adds what `./db complete` takes and does to its command. */
+/** Configures the command `./db complete`. */
 export default function complete(command: Command): void {
   command
-    .description("Prints what the last word can become: a line each, with a tab before its meaning.")
-    .argument("[words...]", "what is typed so far; the last word is being completed")
+    .description("Prints the completions of the last word, one per line, with a tab before the description.")
+    .argument("[words...]", "the words typed so far; the last one is completed")
     .allowUnknownOption()
     .passThroughOptions()
     .action(async (words) => {

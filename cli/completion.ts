@@ -1,16 +1,16 @@
-/** `./db completion`: the script with which a shell completes ./db. The candidates themselves come from `./db complete`. */
+/** `./db completion`: prints the completion script of a shell. The script gets its candidates from `./db complete`. */
 import { Argument, type Command } from "@commander-js/extra-typings";
 import { COMPLETION_SCRIPTS } from "./support/completion-scripts.ts";
 import { addExamples, withoutStack } from "./support/subcommand.ts";
 
 const SHELLS = ["bash", "zsh", "fish"] as const;
 
-/** Adds what `./db completion` takes and does to its command. */
+/** Configures the command `./db completion`. */
 export default function completion(command: Command): void {
   command
     .description(
-      "Prints the script with which a shell completes subcommands, options and stacks. It works for every ./db on this machine, " +
-        "however it is called: ./db, /path/to/db, or a symbolic link named db.",
+      "Prints the script that makes a shell complete subcommands, options and stacks. It works for every ./db on this machine: " +
+        "./db, /path/to/db, or a symbolic link named db.",
     )
     .addArgument(new Argument("<shell>", "the shell").choices(SHELLS))
     .action(

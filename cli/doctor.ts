@@ -1,4 +1,4 @@
-/** `./db doctor`: looks for what is wrong, and says what to do about it. */
+/** `./db doctor`: checks the machine and the stack, and prints a remedy for each problem. */
 import { execFile } from "node:child_process";
 import { readFile, statfs } from "node:fs/promises";
 import { promisify } from "node:util";
@@ -24,25 +24,25 @@ import { onStack } from "./support/subcommand.ts";
 
 const run = promisify(execFile);
 const GIB = 1024 ** 3;
-const ROOM_WANTED = 5 * GIB;
+const FREE_WANTED = 5 * GIB;
 const OLDEST_NODE = [24, 7] as const;
 const OLDEST_PULUMI = [3, 200] as const;
 const OLDEST_ENGINE = 20;
 
-/** One thing that was looked at. */
+/** The result of one check. */
 export interface Finding {
   what: string;
   fine: boolean;
-  /** What was seen. */
+  /** What the check found. */
   seen: string;
-  /** What to do, where it is not fine. */
+  /** What to do, if it is not fine. */
   remedy?: string;
 }
 
 const fine = (what: string, seen: string): Finding => ({ what, fine: true, seen });
 const wrong = (what: string, seen: string, remedy: string): Finding => ({ what, fine: false, seen, remedy });
 
-/** Whether a version is at least another, both in parts. */
+/** Whether a version is at least the given one. */
 const atLeast = (version: string, [major, minor]: readonly [number, number]) => {
   const [a = 0, b = 0] = version.split(".").map(Number);
   return a > major || (a === major && b >= minor);
@@ -51,7 +51,7 @@ const atLeast = (version: string, [major, minor]: readonly [number, number]) => 
 function checkNode(): Finding {
   const { node } = process.versions;
   if (atLeast(node, OLDEST_NODE)) return fine("Node", node);
-  return wrong("Node", node, "The project brings its own. Run: script/bootstrap base");
+  return wrong("Node", node, "Install the project's own version: script/bootstrap base");
 }
 
 async function checkPulumi(): Promise<Finding> {
@@ -62,7 +62,7 @@ async function checkPulumi(): Promise<Finding> {
     return wrong(
       "Pulumi CLI",
       version,
-      `It must be ${OLDEST_PULUMI.join(".")} or newer: script/bootstrap, then: . script/env`,
+      `The project needs ${OLDEST_PULUMI.join(".")} or newer. Run script/bootstrap, then: . script/env`,
     );
   } catch {
     return wrong("Pulumi CLI", "not on PATH", "Run script/bootstrap, then: . script/env");
@@ -78,35 +78,37 @@ async function checkDocker(): Promise<Finding[]> {
     const engine =
       Number(version.split(".")[0]) >= OLDEST_ENGINE
         ? fine("Docker engine", version)
-        : wrong("Docker engine", version, `Versions before ${OLDEST_ENGINE}.10 are not supported; update Docker.`);
+        : wrong("Docker engine", version, `The project needs ${OLDEST_ENGINE}.10 or newer. Update Docker.`);
     return [engine, await checkDisk(root)];
   } catch (error) {
-    return [wrong("Docker engine", (error as Error).message, "Start Docker (script/bootstrap does it where it may).")];
+    return [
+      wrong("Docker engine", (error as Error).message, "Start Docker (script/bootstrap does so if it has permission)."),
+    ];
   }
 }
 
-/** Room where Docker keeps volumes; where that is another machine's folder, Docker's own figures must do. */
+/** Checks the free space where Docker stores volumes, unless that is on another machine. */
 async function checkDisk(root: string): Promise<Finding> {
-  const elsewhere = fine("Disk", "on the Docker engine's own machine, which cannot be looked at from here");
-  // A folder of the same name here is another one.
+  const elsewhere = fine("Disk", "on the Docker engine's machine, which cannot be checked from this one");
+  // A folder of the same name on this machine is another folder.
   if (isRemoteEngine(undefined)) return elsewhere;
   try {
     const { bavail, bsize } = await statfs(root);
-    const room = bavail * bsize;
-    const seen = `${humanBytes(room)} free in ${root}`;
-    if (room >= ROOM_WANTED) return fine("Disk", seen);
+    const free = bavail * bsize;
+    const seen = `${humanBytes(free)} free in ${root}`;
+    if (free >= FREE_WANTED) return fine("Disk", seen);
     return wrong(
       "Disk",
       seen,
-      "Free some: docker system df shows what Docker holds, docker system prune removes what is unused.",
+      "Free disk space: docker system df shows what Docker uses, docker system prune removes what is unused.",
     );
   } catch {
     return elsewhere;
   }
 }
 
-/** What brings a server back whose container is gone. Its volume may be gone as well: then nothing may come up empty. */
-async function remedyForNone({ stack, backups }: StackOutputs): Promise<string> {
+/** Returns the remedy for a missing container. If its volume is missing too, the stack must not come up with an empty database. */
+async function remedyForMissingServer({ stack, backups }: StackOutputs): Promise<string> {
   const { volume } = namesFor(stack);
   const isThere = await docker(["volume", "inspect", volume]).then(
     () => true,
@@ -115,16 +117,18 @@ async function remedyForNone({ stack, backups }: StackOutputs): Promise<string> 
   if (isThere)
     return "pulumi refresh --yes --target '**Container::server', then pulumi up --skip-preview; the volume keeps the data";
   return backups === undefined
-    ? `The volume ${volume} is gone as well, and with it the data: pulumi destroy, then pulumi up begins anew`
-    : `The volume ${volume} is gone as well. The backups are there, and go with pulumi destroy: docs/recovery.md, "the data volume is lost"`;
+    ? `The volume ${volume} with the data is missing too. To start again: pulumi destroy, then pulumi up`
+    : `The volume ${volume} is missing too. The backups exist, but pulumi destroy deletes them: docs/recovery.md, "the data volume is lost"`;
 }
 
 async function checkServer(outputs: StackOutputs): Promise<Finding[]> {
   const state = await containerState(outputs.container).catch(() => undefined);
   if (state?.status !== "running") {
     const log = state ? await containerLog(outputs.container, 30) : "";
-    const seen = state ? `${state.status}, exit code ${state.exitCode}; ${likelyCause(log, state)}` : "it is not there";
-    const remedy = state ? `docker start ${outputs.container}` : await remedyForNone(outputs);
+    const seen = state
+      ? `${state.status}, exit code ${state.exitCode}; ${likelyCause(log, state)}`
+      : "it does not exist";
+    const remedy = state ? `docker start ${outputs.container}` : await remedyForMissingServer(outputs);
     return [wrong(`Container ${outputs.container}`, seen, remedy)];
   }
   const container = fine(`Container ${outputs.container}`, [state.status, state.health].filter(Boolean).join(", "));
@@ -142,12 +146,12 @@ async function checkServer(outputs: StackOutputs): Promise<Finding[]> {
     : [container, ...volume, port];
 }
 
-/** Bytes that PostgreSQL needs at least to go on: WAL between two checkpoints (max_wal_size is 1 GB by default) and temporary files. */
+/** Minimum free bytes for PostgreSQL: WAL between two checkpoints (max_wal_size is 1 GB by default) and temporary files. */
 const VOLUME_WANTED = 2 * GIB;
 
 /**
- * Judges the room on the disk that holds the data.
- * @param free bytes; undefined where the container could not be asked.
+ * Checks the free space on the disk with the data.
+ * @param free bytes; undefined if the container could not report it.
  */
 export function judgeVolume(free: number | undefined, stack: string): Finding[] {
   if (free === undefined) return [];
@@ -155,30 +159,30 @@ export function judgeVolume(free: number | undefined, stack: string): Finding[] 
   const seen = `${humanBytes(free)} free`;
   if (free >= VOLUME_WANTED) return [fine(what, seen)];
   const remedy =
-    "A full disk stops the server. Delete copies that you no longer need: " +
+    "A full disk stops the server. Delete snapshots and branches that you no longer need: " +
     `./db snapshot list --stack ${stack}, ./db branch list --stack ${stack}; then unused images: docker image prune`;
   return [wrong(what, seen, remedy)];
 }
 
-/** The schema's revision, where migrations run and the owner can log in. */
+/** Checks the schema's revision, if migrations are configured and the owner can log in. */
 async function checkRevision(outputs: StackOutputs): Promise<Finding[]> {
   const revision = await readRevision(outputs).catch(() => undefined);
   if (!revision) return [];
   const { found, expected, remedy } = revision;
   const what = "Revision";
   if (found === expected) return [fine(what, found)];
-  return [wrong(what, `${found || "none"}; the last update brought the schema to ${expected}`, remedy)];
+  return [wrong(what, `${found || "none"}; the last update migrated the schema to ${expected}`, remedy)];
 }
 
-/** Roles that cannot log in, and roles and databases that were changed by hand. */
+/** Finds roles that cannot log in, and roles and databases that were changed by hand. */
 async function checkRoles(outputs: StackOutputs): Promise<Finding[]> {
   const drift = await readRoleFindings(outputs);
   const findings = drift.map(({ subject, what, remedy }) =>
-    wrong("Roles", `${subject} ${what}`, `Put it right: ${remedy}`),
+    wrong("Roles", `${subject} ${what}`, `To correct it: ${remedy}`),
   );
   for (const [role, url] of Object.entries(outputs.urls)) {
     const { user } = addressOf(url);
-    // One that is wrong otherwise cannot log in for that reason, most often.
+    // Another finding about the role usually explains why it cannot log in.
     if (drift.some(({ subject }) => subject === user)) continue;
     const reason = await whyNoLogin(role, url);
     if (reason === undefined) continue;
@@ -190,7 +194,7 @@ async function checkRoles(outputs: StackOutputs): Promise<Finding[]> {
   return findings.length > 0 ? findings : [fine("Roles", `${Object.keys(outputs.urls).length}, each as declared`)];
 }
 
-/** An index that was built by other sorting rules than the image's answers wrongly, and PostgreSQL only warns. */
+/** Compares the collation versions of indexes and image. With another version, an index returns wrong results, and PostgreSQL only warns. */
 async function checkSorting(outputs: StackOutputs): Promise<Finding> {
   const address = monitorAddress(outputs);
   const what = "Sorting rules";
@@ -208,19 +212,19 @@ async function checkSorting(outputs: StackOutputs): Promise<Finding> {
       { attemptMs: 5000 },
     );
   const found = await read().catch((error: Error) => error);
-  // Why the monitor cannot log in is told beside its name.
+  // The roles' findings explain why the monitor cannot log in.
   if (found instanceof Error) return wrong(what, `${address.user} cannot read them: ${found.message}`, "pulumi up");
   const { made, now } = found;
-  if (made === now) return fine(what, `ICU ${now}, as the indexes were built by`);
+  if (made === now) return fine(what, `ICU ${now}, with which the indexes were built`);
   const database = `"${address.database}"`;
   return wrong(
     what,
-    `the indexes were built by ICU ${made}, the image has ${now}`,
+    `the indexes were built with ICU ${made}, but the image has ICU ${now}`,
     `./db psql --role superuser, then: REINDEX DATABASE ${database}; ALTER DATABASE ${database} REFRESH COLLATION VERSION;`,
   );
 }
 
-/** Logs in as the superuser: it is the superuser's password that every update needs. */
+/** Logs in as the superuser, whose password every update needs. */
 async function checkPort(outputs: StackOutputs): Promise<Finding> {
   const address = maintenanceAddress(outputs.urls.superuser ?? "");
   const what = `Port ${address.port} on ${address.host}`;
@@ -243,46 +247,44 @@ async function checkPort(outputs: StackOutputs): Promise<Finding> {
   }
 }
 
-/** The report of the last attempt: also of one that failed, and left the stack without outputs. */
+/** Checks the report of the last import, which exists even if the import failed and left the stack without outputs. */
 async function checkImport(stack: string): Promise<Finding> {
   const file = `${reportFolder(stack)}/import.json`;
   const text = await readFile(file, "utf8").catch(() => undefined);
-  if (text === undefined) return fine("Last import", `no report of one in ${reportFolder(stack)}`);
+  if (text === undefined) return fine("Last import", `there is no report in ${reportFolder(stack)}`);
   const report: Report = JSON.parse(text);
   const seen = `${report.verdict}, ${report.startedAt}, ${report.tables.length} tables`;
   if (report.verdict === "identical" || report.verdict === "selected") return fine("Last import", seen);
-  const remedy = `Read ${file.replace(".json", ".html")}, mend the cause, then pulumi up`;
+  const remedy = `Read ${file.replace(".json", ".html")}, correct the cause, then pulumi up`;
   return wrong("Last import", `${seen}: ${report.error?.split("\n")[0]}`, remedy);
 }
 
-/** Backups, and their key: a copy that is nowhere else is worth a word, but no problem of today's. */
+/** Checks the backups and their key. A key without a copy elsewhere is reported, but is not a problem yet. */
 async function checkBackups({ stack, backups }: StackOutputs): Promise<Finding[]> {
   if (backups === undefined && !(await takesBackups(stack).catch(() => false))) return [];
   const file = keyFile(stack);
   const key = await readKeyFile(file).catch((error: Error) => error);
   const keyFinding =
     key instanceof Error
-      ? wrong("Key to the backups", key.message, "Bring back the copy of it")
+      ? wrong("Key to the backups", key.message, "Restore the file from its copy")
       : key === undefined
-        ? wrong("Key to the backups", `${file} is gone`, "pulumi refresh --yes, then pulumi up writes it again")
+        ? wrong("Key to the backups", `${file} is missing`, "To write it again: pulumi refresh --yes, then pulumi up")
         : fine(
             "Key to the backups",
             key.confirmedAt
-              ? `copied elsewhere, as was said at ${key.confirmedAt}`
+              ? `copied elsewhere, as confirmed at ${key.confirmedAt}`
               : `only here: copy ${file} to a safe place, then ./db backup --key-is-safe`,
           );
   try {
     const report = await readReport(stack);
-    const troubles = troublesOf(report).map((trouble) =>
-      wrong("Backups", trouble, "docs/recovery.md tells what to do"),
-    );
+    const troubles = troublesOf(report).map((trouble) => wrong("Backups", trouble, "See docs/recovery.md"));
     return [...(troubles.length > 0 ? troubles : [fine("Backups", summaryOf(report))]), keyFinding];
   } catch (error) {
     return [wrong("Backups", (error as Error).message, `docker logs ${namesFor(stack).backups}`), keyFinding];
   }
 }
 
-/** A stack that is not up yet needs its port, or the update will say so. Of an import that was destroyed with its stack nothing is told. */
+/** Checks the stack. A stack that is not up has no server, roles, backups or import to check. */
 async function checkStack(stack: string): Promise<Finding[]> {
   try {
     const outputs = await readStack(stack);
@@ -290,7 +292,7 @@ async function checkStack(stack: string): Promise<Finding[]> {
       ? wrong(
           `Stack ${stack}`,
           "its first update failed",
-          `Correct what it named, then run: script/up --stack ${stack}`,
+          `Correct the error that it reported, then run: script/up --stack ${stack}`,
         )
       : fine(`Stack ${stack}`, outputs.address);
     return [
@@ -305,12 +307,12 @@ async function checkStack(stack: string): Promise<Finding[]> {
   }
 }
 
-/** The images that were found or built must still be there: docker image prune may have taken them. */
+/** Checks that the images of script/bootstrap still exist: docker image prune may have removed them. */
 async function checkImages(): Promise<Finding[]> {
   const what = "Base image";
   try {
     const known = readImages();
-    // One that no file names is pulled when it is needed.
+    // Docker pulls the official image on demand.
     if (known.databaseBase === undefined) return [];
     const image = baseImage(known);
     const found = await docker(["image", "inspect", image]).then(
@@ -320,7 +322,7 @@ async function checkImages(): Promise<Finding[]> {
     return [
       found
         ? fine(what, image)
-        : wrong(what, `${image} is gone`, isRemoteEngine(undefined) ? "Run: script/up" : "Run: script/bootstrap"),
+        : wrong(what, `${image} is missing`, isRemoteEngine(undefined) ? "Run: script/up" : "Run: script/bootstrap"),
     ];
   } catch (error) {
     return [wrong(what, (error as Error).message, "Run: script/bootstrap")];
@@ -332,22 +334,22 @@ async function examine(stack: string): Promise<Finding[]> {
   return [...machine, ...(await checkImages()), ...(await checkPrivateFiles(stack)), ...(await checkStack(stack))];
 }
 
-/** A finding in words. */
+/** Formats a finding for the terminal. */
 const describe = ({ what, fine, seen, remedy }: Finding) =>
   `${fine ? "  ok   " : "  WRONG"}  ${what}: ${seen}${remedy ? `\n           ${remedy}` : ""}`;
 
-/** Adds what `./db doctor` takes and does to its command. */
+/** Configures the command `./db doctor`. */
 export default function doctor(command: Command): void {
   command
     .description(
-      "Looks at the machine and at the stack: tools, Docker, disk, container, port, roles, the last import, backups and their key. " +
-        "Says what to do about each thing that is wrong, and exits with 1 when there is one.",
+      "Checks the machine and the stack: tools, Docker, disk, container, port, roles, the last import, backups and their key. " +
+        "Prints a remedy for each problem. Exits with 1 if there is one.",
     )
     .action(
       onStack(async ({ stack, print }) => {
         const findings = await examine(stack);
         const problems = findings.filter((finding) => !finding.fine).length;
-        const summary = problems === 0 ? "All is well." : `${problems} problem${problems > 1 ? "s" : ""}.`;
+        const summary = problems === 0 ? "No problems found." : `${problems} problem${problems > 1 ? "s" : ""}.`;
         print([...findings.map(describe), "", summary].join("\n"), findings);
         return problems === 0 ? 0 : 1;
       }),

@@ -1,4 +1,4 @@
-/** `./db preflight`: what an import would find in its way, at both ends, without importing anything. */
+/** `./db preflight`: checks source and target for an import, without importing. */
 import { styleText } from "node:util";
 import { type Command, Option } from "@commander-js/extra-typings";
 import {
@@ -21,12 +21,12 @@ import { addressOf, readConfig, readStack, StackError, type StackOutputs } from 
 import { ownerOf } from "./support/owner.ts";
 import { addExamples, onStack } from "./support/subcommand.ts";
 
-/** Milliseconds for a suspended endpoint to wake. */
+/** Milliseconds to wait for a suspended endpoint to wake. */
 const PATIENCE_MS = 20_000;
-/** The exit code of a preflight that could not look at anything. */
+/** The exit code of a preflight that could not check anything. */
 const COULD_NOT_LOOK = 2;
 
-/** Colours where the output is a terminal's, and NO_COLOR is not set. */
+/** Colours, if the output is a terminal, and NO_COLOR is not set. */
 const COLOURS: Record<Level, Parameters<typeof styleText>[0]> = {
   blocker: ["bold", "red"],
   warning: ["bold", "yellow"],
@@ -34,10 +34,10 @@ const COLOURS: Record<Level, Parameters<typeof styleText>[0]> = {
 };
 const paint = (level: Level, heading: string) => styleText(COLOURS[level], heading, { stream: process.stdout });
 
-/** What is told; also the form of --json. */
-interface Told {
+/** The result; also the format of --json. */
+interface Result {
   stack: string;
-  /** Host and database; null where the URL cannot be read. */
+  /** Host and database; null if the URL is invalid. */
   source: string | null;
   /** Whether an import can start. */
   ready: boolean;
@@ -45,13 +45,13 @@ interface Told {
   findings: Finding[];
 }
 
-/** The stack, where it is up; a finding where it is not. */
+/** Returns the stack's server as the target, or a finding if the stack is not up. */
 async function readTarget(stack: string): Promise<{ target?: Target; found: Finding[] }> {
   try {
     return { target: targetOf(await readStack(stack)), found: [] };
   } catch (error) {
     if (!(error instanceof StackError)) throw error;
-    const why = `only the source was looked at: ${error.message.split("\n")[0]}`;
+    const why = `only the source was checked: ${error.message.split("\n")[0]}`;
     return { found: [finding("target-not-seen", `stack ${stack}`, why)] };
   }
 }
@@ -64,31 +64,31 @@ const targetOf = ({ container, urls, network, stack }: StackOutputs): Target => 
   container,
 });
 
-/** The settings that an import would have. */
+/** Returns the settings of an import into the stack. */
 async function readWanted(stack: string): Promise<Pick<Examined, "jobs" | "dockerHost" | "safetyCopy">> {
   const settings = await readConfig(stack);
-  const said = (key: string, otherwise: string) => settings.get(key) ?? otherwise;
-  const dockerHost = said("dockerHost", "auto");
-  // The source that is looked at is one that is worth a copy.
-  const isCopied = ["auto", "true"].includes(said("safetyCopy", "auto"));
+  const settingOr = (key: string, otherwise: string) => settings.get(key) ?? otherwise;
+  const dockerHost = settingOr("dockerHost", "auto");
+  // With "auto", sources from NEON_DATABASE_URL get a safety copy, and the preflight checks such a source.
+  const isCopied = ["auto", "true"].includes(settingOr("safetyCopy", "auto"));
   return {
-    jobs: Number(said("importJobs", "2")),
+    jobs: Number(settingOr("importJobs", "2")),
     dockerHost: dockerHost === "auto" ? undefined : dockerHost,
-    ...(isCopied && { safetyCopy: { folder: said("safetyCopyFolder", SAFETY_FOLDER) } }),
+    ...(isCopied && { safetyCopy: { folder: settingOr("safetyCopyFolder", SAFETY_FOLDER) } }),
   };
 }
 
-/** The source, or a finding that says what is wrong with its URL. */
+/** Returns the source, or a finding about its invalid URL. */
 async function readSource(): Promise<{ source?: Source; found: Finding[] }> {
   try {
-    return { source: await sourceFromEnvironment("./db preflight looks at what it names"), found: [] };
+    return { source: await sourceFromEnvironment("./db preflight checks the source that it names"), found: [] };
   } catch (error) {
-    const remedy = "Copy the connection string anew from the Neon console";
+    const remedy = "Copy the connection string from the Neon console again";
     return { found: [finding("url-invalid", "the source's URL", (error as Error).message, remedy)] };
   }
 }
 
-async function look(stack: string, tries: boolean): Promise<Told> {
+async function runPreflight(stack: string, tries: boolean): Promise<Result> {
   const { source, found: ofSource } = await readSource();
   const { target, found: ofTarget } = await readTarget(stack);
   const ends: Examined = {
@@ -115,36 +115,36 @@ async function look(stack: string, tries: boolean): Promise<Told> {
   };
 }
 
-/** Adds what `./db preflight` takes and does to its command. */
+/** Configures the command `./db preflight`. */
 export default function preflight(command: Command): void {
   command
     .description(
-      "Looks at the source that NEON_DATABASE_URL names and at the stack's database, and reports everything that would stop an import, " +
-        "with what to do about it. The source and the stack's database are only read. On the stack's server, the preflight also creates " +
-        "the source's schema in a database beside the stack's, and drops that again. Where the stack is not up, only the source is " +
-        "checked. Exits with 0 when an import can start, with 1 when something is in the way, with 2 when it could not look.",
+      "Checks the source that NEON_DATABASE_URL names and the stack's database, and reports everything that would stop an import, with " +
+        "remedies. It only reads the source and the stack's database. On the stack's server, it also creates the source's schema in a " +
+        "separate database, and drops that again. If the stack is not up, it checks only the source. Exits with 0 if an import can " +
+        "start, with 1 if there are blockers, with 2 if it could not check.",
     )
-    .option("--no-try-schema", "do not create the schema: read only")
-    .addOption(new Option("--try-schema", "what happens by default; scripts may say it").hideHelp())
+    .option("--no-try-schema", "do not create the schema; only read")
+    .addOption(new Option("--try-schema", "the default, for scripts that name it").hideHelp())
     .action(
       onStack(
         async ({ stack, print }, { trySchema }) => {
           if (!process.env.NEON_DATABASE_URL) {
             throw new Error(
-              "NEON_DATABASE_URL is not set, so there is no source to look at. Copy the connection string from the Neon console: " +
+              "NEON_DATABASE_URL is not set, so there is no source to check. Copy the connection string from the Neon console: " +
                 "export NEON_DATABASE_URL='postgresql://user:password@host/database'",
             );
           }
-          const told = await look(stack, trySchema !== false);
-          const title = `Preflight of ${told.source ?? "the source"} for the stack ${stack}`;
-          print(`${title}\n\n${layOut(told.findings, paint)}`, told);
-          return told.ready ? 0 : 1;
+          const result = await runPreflight(stack, trySchema !== false);
+          const title = `Preflight of ${result.source ?? "the source"} for the stack ${stack}`;
+          print(`${title}\n\n${layOut(result.findings, paint)}`, result);
+          return result.ready ? 0 : 1;
         },
         { errorCode: COULD_NOT_LOOK },
       ),
     );
   addExamples(command, {
-    preflight: "the stack that Pulumi has selected",
-    "preflight --json": "the findings, for machines",
+    preflight: "check for the stack that is selected in Pulumi",
+    "preflight --json": "print the findings as JSON",
   });
 }

@@ -1,4 +1,4 @@
-/** `./db psql`: a prompt on the database, as one of its roles. */
+/** `./db psql`: opens psql as one of the database's roles. */
 import { spawn } from "node:child_process";
 import type { Command } from "@commander-js/extra-typings";
 import { PINNED_SETTINGS, startupOptions } from "../lib/session-settings.ts";
@@ -6,7 +6,7 @@ import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
 import { roleOption, urlOf } from "./support/role-urls.ts";
 import { addExamples, onStack } from "./support/subcommand.ts";
 
-/** How values are shown stays the person's choice. */
+/** Settings for safety only: the user decides how values are displayed. */
 const SUPERUSER_PROMPT = {
   search_path: PINNED_SETTINGS.search_path ?? "",
   role: "none",
@@ -15,7 +15,7 @@ const SUPERUSER_PROMPT = {
   session_replication_role: "origin",
 };
 
-/** Runs psql in the database's container; returns its exit code. */
+/** Runs psql in the database's container. Returns its exit code. */
 function runPsql(
   { container }: StackOutputs,
   role: string,
@@ -23,7 +23,7 @@ function runPsql(
   psqlArguments: readonly string[],
 ): Promise<number> {
   const { user, password, database } = addressOf(url);
-  // The variable goes by name; its value is in neither this command's arguments nor docker's.
+  // The arguments contain only the variable's name, so that ps does not show the password.
   const terminal = process.stdin.isTTY ? ["-it"] : ["-i"];
   const options = role === "superuser" ? ["-e", `PGOPTIONS=${startupOptions(SUPERUSER_PROMPT)}`] : [];
   const login = ["-h", "127.0.0.1", "-U", user, "-d", database];
@@ -32,21 +32,21 @@ function runPsql(
     ["exec", ...terminal, "-e", "PGPASSWORD", ...options, container, "psql", ...login, ...psqlArguments],
     { stdio: "inherit", env: { ...process.env, PGPASSWORD: password } },
   );
-  // Ctrl-C is psql's: it cancels the query.
+  // Ctrl-C is for psql, which cancels the query.
   process.on("SIGINT", () => {});
   const { promise, resolve, reject } = Promise.withResolvers<number>();
-  child.on("error", () => reject(new Error("The docker command cannot be run; is Docker's command line installed?")));
+  child.on("error", () => reject(new Error("The docker command cannot be run. Install Docker's command line")));
   child.on("close", (code) => resolve(code ?? 1));
   return promise;
 }
 
-/** Adds what `./db psql` takes and does to its command. */
+/** Configures the command `./db psql`. */
 export default function psql(command: Command): void {
   command
     .description(
-      "Opens psql in the database's container. Everything after the options below goes to psql unchanged.\n\n" +
-        "As the superuser, names are looked up in pg_catalog alone, whatever the database's settings say: write public.ships. " +
-        "Functions and operators of the application then cannot stand in for PostgreSQL's own.",
+      "Opens psql in the database's container. All arguments after the options below are passed to psql unchanged.\n\n" +
+        "For the superuser, the search path is only pg_catalog, whatever the database's settings are: write public.ships. " +
+        "So functions and operators of the application cannot replace PostgreSQL's own.",
     )
     .usage("[--role ROLE] [--stack NAME] [psql's own arguments]")
     .addOption(roleOption("owner"))
@@ -60,9 +60,9 @@ export default function psql(command: Command): void {
       }),
     );
   addExamples(command, {
-    psql: "a prompt as the owner",
-    "psql --role readonly": "a prompt that cannot write",
-    'psql -Atc "SELECT count(*) FROM ships"': "one value",
-    "psql --single-transaction <players.sql": "runs a file",
+    psql: "open a prompt as the owner",
+    "psql --role readonly": "open a prompt that cannot write",
+    'psql -Atc "SELECT count(*) FROM ships"': "print one value",
+    "psql --single-transaction <players.sql": "run a file",
   });
 }

@@ -1,4 +1,4 @@
-/** `./db refresh`: fresh data from the source, in the place of the data of today. */
+/** `./db refresh`: replaces the data by current data from the source. */
 import type { Command } from "@commander-js/extra-typings";
 import { type Finding, grouped, inOneLine } from "../components/import/preflight/findings.ts";
 import { SAFETY_FOLDER } from "../components/import/safety-copy-files.ts";
@@ -16,18 +16,18 @@ import { addExamples, type Invocation, onStack } from "./support/subcommand.ts";
 
 type Resources = ReadonlyMap<string, StackResource>;
 
-/** Resources whose state tells of the data, and so must be read again after a refresh. */
-const TOLD_OF_DATA = ["import:ImportOnce", "migrations:Migrated", "seed:Seeded"];
+/** Types of resources whose state describes the data, and must be refreshed afterwards. */
+const DATA_RESOURCES = ["import:ImportOnce", "migrations:Migrated", "seed:Seeded"];
 const UNDO = `./db snapshot restore ${BEFORE_REFRESH}`;
 
-/** A stack that began with the sample, or empty, has no safety copy of its own; data from Neon is worth one. */
+/** Returns the settings of the safety copy for a stack whose first data was not from Neon. A refresh from Neon makes one. */
 async function safetyCopyOf(stack: string): Promise<SafetyCopySettings | undefined> {
   const settings = await readConfig(stack);
-  const said = (key: string, otherwise: string) => settings.get(key) ?? otherwise;
-  if (said("safetyCopy", "auto") === "false") return undefined;
-  const [identity, recipient] = [said("safetyCopyIdentity", "auto"), said("safetyCopyRecipient", "auto")];
+  const settingOr = (key: string, otherwise: string) => settings.get(key) ?? otherwise;
+  if (settingOr("safetyCopy", "auto") === "false") return undefined;
+  const [identity, recipient] = [settingOr("safetyCopyIdentity", "auto"), settingOr("safetyCopyRecipient", "auto")];
   return {
-    folder: said("safetyCopyFolder", SAFETY_FOLDER),
+    folder: settingOr("safetyCopyFolder", SAFETY_FOLDER),
     identityFile: identity === "auto" ? defaultIdentityFile() : identity,
     recipient: recipient === "auto" ? undefined : recipient,
   };
@@ -38,7 +38,7 @@ async function orderFor(stack: string, resources: Resources): Promise<RefreshOrd
   const inputs = inputsOf<RefreshOrder["import"]>("import:ImportOnce");
   if (inputs === undefined) throw new Error(`The stack ${stack} is not up. Run: script/up --stack ${stack}`);
   return {
-    source: await sourceFromEnvironment("./db refresh copies what it names"),
+    source: await sourceFromEnvironment("./db refresh copies the source that it names"),
     import: inputs,
     migrations: inputsOf("migrations:Migrated"),
     seed: inputsOf("seed:Seeded"),
@@ -49,7 +49,7 @@ async function orderFor(stack: string, resources: Resources): Promise<RefreshOrd
 const listed = ({ object, details }: Difference) => `  ${object}: ${details.join("; ").replaceAll("\n", "\\n")}`;
 const isEstimate = ({ code }: Finding) => ["source-size", "wire-estimate", "time-estimate"].includes(code);
 
-/** A check in words. */
+/** Formats the result of a check. */
 export function describeCheck({ source, database, imported, changes, ours, unknown, findings }: RefreshCheck): string {
   const since = imported && `since the import at ${imported.finishedAt}`;
   const part = (heading: string, differences: readonly Difference[]) =>
@@ -58,14 +58,17 @@ export function describeCheck({ source, database, imported, changes, ours, unkno
     changes === null || ours === null
       ? [
           imported
-            ? `${database} was imported from ${imported.source}, and not from ${source}: all of it would be replaced.`
-            : `No import has filled ${database}: all of it would be replaced.`,
+            ? `${database} was imported from ${imported.source}, not from ${source}: a refresh would replace all of it.`
+            : `${database} was not filled by an import: a refresh would replace all of it.`,
         ]
       : [
           ...(changes.length === 0 && unknown.length === 0 ? [`Nothing has changed on ${source} ${since}.`] : []),
           ...part(`Changed on ${source} ${since}`, changes),
-          ...part(`Different, and not known where it has changed`, unknown),
-          ...part(`Changed here, which the new data will not have (the snapshot ${BEFORE_REFRESH} will)`, ours),
+          ...part(`Different, and unknown whether the source or this database has changed`, unknown),
+          ...part(
+            `Changed in this database; the new data will lack it, the snapshot ${BEFORE_REFRESH} will contain it`,
+            ours,
+          ),
         ];
   const estimates = findings.filter(isEstimate).map(({ subject, what }) => `  ${subject}: ${what}`);
   const warnings = grouped(findings.filter(({ level }) => level === "warning")).map((group) => `  ${inOneLine(group)}`);
@@ -73,48 +76,48 @@ export function describeCheck({ source, database, imported, changes, ours, unkno
     ...compared,
     "A refresh would copy:",
     ...estimates,
-    ...(warnings.length > 0 ? ["Worth a thought:", ...warnings] : []),
+    ...(warnings.length > 0 ? ["Warnings:", ...warnings] : []),
     "Nothing was written.",
   ].join("\n");
 }
 
-/** What a refresh has done, in words. */
+/** Formats the result of a refresh. */
 export function describeRefreshed(
   { source, tables, rows, butFor, ran, revision, hasImported, safetyCopy }: Refreshed,
   database: string,
 ): string {
-  const proof = butFor === undefined ? "proven equal to" : `identical but for ${butFor}: from`;
+  const proof = butFor === undefined ? "proven equal to" : `identical except for ${butFor}: from`;
   return [
-    `Refreshed: ${database} holds ${tables} tables, ${rows.toLocaleString("en")} rows, ${proof} ${source}.`,
+    `Refreshed: ${database} contains ${tables} tables, ${rows.toLocaleString("en")} rows, ${proof} ${source}.`,
     ...(ran.length > 0 ? [`Migrated to ${revision}: ${ran.join(", ")}.`] : []),
     ...(safetyCopy ? [`Safety copy: ${safetyCopy.name}.`] : []),
-    ...(hasImported ? [] : ["There was no room for the snapshot of the new data that ./db reset goes back to."]),
-    `The former data is the snapshot ${BEFORE_REFRESH}. Back to it:  ${UNDO}`,
+    ...(hasImported ? [] : ["The disk was too full for the snapshot of the new data that ./db reset restores."]),
+    `The former data is the snapshot ${BEFORE_REFRESH}. To restore it:  ${UNDO}`,
   ].join("\n");
 }
 
-/** What a refresh replaces, and what becomes of it; after a look at both ends, which must find nothing in the way. */
+/** Checks source and target, and returns what the refresh replaces and keeps. @throws {Error} if there are blockers. */
 async function consequenceOf(order: RefreshOrder): Promise<string> {
   const { findings } = await examineRefresh(order, false);
   const figures = findings.filter(({ code }) => ["wire-estimate", "time-estimate"].includes(code));
   return (
     `This replaces all data in ${order.import.database} by that of ${order.source.label} ` +
-    `(${figures.map(({ subject, what }) => `${subject}: ${what.replace(/ \(.*/, "")}`).join("; ")}). Connections to it end in the ` +
-    `moment of the exchange. What is there now is kept as the snapshot ${BEFORE_REFRESH}, in place of a former one.`
+    `(${figures.map(({ subject, what }) => `${subject}: ${what.replace(/ \(.*/, "")}`).join("; ")}). The swap ends all connections to ` +
+    `it. The current data is kept as the snapshot ${BEFORE_REFRESH}, which replaces a former one.`
   );
 }
 
-/** A stack that began without data of its own may have no backups yet. */
+/** Reports that the next update enables backups, because the stack now contains imported data. */
 async function announceBackups(stack: string, resources: Resources, say: (line: string) => void): Promise<void> {
   if (resources.has("backups:BackupsBegun") || (await readConfig(stack)).get("backups") !== "auto") return;
-  say("The next pulumi up switches backups on, and restarts the server for it (the setting backups is auto)");
+  say("The next pulumi up enables backups, and restarts the server for that (the setting backups is auto)");
 }
 
-/** The state of the stack follows the data. The data is in place; should this fail, the next refresh of the state does it. */
-async function noteInState(stack: string, resources: Resources, say: (line: string) => void): Promise<void> {
-  const urns = TOLD_OF_DATA.flatMap((kind) => resources.get(kind)?.urn ?? []);
+/** Updates Pulumi's state after a refresh. If that fails, the data is still in place, and a later pulumi refresh updates the state. */
+async function updateState(stack: string, resources: Resources, say: (line: string) => void): Promise<void> {
+  const urns = DATA_RESOURCES.flatMap((kind) => resources.get(kind)?.urn ?? []);
   await refreshState(stack, urns).catch((error: Error) =>
-    say(`Pulumi's state does not know of it yet (${error.message}). Run: pulumi refresh --yes --stack ${stack}`),
+    say(`Pulumi's state was not updated (${error.message}). Run: pulumi refresh --yes --stack ${stack}`),
   );
 }
 
@@ -131,28 +134,28 @@ async function run(invocation: Invocation, options: { check?: true; yes?: true }
   if (options.check) return check(order, invocation);
   if (!(await confirm(options.yes, await consequenceOf(order)))) return 1;
   const refreshed = await untilCancelled(() => refreshData(order, say));
-  await noteInState(stack, resources, say);
+  await updateState(stack, resources, say);
   await announceBackups(stack, resources, say);
   const words = describeRefreshed(refreshed, order.import.database);
   print(words, { ...refreshed, kept: BEFORE_REFRESH, undo: UNDO });
   return 0;
 }
 
-/** Adds what `./db refresh` takes and does to its command. */
+/** Configures the command `./db refresh`. */
 export default function refresh(command: Command): void {
   command
     .description(
-      "Copies the source that NEON_DATABASE_URL names again: beside the data of today, with the proof of an import, then migrated to " +
-        "where the stack's schema is to stand. Then it takes the place of the data of today, which is kept as the snapshot " +
-        `${BEFORE_REFRESH}. Passwords, roles, settings, further databases, branches, backups and the application's files stay as they ` +
-        "are. Ctrl-C, or a failure, before the exchange changes nothing.",
+      "Imports the source that NEON_DATABASE_URL names again, into a staging database with the proof of an import, and migrates it to " +
+        "the stack's revision. Then it replaces the current data, which is kept as the snapshot " +
+        `${BEFORE_REFRESH}. Passwords, roles, settings, further databases, branches, backups and the application's files do not change. ` +
+        "Ctrl-C or a failure before the swap changes nothing.",
     )
-    .option("--check", "only say what has changed on the source and how much would be copied; writes nothing")
+    .option("--check", "only show what has changed on the source and how much would be copied; write nothing")
     .addOption(yesOption())
     .action(onStack(run));
   addExamples(command, {
-    "refresh --check": "what has changed since the import",
-    refresh: "fresh data, after a question",
-    [`snapshot restore ${BEFORE_REFRESH}`]: "and back",
+    "refresh --check": "show what has changed since the import",
+    refresh: "replace the data, after a confirmation",
+    [`snapshot restore ${BEFORE_REFRESH}`]: "restore the former data",
   });
 }

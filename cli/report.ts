@@ -1,4 +1,4 @@
-/** `./db report`: the proof of the import, as a page. */
+/** `./db report`: shows the proof of the import. */
 import { spawn } from "node:child_process";
 import { readFile, stat } from "node:fs/promises";
 import { resolve } from "node:path";
@@ -6,7 +6,7 @@ import type { Command } from "@commander-js/extra-typings";
 import { reportFolder } from "../components/import/report-folder.ts";
 import { onStack } from "./support/subcommand.ts";
 
-/** Opens a file in the browser where there is a screen; says nothing where there is none. */
+/** Opens a file in the browser. Does nothing without a graphical desktop. */
 function open(path: string): void {
   const opener = process.platform === "darwin" ? "open" : "xdg-open";
   if (process.platform !== "darwin" && !process.env.DISPLAY && !process.env.WAYLAND_DISPLAY) return;
@@ -15,11 +15,11 @@ function open(path: string): void {
     .unref();
 }
 
-/** Adds what `./db report` takes and does to its command. */
+/** Configures the command `./db report`. */
 export default function report(command: Command): void {
   command
     .description(
-      "Shows where the report of the import is, and opens it in the browser where there is one. --json prints the report.",
+      "Prints the path of the import's report, and opens it in the browser if there is a graphical desktop. --json prints the report.",
     )
     .action(
       onStack(async ({ stack, json }) => {
@@ -28,7 +28,7 @@ export default function report(command: Command): void {
         const found = await stat(page).catch(() => undefined);
         if (found === undefined) {
           throw new Error(
-            `There is no report in ${folder}. It is written by the import, during: script/up --stack ${stack}`,
+            `There is no report in ${folder}. The import writes it; to import: script/up --stack ${stack}`,
           );
         }
         if (json) console.log(await readFile(resolve(folder, "import.json"), "utf8"));

@@ -1,4 +1,4 @@
-/** `./db restore`: the database as it was at some moment, and back again. */
+/** `./db restore`: restores the server to an earlier time, and undoes a restore. */
 import type { Command } from "@commander-js/extra-typings";
 import { readReport, takesBackups } from "../components/backups/backup-container.ts";
 import {
@@ -32,7 +32,7 @@ import { exclusive } from "./support/exclusive.ts";
 import { warnOfRevision } from "./support/revision.ts";
 import { addExamples, type Invocation, onStack, steps, value } from "./support/subcommand.ts";
 
-/** A moment in this machine's time zone and in UTC: whoever wrote a time sees how it was understood. */
+/** Formats a time in this machine's time zone and in UTC, so that the user sees how it was understood. */
 function inBothZones(seconds: number): string {
   const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
   const here = new Date(seconds * 1000).toLocaleString("sv-SE", { timeZone: zone, timeZoneName: "short" });
@@ -46,46 +46,43 @@ const inWords = (target: RecoveryTarget, way: RestorePlan) =>
       ? "the last change"
       : `the backup ${way.backup.label}`;
 
-/** How somebody wants to be told. */
-interface Telling {
-  /** Words on the way; beside the result where that is for machines. */
+/** Where messages and results go. */
+interface Output {
+  /** Prints a message; to standard error if the result is JSON. */
   say: (line: string) => void;
   json: boolean;
-  /** Whether the question before an exchange is answered already. */
+  /** Whether the user has already confirmed. */
   yes?: true;
 }
 
-function sayKept({ folder, until, undo: command }: RetainedData, { say }: Telling) {
-  say(`The data as it was before is kept in the volume until ${until} at least, as ${folder}.`);
-  say(`Back to it:  ${command}`);
+function reportRetained({ folder, until, undo: command }: RetainedData, { say }: Output) {
+  say(`The former data is retained in the volume as ${folder}, at least until ${until}.`);
+  say(`To restore it:  ${command}`);
 }
 
-/** Where the server or the archive is out of order, what reached the repository before can still be had back. */
-async function settleFor(target: RecoveryTarget, outputs: StackOutputs, { say }: Telling): Promise<bigint> {
+/** Flushes WAL to the archive. If server or archiving fails, times that are already in the repository can still be restored. */
+async function flushWalFor(target: RecoveryTarget, outputs: StackOutputs, { say }: Output): Promise<bigint> {
   const { archivedUntil } = await readReport(outputs.stack);
   const written = await flushWal(outputs).catch((error: Error) => {
     if (target.kind !== "time" || target.at > archivedUntil) throw error;
     return undefined;
   });
   if (written === undefined) {
-    say(`Note:  what was written after ${time(archivedUntil)} may not be in the repository; the kept data has it.`);
+    say(
+      `Note:  changes after ${time(archivedUntil)} may be missing in the repository; the retained data contains them.`,
+    );
   }
   return written ?? 0n;
 }
 
-async function restore(
-  outputs: StackOutputs,
-  text: string,
-  options: RestoreOptions,
-  telling: Telling,
-): Promise<number> {
+async function restore(outputs: StackOutputs, text: string, options: RestoreOptions, output: Output): Promise<number> {
   const { stack } = outputs;
-  const { say, json } = telling;
+  const { say, json } = output;
   const { dryRun, unsound: takesUnsound = false } = options;
   const target = parseRecoveryTarget(text, new Date());
   refuseForeign(await readReport(stack));
   if (!dryRun) await refuseBusy(outputs);
-  const written = dryRun || target.kind === "backup" ? 0n : await settleFor(target, outputs, telling);
+  const written = dryRun || target.kind === "backup" ? 0n : await flushWalFor(target, outputs, output);
   const way = restorePlanFor(target, await readReport(stack), takesUnsound);
   const { label } = way.backup;
   const to = target.kind === "time" ? new Date(target.at * 1000).toISOString() : text;
@@ -95,36 +92,36 @@ async function restore(
   );
   if (dryRun) {
     if (json) console.log(JSON.stringify({ to, backup: label, timeline: way.timeline, dryRun: true }, null, 2));
-    say("A dry run: nothing was changed.");
+    say("Dry run: nothing was changed.");
     return 0;
   }
   const consequence =
-    `This replaces all databases of ${stack}, with their snapshots, with their state at that time; connections end for some seconds. ` +
-    "The present data is retained.";
-  if (!(await confirm(telling.yes, consequence))) return 1;
+    `This replaces all databases of ${stack}, with their snapshots, by their state at that time, and ends all connections. ` +
+    "The current data is retained.";
+  if (!(await confirm(output.yes, consequence))) return 1;
   const now = new Date();
   for (const folder of await tidy(outputs, now)) say(`Removed ${folder}, which is no longer needed.`);
   checkRoom(way, await readReport(stack));
   const stamp = stampOf(now);
-  say("Restoring beside the running database, and checking it ...");
+  say("Restoring into a scratch server, and checking the data ...");
   const restored = await restoreToScratch(outputs, way, stamp, { unsound: takesUnsound, say: steps() });
   if (target.kind === "latest" && restored.reached < written) {
     await tidy(outputs, now);
-    throw new Error("Nothing was changed: the archive ends before the last change. Its newest files are missing.");
+    throw new Error("Nothing was changed: the archive ends before the last change. Its newest WAL files are missing.");
   }
   const { tables, rows, folder, last, unsound } = restored;
-  // How far it really came: a clock that ran ahead ends a recovery before its time.
-  if (last) say(`The last change in it is of ${last}.`);
+  // Show the last transaction that was recovered: a clock that was ahead ends a recovery too early.
+  if (last) say(`The last change in it was at ${last}.`);
   const sound =
     unsound.length === 0
-      ? "every table and index is sound"
-      : `UNSOUND: ${unsound.join("; ")}. REINDEX mends what indexes lack`;
+      ? "all tables and indexes are sound"
+      : `UNSOUND: ${unsound.join("; ")}. REINDEX repairs indexes`;
   say(`${tables} tables, ${rows.toLocaleString("en")} rows; ${sound}.`);
-  await mayExchange(outputs).catch(async (error: Error) => {
+  await assertMayExchange(outputs).catch(async (error: Error) => {
     await outsideScopes(() => forget(outputs, folder));
     throw new Error(`Nothing was changed. ${error.message}`);
   });
-  await exchangeAndTell(outputs, folder, stamp, "Done.", telling);
+  await exchangeAndReport(outputs, folder, stamp, "Done.", output);
   if (json)
     console.log(
       JSON.stringify({ to, backup: label, tables, rows, last, unsound, kept: retainedDataOf(stack, stamp) }, null, 2),
@@ -132,85 +129,86 @@ async function restore(
   return 0;
 }
 
-/** @throws {Error} where it was stopped, or somebody would be cut off. */
-async function mayExchange(outputs: StackOutputs): Promise<void> {
+/** @throws {Error} if the restore was cancelled, or if work that must not be interrupted runs on the server. */
+async function assertMayExchange(outputs: StackOutputs): Promise<void> {
   await refuseBusy(outputs);
   currentScope()?.check();
 }
 
-/** From here on it is not stopped any more: whoever tries is told of the way back all the same. */
-function exchangeAndTell(
+/** Swaps the data and reports how to undo that. Cannot be cancelled, so that the user always gets the command for the undo. */
+function exchangeAndReport(
   outputs: StackOutputs,
   folder: string,
   stamp: string,
   done: string,
-  telling: Telling,
+  output: Output,
 ): Promise<void> {
   const { stack } = outputs;
-  telling.say("Exchanging ...");
+  output.say("Swapping the data ...");
   return outsideScopes(async () => {
     const kept = retainedDataOf(stack, stamp);
     await exchange(outputs, folder, kept.folder).catch((error: Error) => {
-      throw new Error(`${error.message}\nIf the other data is in place, the former is kept: ${kept.undo}`);
+      throw new Error(
+        `${error.message}\nIf the swap was completed, the former data is retained. To restore it: ${kept.undo}`,
+      );
     });
-    telling.say(done);
-    // Whatever becomes of the backups, the way back is known first.
-    sayKept(kept, telling);
-    await warnOfRevision(outputs, telling.say).catch((error: Error) => telling.say(error.message));
+    output.say(done);
+    // Report how to undo the restore before anything about the backups can fail.
+    reportRetained(kept, output);
+    await warnOfRevision(outputs, output.say).catch((error: Error) => output.say(error.message));
     if (!(await takesBackups(stack))) return;
     await recordTimeline(stack);
-    telling.say("A full backup of it follows by itself.");
+    output.say("A full backup of it starts automatically.");
   });
 }
 
-/** The folder of former data that a stamp names. */
-async function keptFolder(outputs: StackOutputs, stamp: string): Promise<string> {
+/** Returns the folder of the retained data with this stamp. */
+async function retainedFolder(outputs: StackOutputs, stamp: string): Promise<string> {
   const all = retainedDataIn(outputs.stack, await retainedFolders(outputs));
   const kept = all.find((one) => one.stamp === stamp);
   if (kept) return kept.folder;
   const names = all.map((one) => one.stamp).join(", ");
-  throw new Error(`There is no data kept of ${stamp}. ${names ? `There is: ${names}` : "None is kept at all."}`);
+  throw new Error(`There is no retained data ${stamp}. ${names ? `There is: ${names}` : "No data is retained."}`);
 }
 
-async function undo(outputs: StackOutputs, stamp: string, telling: Telling): Promise<number> {
+async function undo(outputs: StackOutputs, stamp: string, output: Output): Promise<number> {
   const { stack } = outputs;
-  const folder = await keptFolder(outputs, stamp);
+  const folder = await retainedFolder(outputs, stamp);
   const consequence =
-    `This replaces all databases of ${stack}, with their snapshots, with the data retained at ${stamp}; connections end for some seconds. ` +
-    "The present data is retained.";
-  if (!(await confirm(telling.yes, consequence))) return 1;
+    `This replaces all databases of ${stack}, with their snapshots, by the retained data ${stamp}, and ends all connections. ` +
+    "The current data is retained.";
+  if (!(await confirm(output.yes, consequence))) return 1;
   const now = stampOf(new Date());
-  await mayExchange(outputs);
-  await exchangeAndTell(outputs, folder, now, "The data is as it was before the restore.", telling);
-  if (telling.json) console.log(JSON.stringify({ undone: stamp, kept: retainedDataOf(stack, now) }, null, 2));
+  await assertMayExchange(outputs);
+  await exchangeAndReport(outputs, folder, now, "The data from before the restore is back.", output);
+  if (output.json) console.log(JSON.stringify({ undone: stamp, kept: retainedDataOf(stack, now) }, null, 2));
   return 0;
 }
 
-async function forgetKept(outputs: StackOutputs, stamp: string, { say, json, yes }: Telling): Promise<number> {
-  const folder = await keptFolder(outputs, stamp);
-  if (!(await confirm(yes, `This deletes the data that was kept of ${stamp} (${folder}) for good.`))) return 1;
+async function deleteRetained(outputs: StackOutputs, stamp: string, { say, json, yes }: Output): Promise<number> {
+  const folder = await retainedFolder(outputs, stamp);
+  if (!(await confirm(yes, `This permanently deletes the retained data ${stamp} (${folder}).`))) return 1;
   await forget(outputs, folder);
   if (json) console.log(JSON.stringify({ forgotten: folder }, null, 2));
   say(`Removed ${folder}.`);
   return 0;
 }
 
-/** What a restore that was killed in its exchange has left to do. */
-async function finish(outputs: StackOutputs, telling: Telling): Promise<number> {
+/** Completes the swap of a killed restore. */
+async function finish(outputs: StackOutputs, output: Output): Promise<number> {
   const { stack } = outputs;
   const finished = await finishExchange(outputs);
   if (finished?.exchanged && (await takesBackups(stack))) await recordTimeline(stack);
   const kept = finished?.exchanged ? retainedDataIn(stack, [finished.kept])[0] : undefined;
-  if (telling.json) console.log(JSON.stringify({ finished: kept !== undefined, kept }, null, 2));
+  if (output.json) console.log(JSON.stringify({ finished: kept !== undefined, kept }, null, 2));
   if (kept) {
-    telling.say("The exchange that a killed restore began is done.");
-    sayKept(kept, telling);
-  } else
-    telling.say(finished ? "The exchange was not carried out: nothing was changed." : "There is nothing to finish.");
+    output.say("Completed the swap of a killed restore.");
+    reportRetained(kept, output);
+  } else output.say(finished ? "The swap was not carried out; nothing was changed." : "There is nothing to finish.");
   return 0;
 }
 
-/** What the user asks for: one of the first four, and how. */
+/** The options of `./db restore`. The first four exclude each other. */
 interface RestoreOptions {
   to?: string;
   undo?: string;
@@ -222,51 +220,46 @@ interface RestoreOptions {
 }
 
 async function carryOut({ stack, json }: Invocation, options: RestoreOptions): Promise<number> {
-  // Words on the way would be in the way of a result for machines.
-  const telling: Telling = { say: json ? console.error : console.log, json, yes: options.yes };
+  // With --json, standard output must contain only the result.
+  const output: Output = { say: json ? console.error : console.log, json, yes: options.yes };
   const { to, undo: undoStamp, forget: forgetStamp } = options;
   const outputs = await readStack(stack);
-  if (undoStamp !== undefined) return untilCancelled(() => undo(outputs, undoStamp, telling));
-  if (options.finish) return finish(outputs, telling);
-  if (forgetStamp !== undefined) return forgetKept(outputs, forgetStamp, telling);
-  if (to !== undefined) return untilCancelled(() => restore(outputs, to, options, telling));
-  throw new UsageError(`Say what to go back to, with --to. ${rangeInWords(await readReport(stack))}`);
+  if (undoStamp !== undefined) return untilCancelled(() => undo(outputs, undoStamp, output));
+  if (options.finish) return finish(outputs, output);
+  if (forgetStamp !== undefined) return deleteRetained(outputs, forgetStamp, output);
+  if (to !== undefined) return untilCancelled(() => restore(outputs, to, options, output));
+  throw new UsageError(`Name the recovery target with --to. ${rangeInWords(await readReport(stack))}`);
 }
 
-/** Adds what `./db restore` takes and does to its command. */
+/** Configures the command `./db restore`. */
 export default function restoreCommand(command: Command): void {
-  const wish = exclusive("to", "undo", "forget", "finish");
+  const choice = exclusive("to", "undo", "forget", "finish");
   command
     .description(
-      "Brings the server, with all its databases, back to what it was at a moment: restored beside the running one, checked (every table, " +
-        "every index), then exchanged. The former data is kept, with the command that brings it back. Ctrl-C before the exchange changes " +
-        "nothing.",
+      "Restores the server, with all its databases, to an earlier time: into a scratch server first, where every table and index is " +
+        "checked, then it swaps the data. The former data is retained, and the output shows the command that restores it. Ctrl-C before " +
+        "the swap changes nothing.",
     )
     .addOption(
-      wish("--to <when>", 'a time ("2026-11-22 10:00 UTC", "10 minutes ago"), latest, or a backup\'s label').argParser(
-        value,
-      ),
-    )
-    .addOption(wish("--undo <stamp>", "go back to the data that a restore has kept").argParser(value))
-    .addOption(
-      wish(
-        "--forget <stamp>",
-        "remove data that a restore has kept (status lists it), before its week is over",
+      choice(
+        "--to <when>",
+        'a time ("2026-11-22 10:00 UTC", "10 minutes ago"), latest, or a backup\'s label',
       ).argParser(value),
     )
-    .addOption(wish("--finish", "end an exchange in which a restore was killed; script/up does it, too"))
-    .option("--dry-run", "tell how the time is understood and what would be used, and change nothing")
-    .option(
-      "--unsound",
-      "exchange also where the check finds damage, which may be older than the moment that is wanted",
+    .addOption(choice("--undo <stamp>", "restore the data that a restore has retained").argParser(value))
+    .addOption(
+      choice("--forget <stamp>", "delete retained data (status lists it) before its week is over").argParser(value),
     )
+    .addOption(choice("--finish", "complete the swap of a killed restore; script/up does this too"))
+    .option("--dry-run", "show how the time is understood and which backup would be used; change nothing")
+    .option("--unsound", "swap even if the check finds damage, which may be older than the recovery target")
     .addOption(yesOption())
     .action(onStack(carryOut));
   addExamples(command, {
-    'restore --to "10 minutes ago" --dry-run': "how the time is understood",
-    'restore --to "2026-11-22 10:00"': "in this machine's time zone",
-    'restore --to "yesterday 18:00" --yes': "without a question, for scripts",
-    "restore --to latest": "the newest state, beside a server that does not start",
-    "restore --undo 20261123T101500Z": "back to what was there before a restore",
+    'restore --to "10 minutes ago" --dry-run': "show how the time is understood",
+    'restore --to "2026-11-22 10:00"': "restore to a time in this machine's time zone",
+    'restore --to "yesterday 18:00" --yes': "restore without a question, for scripts",
+    "restore --to latest": "restore the newest state, for a server that does not start",
+    "restore --undo 20261123T101500Z": "restore the data from before a restore",
   });
 }

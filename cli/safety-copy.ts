@@ -1,4 +1,4 @@
-/** `./db safety-copy`: the encrypted copies of sources that imports have made. */
+/** `./db safety-copy`: lists, verifies and restores safety copies. */
 import { type Command, InvalidArgumentError, Option } from "@commander-js/extra-typings";
 import { type FoundCopy, listCopies } from "../components/import/safety-copy-files.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
@@ -7,24 +7,24 @@ import { defaultIdentityFile } from "../lib/identity-file.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
 import { findCopy, folderOption, identityOption, openIdentity } from "./support/copies.ts";
 import { ownerOf } from "./support/owner.ts";
-import { addExamples, type Invocation, onStack, type Telling, withoutStack } from "./support/subcommand.ts";
+import { addExamples, type Invocation, type Output, onStack, withoutStack } from "./support/subcommand.ts";
 
 const lineOf = ({ name, bytes, files, sha256 }: FoundCopy) =>
   `${name}  ${humanBytes(bytes)}, ${files} files, SHA-256 ${sha256}`;
 
-/** Where copies are, and what opens them. */
+/** The folder of the copies, and the identity that decrypts them. */
 interface Place {
   folder: string;
   identity?: string;
 }
 
-async function list({ print }: Telling, { folder }: Place): Promise<number> {
+async function list({ print }: Output, { folder }: Place): Promise<number> {
   const copies = await listCopies(folder);
   print(copies.map(lineOf).join("\n") || `There is no safety copy in ${folder}.`, copies);
   return 0;
 }
 
-async function verify({ json, print }: Telling, name: string, { folder, identity }: Place): Promise<number> {
+async function verify({ json, print }: Output, name: string, { folder, identity }: Place): Promise<number> {
   const { checkCopy } = await import("../components/import/safety-copy-check.ts");
   const copy = await findCopy(folder, name);
   const found = await checkCopy(copy.path, await openIdentity(identity ?? defaultIdentityFile()), (file) => {
@@ -35,9 +35,9 @@ async function verify({ json, print }: Telling, name: string, { folder, identity
   const tables = manifest.tables.length;
   const selected = manifest.tables.filter((table) => table.selected !== undefined).length;
   print(
-    `${process.stdout.isTTY ? "\r" : ""}${copy.name} is whole: ${tables} tables, ${rows.toLocaleString("en")} rows, ` +
-      `${humanBytes(bytes)} decrypted and found to be what ${source} sent at ${takenAt}` +
-      (selected > 0 ? `; ${selected} tables are not whole there by choice (masked, subset or excluded)` : "") +
+    `${process.stdout.isTTY ? "\r" : ""}${copy.name} is complete: ${tables} tables, ${rows.toLocaleString("en")} rows, ` +
+      `${humanBytes(bytes)} decrypted and equal to what ${source} sent at ${takenAt}` +
+      (selected > 0 ? `; the settings mask, limit or exclude ${selected} of the tables` : "") +
       `\nSHA-256 ${copy.sha256}`,
     { name: copy.name, sha256: copy.sha256, source, takenAt, tables, rows, bytes, selected },
   );
@@ -59,7 +59,7 @@ async function restore(
     server: addressOf(urls.superuser ?? ""),
     database: into,
     ...ownerOf(urls),
-    // Which tables readonly must not read is the stack's setting for its own database; here it reads none.
+    // The deny list is a setting of the stack's own database. In this one, readonly may read no table.
     preparation: (database) => preparationScript(database, ["*"]),
     say: (line) => {
       if (!json) console.log(line);
@@ -69,36 +69,37 @@ async function restore(
   return 0;
 }
 
-/** A name for a new database. Parses the value of an option. */
+/** Checks the name of a new database. Parses the value of an option. */
 function newDatabase(name: string): string {
   if (/^[a-z][a-z0-9_]{0,40}$/.test(name)) return name;
   throw new InvalidArgumentError("Use at most 41 lowercase letters, digits or underscores, starting with a letter.");
 }
 
-/** Adds what `./db safety-copy` takes and does to its command. */
+/** Configures the command `./db safety-copy`. */
 export default function safetyCopy(command: Command): void {
   command.description(
-    "The encrypted copies of sources that imports have made. Without this program, restore.sh in the copy's folder restores one.",
+    "Lists, verifies and restores safety copies: the encrypted dumps of sources that imports made. Without this program, restore.sh in a " +
+      "copy's folder restores it.",
   );
   command.command("list").description("Lists the safety copies.").addOption(folderOption()).action(withoutStack(list));
   command
     .command("verify")
-    .description("Decrypts all of a copy and compares every table with what the source sent.")
+    .description("Decrypts a copy completely, and compares every table with the data that the source sent.")
     .argument("<name>", "the copy")
     .addOption(folderOption())
     .addOption(identityOption())
     .action(withoutStack(verify));
   command
     .command("restore")
-    .description("Loads a copy into a new database of the stack's server, and compares every table again.")
+    .description("Restores a copy into a new database of the stack's server, and compares every table again.")
     .argument("<name>", "the copy")
     .addOption(new Option("--into <database>", "the new database's name").argParser(newDatabase).makeOptionMandatory())
     .addOption(folderOption())
     .addOption(identityOption())
     .action(onStack(restore));
   addExamples(command, {
-    "safety-copy list": "the copies there are",
-    "safety-copy verify dev-20261123T054512Z": "decrypts one and compares it",
-    "safety-copy restore dev-20261123T054512Z --into rescued": "into the new database rescued",
+    "safety-copy list": "list the copies",
+    "safety-copy verify dev-20261123T054512Z": "decrypt and compare a copy",
+    "safety-copy restore dev-20261123T054512Z --into rescued": "restore it into the new database rescued",
   });
 }

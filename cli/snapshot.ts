@@ -15,16 +15,16 @@ import { confirm, yesOption } from "./support/confirm.ts";
 import { warnOfRevision } from "./support/revision.ts";
 import { addExamples, type Invocation, onStack } from "./support/subcommand.ts";
 
-/** Where the database of a stack is. */
+/** Returns the location of a stack's database. */
 export const placeOf = ({ urls, container }: StackOutputs): SnapshotPlace => ({
   address: addressOf(urls.superuser ?? ""),
   container,
 });
 
-/** The option of whatever needs the database for itself. */
-export const forceOption = () => new Option("--force", "end transactions that do not end by themselves");
+/** The option of subcommands that need a database without sessions. */
+export const forceOption = () => new Option("--force", "end open transactions too");
 
-/** Measures from now on; gives seconds, in tenths. */
+/** Starts a stopwatch that returns seconds, rounded to tenths. */
 function stopwatch(): () => number {
   const begin = Date.now();
   return () => Math.round((Date.now() - begin) / 100) / 10;
@@ -36,7 +36,7 @@ async function list({ stack, print }: Invocation): Promise<number> {
   const lines = all.map(
     ({ name, madeAt, bytes }) => `  ${name.padEnd(40)} ${madeAt}  ${humanBytes(bytes).padStart(9)}`,
   );
-  print(lines.join("\n") || "There are no snapshots. Make one: ./db snapshot save NAME", all);
+  print(lines.join("\n") || "There are no snapshots. To create one: ./db snapshot save NAME", all);
   return 0;
 }
 
@@ -45,14 +45,14 @@ async function save({ stack, print }: Invocation, name: string, { force }: { for
   const seconds = stopwatch();
   const saved = await saveSnapshot(place, name, { force });
   const back = `./db snapshot restore ${saved.name}`;
-  print(`Saved ${humanBytes(saved.bytes)} as ${saved.name} in ${seconds()} s. Back to it:  ${back}`, {
+  print(`Saved ${humanBytes(saved.bytes)} as ${saved.name} in ${seconds()} s. To restore it:  ${back}`, {
     ...saved,
     seconds: seconds(),
   });
   return 0;
 }
 
-/** What the user says to a restore. */
+/** The options of `./db snapshot restore`. */
 interface RestoreOptions {
   force?: true;
   yes?: true;
@@ -62,14 +62,14 @@ async function restore({ stack, print }: Invocation, name: string, { force, yes 
   const outputs = await readStack(stack);
   const place = placeOf(outputs);
   const consequence =
-    `This replaces the database ${place.address.database} of the stack ${stack} with its snapshot ${name}. ` +
-    `The present database becomes the snapshot ${BEFORE_RESTORE}, which replaces an earlier one.`;
+    `This replaces the database ${place.address.database} of the stack ${stack} by its snapshot ${name}. ` +
+    `The current data is kept as the snapshot ${BEFORE_RESTORE}, which replaces a former one.`;
   if (!(await confirm(yes, consequence))) return 1;
   const seconds = stopwatch();
   await restoreSnapshot(place, name, force);
   await warnOfRevision(outputs, console.error);
   const back = `./db snapshot restore ${BEFORE_RESTORE}`;
-  print(`Restored ${name} in ${seconds()} s. Back to what was there:  ${back}`, {
+  print(`Restored ${name} in ${seconds()} s. To restore the former data:  ${back}`, {
     restored: name,
     seconds: seconds(),
     kept: BEFORE_RESTORE,
@@ -85,12 +85,12 @@ async function remove({ stack, print }: Invocation, name: string, { yes }: { yes
   return 0;
 }
 
-/** Adds what `./db snapshot` takes and does to its command. */
+/** Configures the command `./db snapshot`. */
 export default function snapshot(command: Command): void {
   command.description(
-    "Saves the whole database under a name, in seconds, and brings it back. Idle connections are ended at once, transactions get 5 " +
-      "seconds to end; new connections wait, or are told that the database was just renamed and try again. Snapshots are in the server " +
-      "beside the database; backups (./db backup) are what survives a lost volume.",
+    "Saves the whole database under a name, in seconds, and restores it. Idle connections are ended at once, transactions after 5 " +
+      "seconds; new connections wait, or get an error that the database was just renamed, and have to retry. Snapshots are stored in the " +
+      "same server; only backups (./db backup) survive the loss of the volume.",
   );
   command
     .command("save")
@@ -100,7 +100,7 @@ export default function snapshot(command: Command): void {
     .action(onStack(save));
   command
     .command("restore")
-    .description(`Brings a snapshot back. What it replaces is kept as the snapshot ${BEFORE_RESTORE}.`)
+    .description(`Restores a snapshot. The current data is kept as the snapshot ${BEFORE_RESTORE}.`)
     .argument("<name>", "the snapshot")
     .addOption(forceOption())
     .addOption(yesOption())
@@ -113,9 +113,9 @@ export default function snapshot(command: Command): void {
     .addOption(yesOption())
     .action(onStack(remove));
   addExamples(command, {
-    "snapshot save before-the-battle": "saves the database",
-    "snapshot restore before-the-battle": "and back",
-    "snapshot list": "the snapshots there are",
-    "snapshot delete before-the-battle": "frees its room",
+    "snapshot save before-the-battle": "save the database",
+    "snapshot restore before-the-battle": "restore it",
+    "snapshot list": "list the snapshots",
+    "snapshot delete before-the-battle": "delete it",
   });
 }

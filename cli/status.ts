@@ -1,4 +1,4 @@
-/** `./db status`: how the database is. */
+/** `./db status`: shows the state of the database. */
 
 import type { Command } from "@commander-js/extra-typings";
 import { readReport, takesBackups } from "../components/backups/backup-container.ts";
@@ -17,55 +17,55 @@ import { readRevision } from "./support/revision.ts";
 import { maintenanceAddress, monitorAddress, type RoleFinding, readRoleFindings, whyNoLogin } from "./support/roles.ts";
 import { onStack } from "./support/subcommand.ts";
 
-/** What is told; also the form of --json. */
+/** The result; also the format of --json. */
 interface Status {
   stack: string;
   container: string;
-  /** Docker's word for the container's state, with its health where it has one. */
+  /** Docker's state of the container, with its health if it has a health check. */
   state: string;
   healthy: boolean;
-  /** True where the stack's first update failed after its server was up. */
+  /** True if the stack's first update failed after its server was up. */
   unfinished?: true;
   address: string;
   version?: string;
   /** Bytes of the database on disk. */
   size?: number;
-  /** Copies of it beside it, by `./db snapshot`. */
+  /** The snapshots of the database. The key is older than the word. */
   savePoints?: { count: number; bytes: number };
-  /** Copies of it that can be written, by `./db branch`. */
+  /** The branches of the database. */
   branches?: { count: number; bytes: number };
   connections?: { used: number; max: number };
-  /** What was imported, and whether its mark is still in the database; without that while nobody is let into it. */
+  /** The import, and whether its mark is still in the database; unknown during a connection lock. */
   import?: ImportSummary & { markPresent?: boolean };
-  /** The schema's revision, as the database has it, where migrations run; empty where none has run. */
+  /** The schema's revision in the database, if migrations are configured; empty if none has run. */
   revision?: string | undefined;
-  /** What the last update brought the schema to, and the remedy, where the database has another revision. */
+  /** The revision that the last update reached, and the remedy, if the database is at another one. */
   revisionExpected?: { revision: string; remedy: string };
-  /** What the application was given, and whether its pools fit. */
+  /** The hand-over, and whether the application's pools fit. */
   handover?: StackOutputs["handedOver"];
-  /** By role: `ok`, or what is wrong. */
+  /** For each role `ok`, or the problem. */
   roles: Record<string, string>;
-  /** Roles and databases that were changed by hand, further databases' among them, each with the remedy. */
+  /** Roles and databases that were changed by hand, including those of further databases, each with the remedy. */
   drift: RoleFinding[];
   backups?: BackupStatus;
-  /** What `pulumi destroy` deletes and keeps of a stack with backups. */
+  /** What `pulumi destroy` deletes and keeps, for a stack with backups. */
   onDestroy?: string;
 }
 
-/** What is there to restore from, and what is wrong with it. */
+/** The state of the backups. */
 interface BackupStatus {
   summary: string;
   troubles: string[];
-  /** Whether somebody said that a copy of the key is elsewhere. */
+  /** Whether the user confirmed that a copy of the key is elsewhere. */
   keyIsSafe: boolean;
-  /** What restores have put aside. */
+  /** The retained data of restores. */
   kept?: RetainedData[];
-  /** For monitoring; not there while the backups' container does not answer. */
+  /** Metrics; missing if the backup container does not answer. */
   figures?: BackupFigures;
 }
 
-async function askBackups({ stack, backups }: StackOutputs): Promise<BackupStatus | undefined> {
-  // One that was removed is no stack without backups.
+async function readBackups({ stack, backups }: StackOutputs): Promise<BackupStatus | undefined> {
+  // A missing backup container does not mean that backups are off.
   if (backups === undefined && !(await takesBackups(stack))) return undefined;
   const keyIsSafe = (await readKeyFile(keyFile(stack)).catch(() => undefined))?.confirmedAt !== undefined;
   try {
@@ -78,22 +78,22 @@ async function askBackups({ stack, backups }: StackOutputs): Promise<BackupStatu
       figures: figuresIn(report),
     };
   } catch (error) {
-    return { summary: "not known", troubles: [(error as Error).message], keyIsSafe };
+    return { summary: "unknown", troubles: [(error as Error).message], keyIsSafe };
   }
 }
 
-/** Whether the import's mark is in the database. Every role may see that a table is there, though not read it. */
+/** Checks whether the import's mark is in the database. Every role can see in pg_class that the table exists, without reading it. */
 const MARK = `
   SELECT count(*) > 0 AS mark FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname = 'sectorwars_stack' AND c.relname = 'import'`;
 
-/** The mark, and what it says; not there while migrations let nobody into the database. */
-const askForMark = (outputs: StackOutputs): Promise<{ markPresent?: boolean; summary?: ImportSummary }> =>
+/** Reads the import's mark. Returns an empty object during a connection lock. */
+const readMark = (outputs: StackOutputs): Promise<{ markPresent?: boolean; summary?: ImportSummary }> =>
   withConnection(
     monitorAddress(outputs),
     async (client) => {
       const markPresent = (await client.query<{ mark: boolean }>(MARK)).rows[0]?.mark === true;
-      // A stack of an older version does not let its monitor read it.
+      // In a stack of an older version, the monitor role may not read it.
       const summary = await readMarker(client).catch(() => undefined);
       return { markPresent, ...(summary && { summary }) };
     },
@@ -101,11 +101,11 @@ const askForMark = (outputs: StackOutputs): Promise<{ markPresent?: boolean; sum
   ).catch(() => ({}));
 
 /**
- * What the data was imported from, as the database itself says: a refresh has imported since the last update, or a restore has
- * brought the data of another import back.
+ * Returns the import according to the database itself. The stack's outputs may be older: a refresh may have imported since the last
+ * update, or a restore may have brought back the data of another import.
  */
-async function askForImport(outputs: StackOutputs): Promise<Status["import"]> {
-  const { summary, ...mark } = await askForMark(outputs);
+async function readImport(outputs: StackOutputs): Promise<Status["import"]> {
+  const { summary, ...mark } = await readMark(outputs);
   const imported = summary ?? outputs.imported;
   return imported ? { ...imported, ...mark } : undefined;
 }
@@ -115,8 +115,8 @@ const sumOf = (copies: readonly { bytes: number }[]) => ({
   bytes: copies.reduce((sum, { bytes }) => sum + bytes, 0),
 });
 
-/** Figures of the server, as the monitor sees them: pg_monitor may read the size of every database. */
-async function askServer(outputs: StackOutputs): Promise<Partial<Status>> {
+/** Reads the server's figures as the monitor role, which may read the size of every database (pg_monitor). */
+async function readServer(outputs: StackOutputs): Promise<Partial<Status>> {
   const { database } = monitorAddress(outputs);
   const figures = await withConnection(
     maintenanceAddress(outputs.urls.monitor ?? ""),
@@ -134,7 +134,7 @@ async function askServer(outputs: StackOutputs): Promise<Partial<Status>> {
     { attemptMs: 5000 },
   );
   const { version, size, used, max, saved, branches } = figures;
-  const imported = await askForImport(outputs);
+  const imported = await readImport(outputs);
   return {
     version,
     size,
@@ -145,16 +145,16 @@ async function askServer(outputs: StackOutputs): Promise<Partial<Status>> {
   };
 }
 
-/** The schema's revision, which an undo, a reset or a restore has changed without the stack's knowing. */
-async function askRevision(outputs: StackOutputs): Promise<Pick<Status, "revision" | "revisionExpected">> {
-  // Why the owner cannot log in is told beside its name.
+/** Reads the schema's revision, which an undo, a reset or a restore changes without an update of the stack. */
+async function readRevisionStatus(outputs: StackOutputs): Promise<Pick<Status, "revision" | "revisionExpected">> {
+  // The roles' verdicts explain why the owner cannot log in.
   const revision = await readRevision(outputs).catch(() => undefined);
   if (!revision) return {};
   const { found, expected, remedy } = revision;
   return { revision: found, ...(found === expected ? {} : { revisionExpected: { revision: expected, remedy } }) };
 }
 
-/** A role's verdict: whether it can log in, and what is wrong with it. */
+/** Returns `ok` for a role, or why it cannot log in and how it has drifted. */
 async function checkRole(role: string, url: string, findings: readonly RoleFinding[]): Promise<string> {
   const { user } = addressOf(url);
   const reason = await whyNoLogin(role, url);
@@ -165,7 +165,7 @@ async function checkRole(role: string, url: string, findings: readonly RoleFindi
 async function readStatus(stack: string): Promise<Status> {
   const outputs = await readStack(stack);
   const container = await containerState(outputs.container);
-  const state = container ? [container.status, container.health].filter(Boolean).join(", ") : "not there";
+  const state = container ? [container.status, container.health].filter(Boolean).join(", ") : "missing";
   const running = container?.status === "running";
   const status: Status = {
     stack,
@@ -178,7 +178,7 @@ async function readStatus(stack: string): Promise<Status> {
     drift: [],
   };
   if (outputs.unfinished) status.unfinished = true;
-  const backups = await askBackups(outputs);
+  const backups = await readBackups(outputs);
   if (backups) status.backups = backups;
   if (outputs.onDestroy) status.onDestroy = outputs.onDestroy;
   status.healthy &&= (backups?.troubles.length ?? 0) === 0 && !outputs.unfinished;
@@ -189,8 +189,8 @@ async function readStatus(stack: string): Promise<Status> {
     return { ...status, healthy: false, state: `${state}, but it does not answer: ${(error as Error).message}` };
   }
   try {
-    Object.assign(status, await askServer(outputs));
-    Object.assign(status, await askRevision(outputs));
+    Object.assign(status, await readServer(outputs));
+    Object.assign(status, await readRevisionStatus(outputs));
   } catch (error) {
     status.state = `${state}, but ${monitorAddress(outputs).user} cannot read its figures: ${(error as Error).message}`;
     status.healthy = false;
@@ -202,10 +202,10 @@ async function readStatus(stack: string): Promise<Status> {
   return status;
 }
 
-/** For a stack whose data would go with its volume. */
-const NO_BACKUPS = "off; for any moment back: pulumi config set backups true, then pulumi up";
+/** Shown for a stack without backups, whose data is lost with its volume. */
+const NO_BACKUPS = "off; to be able to restore any time: pulumi config set backups true, then pulumi up";
 
-/** The status in words, a line each. */
+/** Formats the status for the terminal, one line per item. */
 export function describe(status: Status): string {
   const { import: imported } = status;
   const roles = Object.entries(status.roles).map(([role, verdict]) => `${role} ${verdict}`);
@@ -214,7 +214,7 @@ export function describe(status: Status): string {
     [
       "UNFINISHED",
       status.unfinished &&
-        `the first update of this stack failed. Correct what it named, then run: script/up --stack ${status.stack}`,
+        `the first update of this stack failed. Correct the error that it reported, then run: script/up --stack ${status.stack}`,
     ],
     ["version", status.version && `PostgreSQL ${status.version}`],
     ["address", status.address],
@@ -229,15 +229,15 @@ export function describe(status: Status): string {
       "import",
       imported &&
         `${imported.tables} tables, ${imported.rows.toLocaleString("en")} rows ${
-          imported.butFor === undefined ? "proven equal to" : `identical but for ${imported.butFor}: from`
+          imported.butFor === undefined ? "proven equal to" : `identical except for ${imported.butFor}: from`
         } ${imported.source} at ` +
-          `${imported.finishedAt}${imported.markPresent !== false ? "" : "; ITS MARK IS GONE: the database was replaced since"}`,
+          `${imported.finishedAt}${imported.markPresent !== false ? "" : "; ITS MARK IS GONE: the database was replaced after the import"}`,
     ],
     ["revision", status.revision === undefined ? undefined : status.revision || "none"],
     [
       "REVISION",
       status.revisionExpected &&
-        `the last update brought it to ${status.revisionExpected.revision}. ${status.revisionExpected.remedy}`,
+        `the last update migrated it to ${status.revisionExpected.revision}. ${status.revisionExpected.remedy}`,
     ],
     ["handover", status.handover && `${status.handover.target} database, by ${status.handover.file}`],
     ["services", status.handover?.services?.join(", ") || undefined],
@@ -248,8 +248,8 @@ export function describe(status: Status): string {
     ["backups", status.backups?.summary ?? (status.version && NO_BACKUPS)],
     ...(status.backups?.troubles ?? []).map((trouble): [string, string] => ["TROUBLE", trouble]),
     ...(status.backups?.kept ?? []).map(({ folder, until, undo }): [string, string] => [
-      "kept",
-      `${folder}, what was there before a restore; until ${until} at least. Back to it: ${undo}`,
+      "retained",
+      `${folder}, the data from before a restore, at least until ${until}. To restore it: ${undo}`,
     ]),
     [
       "key",
@@ -266,18 +266,18 @@ export function describe(status: Status): string {
   ].join("\n");
 }
 
-/** Adds what `./db status` takes and does to its command. */
+/** Configures the command `./db status`. */
 export default function status(command: Command): void {
   command
     .description(
-      "Tells how the database is: state, version, size, connections, what was imported, whether each role can log in and is as it " +
-        "should be, and what can be restored. Exits with 1 when it is not healthy.",
+      "Shows the state of the database: version, size, connections, the import, whether each role can log in and is unchanged, and " +
+        "what can be restored. Exits with 1 if the database is not healthy.",
     )
     .action(
       onStack(async ({ stack, json, print }) => {
         const status = await readStatus(stack);
         print(describe(status), status);
-        if (!status.healthy && !json) console.log("\nSomething is wrong; ./db doctor looks for the cause.");
+        if (!status.healthy && !json) console.log("\nThe database is not healthy. To find the cause: ./db doctor");
         return status.healthy ? 0 : 1;
       }),
     );

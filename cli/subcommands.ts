@@ -1,19 +1,19 @@
 /**
- * The subcommands of ./db by task, in the order of its help. To add one: an entry here, and a file of that name beside this one whose
- * default export adds the description, arguments, options and action to commander's command (status.ts is a plain example).
+ * The subcommands of ./db by task, in the order of its help. To add one, add an entry here, and a file of that name in this folder whose
+ * default export adds the description, arguments, options and action to commander's command (status.ts is a simple example).
  */
 import type { Command } from "@commander-js/extra-typings";
 
-/** A subcommand, as far as ./db --help shows it. Its file is loaded when it is called. */
+/** A subcommand for ./db --help. Its file is loaded when it is called. */
 export interface Subcommand {
   name: string;
-  /** The task that it belongs to; hidden without one. */
+  /** The task that the subcommand belongs to. Without one, the subcommand is hidden. */
   group?: string;
   summary: string;
   load: () => Promise<{ default: (command: Command) => void }>;
 }
 
-const LOOK = "See how it is";
+const INSPECT = "Inspect";
 const CONNECT = "Connect";
 const IMPORT = "Import and proof";
 const EXPERIMENT = "Experiment";
@@ -23,30 +23,35 @@ const PROGRAM = "This program";
 export const SUBCOMMANDS: readonly Subcommand[] = [
   {
     name: "status",
-    group: LOOK,
-    summary: "how the database is: server, import, roles, backups",
+    group: INSPECT,
+    summary: "show the state of server, import, roles and backups",
     load: () => import("./status.ts"),
   },
-  { name: "doctor", group: LOOK, summary: "what is wrong, and what to do about it", load: () => import("./doctor.ts") },
+  {
+    name: "doctor",
+    group: INSPECT,
+    summary: "find problems, and show the remedies",
+    load: () => import("./doctor.ts"),
+  },
   {
     name: "psql",
     group: CONNECT,
-    summary: "a prompt on the database, as one of its roles",
+    summary: "open psql as one of the database's roles",
     load: () => import("./psql.ts"),
   },
   {
     name: "url",
     group: CONNECT,
-    summary: "the connection URL of a role, with its password",
+    summary: "print the connection URL of a role, with its password",
     load: () => import("./url.ts"),
   },
   {
     name: "preflight",
     group: IMPORT,
-    summary: "what would stop an import, without importing",
+    summary: "check what would stop an import, without importing",
     load: () => import("./preflight.ts"),
   },
-  { name: "report", group: IMPORT, summary: "the proof of the import, as a page", load: () => import("./report.ts") },
+  { name: "report", group: IMPORT, summary: "open the proof of the import", load: () => import("./report.ts") },
   {
     name: "verify",
     group: IMPORT,
@@ -56,7 +61,7 @@ export const SUBCOMMANDS: readonly Subcommand[] = [
   {
     name: "refresh",
     group: IMPORT,
-    summary: "import again, in the place of the data of today",
+    summary: "import again, and replace the current data",
     load: () => import("./refresh.ts"),
   },
   {
@@ -68,22 +73,22 @@ export const SUBCOMMANDS: readonly Subcommand[] = [
   {
     name: "safety-copy",
     group: IMPORT,
-    summary: "list, verify and restore the encrypted copies of the source",
+    summary: "list, verify and restore safety copies of the source",
     load: () => import("./safety-copy.ts"),
   },
   {
     name: "snapshot",
     group: EXPERIMENT,
-    summary: "save the database under a name, and bring it back",
+    summary: "save the database under a name, and restore it",
     load: () => import("./snapshot.ts"),
   },
   {
     name: "branch",
     group: EXPERIMENT,
-    summary: "make copies of the database to write in",
+    summary: "create writable copies of the database",
     load: () => import("./branch.ts"),
   },
-  { name: "reset", group: EXPERIMENT, summary: "bring back the data as imported", load: () => import("./reset.ts") },
+  { name: "reset", group: EXPERIMENT, summary: "restore the data as imported", load: () => import("./reset.ts") },
   {
     name: "migrations",
     group: EXPERIMENT,
@@ -99,7 +104,7 @@ export const SUBCOMMANDS: readonly Subcommand[] = [
   {
     name: "restore",
     group: RECOVER,
-    summary: "bring the server back to an earlier moment",
+    summary: "restore the server to an earlier time",
     load: () => import("./restore.ts"),
   },
   {
@@ -115,10 +120,10 @@ export const SUBCOMMANDS: readonly Subcommand[] = [
     load: () => import("./completion.ts"),
   },
   { name: "help", group: PROGRAM, summary: "show the help of a subcommand", load: () => import("./help.ts") },
-  { name: "complete", summary: "candidates for the completion scripts", load: () => import("./complete.ts") },
+  { name: "complete", summary: "print candidates for the completion scripts", load: () => import("./complete.ts") },
   {
     name: "clear-interrupted",
-    summary: "what script/up clears after an update was killed",
+    summary: "clear what a killed update left, for script/up",
     load: () => import("./clear-interrupted.ts"),
   },
 ];

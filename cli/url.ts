@@ -1,4 +1,4 @@
-/** `./db url`: the connection URL of a role, for whatever wants to connect. */
+/** `./db url`: prints the connection URL of a role. */
 import { type Command, Option } from "@commander-js/extra-typings";
 import { namesFor } from "../lib/naming.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
@@ -6,33 +6,33 @@ import { UsageError } from "./support/errors.ts";
 import { roleOption, urlOf } from "./support/role-urls.ts";
 import { addExamples, onStack, value } from "./support/subcommand.ts";
 
-/** Drivers by the names that SQLAlchemy has for them in a URL's scheme. */
+/** SQLAlchemy's names of drivers in a URL's scheme. */
 const DRIVERS = ["none", "psycopg2", "psycopg", "asyncpg"] as const;
 
-/** What a URL is wanted for. */
+/** Options of {@link rewriteUrl}. */
 interface UrlOptions {
   driver: (typeof DRIVERS)[number];
-  /** Host and port as the stack's network has them; undefined for those of this machine. */
+  /** Host and port inside the stack's network; undefined for those of this machine. */
   inside?: { host: string; port: number };
 }
 
-/** Writes a URL for another driver, or for another place to connect from. Everything else stays as it is, byte for byte. */
+/** Returns a URL with another driver, or another host and port. The rest stays byte for byte. */
 export function rewriteUrl(url: string, { driver, inside }: UrlOptions): string {
   const scheme = driver === "none" ? "postgresql" : `postgresql+${driver}`;
-  const placed = inside ? url.replace(/@[^@/]*\//, `@${inside.host}:${inside.port}/`) : url;
-  return placed.replace(/^postgresql:/, `${scheme}:`);
+  const withHost = inside ? url.replace(/@[^@/]*\//, `@${inside.host}:${inside.port}/`) : url;
+  return withHost.replace(/^postgresql:/, `${scheme}:`);
 }
 
-/** Adds what `./db url` takes and does to its command. */
+/** Configures the command `./db url`. */
 export default function url(command: Command): void {
   command
     .description(
       "Prints the connection URL of a role, with its password: for a variable, a file that git ignores, or a client's settings. " +
-        "pulumi stack output urls shows the same without the passwords.",
+        "pulumi stack output urls shows the URLs without passwords.",
     )
     .addOption(roleOption("app"))
-    .option("--database <name>", "one of the stack's further databases", value)
-    .option("--in-network", "the URL for containers in the stack's network")
+    .option("--database <name>", "a further database of the stack", value)
+    .option("--in-network", "print the URL for containers in the stack's network")
     .addOption(
       new Option("--driver <driver>", "the SQLAlchemy driver in the URL's scheme")
         .choices(DRIVERS)
@@ -46,7 +46,7 @@ export default function url(command: Command): void {
         if (ofDatabase === undefined) {
           const known = Object.keys(databaseUrls).join(", ");
           throw new UsageError(
-            `The stack ${stack} has no further database ${database}. ${known ? `Choose ${known}.` : "It has none."}`,
+            `The stack ${stack} has no further database ${database}. ${known ? `Choose one of: ${known}.` : "It has no further databases."}`,
           );
         }
         const inside = inNetwork ? { host: namesFor(stack).alias, port: 5432 } : undefined;
@@ -57,8 +57,8 @@ export default function url(command: Command): void {
       }),
     );
   addExamples(command, {
-    url: "for the application, on this machine",
-    "url --role owner --driver psycopg2": "for Alembic on SQLAlchemy",
-    "url --in-network": "for a service in Docker Compose",
+    url: "print the URL for the application on this machine",
+    "url --role owner --driver psycopg2": "print the URL for Alembic",
+    "url --in-network": "print the URL for a service in Docker Compose",
   });
 }

@@ -1,4 +1,4 @@
-/** `./db verify`: the proof again, at any time. */
+/** `./db verify`: compares the database with its source again. */
 
 import { type Command, Option } from "@commander-js/extra-typings";
 import type pg from "pg";
@@ -26,31 +26,31 @@ import { findCopy, folderOption, identityOption, openIdentity } from "./support/
 import { ownerOf } from "./support/owner.ts";
 import { addExamples, onStack, value } from "./support/subcommand.ts";
 
-/** Sessions on each side. */
+/** The number of sessions for each database. */
 const JOBS = 2;
 const DIFFERENT = 1;
 const NOT_COMPARED = 2;
 
 type Say = (line: string) => void;
 
-/** What is told; also the form of --json. */
-interface Told extends Verification {
+/** The result; also the format of --json. */
+interface Result extends Verification {
   stack: string;
-  /** What the target was imported from, if it was. */
+  /** The import of the target; null if it was not imported. */
   imported: { source: string; finishedAt: string } | null;
 }
 
-/** The source that a variable of the environment names. */
+/** Returns the source that an environment variable names. */
 async function sourceFrom(variable: string): Promise<ComparedDatabaseAccess> {
   if (!/^\w+$/.test(variable)) {
     throw new Error(
-      "--source takes the name of a variable that holds the URL, not the URL itself, which others could read",
+      "--source takes the name of a variable with the URL, not the URL itself, because other users can read command lines",
     );
   }
-  return sourceFromEnvironment("The database is compared with its source", variable);
+  return sourceFromEnvironment("./db verify compares the database with the source that it names", variable);
 }
 
-/** The stack's database, as its superuser reads it: row security must hide nothing. */
+/** Returns the stack's database with the superuser's login, for which row security hides no rows. */
 function targetOf({ stack, network, urls, address }: StackOutputs): ComparedDatabaseAccess {
   return {
     label: address,
@@ -61,20 +61,20 @@ function targetOf({ stack, network, urls, address }: StackOutputs): ComparedData
   };
 }
 
-/** Another database of the stack's server, whoever owns it: a safety copy that was restored beside it, a further database. */
+/** Returns another database of the stack's server, with any owner, such as a restored safety copy or a further database. */
 function databaseBeside(outputs: StackOutputs, database: string): ComparedDatabaseAccess {
   const { dumpLogin: _, ...target } = targetOf(outputs);
   return { ...target, label: `the database ${database}`, address: { ...target.address, database } };
 }
 
-/** Where the other side is: a variable with a URL, a database's name, or a safety copy and what opens it. */
+/** The database to compare with: a variable with a URL, a database's name, or a safety copy and its identity. */
 interface Other {
   variable: string;
   database?: string;
   copy?: { name: string; folder: string; identity: string };
 }
 
-async function verify(stack: string, { variable, database, copy }: Other, say: Say): Promise<Told> {
+async function verify(stack: string, { variable, database, copy }: Other, say: Say): Promise<Result> {
   if (copy) return verifyCopy(stack, copy, say);
   if (database !== undefined) {
     const outputs = await readStack(stack);
@@ -88,17 +88,21 @@ async function verify(stack: string, { variable, database, copy }: Other, say: S
   return compare(await readStack(stack), source, say, { explain });
 }
 
-/** What a database needs before anything is restored into it. The readonly role may read nothing there. */
+/** Returns the script that prepares a database for a restore. The readonly role may read nothing there. */
 const preparation = (database: string): string => preparationScript(database, ["*"]);
 
-/** Restores a safety copy beside the stack's database for the time of the comparison. */
-async function verifyCopy(stack: string, { name, folder, identity }: Required<Other>["copy"], say: Say): Promise<Told> {
+/** Restores a safety copy into a temporary database of the stack's server, and compares it. */
+async function verifyCopy(
+  stack: string,
+  { name, folder, identity }: Required<Other>["copy"],
+  say: Say,
+): Promise<Result> {
   const { withRestored } = await import("../components/import/safety-copy-restore.ts");
   const copy = await findCopy(folder, name);
   const secret = await openIdentity(identity);
   const outputs = await readStack(stack);
   const { address } = targetOf(outputs);
-  say(`the safety copy ${copy.name} is restored beside ${address.database}, and dropped again afterwards`);
+  say(`restoring the safety copy ${copy.name} into a temporary database on the server of ${address.database}`);
   const order = {
     copy: copy.path,
     secret,
@@ -115,11 +119,11 @@ async function verifyCopy(stack: string, { name, folder, identity }: Required<Ot
   );
 }
 
-/** What a comparison needs in some cases. */
+/** Options of {@link compare}. */
 interface CompareOptions {
-  /** Says what is wrong with a source that cannot be read. */
+  /** Returns a better error for a source that cannot be read. */
   explain?: (source: ComparedDatabaseAccess, error: Error) => Error;
-  /** A session that holds the import's lock on the stack's server already. */
+  /** A session that already holds the import's lock on the stack's server. */
   lockSession?: pg.Client;
 }
 
@@ -128,7 +132,7 @@ async function compare(
   source: ComparedDatabaseAccess,
   say: Say,
   { explain = (_source, error) => error, lockSession }: CompareOptions = {},
-): Promise<Told> {
+): Promise<Result> {
   const { stack } = outputs;
   const target = targetOf(outputs);
   const image = (await docker(["inspect", "-f", "{{.Image}}", outputs.container])).trim();
@@ -136,7 +140,7 @@ async function compare(
     marker: await readMarker(client),
     baseline: await readBaseline(client),
   }));
-  say(`${source.label} and ${target.label}, each at one moment; both are only read`);
+  say(`comparing ${source.label} and ${target.label}, each in one exported snapshot; both are only read`);
   const options = { jobs: JOBS, stack, dockerHost: undefined };
   const scratch = { stack, dockerHost: undefined, target: { ...target, ...ownerOf(outputs.urls), preparation } };
   const databases: ComparedDatabase[] = [];
@@ -174,8 +178,8 @@ function describeDifference({ object, details, changed }: Difference): string[] 
   return [`  ${object}${who}`, ...details.map((detail) => `    ${detail.replaceAll("\n", "\\n")}`)];
 }
 
-/** The result in words. */
-export function describe({ verdict, differences, remarks, imported, ...found }: Told): string {
+/** Formats the result for the terminal. */
+export function describe({ verdict, differences, remarks, imported, ...found }: Result): string {
   const { source, target, tables, rows, sequences, definitions, seconds } = found;
   const compared = [
     count(tables, "table"),
@@ -185,17 +189,17 @@ export function describe({ verdict, differences, remarks, imported, ...found }: 
   ].join(", ");
   const headline =
     verdict === "equal"
-      ? `Equal: ${target} holds what ${source} does (${compared}, in ${seconds.toFixed(1)} s)`
-      : `Different: ${count(differences.length, "thing")} in ${target} not as in ${source} (compared: ${compared}, in ${seconds.toFixed(1)} s)`;
+      ? `Equal: ${target} is equal to ${source} (${compared}, in ${seconds.toFixed(1)} s)`
+      : `Different: ${count(differences.length, "object")} ${differences.length === 1 ? "differs" : "differ"} between ${target} and ${source} (compared: ${compared}, in ${seconds.toFixed(1)} s)`;
   return [
     headline,
-    ...(imported ? [`The import was of ${imported.source}, at ${imported.finishedAt}`] : []),
+    ...(imported ? [`The database was imported from ${imported.source} at ${imported.finishedAt}`] : []),
     ...differences.flatMap(describeDifference),
     ...remarks.map((remark) => `  remark: ${remark}`),
   ].join("\n");
 }
 
-/** The database or copy that the options name; the source without any of them. */
+/** The options that name the database or copy to compare with; by default the source. */
 interface OtherOptions {
   source?: string;
   database?: string;
@@ -210,20 +214,20 @@ function otherOf({ source, database, safetyCopy, folder, identity }: OtherOption
   return { variable, copy: { name: safetyCopy, folder, identity: identity ?? defaultIdentityFile() } };
 }
 
-/** Adds what `./db verify` takes and does to its command. */
+/** Configures the command `./db verify`. */
 export default function verifyCommand(command: Command): void {
   command
     .description(
       "Compares the stack's database with its source again: definitions, sequences, and the rows of every table, by fingerprints that " +
-        "each server computes itself, so next to nothing crosses the wire. Both sides are only read, each at one moment. Where " +
-        "definitions differ in their text, they are restored in a scratch database beside the stack's, to compare what PostgreSQL makes " +
-        "of them. Names what differs, down to keys and columns, and on which side it has changed since the import. Exits with 0 when " +
-        "both are equal, 1 when they differ, 2 when they could not be compared.",
+        "each server computes itself, so that almost no data crosses the network. Both databases are only read, each in one exported " +
+        "snapshot. If definitions differ in their text, it restores them into a scratch database on the stack's server, to compare how " +
+        "PostgreSQL prints them. Reports all differences, down to keys and columns, and which of the two has changed since the import. " +
+        "Exits with 0 if both are equal, 1 if they differ, 2 if they could not be compared.",
     )
     .addOption(
       new Option(
         "--source <variable>",
-        "the environment's variable with the URL to compare with (default: NEON_DATABASE_URL)",
+        "the environment variable with the URL to compare with (default: NEON_DATABASE_URL)",
       )
         .argParser(value)
         .conflicts(["database", "safetyCopy"]),
@@ -231,32 +235,28 @@ export default function verifyCommand(command: Command): void {
     .addOption(
       new Option(
         "--database <name>",
-        "compare with another database of the stack's server, such as a safety copy that was restored",
+        "compare with another database of the stack's server, such as a restored safety copy",
       )
         .argParser(value)
         .conflicts("safetyCopy"),
     )
-    .option(
-      "--safety-copy <name>",
-      "compare with a safety copy: it is restored beside the stack's database, and dropped again",
-      value,
-    )
+    .option("--safety-copy <name>", "compare with a safety copy, which is restored into a temporary database", value)
     .addOption(folderOption())
     .addOption(identityOption())
     .action(
       onStack(
         async ({ stack, print }, options) => {
           const say = (line: string) => console.error(`verify: ${line}`);
-          const told = await untilCancelled(() => verify(stack, otherOf(options), say));
-          print(describe(told), told);
-          return told.verdict === "equal" ? 0 : DIFFERENT;
+          const result = await untilCancelled(() => verify(stack, otherOf(options), say));
+          print(describe(result), result);
+          return result.verdict === "equal" ? 0 : DIFFERENT;
         },
         { errorCode: NOT_COMPARED },
       ),
     );
   addExamples(command, {
-    verify: "with the source in NEON_DATABASE_URL",
-    "verify --source OTHER_URL": "with the one whose URL is in another variable",
-    "verify --safety-copy NAME": "with what the source was, when the source is gone",
+    verify: "compare with the source in NEON_DATABASE_URL",
+    "verify --source OTHER_URL": "compare with the source in another variable",
+    "verify --safety-copy NAME": "compare with a safety copy, if the source no longer exists",
   });
 }

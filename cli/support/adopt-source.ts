@@ -1,19 +1,19 @@
-/** A server on a copy of somebody else's data volume, for as long as its data is taken over. */
+/** Runs a temporary server on a copy of the application's data volume, as the source of an import. */
 import { randomBytes } from "node:crypto";
 import { docker } from "../../lib/docker.ts";
 import { type Address, connect, literal } from "../../lib/postgres.ts";
 import { currentScope, pause } from "../../lib/scope.ts";
 
-/** Its name inside the stack's network. */
+/** The server's name inside the stack's network. */
 export const ALIAS = "adopted-source";
-/** Whom the copy gets to log in as: the volume's own passwords are not known. */
+/** The superuser that is created in the copy, because the passwords in the volume are unknown. */
 export const SUPERUSER = "sectorwars_adopt";
 const STARTS_WITHIN_MS = 120_000;
 const COPY = "/adopted";
 /** States of a container in which nothing writes to its volumes. */
 const AT_REST = new Set(["created", "exited", "dead"]);
 
-/** The image that last ran on a volume; text was sorted by its rules. */
+/** Returns the image of the last container on a volume, whose collation sorted its indexes. */
 export async function imageOf(volume: string): Promise<string | undefined> {
   const found = await docker([
     "ps",
@@ -34,8 +34,8 @@ export async function imageOf(volume: string): Promise<string | undefined> {
 }
 
 /**
- * A server on a copy of the volume, inside the stack's network: the volume itself is only read. The copy lives in the container and
- * goes with it.
+ * Starts a server on a copy of the volume, inside the stack's network. The volume itself is only read. The copy is in the container and
+ * is removed with it.
  */
 export async function startServer(
   name: string,
@@ -44,7 +44,7 @@ export async function startServer(
   network: string,
 ): Promise<{ password: string }> {
   const password = randomBytes(24).toString("hex");
-  // Where the cluster lies in the volume: at its root, or in a folder of it.
+  // The cluster may be at the volume's root, or in a folder.
   const script = `
     set -eu
     read -r password
@@ -62,7 +62,7 @@ export async function startServer(
     chmod 644 /tmp/role.sql
     (as postgres --single -D ${COPY} template1 </tmp/role.sql) || { echo "FATAL: the data cannot be started"; exit 1; }
     rm /tmp/role.sql
-    # When whoever wants the data is gone, the input ends, and with it the server: it is a copy, which may end in any state.
+    # When the client process ends, its end of the input closes, which kills the server: the copy may end in any state.
     exec 3<&0
     as postgres -D ${COPY} 3<&- &
     server=$!
@@ -91,12 +91,12 @@ export async function startServer(
     "-c",
     script,
   ]);
-  // Attached for its input alone: the password is in no argument and no variable.
+  // Attached only for its input: no argument and no variable contains the password.
   docker(["start", "-a", "-i", name], { input: `${password}\n`, holdInput: true }).catch(() => {});
   return { password };
 }
 
-/** The port that Docker gave, once the container runs. */
+/** Returns the port that Docker assigned, after the container has started. */
 export async function publishedPort(name: string): Promise<number> {
   const deadline = Date.now() + STARTS_WITHIN_MS;
   for (;;) {
@@ -108,13 +108,13 @@ export async function publishedPort(name: string): Promise<number> {
   }
 }
 
-/** The database to take: the only one that is not PostgreSQL's own. */
+/** Returns the name of the only database that is not PostgreSQL's own. @throws {Error} if there is no such database, or several. */
 export async function onlyDatabase(address: Address, container: string): Promise<string> {
   const client = await connect(address, { patienceMs: STARTS_WITHIN_MS, attemptMs: 3000 }).catch(
     async (error: Error) => {
       currentScope()?.check();
       const log = await docker(["logs", "--tail", "10", container]).catch(() => "");
-      throw new Error(`The server on the volume's copy did not come up: ${error.message}\n${log}`);
+      throw new Error(`The server on the copy of the volume did not start: ${error.message}\n${log}`);
     },
   );
   try {
@@ -125,8 +125,8 @@ export async function onlyDatabase(address: Address, container: string): Promise
     const names = rows.map(({ name }) => name).join(", ");
     throw new Error(
       rows.length === 0
-        ? "The volume holds no database beside PostgreSQL's own."
-        : `The volume holds ${names}. Choose one: --database NAME`,
+        ? "The volume contains no database except PostgreSQL's own."
+        : `The volume contains several databases: ${names}. Choose one: --database NAME`,
     );
   } finally {
     await client.end();

@@ -1,16 +1,16 @@
-/** Candidates for the completion of a command line, from what commander knows of the program. */
+/** Computes completions of a command line from commander's description of the program. */
 import type { CommandUnknownOpts, Option } from "@commander-js/extra-typings";
 import { knownStacks } from "./known-stacks.ts";
 
-/** A word, and what it means. */
+/** A word, and its description. */
 export type Candidate = readonly [word: string, meaning: string];
 
 const plain = (words: readonly string[]): Candidate[] => words.map((word) => [word, ""]);
 
-/** The first sentence, or part of a sentence, in one line. */
+/** Returns the first sentence or clause, on one line. */
 const brief = (text: string) => text.split(/[.:;(\n]/)[0]?.trim() ?? "";
 
-/** The option of a command, or of one above it, that a word is. */
+/** Returns the option of a command or its parents that a word names. */
 function optionOf(command: CommandUnknownOpts, word: string): Option | undefined {
   for (let each: CommandUnknownOpts | null = command; each; each = each.parent) {
     const found = each.options.find(({ long, short }) => word === long || word === short);
@@ -21,11 +21,11 @@ function optionOf(command: CommandUnknownOpts, word: string): Option | undefined
 
 const takesValue = (option: Option | undefined) => option?.required === true || option?.optional === true;
 
-/** What an option's value can be; none where any text can. */
+/** Returns the possible values of an option; an empty list if it takes any text. */
 const valuesOf = (option: Option | undefined): Candidate[] =>
   option?.long === "--stack" ? plain(knownStacks()) : plain(option?.argChoices ?? []);
 
-/** Options that have not been typed yet. */
+/** Returns the options that have not been typed yet. */
 function optionsOf(command: CommandUnknownOpts, typed: readonly string[]): Candidate[] {
   return command
     .createHelp()
@@ -41,14 +41,14 @@ function subcommandsOf(command: CommandUnknownOpts): Candidate[] {
     .map((below): Candidate => [below.name(), brief(below.summary() || below.description())]);
 }
 
-/** Where the typed words lead to. */
+/** The position in the command line after the typed words. */
 interface Place {
   command: CommandUnknownOpts;
-  /** Arguments of that command that were typed. */
+  /** The number of arguments of that command that were typed. */
   operands: number;
   /** The option whose value comes next. */
   awaiting?: Option;
-  /** Whether options are no longer looked for. */
+  /** Whether no more options can follow. */
   pastOptions: boolean;
 }
 
@@ -61,7 +61,7 @@ async function follow(
   for (const word of words) {
     const { command, awaiting } = place;
     if (awaiting) {
-      // A bash splits --option=value into three words.
+      // bash splits --option=value into three words.
       if (word !== "=") place.awaiting = undefined;
       continue;
     }
@@ -86,9 +86,9 @@ async function follow(
 }
 
 /**
- * What the last word can become. None where that is any text, such as a path: then the shell completes files.
- * @param words all words behind ./db; the last is being typed, and may be empty.
- * @param load gives a command its options and arguments.
+ * Returns the completions of the last word. If it can be any text, such as a path, returns an empty list, and the shell completes files.
+ * @param words all words after ./db; the last one is incomplete, and may be empty.
+ * @param load adds options and arguments to a command.
  */
 export async function candidatesFor(
   program: CommandUnknownOpts,

@@ -1,6 +1,6 @@
 /**
- * The completion scripts. Each calls the program as it was typed, so it works for every ./db, and lets the shell complete files where
- * the program has no candidates.
+ * The completion scripts. Each calls the program by the path that was typed, so it works for every ./db, and lets the shell complete
+ * files if the program returns no candidates.
  */
 
 const BASH = `# bash completion for ./db: eval "$(./db completion bash)"
@@ -42,5 +42,5 @@ end
 complete -c db -f -a '(__sectorwars_db)'
 `;
 
-/** By the shell's name. */
+/** The scripts by the name of the shell. */
 export const COMPLETION_SCRIPTS = { bash: BASH, zsh: ZSH, fish: FISH };

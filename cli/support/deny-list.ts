@@ -1,14 +1,14 @@
-/** What `./db doctor` says about the deny list of readonly. */
+/** Checks the deny list of the readonly role for `./db doctor`. */
 import { describeExposed, readExposed } from "../../components/privileges/exposed-relations.ts";
 import { type Address, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES, rolesOf } from "../../lib/role-names.ts";
 import { addressOf, type StackOutputs } from "../../lib/stack.ts";
 import type { Finding } from "../doctor.ts";
 
-/** SQLSTATEs of a database without the schema, the tables or the functions that keep the deny list, or without grants on them. */
+/** SQLSTATEs of a database that lacks the schema, tables or functions of the deny list, or grants on them. */
 const NOT_PREPARED = new Set(["3F000", "42P01", "42883", "42501"]);
 
-/** Looks for what shows rows of denied tables to readonly, in every database of the stack. */
+/** Finds views and functions that show rows of denied tables to readonly, in every database of the stack. */
 export async function checkDenyList({ urls, databaseUrls = {} }: StackOutputs): Promise<Finding[]> {
   const first = addressOf(urls.monitor ?? "");
   const further = Object.keys(databaseUrls).map((database) =>
@@ -23,13 +23,13 @@ async function checkDatabase(address: Address, readonly: string): Promise<Findin
     const exposed = await withConnection(address, (client) => readExposed(client, readonly), {
       attemptMs: 5000,
     });
-    if (exposed.length === 0) return { what, fine: true, seen: "no view and no function found that shows denied rows" };
+    if (exposed.length === 0) return { what, fine: true, seen: "no view or function shows denied rows" };
     return { what, fine: false, ...describeExposed(exposed, readonly) };
   } catch (error) {
     const { code, message } = error as { code?: string; message: string };
     const remedy = NOT_PREPARED.has(code ?? "")
       ? "The database was prepared by another version: pulumi up"
-      : "Run ./db status: it says whether the server answers";
+      : "To see whether the server answers: ./db status";
     return { what, fine: false, seen: `the deny list cannot be read: ${message}`, remedy };
   }
 }

@@ -1,9 +1,9 @@
-/** How a subcommand fails. */
+/** Errors of subcommands. */
 
-/** Exit code of a wrong call: a missing or unknown subcommand, option, argument or stack. */
+/** The exit code for a missing or unknown subcommand, option, argument or stack. */
 export const USAGE = 2;
 
-/** An error that ends the program with a certain exit code. */
+/** An error with an exit code. */
 export class ExitError extends Error {
   override readonly name: string = "ExitError";
   readonly exitCode: number;
@@ -14,7 +14,7 @@ export class ExitError extends Error {
   }
 }
 
-/** A call that cannot be carried out as it was typed. */
+/** An invalid command line. */
 export class UsageError extends ExitError {
   override readonly name = "UsageError";
 

@@ -1,9 +1,9 @@
-/** Options of which at most one makes sense. */
+/** Options that exclude each other. */
 import { Option } from "@commander-js/extra-typings";
 
 /**
- * Makes the options of a group of which at most one may be given; commander refuses two of them by their names.
- * @param names the options' names as commander has them, in camel case.
+ * Returns a function that creates the options of a group that exclude each other. Commander reports a conflict by their names.
+ * @param names the options' names in commander, in camel case.
  */
 export const exclusive =
   (...names: readonly string[]) =>

@@ -1,11 +1,11 @@
-/** The stacks that there are, without asking Pulumi, which takes a second. */
+/** Lists the stacks without the Pulumi CLI, which takes 1 s. */
 import { readdirSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 
 const PROJECT = "sectorwars-database";
 
-/** Names of the stacks in the folder that holds Pulumi's state; none where the state is elsewhere. */
+/** Returns the names of the stacks in the folder with Pulumi's state; an empty list if the state is elsewhere. */
 export function knownStacks(backend = process.env.PULUMI_BACKEND_URL || "file://./.local/state"): string[] {
   if (!backend.startsWith("file://")) return [];
   const folder = backend.replace(/^file:\/\//, "").replace(/^~/, homedir());

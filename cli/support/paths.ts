@@ -1,8 +1,8 @@
-/** Paths that the user types on the command line: they are relative to the folder in which ./db was called. */
+/** Resolves paths on the command line, which are relative to the folder in which ./db was called. */
 import { resolve } from "node:path";
 
-/** The user's folder: the program itself moves to the project's. */
-export const CALLED_IN = process.cwd();
+/** The user's folder. The program itself changes to the project's folder. */
+export const CALLER_FOLDER = process.cwd();
 
 /** Resolves a path that the user typed. Parses the value of an option. */
-export const fromCaller = (path: string): string => resolve(CALLED_IN, path);
+export const fromCaller = (path: string): string => resolve(CALLER_FOLDER, path);

@@ -1,12 +1,12 @@
-/** `./db backup --portable`: copies that need neither this program nor this machine. */
+/** `./db backup --portable`: portable copies, which need neither this program nor this machine. */
 import { relative, resolve } from "node:path";
 import { Option } from "@commander-js/extra-typings";
 import { humanBytes } from "../../lib/human-bytes.ts";
 import { defaultIdentityFile } from "../../lib/identity-file.ts";
 import { addressOf, readConfig, readStack } from "../../lib/stack.ts";
-import { CALLED_IN, fromCaller } from "./paths.ts";
+import { CALLER_FOLDER, fromCaller } from "./paths.ts";
 
-/** What the user says to a portable copy. */
+/** The options of a portable copy. */
 export interface PortableOptions {
   check?: string;
   folder: string;
@@ -17,11 +17,13 @@ export interface PortableOptions {
 
 const FOLDER = "backups/portable";
 
-/** The option for the folder with the portable copies; the default is in the project's folder. */
+/** The option for the folder with the portable copies. The default is in the project's folder. */
 export const portableFolderOption = () =>
-  new Option("--folder <path>", "where portable copies are").argParser(fromCaller).default(resolve(FOLDER), FOLDER);
+  new Option("--folder <path>", "the folder with the portable copies")
+    .argParser(fromCaller)
+    .default(resolve(FOLDER), FOLDER);
 
-/** An option, or what a setting says; undefined where neither does. */
+/** Returns the value of an option, or else of a setting; undefined if neither is set. */
 async function chosen(stack: string, value: string | undefined, setting: string): Promise<string | undefined> {
   if (value !== undefined) return value;
   const set = (await readConfig(stack)).get(setting);
@@ -30,7 +32,7 @@ async function chosen(stack: string, value: string | undefined, setting: string)
 const identityFileOf = async (stack: string, { identity }: PortableOptions) =>
   (await chosen(stack, identity, "safetyCopyIdentity")) ?? defaultIdentityFile();
 
-/** Makes a portable copy. Cryptography is loaded only when it is needed. */
+/** Makes a portable copy. Loads cryptography on demand. */
 export async function makePortable(stack: string, options: PortableOptions): Promise<number> {
   const { makePortableCopy } = await import("../../components/backups/portable.ts");
   const { aboutNewIdentity } = await import("../../lib/identity.ts");
@@ -52,25 +54,26 @@ export async function makePortable(stack: string, options: PortableOptions): Pro
   else {
     console.log(
       `${copy.databases.join(", ")}: ${humanBytes(copy.bytes)}, ${read}\n` +
-        `To restore, with age and PostgreSQL's tools: ${relative(CALLED_IN, copy.path)}/restore.sh IDENTITY_FILE [DATABASE NEW_NAME]`,
+        `To restore, with age and PostgreSQL's tools: ${relative(CALLER_FOLDER, copy.path)}/restore.sh IDENTITY_FILE [DATABASE NEW_NAME]`,
     );
     if (copy.verified === "as written")
-      console.log(`Whoever has the private key of ${copy.recipient} should check it.`);
+      console.log(`The owner of the private key of ${copy.recipient} should check it: ./db backup --check PATH`);
   }
   return 0;
 }
 
-/** Reads a portable copy again. */
+/** Checks a portable copy. */
 export async function checkPortable(stack: string, options: PortableOptions & { check: string }): Promise<number> {
   const { verifyPortableCopy } = await import("../../components/backups/portable.ts");
   const { readIdentity } = await import("../../lib/identity.ts");
   const folder = options.check;
   const file = await identityFileOf(stack, options);
   const identity = await readIdentity(file);
-  if (identity === undefined) throw new Error(`There is no identity in ${file}. Name the file with --identity FILE.`);
+  if (identity === undefined)
+    throw new Error(`The identity file ${file} does not exist. Name the file with --identity FILE.`);
   const { container } = await readStack(stack);
   const databases = await verifyPortableCopy(folder, identity.secret, container);
   if (options.json) console.log(JSON.stringify({ folder, databases }, null, 2));
-  else console.log(`${folder} is whole: the roles, and ${databases.join(", ")}, decrypted and read by pg_restore`);
+  else console.log(`${folder} is complete: the roles, and ${databases.join(", ")}, decrypted and read by pg_restore`);
   return 0;
 }

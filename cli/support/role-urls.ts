@@ -1,4 +1,4 @@
-/** The roles of a stack, and their URLs among its outputs. */
+/** The option for a role, and its URL in a stack's outputs. */
 import { Option } from "@commander-js/extra-typings";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { UsageError } from "./errors.ts";
@@ -10,11 +10,11 @@ export const roleOption = (otherwise: keyof typeof ROLE_NAMES) =>
     .default(otherwise as string);
 
 /**
- * The URL of a role.
- * @throws {UsageError} where the database has no such role; it names those that it has.
+ * Returns the URL of a role.
+ * @throws {UsageError} if the database has no such role, with the roles that it has.
  */
 export function urlOf(urls: Readonly<Record<string, string>>, role: string): string {
   const url = Object.hasOwn(urls, role) ? urls[role] : undefined;
   if (url !== undefined) return url;
-  throw new UsageError(`There is no role ${role}. Choose ${Object.keys(urls).join(", ")}.`);
+  throw new UsageError(`The database has no role ${role}. Choose one of: ${Object.keys(urls).join(", ")}.`);
 }

@@ -1,4 +1,4 @@
-/** What `status` and `doctor` say of the stack's roles. */
+/** Checks the stack's roles for `status` and `doctor`. */
 
 import { readFound } from "../../components/roles/read-drift.ts";
 import {
@@ -13,19 +13,19 @@ import { type Address, MAINTENANCE_DATABASE, withConnection } from "../../lib/po
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { addressOf, type StackOutputs } from "../../lib/stack.ts";
 
-/** Milliseconds for a connection. */
+/** Time limit for a connection, in milliseconds. */
 const ATTEMPT_MS = 5000;
 
-/** SQLSTATEs of a login that the server refuses: no password, no such role or NOLOGIN, no CONNECT, too many connections. */
+/** SQLSTATEs of a rejected login: wrong password, no such role or NOLOGIN, no CONNECT, too many connections. */
 const REFUSED_LOGIN = new Set(["28P01", "28000", "42501", "53300"]);
 
-/** The stack's database, as the monitor reaches it. */
+/** Returns the stack's database with the monitor's login. */
 export const monitorAddress = ({ urls }: StackOutputs): Address => addressOf(urls.monitor ?? "");
 
-/** The server's own database: it can be reached while migrations block connections to the stack's. */
+/** Returns the server's own database, which accepts connections during a connection lock of the stack's database. */
 export const maintenanceAddress = (url: string): Address => ({ ...addressOf(url), database: MAINTENANCE_DATABASE });
 
-/** A role that is not as it should be, with what to do about it. */
+/** A role or database that differs from what is declared, with the remedy. */
 export interface RoleFinding {
   subject: string;
   what: string;
@@ -39,9 +39,9 @@ const findingOf = ({ subject, what, remedy }: Drift, stack: string): RoleFinding
 });
 
 /**
- * Compares the roles of the stack and of its further databases with what they must be. The monitor looks; the superuser does so
- * only where the monitor is not let in, since the monitor may be the very role that has drifted.
- * @throws {Error} when the server does not answer.
+ * Compares the roles of the stack and of its further databases with what is declared. Logs in as the monitor role, or as the superuser
+ * if the server rejects the monitor, which may itself have drifted.
+ * @throws {Error} if the server does not answer.
  */
 export async function readRoleFindings(outputs: StackOutputs): Promise<RoleFinding[]> {
   const { stack, urls, databaseUrls = {} } = outputs;
@@ -61,9 +61,9 @@ export async function readRoleFindings(outputs: StackOutputs): Promise<RoleFindi
 }
 
 /**
- * Logs in as a role, as an application would. The superuser does so in the server's own database, where no code of the
- * application's is.
- * @returns undefined where it can, or why not.
+ * Logs in as a role, as an application would. Logs in as the superuser only to the server's own database, which contains no code of the
+ * application.
+ * @returns undefined if the login succeeds, else the error.
  */
 export async function whyNoLogin(role: string, url: string): Promise<string | undefined> {
   const address = role === "superuser" ? maintenanceAddress(url) : addressOf(url);

@@ -1,37 +1,37 @@
-/** What all subcommands have in common: their options, their examples, and how they are run. */
+/** Options, examples and execution that all subcommands share. */
 import { type CommandUnknownOpts, InvalidArgumentError, Option } from "@commander-js/extra-typings";
 import { dockerHostOf, selectedStack } from "../../lib/stack.ts";
 import { ExitError } from "./errors.ts";
 
-/** How a subcommand tells things. */
-export interface Telling {
+/** The output of a subcommand. */
+export interface Output {
   json: boolean;
-  /** Tells what happens on the way: beside the result (standard error) where that is JSON. */
+  /** Prints a message, to standard error if the result is JSON. */
   say: (line: string) => void;
-  /** Prints the result, in words or with --json as JSON. */
+  /** Prints the result as text, or with --json as JSON. */
   print: (words: string, result: unknown) => void;
 }
 
-/** What the work of a subcommand on a stack is given besides its own arguments and options. */
-export interface Invocation extends Telling {
+/** What a subcommand gets in addition to its own arguments and options. */
+export interface Invocation extends Output {
   stack: string;
 }
 
-/** Refuses an option as another one's value, and an empty value. Parses the value of an option. */
+/** Rejects an empty value, and an option in place of a value. Parses the value of an option. */
 export function value(text: string): string {
   if (text === "" || text.startsWith("--")) throw new InvalidArgumentError("A value is missing.");
   return text;
 }
 
-/** The options that every subcommand takes, at each level: `./db --stack neon status` and `./db status --stack neon`. */
+/** Adds the options that every command takes: `./db --stack neon status` and `./db status --stack neon`. */
 export function addCommonOptions(command: CommandUnknownOpts): void {
   command
     .helpOption("-h, --help", "show this help")
-    .addOption(new Option("--stack <name>", "the stack; by default the one that Pulumi has selected").argParser(value))
+    .addOption(new Option("--stack <name>", "the stack (default: the one that is selected in Pulumi)").argParser(value))
     .option("--json", "print the result, and any error, as JSON");
 }
 
-/** The value of a common option, as the subcommand has it or the nearest command above it. */
+/** Returns the value of a common option of the subcommand or its nearest parent. */
 function commonOption(command: CommandUnknownOpts | null, name: "stack" | "json"): unknown {
   for (let each = command; each; each = each.parent as CommandUnknownOpts | null) {
     const found = each.getOptionValue(name);
@@ -40,7 +40,7 @@ function commonOption(command: CommandUnknownOpts | null, name: "stack" | "json"
   return undefined;
 }
 
-function tellingOf(command: CommandUnknownOpts): Telling {
+function outputOf(command: CommandUnknownOpts): Output {
   const json = commonOption(command, "json") === true;
   return {
     json,
@@ -49,24 +49,24 @@ function tellingOf(command: CommandUnknownOpts): Telling {
   };
 }
 
-/** Makes the action of a subcommand that needs no stack; otherwise as onStack. */
+/** Creates the action of a subcommand that needs no stack. */
 export function withoutStack<Args extends unknown[]>(
-  work: (telling: Telling, ...args: Args) => Promise<number>,
+  work: (output: Output, ...args: Args) => Promise<number>,
 ): (...args: Args) => Promise<void> {
   return async (...args) => {
-    process.exitCode = await work(tellingOf(args.at(-1) as CommandUnknownOpts), ...args);
+    process.exitCode = await work(outputOf(args.at(-1) as CommandUnknownOpts), ...args);
   };
 }
 
-/** How a subcommand's work is run. */
+/** Options of {@link onStack}. */
 interface RunOptions {
-  /** Exit code for an error; 1 by default. */
+  /** The exit code for an error; 1 by default. */
   errorCode?: number;
 }
 
 /**
- * Makes the action of a subcommand that works on a stack.
- * @param work is given the invocation, then what commander gives an action: arguments, options, command. Returns the exit code.
+ * Creates the action of a subcommand that works on a stack.
+ * @param work gets the invocation and commander's parameters of an action: arguments, options, command. Returns the exit code.
  */
 export function onStack<Args extends unknown[]>(
   work: (invocation: Invocation, ...args: Args) => Promise<number>,
@@ -76,10 +76,10 @@ export function onStack<Args extends unknown[]>(
     const command = args.at(-1) as CommandUnknownOpts;
     try {
       const stack = (commonOption(command, "stack") as string | undefined) ?? (await selectedStack());
-      // The docker commands of this process, and of those that it starts, go to the stack's engine.
+      // All docker commands of this process and its children use the stack's engine.
       const engine = await dockerHostOf(stack);
       if (engine !== undefined) process.env.DOCKER_HOST = engine;
-      process.exitCode = await work({ stack, ...tellingOf(command) }, ...args);
+      process.exitCode = await work({ stack, ...outputOf(command) }, ...args);
     } catch (error) {
       if (errorCode === 1 || error instanceof ExitError) throw error;
       throw new ExitError((error as Error).message, errorCode, { cause: error });
@@ -87,7 +87,7 @@ export function onStack<Args extends unknown[]>(
   };
 }
 
-/** Adds examples to a command's help: what is typed, and what it does. */
+/** Adds examples to a command's help. */
 export function addExamples(command: CommandUnknownOpts, examples: Readonly<Record<string, string>>): void {
   const typed = Object.keys(examples).map((call) => `./db ${call}`);
   const width = Math.max(...typed.map((call) => call.length));
@@ -95,14 +95,14 @@ export function addExamples(command: CommandUnknownOpts, examples: Readonly<Reco
   command.addHelpText("after", `\nExamples:\n${lines.join("\n")}`);
 }
 
-/** Tells what a long subcommand is at, each line with the seconds since it began, beside its result (standard error). */
+/** Returns a function that prints progress to standard error, with the seconds since the start. */
 export function steps(): (line: string) => void {
   const begun = Date.now();
   return (line) => console.error(`  ${String(Math.round((Date.now() - begun) / 1000)).padStart(4)} s  ${line}`);
 }
 
-/** For work that goes on without the program: on Ctrl-C it says so and ends. */
-export function tellWhoLeaves(words: string): void {
+/** Ends the program with a message on Ctrl-C, for work that continues without it. */
+export function onInterrupt(words: string): void {
   process.once("SIGINT", () => {
     console.error(`\n${words}`);
     process.exit(130);

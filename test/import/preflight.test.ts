@@ -486,7 +486,7 @@ describe("./db preflight", () => {
   test("exits with 0 if an import can start, even without a running stack", async () => {
     const { code, output } = await run(urlOf(old, "clean"));
     expect(output).toMatch(/^Preflight of localhost:\d+\/clean for the stack /);
-    expect(output).toMatch(/• stack \S+: only the source was looked at: .* \[target-not-seen\]/);
+    expect(output).toMatch(/• stack \S+: only the source was checked: .* \[target-not-seen\]/);
     expect(output.trimEnd().split("\n").at(-1)).toBe("The import can start.");
     expect(code).toBe(0);
   });

@@ -294,14 +294,18 @@ describe("the command", () => {
     expect(await run("list")).toContain(`${facts.name}  `);
     expect(JSON.parse(await run("list", "--json"))[0].sha256).toBe(facts.sha256);
     expect(await run("verify", facts.name)).toMatch(
-      /is whole: \d+ tables, [\d,]+ rows, .* decrypted and found to be what/,
+      /is complete: \d+ tables, [\d,]+ rows, .* decrypted and equal to what/,
     );
     expect(JSON.parse(await run("verify", facts.name, "--json"))).toMatchObject({ name: facts.name, selected: 0 });
   });
 
   test("names the problem, and the copies that exist", async () => {
-    expect(await run("verify", "dev-1")).toBe(`error: There is no safety copy dev-1. There are: ${facts.name}\n`);
-    expect(await run("verify", facts.name, "--identity", "/nowhere")).toMatch(/There is no identity in \/nowhere/);
+    expect(await run("verify", "dev-1")).toBe(
+      `error: The safety copy dev-1 does not exist. There are: ${facts.name}\n`,
+    );
+    expect(await run("verify", facts.name, "--identity", "/nowhere")).toMatch(
+      /The identity file \/nowhere does not exist/,
+    );
     expect(await run("restore", facts.name, "--into", "Bad name")).toMatch(
       /argument 'Bad name' is invalid. Use at most 41 lowercase letters/,
     );

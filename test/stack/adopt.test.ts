@@ -85,7 +85,7 @@ describe("adopt", () => {
       `The container ${former} uses the volume ${volume}. Stop it first: docker stop ${former}`,
     );
     expect(inUse.code).toBe(1);
-    expect((await adopt("swtest-no-such-volume")).text).toContain("There is no volume swtest-no-such-volume");
+    expect((await adopt("swtest-no-such-volume")).text).toContain("The volume swtest-no-such-volume does not exist");
     expect((await adopt()).text).toContain("missing required argument 'volume'");
     expect((await adopt(stack.names.volume)).text).toContain("is this stack's own volume");
   });
@@ -107,7 +107,7 @@ describe("adopt", () => {
     child.kill(signal);
     await once(child, "close");
     if (signal === "SIGINT") {
-      expect(said).toContain(`Stopped. ${volume} is as it was, and so is the stack.`);
+      expect(said).toContain(`Stopped. ${volume} and the stack are unchanged.`);
       expect(await servers("-a")).toBe("");
     } else await vi.waitFor(async () => expect(await servers()).toBe(""), { timeout: 30_000, interval: 100 });
   });
@@ -144,7 +144,7 @@ describe("adopt", () => {
   });
 
   test("can be undone by a restore to the time before it, and so can the import of a further database", async () => {
-    expect(await backed.succeed("restore", "--to", beforeAdopting, "--dry-run")).toContain("A dry run");
+    expect(await backed.succeed("restore", "--to", beforeAdopting, "--dry-run")).toContain("Dry run");
     const { urls } = await stack.outputs();
     await stack.succeed("config", "set", "--path", "databases[0]", "east", "--stack", stack.name);
     stack.env.NEON_DATABASE_URL_EAST = `${urls.superuser.replace("127.0.0.1", "localhost")}?sslmode=disable`;

@@ -56,7 +56,9 @@ describe("damage", () => {
     if (!ALL) return;
     // One that was damaged there is no measure for anything.
     await backed.inside(`rm ${records}/*; f=${REPOSITORY}/records/${known.at(-1)}; ${flip("$f", 200)}`);
-    expect(await backed.succeed("drill")).toContain("all as they are now (no record was made behind the backup)");
+    expect(await backed.succeed("drill")).toContain(
+      "all equal to the current ones (no fingerprints were recorded with the backup)",
+    );
   });
 
   test("a flipped byte in a backup fails the drill, in status too", async () => {

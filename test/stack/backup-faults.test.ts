@@ -436,7 +436,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       const early = new Date().toISOString();
       expect((await backed.command("status")).text).toContain("the repository is empty, missing or unreadable");
       await expect(backed.inside("sectorwars-backup init")).rejects.toThrow("backups were made there");
-      expect(await backed.succeed("backup", "--begin-anew")).toContain("The repository is begun again");
+      expect(await backed.succeed("backup", "--begin-anew")).toContain("The repository was created again");
       await backed.quiet();
       expect((await backed.command("restore", "--to", early, "--dry-run")).text).toMatch(
         /cannot be restored\. Any time from .* to .* can be restored/,

@@ -21,7 +21,7 @@ test("the volume with the data is lost: the stack goes on from the backup, with 
   await stack.as("superuser", archiveEverything);
   await docker(["rm", "-f", stack.names.container, stack.names.backups]);
   await docker(["volume", "rm", stack.names.volume]);
-  expect((await backed.command("doctor")).text).toContain("The backups are there, and go with pulumi destroy");
+  expect((await backed.command("doctor")).text).toContain("The backups exist, but pulumi destroy deletes them");
   const status = await backed.command("status");
   expect(status.code).toBe(1);
   expect(status.text).toContain(`There is no container ${stack.names.backups}: `);

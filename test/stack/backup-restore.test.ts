@@ -38,7 +38,7 @@ describe("under a running writer", () => {
     await sleep(1500);
     await stack.as("owner", (client) => client.query('DROP TABLE "odd ""name"'));
     const dry = await backed.succeed("restore", "--to", moment.toISOString(), "--dry-run");
-    expect(dry).toContain("A dry run: nothing was changed.");
+    expect(dry).toContain("Dry run: nothing was changed.");
     const shown = moment.toISOString().slice(0, 19).replace("T", " ");
     expect(dry).toContain(`To:    ${shown} UTC`);
     const elsewhere = { ...stack.env, TZ: "Asia/Kolkata" };
@@ -54,11 +54,11 @@ describe("under a running writer", () => {
     expect(text).toMatch(
       /\d s {2}restoring the files\n[\s\S]* s {2}recovering up to [\s\S]* s {2}checking every table and index\n/,
     );
-    expect(text).toMatch(/The last change in it is of \d{4}-\d\d-\d\d [\d:.]+\+00\./);
+    expect(text).toMatch(/The last change in it was at \d{4}-\d\d-\d\d [\d:.]+\+00\./);
     const week = new Date(Date.now() + 7 * 86_400_000).toISOString().slice(0, 10);
-    expect(text).toContain(`is kept in the volume until ${week} at least, as pgdata.before-`);
+    expect(text).toMatch(new RegExp(`is retained in the volume as pgdata\\.before-\\w+, at least until ${week}`));
     expect(await backed.succeed("status")).toMatch(
-      /kept {8}pgdata\.before-\w+, what was there before a restore; until .* \.\/db restore --undo \w+/,
+      /retained {4}pgdata\.before-\w+, the data from before a restore, at least until .* \.\/db restore --undo \w+/,
     );
     const rows = await backed.written();
     // A commit that was acknowledged before the moment was made before it. The writer went on after the exchange.
@@ -85,7 +85,7 @@ describe("under a running writer", () => {
     const undone = await backed.succeed("restore", "--undo", undo);
     // Retention takes a lower timeline for an older one: what was put back goes on along one of its own.
     expect(await timeline()).toEqual([3, 1]);
-    expect(undone).toContain("The data is as it was before the restore.");
+    expect(undone).toContain("The data from before the restore is back.");
     backAgain = /--undo (\w+)/.exec(undone)?.[1] ?? "";
     const back = await backed.written();
     const exchanged = Math.max(...back);
@@ -98,7 +98,7 @@ describe("under a running writer", () => {
     expect(await odd()).toEqual(before);
     expect(await backed.written()).toEqual(back);
     expect((await backed.command("restore", "--undo", "20200101T000000Z")).text).toContain(
-      "There is no data kept of 20200101T000000Z. There is:",
+      "There is no retained data 20200101T000000Z. There is:",
     );
   });
 
@@ -215,10 +215,10 @@ describe.runIf(ALL)("a restore", () => {
 
   test("that is stopped by Ctrl-C while the data is exchanged ends all the same, and tells the way back", async () => {
     const restore = backed.begin("restore", "--to", "latest");
-    await restore.until("Exchanging ...");
+    await restore.until("Swapping the data ...");
     process.kill(-restore.pid, "SIGINT");
     expect(await restore.ended, restore.text).toBe(0);
-    expect(restore.text).toMatch(/Done\.\n[\s\S]*Back to it: {2}\.\/db restore --undo \w+/);
+    expect(restore.text).toMatch(/Done\.\n[\s\S]*To restore it: {2}\.\/db restore --undo \w+/);
     await backed.quiet();
   });
 
@@ -239,7 +239,7 @@ describe.runIf(ALL)("a restore", () => {
       /error: Nothing was changed: pg_amcheck: .*lacks matching index tuple.*all the same: --unsound/s,
     );
     expect(await backed.succeed("restore", "--to", "latest", "--unsound")).toMatch(
-      /UNSOUND: pg_amcheck: .* REINDEX mends[\s\S]*Done\./,
+      /UNSOUND: pg_amcheck: .* REINDEX repairs[\s\S]*Done\./,
     );
     await stack.as("owner", (client) => client.query("DROP INDEX damaged"));
     await backed.quiet();
@@ -255,7 +255,9 @@ describe.runIf(ALL)("a restore", () => {
     await docker(["run", "--rm", "-v", `${names.volume}:/v`, "--entrypoint", "sh", `${names.image}:15`, "-c", damage]);
     await docker(["start", names.container]);
     const text = await backed.succeed("restore", "--to", "latest");
-    expect(text).toMatch(/Note: {2}what was written after .* may not be in the repository; the kept data has it\./);
+    expect(text).toMatch(
+      /Note: {2}changes after .* may be missing in the repository; the retained data contains them\./,
+    );
     expect(await backed.value("SELECT count(*)::int FROM ledger")).toBe(before);
     const [, stamp = ""] = /--undo (\w+)/.exec(text) ?? [];
     expect(await backed.inServer(`cat /var/lib/postgresql/data/pgdata.before-${stamp}/global/pg_control`)).toBe(

@@ -170,7 +170,7 @@ describe("from a server with TLS, as Neon is", () => {
       expect(JSON.parse(status.stdout)).toMatchObject({ unfinished: true, healthy: false, roles: { app: "ok" } });
       const doctor = await stack.db("doctor");
       expect(doctor.text).toMatch(
-        /WRONG {2}Stack \w+: its first update failed\n +Correct what it named, then run: script\/up/,
+        /WRONG {2}Stack \w+: its first update failed\n +Correct the error that it reported, then run: script\/up/,
       );
       const judged = await stack.db("preflight");
       expect(judged.text).toContain("[password-wrong]");

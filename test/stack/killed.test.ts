@@ -147,7 +147,7 @@ describe("killed repeatedly", () => {
     await killAt(stack, scriptUp(stack), NEW["the owner role"]);
     const said = await expectConvergence(stack);
     expect(said).toMatch(/an update was killed \(\S+@\S+, process \d+, since \S+\): removed its lock/);
-    expect(said).toContain("cleared the notes of what it was at: owner");
+    expect(said).toContain("cleared its pending operations: owner");
   });
 
   test("a stack with data, while its server is replaced and another database is created", async () => {
@@ -165,7 +165,7 @@ describe("killed repeatedly", () => {
   test("a restore, while it swaps the data directories", async () => {
     await firstBackup(stack);
     await killAt(stack, restore(stack), RESTORED["the server is asked to restart"]);
-    expect(await expectConvergence(stack)).toMatch(/Back to it: {2}\.\/db restore --undo \d+T\d+Z/);
+    expect(await expectConvergence(stack)).toMatch(/To restore it: {2}\.\/db restore --undo \d+T\d+Z/);
     expect(await rows(stack)).toBe(1000);
   });
 });

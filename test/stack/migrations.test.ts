@@ -607,7 +607,7 @@ describe("to an older revision", () => {
     expect(listed.text).toMatch(/revision +none/);
     expect(listed.text).toMatch(/migration backup +sectorwars_dev_before_migration, revision 0004quick/);
     const asked = await migrations("undo");
-    expect(asked.text).toContain("There is no terminal to ask on. To do it, add --yes.");
+    expect(asked.text).toContain("There is no terminal to ask for confirmation. To confirm, add --yes.");
     expect(asked.code).toBe(2);
     expect(await revision()).toBe(null);
     const undone = await migrations("undo", "--yes");

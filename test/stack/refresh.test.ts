@@ -99,16 +99,16 @@ describe("a refresh", () => {
     stack.env.NEON_DATABASE_URL = undefined;
     const without = await command("refresh", "--yes");
     expect(without).toMatchObject({ code: 1 });
-    expect(without.text).toContain("./db refresh copies what it names, but NEON_DATABASE_URL is not set");
+    expect(without.text).toContain("./db refresh copies the source that it names, but NEON_DATABASE_URL is not set");
     stack.env.NEON_DATABASE_URL = url;
     const unsure = await command("refresh");
     expect(unsure).toMatchObject({ code: 2 });
     expect(unsure.text).toMatch(
-      /This replaces all data in sectorwars_dev by that of localhost:\d+\/origin \(\d+ tables: .*To do it, add --yes\./,
+      /This replaces all data in sectorwars_dev by that of localhost:\d+\/origin \(\d+ tables: .*To confirm, add --yes\./,
     );
     const before = await databases();
     const checked = await succeed("refresh", "--check");
-    expect(checked).toContain("No import has filled sectorwars_dev: all of it would be replaced.");
+    expect(checked).toContain("sectorwars_dev was not filled by an import: a refresh would replace all of it.");
     expect(checked).toMatch(/A refresh would copy:\n.*the source: .* on its disk/);
     expect(checked).toContain("Nothing was written.");
     expect(await databases()).toEqual(before);
@@ -137,7 +137,7 @@ describe("a refresh", () => {
     expect(said).toContain("migrations: 1 revision from 0002ships to 0003crew");
     expect(said).toContain("Migrated to 0003crew: 0003crew.");
     expect(said).toMatch(/Refreshed: sectorwars_dev holds 8 tables, \d+ rows, proven equal to localhost:\d+\/origin/);
-    expect(said).toContain("Back to it:  ./db snapshot restore before_refresh");
+    expect(said).toContain("To restore it:  ./db snapshot restore before_refresh");
     await expect(service.query("SELECT 1")).rejects.toThrow();
     await expect(forgotten.query("SELECT 1")).rejects.toThrow();
     expect(await ships()).toBe("Nostromo,Rocinante");
@@ -225,7 +225,7 @@ describe("a refresh", () => {
     await restoreSnapshot(place, "before_restore");
     expect(await value("SHOW intervalstyle", "app")).toBe("sql_standard");
     expect(await ships()).toBe("Nostromo,Rocinante");
-    expect(await succeed("reset", "--yes")).toContain("The database is as the import left it.");
+    expect(await succeed("reset", "--yes")).toContain("The database is in its state after the import.");
     expect(await revision()).toBe("0003crew");
   });
 
@@ -415,7 +415,7 @@ describe("a branch", () => {
       [1, ["create", "x", "--from", "nosuch"], "There is no snapshot nosuch. Existing snapshots: "],
       [1, ["url", "nosuch"], "There is no branch nosuch. Existing branches: feature-x, old"],
       [2, ["url", "old", "--role", "superuser"], "Allowed choices are owner, app, readonly."],
-      [2, ["delete", "old"], "This deletes the branch old for good, with "],
+      [2, ["delete", "old"], "This permanently deletes the branch old with "],
     ] as const) {
       const said = await command("branch", ...args);
       expect(said.code, args.join(" ")).toBe(code);

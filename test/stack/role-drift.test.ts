@@ -56,7 +56,7 @@ test("an unchanged stack has no drift: status and doctor report none, and an upd
   expect(Object.values(roles)).toEqual(Array(5).fill("ok"));
   expect(version).toMatch(/^15\./);
   expect(size).toBeGreaterThan(1_000_000);
-  expect((await command("doctor")).text).toContain("All is well.");
+  expect((await command("doctor")).text).toContain("No problems found.");
   await stack.up("--expect-no-changes");
 });
 
@@ -112,8 +112,8 @@ test("manual changes of roles and databases are reported with the remedy, and pu
   const doctor = await command("doctor");
   expect(doctor.code).toBe(1);
   for (const line of CHANGED()) expect(doctor.text).toContain(`Roles: ${line}`);
-  expect(doctor.text).toContain(`Put it right: pulumi up --stack ${stack.name}`);
-  expect(doctor.text).not.toContain("All is well");
+  expect(doctor.text).toContain(`To correct it: pulumi up --stack ${stack.name}`);
+  expect(doctor.text).not.toContain("No problems found");
 
   expect(await previewed()).toEqual(["update nexus", "update prepared", "update role-drift"]);
   const { text } = await stack.up();
@@ -121,7 +121,7 @@ test("manual changes of roles and databases are reported with the remedy, and pu
   await expect(taken.query("SELECT 1")).rejects.toThrow();
 
   expect(await drift()).toEqual([]);
-  expect((await command("doctor")).text).toContain("All is well.");
+  expect((await command("doctor")).text).toContain("No problems found.");
   await stack.as("superuser", async (client) => {
     const { rows } = await client.query(`
       SELECT has_schema_privilege('sectorwars_readonly', 'public', 'CREATE') AS readonly_creates,

@@ -97,13 +97,13 @@ test("reset restores the snapshot that the import made, and keeps the former dat
   for (const answer of ["\x03", "\n", "no\n"]) {
     const said = await onTerminal(answer, "reset");
     expect(said.text).toContain(
-      `This replaces the database ${database} of the stack ${stack.name} with the snapshot imported, the data as the import left it.`,
+      `This restores the database ${database} of the stack ${stack.name} to its state after the import.`,
     );
-    expect(said.text).toMatch(/Go on\? \[y\/N\] [\s\S]*Nothing was changed\.\s*$/);
+    expect(said.text).toMatch(/Continue\? \[y\/N\] [\s\S]*Nothing was changed\.\s*$/);
     expect(said.code).toBe(1);
   }
   expect(await players()).toBe(emptied);
-  expect(await succeed("reset", "--yes")).toContain("The database is as the import left it.");
+  expect(await succeed("reset", "--yes")).toContain("The database is in its state after the import.");
   expect(await players()).toBe(imported);
   await restoreSnapshot(place, "before_restore");
   expect(await players()).toBe(emptied);
@@ -124,7 +124,7 @@ test("restoring a snapshot restores every row, and keeps the current privileges,
   await stack.as("app", (client) => client.query("UPDATE players SET credits = credits + 1"));
   expect(await players()).not.toBe(rows);
   const restored = await onTerminal("y\n", "snapshot", "restore", "one");
-  expect(restored.text).toMatch(/Go on\? \[y\/N\] [\s\S]*Back to what was there: .* restore before_restore/);
+  expect(restored.text).toMatch(/Continue\? \[y\/N\] [\s\S]*To restore the former data: .* restore before_restore/);
   expect(restored.code).toBe(0);
   expect(await players()).toBe(rows);
   expect(await access()).toBe(grants);
@@ -254,7 +254,7 @@ test("a command that is refused says why, with the remedy, and changes nothing",
   for (const [args, expected] of [
     [["save"], "missing required argument 'name'\nSee ./db snapshot save --help"],
     [["rename", "one"], "unknown command 'rename'"],
-    [["restore", "one"], "There is no terminal to ask on. To do it, add --yes."],
+    [["restore", "one"], "There is no terminal to ask for confirmation. To confirm, add --yes."],
     [["delete", "one"], "This permanently deletes the snapshot one of the stack"],
   ] as const) {
     expect(await message(succeed("snapshot", ...args))).toContain(expected);
@@ -325,7 +325,7 @@ describe("a portable copy", () => {
     }
     expect((await stat(path)).mode & 0o077).toBe(0);
     expect(await succeed("backup", "--check", path)).toContain(
-      `is whole: the roles, and by=hand, ${database}, decrypted`,
+      `is complete: the roles, and by=hand, ${database}, decrypted`,
     );
   });
 

@@ -150,7 +150,7 @@ describe("two stacks on one machine, and the commands for them", () => {
     expect(human.code).toBe(0);
     expect(human.text).toMatch(/state {7}running, healthy/);
     expect(human.text).toContain("roles       app ok, monitor ok, owner ok, readonly ok, superuser ok");
-    expect(human.text).toContain("backups     off; for any moment back: pulumi config set backups true");
+    expect(human.text).toContain("backups     off; to be able to restore any time: pulumi config set backups true");
     const machine = JSON.parse((await command("status", stacks[0], "--json")).stdout);
     expect(machine).toMatchObject({ healthy: true, connections: { max: 100 }, roles: { app: "ok" } });
     for (const url of Object.values((await stacks[0]?.outputs())?.urls ?? {})) {
@@ -221,7 +221,7 @@ describe("two stacks on one machine, and the commands for them", () => {
   test("doctor succeeds, and for a stopped server prints the remedy and exits with 1", async () => {
     const [, stack] = stacks as [TestStack, TestStack];
     const healthy = await command("doctor", stack);
-    expect(healthy.text).toContain("All is well.");
+    expect(healthy.text).toContain("No problems found.");
     expect(healthy.text).toMatch(/ok {5}Disk of the data: [\d.]+ [GT]B free/);
     expect(healthy.code).toBe(0);
     await docker(["stop", stack.names.container]);
@@ -256,6 +256,8 @@ describe("two stacks on one machine, and the commands for them", () => {
   test("a command for a missing stack says how to create it", async () => {
     const said = await run("./db", ["status", "--stack", "nosuch"], stacks[0]?.env);
     expect(said.code).toBe(2);
-    expect(said.text).toContain("The stack nosuch does not exist. Create it: script/up --stack nosuch\nThere are: ");
+    expect(said.text).toContain(
+      "The stack nosuch does not exist. Create it: script/up --stack nosuch\nExisting stacks: ",
+    );
   });
 });

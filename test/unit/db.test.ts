@@ -176,7 +176,7 @@ describe("a call that is wrong ends with 2, says why, and where help is", () => 
     ],
     [["snapshot", "sav"], "unknown command 'sav'\n(Did you mean save?)\nSee ./db snapshot --help"],
     [["snapshot", "save"], "missing required argument 'name'\nSee ./db snapshot save --help"],
-    [["migrations", "und"], "unknown subcommand of ./db migrations. There are: show, undo, forget"],
+    [["migrations", "und"], "unknown subcommand of ./db migrations. Its subcommands are: show, undo, forget"],
     [["--stack"], "option '--stack <name>' argument missing"],
     [["status", "--stack", "--json"], "option '--stack <name>' argument '--json' is invalid. A value is missing."],
     [["--stack", "", "status"], "option '--stack <name>' argument '' is invalid. A value is missing."],
@@ -204,7 +204,7 @@ describe("a call that is wrong ends with 2, says why, and where help is", () => 
     const message = "unknown command 'sav'\n(Did you mean save?)\nSee ./db snapshot --help";
     expect(JSON.parse(typo.stdout)).toEqual({ error: message, exitCode: 2 });
     expect(typo.stderr).toBe(`error: ${message}\n`);
-    const missing = `There is no safety copy none. There is none in ${folder}`;
+    const missing = `The safety copy none does not exist. ${folder} contains no safety copy`;
     expect(JSON.parse(later.stdout)).toEqual({ error: missing, exitCode: 1 });
     expect(later).toMatchObject({ code: 1, stderr: `error: ${missing}\n` });
     expect(notOurs.stdout).toBe("");
@@ -252,7 +252,10 @@ test("without a terminal, whatever replaces data wants --yes", async () => {
   const terminal = process.stdin.isTTY;
   process.stdin.isTTY = false;
   try {
-    const refusal = { message: `${consequence} There is no terminal to ask on. To do it, add --yes.`, exitCode: 2 };
+    const refusal = {
+      message: `${consequence} There is no terminal to ask for confirmation. To confirm, add --yes.`,
+      exitCode: 2,
+    };
     await expect(confirm(undefined, consequence)).rejects.toMatchObject(refusal);
   } finally {
     process.stdin.isTTY = terminal;

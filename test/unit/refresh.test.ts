@@ -31,7 +31,7 @@ describe("a check", () => {
       A refresh would copy:
         the source: 45.2 MB on its disk, indexes included
         41 tables: about 30.0 MB over the wire, each byte once (from their size on disk)
-      Worth a thought:
+      Warnings:
         index a, index b: sort otherwise here [collation-order]
       Nothing was written."
     `);
@@ -49,26 +49,23 @@ describe("a check", () => {
       "Changed on ep-cool.neon.tech/neondb since the import at 2026-11-22T10:00:00.000Z:
         rows of public.ships: 3 rows on the source, 2 on the target
         table public.ports: missing on the target
-      Different, and not known where it has changed:
+      Different, and unknown whether the source or this database has changed:
         rows of public.large: (id) = (7): a
-      Changed here, which the new data will not have (the snapshot before_refresh will):
+      Changed in this database; the new data will lack it, the snapshot before_refresh will contain it:
         rows of public.users: (id) = (5): name\\nof two lines
         table public.ports: missing on the target
       A refresh would copy:
         the source: 45.2 MB on its disk, indexes included
         41 tables: about 30.0 MB over the wire, each byte once (from their size on disk)
-      Worth a thought:
+      Warnings:
         index a, index b: sort otherwise here [collation-order]
       Nothing was written."
     `);
   });
 
   test.each([
-    [
-      { source: "the sample", finishedAt: "2026-11-22T10:00:00.000Z" },
-      "was imported from the sample, and not from ep-",
-    ],
-    [null, "No import has filled sectorwars_dev: all of it would be replaced."],
+    [{ source: "the sample", finishedAt: "2026-11-22T10:00:00.000Z" }, "was imported from the sample, not from ep-"],
+    [null, "sectorwars_dev was not filled by an import: a refresh would replace all of it."],
   ])("of data that came from elsewhere (%j) compares nothing", (imported, words) => {
     const told = describeCheck({ ...check, imported, changes: null, ours: null });
     expect(told).toContain(words);
@@ -91,16 +88,16 @@ describe("what a refresh has done", () => {
 
   test("is told with its proof and the way back", () => {
     expect(describeRefreshed(summary, "sectorwars_dev")).toBe(
-      "Refreshed: sectorwars_dev holds 41 tables, 260,609 rows, proven equal to ep-cool.neon.tech/neondb.\n" +
-        "The former data is the snapshot before_refresh. Back to it:  ./db snapshot restore before_refresh",
+      "Refreshed: sectorwars_dev contains 41 tables, 260,609 rows, proven equal to ep-cool.neon.tech/neondb.\n" +
+        "The former data is the snapshot before_refresh. To restore it:  ./db snapshot restore before_refresh",
     );
   });
 
   test("is never called equal where a selection came", () => {
     const told = describeRefreshed({ ...summary, butFor: "1 table masked", hasImported: false }, "sectorwars_dev");
     expect(told).not.toContain("equal");
-    expect(told).toContain("identical but for 1 table masked: from ep-cool");
-    expect(told).toContain("no room for the snapshot of the new data");
+    expect(told).toContain("identical except for 1 table masked: from ep-cool");
+    expect(told).toContain("too full for the snapshot of the new data");
   });
 });
 

@@ -21,8 +21,8 @@ const equal: Parameters<typeof describe>[0] = {
 
 test("an equal database is told with what was compared", () => {
   expect(describe(equal)).toMatchInlineSnapshot(`
-    "Equal: 127.0.0.1:5433/sectorwars_dev holds what ep-cool.neon.tech/neondb does (41 tables, 260,609 rows, 1 sequence, 190 definitions, in 3.2 s)
-    The import was of ep-cool.neon.tech/neondb, at 2026-11-22T10:00:00.000Z
+    "Equal: 127.0.0.1:5433/sectorwars_dev is equal to ep-cool.neon.tech/neondb (41 tables, 260,609 rows, 1 sequence, 190 definitions, in 3.2 s)
+    The database was imported from ep-cool.neon.tech/neondb at 2026-11-22T10:00:00.000Z
       remark: view public.ranks: different, as at the import"
   `);
 });
@@ -39,7 +39,7 @@ test("a difference is told with its keys, and with the side that has changed", (
     ],
   });
   expect(told).toMatchInlineSnapshot(`
-    "Different: 2 things in 127.0.0.1:5433/sectorwars_dev not as in ep-cool.neon.tech/neondb (compared: 41 tables, 260,609 rows, 1 sequence, 190 definitions, in 3.2 s)
+    "Different: 2 objects differ between 127.0.0.1:5433/sectorwars_dev and ep-cool.neon.tech/neondb (compared: 41 tables, 260,609 rows, 1 sequence, 190 definitions, in 3.2 s)
       rows of public.players, changed here since the import
         (id) = (5): credits
         (name) = (a\\nb)
@@ -70,7 +70,9 @@ test("what cannot be compared ends with 2, the remedy, and no secret", async () 
   expect(help).toMatchObject({ code: 0, stdout: expect.stringContaining("Usage: ./db verify") });
   const [none, other, asArgument, noRoots, nonsense] = errors;
   expect(nonsense.stderr).toContain("--nonsense");
-  expect(none.stderr).toMatch(/^error: The database is compared with its source, but NEON_DATABASE_URL is not set/);
+  expect(none.stderr).toMatch(
+    /^error: \.\/db verify compares the database with the source that it names, but NEON_DATABASE_URL is not set/,
+  );
   expect(other.stderr).toContain("OTHER is not set");
   expect(asArgument.stderr).toContain("--source takes the name of a variable");
   expect(noRoots.stderr).toContain("NEON_ROOT_CERTIFICATES names /nowhere.pem, which cannot be read");
