@@ -211,7 +211,7 @@ describe("the pooled host", () => {
     await expectUntouched(lab, target, spec);
   });
 
-  test("would give a session's settings to whoever comes next", async () => {
+  test("would give a session's settings to the next client", async () => {
     const { address } = neon.pooled(neon.source(neon.url("pool", { query: "sslmode=require" })));
     await neon.makeDatabase("pool", "");
     await (await openSource(address)).end();
@@ -401,7 +401,7 @@ function startWriter(address: Source["address"]) {
   };
 }
 
-describe("while somebody works on the source", () => {
+describe("while another session works on the source", () => {
   test("nothing of it appears, from the snapshot on, and whoever writes is not held up", async () => {
     const source = await neon.makeDatabase("busy", game);
     const spec = await lab.newImport(source, target);
