@@ -1,4 +1,4 @@
-/** From nothing to an application that works: database, migrations, seed data, hand-over, four services healthy. */
+/** Measures the time from nothing to a working application: database, migrations, seed data, hand-over, four healthy services. */
 import { execFile } from "node:child_process";
 import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -16,7 +16,7 @@ const PROJECT = "sectorwars-bench";
 export async function benchApplication({ rounds }: { rounds: number }): Promise<Section> {
   const [program, ...first] = composeWords();
   const folder = await mkdtemp(join(tmpdir(), "sectorwars-bench-"));
-  // For the update as well, which builds the gameserver's image.
+  // The update needs these variables too, because it builds the gameserver's image.
   Object.assign(process.env, { COMPOSE_PROJECT_NAME: PROJECT, PYTHON_IMAGE: pythonImage(readImages()) });
   const stack = await makeStack(STACK);
   const compose = (...args: string[]) => run(program, [...first, ...args], { cwd: folder });
@@ -28,7 +28,7 @@ export async function benchApplication({ rounds }: { rounds: number }): Promise<
     await writeFile(join(folder, ".env"), "JWT_SECRET=of-the-benchmark\n", { mode: 0o600 });
     await stack.pulumi("config", "set", "alembic", join(folder, "services/gameserver"), "--stack", STACK);
     await stack.pulumi("config", "set", "handoverFolder", folder, "--stack", STACK);
-    // The images are there once the first stack was made.
+    // The first stack builds the images, so that no measured round does.
     await up();
     await down();
     for (let round = 0; round < rounds; round += 1) {
@@ -49,11 +49,11 @@ export async function benchApplication({ rounds }: { rounds: number }): Promise<
   return {
     title: "From nothing to a working application",
     about:
-      "`pulumi up` (server, roles, privileges, migrations in a container of their own, seed data, databases, hand-over), then `docker compose " +
-      "up --wait` of four services: a gameserver with SQLAlchemy's two engines, a region manager, two pages (test/application).",
+      "`pulumi up` (server, roles, privileges, migrations in their own container, seed data, databases, hand-over), then `docker compose " +
+      "up --wait` of four services: a gameserver with two SQLAlchemy engines, a region manager, two pages (test/application).",
     table: [
       ["what", "seconds"],
-      ["all", figure(times.all)],
+      ["total", figure(times.all)],
       ["`pulumi up`", figure(times.up)],
       ["four services healthy", figure(times.services)],
     ],

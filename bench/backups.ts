@@ -1,4 +1,4 @@
-/** Backups, recovery and snapshots, each against what one would use otherwise. */
+/** Measures backups, recovery and snapshots against the usual alternatives. */
 import { execFile } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -23,11 +23,11 @@ const run = promisify(execFile);
 const STACK = "bench";
 /** The same server without archiving. */
 const PLAIN = "bench-plain";
-/** In the volume of the backups, so that both write to the same disk. */
-const OTHERS = "/var/lib/sectorwars-backups/others";
+/** Folder for pg_basebackup in the volume of the backups, so that both write to the same disk. */
+const BASE_BACKUP = "/var/lib/sectorwars-backups/others";
 const DATA = "/var/lib/postgresql/data";
 
-/** About 1 GB at scale 1: half of it pgbench's, half jsonb under indexes. */
+/** Fills the database, about 1 GB at scale 1: half pgbench's tables, half indexed jsonb. Returns its size in bytes. */
 async function fill({ place, inServer }: Up, scale: number): Promise<number> {
   const pgbench = ["pgbench", "-q", "-i", "-I", "dtGp", "-s", String(Math.max(CLIENTS, Math.round(32 * scale)))];
   await inServer(...pgbench, place.address.database);
@@ -39,7 +39,7 @@ async function fill({ place, inServer }: Up, scale: number): Promise<number> {
   });
 }
 
-/** Every twentieth page's rows, one after the other, so that a twentieth of the files' blocks is another. */
+/** Updates consecutive rows so that 5 % of the files' blocks change. */
 const changeTwentieth = ({ place }: Up) =>
   withConnection(place.address, async (client) => {
     await client.query("UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid % 2000 < 100");
@@ -50,17 +50,19 @@ const changeTwentieth = ({ place }: Up) =>
 const bytesOf = async (folder: string) =>
   Number((await docker(["exec", namesFor(STACK).backups, "du", "-sk", folder])).split(/\s/)[0]) * 1024;
 
-/** pg_basebackup of the same server, to the same disk; returns seconds and bytes. */
-async function baseBackup({ inServer }: Up, ...how: string[]): Promise<[number, number]> {
-  const took = await seconds(() => inServer("pg_basebackup", "-c", "fast", "-X", "fetch", "-D", OTHERS, ...how));
-  const bytes = await bytesOf(OTHERS);
-  await inServer("rm", "-rf", OTHERS);
+/** Runs pg_basebackup of the same server to the same disk. Returns seconds and bytes. */
+async function baseBackup({ inServer }: Up, ...options: string[]): Promise<[number, number]> {
+  const took = await seconds(() =>
+    inServer("pg_basebackup", "-c", "fast", "-X", "fetch", "-D", BASE_BACKUP, ...options),
+  );
+  const bytes = await bytesOf(BASE_BACKUP);
+  await inServer("rm", "-rf", BASE_BACKUP);
   return [took, bytes];
 }
 
-/** One round's seconds, by what was done. */
+/** Seconds of each round, by measured operation. */
 type Times = Record<string, number[]>;
-const note = (times: Times, what: string, value: number) => {
+const record = (times: Times, what: string, value: number) => {
   times[what] = [...(times[what] ?? []), value];
   console.log(`  ${what}: ${value.toFixed(1)} s`);
 };
@@ -69,7 +71,7 @@ async function measureBackups(up: Up, rounds: number, size: number): Promise<Sec
   const times: Times = {};
   const sizes: Record<string, number> = {};
   const command = (...args: string[]) => run("./db", args, { env: up.stack.env, maxBuffer: 64 * 1024 * 1024 });
-  // The server's own rules let nobody replicate; this container is gone soon.
+  // The stack's pg_hba.conf allows no replication. The change ends with this container.
   await docker([
     "exec",
     up.place.container,
@@ -80,7 +82,7 @@ async function measureBackups(up: Up, rounds: number, size: number): Promise<Sec
   await up.inServer("psql", "-X", "-q", "-c", "SELECT pg_reload_conf()");
   const newest = async () => backupsIn(await readReport(STACK)).at(-1);
   const full = ["pgbackrest", "--stanza=main", "--type=full", "backup"];
-  const ways: [string, () => Promise<[number, number]>][] = [
+  const methods: [string, () => Promise<[number, number]>][] = [
     ["plain", () => baseBackup(up)],
     ["zstd", () => baseBackup(up, "-Ft", "--compress=server-zstd:1")],
     [
@@ -92,37 +94,37 @@ async function measureBackups(up: Up, rounds: number, size: number): Promise<Sec
     ],
   ];
   for (let round = 0; round < rounds; round += 1) {
-    // In turn this one or that one first, and nothing left to be written by the one before.
-    for (const [what, way] of round % 2 === 0 ? ways : ways.toReversed()) {
+    // The order alternates, and each method starts without unwritten data of the one before.
+    for (const [what, method] of round % 2 === 0 ? methods : methods.toReversed()) {
       await up.inServer("psql", "-X", "-q", "-c", "CHECKPOINT");
       await up.inServer("sync");
-      const [took, bytes] = await way();
-      note(times, what, took);
+      const [took, bytes] = await method();
+      record(times, what, took);
       sizes[what] = bytes;
     }
-    note(times, "command", await seconds(() => runNow(STACK, "full")));
+    record(times, "command", await seconds(() => runNow(STACK, "full")));
     await changeTwentieth(up);
-    note(times, "differential", await seconds(() => runNow(STACK, "diff")));
+    record(times, "differential", await seconds(() => runNow(STACK, "diff")));
     sizes.differential = (await newest())?.info.repository.delta ?? 0;
-    note(times, "drill", await seconds(() => runNow(STACK, "drill")));
+    record(times, "drill", await seconds(() => runNow(STACK, "drill")));
     await sleep(1100);
-    const moment = new Date().toISOString();
+    const recoveryTarget = new Date().toISOString();
     await changeTwentieth(up);
     for (const [what, to] of [
       ["latest", "latest"],
-      ["time", moment],
+      ["time", recoveryTarget],
     ] as const) {
       let said = "";
       const restore = async () => {
         said = (await command("restore", "--to", to, "--yes", "--stack", STACK)).stdout;
       };
-      note(times, what, await seconds(restore));
+      record(times, what, await seconds(restore));
       const stamp = /--undo (\w+)/.exec(said)?.[1] ?? "";
       await docker(["exec", up.place.container, "rm", "-rf", `${DATA}/pgdata.before-${stamp}`]);
-      // The full backup that follows a restore is not to run beside the next figure.
+      // The full backup after a restore must not run during the next measurement.
       await until(
         "the full backup after a restore",
-        async () => (await readReport(STACK)).running === "" && !(await wanted()),
+        async () => (await readReport(STACK)).running === "" && !(await isFullBackupRequested()),
       );
     }
   }
@@ -135,12 +137,12 @@ async function measureBackups(up: Up, rounds: number, size: number): Promise<Sec
   return {
     title: "Backups and recovery",
     about:
-      `A database of ${humanBytes(size)}, half pgbench's, half jsonb under indexes. Backups are encrypted (AES-256-CBC) and compressed ` +
-      "(zstd 1) by two processes; pg_basebackup copies in clear. `./db backup` also writes down what every table holds. A drill " +
-      "verifies, restores, starts, checks with pg_amcheck and compares every table. `./db restore` does so too and exchanges the data " +
-      "under a running stack.",
+      `A database of ${humanBytes(size)}, half pgbench's tables, half indexed jsonb. Two processes encrypt (AES-256-CBC) and compress ` +
+      "(zstd 1) each backup; pg_basebackup does not encrypt. `./db backup` also records a fingerprint of every table. A drill verifies " +
+      "and restores a backup, starts a server, runs pg_amcheck and compares every table. `./db restore` does the same and swaps the " +
+      "data of the running stack.",
     table: [
-      ["what", "seconds", "against it", "size"],
+      ["what", "seconds", "ratio", "size"],
       row("`pg_basebackup`", "plain"),
       row("`pg_basebackup -Ft --compress=server-zstd:1`", "zstd", "plain"),
       row("full backup, pgBackRest alone", "full", "plain"),
@@ -153,22 +155,22 @@ async function measureBackups(up: Up, rounds: number, size: number): Promise<Sec
   };
 }
 
-const wanted = async () =>
+const isFullBackupRequested = async () =>
   (await docker(["exec", namesFor(STACK).backups, "ls", "/var/lib/sectorwars-backups/state"])).includes("full.wanted");
 
-/** The ways to keep a database aside: in the server, through its log, or all of its volume while it is stopped. */
-async function measureSavePoints({ place, inServer }: Up, rounds: number, size: number): Promise<Section> {
+/** Measures three ways to copy a database: as files in the server, through the WAL, or with its whole volume while it is stopped. */
+async function measureSnapshots({ place, inServer }: Up, rounds: number, size: number): Promise<Section> {
   const times: Times = {};
   const { database } = place.address;
   const server = { ...place.address, database: "postgres" };
   for (let round = 0; round < rounds; round += 1) {
-    note(times, "save", await seconds(() => saveSnapshot(place, "bench")));
-    note(times, "restore", await seconds(() => restoreSnapshot(place, "bench")));
+    record(times, "save", await seconds(() => saveSnapshot(place, "bench")));
+    record(times, "restore", await seconds(() => restoreSnapshot(place, "bench")));
     await deleteSnapshot(place, "bench");
     await deleteSnapshot(place, "before_restore");
     const logged = `CREATE DATABASE logged TEMPLATE ${ident(database)} STRATEGY wal_log`;
     await withConnection(server, async (client) => {
-      note(times, "logged", await seconds(() => client.query(logged)));
+      record(times, "logged", await seconds(() => client.query(logged)));
       await client.query("DROP DATABASE logged");
       await client.query("CHECKPOINT");
     });
@@ -180,7 +182,7 @@ async function measureSavePoints({ place, inServer }: Up, rounds: number, size: 
       await docker(["start", place.container]);
       await withConnection(place.address, () => Promise.resolve(), { patienceMs: 60_000 });
     };
-    note(times, "volume", await seconds(copy));
+    record(times, "volume", await seconds(copy));
     await inServer("rm", "-rf", `${DATA}/copy`);
   }
   const row = (what: string, key: string) => [
@@ -191,8 +193,8 @@ async function measureSavePoints({ place, inServer }: Up, rounds: number, size: 
   return {
     title: "Snapshots",
     about:
-      `A database of ${humanBytes(size)}. A snapshot is \`CREATE DATABASE ... STRATEGY file_copy\`; what else could make one is a ` +
-      "copy through the write-ahead log, or of the whole volume, for which the server is stopped and started again.",
+      `A database of ${humanBytes(size)}. A snapshot is \`CREATE DATABASE ... STRATEGY file_copy\`. The alternatives are a copy through ` +
+      "the WAL, and a copy of the whole volume while the server is stopped.",
     table: [
       ["what", "seconds", "against saving"],
       row("save", "save"),
@@ -206,7 +208,7 @@ async function measureSavePoints({ place, inServer }: Up, rounds: number, size: 
 export async function benchBackups({ rounds, scale }: { rounds: number; scale: number }): Promise<Section[]> {
   const folder = await mkdtemp(join(tmpdir(), "sectorwars-bench-"));
   const former = process.env.XDG_CONFIG_HOME;
-  // The key is the benchmark's own, and goes with it.
+  // The benchmark has its own key, which is removed with the folder.
   process.env.XDG_CONFIG_HOME = folder;
   const never = { backupFull: "never", backupDifferential: "never", backupDrill: "never" };
   const stacks: Up[] = [];
@@ -215,18 +217,15 @@ export async function benchBackups({ rounds, scale }: { rounds: number; scale: n
     stacks.push(up);
     const size = await fill(up, scale);
     console.log(`  ${humanBytes(size)}`);
-    await until(
-      "the first full backup, which begins by itself",
-      async () => (await readReport(STACK)).full.ok !== null,
-    );
+    await until("the automatic first full backup", async () => (await readReport(STACK)).full.ok !== null);
     const plain = await bringUp(PLAIN, {});
     stacks.push(plain);
     await fill(plain, scale);
     const writes = await measureWrites(up, plain, rounds, scale);
     await plain.stack.end();
     stacks.pop();
-    const savePoints = await measureSavePoints(up, rounds, size);
-    return [await measureBackups(up, rounds, size), savePoints, writes];
+    const snapshots = await measureSnapshots(up, rounds, size);
+    return [await measureBackups(up, rounds, size), snapshots, writes];
   } finally {
     for (const { stack } of stacks) await stack.end();
     if (former === undefined) delete process.env.XDG_CONFIG_HOME;

@@ -1,4 +1,4 @@
-/** `npm run bench`: figures side by side with what a user would pick instead, written to bench/RESULTS.md. */
+/** `npm run bench`: measures this project against the usual alternatives, and writes bench/RESULTS.md. */
 import { parseArgs } from "node:util";
 import { benchApplication } from "./application.ts";
 import { benchBackups } from "./backups.ts";
@@ -29,9 +29,9 @@ const unknown = positionals.filter((name) => !(name in BENCHES));
 if (values.help || unknown.length > 0) {
   console.log(`usage: npm run bench [-- ${Object.keys(BENCHES).join("|")} ...] [--rounds 3] [--scale 1]
 
-Measures, each against what one would use otherwise, in alternating rounds on this machine, and writes bench/RESULTS.md.
-Needs what script/bootstrap compose migrations obtains; pgcopydb is measured where it is installed. --scale is the size of the data:
-1 is about 2 GB for the import, 1 GB for backups.`);
+Measures this project against the usual alternatives in alternating rounds on this machine, and writes bench/RESULTS.md.
+Run script/bootstrap compose migrations first. pgcopydb is measured if it is installed. --scale sets the size of the data:
+1 is 2 GB for the import and 1 GB for backups.`);
   process.exit(unknown.length > 0 ? 2 : 0);
 }
 
@@ -39,7 +39,7 @@ const chosen = positionals.length > 0 ? positionals : Object.keys(BENCHES);
 for (const name of chosen) {
   console.log(`bench: ${name}`);
   const measured = BENCHES[name]?.({ rounds: Number(values.rounds), scale: Number(values.scale) }) ?? [];
-  // Each as soon as it is there: what was measured in half an hour is not lost when the next fails.
+  // Each section is written at once, so that a later failure does not lose half an hour of measurements.
   if (Symbol.asyncIterator in measured) for await (const section of measured) await writeResults([section]);
   else await writeResults([await measured].flat());
 }

@@ -1,4 +1,4 @@
-/** The import with its proof, against tools that prove nothing. */
+/** Measures the import, including its proof, against tools without one. */
 import { randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -10,7 +10,7 @@ import { docker } from "../lib/docker.ts";
 import { type Address, ident, literal } from "../lib/postgres.ts";
 import { ROLE_NAMES } from "../lib/role-names.ts";
 import { withConnection } from "../test/support/session.ts";
-import { openFarWay } from "./far.ts";
+import { openDelayingProxy } from "./far.ts";
 import { fillSource } from "./lab.ts";
 import { figure, median, ratio, type Section, seconds } from "./results.ts";
 import { dumpAndRestore, type FromContainer, pgcopydbClone, pgcopydbVersion } from "./rivals.ts";
@@ -25,20 +25,20 @@ import {
   startServer,
 } from "./servers.ts";
 
-/** Milliseconds each way to a source in another region. */
+/** Delay in each direction to a source in another region, in milliseconds. */
 const FAR_MS = 20;
-/** Share of the rows that the whole is compared with, to see whether time grows as they do. */
+/** Share of the rows in the smaller source, which shows whether the time grows with the rows. */
 const TENTH = 0.1;
 const GIB = 1024 ** 3;
 
-/** Everything that is measured of one way to copy a database. */
+/** The measurements of one method to copy a database. */
 interface Figures {
   seconds: number[];
-  /** Seconds of CPU on the source, which is somebody's production server. */
+  /** CPU seconds on the source, which is usually a production server. */
   sourceCpu: number[];
 }
 
-/** Two servers, and the work of putting the target back as it was. */
+/** The source and target servers, and what the imports need besides. */
 interface Bench {
   source: BenchServer;
   target: BenchServer;
@@ -49,7 +49,7 @@ interface Bench {
 
 const onTarget = ({ target }: Bench, sql: string) => withConnection(target.address, (client) => client.query(sql));
 
-/** Of the target's roles, which live as long as this run. */
+/** Password of the target's roles, which exist only during this run. */
 const OWNER_PASSWORD = randomBytes(16).toString("hex");
 
 async function clearTarget(bench: Bench): Promise<void> {
@@ -57,7 +57,7 @@ async function clearTarget(bench: Bench): Promise<void> {
   await onTarget(bench, "CHECKPOINT");
 }
 
-/** Runs one way to copy once, on an empty target. */
+/** Runs one method once, on an empty target. */
 async function measure(bench: Bench, database: string | undefined, figures: Figures, work: () => Promise<unknown>) {
   await clearTarget(bench);
   if (database) await onTarget(bench, `CREATE DATABASE ${database} TEMPLATE template0`);
@@ -104,7 +104,7 @@ const row = (what: string, own: Figures, ours: Figures) => [
   median(own.sourceCpu).toFixed(1),
 ];
 
-function tell(round: string, figures: Record<string, Figures>): void {
+function printRound(round: string, figures: Record<string, Figures>): void {
   const last = Object.entries(figures).map(([name, { seconds }]) => `${name} ${seconds.at(-1)?.toFixed(1)} s`);
   console.log(`  ${round}: ${last.join(", ")}`);
 }
@@ -125,21 +125,21 @@ async function compareNear(bench: Bench, rounds: number, bytes: number): Promise
         pgcopydbClone(bench.source.address, bench.target.address, folder),
       );
     }
-    tell(`round ${round}`, figures);
+    printRound(`round ${round}`, figures);
   }
   const { ours, dump, clone, plain } = figures;
   return {
     title: "Import",
     about:
-      `A source of ${(bytes / GIB).toFixed(1)} GiB on disk with its indexes: 2 million jsonb rows under two b-trees and a GIN index, ` +
-      "pgbench at scale 40, 140 small tables with 280 foreign keys in cycles. Both servers in containers on this machine, the target as a " +
-      "stack has it. The import whole: preflight, snapshot, rows, indexes, proof of every table, schema comparison, ANALYZE, CHECKPOINT, " +
-      "swap, report. The others prove nothing.",
+      `A source of ${(bytes / GIB).toFixed(1)} GiB on disk with its indexes: 2 million jsonb rows with two b-trees and a GIN index, ` +
+      "pgbench at scale 40, 140 small tables with 280 foreign keys in cycles. Both servers run in containers on this machine, the target " +
+      "with a stack's settings. The import includes preflight, exported snapshot, rows, indexes, proof of every table, schema comparison, " +
+      "ANALYZE, CHECKPOINT, swap and report. The other tools prove nothing.",
     table: [
-      ["what", "seconds", "import against it", "CPU s on the source"],
-      row("the import, proof included", ours, ours),
+      ["what", "seconds", "import / this", "CPU s on the source"],
+      row("the import, with its proof", ours, ours),
       row("`pg_dump -Fd -j2`, `pg_restore -j2`", dump, ours),
-      row("the same with `-Z0`, its sessions set as the import's", plain, ours),
+      row("the same with `-Z0` and the import's session settings", plain, ours),
       ...(pgcopydb ? [row(`pgcopydb ${pgcopydb} clone, its own 4 + 4 jobs`, clone, ours)] : []),
     ],
   };
@@ -147,9 +147,9 @@ async function compareNear(bench: Bench, rounds: number, bytes: number): Promise
 
 async function compareFar(bench: Bench, rounds: number): Promise<Section> {
   const gateway = (await docker(["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", NETWORK])).trim();
-  // In a process of its own: passing bytes on must not cost the import's process what it does not cost the others'.
-  const way = await openFarWay(bench.source.address, FAR_MS, gateway);
-  const far = { host: gateway, port: way.port };
+  // The proxy has its own process, so that forwarding bytes costs the import's process no more than the other tools'.
+  const proxy = await openDelayingProxy(bench.source.address, FAR_MS, gateway);
+  const far = { host: gateway, port: proxy.port };
   const figures = { ours: newFigures(), plain: newFigures(), newer: newFigures() };
   try {
     const spec = importSpec(bench, { ...bench.source.address, ...far }, far);
@@ -161,24 +161,24 @@ async function compareFar(bench: Bench, rounds: number): Promise<Section> {
       await measure(bench, undefined, figures.newer, () =>
         dumpAndRestore(far, bench.target, { flags: "-Z0", relaxed: true, image: bench.newer }),
       );
-      tell(`far ${round}`, figures);
+      printRound(`far ${round}`, figures);
     }
   } finally {
-    way.close();
+    proxy.close();
   }
   return {
     title: "Import from far away",
-    about: `The same, with ${FAR_MS} ms each way between the source and everybody else.`,
+    about: `The same, with a delay of ${FAR_MS} ms in each direction between the source and its clients.`,
     table: [
-      ["what", "seconds", "import against it", "CPU s on the source"],
-      row("the import, proof included", figures.ours, figures.ours),
+      ["what", "seconds", "import / this", "CPU s on the source"],
+      row("the import, with its proof", figures.ours, figures.ours),
       row("`pg_dump -Fd -j2 -Z0`, `pg_restore -j2`", figures.plain, figures.ours),
       row("the same with a newer version's programs", figures.newer, figures.ours),
     ],
   };
 }
 
-/** Times of the import alone, for one size of source. */
+/** Returns the seconds of each import of one source. */
 async function timesOf(bench: Bench, rounds: number): Promise<number[]> {
   const figures = newFigures();
   const spec = importSpec(bench, bench.source.address, near(bench));
@@ -187,7 +187,7 @@ async function timesOf(bench: Bench, rounds: number): Promise<number[]> {
   return figures.seconds;
 }
 
-/** @param scale 1 is about 2 GB. */
+/** Measures imports. @param scale size of the source; 1 is about 2 GB. */
 export async function* benchImport({ rounds, scale }: { rounds: number; scale: number }): AsyncGenerator<Section> {
   const names = {
     source: "sectorwars-bench-source",
@@ -212,7 +212,7 @@ export async function* benchImport({ rounds, scale }: { rounds: number; scale: n
     const [small, large] = [await timesOf(tenth, rounds), await timesOf(bench, 1)];
     yield {
       title: "Import, ten times the rows",
-      about: "The import alone, of a source with a tenth of the rows in the large tables, and of the whole.",
+      about: "Only the import, of a source with a tenth of the rows in its large tables, and of the full source.",
       table: [
         ["source", "seconds", "against the tenth"],
         [`${(tenthBytes / GIB).toFixed(2)} GiB`, figure(small), "1"],

@@ -1,9 +1,9 @@
-/** The data that imports are measured on: about 2 GB that are hard to import, for reasons that a real game's are. */
+/** The source of the measured imports: about 2 GB that are as hard to import as a real game's data. */
 import { docker } from "../lib/docker.ts";
 import type { Address } from "../lib/postgres.ts";
 import { withConnection } from "../test/support/session.ts";
 
-/** Wide jsonb rows under b-trees and a GIN index, which alone takes longer to build than all rows to copy. */
+/** Wide jsonb rows with b-trees and a GIN index. Building that index takes longer than copying all rows. */
 export const events = (rows: number) => `
   CREATE TABLE events (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -40,9 +40,9 @@ const small = (tables: number) => `
   END $$;`;
 
 /**
- * Makes the database `source` and fills it; pgbench makes its own part.
- * @param scale 1 is the whole: 2 million jsonb rows, pgbench's scale 40, 140 small tables.
- * @returns bytes on the source's disk.
+ * Creates the database `source` and fills it, partly with pgbench.
+ * @param scale 1 is 2 million jsonb rows, pgbench's scale 40, and 140 small tables; there are always 140 small tables.
+ * @returns the size of the database in bytes.
  */
 export async function fillSource(container: string, address: Address, scale: number): Promise<number> {
   await withConnection(address, (client) => client.query("CREATE DATABASE source TEMPLATE template0"), {

@@ -1,4 +1,4 @@
-/** A stack of the benchmark's own, with a state of its own. */
+/** Stacks for benchmarks, each with its own state. */
 import { execFile } from "node:child_process";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { promisify } from "node:util";
@@ -9,16 +9,16 @@ import { addressOf } from "../lib/stack.ts";
 
 const run = promisify(execFile);
 
-/** A throw-away stack: its name also names its containers, and decides its port. */
+/** A temporary stack. Its containers and its port follow from its name. */
 export interface BenchStack {
   name: string;
-  /** What a command on it needs to find its state. */
+  /** Environment with which commands find the stack's state. */
   env: NodeJS.ProcessEnv;
   pulumi: (...args: string[]) => Promise<string>;
   end: () => Promise<void>;
 }
 
-/** Makes an empty stack whose database holds nothing but roles and extensions. */
+/** Creates a stack, without an update, whose database will have only roles and extensions. */
 export async function makeStack(name: string): Promise<BenchStack> {
   await mkdir(".local", { recursive: true });
   const state = await mkdtemp(".local/bench-state-");
@@ -44,15 +44,15 @@ export async function makeStack(name: string): Promise<BenchStack> {
   };
 }
 
-/** A stack that is up. */
+/** A running stack. */
 export interface Up {
   stack: BenchStack;
   place: SnapshotPlace;
-  /** A command in the server's container, as the server's user. */
+  /** Runs a command in the server's container, as the server's user. */
   inServer: (...args: string[]) => Promise<string>;
 }
 
-/** Makes a stack with these settings, and brings it up. */
+/** Creates a stack with these settings and runs its first update. */
 export async function bringUp(name: string, settings: Record<string, string>): Promise<Up> {
   const stack = await makeStack(name);
   for (const [key, value] of Object.entries(settings)) await stack.pulumi("config", "set", key, value, "--stack", name);

@@ -1,4 +1,4 @@
-/** What a query through the published port costs. */
+/** Measures the time of a query through the published port. */
 import { defaultPort } from "../components/settings.ts";
 import { withConnection } from "../test/support/session.ts";
 import { makeStack } from "./pulumi.ts";
@@ -44,7 +44,7 @@ export async function benchQuery(): Promise<Section> {
     console.log(`  p50 ${ms(median(times))}, p99 ${ms(percentile(times, 0.99))}`);
     return {
       title: "A query by primary key",
-      about: `${QUERIES.toLocaleString("en")} prepared queries from Node through 127.0.0.1, one after the other, the first tenth left out.`,
+      about: `${QUERIES.toLocaleString("en")} prepared queries from Node through 127.0.0.1, one after another, without the first tenth.`,
       table: [
         ["p50", "p99", "p99.9"],
         [ms(median(times)), ms(percentile(times, 0.99)), ms(percentile(times, 0.999))],

@@ -1,25 +1,25 @@
-/** How figures are taken and written down. */
+/** Takes measurements and writes them to RESULTS.md. */
 import { readFile, writeFile } from "node:fs/promises";
 import { arch, cpus, type as osType, release, totalmem } from "node:os";
 
-/** One part of RESULTS.md. It replaces the part of the same name and leaves the others. */
+/** A section of RESULTS.md. It replaces the section with the same title. */
 export interface Section {
   title: string;
-  /** What was done, in a sentence or two. */
+  /** What was measured, in a few sentences. */
   about: string;
   table: string[][];
 }
 
 const FILE = "bench/RESULTS.md";
 
-/** Milliseconds that something takes, as seconds. */
+/** Returns the seconds that some work takes. */
 export async function seconds(work: () => Promise<unknown>): Promise<number> {
   const from = performance.now();
   await work();
   return (performance.now() - from) / 1000;
 }
 
-/** The middle value; of an even number, the mean of the two in the middle. */
+/** Returns the median; for an even number of values, the mean of the middle two. */
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const half = sorted.length / 2;
@@ -29,17 +29,17 @@ export function median(values: readonly number[]): number {
 
 const at = (values: readonly number[], index: number) => values[index] ?? Number.NaN;
 
-/** The value below which a share of all lie. */
+/** Returns the value below which this share of all values lies. */
 export function percentile(values: readonly number[], share: number): number {
   const sorted = [...values].sort((a, b) => a - b);
   return at(sorted, Math.min(sorted.length - 1, Math.floor(sorted.length * share)));
 }
 
-/** A median with the rounds it comes from. */
+/** Formats a median with the values of all rounds. */
 export const figure = (values: readonly number[]): string =>
   `${median(values).toFixed(1)} (${values.map((value) => value.toFixed(1)).join(", ")})`;
 
-/** How one compares with another: below 1 is faster. */
+/** Formats the ratio of two medians; below 1, ours is faster. */
 export const ratio = (ours: readonly number[], theirs: readonly number[]): string =>
   (median(ours) / median(theirs)).toFixed(2);
 
@@ -66,12 +66,12 @@ const asMarkdown = ({ title, about, table }: Section, date: string): string => {
 
 const INTRODUCTION = `# Figures
 
-Written by \`npm run bench\`. Machines are noisy, so what counts are the ratios: both sides ran in turn, on the same data, in the
-same sitting. A figure is the median, with the single rounds behind it.
+Written by \`npm run bench\`. Machines are noisy, so compare the ratios: both methods ran alternately, on the same data, in the same
+run. A figure is the median, followed by the values of all rounds in parentheses.
 
 `;
 
-/** Puts the sections into RESULTS.md; sections that were not measured now stay as they are. */
+/** Writes the sections to RESULTS.md and keeps all other sections. */
 export async function writeResults(sections: readonly Section[]): Promise<void> {
   const old = await readFile(FILE, "utf8").catch(() => INTRODUCTION);
   const kept = new Map<string, string>();

@@ -1,4 +1,4 @@
-/** What people use instead of the import. None of it proves anything. */
+/** The alternatives to the import. None of them proves the copy. */
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { RELAXED } from "../components/import/session.ts";
@@ -8,25 +8,25 @@ import { type BenchServer, IMAGE, NETWORK, withPassword } from "./servers.ts";
 
 const run = promisify(execFile);
 
-/** Where a source is, as a container on the benchmark's network sees it. */
+/** A source's address in the benchmark's network. */
 export interface FromContainer {
   host: string;
   port: number;
 }
 
-/** How pg_dump and pg_restore are run. */
+/** Options for pg_dump and pg_restore. */
 export interface DumpOptions {
   /** More flags for pg_dump. */
   flags?: string;
-  /** Gives pg_restore's sessions the settings that the import gives its own. */
+  /** Gives pg_restore's sessions the import's session settings. */
   relaxed?: boolean;
-  /** Image of a newer version's programs. */
+  /** Image with the programs of a newer version. */
   image?: string;
 }
 
 /**
- * pg_dump and pg_restore as people run them: parallel, by way of a folder. A newer pg_restore sets one parameter that version 15 does
- * not know, complains, and goes on.
+ * Runs pg_dump and pg_restore as usual: in parallel, through a folder. A newer pg_restore sets a parameter that version 15 does not have
+ * (transaction_timeout), reports an error, and continues.
  */
 export async function dumpAndRestore(
   source: FromContainer,
@@ -49,7 +49,7 @@ export async function dumpAndRestore(
 
 const url = ({ host, port, user }: Address, database: string) => `postgresql://${user}@${host}:${port}/${database}`;
 
-/** pgcopydb's version, or undefined where it is not installed. */
+/** Returns pgcopydb's version, or undefined if it is not installed. */
 export async function pgcopydbVersion(): Promise<string | undefined> {
   try {
     const { stdout } = await run("pgcopydb", ["--version"]);
@@ -59,7 +59,7 @@ export async function pgcopydbVersion(): Promise<string | undefined> {
   }
 }
 
-/** pgcopydb's clone as people run it: with the jobs that it takes by itself. */
+/** Runs pgcopydb clone with its default number of jobs. */
 export async function pgcopydbClone(source: Address, target: Address, folder: string): Promise<void> {
   const urls = ["--source", url(source, "source"), "--target", url(target, "restored")];
   await run("pgcopydb", ["clone", ...urls, "--dir", folder, "--restart"], {

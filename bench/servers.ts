@@ -1,4 +1,4 @@
-/** Servers for the benchmarks: as a stack has them, in containers on this machine. */
+/** Servers for the benchmarks: configured like a stack's, in containers on this machine. */
 import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { directAddress } from "../components/import/direct.ts";
@@ -7,31 +7,31 @@ import { docker } from "../lib/docker.ts";
 import type { Address } from "../lib/postgres.ts";
 import { withConnection } from "../test/support/session.ts";
 
-/** The stack's database image, under a name of the benchmark's own. */
+/** The stack's database image, under the benchmark's own name. */
 export const IMAGE = "sectorwars-bench-database:15";
 export const NETWORK = "sectorwars-bench-import";
 const LABEL = "sectorwars.bench=import";
-/** What a stack gives its server by default. */
+/** A stack's default limits. */
 const LIMITS = { memoryMiB: 2048, cpus: 2, maxConnections: 100 };
 const STARTS_WITHIN_MS = 60_000;
 
-/** One server, and the two ways to it. */
+/** A server: its container and its address. */
 export interface BenchServer {
   container: string;
-  /** The way that spares Docker's proxy. */
+  /** Address that avoids Docker's userland proxy. */
   address: Address;
 }
 
 const password = randomBytes(16).toString("hex");
 
-/** Variables for programs that take a password from the environment. */
+/** Environment variables with the servers' password. */
 export const withPassword = { POSTGRES_PASSWORD: password, PGPASSWORD: password };
 
-/** The image of a newer PostgreSQL, whose pg_dump asks a far source fewer questions. */
+/** Returns the image of a newer PostgreSQL, whose pg_dump sends fewer queries to a distant source. */
 export const newerImage = async (): Promise<string> =>
   JSON.parse(await readFile(".local/images.json", "utf8")).newerPostgres;
 
-/** Builds the image and the network. */
+/** Builds the image and creates the network. */
 export async function prepare(): Promise<void> {
   const { databaseBase } = JSON.parse(await readFile(".local/images.json", "utf8"));
   Object.assign(process.env, withPassword);
@@ -57,7 +57,7 @@ export async function startServer(container: string): Promise<BenchServer> {
   return { container, address: await directAddress(container, published, undefined) };
 }
 
-/** Seconds of CPU that a container has used since it started. */
+/** Returns the CPU seconds that a container has used since it started. */
 export async function cpuSeconds({ container }: { container: string }): Promise<number> {
   const said = await docker([
     ...["exec", container, "sh", "-c"],
@@ -67,7 +67,7 @@ export async function cpuSeconds({ container }: { container: string }): Promise<
   return unified === undefined ? Number(said) / 1e9 : Number(unified) / 1e6;
 }
 
-/** Removes all of it. */
+/** Removes the servers and the network. */
 export async function removeServers(...containers: string[]): Promise<void> {
   await docker(["rm", "-f", "-v", ...containers]).catch(() => {});
   await docker(["network", "rm", NETWORK]).catch(() => {});

@@ -1,12 +1,12 @@
-/** Waiting for something that happens by itself. */
+/** Waits for conditions. */
 import { setTimeout as sleep } from "node:timers/promises";
 
 /**
- * Asks again and again until it is so.
- * @throws {Error} after some minutes: a benchmark that waits for ever tells nobody why.
+ * Waits until a condition holds.
+ * @throws {Error} if it does not hold within `minutes`: an endless wait would not show its cause.
  */
-export async function until(what: string, isSo: () => Promise<boolean>, minutes = 5): Promise<void> {
-  for (const end = Date.now() + minutes * 60_000; !(await isSo()); await sleep(500)) {
-    if (Date.now() > end) throw new Error(`${what}: not within ${minutes} minutes`);
+export async function until(what: string, condition: () => Promise<boolean>, minutes = 5): Promise<void> {
+  for (const end = Date.now() + minutes * 60_000; !(await condition()); await sleep(500)) {
+    if (Date.now() > end) throw new Error(`Timed out after ${minutes} minutes, waiting for ${what}`);
   }
 }

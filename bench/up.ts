@@ -1,4 +1,4 @@
-/** From nothing to a healthy database, against Compose with the same image. */
+/** Measures the time from nothing to a healthy database, against Compose with the same image. */
 import { execFile } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -13,7 +13,7 @@ const run = promisify(execFile);
 const STACK = "bench";
 const PORT = 15430;
 
-/** The same image with the same health check, at the pace of a second, as one would write it by hand. */
+/** A hand-written Compose file with the same image and health check, at an interval of one second. */
 const composeFile = (image: string) => `
 name: sectorwars-bench
 services:
@@ -39,7 +39,7 @@ export async function benchUp({ rounds }: { rounds: number }): Promise<Section> 
   const again: number[] = [];
   const composes: number[] = [];
   try {
-    // The image is there once the first stack was made: neither side pays for its building.
+    // The first stack builds the image, so that no measurement includes the build.
     await stack.pulumi("up", "--yes", "--skip-preview", "--stack", STACK);
     await writeFile(join(folder, "compose.yaml"), composeFile(`${namesFor(STACK).image}:15`));
     const compose = (...args: string[]) => run(program, [...first, "--project-directory", folder, ...args]);
@@ -61,8 +61,8 @@ export async function benchUp({ rounds }: { rounds: number }): Promise<Section> 
   return {
     title: "From nothing to healthy",
     about:
-      "`pulumi up` of an empty stack (network, volume, image, container, five roles, extensions, privileges), and the same again with " +
-      "nothing to do, against `docker compose up --wait` of the same image, which makes neither roles nor privileges.",
+      "`pulumi up` of an empty stack (network, volume, image, container, five roles, extensions, privileges), and again without " +
+      "changes, against `docker compose up --wait` of the same image, which creates neither roles nor privileges.",
     table: [
       ["what", "seconds", "against Compose"],
       ["`docker compose up --wait`", figure(composes), "1"],

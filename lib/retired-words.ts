@@ -9,7 +9,7 @@ const NAME_ACTOR = "name the actor: the import, the server, you, another session
 const RETIRED: readonly Retired[] = [
   { pattern: /\bwho(m)?ever\b/gi, instead: NAME_ACTOR },
   {
-    pattern: /\b(nobody|somebody|anybody)\b/gi,
+    pattern: /\b(nobody|somebody|anybody)\b(?!:[x/])/gi,
     instead: `${NAME_ACTOR}; or "no one" of a known group, such as "no session"`,
   },
   { pattern: /\b(is|are|was|were) none\b/gi, instead: 'write "there is no ...", "is not a ..."' },

@@ -1,8 +1,8 @@
 #!/bin/sh
-# The official image's start-up contract on Debian's packages: an empty data directory is initialised from POSTGRES_USER,
-# POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE, POSTGRES_DB, POSTGRES_INITDB_ARGS and POSTGRES_HOST_AUTH_METHOD, then
-# /docker-entrypoint-initdb.d is run (.sh, .sql, .sql.gz, in order of name) against a server that has the container's arguments, but
-# listens on its socket only.
+# Starts the server as the official image does. It initialises an empty data directory from POSTGRES_USER, POSTGRES_PASSWORD or
+# POSTGRES_PASSWORD_FILE, POSTGRES_DB, POSTGRES_INITDB_ARGS and POSTGRES_HOST_AUTH_METHOD. Then it runs the files in
+# /docker-entrypoint-initdb.d (.sh, .sql, .sql.gz, in order of name) on a server that has the container's arguments, but listens only on
+# its socket.
 set -eu
 
 fail() {
@@ -10,7 +10,7 @@ fail() {
 	exit 1
 }
 
-# from_file NAME: a variable's value, or the content of the file that NAME_FILE names.
+# from_file NAME: prints the value of the variable NAME, or the content of the file that NAME_FILE names.
 from_file() {
 	eval "value=\${$1:-} file=\${$1_FILE:-}"
 	if [ -n "$value" ] && [ -n "$file" ]; then fail "both $1 and $1_FILE are set; set one"; fi
@@ -36,17 +36,17 @@ psql_init() {
 	PGHOST='' PGPASSWORD="$password" psql -v ON_ERROR_STOP=1 --no-psqlrc --username "$POSTGRES_USER" --dbname "$POSTGRES_DB" "$@"
 }
 
-# quoted WORD...: prints the words as a shell reads them back. They are put in single quotes.
+# quoted WORD...: prints the words in single quotes, as a shell reads them.
 quoted() {
 	for word in "$@"; do
 		printf "'%s' " "$(printf '%s' "$word" | sed "s/'/'\\\\''/g")"
 	done
 }
 
-# initialise postgres ARGUMENT...
+# initialise postgres ARGUMENT...: initialises the data directory and runs the init files.
 initialise() {
 	shift
-	# pg_ctl has a shell read the server's arguments.
+	# pg_ctl passes the server's arguments through a shell.
 	arguments=$(quoted "$@" -c listen_addresses= -p 5432)
 	password=$(from_file POSTGRES_PASSWORD)
 	POSTGRES_USER=$(from_file POSTGRES_USER)
@@ -59,12 +59,12 @@ initialise() {
 		fail "the superuser has no password: set POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE"
 	fi
 
-	# The password goes through a file that only this user reads: an argument would show in ps.
+	# initdb reads the password from a file that only this user can read, because ps shows arguments.
 	pwfile=$(mktemp)
 	printf '%s\n' "$password" >"$pwfile"
 	set -- --username="$POSTGRES_USER"
 	if [ -n "$password" ]; then set -- "$@" --pwfile="$pwfile"; fi
-	# Word splitting and quotes in POSTGRES_INITDB_ARGS are part of the contract.
+	# The official image splits POSTGRES_INITDB_ARGS into words and interprets its quotes too.
 	eval 'initdb -D "$PGDATA" "$@" '"${POSTGRES_INITDB_ARGS:-}" || {
 		rm -f "$pwfile"
 		fail "initdb failed"

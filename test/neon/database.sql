@@ -1,4 +1,4 @@
--- What Neon puts into a database of a customer's, beside that which it keeps out of sight.
+-- The visible objects that Neon puts into a customer's database.
 CREATE SCHEMA neon;
 CREATE EXTENSION neon;
 CREATE EXTENSION pg_session_jwt;

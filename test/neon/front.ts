@@ -1,6 +1,6 @@
 /**
- * A proxy as Neon has one before its endpoints: it ends TLS, finds the endpoint by the name that the client asked for (SNI),
- * wakes it, and passes everything on.
+ * A proxy like the one in front of Neon's endpoints: it terminates TLS, finds the endpoint by the requested host name (SNI),
+ * wakes it, and forwards everything.
  */
 import { once } from "node:events";
 import net from "node:net";
@@ -9,30 +9,30 @@ import tls from "node:tls";
 import type { ServerCertificate } from "../../lib/certificates.ts";
 import { errorResponse, REQUESTS, readStartup, type Startup, writeStartup } from "./protocol.ts";
 
-/** Where a name leads. With certificates, the way goes on encrypted: so the server, too, can offer channel binding. */
+/** The server for a host name. With an authority, the proxy connects over TLS, so that the server can offer channel binding. */
 export interface Upstream {
   port: number;
   authority?: string;
 }
 
-/** A connection that a client has begun. */
+/** A connection from a client that has sent its start-up message. */
 export interface Visit {
-  /** The name that the client asked for. */
+  /** The host name that the client requested. */
   host: string;
   user: string;
   application: string;
-  /** How the client proved its password; undefined for one that sent no proof. */
+  /** The client's SASL mechanism; undefined if it sent no proof of its password. */
   mechanism?: string;
 }
 
-/** SQLSTATE of an internal error, which is what Neon's proxy calls most of its own. */
+/** SQLSTATE internal_error, which Neon's proxy uses for most of its own errors. */
 const INTERNAL = "XX000";
 
-/** The proxy of one lab. */
+/** The proxy of a lab. */
 export class Front {
-  /** All connections that got as far as to say who they are, in order of time. */
+  /** All connections that sent a start-up message, in order of time. */
   readonly visits: Visit[] = [];
-  /** Connections on which the client's TLS did not come about. */
+  /** Number of connections whose TLS handshake failed. */
   refused = 0;
   private readonly upstreams: Record<string, Upstream>;
   private readonly servers: net.Server[] = [];
@@ -49,7 +49,7 @@ export class Front {
     });
   }
 
-  /** @param upstreams by host name. */
+  /** Listens on these addresses. @param upstreams servers by host name. */
   static async open(
     certificate: ServerCertificate,
     upstreams: Record<string, Upstream>,
@@ -64,18 +64,18 @@ export class Front {
     return front;
   }
 
-  /** The port that it listens on at the address of that number. */
+  /** Returns the port at the n-th address, counted from 0. */
   port(index: number): number {
     const [address] = this.servers.slice(index).map((server) => server.address() as net.AddressInfo);
     return address?.port ?? 0;
   }
 
-  /** The endpoint is suspended: the next connections fail with the message, then one waits until it is awake. */
+  /** Suspends the endpoint: the next `failures` connections fail with the message, and the one after that waits until it is awake. */
   suspend(how: { failures?: number; message?: string; milliseconds?: number }): void {
     this.sleeping = { failures: 0, message: "Couldn't connect to compute node", milliseconds: 0, ...how };
   }
 
-  /** Cuts every connection, as a proxy that is restarted. */
+  /** Closes every connection, as a restart of the proxy does. */
   cut(): void {
     for (const socket of this.sockets) socket.destroy();
   }
@@ -92,7 +92,7 @@ export class Front {
     return socket;
   }
 
-  /** Answers what is asked before TLS begins. Without TLS nobody gets in. */
+  /** Answers the requests before TLS. Refuses connections without TLS. */
   private async greet(socket: net.Socket): Promise<void> {
     this.watch(socket);
     for (;;) {
@@ -120,11 +120,11 @@ export class Front {
     this.visits.push(visit);
     const upstream = this.upstreams[host];
     const [endpoint = ""] = host.split(".");
-    const { asked, rest } = takeEndpoint(startup);
+    const { requested, rest } = takeEndpoint(startup);
     if (upstream === undefined) {
       client.end(errorResponse(INTERNAL, "The requested endpoint could not be found, or you don't have access to it."));
-    } else if (asked !== undefined && asked !== endpoint) {
-      const message = `Inconsistent project name inferred from SNI ('${endpoint}') and project option ('${asked}').`;
+    } else if (requested !== undefined && requested !== endpoint) {
+      const message = `Inconsistent project name inferred from SNI ('${endpoint}') and project option ('${requested}').`;
       client.end(errorResponse("08P01", message));
     } else if (this.sleeping.failures > 0) {
       this.sleeping.failures -= 1;
@@ -159,25 +159,25 @@ export class Front {
   }
 }
 
-/** So many bytes, and not one more: what comes behind them may be for somebody else. */
+/** Reads exactly this number of bytes; the TLS server needs the bytes after them. */
 async function read(socket: net.Socket, bytes: number): Promise<Buffer> {
   for (;;) {
     const chunk = socket.read(bytes) as Buffer | null;
     if (chunk !== null) return chunk;
-    if (socket.readableEnded || socket.destroyed) throw new Error("the connection ended");
+    if (socket.readableEnded || socket.destroyed) throw new Error("The connection ended");
     await Promise.race([once(socket, "readable"), once(socket, "close")]);
   }
 }
 
-/** A password message begins with p and its length; the first of SCRAM goes on with the mechanism's name. */
+/** Returns the SASL mechanism in a password message: a p, the length, and in SCRAM's first message the mechanism's name. */
 const mechanismOf = (message: Buffer): string | undefined =>
   message[0] === 0x70 ? message.subarray(5).toString().split("\0")[0] : undefined;
 
-/** Neon's own option, which its proxy keeps for itself, and what goes on to the server. */
-function takeEndpoint(startup: Startup): { asked: string | undefined; rest: Startup } {
+/** Separates Neon's own option, which its proxy does not forward, from the rest of the start-up message. */
+function takeEndpoint(startup: Startup): { requested: string | undefined; rest: Startup } {
   const options = startup.options?.split(" ") ?? [];
   const own = options.filter((option) => /^(endpoint|project)=/.test(option));
   const others = options.filter((option) => !own.includes(option)).join(" ");
   const { options: _, ...rest } = startup;
-  return { asked: own[0]?.split("=")[1], rest: others === "" ? rest : { ...rest, options: others } };
+  return { requested: own[0]?.split("=")[1], rest: others === "" ? rest : { ...rest, options: others } };
 }

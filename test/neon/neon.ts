@@ -1,9 +1,9 @@
 /**
- * A source that behaves as Neon where it matters: a proxy that routes by host name, a pooled and a direct host, a customer's
- * role that is no superuser, and Neon's own roles, schemas, extensions and default privileges in every database.
+ * A source that behaves like Neon where an import can notice it: a proxy that routes by host name, a pooled and a direct host, a
+ * customer's role that is not a superuser, and Neon's own roles, schemas, extensions and default privileges in every database.
  *
- * Not here: security labels (they need a label provider, and neither Debian nor Alpine packages one), Neon's storage, and the
- * proxy's own SCRAM exchange: this one passes the password's proof on to PostgreSQL, which has the same certificate.
+ * It lacks security labels (they need a label provider, which neither Debian nor Alpine packages), Neon's storage, and the proxy's own
+ * SCRAM exchange: this proxy forwards the password's proof to PostgreSQL, which has the same certificate.
  */
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
@@ -18,29 +18,29 @@ import { Front, type Upstream } from "./front.ts";
 
 const REGION = "eu-central-1.aws.neon.tech";
 const EDGE_IMAGE = `sectorwars-test-neon-edge:${createHash("sha256").update(process.cwd()).digest("hex").slice(0, 8)}`;
-/** Where a container finds its host, whatever runs it. */
+/** The name of a container's host in every Docker engine. */
 const HOST_GATEWAY = "host.docker.internal";
 const POOLER_PORT = 6432;
 
-/** How Neon's servers are initialised, by version: C.UTF-8, from the C library at first and built in from 17 on. */
+/** Returns initdb's options on Neon's servers: C.UTF-8 of the C library before version 17, the built-in one since. */
 const initdb = (version: number): string =>
   `--encoding=UTF8 --locale=C.UTF-8${version >= 17 ? " --locale-provider=builtin --builtin-locale=C.UTF-8" : ""}`;
 
-/** What may be said in a URL beyond the usual. */
+/** Parts of a URL that differ from the default. */
 export interface UrlParts {
   pooled?: boolean;
   password?: string;
-  /** Behind the question mark. */
+  /** The part after the question mark. */
   query?: string;
 }
 
-/** One Neon project with its endpoint. */
+/** A Neon project with its endpoint. */
 export class Neon {
   readonly compute: SourceServer;
   readonly front: Front;
   readonly host: string;
   readonly pooledHost: string;
-  /** The role that Neon gives to its customers. */
+  /** The role that a Neon customer gets. */
   readonly owner = "neondb_owner";
   readonly password: string;
   private readonly network: string;
@@ -56,7 +56,7 @@ export class Neon {
   /**
    * Starts a project.
    * @param endpoint its name, for instance ep-cool-name-123456.
-   * @param version of `image`, which decides what Neon does there.
+   * @param version PostgreSQL's major version in `image`, which decides Neon's settings.
    */
   static async start(lab: Lab, endpoint: string, image: string, version: number): Promise<Neon> {
     const hosts: [string, string] = [`${endpoint}.${REGION}`, `${endpoint}-pooler.${REGION}`];
@@ -67,7 +67,7 @@ export class Neon {
         hosts,
         superuser: "cloud_admin",
         initdb: initdb(version),
-        // Neon's own is five minutes. A session that relies on less than no limit at all must not get through.
+        // Neon's limit is five minutes. A short one fails every import session that does not disable the limit.
         settings: ["idle_in_transaction_session_timeout=1500ms", "wal_level=logical"],
       }),
       edgeImage(),
@@ -97,19 +97,19 @@ export class Neon {
     return neon;
   }
 
-  /** Stops listening. The containers go with the lab. */
+  /** Stops the proxy. The lab removes the containers. */
   close(): Promise<void> {
     return this.front.close();
   }
 
-  /** A connection URL as the Neon console shows it. */
+  /** Returns a connection URL as the Neon console shows it. */
   url(database: string, parts: UrlParts = {}): string {
     const { pooled = false, password = this.password } = parts;
     const query = parts.query ?? "sslmode=require&channel_binding=require";
     return `postgresql://${this.owner}:${password}@${pooled ? this.pooledHost : this.host}/${database}?${query}`;
   }
 
-  /** What the import makes of a URL; only the name's look-up is this class's, as no name server knows these hosts. */
+  /** Returns the source that the import reads from a URL, with the proxy's address, because no name server knows these hosts. */
   source(url: string): Source {
     const source = parseSourceUrl(url, this.compute.certificate.authority);
     return {
@@ -119,7 +119,7 @@ export class Neon {
     };
   }
 
-  /** The same source, by the pooled host: what an import would meet that did not turn it into the direct one. */
+  /** Returns the same source with the pooled host, which the import would replace by the direct one. */
   pooled(source: Source): Source {
     return {
       ...source,
@@ -129,7 +129,7 @@ export class Neon {
     };
   }
 
-  /** Makes a database with all that Neon puts into it, and runs a script in it as its owner. */
+  /** Creates a database with everything that Neon puts into it, and runs a script in it as its owner. */
   async makeDatabase(database: string, script: string): Promise<Source> {
     await this.compute.sql("postgres", `CREATE DATABASE ${ident(database)} OWNER ${ident(this.owner)}`);
     await this.compute.sql(database, await readFile("test/neon/database.sql", "utf8"));
@@ -141,21 +141,21 @@ export class Neon {
 
 let building: Promise<unknown> | undefined;
 
-/** Built once, for however many projects. */
+/** Builds the image once for all projects. */
 function edgeImage(): Promise<unknown> {
   const base = `BASE=${images().newerPostgres}`;
   building ??= docker(["build", "-q", "-t", EDGE_IMAGE, "--build-arg", base, "test/neon"], { timeoutMs: 180_000 });
   return building;
 }
 
-/** The lab's network as this machine's own address; undefined where Docker runs in a machine of its own. */
+/** Returns this machine's address in the lab's network; undefined if Docker runs in a virtual machine. */
 async function gatewayOf(network: string): Promise<string | undefined> {
   const gateway = await docker(["network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", network]);
   const own = Object.values(networkInterfaces()).flatMap((addresses) => addresses?.map(({ address }) => address) ?? []);
   return own.find((address) => address === gateway.trim());
 }
 
-/** PgBouncer as on Neon: transactions share connections, so a session's settings are anybody's. */
+/** PgBouncer's settings as on Neon: clients share server connections, so a session's settings reach other clients. */
 const poolerSettings = (server: string): string => `
 [databases]
 * = host=${server} port=5432
@@ -177,7 +177,7 @@ async function rolesSql(password: string): Promise<string> {
   return roles.replace(":'password'", literal(password));
 }
 
-/** Extensions of Neon's own: with a name, a version and an object each, as far as an import gets to see of them. */
+/** Adds Neon's own extensions, as far as an import sees them: a name, a version and one object each. */
 async function addExtensions(server: SourceServer): Promise<void> {
   const folder = await server.value<string>("postgres", "SELECT setting FROM pg_config WHERE name = 'SHAREDIR'");
   const script = `

@@ -1,10 +1,10 @@
-/** The few messages of PostgreSQL's protocol that a proxy reads or writes itself (PostgreSQL manual, "Message Formats"). */
+/** The messages of PostgreSQL's protocol that a proxy reads or writes itself (PostgreSQL manual, "Message Formats"). */
 
-/** Codes of the requests that come before a start-up message. */
+/** Codes of the requests that a client can send before its start-up message. */
 export const REQUESTS = { tls: 80877103, gss: 80877104 } as const;
 const VERSION_3 = 196608;
 
-/** What a client says of itself when it begins: user, database, options and so on. */
+/** The parameters of a start-up message: user, database, options and others. */
 export type Startup = Record<string, string>;
 
 /** Reads a start-up message. */
@@ -26,7 +26,7 @@ export function writeStartup(startup: Startup): Buffer {
   return Buffer.concat([head, words]);
 }
 
-/** An error that ends a connection. */
+/** Returns the bytes of a FATAL error. */
 export function errorResponse(code: string, message: string): Buffer {
   const fields = Buffer.from(`SFATAL\0VFATAL\0C${code}\0M${message}\0\0`);
   const head = Buffer.alloc(5);

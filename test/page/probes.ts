@@ -1,21 +1,21 @@
 /**
- * What is asked of a page from inside. Each function is sent to the browser as text, so it stands on nothing outside of itself.
+ * Functions that examine a page from inside. Each is sent to the browser as text, so it can use nothing outside of itself.
  */
 
 /** Red, green, blue, each 0 to 255. */
 export type Colour = readonly [number, number, number];
 
-/** A piece of text as it is painted. */
+/** A painted text. */
 export interface PaintedText {
   text: string;
   colour: Colour;
-  /** What is painted right below it. */
+  /** The colour immediately below it. */
   ground: Colour;
 }
 
 /**
- * Every text that can be seen, with its colour and that of what lies below it: in an SVG, the shape that was drawn before.
- * The window must be as high as the page: what is out of view has nothing below it.
+ * Returns every visible text with its colour and the colour below it: in an SVG, that of the shape drawn before it. The window must be as
+ * high as the page, because elementsFromPoint finds nothing outside of the window.
  */
 export function paintedTexts(): PaintedText[] {
   const rgb = (colour: string): Colour | undefined => {
@@ -24,7 +24,7 @@ export function paintedTexts(): PaintedText[] {
       ?.split(/[ ,/]+/)
       .map(Number);
     if (colour === "none" || numbers?.[3] === 0) return undefined;
-    if (numbers?.length !== 3) throw new Error(`A colour that cannot be compared: ${colour}`);
+    if (numbers?.length !== 3) throw new Error(`The colour ${colour} cannot be compared`);
     return numbers as unknown as Colour;
   };
   const groundOf = (element: Element) => {
@@ -45,7 +45,7 @@ export function paintedTexts(): PaintedText[] {
     const [start, left = 0] = [firstBox()?.left, scroller?.getBoundingClientRect().left];
     if (scroller && start !== undefined) scroller.scrollLeft += start - left - 20;
     const box = firstBox();
-    if (!box) throw new Error(`"${text}" takes no room`);
+    if (!box) throw new Error(`"${text}" has no box`);
     const stack = document.elementsFromPoint(box.left + Math.min(box.width / 2, 3), box.top + box.height / 2);
     const from = stack.indexOf(element);
     if (from < 0) throw new Error(`"${text}" is covered by ${stack[0]?.outerHTML.slice(0, 80)}`);
@@ -59,8 +59,8 @@ export function paintedTexts(): PaintedText[] {
 }
 
 /**
- * What is wider than the room it has: elements that stick out of the window (out of a box that scrolls they may), text that
- * sticks out of its own box, and what is cut off without a way to see the rest.
+ * Returns descriptions of everything that is too wide: elements that extend beyond the window, except inside a scrolling box, text that
+ * extends beyond its own box, and content that is cut off without scrolling.
  */
 export function misfits(): string[] {
   const tooWide = (inner: DOMRect, left: number, right: number) => inner.left < left - 1 || inner.right > right + 1;
@@ -91,7 +91,7 @@ export function misfits(): string[] {
   return found;
 }
 
-/** Where the keyboard can lead to, in the document's order. */
+/** Returns the elements that the keyboard can reach, in document order. */
 export function stops(): string[] {
   const all = document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex]");
   return [...all]
@@ -99,13 +99,14 @@ export function stops(): string[] {
     .map(({ localName, ariaLabel, textContent }) => `${localName} ${ariaLabel ?? textContent?.trim().slice(0, 60)}`);
 }
 
-/** Where the keyboard is, and how that can be seen. */
+/** The focused element, and how the page shows the focus. */
 export interface Focus {
   stop: string;
-  /** The ring around it: colour, and that of what it lies on. */
+  /** Colour of the focus ring. */
   ring: Colour | undefined;
+  /** The colour below the ring. */
   ground: Colour;
-  /** Pixels that the ring is thick. */
+  /** Thickness of the ring, in CSS pixels. */
   thick: number;
   /** Whether a box around it cuts the ring off. */
   cut: boolean;

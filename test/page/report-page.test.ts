@@ -1,4 +1,4 @@
-/** The report's page in a real browser: light and dark, on a narrow screen, by keyboard alone, and with nothing from elsewhere. */
+/** The report's page in a real browser: light and dark, on a narrow screen, by keyboard alone, and without any request. */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,19 +16,19 @@ type Verdict = Report["verdict"];
 const VERDICTS = Object.keys(REPORTS) as Verdict[];
 const SCHEMES = ["light", "dark"] as const;
 
-/** Least contrasts of text, and of what is no text, as WCAG 2.2 has them (1.4.3 and 1.4.11). */
+/** Minimum contrast of text and of other parts (WCAG 2.2, 1.4.3 and 1.4.11). */
 const LEAST_TEXT = 4.5;
 const LEAST_OTHER = 3;
 
 /** Windows, in CSS pixels. */
 const WIDE = { width: 1280, height: 720 };
 const NARROW = { width: 360, height: 640 };
-/** A common phone's. */
+/** The window of a common phone. */
 const PHONE = { width: 390, height: 844 };
-/** As high as the longest page here, so that all of it is in view. */
+/** As high as the longest page, so that all of it is in view. */
 const WHOLE = { width: 1280, height: 6000 };
 
-/** Luminance and contrast as WCAG 2.2 defines them. */
+/** Returns the relative luminance as WCAG 2.2 defines it. */
 function luminance(colour: Colour): number {
   const linear = colour.map((part) =>
     part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4,
@@ -49,7 +49,7 @@ beforeAll(async () => {
   await Promise.all(
     VERDICTS.map((verdict) => writeFile(join(folder, `${verdict}.html`), reportPage(REPORTS[verdict]))),
   );
-  // Without the browser's own sandbox, which is Playwright's default: root and most containers can have none.
+  // Playwright's default, no sandbox, is needed: Chromium's sandbox does not work for root and in most containers.
   browser = await chromium.launch({ executablePath: browserPath() });
 });
 
@@ -60,7 +60,7 @@ afterAll(async () => {
 
 const urlOf = (verdict: Verdict) => pathToFileURL(join(folder, `${verdict}.html`)).href;
 
-/** The page of a report, in a tab of its own for all tests of it, with what the browser asked for and had to say. */
+/** A tab with a report's page, which its tests share, and the browser's requests and messages. */
 interface Tab {
   page: Page;
   requests: string[];
@@ -82,7 +82,7 @@ const openDetails = (page: Page) =>
     for (const details of document.querySelectorAll("details")) details.open = true;
   });
 
-/** The page as it is when it has just been opened, in a window of this size: focus, details and scrolling are at their beginning. */
+/** Reloads the page in a window of this size, which resets focus, details and scrolling. */
 async function fresh({ page }: Tab, window: typeof WIDE, scheme: (typeof SCHEMES)[number] = "light"): Promise<Page> {
   await page.setViewportSize(window);
   await page.emulateMedia({ colorScheme: scheme });
@@ -90,7 +90,7 @@ async function fresh({ page }: Tab, window: typeof WIDE, scheme: (typeof SCHEMES
   return page;
 }
 
-describe.each(VERDICTS)("the page of an import that is %s", (verdict) => {
+describe.each(VERDICTS)("the page of a report with the verdict %s", (verdict) => {
   const { word, rest } = headline(REPORTS[verdict]);
   let tab: Tab;
 
@@ -99,7 +99,7 @@ describe.each(VERDICTS)("the page of an import that is %s", (verdict) => {
   });
   afterAll(() => tab?.page.close());
 
-  test("has its verdict in view before anything else, also on a narrow screen", async () => {
+  test("shows its verdict first, even on a narrow screen", async () => {
     for (const window of [WIDE, NARROW]) {
       const page = await fresh(tab, window);
       const first = page.locator("h1, h2, h3, table, dl, nav, pre").first();
@@ -110,25 +110,25 @@ describe.each(VERDICTS)("the page of an import that is %s", (verdict) => {
     }
   });
 
-  test.each(SCHEMES)("can be read in %s, all of it", async (scheme) => {
+  test.each(SCHEMES)("is readable in %s everywhere", async (scheme) => {
     const page = await fresh(tab, WHOLE, scheme);
     await openDetails(page);
     const texts = await page.evaluate(paintedTexts);
     expect(texts.map(({ text }) => text)).toEqual(expect.arrayContaining(["Database import", `${word}:`]));
     const contrasts = texts.map(({ text, colour, ground }) => ({ text, contrast: contrast(colour, ground) }));
     expect(contrasts.filter((found) => found.contrast < LEAST_TEXT)).toEqual([]);
-    // Two sets of colours: ink on paper, and the other way round.
+    // The text is darker than the page in the light scheme only.
     const { colour, ground } = texts[0] as PaintedText;
     expect(luminance(colour) < luminance(ground)).toBe(scheme === "light");
   });
 
-  // These two have every part that a page can have, and axe takes its time.
-  const judged = verdict === "selected" || verdict === "different" ? ["axe"] : [];
-  test.each(judged)("has nothing that %s objects to", async () => {
+  // These two have every part that a page can have. The others are left out, because axe is slow.
+  const checkers = verdict === "selected" || verdict === "different" ? ["axe"] : [];
+  test.each(checkers)("passes the checks of %s", async () => {
     const page = await fresh(tab, WIDE);
     await openDetails(page);
     await page.evaluate(axe.source);
-    // Contrasts are measured above, those of the drawing with them, which axe cannot judge.
+    // Contrasts are measured above, including those of the drawing, which axe cannot check.
     const { violations, passes } = await page.evaluate<AxeResults>(
       `axe.run({ rules: { "color-contrast": { enabled: false } } })`,
     );
@@ -136,7 +136,7 @@ describe.each(VERDICTS)("the page of an import that is %s", (verdict) => {
     expect(passes.map(({ id }) => id)).toEqual(expect.arrayContaining(["heading-order", "region"]));
   });
 
-  test("fits a screen of 360 pixels, and one that is wide", async () => {
+  test("fits a screen of 360 pixels, and a wide one", async () => {
     for (const window of [NARROW, WIDE]) {
       const page = await fresh(tab, window);
       expect(await page.evaluate(misfits)).toEqual([]);
@@ -145,7 +145,7 @@ describe.each(VERDICTS)("the page of an import that is %s", (verdict) => {
     }
   });
 
-  test("has language, title, headings in order, and tables with headings of their own", async () => {
+  test("has a language, a title, headings in order, and table headers", async () => {
     const { page } = tab;
     expect(await page.title()).toBe(`${word}: ${rest}`);
     expect(await page.locator("html").getAttribute("lang")).toBe("en");
@@ -169,9 +169,9 @@ describe.each(VERDICTS)("the page of an import that is %s", (verdict) => {
     expect(bare).toEqual([]);
   });
 
-  // The ring has one colour in all pages, so one of them tells how it looks in the dark.
+  // The ring has the same colour in all pages, so one page is enough for the dark scheme.
   const schemes = verdict === "selected" ? SCHEMES : (["light"] as const);
-  test.each(schemes)("leads the keyboard through everything, and shows in %s where it is", async (scheme) => {
+  test.each(schemes)("lets the keyboard reach everything, and shows the focus in %s", async (scheme) => {
     const page = await fresh(tab, WIDE, scheme);
     const expected = await page.evaluate(stops);
     expect(expected.length).toBeGreaterThan(7);
@@ -184,9 +184,9 @@ describe.each(VERDICTS)("the page of an import that is %s", (verdict) => {
     }
   });
 
-  test("opens and closes its details by Enter and by Space", async () => {
+  test("opens and closes its details with Enter and Space", async () => {
     const page = await fresh(tab, WIDE);
-    // One of the timeline, and one of a table.
+    // One in the timeline, and one in a table.
     for (const summary of (await page.locator("summary").all()).slice(0, 2)) {
       await summary.focus();
       const states: boolean[] = [];
@@ -198,7 +198,7 @@ describe.each(VERDICTS)("the page of an import that is %s", (verdict) => {
     }
   });
 
-  test("scrolls by keyboard what is wider than a narrow screen, in a box of its own", async () => {
+  test("lets the keyboard scroll boxes that are wider than a narrow screen", async () => {
     const page = await fresh(tab, NARROW);
     const boxes = await page.locator(".scroll:visible").all();
     let scrolled = 0;
@@ -209,12 +209,12 @@ describe.each(VERDICTS)("the page of an import that is %s", (verdict) => {
       await expect.poll(() => box.evaluate(({ scrollLeft }) => scrollLeft)).toBeGreaterThan(0);
       scrolled++;
     }
-    // At least the timeline, and the tables if there are any.
+    // At least the timeline scrolls, and the tables if there are any.
     expect(scrolled).toBeGreaterThanOrEqual(REPORTS[verdict].tables.length > 0 ? 2 : 1);
     expect(await page.evaluate(() => window.scrollX)).toBe(0);
   });
 
-  test("shows every table's and sequence's verdict on a phone without scrolling to the side", async () => {
+  test("shows every table's and sequence's verdict on a phone without horizontal scrolling", async () => {
     const page = await fresh(tab, PHONE);
     const { tables, sequences } = REPORTS[verdict];
     const badges = await page.locator("tbody .badge").all();
@@ -231,7 +231,7 @@ describe.each(VERDICTS)("the page of an import that is %s", (verdict) => {
     expect(hidden).toEqual([]);
   });
 
-  test("names what comes next, in commands that are whole", async () => {
+  test("names the next steps, as complete commands", async () => {
     const page = await fresh(tab, PHONE);
     const steps = await page.locator(".steps code").allInnerTexts();
     const isDone = verdict === "identical" || verdict === "selected";
@@ -244,7 +244,7 @@ describe.each(VERDICTS)("the page of an import that is %s", (verdict) => {
     );
   });
 
-  test("leads from its contents to every section", async () => {
+  test("links from its contents to every section", async () => {
     const page = await fresh(tab, WIDE);
     const sections = await page.locator("h2:not(.hidden)").allInnerTexts();
     const links = await page.locator("nav a").all();
@@ -259,8 +259,8 @@ describe.each(VERDICTS)("the page of an import that is %s", (verdict) => {
     }
   });
 
-  // The last of all: whatever the tests before it did.
-  test("asked for nothing but itself, and the browser had nothing to say", async () => {
+  // This test is last, so that it covers all tests before it.
+  test("requested only its own file, and logged nothing to the console", async () => {
     await tab.page.waitForLoadState("networkidle");
     expect([...new Set(tab.requests.map((url) => url.replace(/#.*/, "")))]).toEqual([urlOf(verdict)]);
     expect(tab.messages).toEqual([]);

@@ -1,4 +1,4 @@
-/** Reports that together show everything a report's page can: one of each verdict. */
+/** One report of each verdict. Together they have every part that a report's page can show. */
 import { createHash } from "node:crypto";
 import type { Report, TableProof } from "../../components/import/types.ts";
 
@@ -16,7 +16,7 @@ const proof = (table: string, rows: number, more: Partial<TableProof> = {}): Tab
   ...more,
 });
 
-/** PostgreSQL's longest name, 63 letters. */
+/** A name of 63 bytes, the most that PostgreSQL allows. */
 const LONG = "a_table_whose_name_is_as_long_as_postgresql_lets_it_be_63_signs";
 
 const EQUAL = [
@@ -80,7 +80,7 @@ const IDENTICAL: Report = {
   ],
 };
 
-/** A report of each verdict, with what only that one shows. */
+/** A report of each verdict, with the parts that only this verdict has. */
 export const REPORTS: Record<Report["verdict"], Report> = {
   identical: IDENTICAL,
   selected: {

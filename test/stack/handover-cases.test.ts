@@ -304,7 +304,7 @@ describe("further settings", () => {
     expect(await again({ driver: "asyncpg" })).toBe(true);
   });
 
-  test("composeFiles and file: Compose files that a launcher passes, and an env file that docker compose does not read by default", async () => {
+  test("composeFiles and file: a launcher's Compose files, and an env file that docker compose does not read by default", async () => {
     const late = "services: {late: {image: a, environment: ['URL=$DATABASE_URL', 'S=$SECRET']}}";
     const files = { "late.yml": late };
     const composeFiles = ["docker-compose.yml", "late.yml"];

@@ -478,7 +478,7 @@ describe("later updates", () => {
     expect(await preview()).toContain("The database east would be dropped, with all rows");
   });
 
-  test("handoverTarget local connects to the local database again; a removed database is dropped once droppableDatabases names it", async () => {
+  test("handoverTarget local restores the local URL; a removed database is dropped once droppableDatabases names it", async () => {
     await stack.succeed("config", "set", "--path", "droppableDatabases[0]", "east", "--stack", stack.name);
     await stack.up();
     await stack.as("superuser", async (client) => {

@@ -1,13 +1,12 @@
 /**
- * Stands in for npm's dependency solver. Pulumi's SDK loads that at every start of a program or of a dynamic provider, with
- * more than four hundred files, for one purpose: to find the packages that a function needs which is shipped to a cloud.
- * This program ships none. So package.json names this folder instead, with a version that Pulumi takes: updates start
- * sooner, and a hundred packages less are installed.
+ * Replaces npm's dependency solver. Pulumi's SDK loads the solver, with more than 400 files, whenever a program or a dynamic provider
+ * starts, and uses it only to find the packages of a function that is serialised for a cloud. This program serialises none, so
+ * package.json names this folder instead, with a version that Pulumi accepts. Updates start sooner, and npm installs 100 packages fewer.
  */
 exports.Arborist = class {
   constructor() {
     throw new Error(
-      "Pulumi asks for npm's dependency solver, which this project leaves out: npm uninstall @npmcli/arborist brings it back",
+      "Pulumi needs npm's dependency solver, which this project replaces by a stub. To install the real one: npm uninstall @npmcli/arborist",
     );
   }
 };

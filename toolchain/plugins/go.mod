@@ -366,7 +366,7 @@ require (
 	tags.cncf.io/container-device-interface v1.0.1 // indirect
 )
 
-// Both providers keep their code in internal packages; a shim whose path lies below theirs may import it.
+// Both providers have their code in internal packages, which only a package below their module path can import: hence the shims.
 replace (
 	github.com/hashicorp/terraform-plugin-sdk/v2 => github.com/pulumi/terraform-plugin-sdk/v2 v2.0.0-20260318212141-5525259d096b
 	github.com/terraform-providers/terraform-provider-docker => github.com/kreuzwerker/terraform-provider-docker v0.0.0-20260916201441-96d331c98ff4

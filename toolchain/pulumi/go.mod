@@ -279,7 +279,7 @@ require (
 	lukechampine.com/frand v1.5.1 // indirect
 )
 
-// The CLI's own replacement: a released module's replacements do not reach the modules that require it.
+// Copied from the CLI's own go.mod, because a module's replacements do not apply to the modules that require it.
 replace github.com/atotto/clipboard => github.com/tgummerer/clipboard v0.0.0-20241001131231-d02d263e614e
 
 tool github.com/pulumi/pulumi/pkg/v3/cmd/pulumi

@@ -1,7 +1,7 @@
 # shellcheck shell=sh
-# Shared by the scripts of this folder; to be sourced.
+# Functions for the scripts in this folder. Source this file.
 
-# unpack SOURCE: unpacks the archive of a Debian source package, without Debian's changes, and goes into its folder.
+# unpack SOURCE: unpacks the upstream archive of a Debian source package, without Debian's patches, and changes into its folder.
 unpack() {
 	archive=$(find /src -name "$1_*.orig.tar.*" ! -name '*.asc')
 	mkdir -p "/build/$1"

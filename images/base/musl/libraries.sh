@@ -1,11 +1,11 @@
 #!/bin/sh
-# Builds the libraries that PostgreSQL and pgBackRest use against musl, into /deps. Runs in the image that holds the compiler and the sources (../build).
+# Builds PostgreSQL's and pgBackRest's libraries against musl, into /deps. Runs in the image with the compiler and the sources (../build).
 set -eu
 # shellcheck source=lib.sh
 . /musl/lib.sh
 mkdir -p /deps/lib /deps/include
 export CC=musl-gcc CFLAGS="-O2 -fPIC"
-# The kernel's headers belong to no C library; OpenSSL and busybox include some of them.
+# OpenSSL and busybox include kernel headers, which do not belong to a C library.
 for headers in linux asm-generic mtd; do ln -sfn "/usr/include/$headers" "/usr/include/x86_64-linux-musl/$headers"; done
 ln -sfn /usr/include/x86_64-linux-gnu/asm /usr/include/x86_64-linux-musl/asm
 
@@ -27,7 +27,7 @@ ln -sfn /usr/include/x86_64-linux-gnu/asm /usr/include/x86_64-linux-musl/asm
 	make -j3 -C lib libzstd.a ZSTD_LEGACY_SUPPORT=0 CFLAGS="$CFLAGS"
 	cp lib/libzstd.a /deps/lib/
 	cp lib/zstd*.h lib/zdict.h /deps/include/
-	# The official image has the program, too.
+	# The official image has this program too.
 	make -j3 -C programs zstd ZSTD_LEGACY_SUPPORT=0 HAVE_ZLIB=0 HAVE_LZMA=0 HAVE_LZ4=0
 	cp programs/zstd /deps/
 )
@@ -38,7 +38,7 @@ ln -sfn /usr/include/x86_64-linux-gnu/asm /usr/include/x86_64-linux-musl/asm
 	cp bzlib.h /deps/include/
 )
 (
-	# Its configure wants the GNU tools that made it; there are nine files.
+	# Its configure script needs the Autotools, so its nine files are compiled directly.
 	unpack libyaml
 	for file in src/*.c; do
 		# shellcheck disable=SC2086  # several flags
@@ -56,7 +56,7 @@ ln -sfn /usr/include/x86_64-linux-gnu/asm /usr/include/x86_64-linux-musl/asm
 	cp -r include/libxml /deps/include/libxml2/
 )
 (
-	# Only the shared libraries: for a static one, every file is compiled twice.
+	# Builds only the shared libraries: static ones would compile every file twice.
 	unpack openssl
 	./Configure linux-x86_64 --prefix=/usr --libdir=lib --openssldir=/etc/ssl shared \
 		no-tests no-legacy no-engine no-afalgeng no-dso no-idea no-seed no-camellia no-aria no-sm2 no-sm3 no-sm4 no-rc2 no-cms no-ts no-srp no-cmp
@@ -66,7 +66,7 @@ ln -sfn /usr/include/x86_64-linux-gnu/asm /usr/include/x86_64-linux-musl/asm
 	cp -r include/openssl /deps/include/
 )
 (
-	# Alpine's own, with the shell and all tools that busybox has by default.
+	# Alpine's shell and tools: busybox with its default configuration.
 	unpack busybox
 	make defconfig
 	sed -i 's/^# CONFIG_STATIC is not set/CONFIG_STATIC=y/' .config

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Builds pgBackRest against musl into /installed/usr/bin. On the official image it is installed by apk, from a registry that may not be reached.
+# Builds pgBackRest against musl into /installed/usr/bin. On the official image apk installs it, from a registry that may be unreachable.
 set -eu
 # shellcheck source=lib.sh
 . /musl/lib.sh
 mkdir -p /build/programs /installed/usr/bin
-# Its configure asks these two; there is no xml2-config for the library in /deps, whose flags are below.
+# configure runs these two programs. /deps has no xml2-config for its library; its flags are given below.
 cat >/build/programs/pg_config <<'SH'
 #!/bin/sh
 case $1 in --includedir) echo /installed/usr/local/include ;; --libdir) echo /installed/usr/local/lib ;; esac
@@ -14,7 +14,7 @@ chmod +x /build/programs/*
 PATH="/build/programs:$PATH"
 unpack pgbackrest
 cd src
-# A program that writes part of the source runs during the build.
+# The build runs a program that generates source files.
 export LD_LIBRARY_PATH=/deps/lib:/installed/usr/local/lib
 ./configure CC=musl-gcc --prefix=/usr --build=x86_64-linux-gnu --host=x86_64-linux-musl \
 	CPPFLAGS='-I/deps/include -I/deps/include/libxml2 -I/installed/usr/local/include' \

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts the image's root file system together in /image: what the official image has where it has it, and pgBackRest and age for the tests.
+# Assembles the image's root file system in /image: files at the same paths as in the official image, and pgBackRest and age for the tests.
 set -eu
 umask 022
 mkdir -p /image
@@ -14,7 +14,7 @@ bin/busybox --list-full | while read -r applet; do
 	mkdir -p "$(dirname "$applet")"
 	ln -s /bin/busybox "$applet" 2>/dev/null || true
 done
-# Alpine's C library is its loader, too.
+# Alpine's C library is also its loader.
 cp -L /lib/ld-musl-x86_64.so.1 lib/
 printf '/lib\n/usr/local/lib\n/usr/lib\n' >etc/ld-musl-x86_64.path
 cp -a /installed/. .
@@ -27,7 +27,7 @@ rm -rf usr/local/include usr/local/share/doc usr/local/share/man usr/local/lib/*
 find usr bin -type f \( -perm -100 -o -name '*.so*' \) ! -name gosu -exec strip --strip-unneeded {} + 2>/dev/null || true
 cp -a /usr/share/zoneinfo usr/share/
 
-# The tests read encrypted copies by hand with age, which the official image gets by apk. Debian's is built for its own C library.
+# The tests decrypt copies with age, which apk installs on the official image. Debian's age needs Debian's C library.
 cp /usr/bin/age usr/bin/
 mkdir -p lib64
 cp -L /lib64/ld-linux-x86-64.so.2 lib64/
@@ -42,5 +42,5 @@ chmod 640 etc/shadow
 mkdir -p var/lib/postgresql/data docker-entrypoint-initdb.d run/postgresql
 chown -R 70:70 var/lib/postgresql run/postgresql
 chmod 3777 run/postgresql
-# Whoever starts the server in a container wants to reach it.
+# The server listens on all addresses by default, as in the official image; otherwise no client outside of the container could connect.
 sed -i "s/^#listen_addresses = .*/listen_addresses = '*'/" usr/local/share/postgresql/postgresql.conf.sample

@@ -1,5 +1,5 @@
-// The Docker plugin: the upstream Terraform provider, bridged, under the names that the npm package @pulumi/docker uses.
-// It has no docker.Image, which is written in Pulumi's own plugin; images are built with RemoteImage.
+// The Docker plugin: bridges the upstream Terraform provider, with the names that the npm package @pulumi/docker uses.
+// It lacks docker.Image, which only Pulumi's own plugin implements; the program builds images with RemoteImage.
 package main
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/terraform-providers/terraform-provider-docker/shim"
 )
 
-// version is set when the plugin is linked: the one that the npm package asks for.
+// version is set by the linker to the version that the npm package requires.
 var version = "0.0.0"
 
 func main() {

@@ -1,5 +1,5 @@
-// The PostgreSQL plugin: the upstream Terraform provider (1.7.1, the newest that is published as a Go module), bridged,
-// under the names that the npm package @pulumi/postgresql uses. The published plugin is newer: the program uses what both have.
+// The PostgreSQL plugin: bridges the upstream Terraform provider (1.7.1, the newest that is published as a Go module), with
+// the names that the npm package @pulumi/postgresql uses. The published plugin is newer; the program uses only what both have.
 package main
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/terraform-providers/terraform-provider-postgresql/postgresql"
 )
 
-// version is set when the plugin is linked: the one that the npm package asks for.
+// version is set by the linker to the version that the npm package requires.
 var version = "0.0.0"
 
 func main() {

@@ -1,4 +1,4 @@
-// The random plugin: the upstream Terraform provider, bridged, under the names that the npm package @pulumi/random uses.
+// The random plugin: bridges the upstream Terraform provider, with the names that the npm package @pulumi/random uses.
 package main
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/terraform-providers/terraform-provider-random/shim"
 )
 
-// version is set when the plugin is linked: the one that the npm package asks for.
+// version is set by the linker to the version that the npm package requires.
 var version = "0.0.0"
 
 func main() {

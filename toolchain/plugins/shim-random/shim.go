@@ -1,4 +1,4 @@
-// Package shim opens the random provider's internal constructor to the plugin beside it.
+// Package shim exports the random provider's internal constructor to the plugin.
 package shim
 
 import (

@@ -1,4 +1,4 @@
-"""A gameserver in the game's manner: migrates at its start, answers /health through both of its engines, and logs users in."""
+"""A gameserver like the game's: migrates when it starts, answers /health through both of its engines, and logs users in."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ POOL = {
     "pool_timeout": int(os.environ.get("SQLALCHEMY_POOL_TIMEOUT", "30")),
     "pool_pre_ping": True,
 }
-# argon2 alone: a hash of any other scheme cannot be identified.
+# Only argon2: passlib cannot identify a hash of another scheme.
 PASSWORDS = CryptContext(schemes=["argon2"])
 CREDENTIALS = text("SELECT password_hash FROM admin_credentials c JOIN users u ON u.id = c.user_id WHERE username = :name")
 LOOK = text("SELECT current_user, current_database(), (SELECT version_num FROM alembic_version), (SELECT count(*) FROM languages)")
@@ -29,7 +29,7 @@ engine = create_engine(URL, **POOL)
 
 
 async def look_async():
-    # As the game makes one URL serve both drivers.
+    # The game derives both drivers' URLs from one URL like this.
     asynchronous = create_async_engine(URL.replace("postgresql://", "postgresql+asyncpg://"), **POOL)
     async with asynchronous.connect() as connection:
         row = (await connection.execute(LOOK)).one()

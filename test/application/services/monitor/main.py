@@ -1,4 +1,4 @@
-"""Looks once which database it is on, and is healthy as soon as it has seen one."""
+"""Connects once, records its database in /tmp/seen, and is healthy as soon as that file exists."""
 
 import asyncio
 import os

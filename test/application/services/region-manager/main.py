@@ -1,4 +1,4 @@
-"""A region manager in the game's manner: raw asyncpg, and as the superuser a database and a role for each region."""
+"""A region manager like the game's: uses asyncpg, and as the superuser creates a database and a role for each region."""
 
 import asyncio
 import json

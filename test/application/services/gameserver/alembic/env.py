@@ -1,4 +1,4 @@
-"""Alembic's environment, in the game's manner: the URL comes from the settings, the metadata from the models."""
+"""Alembic's environment like the game's: the URL comes from the settings, the metadata from the models."""
 
 from logging.config import fileConfig
 
@@ -10,7 +10,7 @@ from src.settings import settings
 
 config = context.config
 fileConfig(config.config_file_name)
-# Where a percent sign in a password breaks.
+# As in the game, a percent sign in the password breaks this.
 config.set_main_option("sqlalchemy.url", settings.DATABASE_URL)
 
 engine = create_engine(config.get_main_option("sqlalchemy.url"), poolclass=pool.NullPool)

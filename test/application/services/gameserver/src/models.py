@@ -6,7 +6,7 @@ from sqlalchemy.orm import declarative_base
 from src.settings import settings
 
 Base = declarative_base()
-# As in the game, no model can be imported without the settings.
+# As in the game, the models cannot be imported without the settings.
 ADMINISTRATOR = settings.ADMIN_USERNAME
 
 

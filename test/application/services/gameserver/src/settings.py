@@ -1,4 +1,4 @@
-"""The game's settings: importing this module fails where the environment lacks one of them."""
+"""The game's settings: importing this module fails if the environment lacks one of them."""
 
 from pydantic import Field
 from pydantic_settings import BaseSettings
