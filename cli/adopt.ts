@@ -5,8 +5,8 @@ import { announceRecoveryTarget } from "../components/backups/confirm-target.ts"
 import { findRelations } from "../components/import/catalog.ts";
 import { directAddress } from "../components/import/direct.ts";
 import { reportFolder } from "../components/import/report-folder.ts";
+import { runImport } from "../components/import/run-import.ts";
 import { lockServer, readMarker } from "../components/import/swap.ts";
-import { runImport } from "../components/import/worker.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
 import { cancellable } from "../lib/cancellation.ts";
 import { type DockerError, docker, isRemoteEngine } from "../lib/docker.ts";

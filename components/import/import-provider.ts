@@ -12,13 +12,13 @@ import { loginAddress } from "../server/server-access.ts";
 import { besideServer, directAddress } from "./direct.ts";
 import { noteNeonAttempt, refuseUnintendedSample } from "./intended-source.ts";
 import type { NeonImportInputs } from "./neon-import.ts";
+import { runImport } from "./run-import.ts";
 import { startSample } from "./sample.ts";
 import { helperLabel } from "./schema.ts";
 import { parseSelection, type RawSelection } from "./selection-settings.ts";
 import { sourceFromEnvironment } from "./source-environment.ts";
 import { clearStaging, lockServer, readMarker } from "./swap.ts";
 import type { Source, Target } from "./types.ts";
-import { runImport } from "./worker.ts";
 
 /** Prints a line that Pulumi shows while the update runs. */
 const say = (line: string) => console.log(line);

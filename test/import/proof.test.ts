@@ -1,10 +1,10 @@
 /** Every kind of damage to a copy must end the import. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findDigestProgram, serverAgrees, WORTH_A_PROGRAM_BYTES } from "../../components/import/digest.ts";
+import type { ImportHooks } from "../../components/import/import-run.ts";
 import { type Readable, readBack, type Transfer } from "../../components/import/rows.ts";
 import { openTarget } from "../../components/import/session.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
-import type { ImportHooks } from "../../components/import/worker.ts";
 import { docker } from "../../lib/docker.ts";
 import {
   atPhase,

@@ -1,7 +1,7 @@
 /** What a test of interruptions needs beside a lab: a way to look at what is left, and a choice of how thorough to be. */
 import { expect } from "vitest";
+import { PHASES, type Phase } from "../../components/import/import-run.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
-import { PHASES, type Phase } from "../../components/import/worker.ts";
 import { expectNothingLeft } from "./attempt.ts";
 import type { Lab, Server, SourceServer } from "./lab.ts";
 import type { TcpProxy } from "./proxy.ts";

@@ -1,7 +1,7 @@
 /** An import in a process of its own, which can be killed and whose memory can be told. Its order comes by standard input. */
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
-import { runImport } from "../../components/import/worker.ts";
+import { runImport } from "../../components/import/run-import.ts";
 import { preparationScript } from "../../components/privileges/scripts.ts";
 import type { ChildOrder } from "./attempt.ts";
 
