@@ -543,7 +543,7 @@ async function copyAndProve(spec: ImportSpec, safetyCopy: SafetyCopy | undefined
   endSwap();
   hooks.say(
     `import: ${report.tables.length} tables, ${report.rows.toLocaleString("en")} rows, ${humanBytes(report.bytes)} proven ` +
-      `${summary.butFor === undefined ? "equal" : `equal to what the source sent, which is everything except ${summary.butFor},`} ` +
+      `${summary.butFor === undefined ? "equal" : `to match what the source sent, which is everything except ${summary.butFor},`} ` +
       `in ${progress.seconds.toFixed(1)} s`,
   );
   return summary;
