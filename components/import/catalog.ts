@@ -116,7 +116,7 @@ const LEFT_OUT = `
   UNION ALL
   SELECT 'default privileges that ' || pg_get_userbyid(defaclrole) || ' gives', 'the stack has its own' FROM pg_default_acl GROUP BY defaclrole
   UNION ALL
-  -- pg_shdepend lists the roles that an object's privileges name, for any kind of object.
+  -- pg_shdepend lists the roles in the privileges of any kind of object.
   SELECT 'grants to ' || pg_get_userbyid(s.refobjid), 'that role is not copied; the stack''s roles have the stack''s grants'
     FROM pg_shdepend s
     WHERE s.deptype = 'a' AND s.refclassid = 'pg_authid'::regclass AND s.classid <> 'pg_default_acl'::regclass

@@ -160,7 +160,7 @@ function tables(report: Report): Html {
   if (report.tables.length === 0) return html`<p class="muted">The import ended before all tables were compared.</p>`;
   const legend =
     report.tables.some(({ selected }) => selected !== undefined) &&
-    html`<p class="muted">${badge("equal", true)} the rows are the source’s. <span class="badge chosen">− masked, subset, excluded, schema only</span> the settings select or mask rows: these are proven equal to what the source sent, not to the source’s table.</p>\n`;
+    html`<p class="muted">${badge("equal", true)} the rows are the source’s. <span class="badge chosen">− masked, subset, excluded, schema only</span> the settings select or mask rows: these are proven to match what the source sent, and not the source’s whole table.</p>\n`;
   return html`${legend}${table(
     `${plural(report.tables.length, "table")}, largest first`,
     [

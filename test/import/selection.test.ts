@@ -161,7 +161,7 @@ describe("masks", () => {
     });
     expect(report.tables.every(({ source: sent, target: held }) => sent === held)).toBe(true);
     const butFor = "3 tables that are masked";
-    expect(lines.join("\n")).toContain(`proven equal to what the source sent, which is everything except ${butFor}`);
+    expect(lines.join("\n")).toContain(`proven to match what the source sent, which is everything except ${butFor}`);
     expect(lines.join("\n")).not.toContain("proven equal");
     const [mark] = await rowsOf(spec, "SELECT summary->>'butFor' AS but_for FROM sectorwars_stack.import");
     expect(mark).toEqual({ but_for: butFor });

@@ -24,7 +24,7 @@ test("the volume with the data is lost: the stack goes on from the backup, with 
   expect((await backed.command("doctor")).text).toContain("The backups exist, but pulumi destroy deletes them");
   const status = await backed.command("status");
   expect(status.code).toBe(1);
-  expect(status.text).toContain(`There is no container ${stack.names.backups}: `);
+  expect(status.text).toContain(`There is no container ${stack.names.backups}. `);
   const lost = ["**Volume::data", "**Container::server", "**Container::backup-container"];
   await stack.succeed("refresh", "--yes", ...lost.flatMap((urn) => ["--target", urn]), "--stack", stack.name);
   await stack.set("bootstrap", "backup");
