@@ -163,7 +163,7 @@ describe("docker compose", () => {
     // What is not ours is not replaced.
     await rm(plugin);
     await writeFile(plugin, "no program");
-    expect((await make(root)).stderr).toContain("is there, but docker compose fails");
+    expect((await make(root)).stderr).toContain("exists, but docker compose fails");
     expect(await readFile(plugin, "utf8")).toBe("no program");
   });
 });
