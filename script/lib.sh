@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Shared by the scripts of this folder; to be sourced. POSIX sh.
+# Functions for the scripts in this folder, which source this file. POSIX sh.
 
 ROOT=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 LOCAL="$ROOT/.local"
@@ -7,16 +7,16 @@ LOCAL="$ROOT/.local"
 TOOLS="$LOCAL/toolchain"
 . "$ROOT/script/portable.sh"
 
-# say WORDS...: one line to standard error, so that standard output stays for results.
+# say WORDS...: prints a line to standard error. Standard output is for results.
 say() { printf '%s\n' "$*" >&2; }
 
-# fail WORDS...: an error with its remedy, and the end.
+# fail WORDS...: prints an error with its remedy, and exits with 1.
 fail() {
 	printf 'error: %s\n' "$*" >&2
 	exit 1
 }
 
-# PATH has a colon between folders, Pulumi opens its state by a URL, and Node refuses modules in a folder with a backslash.
+# PATH separates folders by colons, Pulumi opens its state by a URL, and Node cannot load modules from a folder with a backslash.
 case $ROOT in
 *[[:cntrl:]]*) fail "the project's folder $ROOT has a line break or another control character in its path. Move or rename it." ;;
 *[:%#?\\]*)
@@ -25,9 +25,9 @@ case $ROOT in
 	;;
 esac
 
-# try_step NAME COMMAND...: runs the command with its output in a log; prints one line with the seconds it took. Leaves the command's
-# code in step_code, and the log's name in step_log. It is no condition by itself: in a condition, and in all that is called there, `set -e`
-# is off, so that a half done step would count as done. Bash applies this even to jobs.
+# try_step NAME COMMAND...: runs the command with its output in a log, and prints one line with the seconds it took. Sets step_code to the
+# command's exit code, and step_log to the log's path. Do not use it as a condition: in a condition, and in everything that it calls,
+# `set -e` is off, even for jobs in bash, so that a partly failed step would count as successful.
 try_step() {
 	step_name=$1
 	shift
@@ -36,7 +36,7 @@ try_step() {
 	printf '  %-58s' "$step_name" >&2
 	step_start=$(date +%s)
 	step_code=0
-	# In a job of its own, whose code `wait` tells.
+	# A separate job, whose exit code `wait` returns.
 	"$@" >"$step_log" 2>&1 </dev/null &
 	wait $! || step_code=$?
 	if [ "$step_code" = 0 ]; then
@@ -46,16 +46,16 @@ try_step() {
 	fi
 }
 
-# step NAME COMMAND...: as try_step, but a command that fails is the end.
+# step NAME COMMAND...: like try_step, but exits if the command fails.
 step() {
 	try_step "$@"
 	[ "$step_code" = 0 ] && return
 	tail -n 20 "$step_log" >&2
-	fail "$step_name failed; its whole output is in $step_log"
+	fail "$step_name failed; the whole output is in $step_log"
 }
 
-# remembered KEY COMMAND...: the command's answer, yes (0) or no (1), asked at most once a day. Any other code means that there was no
-# answer, because the network failed for instance: that counts as no this time, and is asked again the next.
+# remembered KEY COMMAND...: caches the command's answer, yes (0) or no (1), for a day. Any other exit code means that there was no answer,
+# for example because the network failed: this counts as no, and is not cached.
 remembered() {
 	probe="$LOCAL/probes/$1"
 	shift
@@ -73,7 +73,7 @@ remembered() {
 	[ "$(cat "$probe")" = yes ]
 }
 
-# noted KEY COMMAND...: prints what the command prints, asked at most once a day. Where it fails, what it printed the last time.
+# noted KEY COMMAND...: prints the command's output, cached for a day. If the command fails, prints its last output.
 noted() {
 	note="$LOCAL/probes/$1"
 	shift

@@ -1,13 +1,12 @@
 /**
- * Finds words that docs/glossary.md retired, and sentences in the dialect that it replaced: node script/lint-words.ts [FILE|FOLDER ...]
- * Exits with 1 when it finds any.
+ * Lists words and names that docs/glossary.md has retired: node script/lint-words.ts [FILE|FOLDER ...]. Exits with 1 if it finds any.
  */
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { findRetired } from "../lib/retired-words.ts";
 
-/** Text that others wrote or that must stay as it was recorded. */
-const NOT_OURS =
+/** Files of other authors, records, and files that have to name the retired words. */
+const EXCLUDED =
   /^(test\/cases\/|bench\/RESULTS\.md|docs\/glossary\.md|lib\/retired-words\.ts|test\/unit\/retired-words)|go\.sum$|lock\.json$/;
 const READ = /\.(ts|sh|awk|sql|md|yaml|yml|json|html|py)$|(^|\/)(db|Dockerfile|[a-z-]+)$/;
 
@@ -17,7 +16,7 @@ const listed = execFileSync("git", ["ls-files", "--cached", "--others", "--exclu
   maxBuffer: 16 * 1024 * 1024,
 });
 let found = 0;
-for (const file of listed.split("\n").filter((name) => READ.test(name) && !NOT_OURS.test(name))) {
+for (const file of listed.split("\n").filter((name) => READ.test(name) && !EXCLUDED.test(name))) {
   for (const { line, word, instead } of findRetired(readFileSync(file, "utf8"))) {
     found += 1;
     console.error(`${file}:${line}: "${word}": ${instead}`);

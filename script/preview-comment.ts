@@ -1,29 +1,29 @@
 /**
- * Posts a preview as a comment of its pull request, or updates the comment that is there. Used by the workflow preview-comment, which
- * runs after untrusted code: the file can hold anything, so it is text of a limited size and nothing else.
+ * Posts a preview as a comment of its pull request, or updates the existing comment. The workflow preview-comment uses it, which runs after
+ * untrusted code: the file can contain anything, so it is treated as text of limited size.
  */
 import { lstat, open, readFile } from "node:fs/promises";
 
-/** The first line of our comment. GitHub does not show it. */
+/** The first line of the comment. GitHub does not display it. */
 const MARK = "<!-- sectorwars-preview -->";
-/** Who writes with a workflow's own token. Anybody can write a comment that begins with the mark. */
+/** The author of comments with a workflow's token. The mark alone is not enough, because every user can write it. */
 const AUTHOR = "github-actions[bot]";
-/** GitHub takes comments of up to 65,536 characters; what we add ourselves needs less than 400. */
+/** GitHub allows 65,536 characters in a comment; the text around the preview has fewer than 400. */
 const ROOM = 65_000;
-/** Bytes that are read: enough for as many characters of two bytes. */
+/** Bytes to read: enough for that many characters of two bytes. */
 const READ_BYTES = 2 * ROOM;
-/** Entries of a page of GitHub's lists, and pages that are read at most. */
+/** Entries per page of GitHub's lists, and the maximum number of pages to read. */
 const PAGE = 100;
 const PAGES = 50;
 
-/** The part of a `workflow_run` event that is used (docs.github.com, "Webhook events and payloads"). */
+/** The part of a `workflow_run` event that this script uses (docs.github.com, "Webhook events and payloads"). */
 export interface PreviewRun {
   head_sha: string;
   head_branch: string;
   head_repository: { full_name: string; owner: { login: string } };
 }
 
-/** A pull request, as GitHub's REST API has it. */
+/** A pull request in GitHub's REST API. */
 export interface PullRequest {
   number: number;
   head: { sha: string; repo: { full_name: string } | null };
@@ -37,7 +37,7 @@ interface Comment {
 
 /** GitHub's REST API, for one repository. */
 interface Repository {
-  /** For instance https://api.github.com. */
+  /** For example https://api.github.com. */
   api: string;
   /** owner/name. */
   name: string;
@@ -45,25 +45,25 @@ interface Repository {
 }
 
 /**
- * The pull request that a run belongs to, or undefined where it was closed or has a newer commit by now. Two forks can have the same
- * commit, so the repository counts as well.
+ * Returns the pull request of a run, or undefined if it was closed or has a newer commit. Two forks can have the same commit, so the
+ * repository must match too.
  */
 export const pullRequestOf = (run: PreviewRun, open: readonly PullRequest[]): PullRequest | undefined =>
   open.find(({ head }) => head.sha === run.head_sha && head.repo?.full_name === run.head_repository.full_name);
 
-/** The comment's text. Nobody is notified by a name in it. */
+/** Returns the text of the comment. Names in it notify no user. */
 export function commentBody(preview: string, commit: string): string {
   const quiet = preview.replaceAll("\0", "").replaceAll(/@(?=[\w-])/g, "@\u200b");
-  const shown = quiet.length > ROOM ? `${quiet.slice(0, ROOM)}\n\n(cut here)` : quiet;
-  return `${MARK}\n_This preview of ${commit.slice(0, 7)} was made by the pull request's own code._\n\n${shown}`;
+  const shown = quiet.length > ROOM ? `${quiet.slice(0, ROOM)}\n\n(truncated)` : quiet;
+  return `${MARK}\n_The pull request's own code created this preview of ${commit.slice(0, 7)}._\n\n${shown}`;
 }
 
 /**
  * Reads the beginning of an untrusted file.
- * @throws {Error} when it is missing or no plain file: a link could lead anywhere.
+ * @throws {Error} if it is missing or not a regular file: a link could point to any file.
  */
 export async function readPreview(file: string): Promise<string> {
-  if (!(await lstat(file)).isFile()) throw new Error(`${file} is not a plain file. Nothing was posted.`);
+  if (!(await lstat(file)).isFile()) throw new Error(`${file} is not a regular file. Nothing was posted.`);
   const handle = await open(file, "r");
   try {
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(READ_BYTES), 0, READ_BYTES, 0);
@@ -73,7 +73,7 @@ export async function readPreview(file: string): Promise<string> {
   }
 }
 
-/** Sends one request. @throws {Error} for any answer but success; it names the request, never the token. */
+/** Sends one request. @throws {Error} unless it succeeds; the message names the request, but not the token. */
 async function ask<T>({ api, name, token }: Repository, method: string, path: string, body?: string): Promise<T> {
   const answer = await fetch(`${api}/repos/${name}${path}`, {
     method,
@@ -84,7 +84,7 @@ async function ask<T>({ api, name, token }: Repository, method: string, path: st
   return (await answer.json()) as T;
 }
 
-/** Our comment, or undefined. */
+/** Returns the existing comment, or undefined. */
 async function findComment(repository: Repository, number: number): Promise<Comment | undefined> {
   for (let page = 1; page <= PAGES; page++) {
     const path = `/issues/${number}/comments?per_page=${PAGE}&page=${page}`;
@@ -95,12 +95,12 @@ async function findComment(repository: Repository, number: number): Promise<Comm
   return undefined;
 }
 
-/** Posts the preview; returns a line that says what was done. */
+/** Posts the preview. Returns a line about the result. */
 export async function postPreview(repository: Repository, run: PreviewRun, file: string): Promise<string> {
   const head = encodeURIComponent(`${run.head_repository.owner.login}:${run.head_branch}`);
   const found = await ask<PullRequest[]>(repository, "GET", `/pulls?state=open&per_page=${PAGE}&head=${head}`);
   const pull = pullRequestOf(run, found);
-  if (pull === undefined) return `no open pull request is at ${run.head_sha} any more, so nothing was posted`;
+  if (pull === undefined) return `no open pull request has ${run.head_sha} as its newest commit, so nothing was posted`;
   const body = commentBody(await readPreview(file), run.head_sha);
   const known = await findComment(repository, pull.number);
   if (known === undefined) await ask(repository, "POST", `/issues/${pull.number}/comments`, body);

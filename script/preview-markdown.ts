@@ -1,7 +1,7 @@
-/** Turns a preview into Markdown for a pull request: what matters first. Used by script/preview. */
+/** Formats a preview as Markdown for a pull request, the most important changes first. Used by script/preview. */
 import { readFile } from "node:fs/promises";
 
-/** One step, as `pulumi preview --json` tells it. */
+/** One step in the output of `pulumi preview --json`. */
 export interface Step {
   op: string;
   urn: string;
@@ -11,9 +11,9 @@ export interface Step {
   diffReasons?: string[];
 }
 
-/** GitHub takes comments up to 65,536 characters; the diff gets what the rest leaves. */
+/** GitHub allows 65,536 characters in a comment; this is the part for the diff. */
 const DIFF_ROOM = 55_000;
-/** Resources whose loss is the loss of data. */
+/** Types of resources that contain data. */
 const HOLDS_DATA = new Set(["docker:index/volume:Volume"]);
 
 const IN_WORDS: Record<string, string> = {
@@ -39,7 +39,7 @@ const nameOf = (urn: string) => urn.split("::").pop() ?? urn;
 const typeOf = (step: Step) => step.newState?.type ?? step.oldState?.type ?? "";
 const cell = (text: string) => text.replaceAll("|", "\\|").replaceAll("\n", " ");
 
-/** The changes among the steps, those that can hurt first. A replacement is one change, though it is three steps. */
+/** Returns the changes, the most dangerous first. A replacement is one change of three steps. */
 export function changesOf(steps: readonly Step[]): Change[] {
   const changes = new Map<string, Change>();
   for (const step of steps) {
@@ -64,7 +64,7 @@ export function changesOf(steps: readonly Step[]): Change[] {
   );
 }
 
-/** The comment. */
+/** Returns the text of the comment. */
 export function previewMarkdown(steps: readonly Step[], diff: string, base: string): string {
   const changes = changesOf(steps);
   const counts = ORDER.map((how) => [how, changes.filter((change) => change.how === how).length] as const).filter(
@@ -74,7 +74,9 @@ export function previewMarkdown(steps: readonly Step[], diff: string, base: stri
   const losses = changes.filter((change) => change.losesData);
   const fence = "`".repeat(Math.max(3, ...[...diff.matchAll(/`+/g)].map(([run]) => run.length + 1)));
   const shown =
-    diff.length > DIFF_ROOM ? `${diff.slice(0, DIFF_ROOM)}\n... cut, ${diff.length - DIFF_ROOM} more characters` : diff;
+    diff.length > DIFF_ROOM
+      ? `${diff.slice(0, DIFF_ROOM)}\n... truncated, ${diff.length - DIFF_ROOM} more characters`
+      : diff;
   return [
     `### Preview against ${base}`,
     "",
@@ -89,7 +91,7 @@ export function previewMarkdown(steps: readonly Step[], diff: string, base: stri
     ...(changes.length > 0
       ? [
           "",
-          "| change | resource | type | because of |",
+          "| change | resource | type | changed properties |",
           "|---|---|---|---|",
           ...changes.map(
             ({ how, name, type, why, losesData }) =>

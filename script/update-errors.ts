@@ -1,4 +1,4 @@
-/** For script/up: prints the causes of a failed update, which Pulumi shows among everything else it says. */
+/** For script/up: prints the causes of a failed update again, which are hard to find in Pulumi's output. */
 import { readFile } from "node:fs/promises";
 import { updateErrors } from "../lib/update-errors.ts";
 

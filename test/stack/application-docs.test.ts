@@ -144,19 +144,21 @@ describe("errors", () => {
 
 describe("the commands of the table", () => {
   test("migrate to an older revision, show the migration backup, undo the run, and drop the copies", async () => {
-    expect(await runRow("an older revision")).toContain("migrations: 1 downgrade from 0002ships to 0001first");
-    const shown = await runRow("to see the revision and the migration backup");
+    expect(await runRow("migrate to an older revision")).toContain(
+      "migrations: 1 downgrade from 0002ships to 0001first",
+    );
+    const shown = await runRow("show the revision and the migration backup");
     expect(shown).toMatch(
       /^ {2}revision {10}0001first\n {2}migration backup {2}sectorwars_dev_before_migration, revision 0002ships, of \S+Z\n$/,
     );
-    const undone = await runRow("the last run undone");
+    const undone = await runRow("undo the last run");
     const [undoneCopy = ""] = inlineCode(
-      tableRows(page).find(([want]) => want === "the last run undone")?.[1] ?? "",
+      tableRows(page).find(([want]) => want === "undo the last run")?.[1] ?? "",
     ).slice(-1);
     expect(undone).toContain(
       `at revision 0002ships. The former database is kept as ${undoneCopy}; ./db migrations forget drops it.`,
     );
-    expect(await runRow("the copies gone")).toBe(`Dropped ${undoneCopy}.\n`);
+    expect(await runRow("drop the copies")).toBe(`Dropped ${undoneCopy}.\n`);
     expect(await succeed("./db migrations")).toBe("  revision          0002ships\n  migration backup  none\n");
   });
 

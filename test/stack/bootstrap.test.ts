@@ -165,7 +165,7 @@ describe("docker compose", () => {
       // A plugin that is not a link of ours is kept.
       await rm(plugin);
       await writeFile(plugin, "no program");
-      expect((await make(root)).stderr).toContain("is there, but docker compose fails");
+      expect((await make(root)).stderr).toContain("exists, but docker compose fails");
       expect(await readFile(plugin, "utf8")).toBe("no program");
     },
   );

@@ -56,6 +56,6 @@ describe("script/preview", () => {
   test("fails for a base that does not exist before it creates anything", async () => {
     const said = await preview("no-such-branch");
     expect(said.code).toBe(1);
-    expect(said.text).toContain("there is no commit 'no-such-branch'. Fetch it first: git fetch origin");
+    expect(said.text).toContain("the commit 'no-such-branch' does not exist here. Fetch it first: git fetch origin");
   });
 });

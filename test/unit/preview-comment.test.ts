@@ -111,7 +111,7 @@ describe("the comment with a preview", () => {
     const said = await post("old news", "b".repeat(40));
     expect(said).toEqual({
       code: 0,
-      text: `no open pull request is at ${"b".repeat(40)} any more, so nothing was posted\n`,
+      text: `no open pull request has ${"b".repeat(40)} as its newest commit, so nothing was posted\n`,
     });
     expect(changes).toEqual([]);
   });
@@ -127,7 +127,7 @@ describe("the comment with a preview", () => {
   test("has the size that GitHub takes, however large the file is", async () => {
     await post("x".repeat(5_000_000));
     expect(changes[0]?.body.length).toBeLessThan(65_536);
-    expect(changes[0]?.body).toContain("(cut here)");
+    expect(changes[0]?.body).toContain("(truncated)");
   });
 
   test("does not follow a link to a file of the runner's", async () => {
@@ -138,7 +138,7 @@ describe("the comment with a preview", () => {
     await symlink(secret, file);
     const said = await command(file);
     expect(said.code).toBe(1);
-    expect(said.text).toContain("is not a plain file. Nothing was posted.");
+    expect(said.text).toContain("is not a regular file. Nothing was posted.");
     expect(said.text).not.toContain(TOKEN);
     expect(changes).toEqual([]);
   });

@@ -52,6 +52,6 @@ describe("the comment", () => {
     expect(previewMarkdown([], "a\n```\nb", "main")).toContain("````diff\na\n```\nb\n````");
     const long = previewMarkdown([], "x".repeat(100_000), "main");
     expect(long.length).toBeLessThan(65_536);
-    expect(long).toContain("... cut, 45000 more characters");
+    expect(long).toContain("... truncated, 45000 more characters");
   });
 });

@@ -75,7 +75,7 @@ describe("a hash", () => {
       const said = await sh(line, without);
       expect(said).toMatchObject({ stdout: "" });
       expect(said.code).not.toBe(0);
-      expect(said.stderr).toContain("error: none of sha256sum, shasum and openssl is installed. Install one of them.");
+      expect(said.stderr).toContain("error: sha256sum, shasum and openssl are missing. Install one of them.");
     }
   });
 
@@ -251,7 +251,7 @@ describe("script/up", () => {
     ["feature", "'feature' is not an option. If you mean the stack feature, run: script/up --stack feature"],
     ["--yes feature", "'feature' is not an option. If you mean the stack feature, run: script/up --stack feature"],
     ["--stack one two", "'two' is not an option. If you mean the stack two, run: script/up --stack two"],
-    ["--stack", "--stack needs a name, for instance: script/up --stack dev"],
+    ["--stack", "--stack needs a name, for example: script/up --stack dev"],
   ])("refuses %s", async (words, expected) => {
     expect(await read(words)).toMatchObject({ code: 1, stderr: `error: ${expected}\n` });
   });
@@ -351,6 +351,6 @@ test.each(["sh", "bash"])(
     expect(said.code).toBe(1);
     expect(said.text).toContain("why\n");
     expect(said.text).not.toMatch(/never|^on$/m);
-    expect(said.text).toContain(`a step failed; its whole output is in ${root}/log/a-step.log`);
+    expect(said.text).toContain(`a step failed; the whole output is in ${root}/log/a-step.log`);
   },
 );
