@@ -119,7 +119,7 @@ describe("two concurrent first runs of script/up", () => {
     expect(winner.code, winner.text).toBe(0);
     expect(winner.text).toContain("state       running, healthy");
     expect(other.code, other.text).toBe(1);
-    const said = `error: another script/up of the stack ${fresh.name} is running here \\(process \\d+\\)\\. Wait for it to end, then try again\\.`;
+    const said = `error: another script/up of the stack ${fresh.name} is running \\(process \\d+\\)\\. Wait for it to end, then try again\\.`;
     expect(other.text.trim()).toMatch(new RegExp(`^${said}$`));
     const next = await scriptUp();
     expect(next.code, next.text).toBe(0);
