@@ -672,7 +672,7 @@ describe("a repository that is missing", () => {
     await until("the archive", async () => (await report()).waiting === 0, 120);
     // Everything is archived again, and yet nothing leads over the gap.
     await expect(stack.as("superuser", (client) => confirmRecoveryTarget(stack.name, client))).rejects.toThrow(
-      `WAL was given up (from ${file} on): nothing later than`,
+      `the server dropped WAL that it could not archive (from ${file} on): nothing later than`,
     );
     await inside(`rm -f ${STORE}/state/full.failures`);
     await until(
@@ -696,7 +696,7 @@ test("the volume with the data is lost: the stack goes on from the backup, with 
   expect((await command("doctor")).text).toContain("The backups are there, and go with pulumi destroy");
   const status = await command("status");
   expect(status.code).toBe(1);
-  expect(status.text).toContain(`There is no container ${stack.names.backups}: `);
+  expect(status.text).toContain(`There is no container ${stack.names.backups}. `);
   const lost = ["**Volume::data", "**Container::server", "**Container::backup-container"];
   await stack.succeed("refresh", "--yes", ...lost.flatMap((urn) => ["--target", urn]), "--stack", stack.name);
   await stack.set("bootstrap", "backup");
