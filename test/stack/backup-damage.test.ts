@@ -209,7 +209,7 @@ describe("a repository that is missing", () => {
     await until("the archive", async () => (await backed.report()).waiting === 0, 120);
     // Everything is archived again, and yet nothing leads over the gap.
     await expect(stack.as("superuser", (client) => confirmRecoveryTarget(stack.name, client))).rejects.toThrow(
-      `WAL was given up (from ${file} on): nothing later than`,
+      `the server dropped WAL that it could not archive (from ${file} on): nothing later than`,
     );
     await backed.inside(`rm -f ${STORE}/state/full.failures`);
     await until(

@@ -85,10 +85,10 @@ describe("an update fails before it creates anything:", () => {
     }
   });
 
-  test("an unknown setting, with a list of the known ones", async () => {
+  test("an unknown setting is an error that names the most similar one", async () => {
     const wrong = await TestStack.make({ memroy: "1024" });
     try {
-      expect(await wrong.upFails()).toContain("Unknown setting: memroy. Known: bootstrap, database, port, memory");
+      expect(await wrong.upFails()).toContain("memroy is not a setting. Did you mean memory?");
     } finally {
       await wrong.end();
     }
