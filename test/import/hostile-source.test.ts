@@ -10,7 +10,7 @@ import type { ImportSpec } from "../../components/import/types.ts";
 import { preparationScript } from "../../components/privileges/scripts.ts";
 import { docker } from "../../lib/docker.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
-import { aside, atTable, attempt } from "../support/attempt.ts";
+import { atTable, attempt, stagingDatabase } from "../support/attempt.ts";
 import { compareEnds } from "../support/compare-ends.ts";
 import { deedsIn, HOSTILE_PLACES, hostileFunctions, hostileScript } from "../support/hostile.ts";
 import { DENY_LIST, type Lab, openBothEnds, type Server, type SourceServer } from "../support/lab.ts";
@@ -113,7 +113,9 @@ describe("an import of code in every place", () => {
     const damaged = await lab.newImport(source.source("hostile"), target);
     const { error } = await attempt(
       damaged,
-      atTable("t_cast", () => target.sql(aside(damaged), "UPDATE public.t_cast SET secret = 'forged' WHERE id = 2")),
+      atTable("t_cast", () =>
+        target.sql(stagingDatabase(damaged), "UPDATE public.t_cast SET secret = 'forged' WHERE id = 2"),
+      ),
     );
     expect(error).toContain("public.t_cast: (id) = (2): secret");
     await expectHarmless();
@@ -179,7 +181,7 @@ test("code that changes what the owner may change outside of the copy ends the i
   ]) {
     expect(error).toContain(`  - ${object}\n`.trimEnd());
   }
-  expect(await target.databases()).not.toContain(aside(spec));
+  expect(await target.databases()).not.toContain(stagingDatabase(spec));
   // The owner's password is the stack's again, so that the next run can log in.
   await source.makeDatabase("harmless", "CREATE TABLE t (id int PRIMARY KEY)");
   expect((await attempt(await lab.newImport(source.source("harmless"), target))).error).toBe("");

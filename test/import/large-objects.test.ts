@@ -14,7 +14,7 @@ import { docker } from "../../lib/docker.ts";
 import { readIdentity } from "../../lib/identity.ts";
 import type { Address } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
-import { aside, atPhase, attempt, expectUntouched } from "../support/attempt.ts";
+import { atPhase, attempt, expectUntouched, stagingDatabase } from "../support/attempt.ts";
 import { compareEnds } from "../support/compare-ends.ts";
 import { handToolsImage } from "../support/hand-tools.ts";
 import {
@@ -185,7 +185,7 @@ describe("an import refuses a copy", () => {
     const damaged = await lab.newImport(source.source("objects"), target);
     const { error } = await attempt(
       damaged,
-      atPhase("sequences", () => target.sql(aside(damaged), sql)),
+      atPhase("sequences", () => target.sql(stagingDatabase(damaged), sql)),
     );
     expect(error).toContain(
       `large objects differ from the source's, so it was thrown away; the target is as it was:\n  - ${line}`,
@@ -195,7 +195,7 @@ describe("an import refuses a copy", () => {
 
   test("in which one belongs to somebody else", async () => {
     const strange = await lab.newImport(source.source("objects"), target);
-    const give = () => target.sql(aside(strange), "ALTER LARGE OBJECT 16501 OWNER TO postgres");
+    const give = () => target.sql(stagingDatabase(strange), "ALTER LARGE OBJECT 16501 OWNER TO postgres");
     expect((await attempt(strange, atPhase("sequences", give))).error).toContain(
       "large object 16501 belongs to postgres",
     );

@@ -12,7 +12,6 @@ import { exportSnapshot, lockTables } from "../../components/import/snapshot.ts"
 import type { ImportSpec } from "../../components/import/types.ts";
 import { docker } from "../../lib/docker.ts";
 import {
-  aside,
   atPhase,
   attempt,
   expectComplete,
@@ -22,6 +21,7 @@ import {
   importInChild,
   relationsOf,
   reportText,
+  stagingDatabase,
 } from "../support/attempt.ts";
 import { catalogDigest, physicalDigest, tableDigests } from "../support/compare.ts";
 import { DENY_LIST, type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
@@ -392,7 +392,7 @@ describe("no secret", () => {
     const bad = await lab.newImport(source.source("small"), target);
     const failed = await attempt(
       bad,
-      atPhase("rows", () => target.sql("postgres", `DROP DATABASE ${aside(bad)} WITH (FORCE)`)),
+      atPhase("rows", () => target.sql("postgres", `DROP DATABASE ${stagingDatabase(bad)} WITH (FORCE)`)),
     );
     expect(failed.error).not.toBe("");
     const everything = [

@@ -7,13 +7,13 @@ import type { ImportSpec } from "../../components/import/types.ts";
 import type { ImportHooks } from "../../components/import/worker.ts";
 import { docker } from "../../lib/docker.ts";
 import {
-  aside,
   atPhase,
   atTable,
   attempt,
   expectBadReport,
   expectComplete,
   expectUntouched,
+  stagingDatabase,
 } from "../support/attempt.ts";
 import { type Lab, openBothEnds, readReport, type Server, type SourceServer } from "../support/lab.ts";
 import { SMALL } from "../support/small.ts";
@@ -201,7 +201,7 @@ describe.each([
     const { error } = await attempt(
       spec,
       hooks(async () => {
-        await target.sql(aside(spec), sql);
+        await target.sql(stagingDatabase(spec), sql);
         spoilt += 1;
       }, spec),
     );
@@ -283,7 +283,9 @@ test("more than ten rows that differ are named by the first ten and a number", a
   const spec = await lab.newImport(source.source("small"), target);
   const { error } = await attempt(
     spec,
-    atTable("pilots", () => target.sql(aside(spec), "UPDATE pilots SET note = 'x' WHERE id BETWEEN 1 AND 25")),
+    atTable("pilots", () =>
+      target.sql(stagingDatabase(spec), "UPDATE pilots SET note = 'x' WHERE id BETWEEN 1 AND 25"),
+    ),
   );
   expect(error.match(/\(id\) = /g)).toHaveLength(10);
   expect(error).toContain("and 15 more");
@@ -295,7 +297,7 @@ test("rows in another order are no difference", async () => {
     spec,
     atTable("visits", () =>
       target.sql(
-        aside(spec),
+        stagingDatabase(spec),
         `CREATE TEMP TABLE kept AS SELECT * FROM visits; TRUNCATE visits; INSERT INTO visits SELECT * FROM kept ORDER BY at DESC`,
       ),
     ),
@@ -311,7 +313,7 @@ test("after a copy that was thrown away the next run succeeds", async () => {
   for (const { sql } of [ROWS[0], ROWS[1]] as Case[]) {
     const { error } = await attempt(
       spec,
-      atTable("pilots", () => target.sql(aside(spec), sql)),
+      atTable("pilots", () => target.sql(stagingDatabase(spec), sql)),
     );
     expect(error).toContain("public.pilots");
   }

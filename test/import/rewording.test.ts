@@ -7,7 +7,14 @@ import { makeAside, scratchName } from "../../components/import/swap.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { maintenance, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
-import { aside, atPhase, attempt, expectComplete, expectNothingLeft, expectUntouched } from "../support/attempt.ts";
+import {
+  atPhase,
+  attempt,
+  expectComplete,
+  expectNothingLeft,
+  expectUntouched,
+  stagingDatabase,
+} from "../support/attempt.ts";
 import { compareEnds } from "../support/compare-ends.ts";
 import {
   haveImage,
@@ -100,7 +107,7 @@ describe("from PostgreSQL", () => {
         spoilt,
         atPhase("constraints", () =>
           target.sql(
-            aside(spoilt),
+            stagingDatabase(spoilt),
             asOwner("CREATE OR REPLACE VIEW v_view AS SELECT * FROM t_index WHERE status IN ('open', 'hold')"),
           ),
         ),
@@ -137,7 +144,7 @@ test("a definition that is worded anew and was changed in the copy ends the impo
   const spec = await newImport("spoilt");
   const { error } = await attempt(
     spec,
-    atPhase("constraints", () => target.sql(aside(spec), asOwner(Object.values(SPOILT).join(";")))),
+    atPhase("constraints", () => target.sql(stagingDatabase(spec), asOwner(Object.values(SPOILT).join(";")))),
   );
   expect(error).toContain("The copy's schema differs from the source's");
   expect(linesOf(error)).toEqual(Object.keys(SPOILT).map((object) => `${object}: different`));

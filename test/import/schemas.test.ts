@@ -5,7 +5,7 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { ImportSpec } from "../../components/import/types.ts";
-import { aside, atPhase, attempt } from "../support/attempt.ts";
+import { atPhase, attempt, stagingDatabase } from "../support/attempt.ts";
 import { compareEnds } from "../support/compare-ends.ts";
 import { type Lab, openBothEnds, type Server, type SourceServer } from "../support/lab.ts";
 import { databaseSettings, HELPER_STATEMENTS, SETTINGS_SQL } from "../support/random-kinds.ts";
@@ -157,7 +157,7 @@ test(
     const spec = await lab.newImport(first.source, target);
     let planted: RandomPlant[] = [];
     const plant = async () => {
-      planted = await plantIn(aside(spec), some(schemas), DEFINITIONS);
+      planted = await plantIn(stagingDatabase(spec), some(schemas), DEFINITIONS);
     };
     const { error } = await attempt(spec, atPhase("sequences", plant));
     expect(error).toContain("schema differs from the source's");

@@ -1,4 +1,4 @@
-/** Compares the two ends of an import as `./db verify` does, without a stack. */
+/** Compares source and target of an import as `./db verify` does, without a stack. */
 import { readRecord } from "../../components/import/record.ts";
 import { withScratchServer } from "../../components/import/rewording.ts";
 import { asOwner } from "../../components/import/session.ts";
@@ -8,7 +8,7 @@ import { compareSides, type Verification } from "../../components/import/verify.
 import { withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 
-/** Compares source and target as they are now. */
+/** Compares the current state of source and target. */
 export async function compareEnds(spec: ImportSpec): Promise<Verification> {
   const options = { jobs: 2, stack: spec.stack, dockerHost: undefined };
   const { address, fromContainer } = spec.target;
