@@ -127,7 +127,9 @@ function findRevision(revisions: readonly Revision[], wanted: string): Revision 
   if (wanted === "head" || wanted === "heads") {
     const heads = headsOf(revisions);
     const head = revisions.find(({ id }) => id === heads[0]);
-    return heads.length === 1 && head ? head : { unclear: `the chain's heads are ${heads.join(", ") || "none"}` };
+    return heads.length === 1 && head
+      ? head
+      : { unclear: heads.length === 0 ? "the chain has no head" : `the chain has several heads: ${heads.join(", ")}` };
   }
   const whole = revisions.find(({ id }) => id === wanted);
   const begun = revisions.filter(({ id }) => id.startsWith(wanted));

@@ -1,4 +1,4 @@
-/** An application shaped like the game, copied to a folder of a test's own. */
+/** An application with the structure of the game, copied to a test's own folder. */
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -8,15 +8,15 @@ import { docker } from "../../lib/docker.ts";
 import { pythonImage, readImages } from "../../lib/images.ts";
 
 export class Application {
-  /** With a space and an apostrophe in it, as folders on people's machines have. */
+  /** Contains a space and an apostrophe, like folders on users' machines. */
   readonly folder: string;
   readonly gameserver: string;
   readonly versions: string;
-  /** The name of its Compose project, where that is of a test's own. */
+  /** The name of its Compose project, if the test sets its own. */
   readonly project = `swgame${randomBytes(4).toString("hex")}`;
   /** The image of its service gameserver. */
   readonly image = `${this.project}-gameserver`;
-  /** What docker compose needs to build that image on this machine. */
+  /** Variables that docker compose needs to build that image on this machine. */
   readonly buildEnvironment: { PYTHON_IMAGE: string } = { PYTHON_IMAGE: pythonImage(readImages()) };
 
   private constructor(folder: string) {
@@ -25,7 +25,7 @@ export class Application {
     this.versions = join(this.gameserver, "alembic/versions");
   }
 
-  /** @param place a folder of a test's own for it, which ends with the application. */
+  /** @param place a test's own folder, which is removed with the application. */
   static async make(place?: string): Promise<Application> {
     const application = new Application(
       place ?? join(await mkdtemp(join(tmpdir(), "sectorwars-test-")), "the pilot's game"),
@@ -34,7 +34,7 @@ export class Application {
     return application;
   }
 
-  /** One whose models need nothing but Alembic and the drivers, and so no image of its own. */
+  /** An application whose models need only Alembic and the drivers, and so no image of its own. */
   static async makePlain(): Promise<Application> {
     const application = await Application.make();
     await application.write(
@@ -44,7 +44,7 @@ export class Application {
     return application;
   }
 
-  /** Makes it a git repository with an .env file that git ignores: COMPOSE_PROJECT_NAME, and variables. */
+  /** Creates a git repository with an .env file that git ignores, with COMPOSE_PROJECT_NAME and variables. */
   async checkIn(env: string): Promise<void> {
     execFileSync("git", ["-C", this.folder, "init", "--quiet"]);
     await this.write(".gitignore", ".env\n");

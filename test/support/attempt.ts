@@ -1,4 +1,4 @@
-/** Runs imports, and says what state they leave the target in. */
+/** Runs imports, and checks the state in which they leave the target. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
@@ -20,7 +20,7 @@ export interface Attempt {
   lines: string[];
 }
 
-/** Runs an import to its end, whatever that is. */
+/** Runs an import until it succeeds or fails. */
 export async function attempt(
   spec: ImportSpec,
   hooks: Partial<ImportHooks> = {},
@@ -53,7 +53,7 @@ export const atTable = (table: string, work: () => Promise<unknown>): Pick<Impor
 
 export const stagingOf = (spec: ImportSpec): string => `${spec.target.address.database}_import`;
 
-/** User's relations of the target; an import that failed has left none. */
+/** Returns the user's relations in the target; a failed import leaves none. */
 export async function relationsOf(spec: ImportSpec): Promise<string[]> {
   return withConnection(spec.target.address, async (client) => {
     const { rows } = await client.query<{ name: string }>(`
@@ -63,7 +63,7 @@ export async function relationsOf(spec: ImportSpec): Promise<string[]> {
   });
 }
 
-/** Nothing of an import is to be seen: not in the target, not beside it, not in Docker. */
+/** Expects that an import has left nothing: not in the target, not in other databases, not in Docker. */
 export async function expectUntouched(lab: Lab, server: Server, spec: ImportSpec): Promise<void> {
   expect(await relationsOf(spec)).toEqual([]);
   await expectNothingLeft(lab, server, spec);
@@ -76,7 +76,7 @@ export async function expectNothingLeft(lab: Lab, server: Server, spec: ImportSp
   expect(await lab.leftContainers()).toEqual([]);
 }
 
-/** The rows of source and target, compared by this suite's own means. */
+/** Compares the rows of source and target with this suite's own code. */
 export async function expectSameRows(spec: ImportSpec): Promise<void> {
   const setup = "SET timezone = 'UTC'";
   const theirs = await withConnection(spec.source.address, (client) => tableDigests(client), { setup });
@@ -86,7 +86,7 @@ export async function expectSameRows(spec: ImportSpec): Promise<void> {
   expect(ours).toEqual(theirs);
 }
 
-/** The import ends well, and the copy is whole. */
+/** Expects that the import succeeds, and that the copy is complete. */
 export async function expectComplete(lab: Lab, server: Server, spec: ImportSpec): Promise<void> {
   const { error } = await attempt(spec);
   expect(error).toBe("");
@@ -94,7 +94,7 @@ export async function expectComplete(lab: Lab, server: Server, spec: ImportSpec)
   await expectNothingLeft(lab, server, spec);
 }
 
-/** Half a copy is the one thing that must never be seen. */
+/** Expects that the target is either empty or a complete copy. */
 export async function expectUntouchedOrComplete(spec: ImportSpec): Promise<"untouched" | "complete"> {
   const relations = await relationsOf(spec);
   if (relations.length === 0) return "untouched";
@@ -103,18 +103,18 @@ export async function expectUntouchedOrComplete(spec: ImportSpec): Promise<"unto
   return "complete";
 }
 
-/** A failed import's report exists and claims nothing. */
+/** Expects that a failed import's report exists and does not claim a proof. */
 export async function expectBadReport(spec: ImportSpec, message: RegExp): Promise<void> {
   const report = await readReport(spec);
   expect(report.verdict).not.toBe("identical");
   expect(report.error).toMatch(message);
 }
 
-/** How a child process is to run an import. */
+/** Options for an import in a child process. */
 export interface ChildOrder {
   spec: Omit<ImportSpec, "target"> & { target: Omit<ImportSpec["target"], "preparation"> };
   denyList: string[];
-  /** Dies by SIGKILL so many milliseconds after the phase has begun, or after its start where none is named. */
+  /** Milliseconds after which the process is killed by SIGKILL, from the beginning of the phase, or from its start without a phase. */
   kill?: { phase?: Phase | "swapped"; afterMs: number };
 }
 
@@ -128,7 +128,7 @@ export interface ChildEnd {
   output: string;
 }
 
-/** Runs an import in a process of its own, and waits for that process's end. */
+/** Runs an import in a child process, and waits until it ends. */
 export async function importInChild(
   spec: ImportSpec,
   denyList: string[],
@@ -141,7 +141,7 @@ export async function importInChild(
   child.stdout.on("data", (chunk: Buffer) => said.push(chunk));
   child.stderr.on("data", (chunk: Buffer) => said.push(chunk));
   child.stdin.end(JSON.stringify(order));
-  // "exit", not "close": what the process has started may keep its pipes open.
+  // "exit", not "close": children of the process may keep its pipes open.
   const [code, signal] = (await once(child, "exit")) as [number | null, string | null];
   const output = Buffer.concat(said).toString();
   const messages = output
@@ -157,7 +157,7 @@ export async function importInChild(
   };
 }
 
-/** The text of all files of a report. */
+/** Returns the text of all files of a report. */
 export async function reportText(spec: ImportSpec): Promise<string> {
   const files = ["import.json", "import.html"].map((name) => readFile(join(spec.reportFolder, name), "utf8"));
   return (await Promise.all(files)).join("\n");

@@ -8,7 +8,7 @@ import { compareDatabases, type Verification } from "../../components/import/ver
 import { withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 
-/** Compares source and target as they are now. */
+/** Compares the current state of source and target. */
 export async function compareSourceAndTarget(spec: ImportSpec): Promise<Verification> {
   const options = { jobs: 2, stack: spec.stack, dockerHost: undefined };
   const { address, fromContainer } = spec.target;

@@ -1,4 +1,4 @@
-/** What two databases hold, found out by other means than the import's own. */
+/** Reads the contents of databases with other queries than those of the import. */
 import type pg from "pg";
 import { type Address, qualified } from "../../lib/postgres.ts";
 import { withConnection } from "./session.ts";
@@ -7,16 +7,16 @@ const NOT_USERS = "n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('informatio
 const NOT_EXTENSIONS =
   "NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')";
 
-/** The same spelling of values on both sides, whatever the servers' defaults. */
+/** Settings for the same output format on both servers. */
 const PLAIN = "SET timezone = 'UTC'; SET datestyle = 'ISO'; SET lc_monetary = 'C'; SET search_path = ''";
 
-/** The single column of a query, as a list. */
+/** Returns the single column of a query as a list. */
 async function list(client: pg.Client, query: string): Promise<string[]> {
   const { rows } = await client.query({ text: query, rowMode: "array" });
   return rows.map(([value]) => String(value));
 }
 
-/** Every table with its number of rows and the MD5 of its rows' sorted MD5s. */
+/** Returns every table with its number of rows and the MD5 of its rows' sorted MD5s. */
 export async function tableDigests(client: pg.Client): Promise<Record<string, string>> {
   const { rows } = await client.query<{ schema: string; name: string; filled: boolean }>(`
     SELECT n.nspname AS schema, c.relname AS name, c.relispopulated AS filled FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -53,7 +53,7 @@ const OBJECTS = [
   `SELECT 'index ' || pg_get_indexdef(i.indexrelid) || ' valid=' || i.indisvalid || ' ready=' || i.indisready
    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
    WHERE ${NOT_USERS} AND ${NOT_EXTENSIONS}`,
-  // From version 18 on NOT NULL is a constraint too; the columns say it already.
+  // Since version 18, NOT NULL is also a constraint; the columns already contain it.
   `SELECT 'constraint ' || k.conrelid::regclass || ' ' || k.conname || ' ' || pg_get_constraintdef(k.oid) || ' ' || k.convalidated
    FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace WHERE k.contype <> 'n' AND k.conrelid <> 0 AND ${NOT_USERS}`,
   `SELECT 'trigger ' || pg_get_triggerdef(t.oid) || ' ' || t.tgenabled::text FROM pg_trigger t WHERE NOT t.tgisinternal`,
@@ -74,7 +74,7 @@ const OBJECTS = [
   `SELECT 'partition ' || c.oid::regclass || ' ' || pg_get_expr(c.relpartbound, c.oid) FROM pg_class c WHERE c.relispartition AND c.relkind = 'r'`,
 ];
 
-/** Rows, sequences and objects of a database. */
+/** Returns rows, sequences and objects of a database. */
 export async function contentsOf(address: Address): Promise<Contents> {
   return withConnection(
     address,
@@ -126,7 +126,7 @@ const CATALOG = `
     UNION ALL SELECT 'sequence ' || seqrelid || seqstart || seqincrement FROM pg_sequence
   ) s`;
 
-/** A text that changes with any change of the catalog. For the superuser: it reads passwords' verifiers. */
+/** Returns a text that changes with every change of the catalog. Needs a superuser, because it reads password verifiers. */
 export async function catalogDigest(address: Address): Promise<string> {
   return withConnection(address, async (client) => {
     const { rows } = await client.query<{ digest: string }>(CATALOG);
@@ -134,7 +134,7 @@ export async function catalogDigest(address: Address): Promise<string> {
   });
 }
 
-/** Where every row of the user's tables stands and who wrote it: any writing, even of equal values, changes it. */
+/** Returns the position and transaction of every row of the user's tables, which every write changes, even one of equal values. */
 export async function physicalDigest(address: Address): Promise<Record<string, string>> {
   return withConnection(address, async (client) => {
     const { rows } = await client.query<{ table: string }>(`

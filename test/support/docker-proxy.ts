@@ -1,28 +1,28 @@
-/** A way to Docker's engine on which one answer can be withheld: the engine has done what was asked, and whoever asked never hears of it. */
+/** A proxy to the Docker engine that can withhold one answer: the engine has carried out the request, but the client does not learn it. */
 import { once } from "node:events";
 import { rm } from "node:fs/promises";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { resolve } from "node:path";
 
-/** Where Docker's engine listens. */
+/** The socket of the Docker engine. */
 const ENGINE = "/var/run/docker.sock";
 
 /**
- * Decides over each request by its first line, for instance `POST /v1.41/networks/create HTTP/1.1`, or the beginning of a long one.
+ * Decides on each request by its first line, for example `POST /v1.41/networks/create HTTP/1.1`, or the beginning of a long one.
  * `unsent` withholds the request from the engine, `unheard` the engine's answer; undefined lets both pass.
  */
 export type Judge = (request: string) => "unsent" | "unheard" | undefined;
 
-/** The proxy; {@link DockerProxy.end} it. */
+/** The proxy. Call {@link DockerProxy.end} after use. */
 export class DockerProxy {
   readonly host: string;
-  /** Settled with the request once it, or its answer, is withheld. Everything behind it on its connection is, too. */
+  /** Resolves with the request once it or its answer is withheld. Later data on the same connection is withheld too. */
   readonly withheld: Promise<string>;
   private readonly path: string;
   private readonly server: Server;
   private readonly sockets = new Set<Socket>();
   private hold: (request: string) => void = () => {};
-  private goOn: () => void = () => {};
+  private forward: () => void = () => {};
 
   private constructor(path: string, judge: Judge) {
     this.path = resolve(path);
@@ -33,7 +33,7 @@ export class DockerProxy {
     this.server = createServer({ allowHalfOpen: true }, (client) => this.serve(client, judge));
   }
 
-  /** Listens on a socket of its own. @param path where; a path of at most 107 bytes. */
+  /** Listens on a new socket. @param path the socket's path, at most 107 bytes. */
   static async begin(path: string, judge: Judge): Promise<DockerProxy> {
     const proxy = new DockerProxy(path, judge);
     await once(proxy.server.listen(proxy.path), "listening");
@@ -65,7 +65,7 @@ export class DockerProxy {
       kept.push(chunk);
       if (isHeld) return;
       isHeld = true;
-      this.goOn = () => {
+      this.forward = () => {
         isHeld = false;
         unheard = undefined;
         for (const each of kept.splice(0)) client.write(each);
@@ -78,12 +78,12 @@ export class DockerProxy {
     engine.on("close", () => client.destroy());
   }
 
-  /** Passes on the answer that was withheld. */
+  /** Forwards the withheld answer. */
   release(): void {
-    this.goOn();
+    this.forward();
   }
 
-  /** Closes it, with all that is open on it. */
+  /** Closes the proxy and all its connections. */
   async end(): Promise<void> {
     this.server.close();
     for (const socket of this.sockets) socket.destroy();

@@ -1,4 +1,4 @@
-/** What a test of interruptions needs beside a lab: a way to look at what is left, and a choice of how thorough to be. */
+/** Helpers for tests of interruptions: a check of what is left, and a choice of phases. */
 import { expect } from "vitest";
 import { PHASES, type Phase } from "../../components/import/import-run.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
@@ -6,13 +6,13 @@ import { expectNothingLeft } from "./attempt.ts";
 import type { Lab, Server, SourceServer } from "./lab.ts";
 import type { TcpProxy } from "./proxy.ts";
 
-/** FAULTS=all tries each fault in each phase, which takes half an hour; otherwise each in those that tell most. */
+/** FAULTS=all tests each fault in each phase, which takes 30 minutes; otherwise each fault in the most important phases. */
 export const THOROUGH = process.env.FAULTS === "all";
 
-/** All phases, or those given. */
+/** Returns all phases, or the given ones. */
 export const phasesOr = (...chosen: Phase[]): readonly Phase[] => (THOROUGH ? PHASES : chosen);
 
-/** The same import, with a stretch of bad network on the way to one of its ends. */
+/** Returns the same import with a proxy between it and one of the two servers. */
 export function through(spec: ImportSpec, proxies: { source?: TcpProxy; target?: TcpProxy }): ImportSpec {
   const { source, target } = spec;
   const at = <A extends object>(address: A, proxy: TcpProxy | undefined) =>
@@ -24,7 +24,7 @@ export function through(spec: ImportSpec, proxies: { source?: TcpProxy; target?:
   };
 }
 
-/** Settings of a server that an import might relax, and where they come from. */
+/** Reads settings of a server that an import might relax, with their sources. */
 export function settingsOf(server: Server): Promise<Record<string, unknown>[]> {
   return server.sql(
     "postgres",
@@ -35,7 +35,7 @@ export function settingsOf(server: Server): Promise<Record<string, unknown>[]> {
   );
 }
 
-/** Neither sessions nor snapshots on either server, no container, no staging database, no changed setting. */
+/** Expects no session and no exported snapshot on either server, no container, no staging database, and unchanged settings. */
 export async function expectNoTrace(
   lab: Lab,
   spec: ImportSpec,

@@ -1,4 +1,4 @@
-/** Tools that have nothing of this project's: what somebody restores with who has only the files. */
+/** Tools without anything from this project, for a restore with only the files. */
 import { createHash } from "node:crypto";
 import { cp, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -12,7 +12,7 @@ RUN if command -v age && command -v zstd; then :; \\
     else apt-get update -q && apt-get install -qy --no-install-recommends age zstd; fi
 `;
 
-/** An image with age, zstd and a PostgreSQL of the stack's version; it stays, as a cache for this base. */
+/** An image with age, zstd and the stack's version of PostgreSQL. It is kept as a cache for this base. */
 export async function handToolsImage(): Promise<string> {
   const { databaseBase } = images();
   // Two clones may build on different bases at the same time.
@@ -24,14 +24,14 @@ export async function handToolsImage(): Promise<string> {
   return image;
 }
 
-/** A container with a safety copy and what opens it, and nothing of this project's beside. */
+/** A container with a safety copy and its identity, and nothing else from this project. */
 export interface Hands {
   container: string;
-  /** Runs the copy's own restore.sh; returns what it said. */
+  /** Runs the copy's restore.sh. Returns its output. */
   restore: () => Promise<string>;
 }
 
-/** Starts a container that has age, zstd and psql, to restore a safety copy in. It goes with the lab. */
+/** Starts a container with age, zstd and psql, to restore a safety copy. The lab removes it. */
 export async function handsFor(
   lab: Lab,
   server: Server,

@@ -1,9 +1,9 @@
-/** What a hand-over is asked for in tests of its provider alone, without a stack. */
+/** Inputs for tests of the hand-over's provider without a stack. */
 import type { HandOverInputs } from "../../components/handover/handover.ts";
 
 type Given = Pick<HandOverInputs, "stack" | "folder" | "network" | "container" | "logins" | "maxConnections">;
 
-/** Inputs of the hand-over's resource, with the settings' defaults but for a few. */
+/** Returns inputs of the hand-over's resource, mostly with the settings' defaults. */
 export const handOverInputs = (given: Given): HandOverInputs => ({
   file: ".env",
   composeFiles: [],

@@ -1,21 +1,21 @@
 /**
- * Code of a database that wants more than its owner may: planted in every place where PostgreSQL runs code by itself. Whatever it
- * is called from, it tries to become superuser, to run a program, to read a file and to change a role, and says in the server's
- * log as whom it ran.
+ * Hostile code in a database that tries to get more privileges than its owner has. It is planted in every place where PostgreSQL calls
+ * code implicitly. When it is called, it tries to become superuser, to run a program, to read a file and to change a role, and logs the
+ * role that it ran as.
  */
 import { literal } from "../../lib/postgres.ts";
 
-/** What it has done to a server, by its log. */
+/** What the code has done, according to the server's log. */
 export interface Deeds {
-  /** Places in which it ran at all. */
+  /** Places in which the code ran. */
   ran: string[];
-  /** Lines of places in which it ran as a superuser, or could become the superuser whose session it was. */
+  /** Log lines of places in which the code ran as a superuser, or could become the superuser of the session. */
   ruled: string[];
-  /** Lines of attempts that succeeded. */
+  /** Log lines of successful attempts. */
   succeeded: string[];
 }
 
-/** Reads a server's log for what the code has said. */
+/** Reads the messages of the code from a server's log. */
 export function deedsIn(log: string): Deeds {
   const ran = [...log.matchAll(/evil ran: (.*?) as (\S+) in a session of (\S+) superuser=(\w+)/g)];
   return {
@@ -25,7 +25,7 @@ export function deedsIn(log: string): Deeds {
   };
 }
 
-/** Statements that must fail, and what each would show. */
+/** Statements that must fail, and what the success of each would show. */
 const ATTEMPTS = [
   "SET SESSION AUTHORIZATION postgres",
   "ALTER ROLE sectorwars_owner SUPERUSER",
@@ -40,7 +40,7 @@ const ATTEMPTS = [
   "ALTER SYSTEM SET log_statement = ''none''",
 ];
 
-/** @param home the database in which the code lies still: there it is loaded by its author. */
+/** @param home the database in which the code stays passive, because its author loads it there. */
 export const hostileFunctions = (home: string): string => `
 CREATE SCHEMA evil;
 GRANT USAGE ON SCHEMA evil TO PUBLIC;
@@ -72,7 +72,7 @@ CREATE FUNCTION evil.constant(place text) RETURNS int LANGUAGE plpgsql IMMUTABLE
 CREATE FUNCTION evil.trigger() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN PERFORM evil.pwn('trigger ' || TG_NAME); RETURN NEW; END $f$;
 `;
 
-/** Every place, by a name that the code says when it runs there. Each is the work of an ordinary role. */
+/** Every place, by the name that the code logs there. An ordinary role can create each. */
 export const HOSTILE_PLACES: Readonly<Record<string, string>> = {
   check:
     "CREATE TABLE t_check (id int PRIMARY KEY, a int CHECK (evil.pwn('check'))); INSERT INTO t_check VALUES (1, 1)",
@@ -155,7 +155,7 @@ export const HOSTILE_PLACES: Readonly<Record<string, string>> = {
   procedure: "CREATE PROCEDURE evil.proc() LANGUAGE plpgsql AS $f$ BEGIN PERFORM evil.pwn('procedure'); END $f$",
 };
 
-/** All of it as one script, but for some places. */
+/** Returns all places as one script, with exceptions. */
 export const hostileScript = (home: string, except: readonly string[] = []): string =>
   [
     hostileFunctions(home),

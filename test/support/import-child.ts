@@ -1,4 +1,4 @@
-/** An import in a process of its own, which can be killed and whose memory can be told. Its order comes by standard input. */
+/** An import in a child process, which can be killed and whose memory can be measured. It reads its order from standard input. */
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
 import { runImport } from "../../components/import/run-import.ts";
@@ -7,7 +7,7 @@ import type { ChildOrder } from "./attempt.ts";
 
 const tell = (message: object) => console.log(JSON.stringify(message));
 const die = () => process.kill(process.pid, "SIGKILL");
-/** At once, before anything else happens, or beside what happens. */
+/** Whether to act at once, or in parallel. */
 async function dieAfter(ms: number): Promise<void> {
   if (ms > 0) {
     setTimeout(die, ms);

@@ -1,4 +1,4 @@
-/** Throw-away PostgreSQL servers in Docker: an import is tried on the real thing or not at all. */
+/** Temporary PostgreSQL servers in Docker, because imports are tested only against real servers. */
 import { createHash, randomBytes, randomInt } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -17,12 +17,12 @@ import { type Address, ident, literal } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { connect, withConnection } from "./session.ts";
 
-/** On every container and network of a test: whatever is left carries it. */
+/** The label of all containers and networks of tests, by which leftovers are found. */
 const TEST_LABEL = "sectorwars.test=1";
 const STARTS_WITHIN_MS = 120_000;
-/** Of this clone alone: two that are tested side by side may have different images. */
+/** Specific to this clone: two clones that are tested in parallel may have different images. */
 const TARGET_IMAGE = `sectorwars-test-database:${createHash("sha256").update(process.cwd()).digest("hex").slice(0, 8)}`;
-/** What Pulumi.yaml gives the stack. */
+/** Defaults of Pulumi.yaml. */
 export const DENY_LIST = [
   "admin_credentials",
   "refresh_tokens",
@@ -45,7 +45,7 @@ export function images(): Images {
     : known;
 }
 
-/** Whether Docker has an image without asking a registry. */
+/** Returns whether Docker has an image locally. */
 export const haveImage = (image: string): Promise<boolean> =>
   docker(["image", "inspect", image]).then(
     () => true,
@@ -53,8 +53,8 @@ export const haveImage = (image: string): Promise<boolean> =>
   );
 
 /**
- * A port that nobody listens on. Fixed, unlike one that Docker chooses, it survives a container's restart; below those that
- * the kernel gives to outgoing connections, one of which could take it while the container is down.
+ * Returns a free port. A fixed port, unlike one that Docker chooses, survives a container's restart. It is below the kernel's range for
+ * outgoing connections, one of which could take it while the container is down.
  */
 async function freePort(): Promise<number> {
   for (;;) {
@@ -72,13 +72,13 @@ async function freePort(): Promise<number> {
 
 export const secret = (): string => randomBytes(16).toString("hex");
 
-/** Password of the stack's roles on every target of this run. */
+/** The password of the stack's roles on every target of this run. */
 export const ROLES_PASSWORD = secret();
 
 /** One server of a lab. */
 export class Server {
   readonly container: string;
-  /** The superuser's way in, to the server's own database. */
+  /** The superuser's address of the server's own database. */
   readonly admin: Address;
   /** The server's name inside the lab's network. */
   readonly alias: string;
@@ -102,7 +102,7 @@ export class Server {
     });
   }
 
-  /** One value. */
+  /** Returns the single value of a query. */
   async value<T = unknown>(database: string, query: string): Promise<T> {
     const [row] = await this.sql(database, query);
     return Object.values(row ?? {})[0] as T;
@@ -116,12 +116,12 @@ export class Server {
     return rows.map((row) => row.datname);
   }
 
-  /** All that the server has logged so far. */
+  /** Returns the server's log. */
   log(): Promise<string> {
     return containerLog(this.container, 10_000_000);
   }
 
-  /** As a crash: nothing is said to anybody. */
+  /** Kills the server, as in a crash: clients get no message. */
   async kill(): Promise<void> {
     await docker(["kill", this.container]);
   }
@@ -131,7 +131,7 @@ export class Server {
     await this.awake();
   }
 
-  /** Stands still with all its connections open, as a machine that is suspended. */
+  /** Pauses the server with all its connections open, like a suspended machine. */
   async freeze(): Promise<void> {
     await docker(["pause", this.container]);
   }
@@ -140,7 +140,7 @@ export class Server {
     await docker(["unpause", this.container]);
   }
 
-  /** Sessions of imports, after a moment for those that are about to end. */
+  /** Returns the sessions of imports, after a short wait for those that are ending. */
   async importSessions(): Promise<string[]> {
     for (let tries = 0; ; tries += 1) {
       const rows = await this.sql<{ line: string }>(
@@ -168,10 +168,10 @@ export class Server {
   }
 }
 
-/** A server with TLS that is imported from. It logs every connection and every statement. */
+/** A source server with TLS. It logs every connection and every statement. */
 export class SourceServer extends Server {
   readonly certificate: ServerCertificate;
-  /** A role that owns databases without being superuser, as a customer of Neon has. */
+  /** A role that owns databases but is not a superuser, as on Neon. */
   readonly user = "game_owner";
   readonly userPassword = secret();
 
@@ -180,7 +180,7 @@ export class SourceServer extends Server {
     this.certificate = certificate;
   }
 
-  /** A database of this server as an import is told of it. */
+  /** Returns a database of this server as the source of an import. */
   source(database: string, user: "owner" | "superuser" = "owner"): Source {
     const login =
       user === "owner"
@@ -195,13 +195,13 @@ export class SourceServer extends Server {
     };
   }
 
-  /** Makes a database that the plain role owns, and runs a script in it as that role. */
+  /** Creates a database that the plain role owns, and runs a script in it as that role. */
   async makeDatabase(database: string, script: string): Promise<void> {
     await this.sql("postgres", `CREATE DATABASE ${ident(database)} OWNER ${ident(this.user)}`);
     await withConnection(this.source(database).address, (client) => client.query(script));
   }
 
-  /** Lines of the log about connections to a database by anybody but the superuser's own sessions of the tests. */
+  /** Returns the log lines about connections to a database, without the tests' own superuser sessions. */
   async connectionsTo(database: string): Promise<number> {
     const log = await this.log();
     return log
@@ -210,12 +210,12 @@ export class SourceServer extends Server {
   }
 }
 
-/** What a source is to be like. */
+/** Options of a source. */
 export interface SourceOptions {
   image: string;
   /** Files for the image's first start. */
   init?: Record<string, string>;
-  /** Further names that its certificate is good for. */
+  /** Further host names in its certificate. */
   hosts?: string[];
   /** Further settings of the server, as `name=value`. */
   settings?: string[];
@@ -224,7 +224,7 @@ export interface SourceOptions {
   superuser?: string;
 }
 
-/** Servers, network and files of one test file; all of it goes with {@link Lab.close}. */
+/** The servers, network and files of one test file. {@link Lab.close} removes them. */
 export class Lab {
   readonly id = `swtest-${randomBytes(4).toString("hex")}`;
   readonly folder: string;
@@ -244,7 +244,7 @@ export class Lab {
     return lab;
   }
 
-  /** The process is written on everything, so that the next run finds what a killed one has left. */
+  /** Labels everything with the process id, so that the next run finds what a killed one left. */
   private labels(): string[] {
     return [TEST_LABEL, this.runLabel, `sectorwars.test.pid=${process.pid}`].flatMap((label) => ["--label", label]);
   }
@@ -276,7 +276,7 @@ export class Lab {
       "fsync=off",
       "full_page_writes=off",
       "max_wal_size=4GB",
-      // What the server does by itself must not look like something that the import did.
+      // The server's own activity must not look like that of the import.
       "autovacuum=off",
       "log_connections=on",
       "log_statement=all",
@@ -302,9 +302,9 @@ export class Lab {
   }
 
   /**
-   * Starts a target as a stack has it: the database image, the stack's collation, its roles.
-   * @param settings of the server; in place of the one that spares the tests waiting for the disk.
-   * @param more arguments of docker create.
+   * Starts a target like that of a stack: with the database image, the stack's collation and its roles.
+   * @param settings settings of the server, which replace the one that saves the tests waiting for the disk.
+   * @param more further arguments of docker create.
    */
   async startTarget(settings = ["fsync=off"], more: string[] = []): Promise<Server> {
     await docker(
@@ -352,8 +352,8 @@ export class Lab {
   }
 
   /**
-   * Makes a volume in memory that is full after so many MiB. It lives as long as a container has it mounted, so another one,
-   * which only sleeps, holds it while the server is down.
+   * Creates a volume in memory with a size limit in MiB. It exists as long as a container mounts it, so a second container, which
+   * only sleeps, keeps it while the server is down.
    */
   async makeSmallVolume(mebibytes: number): Promise<string> {
     const name = `${this.id}-small-${randomBytes(2).toString("hex")}`;
@@ -366,10 +366,10 @@ export class Lab {
   }
 
   /**
-   * Starts something beside the servers, under further names in the lab's network.
-   * @param files are found in /lab.
-   * @param inside the port that is published.
-   * @returns that port on this machine.
+   * Starts another container in the lab's network, with further names.
+   * @param files files for its folder /lab.
+   * @param inside the port to publish.
+   * @returns the published port on this machine.
    */
   async startBeside(options: {
     name: string;
@@ -391,7 +391,7 @@ export class Lab {
     return port;
   }
 
-  /** Writes files for a container. Readable by its user; the folder above is not. */
+  /** Writes files for a container, readable by its user; the parent folder is private. */
   private async filesFor(name: string, files: Record<string, string>): Promise<string> {
     const folder = join(this.folder, name);
     for (const [path, text] of Object.entries(files)) {
@@ -432,7 +432,7 @@ export class Lab {
     };
   }
 
-  /** Makes an empty database on a target and says how it is to be filled from a source. */
+  /** Creates an empty database on a target, and returns the import that fills it from a source. */
   async newImport(source: Source, server: Server, name = "game"): Promise<ImportSpec> {
     this.databasesMade += 1;
     const database = `${name}_${this.databasesMade}`;
@@ -449,7 +449,7 @@ export class Lab {
     };
   }
 
-  /** Containers of imports that are still there. One that ends by itself gets a moment to be removed. */
+  /** Returns the containers of imports that still exist, after a short wait for those that are being removed. */
   async leftContainers(): Promise<string[]> {
     for (let tries = 0; ; tries += 1) {
       const left = await docker(["ps", "-aq", "--filter", `label=${helperLabel(this.id)}`]);
@@ -473,8 +473,8 @@ export function targetOf(server: Server, database: string): Target {
 }
 
 /**
- * Like the sample's: in place before anybody can connect. An argument of the container would not do: the image hands those to the server that
- * runs this script, which has no certificate yet.
+ * Enables TLS before any client can connect, as in the sample source. Arguments of the container would not work: the image also passes
+ * them to the server that runs this script, which has no certificate yet.
  */
 const TLS_SCRIPT = `
 cp /lab/server.crt /lab/server.key "$PGDATA/"
@@ -483,7 +483,7 @@ echo "ssl = on" >>"$PGDATA/postgresql.conf"
 sed -i 's/^host all all all/hostssl all all all/' "$PGDATA/pg_hba.conf"
 `;
 
-/** Removes what test processes that no longer run have left. */
+/** Removes what ended test processes have left. */
 async function removeOfTheDead(): Promise<void> {
   const found = await docker([
     "ps",
@@ -504,7 +504,7 @@ async function removeOfTheDead(): Promise<void> {
   }
 }
 
-/** The sample's files, for a source that makes its rows while it starts. */
+/** The files of the sample, for a source that creates its rows when it starts. */
 export async function sampleFiles(): Promise<Record<string, string>> {
   const { translationsSql } = await import("../../components/import/translations.ts");
   return {
@@ -518,7 +518,7 @@ export async function readReport(spec: ImportSpec): Promise<Report> {
   return JSON.parse(await readFile(join(spec.reportFolder, "import.json"), "utf8"));
 }
 
-/** A lab with a server at each end of an import, both of the target's version. Whoever opened it closes it. */
+/** Opens a lab with a source and a target of the target's version. The caller closes it. */
 export async function openBothEnds(): Promise<{ lab: Lab; source: SourceServer; target: Server }> {
   const lab = await Lab.open();
   try {

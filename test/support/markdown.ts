@@ -1,8 +1,8 @@
-/** What a page of the documentation tells its readers to type. Pure. */
+/** Extracts commands from pages of the documentation. Pure. */
 
 /** A fenced block of a page. */
 export interface CodeBlock {
-  /** What follows the fence: sh, console, or nothing. */
+  /** The word after the fence: sh, console, or nothing. */
   language: string;
   text: string;
 }
@@ -11,14 +11,14 @@ export interface CodeBlock {
 export const codeBlocks = (page: string): CodeBlock[] =>
   [...page.matchAll(/^```(\w*)\n(.*?)^```$/gms)].map(([, language = "", text = ""]) => ({ language, text }));
 
-/** The section under a heading, without its title, up to the next heading. */
+/** Returns the section under a heading, without its title, up to the next heading. */
 export function sectionOf(page: string, heading: string): string {
   const [, text] = new RegExp(`^#+ ${RegExp.escape(heading)}\n(.*?)(?=^#|$(?![^]))`, "ms").exec(page) ?? [];
   if (text === undefined) throw new Error(`The page has no heading "${heading}"`);
   return text;
 }
 
-/** The cells of a page's tables, row by row, without headings and rules. */
+/** Returns the cells of a page's tables by row, without header rows and delimiter rows. */
 export const tableRows = (text: string): string[][] =>
   [...text.matchAll(/^\|[\s:|-]+\|\n((?:\|.*\|\n)*)/gm)].flatMap(([, rows = ""]) =>
     rows
@@ -32,5 +32,5 @@ export const tableRows = (text: string): string[][] =>
       ),
   );
 
-/** What stands between backticks. */
+/** Returns the texts between backticks. */
 export const inlineCode = (text: string): string[] => [...text.matchAll(/`([^`]+)`/g)].map(([, code = ""]) => code);

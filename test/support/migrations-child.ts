@@ -1,4 +1,4 @@
-/** Migrations as Pulumi's provider runs them, in a process of their own, which can be killed. Their order comes by standard input. */
+/** Runs migrations like Pulumi's provider, in a child process that can be killed. It reads its order from standard input. */
 import { text } from "node:stream/consumers";
 import { provider } from "../../components/migrations/migrations-provider.ts";
 

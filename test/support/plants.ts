@@ -1,28 +1,28 @@
-/** Differences of every kind, to be planted one each into a table or an object of its own, on one side of a comparison. */
+/** Differences of every kind, each to be planted into its own table or object, in one of two compared databases. */
 
 export type PlantSide = "source" | "target";
 
 /** One difference. */
 export interface Plant {
   what: string;
-  /** Run on the source before the import. */
+  /** SQL to run on the source before the import. */
   setup: string;
-  /** Makes the difference, on the side where it is run. */
+  /** SQL that plants the difference in the database where it runs. */
   spoil: string;
-  /** The objects that must be reported, and no others. */
+  /** Exactly the objects that must be reported. */
   objects: string[];
-  /** Parts of what must be said about them. */
+  /** Texts that the report must contain. */
   says?: (string | RegExp)[];
-  /** Where it can be planted at all; either side, if left out. */
+  /** The database in which it can be planted; by default either. */
   only?: PlantSide;
-  /** A rule that the target follows or does not: it says nothing of the import's time. */
+  /** A rule for the target, independent of the import. */
   timeless?: true;
 }
 
-/** Rows of each planted table. */
+/** The number of rows of each planted table. */
 export const ROWS = 20;
 
-/** A type, a value, and the nearest other value: whatever a fingerprint could take for the same. */
+/** A type, a value, and the nearest other value, which a fingerprint could confuse with it. */
 export const CELLS: [type: string, value: string, other: string][] = [
   ["jsonb", `'{"a": 1.0}'`, `'{"a": 1.00}'`],
   ["jsonb", "'null'", "NULL"],
@@ -93,7 +93,7 @@ const TYPES = `
   CREATE DOMAIN short AS varchar(9);
   CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;`;
 
-/** One cell of each type, in the row of a key. */
+/** One changed cell of each type, in the row of a key. */
 const cells = (row: number): Plant[] =>
   CELLS.map(([type, value, other], index) => {
     const name = `cell_${index}`;
@@ -213,7 +213,7 @@ const rows = (row: number, next: number): Plant[] => [
 
 const small = (name: string, columns = "id integer, value text") => `CREATE TABLE ${name} (${columns})`;
 
-/** Definitions, and what stands beside them. */
+/** Definitions and their properties. */
 const OBJECTS: Plant[] = [
   {
     what: "a column's type",
@@ -650,11 +650,11 @@ const OBJECTS: Plant[] = [
   },
 ];
 
-/** A varchar column that is compared with literals: PostgreSQL words the expression anew when it restores it. */
+/** A varchar column that is compared with literals: PostgreSQL prints the expression differently after a restore. */
 const worded = (name: string) =>
   `CREATE TABLE ${name} (id integer PRIMARY KEY, kind varchar(9) CONSTRAINT known CHECK (kind IN ('a', 'b')))`;
 
-/** Objects that are worded differently on both sides before anything is planted in them. */
+/** Objects whose definitions differ in their text in both databases before anything is planted. */
 const REWORDED: Plant[] = [
   {
     what: "another literal in a check that is worded anew",
@@ -702,7 +702,7 @@ const REWORDED: Plant[] = [
   },
 ];
 
-/** Rules for the target: whose all is, and what was taken from roles of the same name. */
+/** Rules for the target: ownership, and revoked privileges of roles with the same name. */
 const ACCESS: Plant[] = [
   {
     what: "a table's owner",
@@ -810,7 +810,7 @@ const ACCESS: Plant[] = [
   },
 ];
 
-/** All of it: the setup of the source, and the plants for a choice of rows. */
+/** Returns the setup of the source, and the plants for a choice of rows. */
 export function plants(row: number, next: number): { setup: string; plants: Plant[] } {
   const all = [...cells(row), ...rows(row, next), ...OBJECTS, ...REWORDED, ...ACCESS];
   return { setup: [TYPES, ...all.map(({ setup }) => setup)].filter((sql) => sql !== "").join(";\n"), plants: all };

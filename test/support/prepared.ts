@@ -1,4 +1,4 @@
-/** A database that is prepared as a stack's, on a plain server: what its roles can do is tried in it without a whole stack. */
+/** A database on a plain server, prepared like a stack's, to test the privileges of its roles without a stack. */
 import type pg from "pg";
 import { preparationScript, serverScript } from "../../components/privileges/scripts.ts";
 import { docker } from "../../lib/docker.ts";
@@ -7,13 +7,13 @@ import { ROLE_NAMES, type RoleKey } from "../../lib/role-names.ts";
 import { DENY_LIST, type Server, secret } from "./lab.ts";
 import { withConnection } from "./session.ts";
 
-/** Whom a test is. */
+/** The role of a test. */
 export type Who = RoleKey | "superuser";
 
 /** The passwords of a server's roles. */
 type Passwords = Readonly<Record<RoleKey, string>>;
 
-/** Gives the roles of a server passwords, and PostgreSQL's own databases the privileges that a stack gives them. */
+/** Sets the passwords of a server's roles, and the privileges that a stack sets on PostgreSQL's own databases. */
 export async function prepareServer(server: Server): Promise<Passwords> {
   const passwords = { owner: secret(), app: secret(), readonly: secret(), monitor: secret() };
   for (const key of Object.keys(passwords) as RoleKey[]) {
@@ -35,20 +35,20 @@ export class PreparedDatabase {
     this.passwords = passwords;
   }
 
-  /** Creates a database without any privileges of a stack's. */
+  /** Creates a database without the stack's privileges. */
   static async createPlain(server: Server, name: string, passwords: Passwords): Promise<PreparedDatabase> {
     await server.sql("postgres", `CREATE DATABASE ${ident(name)} TEMPLATE template0`);
     return new PreparedDatabase(server, name, passwords);
   }
 
-  /** Creates a database that has the stack's privileges and the default deny list. */
+  /** Creates a database with the stack's privileges and the default deny list. */
   static async create(server: Server, name: string, passwords: Passwords): Promise<PreparedDatabase> {
     const database = await PreparedDatabase.createPlain(server, name, passwords);
     await database.prepare();
     return database;
   }
 
-  /** Runs the preparation, as `pulumi up` does. */
+  /** Runs the preparation like `pulumi up`. */
   async prepare(denyList: readonly string[] = DENY_LIST): Promise<void> {
     await this.server.sql(this.name, `BEGIN; ${preparationScript(this.name, denyList)}; COMMIT`);
   }
@@ -71,7 +71,7 @@ export class PreparedDatabase {
     });
   }
 
-  /** Runs a script in psql on the server's machine, over TCP. Goes on after errors. Returns all that psql prints. */
+  /** Runs a script in psql on the server's machine, over TCP. Continues after errors. Returns psql's output. */
   async psql(who: RoleKey, script: string): Promise<string> {
     const line = `read -r PGPASSWORD; export PGPASSWORD; exec psql -X -h 127.0.0.1 -U ${ROLE_NAMES[who]} -d ${this.name} 2>&1`;
     return docker(["exec", "-i", "-u", "postgres", this.server.container, "sh", "-c", line], {

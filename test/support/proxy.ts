@@ -1,18 +1,18 @@
-/** A stretch of network between two programs that can be made as bad as real ones are. It carries any TCP, TLS included. */
+/** A TCP proxy that simulates bad networks. It forwards any TCP connection, including TLS. */
 import { createServer, type Server as NetServer, Socket } from "node:net";
 
-/** How the stretch behaves. Changes apply to what is under way, too. */
+/** The conditions of the network. Changes also apply to bytes that are in transit. */
 export interface Conditions {
-  /** Milliseconds that a byte needs each way. */
+  /** The latency in milliseconds, in each direction. */
   delayMs: number;
-  /** Bytes a second each way over all connections; 0 is as fast as it goes. */
+  /** Bytes per second in each direction over all connections; 0 for no limit. */
   bytesPerSecond: number;
 }
 
-/** Bytes under way in one direction of one connection before the sender has to wait, as in a window of TCP. */
+/** Bytes in transit in one direction of a connection before the sender has to wait, like a TCP window. */
 const WINDOW_BYTES = 4 * 1024 * 1024;
 
-/** One end's bytes on their way to the other. */
+/** The bytes of one direction of a connection. */
 class Lane {
   private under = 0;
   private last: Promise<void> = Promise.resolve();
@@ -29,7 +29,7 @@ class Lane {
   }
 
   private carry(chunk: Buffer): void {
-    // Nobody refuses these bytes, and nobody ever sees them.
+    // These bytes are accepted, but not delivered.
     if (this.proxy.isSilent) return;
     this.under += chunk.length;
     if (this.under > WINDOW_BYTES) this.from.pause();
@@ -40,7 +40,7 @@ class Lane {
     }, chunk.length);
   }
 
-  /** Kept when the other end takes bytes again, or is gone. */
+  /** Resolves when the other end accepts bytes again, or has closed. */
   private room(): Promise<void> {
     return new Promise((resolve) => {
       const done = () => {
@@ -51,7 +51,7 @@ class Lane {
     });
   }
 
-  /** Order is kept: what came later leaves later, however the conditions change meanwhile. */
+  /** Keeps the order of the bytes, even if the conditions change. */
   private later(work: () => unknown, bytes = 0): void {
     const due = this.proxy.schedule(bytes);
     this.last = this.last
@@ -67,13 +67,13 @@ class Lane {
 /** A TCP proxy on a free port of the address given. */
 export class TcpProxy {
   readonly port: number;
-  /** Connections that were made through it so far. */
+  /** The number of connections so far. */
   connections = 0;
   isSilent = false;
   private conditions: Conditions = { delayMs: 0, bytesPerSecond: 0 };
   private readonly server: NetServer;
   private readonly sockets = new Set<Socket>();
-  /** When the line is free again for the next byte. */
+  /** The time at which the next byte can be sent. */
   private freeAt = 0;
 
   private constructor(server: NetServer, port: number) {
@@ -82,8 +82,8 @@ export class TcpProxy {
   }
 
   /**
-   * Opens a stretch to a server.
-   * @param listenOn 127.0.0.1 for programs on this machine; containers come in by their network's gateway.
+   * Opens a proxy to a server.
+   * @param listenOn 127.0.0.1 for programs on this machine; containers connect through their network's gateway.
    */
   static async open(
     to: { host: string; port: number },
@@ -108,7 +108,7 @@ export class TcpProxy {
     this.conditions = { ...this.conditions, ...conditions };
   }
 
-  /** The moment, as performance.now() tells it, at which so many bytes that came in now are to leave. */
+  /** Returns the time, as of performance.now(), at which this number of bytes, received now, is sent. */
   schedule(bytes: number): number {
     const { delayMs, bytesPerSecond } = this.conditions;
     const now = performance.now();
@@ -117,21 +117,21 @@ export class TcpProxy {
     return this.freeAt + delayMs;
   }
 
-  /** Every connection ends at once with a reset, as when a router or a server process dies. New ones are accepted. */
+  /** Resets all connections at once, as if a router or a server process died. Accepts new ones. */
   cut(): void {
     for (const socket of this.sockets) socket.resetAndDestroy();
   }
 
   /**
-   * Nothing passes any more, and nobody is told: connections stay open, what is sent is taken and lost. New connections are
-   * taken too, and get no answer. {@link heal} ends it for those; what was lost before stays lost.
+   * Silently stops forwarding: connections stay open, and sent bytes are accepted and lost. New connections are accepted too, and
+   * get no answer. {@link heal} ends this for new connections; lost bytes stay lost.
    */
   silence(): void {
     this.isSilent = true;
     for (const socket of this.sockets) socket.pause();
   }
 
-  /** New connections work again. Those from before are reset: bytes of theirs are missing. */
+  /** Forwards new connections again. Resets the earlier ones, which lack bytes. */
   heal(): void {
     if (!this.isSilent) return;
     this.cut();
@@ -151,7 +151,7 @@ export class TcpProxy {
     ] as const) {
       this.sockets.add(one);
       one.on("close", () => this.sockets.delete(one));
-      // An end that is in order travels behind the bytes before it; a reset overtakes them.
+      // A regular end is delivered after the bytes before it; a reset is delivered at once.
       one.on("error", () => {
         if (!this.isSilent) other.resetAndDestroy();
       });

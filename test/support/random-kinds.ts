@@ -1,11 +1,11 @@
-/** Kinds of objects that the import copies in a way of its own, as a part of random schemas. An ordinary owner can make all of them. */
+/** Kinds of objects that the import treats specially, for random schemas. An ordinary owner can create all of them. */
 import { ident, literal } from "../../lib/postgres.ts";
 
 /** A column of a random table. */
 export interface Col {
   name: string;
   type: string;
-  /** SQL values that fit. */
+  /** Valid SQL values. */
   values: string[];
   notNull: boolean;
 }
@@ -15,22 +15,22 @@ export interface Tab {
   name: string;
   sql: string;
   columns: Col[];
-  /** Rows have these ids, from 1 on. */
+  /** The number of rows; their ids begin with 1. */
   rows: number;
-  /** Whether id is a primary key, so that others may refer to it. */
+  /** Whether id is a primary key, so that other tables may reference it. */
   keyed: boolean;
   logged: boolean;
 }
 
-/** A type of the schema's own or of PostgreSQL, with SQL values that fit. */
+/** A type of the schema or of PostgreSQL, with valid SQL values. */
 export interface Kind {
   type: string;
   values: string[];
-  /** Whether a b-tree sorts it. */
+  /** Whether a B-tree can sort it. */
   sorted: boolean;
 }
 
-/** What a schema is made with: random choices, names, and the statements so far. */
+/** The state while a schema is generated: random choices, names, and the statements so far. */
 export interface Maker {
   index: number;
   schema: string;
@@ -40,22 +40,22 @@ export interface Maker {
   pick<T>(items: readonly T[]): T;
   chance(percent: number): boolean;
   maybe(percent: number, text: string): string;
-  /** A name that no other object of the schema has, 63 bytes at most. */
+  /** Returns a name that is unique in the schema, at most 63 bytes. */
   newName(kind: string): string;
-  /** A name of the schema, qualified. */
+  /** Returns a name, qualified with the schema. */
   own(name: string): string;
   text(): string;
-  /** Comments on an object, or does not. */
+  /** Randomly adds a comment to an object. */
   comment(on: string): void;
   newColumn(): Col;
   columnSql(column: Col): string;
   valueFor(column: Col): string;
 }
 
-/** A schema of every random database. Only the database's search path finds what is in it. */
+/** A schema in every random database, whose objects are found only through the database's search path. */
 const HELPERS = 'Helper "functions"';
 
-/** Functions that every random database has before its schemas. */
+/** Functions that are created in every random database before its schemas. */
 export const HELPER_STATEMENTS = `
   CREATE SCHEMA ${ident(HELPERS)};
   CREATE FUNCTION ${ident(HELPERS)}.is_known(what text) RETURNS boolean LANGUAGE sql IMMUTABLE
@@ -63,24 +63,24 @@ export const HELPER_STATEMENTS = `
   CREATE FUNCTION ${ident(HELPERS)}.shortened(what text) RETURNS text LANGUAGE plpgsql IMMUTABLE
     AS 'BEGIN RETURN left(what, 20); END'`;
 
-/** Settings of every random database, as SET takes them. */
+/** Settings of every random database, in the syntax of SET. */
 const SETTINGS = [
   `search_path = ${ident(HELPERS)}, public`,
   "app.highest = '1000000'",
   String.raw`game.mode = 'it''s; \on'`,
 ];
 
-/** Sets them in a session. */
+/** Sets the settings in a session. */
 export const SETTINGS_SQL = SETTINGS.map((setting) => `SET ${setting}`).join("; ");
 
-/** Gives them to a database. Those with a dot in their names take a superuser (PostgreSQL 15). */
+/** Sets them for a database. Names with a dot need a superuser (PostgreSQL 15). */
 export const databaseSettings = (database: string): string =>
   SETTINGS.map((setting) => `ALTER DATABASE ${ident(database)} SET ${setting}`).join("; ");
 
 const insert = (m: Maker, table: string, columns: string[], values: string[]) =>
   m.out.push(`INSERT INTO ${table} (${columns.join(", ")}) VALUES (${values.join(", ")})`);
 
-/** Tables with two parents, whose columns stand in another order than pg_dump writes them. */
+/** Tables with two parents, whose columns are in another order than in pg_dump's output. */
 function addFamily(m: Maker): void {
   const [left, right, child, adopted] = ["left", "right", "both", "adopted"].map((kind) => m.own(m.newName(kind)));
   const [note, check, late, extra] = ["note", "check", "late", "extra"].map((kind) => ident(m.newName(kind)));
@@ -113,7 +113,7 @@ function addFamily(m: Maker): void {
   m.comment(`CONSTRAINT ${check} ON ${adopted}`);
 }
 
-/** Large objects that rows refer to by number; some that nothing refers to. */
+/** Large objects, some of which rows refer to by number. */
 function addLargeObjects(m: Maker): void {
   const table = m.own(m.newName("photos"));
   m.out.push(`CREATE TABLE ${table} (id integer PRIMARY KEY, photo oid)`);
@@ -132,7 +132,7 @@ function addLargeObjects(m: Maker): void {
   }
 }
 
-/** Partitions to which a row may not belong on another server: it goes in through the partitioned table. */
+/** Partitions whose rows may belong to another partition on another server, so that rows are inserted through the partitioned table. */
 function addMovingPartitions(m: Maker): void {
   const [type, parent] = [m.own(m.newName("rank")), m.own(m.newName("ranked"))];
   m.out.push(`CREATE TYPE ${type} AS ENUM ('low', 'middle', 'high')`);
@@ -160,7 +160,7 @@ function addMovingPartitions(m: Maker): void {
   if (m.chance(50)) m.out.push(`CREATE INDEX ON ${parent} (rank, id)`);
 }
 
-/** Functions that find others by the search path, wherever an expression can stand. */
+/** Functions that find others through the search path, in every place for an expression. */
 function addByPath(m: Maker): void {
   const [known, brief, table] = ["known", "brief", "bypath"].map((kind) => m.own(m.newName(kind)));
   const note = ident(m.newName("note"));
@@ -211,7 +211,7 @@ function addGroupedViews(m: Maker): void {
   );
 }
 
-/** Targets of statistics, marks of CLUSTER and replica identities on different indexes, options of columns. */
+/** Statistics targets, CLUSTER marks and replica identities on different indexes, options of columns. */
 function addMarks(m: Maker): void {
   for (const { sql, columns, keyed } of m.tables) {
     const statistics = m.own(m.newName("statistics"));
@@ -285,7 +285,7 @@ function addSettings(m: Maker): void {
   }
 }
 
-/** Row security that holds for the owner, too. */
+/** Row security that applies to the owner too. */
 function addForcedPolicies(m: Maker): void {
   const table = m.own(m.newName("forced"));
   const policy = ident(m.newName("policy"));
@@ -299,7 +299,7 @@ function addForcedPolicies(m: Maker): void {
   m.comment(`POLICY ${policy} ON ${table}`);
 }
 
-/** Multiranges, of a range type of the schema's own, too; exclusion constraints over them. */
+/** Multiranges, also of a range type in the schema, with exclusion constraints. */
 function addMultiranges(m: Maker): void {
   const [range, table] = [m.own(m.newName("span")), m.own(m.newName("spans"))];
   const multirange = m.own(m.newName("multispan"));
@@ -321,7 +321,7 @@ function addMultiranges(m: Maker): void {
     m.out.push(`ALTER TABLE ${table} ADD EXCLUDE USING gist (wide WITH =, int4range(id, id + 1) WITH &&)`);
 }
 
-/** Publications, which stay behind. From here on, some tables take no UPDATE. */
+/** Publications, which are not imported. After this, some tables accept no UPDATE. */
 function addPublication(m: Maker): void {
   const logged = m.tables.filter((table) => table.logged);
   if (logged.length === 0) return;
@@ -330,7 +330,7 @@ function addPublication(m: Maker): void {
   m.comment(`PUBLICATION ${name}`);
 }
 
-/** Each kind, and how many of 100 schemas have it. */
+/** Each kind, with its percentage of schemas. */
 const KINDS: readonly [percent: number, add: (m: Maker) => void][] = [
   [35, addFamily],
   [25, addLargeObjects],
@@ -345,7 +345,7 @@ const KINDS: readonly [percent: number, add: (m: Maker) => void][] = [
   [15, addPublication],
 ];
 
-/** Adds some of the kinds to a schema that has its tables. */
+/** Adds some of the kinds to a schema with tables. */
 export function addKinds(m: Maker): void {
   for (const [percent, add] of KINDS) {
     if (m.chance(percent)) add(m);

@@ -1,21 +1,21 @@
-/** Differences that can be planted into a random schema, each into an object that the schema happens to have. */
+/** Differences that can be planted into a random schema, each into an existing object. */
 
 /** A difference. */
 export interface RandomPlant {
   schema: string;
   what: string;
-  /** Makes it, as a superuser in whose session no ordinary trigger fires. */
+  /** SQL that plants it, for a superuser's session in which ordinary triggers do not fire. */
   sql: string;
 }
 
-/** Relations of users' schemas. */
+/** Relations in users' schemas. */
 const RELATIONS = `pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'public', 'sectorwars_stack')`;
 const TABLES = `${RELATIONS} AND c.relkind = 'r'`;
 const COLUMNS = `${RELATIONS} AND c.relkind IN ('r', 'm') JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped`;
 const TABLE = "n.nspname, c.relname";
 
-/** Each kind: what it is, the statement as arguments of format(), and where it can be planted. */
+/** Each kind: its description, the statement as arguments of format(), and where it can be planted. */
 const KINDS: readonly [what: string, statement: string, from: string][] = [
   [
     "a row lost",
@@ -97,7 +97,7 @@ const KINDS: readonly [what: string, statement: string, from: string][] = [
     `${TABLES} JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype IN ('c', 'x', 'f') AND k.coninhcount = 0`,
   ],
   [
-    "a parent that is none any more",
+    "a parent that no longer is one",
     `'ALTER TABLE %I.%I NO INHERIT %s', ${TABLE}, i.inhparent::regclass`,
     `${TABLES} AND NOT c.relispartition JOIN pg_inherits i ON i.inhrelid = c.oid`,
   ],
@@ -145,7 +145,7 @@ const KINDS: readonly [what: string, statement: string, from: string][] = [
   ],
 ];
 
-/** A query for all differences that can be planted in a database. */
+/** Returns a query for all differences that can be planted in a database. */
 export const RANDOM_PLANTS = KINDS.map(
   ([what, statement, from]) =>
     `SELECT n.nspname::text AS schema, '${what.replaceAll("'", "''")}' AS what, format(${statement}) AS sql FROM ${from.replace(

@@ -1,19 +1,19 @@
-/** Schemas made at random, of all that PostgreSQL lets a plain owner make, with names and values that are easily mangled. */
+/** Generates random schemas with everything that a plain owner can create, and with names and values that are easily corrupted. */
 import fc, { type GeneratorValue } from "fast-check";
 import { ident, literal } from "../../lib/postgres.ts";
 import { CELLS } from "./plants.ts";
 import { addKinds, type Col, type Kind, type Tab } from "./random-kinds.ts";
 
-/** A schema, as the statements that make it. */
+/** A schema as the statements that create it. */
 export interface RandomSchema {
   name: string;
   statements: string[];
 }
 
-/** A name that ends a header of pg_dump's where it stands. As a schema's name not even a careful reader can tell. */
+/** A name that looks like the end of a pg_dump header. As the name of a schema it is ambiguous even for a careful parser. */
 const LIKE_A_HEADER = "Name: x; Type: TABLE; Schema: y; Owner: z";
 
-/** What a careless reader of names and of pg_dump's output stumbles over. */
+/** Texts that break careless parsers of names and of pg_dump's output. */
 const NASTY = [
   "Upper",
   "with space",
@@ -52,12 +52,12 @@ const NASTY = [
   "x".repeat(50),
 ] as const;
 
-/** A header such as pg_dump writes between entries: in a body or a text it begins none. */
+/** A header like those that pg_dump writes between entries; in a function body or a text it begins no entry. */
 const FALSE_HEADER = "--\n-- Name: ghost; Type: TABLE; Schema: public; Owner: -\n--\n\nCREATE TABLE ghost ();";
 
-/** Types that no b-tree sorts. */
+/** Types that no B-tree can sort. */
 const UNSORTED = new Set(["json", "jsonpath", "xml", "point", "box", "path"]);
-/** Index methods beyond the b-tree, by type. */
+/** Index methods other than B-tree, by type. */
 const METHODS: Record<string, string[]> = {
   jsonb: ["gin (%)", "gin (% jsonb_path_ops)", "hash (%)"],
   tsvector: ["gin (%)", "gist (%)"],
@@ -79,7 +79,7 @@ const METHODS: Record<string, string[]> = {
   timestamptz: ["brin (%)"],
 };
 
-/** Makes one schema. The generator is fast-check's, so a seed gives the same schema again. */
+/** Generates one schema with fast-check's generator, so that a seed gives the same schema again. */
 function build(g: GeneratorValue, index: number): RandomSchema {
   const whole = (min: number, max: number) => g(fc.integer, { min, max });
   const pick = <T>(items: readonly T[]): T => items[whole(0, items.length - 1)] as T;
@@ -87,7 +87,7 @@ function build(g: GeneratorValue, index: number): RandomSchema {
   const some = (max: number) => Array.from({ length: whole(0, max) });
   const maybe = (percent: number, text: string) => (chance(percent) ? text : "");
   let names = 0;
-  /** A name that no other object of the schema has, 63 bytes at most. */
+  /** Returns a name that is unique in the schema, at most 63 bytes. */
   const newName = (kind: string) => {
     names += 1;
     return chance(50) ? `${kind}_${names}` : `${pick(NASTY)}${names}`;
@@ -249,7 +249,7 @@ function build(g: GeneratorValue, index: number): RandomSchema {
     return { name, sql, columns, rows, keyed, logged };
   });
 
-  // A column that went and one that came late leave a gap in the numbers.
+  // A dropped column and a later one leave a gap in the column numbers.
   for (const { sql, columns } of tables) {
     if (!chance(20)) continue;
     out.push(`ALTER TABLE ${sql} ADD gone integer DEFAULT 5`, `ALTER TABLE ${sql} DROP gone`);
@@ -282,7 +282,7 @@ function build(g: GeneratorValue, index: number): RandomSchema {
     if (chance(15)) out.push(`CREATE STATISTICS ${own(newName("statistics"))} (mcv) ON (id % 3), ref FROM ${sql}`);
   }
 
-  // Expressions that PostgreSQL words anew when it restores them, in every place where an expression can stand.
+  // Expressions that PostgreSQL prints differently after a restore, in every place for an expression.
   for (const { sql } of tables) {
     if (!chance(25)) continue;
     const kind = ident(newName("kind"));
@@ -304,7 +304,7 @@ function build(g: GeneratorValue, index: number): RandomSchema {
     );
   }
 
-  // Foreign keys, to itself and in circles as chance has it.
+  // Foreign keys, randomly also to the table itself and in circles.
   for (const { sql, logged } of tables) {
     const targets = tables.filter((other) => other.keyed && (other.logged || !logged));
     if (targets.length === 0 || !chance(60)) continue;
@@ -360,7 +360,7 @@ function build(g: GeneratorValue, index: number): RandomSchema {
     comment(`TABLE ${own(parent)}`);
   }
 
-  // Inheritance, with a default of the child's own.
+  // Inheritance, with a separate default in the child.
   const heir = tables[0] as Tab;
   if (chance(30)) {
     const name = newName("child");
@@ -492,7 +492,7 @@ function build(g: GeneratorValue, index: number): RandomSchema {
   return { name: schema, statements: out };
 }
 
-/** The schema of a number; the same seed and number give the same. */
+/** Returns the schema with a number. The same seed and number give the same schema. */
 export function randomSchemas(count: number, seed: number): RandomSchema[] {
   const generators = fc.sample(fc.gen(), { seed, numRuns: count });
   return generators.map(build);

@@ -1,6 +1,6 @@
 /**
- * Another machine with Docker behind SSH: a container with a network, file systems and an engine of its own. Nothing that this engine
- * does reaches the one that runs the container.
+ * Simulates another machine with Docker and SSH: a container with its own network, file systems and engine. This engine cannot affect the
+ * one that runs the container.
  */
 import { execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -14,21 +14,21 @@ import { images } from "./lab.ts";
 
 const run = promisify(execFile);
 /**
- * What an engine needs beyond a container's usual rights: mounts, bridges and packet filters, in namespaces of its own. Less than
- * --privileged, which also gives devices of the machine, and fails where root itself lacks a capability.
+ * Privileges that an engine needs in addition to a container's default ones: mounts, bridges and packet filters, in its own namespaces.
+ * Fewer than --privileged, which also allows access to devices, and which fails if root itself lacks a capability.
  */
 const RIGHTS = ["--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN"].concat(
   ["seccomp", "apparmor", "systempaths"].map((part) => `--security-opt=${part}=unconfined`),
 );
 const STARTS_WITHIN_MS = 120_000;
 
-/** The ssh command that the test machine has, before a folder of ours is first on PATH. */
+/** The ssh command of the test machine, found before the test changes PATH. */
 const findSsh = async () => (await run("sh", ["-c", "command -v ssh"])).stdout.trim();
 
 export class RemoteHost {
-  /** The engine's address, as DOCKER_HOST and the setting dockerHost have it. */
+  /** The engine's address, in the form of DOCKER_HOST and the setting dockerHost. */
   readonly engine: string;
-  /** PATH with an ssh command in front that knows this host and has its key: people have both in their own ~/.ssh. */
+  /** PATH with an ssh command that knows this host and its key, which users have in their own ~/.ssh. */
   readonly path: string;
   private readonly name: string;
   private readonly folder: string;
@@ -91,7 +91,7 @@ export class RemoteHost {
     }
   }
 
-  /** What known_hosts has to say, read on the host itself. */
+  /** Returns the entry for known_hosts, read on the host itself. */
   private async hostKeys(port: string): Promise<string> {
     const keys = await docker(["exec", this.name, "sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub"]);
     return keys.replaceAll(/^(?=\S)/gm, `[127.0.0.1]:${port} `);
@@ -102,7 +102,7 @@ export class RemoteHost {
     return docker(["exec", this.name, "docker", ...args]);
   }
 
-  /** All that the host's engine holds besides what it was given. */
+  /** Returns everything on the host's engine that it did not have at the start. */
   async holds(): Promise<string[]> {
     const lists = await Promise.all([
       this.docker("ps", "-a", "--format", "container {{.Names}}"),
@@ -112,7 +112,7 @@ export class RemoteHost {
     return lists.join("").split("\n").filter(Boolean);
   }
 
-  /** Runs an ssh command as it was given to a person, and leaves it running. Returns what ends it. */
+  /** Runs an ssh command that a message showed to the user, in the background. Returns a function that ends it. */
   forward(command: string): () => Promise<void> {
     const [program = "", ...args] = command.split(" ");
     const child = spawn(program, args, { env: { ...process.env, PATH: this.path }, stdio: "ignore" });

@@ -1,22 +1,22 @@
-/** Sessions as an application or a person has them: with the settings that the role and the database give, none of them pinned. */
+/** Opens sessions like those of an application or user: with the settings of the role and the database, without pinned ones. */
 
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { type Address, isPassing } from "../../lib/postgres.ts";
 
-/** How patiently to connect, and what to do first. */
+/** Options of a session. */
 export interface SessionOptions {
-  /** Milliseconds to keep trying while the server is not ready. */
+  /** Milliseconds to retry while the server is not ready. */
   patienceMs?: number;
-  /** Milliseconds that one attempt may take. */
+  /** Time limit of one attempt in milliseconds. */
   attemptMs?: number;
   /** Shown in pg_stat_activity. */
   applicationName?: string;
-  /** SQL run first. */
+  /** SQL to run first. */
   setup?: string;
 }
 
-/** Opens a session. Whoever opened it ends it. */
+/** Opens a session. The caller ends it. */
 export async function connect(address: Address, options: SessionOptions = {}): Promise<pg.Client> {
   const { patienceMs = 0, attemptMs = 10_000, applicationName, setup } = options;
   const deadline = Date.now() + patienceMs;
@@ -41,7 +41,7 @@ export async function connect(address: Address, options: SessionOptions = {}): P
   }
 }
 
-/** Opens a session for the time of one piece of work. */
+/** Opens a session, runs `work` with it, and ends it. */
 export async function withConnection<T>(
   address: Address,
   work: (client: pg.Client) => Promise<T>,

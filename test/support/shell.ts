@@ -1,8 +1,8 @@
-/** A shell that a person types into: what one command exports, sources or changes to counts for the next. */
+/** A shell like that of a user: variables and the working directory of one command stay for the next. */
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 
-/** What a command printed, to both streams in its order, and how it ended. */
+/** The output of a command, of both streams in order, and its exit code. */
 export interface Printed {
   code: number;
   text: string;
@@ -13,13 +13,13 @@ export class Shell {
   private readonly mark = `end-${randomBytes(8).toString("hex")}`;
   private printed = "";
 
-  /** Opens a POSIX shell in a folder. Whoever opened it closes it. */
+  /** Opens a POSIX shell in a folder. The caller closes it. */
   constructor(folder: string, env: NodeJS.ProcessEnv) {
     this.child = spawn("sh", [], { cwd: folder, env });
     this.child.stdin.write("exec 2>&1\n");
   }
 
-  /** Runs one line to its end, without a terminal. A shell that ends meanwhile counts as code -1. */
+  /** Runs one line without a terminal. If the shell itself ends, the code is -1. */
   run(line: string): Promise<Printed> {
     const { stdin, stdout } = this.child;
     const { promise, resolve } = Promise.withResolvers<Printed>();

@@ -1,6 +1,6 @@
-/** A small source with one table for each way in which rows can be spoilt unseen. */
+/** A small source with one table for each way in which rows can be corrupted unnoticed. */
 
-/** Run by the plain owner of the database. */
+/** SQL for the plain owner of the database. */
 export const SMALL = `
 CREATE TYPE rank AS ENUM ('cadet', 'pilot', 'captain');
 CREATE TYPE place AS (sector integer, orbit integer);
@@ -32,7 +32,7 @@ INSERT INTO homes SELECT 'Home ' || i, ROW(i, -i)::place, decode(lpad(to_hex(i),
 SELECT nextval('tickets') FROM generate_series(1, 5);
 `;
 
-/** Large enough that a copy of it can be caught at work. */
+/** Large enough that a test can interrupt the copy. */
 export const LARGE = `
 CREATE TABLE crates (id integer PRIMARY KEY, content text NOT NULL);
 INSERT INTO crates SELECT i, repeat(md5(i::text), 40) FROM generate_series(1, 60000) i;

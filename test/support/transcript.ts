@@ -1,15 +1,15 @@
-/** A page that shows commands with their output: what it shows, and whether that is still so. Pure. */
+/** Reads and compares pages that show commands with their output. Pure. */
 
-/** A command of a page, and what stands below it. */
+/** A command of a page, and the output below it. */
 export interface Shown {
   command: string;
   output: string;
 }
 
-/** Where a page has commands: its blocks `console`, in which each command follows a $. */
+/** Matches the `console` blocks of a page, in which each command follows a $. */
 const BLOCK = /(?<=^```console\n)(.*?)(?=^```$)/gms;
 const PROMPT = "$ ";
-/** Stands for lines that are left out. */
+/** Stands for omitted lines. */
 const GAP = "...";
 
 function commandsOf(block: string): Shown[] {
@@ -22,11 +22,11 @@ function commandsOf(block: string): Shown[] {
   return shown;
 }
 
-/** Returns the commands of a page in order, each with the output that the page has for it. */
+/** Returns the commands of a page in order, each with the output in the page. */
 export const readTranscript = (page: string): Shown[] =>
   [...page.matchAll(BLOCK)].flatMap(([, block = ""]) => commandsOf(block));
 
-/** Returns the page with other outputs, one for each of its commands. */
+/** Returns the page with new outputs, one for each of its commands. */
 export function writeTranscript(page: string, outputs: readonly string[]): string {
   const left = [...outputs];
   const text = (command: string) => `${PROMPT}${command}\n${left.shift() ?? ""}`;
@@ -37,7 +37,7 @@ export function writeTranscript(page: string, outputs: readonly string[]): strin
   );
 }
 
-/** Returns an output as a page shows it: without what a reader does not need, and without blanks around it. */
+/** Returns an output as a page shows it: without omitted lines, and without surrounding white space. */
 export function abridged(output: string, omitted: readonly RegExp[]): string {
   const cut = omitted.reduce(
     (text, pattern) => text.replaceAll(pattern, `${GAP}\n`),
@@ -50,6 +50,6 @@ export function abridged(output: string, omitted: readonly RegExp[]): string {
   return text === "" ? "" : `${text}\n`;
 }
 
-/** Returns an output with words in the place of what another run has otherwise; columns do not count. */
+/** Returns an output with placeholders for values that differ between runs, and without column widths. */
 export const normalized = (output: string, variable: readonly (readonly [RegExp, string])[]): string =>
   variable.reduce((text, [pattern, word]) => text.replaceAll(pattern, word), output).replaceAll(/ {2,}/g, "  ");

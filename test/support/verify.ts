@@ -1,4 +1,4 @@
-/** What must hold for every copy of the sample, whatever version it came from. */
+/** Checks for every copy of the sample, from any version. */
 import { expect } from "vitest";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { literal } from "../../lib/postgres.ts";
@@ -6,7 +6,7 @@ import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { contentsOf } from "./compare.ts";
 import { readReport, type Server } from "./lab.ts";
 
-/** Rows, sequences and objects are those of the source. `spelling` evens out what versions write differently. */
+/** Expects the rows, sequences and objects of the source. `spelling` removes differences between versions. */
 export async function expectSameContents(spec: ImportSpec, spelling = (object: string) => object): Promise<void> {
   const [theirs, ours] = await Promise.all([contentsOf(spec.source.address), contentsOf(spec.target.address)]);
   expect(Object.keys(theirs.tables).length).toBeGreaterThan(40);
@@ -31,7 +31,7 @@ export async function expectSameContents(spec: ImportSpec, spelling = (object: s
   expect(ours.objects.filter((object) => /valid=false|ready=false/.test(object))).toEqual([]);
 }
 
-/** The report says what the copy is. */
+/** Expects a report that describes the copy. */
 export async function expectGoodReport(spec: ImportSpec, rows: number): Promise<void> {
   const report = await readReport(spec);
   expect(report.verdict).toBe("identical");
@@ -44,7 +44,7 @@ export async function expectGoodReport(spec: ImportSpec, rows: number): Promise<
   expect(report.schema.compared).toBeGreaterThan(150);
 }
 
-/** Everything belongs to the owner, and nothing to the superuser. */
+/** Expects that everything belongs to the owner, and nothing to the superuser. */
 export async function expectOwnership(server: Server, database: string): Promise<void> {
   const strangers = await server.sql(
     database,
@@ -73,7 +73,7 @@ export async function expectOwnership(server: Server, database: string): Promise
 
 const MAY = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER".split(", ");
 
-/** What a role may do with a table, in one word a privilege. */
+/** Returns a role's privileges on a table, one word each. */
 async function privilegesOf(server: Server, database: string, role: string, table: string): Promise<string> {
   const [row] = await server.sql<{ may: string }>(
     database,
@@ -83,7 +83,7 @@ async function privilegesOf(server: Server, database: string, role: string, tabl
   return row?.may ?? "";
 }
 
-/** The stack's default grants, its deny list, and what the source's migration revoked. */
+/** Expects the stack's default grants, its deny list, and the privileges that the source's migration revoked. */
 export async function expectGrants(server: Server, database: string): Promise<void> {
   const { app, readonly, monitor } = ROLE_NAMES;
   const may = (role: string, table: string) => privilegesOf(server, database, role, table);
@@ -96,7 +96,7 @@ export async function expectGrants(server: Server, database: string): Promise<vo
     expect(await may(readonly, table), `${readonly} on ${table}`).toBe("");
     expect(await may(app, table), `${app} on ${table}`).toBe("SELECT INSERT UPDATE DELETE");
   }
-  // The migration granted SELECT and INSERT alone: the default grants must not bring the others back.
+  // The migration granted only SELECT and INSERT; the default grants must not add others.
   expect(await may(app, "admin_action_logs")).toBe("SELECT INSERT");
   expect(await may(readonly, "admin_action_logs")).toBe("SELECT");
   expect(

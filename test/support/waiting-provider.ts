@@ -1,4 +1,4 @@
-/** A resource that would take a minute to make. */
+/** A resource whose creation takes one minute. */
 import type { dynamic } from "@pulumi/pulumi";
 import { pause } from "../../lib/scope.ts";
 

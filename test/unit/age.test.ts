@@ -75,7 +75,7 @@ describe("what is opened", () => {
     );
   });
 
-  test("is found cut short, also between two pieces, and lengthened", async () => {
+  test("is found truncated, also between two chunks, and lengthened", async () => {
     const whole = await sealed(randomBytes(140_000));
     const header = whole.indexOf("\n--- ") + 49 + 16;
     const piece = 65_536 + 16;
@@ -92,11 +92,11 @@ describe("what is opened", () => {
       await expect(unsealed(whole.subarray(0, length)), `${length} bytes`).rejects.toThrow("changed or truncated");
     }
     await expect(unsealed(Buffer.concat([whole, Buffer.from("x")]))).rejects.toThrow("changed or truncated");
-    // A last piece without anything in it would be another way to write the same: nobody's, so not accepted.
+    // An empty last chunk would be a second encoding of the same data, which age never writes, so it is rejected.
     await expect(unsealed(whole.subarray(0, header + 16))).rejects.toThrow("changed or truncated");
   });
 
-  test("says when it is for somebody else, and when it is no file of age's", async () => {
+  test("reports a file for another identity, and a file that is not an age file", async () => {
     const other = await generateX25519Identity();
     await expect(unsealed(await sealed(randomBytes(10)), 1000, other)).rejects.toThrow(
       "it was encrypted for another identity",
@@ -125,7 +125,7 @@ describe("the identity", () => {
     expect(await readFile(file, "utf8")).toContain(`# public key: ${all[0]?.recipient}\n`);
   });
 
-  test("is undefined where there is none, and refused where others may read it or where it is none", async () => {
+  test("is undefined if the file does not exist, and rejected if other users can read it or it contains no identity", async () => {
     const file = join(folder, "identity.txt");
     expect(await readIdentity(file)).toBeUndefined();
     await writeFile(file, "nothing of the kind\n", { mode: 0o600 });

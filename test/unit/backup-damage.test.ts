@@ -13,9 +13,9 @@ const pages = (more: Partial<Extract<Damage, { source: "backup" }>> = {}): Damag
 });
 
 describe("damaged data", () => {
-  test("is not mentioned if there is none", () => expect(damageInWords([], SOUND)).toEqual([]));
+  test("is an empty list without damage", () => expect(damageInWords([], SOUND)).toEqual([]));
 
-  test("is named with its database, table and blocks, its time, and the remedy", () => {
+  test("is described with database, table, blocks, time and remedy", () => {
     const [first, second, ...more] = damageInWords([pages()], SOUND);
     expect(first).toBe(
       "DATA IS DAMAGED. It was found at 1970-01-01 00:25:00 UTC (the backup before that, 20261120-030000F, has no damaged page). " +

@@ -122,7 +122,7 @@ describe("pgBackRest's configuration", () => {
     );
   });
 
-  test("compresses as it is told", () => {
+  test("compresses with the configured method", () => {
     expect(lines({ compression: "lz4" })).toEqual(expect.arrayContaining(["compress-type=lz4", "compress-level=1"]));
   });
 });

@@ -21,7 +21,7 @@ test("a stamp is a moment, to the second, and back", () => {
     expect(timeOfStamp(text)).toBeUndefined();
 });
 
-test("former data is told with the day up to which it is kept, and the way back", () => {
+test("retained data is shown with its expiry date and the command that restores it", () => {
   expect(retainedDataOf("dev", "20261123T101500Z")).toEqual({
     folder: "pgdata.before-20261123T101500Z",
     stamp: "20261123T101500Z",
@@ -42,12 +42,12 @@ test("is found among a volume's folders, oldest first", () => {
   expect(retainedDataIn("dev", folders).map(({ stamp }) => stamp)).toEqual(["20261122T101500Z", "20261123T101500Z"]);
 });
 
-describe("nobody needs", () => {
+describe("no longer needed", () => {
   test("what a restore that was killed has left, from the first day on", () => {
     expect(expiredFolders(folders, at("2026-11-23T10:15:01Z"))).toEqual(["pgdata.next-20261123T101500Z"]);
   });
 
-  test("former data whose week is over; never what somebody named by hand", () => {
+  test("is retained data older than a week, but never a folder with another name", () => {
     expect(expiredFolders(folders, at("2026-11-29T10:15:01Z"))).toEqual([
       "pgdata.before-20261122T101500Z",
       "pgdata.next-20261123T101500Z",

@@ -154,7 +154,7 @@ describe("a time without a zone is this machine's", () => {
     ),
   );
 
-  test("what is yet to come is told with the moment that was understood", () =>
+  test("a future time is rejected with the time as it was understood", () =>
     expect(() => parse("14:00")).toThrow('"14:00" is 2026-11-23T13:00:00.000Z, which is in the future'));
 });
 
@@ -246,7 +246,7 @@ describe("the way to a time", () => {
     expect(() => restorePlanFor({ kind: "latest" }, report({ systemIdentifier: "7711238311425556520" }))).toThrow(
       "The restore was refused: the repository belongs to another database (7711238311425556519; this one is",
     );
-    // The data is lost, so whose repository it is cannot be told, and need not.
+    // The data is lost, so the owner of the repository is unknown, and not needed.
     expect(restorePlanFor({ kind: "latest" }, report({ systemIdentifier: "" })).timeline).toBe(1);
     expect(rangeInWords(report({}, []))).toBe("There is no backup yet, so nothing can be restored.");
   });
@@ -270,7 +270,7 @@ describe("the way to a time", () => {
   });
 
   describe("after a restore", () => {
-    // At 10:00 on the 22nd somebody went back to 0/5000000, which had been written on the 21st.
+    // At 10:00 on the 22nd, a restore went back to 0/5000000, which had been written on the 21st.
     const timelines = [`${at("2026-11-20T00:00:00Z")} 1 0 0/0`, `${at("2026-11-22T10:00:00Z")} 2 1 0/5000000`];
     const before = backup("2026-11-20T03:00:00Z");
     const abandoned = backup("2026-11-22T03:00:00Z", { lsn: "0/7000000" });
@@ -337,7 +337,7 @@ describe("backups with damaged pages", () => {
     expect(figuresOf(report())).not.toContain("damaged_since_seconds");
   });
 
-  test("are told once: as damage, or as the failure of a run where no damage is known; and no more after a good full one", () => {
+  test("are reported once: as damage, or as a failed run if no damage is known; and not after a good full backup", () => {
     const words = (more: Partial<BackupReport>) => troublesOf(report({ full, ...more }, [sound, damaged])).join("\n");
     expect(words({ damage: [finding] })).toMatch(
       /^DATA IS DAMAGED[^\n]*\ndamaged: database game: the server read 2 pages[^\n]*$/,
@@ -419,7 +419,7 @@ describe("what is wrong", () => {
       { drill: { ok: null, failed: { finished: NOW, seconds: 1, error: "boo" }, late: 90_000 } },
       /last drill failed at .*: boo/,
     ],
-    ["a backup that nobody makes", { diff: { ok: null, failed: null, late: 90_000 } }, /backup is 25 hours overdue/],
+    ["an overdue backup", { diff: { ok: null, failed: null, late: 90_000 } }, /backup is 25 hours overdue/],
   ])("%s", (_name, more, message) => {
     expect(troublesOf(report(more))).toHaveLength(1);
     expect(troublesOf(report(more))[0]).toMatch(message);
@@ -446,7 +446,7 @@ test("figures for machines: of each kind the last good run, and how archiving is
   expect(figuresIn(report({ systemIdentifier: "1" })).repository.ok).toBe(false);
 });
 
-test("what a drill had to compare with is told", () => {
+test("the report says what a drill compared with", () => {
   const drilled = (compared?: "recorded" | "present") =>
     report({ drill: { ok: { finished: NOW, seconds: 4, ...(compared ? { compared } : {}) }, failed: null, late: 0 } });
   expect(summaryOf(drilled("recorded"))).toContain(", proven by a drill at 2026-11-23 12:00:00 UTC");

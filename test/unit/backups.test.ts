@@ -76,7 +76,7 @@ describe("the key", () => {
 });
 
 describe("the server", () => {
-  test("archives every change within a minute, and gives up only where it is told to", () => {
+  test("archives every change within a minute, and drops WAL only if configured", () => {
     const { command, envs } = get("server").inputs as { command: string[]; envs: string[] };
     expect(command).toEqual(
       expect.arrayContaining([

@@ -74,7 +74,7 @@ test("no other call, and no call behind the work", async () => {
   expect([aborted, kept?.aborted]).toEqual([false, false]);
 });
 
-test("nothing that listens is left, not even behind a failure", async () => {
+test("no listener is left, even after a failure", async () => {
   const listeners = () => ["SIGINT", "SIGTERM", "SIGHUP"].map((signal) => process.listenerCount(signal));
   const before = listeners();
   await expect(cancellable(() => Promise.reject(new Error("no")))).rejects.toThrow("no");

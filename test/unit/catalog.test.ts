@@ -37,7 +37,7 @@ describe("sequences", () => {
     expect(asked[0]).toContain('FROM "public"."b_id_seq"');
   });
 
-  test("that are none are not asked for", async () => {
+  test("without members are not queried", async () => {
     const client = fakeClient(() => {
       throw new Error("asked");
     });
@@ -45,7 +45,7 @@ describe("sequences", () => {
   });
 });
 
-test("relations of a database that is not empty are told by name", async () => {
+test("the error names the relations of a database that is not empty", async () => {
   expect(await findRelations(fakeClient(() => [{ relation: "public.a" }]))).toEqual(["public.a"]);
 });
 

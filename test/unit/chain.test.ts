@@ -99,13 +99,13 @@ describe("the way", () => {
   test("is not told where there are several heads", () => {
     const forked = [...CHAIN, revision("f", "d")];
     expect(headsOf(forked)).toEqual(["e", "f"]);
-    expect(ids(migrationPath(forked, null, "head"))).toBe("the chain's heads are e, f");
+    expect(ids(migrationPath(forked, null, "head"))).toBe("the chain has several heads: e, f");
     expect(ids(migrationPath(forked, "d", "f"))).toEqual(["up", "f"]);
     expect(ids(migrationPath(forked, "e", "f"))).toBe("e and f are on different branches");
-    expect(ids(migrationPath([], null, "head"))).toBe("the chain's heads are none");
+    expect(ids(migrationPath([], null, "head"))).toBe("the chain has no head");
   });
 
-  test("to the beginning of a name is told where it is of one alone, or is a whole name itself", () => {
+  test("to the beginning of an id is found if it matches one revision, or is a whole id", () => {
     const named = [revision("abcd1"), revision("abcd2", "abcd1"), revision("abcd", "abcd2"), revision("bcdef", "abcd")];
     expect(ids(migrationPath(named, null, "abcd2"))).toEqual(["up", "abcd1abcd2"]);
     expect(ids(migrationPath(named, "abcd1", "abcd"))).toEqual(["up", "abcd2abcd"]);

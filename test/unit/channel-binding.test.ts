@@ -46,7 +46,7 @@ test.each([
   await expect(connect({ ...address, channelBinding: "require" }, { patienceMs: 5000 })).rejects.toThrow(
     "the server does not offer channel binding (SCRAM-SHA-256-PLUS), which channel_binding=require demands; the password was not sent",
   );
-  // Goodbye is all that it may be told.
+  // The client may only send Terminate.
   expect(["", "X\0\0\0\u0004"]).toContain(Buffer.concat(heard).toString());
 });
 

@@ -226,7 +226,7 @@ describe("the command that starts the services", () => {
     expect(activeUsers(some, redirects, [])).toBe(1);
   });
 
-  test("is one for a shell, with all that docker compose must be told", () => {
+  test("is a shell command with all options that docker compose needs", () => {
     const compose = ["docker", "compose"];
     const usual = { folder: "/a", compose, envFiles: [], profile: undefined, engine: undefined };
     expect(startCommand(usual)).toBe("cd /a && docker compose up --wait");

@@ -139,7 +139,7 @@ describe("variables that lead to the database", () => {
   });
 });
 
-test("a URL's driver is told, and replaced", () => {
+test("a URL's driver is read, and replaced", () => {
   expect(driverOf("postgresql+psycopg://u:p@h/x")).toBe("+psycopg");
   expect([driverOf("postgresql://u:p@h/x"), driverOf(undefined)]).toEqual(["", ""]);
   expect(withDriver("postgresql+psycopg2://u@h/x", "+asyncpg")).toBe("postgresql+asyncpg://u@h/x");

@@ -228,7 +228,7 @@ describe("the order", () => {
   });
 });
 
-test("what the server is, is told", async () => {
+test("the outputs describe the server", async () => {
   expect(await awaited(server.version)).toBe("15.14");
   expect(await awaited(server.imageId)).toBe("sha256:1234");
   expect(await awaited(server.networkName)).toBe("sectorwars-test-network");

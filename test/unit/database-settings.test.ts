@@ -44,11 +44,11 @@ test("a role's settings are kept where this stack has the role, and where they a
   expect(leftOutSettings([others])[0]?.why).toMatch(/ALTER DATABASE \.\.\. SET/);
 });
 
-test("no value is told", () => {
+test("no message contains a value", () => {
   expect(JSON.stringify(leftOutSettings([setting("work_mem"), setting("a.b", { role: "x" })]))).not.toContain("s3cret");
 });
 
 test("where there is nothing to copy, no session is opened", async () => {
-  const nowhere = { host: "127.0.0.1", port: 1, user: "nobody", password: "", database: "none" };
+  const nowhere = { host: "127.0.0.1", port: 1, user: "none", password: "", database: "none" };
   expect(await copySettings([setting("work_mem")], nowhere)).toEqual({ taken: [], remarks: [] });
 });

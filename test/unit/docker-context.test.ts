@@ -29,7 +29,7 @@ const hasDocker = (() => {
   }
 })();
 
-describe.runIf(hasDocker)("the engine that Pulumi's provider is told of", () => {
+describe.runIf(hasDocker)("the engine for Pulumi's provider", () => {
   test("is the current context's", () => {
     docker("context", "create", "colima", "--docker", `host=${SOCKET}`);
     expect(contextEndpoint(environment)).toBeUndefined();

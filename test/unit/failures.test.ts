@@ -6,7 +6,7 @@ const failure = (code: string, message: string, more: Partial<pg.DatabaseError> 
   Object.assign(new Error(message), { code, ...more });
 
 describe("what went wrong with an object", () => {
-  test("is told with all that PostgreSQL says, in one line", () => {
+  test("contains the whole message of PostgreSQL, in one line", () => {
     const error = failure("23514", "new row violates", {
       detail: "Failing row contains (1).",
       hint: "Look.",
@@ -48,7 +48,7 @@ describe("what went wrong with an object", () => {
     ["25P02", false],
     ["08006", false],
     ["EPIPE", false],
-  ])("is told from what is wrong with the server: %s", (code, isOne) =>
+  ])("is distinguished from a failure of the server: %s", (code, isOne) =>
     expect(isOfObject(failure(code, "x"))).toBe(isOne),
   );
 });

@@ -96,7 +96,7 @@ async function run(stack: string, settings: Partial<typeof DEFAULTS> = {}) {
   vi.stubEnv("NEON_DATABASE_URL", "");
   vi.resetModules();
   const { default: program } = await import("../../index.ts");
-  // All that the program asked for has been answered then, also what nobody waits for.
+  // All requests of the program have been answered then, including those that it does not await.
   await pulumi.runtime.disconnect();
   return { types, program };
 }

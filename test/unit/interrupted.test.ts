@@ -25,7 +25,7 @@ describe("the update that made a lock", () => {
     expect(await hasEnded(lock, asks(false, { username: "bob" }))).toBeUndefined();
   });
 
-  test("is told from another program that was given its number", async () => {
+  test("is distinguished from another program with the same process id", async () => {
     const folder = await mkdtemp(join(tmpdir(), "process-"));
     await copyFile("/bin/sleep", join(folder, "pulumi"));
     const pulumi = spawn(join(folder, "pulumi"), ["60"]);

@@ -132,7 +132,7 @@ describe.runIf(findCompose() !== undefined)("the application's environment", () 
     expect(service?.environment).toMatchObject({ JWT_SECRET: "from outside", NEON: "" });
   });
 
-  test("is less where Compose cannot read its files; no value is told", async () => {
+  test("lacks the service's part if Compose cannot read its files; no message contains a value", async () => {
     await write("docker-compose.yml", `${COMPOSE}\n  broken: { image: none, depends_on: [nowhere] }`);
     await write(".env", "JWT_SECRET=hidden12\n");
     expect(read()).toMatchObject({ files: { JWT_SECRET: "hidden12" }, service: undefined });

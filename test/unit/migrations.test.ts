@@ -192,7 +192,7 @@ describe("a preview", () => {
       { id: "c", down: ["a"], title: "" },
     ];
     expect((await preview({}, { revisions })).said).toBe(
-      "migrations: the files do not determine which revisions would run: the chain's heads are b, c",
+      "migrations: the files do not determine which revisions would run: the chain has several heads: b, c",
     );
     expect((await preview({}, { wantedRevision: "z" })).said).toContain("z is not the id");
     expect((await preview({}, { revisions: revisions.slice(1, 2) })).said).toContain(

@@ -58,7 +58,7 @@ beforeAll(async () => {
 });
 
 describe("the import", () => {
-  test("is told the password as a secret, and everything that its provider reads", () => {
+  test("gets the password as a secret, and everything that its provider reads", () => {
     const { __provider: _, ...inputs } = get("once").inputs;
     expect(inputs).toEqual({
       stack: "test",

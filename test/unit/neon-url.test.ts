@@ -43,7 +43,7 @@ describe("the way back's URL", () => {
   });
 });
 
-test("the parts of a URL are told as they are meant", () => {
+test("the parts of a URL are decoded", () => {
   expect(endpointOfUrl("postgresql+asyncpg://u:p%40@h.example.com/my%20db?x=y")).toEqual({
     host: "h.example.com",
     port: 5432,

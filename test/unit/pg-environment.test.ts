@@ -6,7 +6,7 @@ import { libpqVariables } from "../../lib/pg-environment.ts";
 
 const NEON = ["PGHOST", "PGDATABASE", "PGUSER", "PGPASSWORD", "PGSSLMODE", "PGCHANNELBINDING"];
 
-test("libpq's variables are known, and nobody else's", () => {
+test("libpq's variables are known, and no others", () => {
   const others = ["PGDATA", "PGADMIN_DEFAULT_EMAIL", "PG_VERSION", "PATH", "PGHOSTS"];
   const more = ["PGOPTIONS", "PGSERVICE", "PGAPPNAME", "PGDATESTYLE", "PGSSLROOTCERT", "PGSSLCERTMODE", "PGTZ"];
   const all = Object.fromEntries([...NEON, ...more, ...others].map((name) => [name, "x"]));
@@ -19,7 +19,7 @@ test("the provider that script/plugins starts is the one of package.json", async
   expect(/^version=(.*)$/m.exec(script)?.[1]).toBe(dependencies["@pulumi/postgresql"]);
 });
 
-test("whoever opens connections has none of them, nor has what it starts", async () => {
+test("modules that open connections remove them, also for child processes", async () => {
   const script = `
     await import("./lib/postgres.ts");
     const { execFileSync } = await import("node:child_process");

@@ -275,7 +275,7 @@ describe("a source that cannot be read", () => {
     expect(proxy("This IP address 1.2.3.4 is not allowed to connect").remedy).toMatch(/IP Allow list/);
   });
 
-  test("is told beside what the target has in the way", () => {
+  test("is reported together with the target's blockers", () => {
     const { message } = new PreflightError([
       finding("target-not-empty", "the database x", "is not empty", "Reset it"),
       unreadable("h/d", Object.assign(new Error("no"), { code: "28P01" })),
@@ -418,7 +418,7 @@ describe("extensions", () => {
 });
 
 describe("features that the target lacks", () => {
-  test("are told by kind, and functions by what the target has", () => {
+  test("are reported by kind, and functions by what the target has", () => {
     const look: SourceContents = {
       ...LOOK,
       features: [
@@ -439,7 +439,7 @@ describe("features that the target lacks", () => {
       "feature-function 29 others",
       "feature-in-body function f()",
     ]);
-    // Without a target nobody knows which functions it has.
+    // Without a target, its functions are unknown.
     expect(codes(checkFeatures(look, undefined))).not.toContain("feature-function");
   });
 });
@@ -467,7 +467,7 @@ describe("collations", () => {
     expect(checkCollations(look, "libc POSIX", { ...rules, collation: "libc C" })).toEqual([]);
   });
 
-  test("that differ are told with what depends on them", () => {
+  test("that differ are reported with their dependents", () => {
     expect(codes(checkCollations(look, "libc C.UTF-8", rules))).toEqual([
       "collation-order",
       "collation-uniqueness",

@@ -95,14 +95,14 @@ describe("the comment with a preview", () => {
   });
 
   test("is updated on the second run, even when it comes after a hundred others", async () => {
-    const others = Array.from({ length: 130 }, (_, id) => ({ id, body: "nice", user: { login: "somebody" } }));
+    const others = Array.from({ length: 130 }, (_, id) => ({ id, body: "nice", user: { login: "visitor" } }));
     comments = [...others, { id: 900, body: `${MARK}\nold`, user: { login: "github-actions[bot]" } }];
     expect((await post("new")).text).toBe("updated the comment of pull request 7\n");
     expect(changes).toMatchObject([{ method: "PATCH", path: "/repos/us/game/issues/comments/900" }]);
   });
 
-  test("never overwrites a comment of somebody else that begins with the same mark", async () => {
-    comments = [{ id: 1, body: `${MARK}\nmine`, user: { login: "somebody" } }];
+  test("never overwrites another user's comment that begins with the same mark", async () => {
+    comments = [{ id: 1, body: `${MARK}\nmine`, user: { login: "visitor" } }];
     await post("new");
     expect(changes).toMatchObject([{ method: "POST", path: "/repos/us/game/issues/7/comments" }]);
   });
@@ -143,7 +143,7 @@ describe("the comment with a preview", () => {
     expect(changes).toEqual([]);
   });
 
-  test("notifies nobody", () => {
+  test("notifies no user", () => {
     expect(commentBody("thanks to @octocat and @pulumi/docker", SHA)).not.toMatch(/@\w/);
   });
 });

@@ -53,7 +53,7 @@ describe("files that other users can reach", () => {
     expect(exposedIn([{ path: file, whole: true }])).toEqual([{ path: file, mode }]);
   });
 
-  test("are none where there is nothing", () => {
+  test("are empty if the files do not exist", () => {
     expect(exposedIn([{ path: join(folder, "nothing"), whole: true }])).toEqual([]);
     makePrivate([{ path: join(folder, "nothing"), whole: true }]);
   });
@@ -91,14 +91,14 @@ describe("making files private", () => {
     expect([tree, outside, outsideFolder].map(modeOf)).toEqual([0o700, 0o644, 0o755]);
   });
 
-  test("leaves a second name of another file alone: somebody may have put it there while the folder was open", () => {
+  test("ignores a hard link to another file: another user may have created it while the folder was open", () => {
     const outside = make("passwd", 0o644);
     linkSync(outside, join(tree, "passwd"));
     keep();
     expect(modeOf(outside)).toBe(0o644);
   });
 
-  test("does not wait for a pipe that nobody writes to", () => {
+  test("does not wait for a pipe without a writer", () => {
     execFileSync("mkfifo", ["-m", "644", join(tree, "pipe")]);
     keep();
     expect(modeOf(tree)).toBe(0o700);
@@ -106,8 +106,8 @@ describe("making files private", () => {
 
   test.runIf(process.getuid?.() === 0)("keeps another user of the machine out", () => {
     const file = make("state/dev.json", 0o644);
-    const nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "cat", file];
-    const read = () => execFileSync("setpriv", nobody, { stdio: ["ignore", "pipe", "ignore"] }).toString();
+    const asOther = ["--reuid=65534", "--regid=65534", "--clear-groups", "cat", file];
+    const read = () => execFileSync("setpriv", asOther, { stdio: ["ignore", "pipe", "ignore"] }).toString();
     expect(read()).toBe("secret");
     keep();
     expect(read).toThrow();

@@ -68,7 +68,7 @@ test("delays each way, and changes its mind while connections are open", async (
   socket.destroy();
 });
 
-test("is as narrow as it is told", async () => {
+test("has the configured bandwidth", async () => {
   proxy.set({ bytesPerSecond: 1_000_000 });
   const socket = await client();
   const begun = performance.now();
@@ -92,7 +92,7 @@ test("cuts both ends with a reset, and takes new connections", async () => {
   another.destroy();
 });
 
-test("is silent without a word to anybody, then heals for those who come anew", async () => {
+test("is silent without closing connections, then works for new ones", async () => {
   const socket = await client();
   await roundTrip(socket);
   proxy.silence();

@@ -2,7 +2,7 @@ import * as pulumi from "@pulumi/pulumi";
 
 type Properties = Record<string, unknown>;
 
-/** A resource that a program asked for: what the engine would be told of it. */
+/** A resource that a program registers, as the engine would receive it. */
 export interface Asked {
   type: string;
   name: string;
@@ -77,7 +77,7 @@ export async function record(
   await pulumi.runtime.setMocks(
     {
       newResource: ({ type, name, inputs }) => {
-        // What a test makes itself, to be depended on, is none of the component's.
+        // Resources that the test itself creates do not belong to the component.
         const mine = asked.get(name);
         if (mine !== undefined) mine.inputs = inputs;
         return { id: `id-of-${name}`, state: { ...stateOf(type, name, inputs), ...answers[name] } };

@@ -86,7 +86,7 @@ describe("what a refresh has done", () => {
     hasImported: true,
   };
 
-  test("is told with its proof and the way back", () => {
+  test("is reported with its proof and the command that restores the former data", () => {
     expect(describeRefreshed(summary, "sectorwars_dev")).toBe(
       "Refreshed: sectorwars_dev contains 41 tables, 260,609 rows, proven equal to ep-cool.neon.tech/neondb.\n" +
         "The former data is the snapshot before_refresh. To restore it:  ./db snapshot restore before_refresh",
@@ -109,7 +109,7 @@ describe("the chain and the source's revision", () => {
   const way = { folder: "/game", revisions, wanted: "head", allowDowngrade: false };
   test.each([
     ["at the head", { from: "b2" }, undefined],
-    ["behind it", { from: "a1" }, undefined],
+    ["older than wanted", { from: "a1" }, undefined],
     ["without one", { from: undefined }, undefined],
     ["unknown", { from: "zz" }, "The source is at Alembic revision zz, which is not among the revisions in /game"],
     ["ahead of what is wanted", { from: "b2", wanted: "a1" }, "reaching it needs 1 downgrade, which may drop data"],
@@ -145,7 +145,7 @@ describe("a branch", () => {
     );
   });
 
-  test("that is not there is told with those that are", () => {
+  test("that does not exist is an error with the existing ones", () => {
     const branch = { name: "a", database: "branch__a", madeAt: "", from: null, bytes: 1, sessions: 0 };
     expect(findBranch([branch], "a")).toBe(branch);
     expect(() => findBranch([branch], "b")).toThrow("There is no branch b. Existing branches: a");

@@ -12,7 +12,7 @@ test.each([
   'schema "neon" does not exist',
 ])("what is Neon's own stays there: %s", (message) => expect(remedyFor(message)).toMatch(/belongs to Neon .* branch/));
 
-// A policy may group by a key that is not made yet, or use a function that stands behind it in the dump.
+// A policy may group by a key that does not exist yet, or use a function that comes later in the dump.
 test.each([
   'column "p.name" must appear in the GROUP BY clause or be used in an aggregate function',
   "function public.later() does not exist",

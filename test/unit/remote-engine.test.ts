@@ -118,14 +118,14 @@ describe("the engine that a stack's settings name", () => {
   });
 
   test.each(["", "config: {}", "config:\n  sectorwars-database:dockerHost: auto", "encryptionsalt: v1"])(
-    "is none in: %s",
+    "is not set in: %s",
     async (text) => {
       write(text);
       expect(await dockerHostOf("dev")).toBeUndefined();
     },
   );
 
-  test("cannot be told from a file that is no YAML: no command goes to the wrong engine", async () => {
+  test("is an error in a file that is not YAML, so that no command uses the wrong engine", async () => {
     write("config: [");
     await expect(dockerHostOf("dev")).rejects.toThrow("Pulumi.dev.yaml cannot be read");
   });

@@ -24,7 +24,7 @@ const grants = (sql: string, grantee: string, privileges: string, more: Partial<
 /** As a role holds what everybody holds. */
 const through = { direct: false, own: false } as const;
 const ROUTINE = { kind: "ROUTINE" } as const;
-/** Somebody has changed what everybody may. */
+/** The privileges of PUBLIC were changed. */
 const chosen = (sql: string): Privilege[] => grants(sql, "PUBLIC", "-", { ...ROUTINE, ...through, privilege: null });
 
 const APP = "sectorwars_app";
@@ -104,7 +104,7 @@ describe("what a migration revoked", () => {
   });
 });
 
-test("a role that lacks a table among many is told: nobody can know whether it was revoked", () => {
+test("a role that lacks one table among many is reported, because it may have been revoked", () => {
   const source = [...grants("ships", APP, "SELECT"), ...grants("ports", APP, "SELECT")];
   const target = [...source, ...grants("secrets", APP, "SELECT INSERT")];
   expect(findUndecided(source, target)).toEqual([

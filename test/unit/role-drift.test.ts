@@ -37,7 +37,7 @@ const role = (name: string): FoundRole => ({
   validUntil: null,
 });
 
-/** A server on which all is right, with things on it that are none of the stack's. */
+/** A server without drift, with objects that do not belong to the stack. */
 const RIGHT: Found = {
   roles: [...NAMES, "postgres", "alice"].map(role),
   memberships: [
@@ -77,7 +77,7 @@ const RIGHT: Found = {
   temporaryGrant: false,
 };
 
-/** One thing that somebody changed, and how it must be told. */
+/** A change by hand, and the expected finding. */
 interface Change {
   change: (found: Found) => Found;
   drift: Pick<Drift, "subject" | "what" | "repair">;
@@ -214,7 +214,7 @@ describe("roles", () => {
     ]);
   });
 
-  test("may make nobody a member of their own groups", () => {
+  test("may add no role to their own groups", () => {
     const memberships = [{ role: "pg_monitor", member: "sectorwars_monitor", admin: true }];
     expect(shown(compare({ ...RIGHT, memberships }, EXPECTED))).toEqual([
       "sectorwars_monitor may make others members of pg_monitor (ADMIN OPTION): " +
@@ -247,7 +247,7 @@ describe("roles", () => {
     expect(granted(true, null)).toEqual(["PUBLIC"]);
   });
 
-  test("a superuser that is none any more can be mended by another superuser only", () => {
+  test("a former superuser can be corrected only by another superuser", () => {
     const roles = RIGHT.roles.map((found) => (found.name === "postgres" ? { ...found, superuser: false } : found));
     expect(compare({ ...RIGHT, roles }, EXPECTED)).toMatchObject([
       {

@@ -88,7 +88,7 @@ describe("roles", () => {
   });
 });
 
-test("the provider is told the password as a secret", () => {
+test("the provider gets the password as a secret", () => {
   const { inputs, options } = get("superuser");
   expect(inputs).toMatchObject({ host: "127.0.0.1", sslmode: "disable", username: "postgres" });
   expect(JSON.stringify(inputs.password)).toContain("superuser's");

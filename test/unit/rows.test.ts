@@ -38,7 +38,7 @@ test("of a selection, the source runs its query; the target takes and gives all 
   expect(rowsOnSource(computed)).toBe('ONLY "game"."ships"');
 });
 
-describe("whoever looks at the rows on their way", () => {
+describe("an observer of the rows in transit", () => {
   const chunks = ["one", "two", "three"].map((text) => Buffer.from(text));
   /** Two ends of a pipe: one that gives the chunks, one that keeps what it is given. */
   function ends() {

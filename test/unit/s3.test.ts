@@ -31,7 +31,7 @@ const write = async (text: string, mode = 0o600) => {
 };
 
 describe("a store that speaks S3", () => {
-  test("is told to pgBackRest with its port, in the path's style, and with the authority that it is verified by", async () => {
+  test("is passed to pgBackRest with its port, path style, and certificate authority", async () => {
     await write("# of the backups\nkey: AKIA/1+\nsecret: s3cr3t/+=\n");
     const access = readAccess(settings);
     const s3 = { s3: settings, folder: undefined, keepDays: 14, compression: "zst" } as BackupSettings;

@@ -69,7 +69,7 @@ const acyclic = fc
   .chain((plans) => fc.shuffledSubarray(plans, { minLength: plans.length }));
 
 describe("tasks", () => {
-  test("start with the one behind which most work waits, in one chain", async () => {
+  test("start with the task that has the longest chain of dependents", async () => {
     const { events } = await run(
       [
         { name: "large", after: [], cost: 9 },
@@ -135,7 +135,7 @@ describe("tasks", () => {
     expect(await run([], 2)).toMatchObject({ events: [], failure: undefined });
   });
 
-  // Nothing would be copied, and nobody told.
+  // Nothing would be copied, and nothing reported.
   test("without a slot are not silently left out", async () => {
     const { events, failure } = await run([{ name: "a", after: [], cost: 1 }], 0);
     expect(events.length > 0 || failure !== undefined).toBe(true);
@@ -175,7 +175,7 @@ describe("a failure", () => {
         fc.pre(plans.length > 0);
         const bad = plans[which % plans.length] as Plan;
         const { events, failure, running } = await run(
-          // At least a turn: until then nobody can know that it fails.
+          // At least one turn of the event loop: the failure is unknown until then.
           plans.map((plan) => ({ ...plan, turns: Math.max(plan.turns ?? 1, 1), fails: plan === bad })),
           slots,
         );
@@ -187,7 +187,7 @@ describe("a failure", () => {
     );
   });
 
-  // An error that is thrown rather than rejected must not leave the others without anybody who waits for them.
+  // If a task throws instead of rejecting, the others must still be awaited.
   test("that is thrown at once is waited for like any other", async () => {
     let ended = false;
     const tasks: Task<number>[] = [

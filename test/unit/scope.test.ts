@@ -18,19 +18,19 @@ async function expectCutShort(work: () => Promise<unknown>): Promise<void> {
 
 test("a pause", () => expectCutShort(() => pause(60_000)));
 
-test("attempts to connect to where nobody listens", () =>
+test("attempts to connect to a closed port", () =>
   expectCutShort(() =>
-    connect({ host: "127.0.0.1", port: 1, database: "none", user: "nobody", password: "" }, { patienceMs: 60_000 }),
+    connect({ host: "127.0.0.1", port: 1, database: "none", user: "none", password: "" }, { patienceMs: 60_000 }),
   ));
 
-test("a connection to somebody who never answers", async () => {
+test("a connection to a server that never answers", async () => {
   const mute = createServer();
   await new Promise<void>((resolve) => mute.listen(0, "127.0.0.1", resolve));
   const { port } = mute.address() as { port: number };
   try {
     await expectCutShort(() =>
       connect(
-        { host: "127.0.0.1", port, database: "none", user: "nobody", password: "" },
+        { host: "127.0.0.1", port, database: "none", user: "none", password: "" },
         { patienceMs: 60_000, attemptMs: 60_000 },
       ),
     );
@@ -39,7 +39,7 @@ test("a connection to somebody who never answers", async () => {
   }
 });
 
-test("a docker command", () => expectCutShort(() => docker(["events", "--filter", "container=nobody"])));
+test("a docker command", () => expectCutShort(() => docker(["events", "--filter", "container=none"])));
 
 test("once closed, nothing begins any more; the first reason stays", async () => {
   const scope = new Scope();

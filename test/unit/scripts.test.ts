@@ -76,7 +76,7 @@ describe("the script that prepares a database", () => {
     expect(withoutComments).not.toMatch(/GRANT[^;]*ON\s+ALL\s+(TABLES|SEQUENCES)/i);
   });
 
-  test("gives nobody a password or more rights than a role's own", () => {
+  test("grants no password and no privileges beyond a role's own", () => {
     expect(withoutComments).not.toMatch(/PASSWORD|(CREATE|ALTER) (ROLE|USER)|CREATEROLE|BYPASSRLS|GRANT ALL/i);
   });
 

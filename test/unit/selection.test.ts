@@ -163,7 +163,7 @@ test("rows are addressed in their order", () => {
   expect(addressArray([65_536 * 2 + 1, 3, 65_536 + 291])).toBe('{"(0,3)","(1,291)","(2,1)"}');
 });
 
-test("a condition cannot swallow what stands behind it", () => {
+test("a condition cannot comment out what follows it", () => {
   const root = { setting: "", table: "t", where: "true -- all" };
   expect(rootCondition(root, makeTable("t"))).toBe("(true -- all\n)");
 });

@@ -127,7 +127,7 @@ describe("what the application gets", () => {
     [{ alembicService: "a b" }, 'alembicService is "a b": use the name of a service from the Compose file, or auto'],
     [{ alembicEnvironment: ["A=1", "no name=hidden"] }, "alembicEnvironment[1]: use NAME=VALUE, or NAME"],
     [{ alembicEnvironment: ["DATABASE_URL=hidden"] }, "alembicEnvironment[0]: use NAME=VALUE, or NAME"],
-  ])("%j is refused, and no value of a variable is told", (raw, message) => {
+  ])("%j is rejected, and the message contains no value of a variable", (raw, message) => {
     expect(complaint(raw)).toContain(message);
     expect(complaint(raw)).not.toContain("hidden");
   });
@@ -157,7 +157,7 @@ describe("the Docker engine", () => {
   );
 });
 
-describe("the settings that nobody changed", () => {
+describe("the default settings", () => {
   test("are completed for the stack dev", () => {
     expect(resolve()).toEqual({
       stack: "dev",
@@ -432,7 +432,7 @@ describe("the default port", () => {
   });
 });
 
-test("settings cannot be changed by whoever gets them", () => {
+test("settings are immutable", () => {
   const given = ["a"];
   const settings = resolve({ readonlyDenyList: given });
   expect(Object.isFrozen(settings)).toBe(true);

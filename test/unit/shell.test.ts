@@ -204,7 +204,7 @@ describe("what was asked once", () => {
     expect(await ask("network", 0)).toEqual({ answer: "yes", asked: true });
   });
 
-  test("an address that nobody answers at gives no answer, and one that is not there says no", async () => {
+  test("an address without a server gives no answer, and a missing file is a no", async () => {
     const { createServer } = await import("node:http");
     const server = createServer((request, response) => response.writeHead(request.url === "/there" ? 200 : 404).end());
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -110,7 +110,7 @@ describe("sslmode", () => {
     expect(source.remarks).toEqual([`sslmode not given: ${VERIFIED}`]);
   });
 
-  test.each(["", "full", "REQUIRE"])("%j is none", (mode) => {
+  test.each(["", "full", "REQUIRE"])("%j is rejected", (mode) => {
     expect(() => parseSourceUrl(url(`?sslmode=${mode}`))).toThrow(
       new Error(
         `NEON_DATABASE_URL has sslmode=${mode}; it may be disable, allow, prefer, require, verify-ca, verify-full`,
@@ -144,7 +144,7 @@ describe("other parameters", () => {
     expect(parseSourceUrl(url("?sslmode=verify-full"), "R").address).not.toHaveProperty("channelBinding");
   });
 
-  test.each(["", "yes", "REQUIRE"])("channel_binding=%j is none", (asked) => {
+  test.each(["", "yes", "REQUIRE"])("channel_binding=%j is rejected", (asked) => {
     expect(() => parseSourceUrl(url(`?channel_binding=${asked}`))).toThrow(
       new Error(`NEON_DATABASE_URL has channel_binding=${asked}; it may be disable, prefer, require`),
     );

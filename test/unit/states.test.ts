@@ -54,7 +54,7 @@ describe("who has changed since a state was noted", () => {
     expect(whereChanged({}, { source: "1" })).toBe("on the source");
   });
 
-  test("is nobody where a difference was accepted at the import", () => {
+  test("is unknown if the difference was accepted at the import", () => {
     expect(
       whereChanged(
         { source: "worded so", target: "worded otherwise" },
@@ -70,7 +70,7 @@ describe("who has changed since a state was noted", () => {
     );
   });
 
-  test("is nobody for what two sides still are, and somebody for each that is not", () => {
+  test("is neither for unchanged objects, and each database that has changed", () => {
     fc.assert(
       fc.property(states, states, states, states, (source, target, laterSource, laterTarget) => {
         const noted = baselineOfStates(source, target);

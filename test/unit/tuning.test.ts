@@ -40,7 +40,7 @@ describe("figures that PGTune gives for a web application on solid-state storage
     });
   });
 
-  // PGTune rounds what is near 16 MiB up to it, and these are the settings of a stack that nobody configured.
+  // PGTune rounds values near 16 MiB up to 16 MiB, and these are the settings of a stack with the defaults.
   test("the default stack: wal_buffers is an even 16 MiB", () => {
     expect(tune({ memoryMiB: 2048, cpus: 2, maxConnections: 100 }).settings.wal_buffers).toBe("16MB");
   });

@@ -3,7 +3,7 @@ import { updateErrors } from "../../lib/update-errors.ts";
 
 const event = (severity: string, message: string) => JSON.stringify({ diagnosticEvent: { severity, message } });
 
-test("the causes of a failed update are told once each, in their order, without colours", () => {
+test("the causes of a failed update are listed once each, in their order, without colours", () => {
   const log = [
     JSON.stringify({ preludeEvent: { config: {} } }),
     event("info", "import: looking at the source"),

@@ -19,7 +19,7 @@ const equal: Parameters<typeof describe>[0] = {
   remarks: ["view public.ranks: different, as at the import"],
 };
 
-test("an equal database is told with what was compared", () => {
+test("an equal database is reported with what was compared", () => {
   expect(describe(equal)).toMatchInlineSnapshot(`
     "Equal: 127.0.0.1:5433/sectorwars_dev is equal to ep-cool.neon.tech/neondb (41 tables, 260,609 rows, 1 sequence, 190 definitions, in 3.2 s)
     The database was imported from ep-cool.neon.tech/neondb at 2026-11-22T10:00:00.000Z
@@ -27,7 +27,7 @@ test("an equal database is told with what was compared", () => {
   `);
 });
 
-test("a difference is told with its keys, and with the side that has changed", () => {
+test("a difference is reported with its keys, and with the database that has changed", () => {
   const told = describe({
     ...equal,
     verdict: "different",
@@ -50,7 +50,7 @@ test("a difference is told with its keys, and with the side that has changed", (
 
 const run = promisify(execFile);
 const verify = (args: string[], env: Record<string, string>) =>
-  run("./db", ["verify", "--stack", "nobody", ...args], {
+  run("./db", ["verify", "--stack", "none", ...args], {
     env: { PATH: process.env.PATH ?? "", ...env },
   }).then(
     ({ stdout }) => ({ code: 0, stdout, stderr: "" }),
