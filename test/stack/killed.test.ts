@@ -180,8 +180,6 @@ describe("a running update", () => {
     // pulumi itself: a second script/up would stop at the first one's own lock.
     const update = ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive", "--stack", stack.name];
     let during: unknown;
-    // Without script/up, which has a lock of its own.
-    const update = ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive", "--stack", stack.name];
     try {
       await expect(
         killAt(stack, update, {
