@@ -12,7 +12,7 @@ const RETIRED: readonly Retired[] = [
     pattern: /\b(nobody|somebody|anybody)\b(?!:[x/])/gi,
     instead: `${NAME_ACTOR}; or "no one" of a known group, such as "no session"`,
   },
-  { pattern: /\b(is|are|was|were) none\b/gi, instead: 'write "there is no ...", "is not a ..."' },
+  { pattern: /(?<![Tt]here )\b(is|are|was|were) none\b/g, instead: 'write "there is no ...", "is not a ..."' },
   {
     pattern: /\b(is|are|was|were|be) told\b/gi,
     instead: 'name who reports what to whom: "the error names ...", "the import reports ..."',

@@ -69,7 +69,7 @@ LONGEST_WAIT_AFTER=9
 # No WAL is dropped while fewer WAL files than this wait and more room than this is left, in kB.
 PATIENCE_FILES=8
 PATIENCE_FREE_KB=262144
-# The connection limit of a database whose DROP was interrupted (PostgreSQL 15.4). Nobody can connect to it any more.
+# The connection limit of a database whose DROP was interrupted (PostgreSQL 15.4). No role can connect to it any more.
 INVALID_DATABASE=-2
 # The application_name of sessions that count rows.
 RECORDING=sectorwars-record

@@ -43,7 +43,7 @@ is_leaving_timeline() {
 	[ -e "$volume/undone" ] && [ -e "$PGDATA/global/pg_control" ] && [ "$(timeline_in "$PGDATA")" = "$(cat "$volume/undone")" ]
 }
 
-# WAL that waits to be archived is put aside with its data. From there to the next full backup the backups have a gap.
+# WAL that waits to be archived is set apart with its data. From there to the next full backup the backups have a gap.
 note_waiting_wal() {
 	local waiting
 	for waiting in "$PGDATA"/pg_wal/archive_status/*.ready; do
@@ -120,7 +120,7 @@ if [ "${1:-}" = postgres ]; then
 	[ -s "$note" ] || echo "$here" >"$note"
 	if is_leaving_timeline; then touch "$PGDATA/recovery.signal"; fi
 	if [ -e "$PGDATA/recovery.signal" ]; then
-		# With hot standby, recovery needs as many workers and connections as the server once had. Nobody reads during it.
+		# With hot standby, recovery needs as many workers and connections as the server once had. No session reads during it.
 		set -- "$@" -c hot_standby=off
 		if [ -e "$volume/undone" ]; then
 			set -- "$@" -c restore_command=false -c recovery_target_timeline=current -c recovery_target_action=promote

@@ -1,6 +1,6 @@
 """Runs inside a one-off container: reads its job, tells the plan, waits for the word, then lets Alembic do the work.
 
-Lines that begin with MARK are messages for whoever started the container; everything else is the application's own output.
+Lines that begin with MARK are messages for the process that started the container; everything else is the application's own output.
 The job comes through standard input, as it holds passwords; when that input ends, so does this process, and PostgreSQL
 rolls back what it was doing.
 """
@@ -182,14 +182,14 @@ def plan(directory, current, wanted):
 
 
 def watch_input():
-    """Whoever started this is gone when the input ends; then nobody would take back what was lent for the run."""
+    """The process that started this is gone when the input ends, and then nothing would revoke the temporary grant of the run."""
     while sys.stdin.readline():
         pass
     end(3)
 
 
 def announce_steps():
-    """Tells each revision when it begins. The logger is told whatever its level is."""
+    """Tells each revision when it begins. The logger prints it at every level."""
     from alembic.runtime import migration
 
     usual = migration.log.info

@@ -189,7 +189,7 @@ describe("a repository that is missing", () => {
     expect((await backed.command("status")).text).toContain(
       `the server dropped WAL that it could not archive (from ${file} on)`,
     );
-    // Whoever waits for the archiver is told what it says, and not only that it took too long.
+    // The error contains what the archiver said, and not only that it took too long.
     const begin = Date.now();
     await expect(stack.as("superuser", archiveEverything)).rejects.toThrow(
       /^the last changes could not be archived: ERROR: \[\d+\]/,
@@ -201,10 +201,10 @@ describe("a repository that is missing", () => {
       const volume = ["-v", `${names.volume}:/var/lib/postgresql/data`];
       await docker(["run", "--rm", "--network", "none", ...volume, `${names.image}:15`, "postgres", "--version"]);
     }
-    // Until somebody says so, no backup is tried again.
+    // After nine failures, no backup is tried again for a long time.
     await backed.inside(`echo 9 $(date +%s) >${STORE}/state/full.failures`);
     await backed.inside(`mv ${REPOSITORY}/away ${REPOSITORY}/archive`);
-    // Both would try again by themselves within a minute, for which nobody waits here.
+    // Both would try again by themselves within a minute; the test does not wait for that.
     await backed.value("SELECT pg_switch_wal()::text FROM pg_create_restore_point('back')");
     await until("the archive", async () => (await backed.report()).waiting === 0, 120);
     // Everything is archived again, and yet nothing leads over the gap.

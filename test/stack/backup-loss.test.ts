@@ -58,8 +58,8 @@ test.runIf(ALL)(
     await stack.as("owner", (client) => client.query("CREATE TABLE without_key AS SELECT 'here' AS said"));
     await rm(keyFile(stack.name, stack.env));
     const { container, backups, network, backupVolume, image } = stack.names;
-    const aside = ["-c", "mv /b/repository /b/unreadable"];
-    await docker(["run", "--rm", "-v", `${backupVolume}:/b`, "--entrypoint", "sh", `${image}:15`, ...aside]);
+    const moveAway = ["-c", "mv /b/repository /b/unreadable"];
+    await docker(["run", "--rm", "-v", `${backupVolume}:/b`, "--entrypoint", "sh", `${image}:15`, ...moveAway]);
     await docker(["rm", "-f", container, backups]);
     await docker(["network", "rm", network]);
     await stack.loseState(LEDGER_SETTINGS);

@@ -122,7 +122,7 @@ describe("under a running writer", () => {
     expect(before).toMatch(/\t1\t-?\d+ -?\d+$/);
     await docker(["exec", "-u", "postgres", container, "psql", "-d", "further", "-c", "UPDATE trap SET other = 'b'"]);
     expect(await trapOf()).not.toBe(before);
-    // A large object is a row as well; where there are none, nothing is said of them.
+    // A large object is a row as well; without large objects, no line is printed for them.
     expect((await found()).join()).not.toContain("pg_largeobject");
     const large = "SELECT lo_from_bytea(1, 'x')";
     await docker(["exec", "-u", "postgres", container, "psql", "-d", "further", "-c", large, "-c", "DROP TABLE trap"]);

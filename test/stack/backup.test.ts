@@ -27,7 +27,7 @@ describe("a stack with backups", () => {
     expect(new Set(heads.trim().split("\n"))).toEqual(new Set(["Salted__"]));
   });
 
-  test("shows its key to nobody: not in inspect, ps, logs or the state, only in a file of its owner's", async () => {
+  test("keeps its key out of inspect, ps, logs and the state: only a file of its owner has it", async () => {
     expect(key).toMatch(/^[0-9a-f]{64}$/);
     expect((await stat(keyFile(stack.name, stack.env))).mode & 0o777).toBe(0o600);
     const { container, backups } = stack.names;
@@ -68,7 +68,7 @@ describe("a stack with backups", () => {
     expect((await stat(file)).mode & 0o777).toBe(0o600);
   });
 
-  test("status and doctor tell of it, and of a key that is nowhere else until somebody says otherwise", async () => {
+  test("status and doctor report it, and a key without a copy until the user confirms one", async () => {
     const before = await backed.succeed("status");
     expect(before).toMatch(/backups {5}1, the last \d+ \w+ ago/);
     expect(before).toContain(
@@ -158,7 +158,7 @@ describe("what cannot be", () => {
   });
 });
 
-test.runIf(ALL)("whoever wants a table that is being counted for the record need not wait for it", async () => {
+test.runIf(ALL)("another session does not wait for a table that is being counted for the record", async () => {
   await stack.as("owner", (client) =>
     client.query("CREATE TABLE large AS SELECT i, md5(i::text) AS text FROM generate_series(1, 3000000) i"),
   );

@@ -263,7 +263,7 @@ describe("a run that is due", () => {
     ["in the second of its slot", SLOT, SLOT - 86_400, { due: true, late: 0 }],
     ["a second later", SLOT + 1, SLOT - 86_400, { due: true, late: 1 }],
     ["after it was done", SLOT + 1, SLOT, { due: false, late: 0 }],
-    ["after the clock was moved back behind the last one", SLOT + 60, SLOT + 61, { due: true, late: 60 }],
+    ["after the clock was moved back to a time before the last one", SLOT + 60, SLOT + 61, { due: true, late: 60 }],
   ])("%s", (_when, now, done, expected) => expect(ask(now, done)).toEqual(expected));
 
   test.each([0, 1, 21_600, 21_601])("since %d s is a trouble after six hours", (late) => {
@@ -290,14 +290,14 @@ describe("the room before WAL is dropped", () => {
 
   test.each([
     ["is up to the percentage of what df counts", 500, 20, 90, (855 - 500) * MB],
-    ["is one MB in front of it", 854, 20, 90, MB],
-    ["is none at it", 855, 20, 90, 0],
-    ["is none beyond it", 900, 20, 90, 0],
+    ["is one MB below it", 854, 20, 90, MB],
+    ["is zero at it", 855, 20, 90, 0],
+    ["is zero beyond it", 900, 20, 90, 0],
     ["is for some files, on a disk that is full of other things", 500, 1, 10, 7 * 16 * MB],
     ["is for the last of them", 500, 7, 10, 16 * MB],
-    ["is none with eight", 500, 8, 10, 0],
+    ["is zero with eight", 500, 8, 10, 0],
     ["is up to 256 MB", 690, 1, 10, 4 * MB],
-    ["is none with 256 MB", 694, 1, 10, 0],
+    ["is zero with 256 MB", 694, 1, 10, 0],
   ])("%s", (_what, used, waiting, percent, expected) => expect(room(used, waiting, percent)).toBe(String(expected)));
 });
 

@@ -57,7 +57,7 @@ describe.each([...parts.map((part) => `${IMAGE}/backup/${part}.sh`), `${IMAGE}/s
     }
   });
 
-  test.skipIf(part === undefined)("names its functions by its prefix, and declares what nobody else does", () => {
+  test.skipIf(part === undefined)("names its functions by its prefix, and declares what no other part declares", () => {
     const prefix = PREFIXES[part ?? ""] ?? part;
     for (const name of functions.keys()) if (name && prefix) expect(name).toMatch(new RegExp(`^${prefix}_`));
     const elsewhere = parts

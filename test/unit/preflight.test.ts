@@ -178,7 +178,7 @@ describe("findings", () => {
     [["a", "b"], "a, b"],
     [["a", "b", "c", "d", "e", "f"], "a, b, c, d, e, f"],
     [["a", "b", "c", "d", "e", "f", "g"], "a, b, c, d, e and 2 more (the report lists all)"],
-  ])("%j is told as %j", (names, told) => expect(someOf(names, "the report")).toBe(told));
+  ])("%j is printed as %j", (names, told) => expect(someOf(names, "the report")).toBe(told));
 
   test("are laid out blockers first, with a verdict", () => {
     const text = layOut([

@@ -35,7 +35,7 @@ fail() {
 	exit 1
 }
 
-# progress WORDS: tells the person who started a run what it is doing. Nobody waits for a scheduled run.
+# progress WORDS: tells the person who started a run what it is doing. A scheduled run has no such person.
 progress() { [ "$SERVING" = yes ] || echo "$*" >&2; }
 
 # error_in FILE: the errors of pgBackRest or PostgreSQL in an output, or its last line.

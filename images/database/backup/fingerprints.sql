@@ -1,4 +1,4 @@
--- Writes down what every table of a database holds, by psql with the variable `role`: `alone` where nobody writes, else
+-- Writes down what every table of a database holds, by psql with the variable `role`: `alone` where no other session writes, else
 -- `leading` in one database and `following` in all others at the same time, for one point of the write-ahead log, exactly,
 -- while others write. `point` is the name of the restore point that the leading session makes.
 --
@@ -37,7 +37,7 @@ SELECT 1/0;
 -- Nothing that reads stands between this and the locks: it would take the snapshot.
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 \if :together
--- Held to the end: nobody may empty or rewrite a table in the meantime.
+-- Held to the end, so that no session empties or rewrites a table in the meantime.
 SET LOCAL lock_timeout = '700ms';
 LOCK TABLE ONLY :tables IN ACCESS SHARE MODE;
 SAVEPOINT gentle;
@@ -82,7 +82,7 @@ FROM (
       ELSE pg_catalog.format('ONLY %s', c.oid::pg_catalog.regclass) END,
     CASE WHEN c.relnamespace = 'pg_catalog'::pg_catalog.regnamespace THEN 'HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0' END) AS query,
     c.oid::pg_catalog.regclass::text AS name,
-    -- Nobody but superusers makes an index or statistics of these.
+    -- Only superusers can create an index or statistics on these.
     n.nspname IN ('pg_catalog', 'sectorwars_stack') OR EXISTS (
       SELECT FROM pg_catalog.pg_depend d
       WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e') AS is_system

@@ -20,7 +20,7 @@ note_read() { cat "$UNWRITTEN/${1##*/}" 2>/dev/null || cat "$1" 2>/dev/null; }
 note_remove() { rm -f "$1" "$UNWRITTEN/${1##*/}"; }
 
 # Prints the gaps since the last one that a full backup has closed, as `since file`, a line each: WAL that was dropped, or written while
-# backups were off. They are told apart by their names, not by their number: this list is in the data's volume, and the list of the
+# backups were off. Their names distinguish them, not by their number: this list is in the data's volume, and the list of the
 # closed ones in the volume with the backups.
 note_open_gaps() {
 	[ -e "$ARCHIVING_GAPS" ] || return 0

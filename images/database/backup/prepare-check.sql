@@ -1,7 +1,7 @@
 -- Makes a database of a scratch server ready for pg_amcheck, and prints the statements that take that back.
 --
 -- pg_amcheck calls the functions of amcheck by their names, in the schema that the extension lies in, with arguments that do not fit
--- exactly. In a schema of somebody else's, its owner could make functions that fit better, and they would run as the superuser. So the
+-- exactly. In a schema of another role, its owner could make functions that fit better, and they would run as the superuser. So the
 -- extension is brought into pg_catalog. Event triggers would run their functions on that as the superuser: they are off meanwhile.
 -- ALTER EVENT TRIGGER itself sets none off.
 \set ON_ERROR_STOP on

@@ -1,7 +1,7 @@
 # shellcheck shell=dash
 # The record of a backup: what every table holds at one point of the log after it.
 
-# record_fingerprints ARGUMENTS FOR PSQL...: prints a line for every table of every database, of a server that nobody writes to.
+# record_fingerprints ARGUMENTS FOR PSQL...: prints a line for every table of every database, of a server without other sessions.
 record_fingerprints() {
 	local database
 	server_databases "$@" >/tmp/databases || return 1
@@ -156,7 +156,7 @@ record_share() {
 	done
 }
 
-# record_fetch LABEL: fetches a record from the repository, unless it is here. pgBackRest encrypts such a file by itself, but must be told
+# record_fetch LABEL: fetches a record from the repository, unless it is here. pgBackRest encrypts such a file by itself, but needs to know
 # the key to decrypt it. The environment passes the key, which only those can read who may read the configuration.
 record_fetch() {
 	[ ! -s "$STATE/records/$1" ] || return 0

@@ -4,7 +4,7 @@
 # Prints pgBackRest's list of backups, as JSON.
 repository_info() { pgb info --output=json; }
 
-# The same for somebody who waits: a store that does not answer gets less time.
+# The same for a person who waits: a store that does not answer gets less time.
 repository_info_soon() { pgb --io-timeout=3 info --output=json; }
 
 # repository_parse: prints a line for each backup in pgBackRest's list on standard input; backups.awk tells what it holds.
@@ -94,7 +94,7 @@ repository_wal() {
 	done
 }
 
-# repository_note NAME: prints one of this project's notes in the repository; nothing if there is none. Fails if that cannot be told.
+# repository_note NAME: prints one of this project's notes in the repository; nothing if there is none. Fails if that cannot be determined.
 repository_note() {
 	local code
 	code=0

@@ -46,7 +46,7 @@ schedule_missed() {
 	local slot done_slot
 	slot=$(schedule_slot "$1")
 	done_slot=$(note_number "$STATE/$1.slot")
-	# The clock was moved back behind the last slot, which says nothing now.
+	# The clock was moved back to a time before the last slot, so the slot says nothing now.
 	if [ "$done_slot" -gt "$(now)" ]; then done_slot=0; fi
 	if [ "$slot" -gt "$done_slot" ]; then echo "$slot"; else echo 0; fi
 }

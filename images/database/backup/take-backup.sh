@@ -4,7 +4,7 @@
 # Makes a differential backup when pgBackRest refuses a full one, because that would have an earlier name than the last one.
 backup_instead_of_full() {
 	pgb --type=diff --no-expire-auto backup >"$OUTPUT.diff" 2>&1 || return 0
-	echo "error: the clock was moved back behind the last backup's: a differential one was made, full ones follow when it is past that" >>"$OUTPUT"
+	echo "error: the clock was moved back to a time before the last backup: this backup is differential, full ones follow after that time" >>"$OUTPUT"
 }
 
 # backup_copy_files KIND: runs pgBackRest. If the server ends in the meantime, pgBackRest (2.45) may wait for half an hour for processes of
