@@ -86,7 +86,7 @@ const RESTORED = {
 async function expectConvergence(stack: TestStack): Promise<string> {
   const said = await run("script/up", ["--stack", stack.name], stack.env);
   expect(said.code, said.text).toBe(0);
-  expect(said.text).not.toContain("pending operations");
+  expect(said.text).not.toContain("pending operations from");
   stack.forgetOutputs();
   for (const role of ROLES) await stack.as(role, (client) => client.query("SELECT 1"));
   const pgMonitor = "SELECT pg_has_role('sectorwars_monitor', 'pg_monitor', 'MEMBER') AS is";

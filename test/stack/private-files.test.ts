@@ -2,7 +2,7 @@
 import { execFile } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { appendFile, chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { homedir, tmpdir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { cloneProject, shareNodePackages } from "../support/clone.ts";
@@ -22,6 +22,8 @@ describe.each(["022", "000"])("with umask %s, npm install and pulumi up", (umask
     const env = {
       ...process.env,
       HOME: at("home"),
+      // Docker's plugins, such as docker compose, may be in the real home.
+      DOCKER_CONFIG: process.env.DOCKER_CONFIG ?? join(homedir(), ".docker"),
       XDG_CONFIG_HOME: at("home/.config"),
       PULUMI_HOME: at("home/.pulumi"),
       PULUMI_BACKEND_URL: undefined,
