@@ -292,7 +292,7 @@ describe("what cannot be run stops before anything moves", () => {
     const models = await game.read("services/gameserver/src/models.py");
     await game.write("services/gameserver/src/models.py", `import fastapi\n${models}`);
     await game.addRevision("0004any", "0003crew", "SELECT 1");
-    await stops(["No module named 'fastapi'", "set alembicImage to the application's own image"]);
+    await stops(["No module named 'fastapi'", "Set alembicImage to the application's own image"]);
     const { error } = await migrate({ buildCommand: "docker compose build gameserver" });
     expect(error).toContain(
       "The image has no fastapi. Rebuild it with everything that the models import: docker compose",
@@ -574,7 +574,7 @@ describe("back", () => {
   test("an older revision is refused by name, until it is allowed; then downgrades run in order, to the beginning if wanted", async () => {
     const { error } = await migrate({ wanted: "0002ships" });
     expect(error).toContain(
-      "Going there runs 2 downgrades, which may drop data: 0004quick makes 0004quick, 0003crew makes 0003crew",
+      "Migrating to it runs 2 downgrades, which may drop data: 0004quick makes 0004quick, 0003crew makes 0003crew",
     );
     expect(error).toContain("pulumi config set alembicDowngrade true");
     expect(await revision()).toBe("0004quick");
