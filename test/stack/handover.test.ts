@@ -475,7 +475,7 @@ describe("later updates", () => {
     );
     await game.write(".gitignore", ".env\n");
     await stack.succeed("config", "rm", "--path", "databases[1]", "--stack", stack.name);
-    expect(await preview()).toContain("The database east would be dropped, with all rows");
+    expect(await preview()).toContain("The database east would be dropped with all rows");
   });
 
   test("handoverTarget local restores the local URL; a removed database is dropped once droppableDatabases names it", async () => {

@@ -300,7 +300,7 @@ describe("fails before it changes anything:", () => {
     const models = await game.read("services/gameserver/src/models.py");
     await game.write("services/gameserver/src/models.py", `import fastapi\n${models}`);
     await game.addRevision("0004any", "0003crew", "SELECT 1");
-    await expectRefusal(["No module named 'fastapi'", "set alembicImage to the application's own image"]);
+    await expectRefusal(["No module named 'fastapi'", "Set alembicImage to the application's own image"]);
     const { error } = await migrate({ buildCommand: "docker compose build gameserver" });
     expect(error).toContain(
       "The image has no fastapi. Rebuild it with everything that the models import: docker compose",
@@ -582,7 +582,7 @@ describe("to an older revision", () => {
   test("alembicDowngrade allows the downgrades, which run in order, even to base; without it the error names them", async () => {
     const { error } = await migrate({ wanted: "0002ships" });
     expect(error).toContain(
-      "Going there runs 2 downgrades, which may drop data: 0004quick makes 0004quick, 0003crew makes 0003crew",
+      "Migrating to it runs 2 downgrades, which may drop data: 0004quick makes 0004quick, 0003crew makes 0003crew",
     );
     expect(error).toContain("pulumi config set alembicDowngrade true");
     expect(await revision()).toBe("0004quick");
