@@ -136,7 +136,9 @@ describe("a refresh", () => {
     expect(said).toMatch(/import: 8 tables, [\d,]+ rows, .* proven equal/);
     expect(said).toContain("migrations: 1 revision from 0002ships to 0003crew");
     expect(said).toContain("Migrated to 0003crew: 0003crew.");
-    expect(said).toMatch(/Refreshed: sectorwars_dev holds 8 tables, \d+ rows, proven equal to localhost:\d+\/origin/);
+    expect(said).toMatch(
+      /Refreshed: sectorwars_dev contains 8 tables, \d+ rows, proven equal to localhost:\d+\/origin/,
+    );
     expect(said).toContain("To restore it:  ./db snapshot restore before_refresh");
     await expect(service.query("SELECT 1")).rejects.toThrow();
     await expect(forgotten.query("SELECT 1")).rejects.toThrow();
