@@ -94,7 +94,7 @@ export function assertOwnBlock(taken: FileWithoutBlock, stack: string): void {
   if (taken.stack === undefined || taken.stack === stack) return;
   throw new Error(
     `contains the block of the stack ${taken.stack}. Only one stack can hand over to a file: remove the other block (pulumi config rm ` +
-      `application --stack ${taken.stack}, then pulumi up --stack ${taken.stack}), or use another file: pulumi config set handoverFile ` +
+      `handoverFolder --stack ${taken.stack}, then pulumi up --stack ${taken.stack}), or use another file: pulumi config set handoverFile ` +
       `.env.${stack} --stack ${stack}`,
   );
 }

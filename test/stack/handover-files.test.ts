@@ -243,7 +243,7 @@ describe("the hand-over refuses", () => {
     await writeFile(env(), "# >>> sectorwars-database: stack other\n# <<< sectorwars-database\n");
     expect(await check()).toContain(
       `${env()} contains the block of the stack other. Only one stack can hand over to a file: remove the other block (pulumi config rm ` +
-        `application --stack other, then pulumi up --stack other), or use another file`,
+        `handoverFolder --stack other, then pulumi up --stack other), or use another file`,
     );
     await rm(env());
     const outs = await create();
