@@ -205,7 +205,7 @@ describe("two stacks on one machine, and the commands for them", () => {
       expect((await docker(["exec", stack.names.container, ...query])).trim()).toBe("sectorwars_app");
       await expect(db("url", "--stack", stack.name, "--database", "other")).rejects.toMatchObject({
         code: 2,
-        stderr: `error: The stack ${stack.name} has no further database other. It has none.\n`,
+        stderr: `error: The stack ${stack.name} has no further database other. It has no further databases.\n`,
       });
     } finally {
       await rm(folder, { recursive: true });
