@@ -136,7 +136,7 @@ describe("adopt", () => {
 
   test("refuses to overwrite data", async () => {
     const again = await adopt(volume);
-    expect(again.text).toContain("was imported before");
+    expect(again.text).toContain("already contains an import from");
     await stack.as("superuser", (client) => client.query("DROP TABLE sectorwars_stack.import"));
     const refused = await adopt(volume);
     expect(refused.text).toContain("is not empty");
