@@ -12,7 +12,7 @@ import { cancellable } from "../lib/cancellation.ts";
 import { type DockerError, docker, isRemoteEngine } from "../lib/docker.ts";
 import { newerImage, readImages } from "../lib/images.ts";
 import { namesFor } from "../lib/naming.ts";
-import { type Address, withConnection } from "../lib/postgres.ts";
+import { type Address, maintenance, withConnection } from "../lib/postgres.ts";
 import { Scope } from "../lib/scope.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
 import { ALIAS, imageOf, onlyDatabase, publishedPort, SUPERUSER, startServer } from "./support/adopt-source.ts";
@@ -67,7 +67,7 @@ async function adopt(
   const name = `sectorwars-${stack}-adopt`;
   const importVolume = async () => {
     // Lock first, because the leftover container may belong to an adoption that is still running.
-    await withConnection({ ...target, database: "postgres" }, async (client) => {
+    await withConnection(maintenance(target), async (client) => {
       await lockServer(client);
       await announceRecoveryTarget(stack, client, (line) => say(`adopt: ${line}`));
     });

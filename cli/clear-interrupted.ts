@@ -2,15 +2,8 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import type { Command } from "@commander-js/extra-typings";
-import {
-  backendFolder,
-  hasEnded,
-  here,
-  type Lock,
-  locksOf,
-  pendingOperations,
-  removeLock,
-} from "../lib/interrupted.ts";
+import { backendFolder } from "../lib/backend.ts";
+import { hasEnded, here, type Lock, locksOf, pendingOperations, removeLock } from "../lib/interrupted.ts";
 import { onStack } from "./support/subcommand.ts";
 
 const PROJECT = "sectorwars-database";
@@ -67,7 +60,7 @@ export default function clearInterrupted(command: Command): void {
     )
     .action(
       onStack(async ({ stack }) => {
-        const backend = await backendFolder();
+        const backend = backendFolder();
         if (backend === undefined) return 0;
         await clearLocks(backend, stack);
         await clearPending(backend, stack);

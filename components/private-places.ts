@@ -1,7 +1,7 @@
 /** The files and folders of a stack that contain secrets. The program makes them private when it starts, and `doctor` checks them. */
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
-import { homedir } from "node:os";
 import { dirname, join } from "node:path";
+import { backendPath, PULUMI_FOLDER } from "../lib/backend.ts";
 import { defaultIdentityFile } from "../lib/identity-file.ts";
 import { type Exposed, exposedIn, makePrivate, modeText, type PrivatePlace } from "../lib/private-files.ts";
 import { shellWord } from "../lib/shell-word.ts";
@@ -27,9 +27,8 @@ const NAMED = 5;
  * in Pulumi. The passphrase that encrypts the secrets in the state may be empty.
  */
 export function stateFolder(environment: NodeJS.ProcessEnv = process.env): string | undefined {
-  const url = environment.PULUMI_BACKEND_URL || /^backend:\s+url:\s*["']?([^\s"']+)/m.exec(projectFile())?.[1];
-  const path = /^file:\/\/([^?]*)/.exec(url ?? "")?.[1];
-  return path === undefined ? undefined : join(path.replace(/^~(?=\/|$)/, homedir()), ".pulumi");
+  const path = backendPath(environment);
+  return path === undefined ? undefined : join(path, PULUMI_FOLDER);
 }
 
 const readOr = (file: string, otherwise: string): string => {
@@ -39,8 +38,6 @@ const readOr = (file: string, otherwise: string): string => {
     return otherwise;
   }
 };
-
-const projectFile = () => readOr("Pulumi.yaml", "");
 
 /** Returns the folders of the stack's encrypted copies. */
 function copiesIn(folder: string, stack: string): string[] {

@@ -16,3 +16,7 @@ export interface ImportSummary {
   /** The safety copy: its name, and SHA-256 of its checksums. */
   safetyCopy?: { name: string; sha256: string };
 }
+
+/** Returns whether the sample was imported. */
+export const isSample = (summary: Pick<ImportSummary, "source"> | null | undefined): boolean =>
+  summary?.source.startsWith(`${SAMPLE} (`) ?? false;

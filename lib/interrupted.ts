@@ -1,15 +1,12 @@
 /** Finds what a killed update leaves in Pulumi's files: a lock, and pending operations. */
 import { execFile } from "node:child_process";
 import { readdir, readFile, rm } from "node:fs/promises";
-import { homedir, hostname, userInfo } from "node:os";
-import { join, resolve } from "node:path";
+import { hostname, userInfo } from "node:os";
+import { join } from "node:path";
 import { promisify } from "node:util";
-import { parse } from "yaml";
+import { checkpointFile, PULUMI_FOLDER } from "./backend.ts";
 
 const run = promisify(execFile);
-
-/** The folder of Pulumi's file backend, inside the folder that the backend's URL names. */
-const PULUMI_FOLDER = ".pulumi";
 
 /** A lock of a stack, as Pulumi's file backend writes it (pkg/backend/diy/lock.go). */
 export interface Lock {
@@ -62,18 +59,6 @@ export async function runs(pid: number, column: "comm" | "args", pattern: RegExp
 }
 
 /**
- * Returns the folder of the project's file backend, or undefined if another backend stores the state.
- * @param environment its PULUMI_BACKEND_URL overrides Pulumi.yaml.
- */
-export async function backendFolder(environment: NodeJS.ProcessEnv = process.env): Promise<string | undefined> {
-  const project = parse(await readFile("Pulumi.yaml", "utf8"));
-  const url: string = environment.PULUMI_BACKEND_URL || (project.backend?.url ?? "");
-  if (!url.startsWith("file://")) return undefined;
-  const path = url.slice("file://".length).replace(/\?.*$/, "");
-  return resolve(path.replace(/^~(?=\/|$)/, homedir()));
-}
-
-/**
  * Reads the lock files of a stack. Ignores a file that disappears while they are read.
  * @throws {Error} for an unreadable lock, which a full disk or a power failure can leave.
  */
@@ -98,10 +83,6 @@ export async function locksOf(backend: string, project: string, stack: string): 
 
 /** Removes one lock. `pulumi cancel` would also remove a newer one. */
 export const removeLock = (file: string): Promise<void> => rm(file, { force: true });
-
-/** Returns the file in which Pulumi's file backend stores a stack's state. */
-export const checkpointFile = (backend: string, project: string, stack: string): string =>
-  join(backend, PULUMI_FOLDER, "stacks", project, `${stack}.json`);
 
 /** Returns the resources with pending operations in a stack's state. If no update holds a lock, these were interrupted. */
 export async function pendingOperations(backend: string, project: string, stack: string): Promise<string[]> {

@@ -96,7 +96,7 @@ export async function readStack(stack: string): Promise<StackOutputs> {
  * @throws {StackError} if its server or its roles do not exist.
  */
 async function readUnfinished(stack: string): Promise<RecordedServer & Pick<StackOutputs, "imported" | "unfinished">> {
-  const [resources, settings] = await Promise.all([exportResources(stack), readConfig(stack)]);
+  const [resources, settings] = await Promise.all([exportResources(stack, "--show-secrets"), readConfig(stack)]);
   const { recordedServer } = await import("./stack-state.ts");
   const server = recordedServer(resources, settings.get("database") ?? "");
   if (!server) throw new StackError(`The stack ${stack} is not up. Run: script/up --stack ${stack}`);
@@ -104,11 +104,12 @@ async function readUnfinished(stack: string): Promise<RecordedServer & Pick<Stac
 }
 
 /**
- * Reads the resources of a stack's state, with decrypted secrets.
+ * Reads the resources of a stack's state, through the Pulumi CLI.
+ * @param flags `--show-secrets` decrypts the secrets.
  * @throws {StackError} if the stack does not exist.
  */
-async function exportResources(stack: string): Promise<StateResource[]> {
-  const text = await pulumi(["stack", "export", "--show-secrets", "--stack", stack]).catch(explainUnknown(stack));
+export async function exportResources(stack: string, ...flags: "--show-secrets"[]): Promise<StateResource[]> {
+  const text = await pulumi(["stack", "export", ...flags, "--stack", stack]).catch(explainUnknown(stack));
   // Loaded on demand, because most commands need only the outputs.
   const { stateResources } = await import("./stack-state.ts");
   return stateResources(text);
@@ -128,7 +129,7 @@ export interface StackResource {
  */
 export async function readDynamicResources(stack: string): Promise<ReadonlyMap<string, StackResource>> {
   const kind = "pulumi-nodejs:dynamic/";
-  const resources = (await exportResources(stack)).filter(({ type }) => type.startsWith(kind));
+  const resources = (await exportResources(stack, "--show-secrets")).filter(({ type }) => type.startsWith(kind));
   return new Map(resources.map(({ urn, type, inputs = {} }) => [type.slice(kind.length), { urn, inputs }]));
 }
 

@@ -9,7 +9,7 @@ import {
   expectedOfStack,
   together,
 } from "../../components/roles/role-drift.ts";
-import { type Address, MAINTENANCE_DATABASE, withConnection } from "../../lib/postgres.ts";
+import { type Address, maintenance, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { addressOf, type StackOutputs } from "../../lib/stack.ts";
 
@@ -23,7 +23,7 @@ const REFUSED_LOGIN = new Set(["28P01", "28000", "42501", "53300"]);
 export const monitorAddress = ({ urls }: StackOutputs): Address => addressOf(urls.monitor ?? "");
 
 /** Returns the server's own database, which accepts connections during a connection lock of the stack's database. */
-export const maintenanceAddress = (url: string): Address => ({ ...addressOf(url), database: MAINTENANCE_DATABASE });
+export const maintenanceAddress = (url: string): Address => maintenance(addressOf(url));
 
 /** A role or database that differs from what is declared, with the remedy. */
 export interface RoleFinding {

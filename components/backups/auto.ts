@@ -4,7 +4,7 @@
  * variable is missing.
  */
 
-import { SAMPLE } from "../../lib/import-summary.ts";
+import { type ImportSummary, isSample } from "../../lib/import-summary.ts";
 import type { StateResource } from "../../lib/stack-state.ts";
 
 const IMPORT = "pulumi-nodejs:dynamic/import:ImportOnce";
@@ -25,9 +25,9 @@ export function recordedData(resources: readonly StateResource[]): RecordedData 
   const hasBackups = resources.some(({ urn, type }) => type === VOLUME && urn.endsWith("::backups"));
   const outputs = resources.find(({ type }) => type === IMPORT)?.outputs;
   if (outputs === undefined) return { hasBackups, isPrecious: undefined };
-  const source = (outputs.summary as { source?: string } | null | undefined)?.source;
+  const summary = outputs.summary as ImportSummary | null | undefined;
   // An adoption or a refresh replaces the data that the stack started with.
-  const isReplaced = source !== undefined && !source.startsWith(SAMPLE);
+  const isReplaced = summary != null && !isSample(summary);
   return { hasBackups, isPrecious: PRECIOUS.includes(outputs.bootstrap) || isReplaced };
 }
 

@@ -2,8 +2,9 @@
 import { readFileSync } from "node:fs";
 import type { dynamic } from "@pulumi/pulumi";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
-import { fillIn, ident, withConnection } from "../../lib/postgres.ts";
+import { fillIn, ident, maintenance, withConnection } from "../../lib/postgres.ts";
 import { largeObjectsScript } from "../privileges/scripts.ts";
+import { loginAddress } from "../server/server-access.ts";
 import type { TestDatabaseInputs } from "./test-database.ts";
 
 const PATIENCE = { patienceMs: 30_000 };
@@ -23,10 +24,10 @@ function scriptOf({ database, owner }: Pick<TestDatabaseInputs, "database" | "ow
 const wantedOf = (inputs: TestDatabaseInputs) => ({ ...inputs, script: scriptOf(inputs) });
 
 async function make(inputs: TestDatabaseInputs) {
-  const { host, port, user, password, database } = inputs;
-  const address = { host, port, user, password, database };
+  const { database } = inputs;
+  const address = loginAddress(inputs);
   await withConnection(
-    { ...address, database: "postgres" },
+    maintenance(address),
     async (client) => {
       const { rowCount } = await client.query("SELECT FROM pg_database WHERE datname = $1", [database]);
       if (rowCount === 0) {
@@ -54,20 +55,20 @@ export const provider: dynamic.ResourceProvider = {
   /** The next update creates a dropped database again. */
   async read(id, props) {
     if (props === undefined) throw new Error("a test database cannot be imported into the state; run pulumi up");
-    const { host, port, user, password, database } = props as TestDatabaseInputs;
+    const address = loginAddress(props as TestDatabaseInputs);
     const { rowCount } = await withConnection(
-      { host, port, user, password, database: "postgres" },
-      (client) => client.query("SELECT FROM pg_database WHERE datname = $1", [database]),
+      maintenance(address),
+      (client) => client.query("SELECT FROM pg_database WHERE datname = $1", [address.database]),
       PATIENCE,
     );
     return { id, props: rowCount === 1 ? props : { ...props, fingerprint: "dropped by hand" } };
   },
 
   /** The tests create its contents, so dropping it loses nothing. */
-  async delete(_id, { host, port, user, password, database }: TestDatabaseInputs) {
+  async delete(_id, inputs: TestDatabaseInputs) {
     await withConnection(
-      { host, port, user, password, database: "postgres" },
-      (client) => client.query(`DROP DATABASE IF EXISTS ${ident(database)} WITH (FORCE)`),
+      maintenance(loginAddress(inputs)),
+      (client) => client.query(`DROP DATABASE IF EXISTS ${ident(inputs.database)} WITH (FORCE)`),
       PATIENCE,
     );
   },

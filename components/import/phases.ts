@@ -1,5 +1,4 @@
 /** The phases of an import, in order. Each takes the results of those before it, and fails the import as a whole. */
-import type pg from "pg";
 import { humanBytes } from "../../lib/human-bytes.ts";
 import type { ImportSummary } from "../../lib/import-summary.ts";
 import { isPassing } from "../../lib/postgres.ts";
@@ -248,7 +247,7 @@ export async function compare(
   staged: StagedSchema,
   { loaded, completed, copied }: CopiedParts,
 ): Promise<Baseline> {
-  const { spec, enter, report, lockSession } = run;
+  const { spec, enter, report } = run;
   const { superuser, owner } = staged;
   const end = await enter("compare", "comparing schemas and sequences in both directions");
   report.sequences = await compareSequences(copied.sequences, owner);
@@ -256,7 +255,7 @@ export async function compare(
   const largeObjectStates = await proveLargeObjects(loaded.largeObjects, { source: source.holder, superuser, report });
   await assertOwnership(report, superuser, spec.target.owner);
   await assertRestrictions(report, source.holder, superuser);
-  await assertServerUnchanged(run, lockSession);
+  await assertServerUnchanged(run);
   const baseline: Baseline = new Map([
     ...markRewordings(baselineOfStates(digestAll(theirs.states), digestAll(ours.states)), rewordings),
     ...baselineOfStates(theirs.facts, ours.facts),
@@ -271,7 +270,7 @@ export async function compare(
 }
 
 /** Ends the import if code of the source has changed the server outside the staging database. */
-async function assertServerUnchanged({ spec, serverState }: ImportRun, lockSession: pg.Client): Promise<void> {
+async function assertServerUnchanged({ spec, lockSession, serverState }: ImportRun): Promise<void> {
   if (serverState === undefined) throw new Error("the server's state was not read before the schema was copied");
   const changed = await findServerChanges(lockSession, importNames(spec.target.address.database), serverState);
   if (changed.length > 0) throw serverChanged(changed);

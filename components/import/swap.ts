@@ -1,6 +1,6 @@
 /** The staging database, and its swap with the target's database. */
 import type pg from "pg";
-import { type ImportSummary, SAMPLE } from "../../lib/import-summary.ts";
+import type { ImportSummary } from "../../lib/import-summary.ts";
 import { type Address, ident, literal, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { pause } from "../../lib/scope.ts";
@@ -136,10 +136,6 @@ export async function readMarker(client: pg.Client): Promise<ImportSummary | und
   const found = await client.query<{ summary: ImportSummary }>(`SELECT summary FROM ${STACK_SCHEMA}.import`);
   return found.rows[0]?.summary;
 }
-
-/** Returns whether the sample was imported. */
-export const isSample = (summary: ImportSummary | undefined): boolean =>
-  summary?.source.startsWith(`${SAMPLE} (`) ?? false;
 
 /**
  * Swaps the staging database in for the target's: two renames in one transaction, so that a database of that name exists at any

@@ -2,10 +2,11 @@
 import type pg from "pg";
 import { blockConnections, LOCK_KEY, readLeftoverLock, unblockConnections } from "../../lib/connection-lock.ts";
 import { removeContainers } from "../../lib/docker.ts";
+import { isSample } from "../../lib/import-summary.ts";
 import { isRefreshing } from "../../lib/locks.ts";
 import { type Address, connect, ident, isPassing, maintenance, withConnection } from "../../lib/postgres.ts";
 import { announceRecoveryTarget } from "../backups/confirm-target.ts";
-import { isSample, readMarker } from "../import/swap.ts";
+import { readMarker } from "../import/swap.ts";
 import {
   type Failure,
   MigrationFailure,

@@ -2,7 +2,7 @@
  * Checks that a migration backup comes from the same import as the database. A refresh replaces the database by the data of another
  * import, but the migration backup stays, and would restore the former data.
  */
-import { type Address, withConnection } from "../../lib/postgres.ts";
+import { type Address, maintenance, withConnection } from "../../lib/postgres.ts";
 import { readMarker } from "../import/swap.ts";
 import { BEFORE_REFRESH, listSnapshots } from "../snapshots/snapshots.ts";
 import { backupName, type MigrationBackup } from "./migration-backup.ts";
@@ -35,9 +35,7 @@ export async function assertSameData(address: Address, backup: MigrationBackup):
   const other = await differentImport(address);
   if (other === undefined) return;
   const { database } = address;
-  const snapshots = await withConnection({ ...address, database: "postgres" }, (client) =>
-    listSnapshots(client, database),
-  );
+  const snapshots = await withConnection(maintenance(address), (client) => listSnapshots(client, database));
   const isKept = snapshots.some(({ name, madeAt }) => name === BEFORE_REFRESH && madeAt > backup.at);
   throw new Error(
     `The migration backup ${backupName(database)} of ${backup.at} contains the data of ${other.backup}, but ${database} contains that ` +

@@ -7,7 +7,7 @@ import type pg from "pg";
 import { readLeftoverLock } from "../../lib/connection-lock.ts";
 import { glance } from "../../lib/glance.ts";
 import type { Address } from "../../lib/postgres.ts";
-import { MAINTENANCE_DATABASE } from "../../lib/postgres.ts";
+import { maintenance } from "../../lib/postgres.ts";
 
 /** The roles whose privileges are guarded, and the databases. */
 export interface Guard {
@@ -75,9 +75,8 @@ export function guardedDrift(before: readonly string[], now: readonly string[]):
  * run has put the database back would allow writes that are then lost.
  */
 export async function glanceAtGuarded(address: Address, guard: Guard, before: readonly string[]): Promise<string[]> {
-  const maintenance = { ...address, database: MAINTENANCE_DATABASE };
   const lock = await glance(
-    maintenance,
+    maintenance(address),
     async (client) => (await readLeftoverLock(client, address.database)) !== undefined,
   );
   if (lock !== false) return [];

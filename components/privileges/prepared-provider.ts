@@ -2,7 +2,7 @@
 
 import type { dynamic } from "@pulumi/pulumi";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
-import { type Address, withConnection } from "../../lib/postgres.ts";
+import { type Address, maintenance, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { loginAddress } from "../server/server-access.ts";
 import { digestOf, readDatabaseGrants, readServerGrants } from "./grants.ts";
@@ -11,13 +11,10 @@ import type { DatabaseGrantsInputs } from "./privileges.ts";
 
 const PATIENCE = { patienceMs: 30_000 };
 
-/** Returns the address of the server's own database, for statements that concern all databases. */
-const serverOf = (address: Address): Address => ({ ...address, database: "postgres" });
-
 /** Returns a digest of the privileges in the database and in the server's own. */
 async function readDigest(address: Address): Promise<string> {
   const database = await withConnection(address, readDatabaseGrants, PATIENCE);
-  const server = await withConnection(serverOf(address), readServerGrants, PATIENCE);
+  const server = await withConnection(maintenance(address), readServerGrants, PATIENCE);
   return digestOf(database, server);
 }
 
@@ -27,7 +24,7 @@ const GUARD: Guard = { roles: Object.values(ROLE_NAMES), otherDatabases: ["postg
 async function prepare(inputs: DatabaseGrantsInputs) {
   const { script, serverScript } = inputs;
   const address = loginAddress(inputs);
-  await withConnection(serverOf(address), (client) => client.query(`BEGIN; ${serverScript}; COMMIT`), PATIENCE);
+  await withConnection(maintenance(address), (client) => client.query(`BEGIN; ${serverScript}; COMMIT`), PATIENCE);
   const guarded = await withConnection(
     address,
     async (client) => {

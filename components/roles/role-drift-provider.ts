@@ -2,25 +2,19 @@
 import type { dynamic } from "@pulumi/pulumi";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { glance } from "../../lib/glance.ts";
-import { MAINTENANCE_DATABASE } from "../../lib/postgres.ts";
+import { maintenance } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
+import { loginAddress } from "../server/server-access.ts";
 import { repairableDrift, repairRoles, sentence } from "./read-drift.ts";
 import { expectedOfStack } from "./role-drift.ts";
 import type { RoleDriftInputs } from "./roles.ts";
 
 const PATIENCE_MS = 30_000;
 
-const maintenance = ({ host, port, user, password }: RoleDriftInputs) => ({
-  host,
-  port,
-  user,
-  password,
-  database: MAINTENANCE_DATABASE,
-});
 const expectedOf = ({ user, database }: RoleDriftInputs) => expectedOfStack(user, database, ROLE_NAMES);
 
 async function repair(inputs: RoleDriftInputs) {
-  for (const drift of await repairRoles(maintenance(inputs), expectedOf(inputs), PATIENCE_MS)) {
+  for (const drift of await repairRoles(maintenance(loginAddress(inputs)), expectedOf(inputs), PATIENCE_MS)) {
     console.log(`roles: ${sentence(drift)}: repaired`);
   }
   return { ...inputs, fingerprint: inputsFingerprint({ ...inputs }) };
@@ -32,7 +26,9 @@ export const provider: dynamic.ResourceProvider = {
     const diff = await diffByFingerprint(id, olds, news);
     if (diff.changes) return diff;
     const inputs = olds as RoleDriftInputs;
-    const drifts = await glance(maintenance(inputs), (client) => repairableDrift(client, expectedOf(inputs)));
+    const drifts = await glance(maintenance(loginAddress(inputs)), (client) =>
+      repairableDrift(client, expectedOf(inputs)),
+    );
     for (const drift of drifts ?? []) console.log(`roles: ${sentence(drift)}`);
     return { ...diff, changes: drifts !== undefined && drifts.length > 0 };
   },

@@ -1,5 +1,5 @@
 /** Settings of the database server. */
-import { flag, matches, number, rule, text, type ValuesOf, whole } from "../../lib/setting.ts";
+import { flag, matches, number, rule, text, whole } from "../../lib/setting.ts";
 
 /** The pattern of a database's name. Names of roles and copies have it as a part, and PostgreSQL allows 63 bytes. */
 export const DATABASE_NAME = /^[a-z][a-z0-9_]{0,40}$/;
@@ -23,5 +23,3 @@ export const SERVER_SETTINGS = {
   baseImage: text(),
   dockerHost: text(),
 };
-
-export type ServerValues = ValuesOf<typeof SERVER_SETTINGS>;

@@ -10,7 +10,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { recordedData } from "../../components/backups/auto.ts";
 import { docker } from "../../lib/docker.ts";
 import { stateResources } from "../../lib/stack-state.ts";
-import { BackedUp, until } from "../support/backed-up.ts";
+import { BACKED_UP, BackedUp, until } from "../support/backed-up.ts";
 import { withConnection } from "../support/session.ts";
 import { TestStack, urlAddress } from "../support/test-stack.ts";
 
@@ -34,8 +34,7 @@ const contentOf = async () => {
 
 beforeAll(async () => {
   base = JSON.parse(await readFile(".local/images.json", "utf8")).databaseBase;
-  const never = { backupFull: "never", backupDifferential: "never", backupDrill: "never" };
-  stack = await TestStack.make({ bootstrap: "empty", memory: "512", backups: "true", ...never });
+  stack = await TestStack.make(BACKED_UP);
   backed = new BackedUp(stack);
   // Both servers start at the same time.
   const up = stack.up();

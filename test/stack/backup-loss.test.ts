@@ -16,6 +16,12 @@ withLedger((ledger) => {
   ({ stack, backed, key } = ledger);
 });
 
+/** Expects that every role can log in. */
+async function expectLogins(): Promise<void> {
+  for (const role of ["owner", "app", "readonly", "monitor"] as const)
+    await stack.as(role, (client) => client.query("SELECT 1"));
+}
+
 test("the volume with the data is lost: the stack goes on from the backup, with all else of it as it was", async () => {
   await stack.as("owner", (client) => client.query("CREATE TABLE kept_words AS SELECT 'still here' AS said"));
   await stack.as("superuser", archiveEverything);
@@ -30,8 +36,7 @@ test("the volume with the data is lost: the stack goes on from the backup, with 
   await stack.set("bootstrap", "backup");
   await stack.up();
   expect(await backed.value("SELECT said FROM kept_words")).toBe("still here");
-  for (const role of ["owner", "app", "readonly", "monitor"] as const)
-    await stack.as(role, (client) => client.query("SELECT 1"));
+  await expectLogins();
   await stack.succeed("preview", "--expect-no-changes", "--stack", stack.name);
   await backed.quiet();
   expect(await backed.succeed("drill")).toContain("all as recorded");
@@ -45,8 +50,7 @@ test("the state is lost, the volumes are not: the stack takes all of it over, al
   await stack.loseState(LEDGER_SETTINGS);
   await stack.up();
   expect(await backed.value("SELECT said FROM never_archived")).toBe("here");
-  for (const role of ["owner", "app", "readonly", "monitor"] as const)
-    await stack.as(role, (client) => client.query("SELECT 1"));
+  await expectLogins();
   await stack.succeed("preview", "--expect-no-changes", "--stack", stack.name);
   await backed.quiet();
   expect(await backed.succeed("status")).not.toContain("TROUBLE");
@@ -92,8 +96,7 @@ describe("the machine is lost, but not the repository and the key", () => {
     await stack.up();
     expect(await backed.value("SELECT said FROM last_words")).toBe("all is well");
     expect(await backed.value("SELECT count(*)::int FROM ledger")).toBe(rows);
-    for (const role of ["owner", "app", "readonly", "monitor"] as const)
-      await stack.as(role, (client) => client.query("SELECT 1"));
+    await expectLogins();
     if (ALL) await stack.up("--expect-no-changes");
     // The full backup of the new timeline is made by itself.
     await backed.quiet();

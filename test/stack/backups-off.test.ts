@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { backupsIn } from "../../components/backups/report.ts";
 import { docker } from "../../lib/docker.ts";
-import { BackedUp, until } from "../support/backed-up.ts";
+import { BACKED_UP, BackedUp, until } from "../support/backed-up.ts";
 import { run, TestStack } from "../support/test-stack.ts";
 
 describe.runIf(process.env.BACKUPS === "all")("backups switched off and on again", () => {
@@ -34,8 +34,7 @@ describe.runIf(process.env.BACKUPS === "all")("backups switched off and on again
 
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "sectorwars-repository-"));
-    const never = { backupFull: "never", backupDifferential: "never", backupDrill: "never" };
-    stack = await TestStack.make({ bootstrap: "empty", memory: "512", backups: "true", ...never });
+    stack = await TestStack.make(BACKED_UP);
     backed = new BackedUp(stack);
     await stack.set("backupKeepOnDestroy", "true");
     await stack.up();

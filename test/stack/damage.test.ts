@@ -4,17 +4,13 @@
  */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
-import { BackedUp, STORE, until } from "../support/backed-up.ts";
+import { BACKED_UP, BackedUp, STORE, until } from "../support/backed-up.ts";
 import { TestStack } from "../support/test-stack.ts";
 
 const DATA = "/var/lib/postgresql/data/pgdata";
 const ALL = process.env.BACKUPS === "all";
 const SETTINGS = {
-  bootstrap: "empty",
-  memory: "512",
-  backups: "true",
-  // Backups and drills run only when a test starts them.
-  ...{ backupFull: "never", backupDifferential: "never", backupDrill: "never" },
+  ...BACKED_UP,
   // The shortest retention: backups that are no longer needed expire at once.
   ...{ backupKeepDays: "0", backupKeepFulls: "1" },
 };

@@ -7,7 +7,7 @@ import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { containerLog } from "../../lib/docker.ts";
-import { BackedUp, until, Writer } from "../support/backed-up.ts";
+import { BACKED_UP, BackedUp, until, Writer } from "../support/backed-up.ts";
 import { run, TestStack } from "../support/test-stack.ts";
 
 const PID_FILE = "/var/run/docker.pid";
@@ -18,8 +18,7 @@ describe.runIf(process.env.BACKUPS === "engine")("Docker's engine", () => {
   let writer: Writer;
 
   beforeAll(async () => {
-    const never = { backupFull: "never", backupDifferential: "never", backupDrill: "never" };
-    stack = await TestStack.make({ bootstrap: "empty", memory: "512", backups: "true", ...never });
+    stack = await TestStack.make(BACKED_UP);
     backed = new BackedUp(stack);
     await stack.up();
     await stack.as("owner", (client) => client.query("CREATE TABLE ledger (n int PRIMARY KEY)"));

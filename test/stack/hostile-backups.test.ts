@@ -7,7 +7,7 @@ import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
 import { withConnection } from "../../lib/postgres.ts";
-import { BackedUp, STORE, until } from "../support/backed-up.ts";
+import { BACKED_UP, BackedUp, STORE, until } from "../support/backed-up.ts";
 import { type StackUrls, TestStack, urlAddress } from "../support/test-stack.ts";
 
 const CASE = "test/cases/security/03-owner-to-superuser-cast-in-backup-record.sql";
@@ -121,8 +121,7 @@ async function recordedLine(table: string): Promise<string> {
 }
 
 beforeAll(async () => {
-  const never = { backupFull: "never", backupDifferential: "never", backupDrill: "never" };
-  stack = await TestStack.make({ bootstrap: "empty", memory: "512", backups: "true", ...never });
+  stack = await TestStack.make(BACKED_UP);
   backed = new BackedUp(stack);
   await stack.up();
   await until("the first full backup", async () => (await backed.report()).full.ok !== null, 120);

@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { containerLog, docker } from "../../lib/docker.ts";
 import { connect, withConnection } from "../../lib/postgres.ts";
 import { Application } from "../support/application.ts";
-import { BackedUp } from "../support/backed-up.ts";
+import { BACKED_UP, BackedUp } from "../support/backed-up.ts";
 import { deedsIn, hostileScript } from "../support/hostile.ts";
 import { TestStack, urlAddress } from "../support/test-stack.ts";
 
@@ -23,12 +23,7 @@ let game: Application;
 beforeAll(async () => {
   game = await Application.makePlain();
   stack = await TestStack.make({
-    bootstrap: "empty",
-    memory: "512",
-    backups: "true",
-    backupFull: "never",
-    backupDifferential: "never",
-    backupDrill: "never",
+    ...BACKED_UP,
     alembic: game.gameserver,
   });
   await stack.succeed("config", "set", "--path", "databases[0]", "nexus", "--stack", stack.name);

@@ -5,12 +5,10 @@
 import { readdir } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
-import { BackedUp, until } from "../support/backed-up.ts";
+import { BACKED_UP, BackedUp, until } from "../support/backed-up.ts";
 import { commitOf, type KillPoint, killAt, newRole, withholdAnswer, withholdRequest } from "../support/kill-points.ts";
 import { run, TestStack } from "../support/test-stack.ts";
 
-const NEVER = { backupFull: "never", backupDifferential: "never", backupDrill: "never" };
-const SETTINGS = { bootstrap: "empty", memory: "512", backups: "true", ...NEVER };
 const ROLES = ["superuser", "owner", "app", "readonly", "monitor"] as const;
 
 const scriptUp = (stack: TestStack) => ["script/up", "--stack", stack.name];
@@ -137,7 +135,7 @@ const restore = (stack: TestStack) => ["./db", "restore", "--stack", stack.name,
 describe("killed repeatedly", () => {
   let stack: TestStack;
   beforeAll(async () => {
-    stack = await TestStack.make(SETTINGS);
+    stack = await TestStack.make(BACKED_UP);
   });
   afterAll(() => stack.end());
 
@@ -172,7 +170,7 @@ describe("killed repeatedly", () => {
 
 describe("a running update", () => {
   test("keeps its lock and its objects: script/up names the process that has the stack", async () => {
-    const stack = await TestStack.make(SETTINGS);
+    const stack = await TestStack.make(BACKED_UP);
     const objectsAndLocks = async () => [
       await stack.leftovers(),
       await readdir(`${stack.stateFolder}/.pulumi/locks`, { recursive: true }),
@@ -208,7 +206,7 @@ describe("a running update", () => {
 describe("an object that is missing in Pulumi's state", () => {
   let stack: TestStack;
   beforeAll(async () => {
-    stack = await TestStack.make(SETTINGS);
+    stack = await TestStack.make(BACKED_UP);
   });
   afterAll(() => stack.end());
   const container = async () =>
@@ -230,7 +228,7 @@ describe("an object that is missing in Pulumi's state", () => {
   test("is not touched if another state created it, even if its label names this stack", async () => {
     const { network, container: name, backups } = stack.names;
     await docker(["rm", "-f", name, backups]);
-    await stack.loseState(SETTINGS);
+    await stack.loseState(BACKED_UP);
     const id = () => docker(["network", "inspect", "--format", "{{.Id}}", network]);
     const before = await id();
     expect(await stack.upFails()).toContain(`The network ${network} already exists, and this stack did not create it`);
@@ -240,7 +238,7 @@ describe("an object that is missing in Pulumi's state", () => {
 
 describe.runIf(process.env.KILLS === "all")("killed once", () => {
   const withStack = async (work: (stack: TestStack) => Promise<void>) => {
-    const stack = await TestStack.make(SETTINGS);
+    const stack = await TestStack.make(BACKED_UP);
     try {
       await work(stack);
     } finally {

@@ -11,7 +11,7 @@ import { confirmRecoveryTarget } from "../../components/backups/confirm-target.t
 import { archiveEverything } from "../../components/backups/restore.ts";
 import { makeServerCertificate } from "../../lib/certificates.ts";
 import { docker } from "../../lib/docker.ts";
-import { BackedUp, until } from "../support/backed-up.ts";
+import { BACKED_UP, BackedUp, until } from "../support/backed-up.ts";
 import { images } from "../support/lab.ts";
 import { run, TestStack } from "../support/test-stack.ts";
 
@@ -36,7 +36,6 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
   const connectStore = () => docker(["network", "connect", "--alias", "store", stack.names.network, store]);
 
   beforeAll(async () => {
-    const never = { backupFull: "never", backupDifferential: "never", backupDrill: "never" };
     stack = await TestStack.make({ bootstrap: "empty", memory: "512" });
     backed = new BackedUp(stack);
     store = `${stack.names.container}-store`;
@@ -58,10 +57,7 @@ describe.runIf(process.env.BACKUPS === "store")("a store", () => {
     await docker(["start", store]);
     await connectStore();
     settings = {
-      ...never,
-      bootstrap: "empty",
-      memory: "512",
-      backups: "true",
+      ...BACKED_UP,
       backupRepository: `s3://${BUCKET}/backups`,
       backupS3Endpoint: "store:9000",
       backupS3Authority: join(files, "authority.pem"),

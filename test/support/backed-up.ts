@@ -20,6 +20,16 @@ export async function until(what: string, condition: () => Promise<boolean>, sec
   }
 }
 
+/** Settings of an empty stack whose backups and drills run only when a test starts them. */
+export const BACKED_UP = {
+  bootstrap: "empty",
+  memory: "512",
+  backups: "true",
+  backupFull: "never",
+  backupDifferential: "never",
+  backupDrill: "never",
+};
+
 /** Adds the answer to a restore's question, because tests have no terminal. */
 const withAnswer = (subcommand: string, args: readonly string[]) =>
   subcommand === "restore" ? [...args, "--yes"] : args;

@@ -2,20 +2,14 @@
 import { afterAll, beforeAll } from "vitest";
 import { keyFile, readKeyFile } from "../../components/backups/key-file.ts";
 import { docker } from "../../lib/docker.ts";
-import { BackedUp, until } from "./backed-up.ts";
+import { BACKED_UP, BackedUp, until } from "./backed-up.ts";
 import { TestStack } from "./test-stack.ts";
 
 /** Whether the rarer faults are tested as well. */
 export const ALL = process.env.BACKUPS === "all";
 
 export const LEDGER_SETTINGS = {
-  bootstrap: "empty",
-  memory: "512",
-  backups: "true",
-  // Backups and drills run when a test starts them.
-  backupFull: "never",
-  backupDifferential: "never",
-  backupDrill: "never",
+  ...BACKED_UP,
   // The fewest that are possible: what is no longer needed goes at once, and nothing else.
   backupKeepDays: "0",
   backupKeepFulls: "2",

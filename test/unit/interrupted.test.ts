@@ -4,7 +4,8 @@ import { copyFile, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promis
 import { homedir, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { backendFolder, hasEnded, here, locksOf, pendingOperations, removeLock } from "../../lib/interrupted.ts";
+import { backendFolder } from "../../lib/backend.ts";
+import { hasEnded, here, locksOf, pendingOperations, removeLock } from "../../lib/interrupted.ts";
 
 describe("the update that made a lock", () => {
   const lock = { pid: 4711, username: "ada", hostname: "desk", timestamp: "2026-11-28T18:00:00Z" };
@@ -72,8 +73,8 @@ describe("Pulumi's file backend", () => {
     ["file://~/state", join(homedir(), "state")],
     ["s3://bucket", undefined],
     ["", resolve(".local/state")],
-  ])("%s is the folder %s", async (url, expected) => {
-    expect(await backendFolder({ PULUMI_BACKEND_URL: url })).toBe(expected);
+  ])("%s is the folder %s", (url, expected) => {
+    expect(backendFolder({ PULUMI_BACKEND_URL: url })).toBe(expected);
   });
 
   test("tells the locks of one stack, of which one is removed alone", async () => {

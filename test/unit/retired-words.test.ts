@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { findRetired } from "../../lib/retired-words.ts";
+import { findRetired } from "../../script/retired-words.ts";
 
 test("finds retired words with their line, and what to write", () => {
   expect(findRetired("one\nWhoever reads this is told nothing.\nthree")).toEqual([

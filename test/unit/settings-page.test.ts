@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { SETTINGS } from "../../components/settings.ts";
-import { settingsPage } from "../../lib/settings-page.ts";
+import { settingsPage } from "../../script/settings-page.ts";
 
 const yaml = readFileSync("Pulumi.yaml", "utf8");
 
