@@ -190,6 +190,8 @@ async function readStatus(stack: string): Promise<Status> {
   }
   try {
     Object.assign(status, await readServer(outputs));
+    // Docker checks only every few seconds, so a server that has just started can answer before Docker calls it healthy.
+    if (container.health === "starting") status.state = `${container.status}, healthy`;
     Object.assign(status, await readRevisionStatus(outputs));
   } catch (error) {
     status.state = `${state}, but ${monitorAddress(outputs).user} cannot read its figures: ${(error as Error).message}`;

@@ -158,6 +158,16 @@ describe("two stacks on one machine, and the commands for them", () => {
     }
   });
 
+  test("status calls a server healthy as soon as it answers, before Docker's first check", async () => {
+    const [stack] = stacks as [TestStack];
+    await docker(["restart", stack.names.container]);
+    const inspect = ["inspect", "--format", "{{.State.Health.Status}}", stack.names.container];
+    let said = await command("status", stack);
+    while (said.text.includes("does not answer")) said = await command("status", stack);
+    expect(said.text).toMatch(/state {7}running, healthy/);
+    await expect.poll(() => docker(inspect).then((text) => text.trim()), { timeout: 30_000 }).toBe("healthy");
+  });
+
   test("psql runs as the chosen role", async () => {
     const said = await command("psql", stacks[0], "--role", "readonly", "--", "-Atc", "SELECT current_user");
     expect(said.text.trim()).toBe("sectorwars_readonly");
