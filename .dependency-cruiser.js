@@ -7,7 +7,13 @@ const ORDER = [
   "components/server",
   "components/roles",
   "components/privileges",
-  "components/import",
+  // The import's own rooms. Its types, and the progress that all of them report, come first; the resource comes last.
+  "components/import/(?:types|progress)\\.ts",
+  ...["session", "schema", "rows", "selection", "source", "staging", "compare"].map(
+    (room) => `components/import/${room}`,
+  ),
+  ...["safety-copy", "preflight", "report", "run"].map((room) => `components/import/${room}`),
+  "components/import/(?:neon-import|import-provider|settings)\\.ts",
   "components/snapshots",
   "components/branches",
   "components/backups",

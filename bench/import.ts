@@ -3,7 +3,7 @@ import { randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { runImport } from "../components/import/run-import.ts";
+import { runImport } from "../components/import/run/run-import.ts";
 import type { ImportSpec } from "../components/import/types.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
 import { docker } from "../lib/docker.ts";

@@ -1,7 +1,7 @@
 /** The alternatives to the import. None of them proves the copy. */
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { RELAXED } from "../components/import/session.ts";
+import { RELAXED } from "../components/import/session/session.ts";
 import { docker } from "../lib/docker.ts";
 import type { Address } from "../lib/postgres.ts";
 import { type BenchServer, IMAGE, NETWORK, withPassword } from "./servers.ts";

@@ -1,7 +1,7 @@
 /** Servers for the benchmarks: configured like a stack's, in containers on this machine. */
 import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { directAddress } from "../components/import/direct.ts";
+import { directAddress } from "../components/import/session/direct.ts";
 import { asArguments, tune } from "../components/server/tuning.ts";
 import { docker } from "../lib/docker.ts";
 import type { Address } from "../lib/postgres.ts";

@@ -2,11 +2,11 @@
 
 import type { Command } from "@commander-js/extra-typings";
 import { announceRecoveryTarget } from "../components/backups/confirm-target.ts";
-import { findRelations } from "../components/import/catalog.ts";
-import { directAddress } from "../components/import/direct.ts";
-import { reportFolder } from "../components/import/report-folder.ts";
-import { runImport } from "../components/import/run-import.ts";
-import { lockServer, readMarker } from "../components/import/swap.ts";
+import { reportFolder } from "../components/import/report/folder.ts";
+import { runImport } from "../components/import/run/run-import.ts";
+import { findRelations } from "../components/import/schema/catalog.ts";
+import { directAddress } from "../components/import/session/direct.ts";
+import { lockServer, readMarker } from "../components/import/staging/swap.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
 import { cancellable } from "../lib/cancellation.ts";
 import { type DockerError, docker, isRemoteEngine } from "../lib/docker.ts";

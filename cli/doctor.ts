@@ -7,7 +7,7 @@ import { readReport, takesBackups } from "../components/backups/backup-container
 import { keyFile, readKeyFile } from "../components/backups/key-file.ts";
 import { summaryOf, troublesOf } from "../components/backups/report.ts";
 import { freeBytes } from "../components/import/preflight/target-info.ts";
-import { reportFolder } from "../components/import/report-folder.ts";
+import { reportFolder } from "../components/import/report/folder.ts";
 import type { Report } from "../components/import/types.ts";
 import { checkPrivateFiles } from "../components/private-places.ts";
 import { likelyCause } from "../components/server/likely-cause.ts";

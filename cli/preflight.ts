@@ -9,10 +9,10 @@ import {
   layOut,
   verdictOf,
 } from "../components/import/preflight/findings.ts";
-import { type Examined, examine } from "../components/import/preflight.ts";
-import { SAFETY_FOLDER } from "../components/import/safety-copy-files.ts";
-import { sourceFromEnvironment } from "../components/import/source-environment.ts";
-import { tryWherePossible } from "../components/import/trial.ts";
+import { type Examined, examine } from "../components/import/preflight/preflight.ts";
+import { tryWherePossible } from "../components/import/preflight/trial.ts";
+import { SAFETY_FOLDER } from "../components/import/safety-copy/files.ts";
+import { sourceFromEnvironment } from "../components/import/source/source-environment.ts";
 import type { Source, Target } from "../components/import/types.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
 import { newerImage, readImages } from "../lib/images.ts";

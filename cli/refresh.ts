@@ -1,10 +1,10 @@
 /** `./db refresh`: replaces the data by current data from the source. */
 import type { Command } from "@commander-js/extra-typings";
+import type { Difference } from "../components/import/compare/verify.ts";
 import { type Finding, grouped, inOneLine } from "../components/import/preflight/findings.ts";
-import { SAFETY_FOLDER } from "../components/import/safety-copy-files.ts";
-import { sourceFromEnvironment } from "../components/import/source-environment.ts";
+import { SAFETY_FOLDER } from "../components/import/safety-copy/files.ts";
+import { sourceFromEnvironment } from "../components/import/source/source-environment.ts";
 import type { SafetyCopySettings } from "../components/import/types.ts";
-import type { Difference } from "../components/import/verify.ts";
 import { checkRefresh, examineRefresh, type RefreshCheck } from "../components/refresh/check.ts";
 import { type Refreshed, type RefreshOrder, refreshData } from "../components/refresh/refresh.ts";
 import { BEFORE_REFRESH } from "../components/snapshots/snapshots.ts";

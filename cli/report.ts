@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import { readFile, stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import type { Command } from "@commander-js/extra-typings";
-import { reportFolder } from "../components/import/report-folder.ts";
+import { reportFolder } from "../components/import/report/folder.ts";
 import { onStack } from "./support/subcommand.ts";
 
 /** Opens a file in the browser. Does nothing without a graphical desktop. */

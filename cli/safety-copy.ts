@@ -1,6 +1,6 @@
 /** `./db safety-copy`: lists, verifies and restores safety copies. */
 import { type Command, InvalidArgumentError, Option } from "@commander-js/extra-typings";
-import { type FoundCopy, listCopies } from "../components/import/safety-copy-files.ts";
+import { type FoundCopy, listCopies } from "../components/import/safety-copy/files.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
 import { humanBytes } from "../lib/human-bytes.ts";
 import { defaultIdentityFile } from "../lib/identity-file.ts";
@@ -25,7 +25,7 @@ async function list({ print }: Output, { folder }: Place): Promise<number> {
 }
 
 async function verify({ json, print }: Output, name: string, { folder, identity }: Place): Promise<number> {
-  const { checkCopy } = await import("../components/import/safety-copy-check.ts");
+  const { checkCopy } = await import("../components/import/safety-copy/check.ts");
   const copy = await findCopy(folder, name);
   const found = await checkCopy(copy.path, await openIdentity(identity ?? defaultIdentityFile()), (file) => {
     if (!json && process.stdout.isTTY) process.stdout.write(`\r${file}`);
@@ -49,7 +49,7 @@ async function restore(
   name: string,
   { folder, identity, into }: Place & { into: string },
 ): Promise<number> {
-  const { restoreCopy } = await import("../components/import/safety-copy-restore.ts");
+  const { restoreCopy } = await import("../components/import/safety-copy/restore.ts");
   const copy = await findCopy(folder, name);
   const secret = await openIdentity(identity ?? defaultIdentityFile());
   const { urls } = await readStack(stack);

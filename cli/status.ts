@@ -6,7 +6,7 @@ import { keyFile, readKeyFile } from "../components/backups/key-file.ts";
 import { type BackupFigures, figuresIn, summaryOf, troublesOf } from "../components/backups/report.ts";
 import { type RetainedData, retainedDataIn } from "../components/backups/retained-data.ts";
 import { listBranches } from "../components/branches/branches.ts";
-import { readMarker } from "../components/import/swap.ts";
+import { readMarker } from "../components/import/staging/swap.ts";
 import { listSnapshots } from "../components/snapshots/snapshots.ts";
 import { containerState } from "../lib/docker.ts";
 import { humanBytes } from "../lib/human-bytes.ts";

@@ -2,17 +2,17 @@
 
 import { type Command, Option } from "@commander-js/extra-typings";
 import type pg from "pg";
-import { readBaseline } from "../components/import/baseline.ts";
 import {
   type ComparedDatabase,
   type ComparedDatabaseAccess,
   openComparedDatabase,
-} from "../components/import/compared-database.ts";
+} from "../components/import/compare/compared-database.ts";
+import { withScratchServer } from "../components/import/compare/rewording.ts";
+import { compareDatabases, type Difference, type Verification } from "../components/import/compare/verify.ts";
 import { unreadable } from "../components/import/preflight/connection.ts";
-import { withScratchServer } from "../components/import/rewording.ts";
-import { sourceFromEnvironment } from "../components/import/source-environment.ts";
-import { readMarker } from "../components/import/swap.ts";
-import { compareDatabases, type Difference, type Verification } from "../components/import/verify.ts";
+import { readBaseline } from "../components/import/rows/baseline.ts";
+import { sourceFromEnvironment } from "../components/import/source/source-environment.ts";
+import { readMarker } from "../components/import/staging/swap.ts";
 import { preparationScript } from "../components/privileges/scripts.ts";
 import { untilCancelled } from "../lib/cancellation.ts";
 import { docker } from "../lib/docker.ts";
@@ -97,7 +97,7 @@ async function verifyCopy(
   { name, folder, identity }: Required<Other>["copy"],
   say: Say,
 ): Promise<Result> {
-  const { withRestored } = await import("../components/import/safety-copy-restore.ts");
+  const { withRestored } = await import("../components/import/safety-copy/restore.ts");
   const copy = await findCopy(folder, name);
   const secret = await openIdentity(identity);
   const outputs = await readStack(stack);

@@ -11,7 +11,7 @@ import { BACKUP_SETTINGS, type BackupSettings, backupProblems, backupsOf } from 
 import { DATABASES_SETTINGS, databasesProblems } from "./databases/settings.ts";
 import { sourceVariable } from "./databases/source-variable.ts";
 import { HANDOVER_SETTINGS, type HandOverSettings, handoverOf, poolProblems } from "./handover/settings.ts";
-import type { RawSelection } from "./import/selection-settings.ts";
+import type { RawSelection } from "./import/selection/selection-settings.ts";
 import {
   type Bootstrap,
   bootstrapOf,

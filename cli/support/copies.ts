@@ -1,7 +1,7 @@
 /** Options for safety copies, and functions that find and open them. */
 import { basename, resolve } from "node:path";
 import { Option } from "@commander-js/extra-typings";
-import { type FoundCopy, listCopies, SAFETY_FOLDER } from "../../components/import/safety-copy-files.ts";
+import { type FoundCopy, listCopies, SAFETY_FOLDER } from "../../components/import/safety-copy/files.ts";
 import { fromCaller } from "./paths.ts";
 
 /** The option for the folder with the safety copies. The default is in the project's folder. */

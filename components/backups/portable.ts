@@ -13,8 +13,7 @@ import { DockerError, type DockerStream, docker, dockerStream } from "../../lib/
 import { type Identity, readIdentity, readOrMakeIdentity } from "../../lib/identity.ts";
 import { type Address, ident, maintenance, withConnection } from "../../lib/postgres.ts";
 import { serverProgram } from "../../lib/server-programs.ts";
-import { isPartialOf } from "../import/safety-copy.ts";
-import { checksumsOf } from "../import/safety-copy-check.ts";
+import { checksumsOf } from "../import/safety-copy/check.ts";
 import {
   CHECKSUMS,
   damaged,
@@ -23,7 +22,8 @@ import {
   PARTIAL,
   readChecksums,
   syncFolder,
-} from "../import/safety-copy-files.ts";
+} from "../import/safety-copy/files.ts";
+import { isPartialOf } from "../import/safety-copy/safety-copy.ts";
 import { README, RESTORE_SCRIPT } from "./portable-texts.ts";
 
 const GLOBALS = "globals.sql.age";

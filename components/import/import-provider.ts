@@ -9,15 +9,15 @@ import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { outsideScopes } from "../../lib/scope.ts";
 import { preparationScript } from "../privileges/scripts.ts";
 import { loginAddress } from "../server/server-access.ts";
-import { besideServer, directAddress } from "./direct.ts";
-import { noteNeonAttempt, refuseUnintendedSample } from "./intended-source.ts";
 import type { NeonImportInputs } from "./neon-import.ts";
-import { runImport } from "./run-import.ts";
-import { startSample } from "./sample.ts";
-import { helperLabel } from "./schema.ts";
-import { parseSelection, type RawSelection } from "./selection-settings.ts";
-import { sourceFromEnvironment } from "./source-environment.ts";
-import { clearStaging, lockServer, readMarker } from "./swap.ts";
+import { runImport } from "./run/run-import.ts";
+import { helperLabel } from "./schema/schema.ts";
+import { parseSelection, type RawSelection } from "./selection/selection-settings.ts";
+import { besideServer, directAddress } from "./session/direct.ts";
+import { noteNeonAttempt, refuseUnintendedSample } from "./source/intended-source.ts";
+import { startSample } from "./source/sample.ts";
+import { sourceFromEnvironment } from "./source/source-environment.ts";
+import { clearStaging, lockServer, readMarker } from "./staging/swap.ts";
 import type { Source, Target } from "./types.ts";
 
 /** Prints a line that Pulumi shows while the update runs. */

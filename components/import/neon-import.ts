@@ -3,8 +3,8 @@ import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import type { ImportSummary } from "../../lib/import-summary.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
-import { reportFolder } from "./report-folder.ts";
-import type { RawSelection } from "./selection-settings.ts";
+import { reportFolder } from "./report/folder.ts";
+import type { RawSelection } from "./selection/selection-settings.ts";
 import type { Bootstrap } from "./settings.ts";
 import type { SafetyCopySettings } from "./types.ts";
 

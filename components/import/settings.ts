@@ -2,7 +2,7 @@
 
 import { defaultIdentityFile } from "../../lib/identity-file.ts";
 import { flag, list, matches, notBlank, number, oneOf, text, type ValuesOf, whole } from "../../lib/setting.ts";
-import { parseSelection, type RawSelection } from "./selection-settings.ts";
+import { parseSelection, type RawSelection } from "./selection/selection-settings.ts";
 import type { SafetyCopySettings } from "./types.ts";
 
 /** Where the data of a new stack comes from. */

@@ -1,7 +1,40 @@
 /** Types that the phases of an import share. */
 import type pg from "pg";
 import type { Address } from "../../lib/postgres.ts";
-import type { SelectionSettings } from "./selection-settings.ts";
+
+/** How a column is masked. */
+export type MaskKind = "email" | "name" | "text" | "hash" | "null" | "fixed";
+
+/** The mask of one column. */
+export interface Mask {
+  /** The setting's text, for messages. */
+  setting: string;
+  /** Table, with or without its schema. */
+  table: string;
+  column: string;
+  kind: MaskKind;
+  /** The value that `fixed` sets. */
+  value?: string;
+}
+
+/** The rows of a table from which a subset grows. */
+export interface SubsetRoot {
+  setting: string;
+  table: string;
+  /** A condition in SQL on the table's columns; exclusive with a percentage. */
+  where?: string;
+  percent?: number;
+}
+
+/** What of the source is imported, if that is not all of it. */
+export interface SelectionSettings {
+  /** Tables whose rows are not copied; `*` for any characters. */
+  exclude: string[];
+  /** No rows are copied. */
+  schemaOnly: boolean;
+  subset: SubsetRoot[];
+  masks: Mask[];
+}
 
 /** A source, with the addresses at which this process and a container reach it. */
 export interface Source {

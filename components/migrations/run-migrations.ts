@@ -6,7 +6,7 @@ import { isSample } from "../../lib/import-summary.ts";
 import { isRefreshing } from "../../lib/locks.ts";
 import { type Address, connect, ident, isPassing, maintenance, withConnection } from "../../lib/postgres.ts";
 import { announceRecoveryTarget } from "../backups/confirm-target.ts";
-import { readMarker } from "../import/swap.ts";
+import { readMarker } from "../import/staging/swap.ts";
 import {
   type Failure,
   MigrationFailure,

@@ -3,7 +3,7 @@
  * import, but the migration backup stays, and would restore the former data.
  */
 import { type Address, maintenance, withConnection } from "../../lib/postgres.ts";
-import { readMarker } from "../import/swap.ts";
+import { readMarker } from "../import/staging/swap.ts";
 import { BEFORE_REFRESH, listSnapshots } from "../snapshots/snapshots.ts";
 import { backupName, type MigrationBackup } from "./migration-backup.ts";
 

@@ -1,18 +1,18 @@
 /** Examines what a refresh would find and copy. It only reads source and target. */
 import { withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
-import { readBaseline } from "../import/baseline.ts";
 import {
   type ComparedDatabase,
   type ComparedDatabaseAccess,
   openComparedDatabase,
-} from "../import/compared-database.ts";
-import { besideServer } from "../import/direct.ts";
+} from "../import/compare/compared-database.ts";
+import { compareDatabases, type Difference } from "../import/compare/verify.ts";
 import type { Finding } from "../import/preflight/findings.ts";
 import { isBlocked, PreflightError } from "../import/preflight/findings.ts";
-import { type Examination, examine } from "../import/preflight.ts";
-import { readMarker } from "../import/swap.ts";
-import { compareDatabases, type Difference } from "../import/verify.ts";
+import { type Examination, examine } from "../import/preflight/preflight.ts";
+import { readBaseline } from "../import/rows/baseline.ts";
+import { besideServer } from "../import/session/direct.ts";
+import { readMarker } from "../import/staging/swap.ts";
 import { migrationPath, type Revision, readChain } from "../migrations/chain.ts";
 import { placeOf, type RefreshOrder } from "./refresh.ts";
 

@@ -4,7 +4,7 @@ import type { dynamic } from "@pulumi/pulumi";
 import type pg from "pg";
 import { type Address, fillIn, ident, withConnection } from "../../lib/postgres.ts";
 import { isOwnTable, STACK_SCHEMA } from "../../lib/stack-schema.ts";
-import { readMarker } from "../import/swap.ts";
+import { readMarker } from "../import/staging/swap.ts";
 import { fitsPassword, hashPassword, sqlExpressionOf } from "./password-hash.ts";
 import { ADMIN_FILE, type Seeded, type SeedFile, type SeedInputs } from "./seed.ts";
 

@@ -2,7 +2,7 @@
 import type { dynamic } from "@pulumi/pulumi";
 import type pg from "pg";
 import { withConnection } from "../../lib/postgres.ts";
-import { readMarker } from "../import/swap.ts";
+import { readMarker } from "../import/staging/swap.ts";
 import type { ImportedStateInputs } from "./imported.ts";
 import { IMPORTED, saveSnapshot } from "./snapshots.ts";
 

@@ -12,9 +12,9 @@ import { humanBytes } from "../../lib/human-bytes.ts";
 import { isRefreshing } from "../../lib/locks.ts";
 import { type Address, connect, ident, literal, maintenance, withConnection } from "../../lib/postgres.ts";
 import { endSessions } from "../../lib/sessions.ts";
-import { isOfImport } from "../import/database-settings.ts";
-import { resetStagingSettings } from "../import/session.ts";
-import { clearDead, LOCK_KEY as IMPORT_LOCK, stagingName } from "../import/swap.ts";
+import { isOfImport } from "../import/schema/database-settings.ts";
+import { resetStagingSettings } from "../import/session/session.ts";
+import { clearDead, LOCK_KEY as IMPORT_LOCK, stagingName } from "../import/staging/swap.ts";
 
 /** The snapshot of the state right after the import, which `./db reset` restores. */
 export const IMPORTED = "imported";

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { parseSourceUrl } from "../../components/import/source-url.ts";
+import { parseSourceUrl } from "../../components/import/source/source-url.ts";
 import type { ImportSpec, Source } from "../../components/import/types.ts";
 import { makeServerCertificate } from "../../lib/certificates.ts";
 import { docker } from "../../lib/docker.ts";

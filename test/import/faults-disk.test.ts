@@ -2,10 +2,10 @@
 import { mkdir, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { readCatalog } from "../../components/import/catalog.ts";
-import type { ImportHooks } from "../../components/import/import-run.ts";
-import { readBack } from "../../components/import/rows.ts";
-import { openTarget } from "../../components/import/session.ts";
+import { readBack } from "../../components/import/rows/rows.ts";
+import type { ImportHooks } from "../../components/import/run/import-run.ts";
+import { readCatalog } from "../../components/import/schema/catalog.ts";
+import { openTarget } from "../../components/import/session/session.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { containerState, docker } from "../../lib/docker.ts";
 import { atPhase, attempt, expectComplete, expectSameRows, expectUntouchedOrComplete } from "../support/attempt.ts";

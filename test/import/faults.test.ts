@@ -1,8 +1,8 @@
 /** Servers that die or hang, and networks that break or fall silent, in every phase of an import. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { PHASES, type Phase } from "../../components/import/import-run.ts";
-import { helperLabel } from "../../components/import/schema.ts";
+import { PHASES, type Phase } from "../../components/import/run/import-run.ts";
+import { helperLabel } from "../../components/import/schema/schema.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { docker } from "../../lib/docker.ts";
 import {

@@ -2,10 +2,10 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { readCatalog } from "../../components/import/catalog.ts";
-import { trySchema } from "../../components/import/rehearsal.ts";
-import { restoreCopy } from "../../components/import/safety-copy-restore.ts";
-import { openSource } from "../../components/import/session.ts";
+import { trySchema } from "../../components/import/preflight/rehearsal.ts";
+import { restoreCopy } from "../../components/import/safety-copy/restore.ts";
+import { readCatalog } from "../../components/import/schema/catalog.ts";
+import { openSource } from "../../components/import/session/session.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { preparationScript } from "../../components/privileges/scripts.ts";
 import { docker } from "../../lib/docker.ts";

@@ -1,6 +1,6 @@
 /** However an import ends, the target is unchanged or complete, and the next run needs no manual step. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { PHASES, type Phase } from "../../components/import/import-run.ts";
+import { PHASES, type Phase } from "../../components/import/run/import-run.ts";
 import {
   attempt,
   expectComplete,

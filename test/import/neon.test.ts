@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { openSource } from "../../components/import/session.ts";
+import { openSource } from "../../components/import/session/session.ts";
 import type { ImportSpec, Report, Source } from "../../components/import/types.ts";
 import { docker } from "../../lib/docker.ts";
 import { Neon } from "../neon/neon.ts";

@@ -5,10 +5,10 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { readCatalog } from "../../components/import/catalog.ts";
 import { provider } from "../../components/import/import-provider.ts";
-import { helperLabel } from "../../components/import/schema.ts";
-import { exportSnapshot, lockTables } from "../../components/import/snapshot.ts";
+import { readCatalog } from "../../components/import/schema/catalog.ts";
+import { helperLabel } from "../../components/import/schema/schema.ts";
+import { exportSnapshot, lockTables } from "../../components/import/source/snapshot.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { docker } from "../../lib/docker.ts";
 import {

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { provider as databaseProvider } from "../../components/databases/database-provider.ts";
 import { provider as testDatabaseProvider } from "../../components/handover/test-database-provider.ts";
-import { writeMarker } from "../../components/import/swap.ts";
+import { writeMarker } from "../../components/import/staging/swap.ts";
 import { digestOf, readDatabaseGrants, readServerGrants } from "../../components/privileges/grants.ts";
 import { provider as preparedProvider } from "../../components/privileges/prepared-provider.ts";
 import { preparationScript, serverScript } from "../../components/privileges/scripts.ts";

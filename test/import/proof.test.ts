@@ -1,9 +1,9 @@
 /** Every kind of damage to a copy must end the import. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { findDigestProgram, serverAgrees, WORTH_A_PROGRAM_BYTES } from "../../components/import/digest.ts";
-import type { ImportHooks } from "../../components/import/import-run.ts";
-import { type Readable, readBack, type Transfer } from "../../components/import/rows.ts";
-import { openTarget } from "../../components/import/session.ts";
+import { findDigestProgram, serverAgrees, WORTH_A_PROGRAM_BYTES } from "../../components/import/rows/digest.ts";
+import { type Readable, readBack, type Transfer } from "../../components/import/rows/rows.ts";
+import type { ImportHooks } from "../../components/import/run/import-run.ts";
+import { openTarget } from "../../components/import/session/session.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { docker } from "../../lib/docker.ts";
 import {

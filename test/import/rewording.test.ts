@@ -2,8 +2,8 @@
 import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { findOtherColumns } from "../../components/import/rewording.ts";
-import { createStaging, scratchName } from "../../components/import/swap.ts";
+import { findOtherColumns } from "../../components/import/compare/rewording.ts";
+import { createStaging, scratchName } from "../../components/import/staging/swap.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { maintenance, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";

@@ -5,9 +5,9 @@ import { basename, join } from "node:path";
 import { promisify } from "node:util";
 import { generateX25519Identity, identityToRecipient } from "age-encryption";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { checkCopy } from "../../components/import/safety-copy-check.ts";
-import { listCopies, readManifest } from "../../components/import/safety-copy-files.ts";
-import { restoreCopy } from "../../components/import/safety-copy-restore.ts";
+import { checkCopy } from "../../components/import/safety-copy/check.ts";
+import { listCopies, readManifest } from "../../components/import/safety-copy/files.ts";
+import { restoreCopy } from "../../components/import/safety-copy/restore.ts";
 import type { ImportSpec, SafetyCopyFacts } from "../../components/import/types.ts";
 import { preparationScript } from "../../components/privileges/scripts.ts";
 import { docker } from "../../lib/docker.ts";
@@ -161,7 +161,7 @@ describe("an import with a safety copy", () => {
       roles: [ROLE_NAMES.owner, ROLE_NAMES.app, ROLE_NAMES.readonly],
     };
     const program = `
-      import { restoreCopy } from "./components/import/safety-copy-restore.ts";
+      import { restoreCopy } from "./components/import/safety-copy/restore.ts";
       import { preparationScript } from "./components/privileges/scripts.ts";
       const order = JSON.parse(process.env.ORDER);
       order.server.password = process.env.PASSWORD;

@@ -1,7 +1,7 @@
 /** The sample, which has at least one of everything that the game has: all of it is copied. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { startSample } from "../../components/import/sample.ts";
-import { helperLabel } from "../../components/import/schema.ts";
+import { helperLabel } from "../../components/import/schema/schema.ts";
+import { startSample } from "../../components/import/source/sample.ts";
 import type { ImportSpec, Source } from "../../components/import/types.ts";
 import { docker, removeContainers } from "../../lib/docker.ts";
 import { type Attempt, attempt, expectNothingLeft, expectSameRows } from "../support/attempt.ts";

@@ -3,9 +3,9 @@ import { randomInt } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { readForeignKeys } from "../../components/import/relations.ts";
-import { parseSelection, type RawSelection } from "../../components/import/selection-settings.ts";
-import { findSubset } from "../../components/import/subset.ts";
+import { readForeignKeys } from "../../components/import/selection/relations.ts";
+import { parseSelection, type RawSelection } from "../../components/import/selection/selection-settings.ts";
+import { findSubset } from "../../components/import/selection/subset.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { docker } from "../../lib/docker.ts";
 import { qualified } from "../../lib/postgres.ts";
@@ -124,7 +124,7 @@ describe("masks", () => {
       identity: join(lab.folder, "identity.txt"),
     };
     const { readIdentity } = await import("../../lib/identity.ts");
-    const { readManifest, readSealedText } = await import("../../components/import/safety-copy-files.ts");
+    const { readManifest, readSealedText } = await import("../../components/import/safety-copy/files.ts");
     const secret = (await readIdentity(identity))?.secret ?? "";
     const { tables } = await readManifest(path, secret);
     const copies = await Promise.all(tables.map(({ file }) => readSealedText(join(path, file), secret)));
@@ -182,7 +182,7 @@ describe("masks", () => {
   });
 
   test("do not show their key in any statement's text", async () => {
-    const { inner, outer } = (await import("../../components/import/masks.ts")).maskKey("one");
+    const { inner, outer } = (await import("../../components/import/selection/masks.ts")).maskKey("one");
     const log = await source.log();
     const statements = log
       .split("\n")

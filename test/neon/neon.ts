@@ -8,7 +8,7 @@
 import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { networkInterfaces } from "node:os";
-import { parseSourceUrl } from "../../components/import/source-url.ts";
+import { parseSourceUrl } from "../../components/import/source/source-url.ts";
 import type { Source } from "../../components/import/types.ts";
 import { docker } from "../../lib/docker.ts";
 import { ident, literal } from "../../lib/postgres.ts";

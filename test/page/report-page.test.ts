@@ -6,7 +6,7 @@ import { pathToFileURL } from "node:url";
 import axe, { type AxeResults } from "axe-core";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { headline, reportPage } from "../../components/import/report-page.ts";
+import { headline, reportPage } from "../../components/import/report/page.ts";
 import type { Report } from "../../components/import/types.ts";
 import { browserPath } from "./browser.ts";
 import { type Colour, focus, misfits, type PaintedText, paintedTexts, stops } from "./probes.ts";

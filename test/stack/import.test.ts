@@ -4,7 +4,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Difference } from "../../components/import/verify.ts";
+import type { Difference } from "../../components/import/compare/verify.ts";
 import { makeServerCertificate } from "../../lib/certificates.ts";
 import { docker } from "../../lib/docker.ts";
 import { withConnection } from "../support/session.ts";

@@ -2,7 +2,7 @@
 import { readdir } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { helperLabel } from "../../components/import/schema.ts";
+import { helperLabel } from "../../components/import/schema/schema.ts";
 import { docker } from "../../lib/docker.ts";
 import { type CommandResult, run, TestStack } from "../support/test-stack.ts";
 

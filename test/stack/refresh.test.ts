@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createBranch, deleteBranch, readBranches } from "../../components/branches/branches.ts";
-import { lockServer } from "../../components/import/swap.ts";
+import { lockServer } from "../../components/import/staging/swap.ts";
 import {
   deleteSnapshot,
   listSnapshots,

@@ -1,10 +1,11 @@
 /** Compares the two ends of an import as `./db verify` does, without a stack. */
-import { readBaseline } from "../../components/import/baseline.ts";
-import { openComparedDatabase } from "../../components/import/compared-database.ts";
-import { withScratchServer } from "../../components/import/rewording.ts";
-import { asOwner } from "../../components/import/session.ts";
+
+import { openComparedDatabase } from "../../components/import/compare/compared-database.ts";
+import { withScratchServer } from "../../components/import/compare/rewording.ts";
+import { compareDatabases, type Verification } from "../../components/import/compare/verify.ts";
+import { readBaseline } from "../../components/import/rows/baseline.ts";
+import { asOwner } from "../../components/import/session/session.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
-import { compareDatabases, type Verification } from "../../components/import/verify.ts";
 import { withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 

@@ -1,6 +1,6 @@
 /** Helpers for tests of interruptions: a check of what is left, and a choice of phases. */
 import { expect } from "vitest";
-import { PHASES, type Phase } from "../../components/import/import-run.ts";
+import { PHASES, type Phase } from "../../components/import/run/import-run.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { expectNothingLeft } from "./attempt.ts";
 import type { Lab, Server, SourceServer } from "./lab.ts";

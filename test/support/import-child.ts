@@ -1,7 +1,7 @@
 /** An import in a child process, which can be killed and whose memory can be measured. It reads its order from standard input. */
 import { text } from "node:stream/consumers";
 import { setTimeout as sleep } from "node:timers/promises";
-import { runImport } from "../../components/import/run-import.ts";
+import { runImport } from "../../components/import/run/run-import.ts";
 import { preparationScript } from "../../components/privileges/scripts.ts";
 import type { ChildOrder } from "./attempt.ts";
 

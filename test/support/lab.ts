@@ -7,8 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
-import { besideServer } from "../../components/import/direct.ts";
-import { helperLabel } from "../../components/import/schema.ts";
+import { helperLabel } from "../../components/import/schema/schema.ts";
+import { besideServer } from "../../components/import/session/direct.ts";
 import type { ImportSpec, Report, Source, Target } from "../../components/import/types.ts";
 import { preparationScript } from "../../components/privileges/scripts.ts";
 import { makeServerCertificate, type ServerCertificate } from "../../lib/certificates.ts";
@@ -506,7 +506,7 @@ async function removeOfTheDead(): Promise<void> {
 
 /** The files of the sample, for a source that creates its rows when it starts. */
 export async function sampleFiles(): Promise<Record<string, string>> {
-  const { translationsSql } = await import("../../components/import/translations.ts");
+  const { translationsSql } = await import("../../components/import/source/translations.ts");
   return {
     "10-schema.sql": await readFile("sql/sample/10-schema.sql", "utf8"),
     "20-rows.sql": await readFile("sql/sample/20-rows.sql", "utf8"),

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { parseDocument } from "yaml";
 import { overrideFile } from "../../components/handover/compose-paths.ts";
-import { helperLabel } from "../../components/import/schema.ts";
+import { helperLabel } from "../../components/import/schema/schema.ts";
 import { migrationsLabel } from "../../components/migrations/container.ts";
 import { docker, removeContainers } from "../../lib/docker.ts";
 import { namesFor } from "../../lib/naming.ts";

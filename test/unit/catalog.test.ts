@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { columnList, findRelations, readCatalog, readSequences } from "../../components/import/catalog.ts";
+import { columnList, findRelations, readCatalog, readSequences } from "../../components/import/schema/catalog.ts";
 import { fakeClient, type Row } from "./client.ts";
 import { makeTable } from "./table.ts";
 

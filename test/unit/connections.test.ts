@@ -33,7 +33,7 @@ describe("a session", () => {
     expect(filesWith(/"exec",[^;]*"(psql|pg_dump\w*|pg_amcheck|pg_basebackup)"/)).toEqual(["cli/psql.ts"]);
     expect(filesWith(/PGOPTIONS[=:]/)).toEqual([
       "cli/psql.ts",
-      "components/import/schema.ts",
+      "components/import/schema/schema.ts",
       "lib/server-programs.ts",
     ]);
   });

@@ -5,7 +5,7 @@ import {
   leftOutSettings,
   nameOf,
   type Setting,
-} from "../../components/import/database-settings.ts";
+} from "../../components/import/schema/database-settings.ts";
 
 const setting = (name: string, more: Partial<Setting> = {}): Setting => ({
   role: null,

@@ -1,7 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { describeEntry, type Entry, isCopied, schemaStates, splitDump } from "../../components/import/dump-entries.ts";
-import { compareStates } from "../../components/import/states.ts";
+import {
+  describeEntry,
+  type Entry,
+  isCopied,
+  schemaStates,
+  splitDump,
+} from "../../components/import/schema/dump-entries.ts";
+import { compareStates } from "../../components/import/schema/states.ts";
 
 const compareSchemas = (source: Entry[], target: Entry[]) => compareStates(schemaStates(source), schemaStates(target));
 

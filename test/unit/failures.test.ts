@@ -1,6 +1,6 @@
 import type pg from "pg";
 import { describe, expect, test } from "vitest";
-import { Attempts, adviseOn, isOfObject, wordsOf } from "../../components/import/failures.ts";
+import { Attempts, adviseOn, isOfObject, wordsOf } from "../../components/import/schema/failures.ts";
 
 const failure = (code: string, message: string, more: Partial<pg.DatabaseError> = {}) =>
   Object.assign(new Error(message), { code, ...more });

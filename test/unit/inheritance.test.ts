@@ -4,7 +4,7 @@ import {
   dumpedOrder,
   type InheritingTable,
   orderedTableSql,
-} from "../../components/import/inheritance.ts";
+} from "../../components/import/schema/inheritance.ts";
 
 const column = (name: string, local: boolean, inherited: boolean) => ({
   ...{ name, local, inherited, type: "integer", notNull: false, generated: null, default: null },

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { findLookalike } from "../../components/import/intended-source.ts";
+import { findLookalike } from "../../components/import/source/intended-source.ts";
 
 const URL = "postgresql://u:p@ep-cool-1234.eu-central-1.aws.neon.tech/neondb";
 const LOCAL = "postgresql://u:p@localhost:5432/game";

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import * as portable from "../../components/backups/portable-texts.ts";
-import * as safetyCopy from "../../components/import/safety-copy-texts.ts";
+import * as safetyCopy from "../../components/import/safety-copy/texts.ts";
 import { hasProgram } from "../support/path.ts";
 
 /** Copies of other projects' files, which tests read as they are. */

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
-import type { Entry } from "../../components/import/dump-entries.ts";
-import { type Belonging, batchesOf, entryKey, planTables, readBelonging } from "../../components/import/load.ts";
+import { type Belonging, batchesOf, planTables, readBelonging } from "../../components/import/rows/load.ts";
+import type { Entry } from "../../components/import/schema/dump-entries.ts";
+import { entryKey } from "../../components/import/schema/dump-entries.ts";
 import { fakeClient } from "./client.ts";
 import { makeTable } from "./table.ts";
 

@@ -102,7 +102,7 @@ describe("the import", () => {
   });
 
   test("writes a stack's report beside others', dev's where people look", async () => {
-    const { reportFolder } = await import("../../components/import/report-folder.ts");
+    const { reportFolder } = await import("../../components/import/report/folder.ts");
     expect(reportFolder("dev")).toBe("reports");
     expect(reportFolder("ci")).toBe("reports/ci");
   });

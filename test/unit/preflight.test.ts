@@ -26,7 +26,6 @@ import {
   checkVersion,
 } from "../../components/import/preflight/source-checks.ts";
 import type { Relation, ServerInfo, SourceContents } from "../../components/import/preflight/source-info.ts";
-import { SUPERUSER_KINDS } from "../../components/import/preflight/superuser-kinds.ts";
 import {
   checkCopyRoom,
   checkExtensions,
@@ -36,6 +35,7 @@ import {
   compareVersions,
 } from "../../components/import/preflight/target-checks.ts";
 import { freeForFiles, parseDf, type TargetInfo } from "../../components/import/preflight/target-info.ts";
+import { SUPERUSER_KINDS } from "../../components/import/schema/superuser-kinds.ts";
 import type { Catalog } from "../../components/import/types.ts";
 import { makeTable } from "./table.ts";
 

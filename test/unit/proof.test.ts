@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { differing, proveTable, setFingerprintSql } from "../../components/import/proof.ts";
+import { differing, proveTable, setFingerprintSql } from "../../components/import/rows/proof.ts";
 import { fakeClient, type Row } from "./client.ts";
 import { makeTable } from "./table.ts";
 

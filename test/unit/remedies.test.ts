@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { remedyFor } from "../../components/import/remedies.ts";
+import { remedyFor } from "../../components/import/schema/remedies.ts";
 
 test.each([
   ['role "authenticated" does not exist', './db psql --role superuser, then: CREATE ROLE "authenticated" NOLOGIN'],

@@ -1,8 +1,8 @@
 /** The report's page: what it says, that it escapes everything, and that it needs nothing from elsewhere. */
 import { describe, expect, test } from "vitest";
-import { duration, escapeText, html } from "../../components/import/report-html.ts";
-import { reportPage } from "../../components/import/report-page.ts";
-import { packLanes } from "../../components/import/report-timeline.ts";
+import { duration, escapeText, html } from "../../components/import/report/html.ts";
+import { reportPage } from "../../components/import/report/page.ts";
+import { packLanes } from "../../components/import/report/timeline.ts";
 import type { Report, TableProof } from "../../components/import/types.ts";
 
 const HASH = "4bba08d331af68b3193385743721cbbc370ff83f84cf1a83472377412387b8b5";

@@ -6,7 +6,7 @@ import {
   findRestrictions,
   findUndecided,
   type Privilege,
-} from "../../components/import/restrictions.ts";
+} from "../../components/import/schema/restrictions.ts";
 import { fakeClient, type Row } from "./client.ts";
 
 const grants = (sql: string, grantee: string, privileges: string, more: Partial<Privilege> = {}): Privilege[] =>

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { refusalsOf } from "../../components/import/rewording.ts";
+import { refusalsOf } from "../../components/import/compare/rewording.ts";
 
 const SAID = `pg_restore: while PROCESSING TOC:
 pg_restore: from TOC entry 5; 2615 16385 SCHEMA tools sectorwars_owner

@@ -3,7 +3,14 @@ import { Readable, Writable } from "node:stream";
 import { setImmediate } from "node:timers/promises";
 import type pg from "pg";
 import { describe, expect, test } from "vitest";
-import { copyInSql, copyOutSql, copyTable, readBack, readBackSql, rowsOnSource } from "../../components/import/rows.ts";
+import {
+  copyInSql,
+  copyOutSql,
+  copyTable,
+  readBack,
+  readBackSql,
+  rowsOnSource,
+} from "../../components/import/rows/rows.ts";
 import { fakeClient } from "./client.ts";
 import { makeTable } from "./table.ts";
 

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { type RowSet, RowSetDigest } from "../../components/import/safety-copy-rows.ts";
+import { type RowSet, RowSetDigest } from "../../components/import/safety-copy/rows.ts";
 
 type Row = (Uint8Array | null)[];
 

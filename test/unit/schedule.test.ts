@@ -1,7 +1,7 @@
 import { setImmediate as turn } from "node:timers/promises";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { runTasks, type Task } from "../../components/import/schedule.ts";
+import { runTasks, type Task } from "../../lib/schedule.ts";
 
 interface Plan {
   name: string;

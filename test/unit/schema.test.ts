@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { chooseDumpImage } from "../../components/import/schema.ts";
+import { chooseDumpImage } from "../../components/import/schema/schema.ts";
 
 const images = { image: "postgres:15", newerImage: "sectorwars/no-such-image:0", dockerHost: "tcp://127.0.0.1:1" };
 

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { STACK_EXTENSIONS } from "../../components/import/stack-extensions.ts";
+import { STACK_EXTENSIONS } from "../../components/import/schema/stack-extensions.ts";
 import { likePattern, preparationScript } from "../../components/privileges/scripts.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 

@@ -1,9 +1,10 @@
 import { describe, expect, test } from "vitest";
-import { type MaskedColumn, maskKey, maskProblem, maskSql } from "../../components/import/masks.ts";
-import type { Relation } from "../../components/import/relations.ts";
-import { choose, describeSelection } from "../../components/import/selection.ts";
-import { type MaskKind, parseSelection, type RawSelection } from "../../components/import/selection-settings.ts";
-import { addressArray, restrictedTables, rootCondition } from "../../components/import/subset.ts";
+import { type MaskedColumn, maskKey, maskProblem, maskSql } from "../../components/import/selection/masks.ts";
+import type { Relation } from "../../components/import/selection/relations.ts";
+import { choose, describeSelection } from "../../components/import/selection/selection.ts";
+import { parseSelection, type RawSelection } from "../../components/import/selection/selection-settings.ts";
+import { addressArray, restrictedTables, rootCondition } from "../../components/import/selection/subset.ts";
+import type { MaskKind } from "../../components/import/types.ts";
 import { makeTable } from "./table.ts";
 
 const parse = (raw: Partial<RawSelection>) =>

@@ -1,7 +1,7 @@
 import tls from "node:tls";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { directHost, isLoopback, parseSourceUrl } from "../../components/import/source-url.ts";
+import { directHost, isLoopback, parseSourceUrl } from "../../components/import/source/source-url.ts";
 
 const HOST = "ep-cool-sea-a1b2c3.eu-central-1.aws.neon.tech";
 const POOLED = "ep-cool-sea-a1b2c3-pooler.eu-central-1.aws.neon.tech";

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { baselineOfStates, rowsOf, tablesToFingerprint } from "../../components/import/baseline.ts";
-import { compareStates, digest, digestAll, whereChanged } from "../../components/import/states.ts";
+import { baselineOfStates, rowsOf, tablesToFingerprint } from "../../components/import/rows/baseline.ts";
+import { compareStates, digest, digestAll, whereChanged } from "../../components/import/schema/states.ts";
 import { makeTable } from "./table.ts";
 
 const states = fc

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { translationsSql } from "../../components/import/translations.ts";
+import { translationsSql } from "../../components/import/source/translations.ts";
 
 const sql = translationsSql();
 

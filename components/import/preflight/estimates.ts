@@ -1,8 +1,8 @@
 /** Rough estimates of how many bytes an import transfers, and how long it takes. */
 import type pg from "pg";
 import { humanBytes } from "../../../lib/human-bytes.ts";
-import { fromTable } from "../catalog.ts";
-import { readRows } from "../reading.ts";
+import { fromTable } from "../schema/catalog.ts";
+import { readRows } from "../session/reading.ts";
 import type { Catalog, Table } from "../types.ts";
 import { type Finding, finding } from "./findings.ts";
 

@@ -1,9 +1,9 @@
 /** Checks of the source. Pure. */
-import { TARGET_MAJOR } from "../schema.ts";
+import { TARGET_MAJOR } from "../schema/schema.ts";
+import { SUPERUSER_KINDS } from "../schema/superuser-kinds.ts";
 import type { Catalog } from "../types.ts";
 import { type Finding, finding, findings } from "./findings.ts";
 import type { Lock, Relation, ServerInfo, SourceContents } from "./source-info.ts";
-import { SUPERUSER_KINDS } from "./superuser-kinds.ts";
 
 /** The queries read pg_attribute.attgenerated, which came with 12. */
 export const OLDEST_SOURCE = 12;

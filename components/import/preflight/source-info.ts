@@ -4,10 +4,10 @@
  */
 import type pg from "pg";
 import { literal } from "../../../lib/postgres.ts";
-import { describeCollation, isUsers, NEON_EXTENSIONS, notExtension } from "../catalog.ts";
-import { UNREADABLE_LARGE_OBJECTS } from "../large-objects.ts";
-import { TARGET_MAJOR } from "../schema.ts";
-import { blockersSql } from "./superuser-kinds.ts";
+import { UNREADABLE_LARGE_OBJECTS } from "../rows/large-objects.ts";
+import { describeCollation, isUsers, NEON_EXTENSIONS, notExtension } from "../schema/catalog.ts";
+import { TARGET_MAJOR } from "../schema/schema.ts";
+import { blockersSql } from "../schema/superuser-kinds.ts";
 
 /** The server, the role, and other sessions. */
 export interface ServerInfo {

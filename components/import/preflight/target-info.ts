@@ -5,8 +5,8 @@ import type pg from "pg";
 import { docker } from "../../../lib/docker.ts";
 import type { ImportSummary } from "../../../lib/import-summary.ts";
 import { literal } from "../../../lib/postgres.ts";
-import { describeCollation, findRelations } from "../catalog.ts";
-import { formerName, IS_MADE_BY_IMPORT, LOCK_KEY, readMarker, scratchName, stagingName } from "../swap.ts";
+import { describeCollation, findRelations } from "../schema/catalog.ts";
+import { formerName, IS_MADE_BY_IMPORT, LOCK_KEY, readMarker, scratchName, stagingName } from "../staging/swap.ts";
 import { plainLocale, type Rules } from "./collations.ts";
 
 /** State of the target. */
