@@ -67,66 +67,74 @@ const record = (times: Times, what: string, value: number) => {
   console.log(`  ${what}: ${value.toFixed(1)} s`);
 };
 
+/** A way to copy the whole cluster; returns the seconds that it took and the bytes that it wrote. */
+type Method = [what: string, copy: () => Promise<[number, number]>];
+
+const newestBackup = async () => backupsIn(await readReport(STACK)).at(-1);
+
+const methodsOf = (up: Up): Method[] => [
+  ["plain", () => baseBackup(up)],
+  ["zstd", () => baseBackup(up, "-Ft", "--compress=server-zstd:1")],
+  [
+    "full",
+    async () => {
+      const full = ["pgbackrest", "--stanza=main", "--type=full", "backup"];
+      const took = await seconds(() => docker(["exec", "-u", "postgres", namesFor(STACK).backups, ...full]));
+      return [took, (await newestBackup())?.info.repository.delta ?? 0];
+    },
+  ],
+];
+
+/** Restores the running stack, and clears what the restore leaves, so that it does not count in the next measurement. */
+async function restoreStack(up: Up, to: string): Promise<number> {
+  let said = "";
+  const restore = async () => {
+    const { env } = up.stack;
+    const args = ["restore", "--to", to, "--yes", "--stack", STACK];
+    said = (await run("./db", args, { env, maxBuffer: 64 * 1024 * 1024 })).stdout;
+  };
+  const took = await seconds(restore);
+  const stamp = /--undo (\w+)/.exec(said)?.[1] ?? "";
+  await docker(["exec", up.place.container, "rm", "-rf", `${DATA}/pgdata.before-${stamp}`]);
+  await until(
+    "the full backup after a restore",
+    async () => (await readReport(STACK)).running === "" && !(await isFullBackupRequested()),
+  );
+  return took;
+}
+
+/** Measures every operation once. */
+async function measureRound(up: Up, methods: readonly Method[], times: Times, sizes: Record<string, number>) {
+  for (const [what, copy] of methods) {
+    // Each method starts without unwritten data of the one before.
+    await up.inServer("psql", "-X", "-q", "-c", "CHECKPOINT");
+    await up.inServer("sync");
+    const [took, bytes] = await copy();
+    record(times, what, took);
+    sizes[what] = bytes;
+  }
+  record(times, "command", await seconds(() => runNow(STACK, "full")));
+  await changeTwentieth(up);
+  record(times, "differential", await seconds(() => runNow(STACK, "diff")));
+  sizes.differential = (await newestBackup())?.info.repository.delta ?? 0;
+  record(times, "drill", await seconds(() => runNow(STACK, "drill")));
+  await sleep(1100);
+  const recoveryTarget = new Date().toISOString();
+  await changeTwentieth(up);
+  record(times, "latest", await restoreStack(up, "latest"));
+  record(times, "time", await restoreStack(up, recoveryTarget));
+}
+
 async function measureBackups(up: Up, rounds: number, size: number): Promise<Section> {
   const times: Times = {};
   const sizes: Record<string, number> = {};
-  const command = (...args: string[]) => run("./db", args, { env: up.stack.env, maxBuffer: 64 * 1024 * 1024 });
   // The stack's pg_hba.conf allows no replication. The change ends with this container.
-  await docker([
-    "exec",
-    up.place.container,
-    "sh",
-    "-c",
-    "echo 'local replication postgres peer' >>/etc/postgresql/pg_hba.conf",
-  ]);
+  const allow = "echo 'local replication postgres peer' >>/etc/postgresql/pg_hba.conf";
+  await docker(["exec", up.place.container, "sh", "-c", allow]);
   await up.inServer("psql", "-X", "-q", "-c", "SELECT pg_reload_conf()");
-  const newest = async () => backupsIn(await readReport(STACK)).at(-1);
-  const full = ["pgbackrest", "--stanza=main", "--type=full", "backup"];
-  const methods: [string, () => Promise<[number, number]>][] = [
-    ["plain", () => baseBackup(up)],
-    ["zstd", () => baseBackup(up, "-Ft", "--compress=server-zstd:1")],
-    [
-      "full",
-      async () => {
-        const took = await seconds(() => docker(["exec", "-u", "postgres", namesFor(STACK).backups, ...full]));
-        return [took, (await newest())?.info.repository.delta ?? 0];
-      },
-    ],
-  ];
+  const methods = methodsOf(up);
   for (let round = 0; round < rounds; round += 1) {
-    // The order alternates, and each method starts without unwritten data of the one before.
-    for (const [what, method] of round % 2 === 0 ? methods : methods.toReversed()) {
-      await up.inServer("psql", "-X", "-q", "-c", "CHECKPOINT");
-      await up.inServer("sync");
-      const [took, bytes] = await method();
-      record(times, what, took);
-      sizes[what] = bytes;
-    }
-    record(times, "command", await seconds(() => runNow(STACK, "full")));
-    await changeTwentieth(up);
-    record(times, "differential", await seconds(() => runNow(STACK, "diff")));
-    sizes.differential = (await newest())?.info.repository.delta ?? 0;
-    record(times, "drill", await seconds(() => runNow(STACK, "drill")));
-    await sleep(1100);
-    const recoveryTarget = new Date().toISOString();
-    await changeTwentieth(up);
-    for (const [what, to] of [
-      ["latest", "latest"],
-      ["time", recoveryTarget],
-    ] as const) {
-      let said = "";
-      const restore = async () => {
-        said = (await command("restore", "--to", to, "--yes", "--stack", STACK)).stdout;
-      };
-      record(times, what, await seconds(restore));
-      const stamp = /--undo (\w+)/.exec(said)?.[1] ?? "";
-      await docker(["exec", up.place.container, "rm", "-rf", `${DATA}/pgdata.before-${stamp}`]);
-      // The full backup after a restore must not run during the next measurement.
-      await until(
-        "the full backup after a restore",
-        async () => (await readReport(STACK)).running === "" && !(await isFullBackupRequested()),
-      );
-    }
+    await measureRound(up, round % 2 === 0 ? methods : methods.toReversed(), times, sizes);
   }
   const row = (what: string, key: string, against = "") => [
     what,

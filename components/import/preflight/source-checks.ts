@@ -2,7 +2,7 @@
 import { TARGET_MAJOR } from "../schema/schema.ts";
 import { SUPERUSER_KINDS } from "../schema/superuser-kinds.ts";
 import type { Catalog } from "../types.ts";
-import { type Finding, finding, findings } from "./findings.ts";
+import { type Code, type Finding, finding, findings } from "./findings.ts";
 import type { Lock, Relation, ServerInfo, SourceContents } from "./source-info.ts";
 
 /** The queries read pg_attribute.attgenerated, which came with 12. */
@@ -159,9 +159,6 @@ export const checkSuperuserObjects = ({ superuserObjects }: SourceContents): Fin
 
 /** Checks objects that are not copied as they are, or that need an explanation. */
 export function checkContents(contents: SourceContents, catalog: Catalog | undefined): Finding[] {
-  const { relations } = contents;
-  const named = (of: readonly Relation[]) => of.map(({ name }) => name);
-  const tables = relations.filter(({ kind }) => kind === "r");
   return [
     ...contents.largeObjects.map(({ count }) =>
       finding(
@@ -177,54 +174,69 @@ export function checkContents(contents: SourceContents, catalog: Catalog | undef
       "On the source: REINDEX INDEX, or DROP INDEX",
     ),
     ...findings(
-      "foreign-table",
-      named(relations.filter(({ kind }) => kind === "f")),
-      "its rows are on another server; only its definition is copied",
-      "To read it, create a user mapping on the target after the import: CREATE USER MAPPING",
-    ),
-    ...findings(
       "extension-rows",
       contents.extensionTables.map(({ extension, table }) => `${table} (${extension})`),
       "belongs to an extension, which creates it again; rows that were added to it are not copied",
       "If there are such rows, insert them on the target after the import",
     ),
     ...checkAlembic(catalog),
-    ...findings(
-      "no-primary-key",
-      named(tables.filter(({ keyed }) => !keyed)),
-      "has no primary key: if rows differed, the report could only count them",
-    ),
-    ...findings(
-      "unlogged-table",
-      named(tables.filter(({ unlogged }) => unlogged)),
-      "is unlogged: it is copied, and a crash of the server empties it, as on the source",
-    ),
-    ...findings(
-      "partitioned-table",
-      named(relations.filter(({ kind, isPartition }) => kind === "p" && !isPartition)),
-      "is partitioned: its partitions are copied and compared",
-    ),
-    ...findings(
-      "inherited-table",
-      named(relations.filter(({ inherits }) => inherits)),
-      "inherits from another table; each table is copied and compared by itself",
-    ),
-    ...findings(
-      "generated-column",
-      named(relations.filter(({ kind, generated }) => generated > 0 && "rp".includes(kind))),
-      "has generated columns: the target computes them, and they are compared",
-    ),
-    ...findings(
-      "identity-column",
-      named(relations.filter(({ kind, identity }) => identity > 0 && "rp".includes(kind))),
-      "has an identity column; its sequence continues from the source's value",
-    ),
-    // Foreign tables have findings of their own, above.
+    ...checkRelations(contents.relations),
+    // checkRelations has findings for foreign tables.
     ...(catalog?.skipped ?? [])
       .filter(({ what }) => !what.startsWith("foreign table "))
       .map(({ what, why }) => finding("left-out", what, why)),
   ];
 }
+
+/** A kind of table that is copied with a restriction or an explanation: its code, the tables of this kind, the text, the remedy. */
+const RELATION_CHECKS: [Code, (relation: Relation) => boolean, string, string?][] = [
+  [
+    "foreign-table",
+    ({ kind }) => kind === "f",
+    "its rows are on another server; only its definition is copied",
+    "To read it, create a user mapping on the target after the import: CREATE USER MAPPING",
+  ],
+  [
+    "no-primary-key",
+    ({ kind, keyed }) => kind === "r" && !keyed,
+    "has no primary key: if rows differed, the report could only count them",
+  ],
+  [
+    "unlogged-table",
+    ({ kind, unlogged }) => kind === "r" && unlogged,
+    "is unlogged: it is copied, and a crash of the server empties it, as on the source",
+  ],
+  [
+    "partitioned-table",
+    ({ kind, isPartition }) => kind === "p" && !isPartition,
+    "is partitioned: its partitions are copied and compared",
+  ],
+  [
+    "inherited-table",
+    ({ inherits }) => inherits,
+    "inherits from another table; each table is copied and compared by itself",
+  ],
+  [
+    "generated-column",
+    ({ kind, generated }) => generated > 0 && "rp".includes(kind),
+    "has generated columns: the target computes them, and they are compared",
+  ],
+  [
+    "identity-column",
+    ({ kind, identity }) => identity > 0 && "rp".includes(kind),
+    "has an identity column; its sequence continues from the source's value",
+  ],
+];
+
+const checkRelations = (relations: readonly Relation[]): Finding[] =>
+  RELATION_CHECKS.flatMap(([code, applies, text, remedy]) =>
+    findings(
+      code,
+      relations.filter(applies).map(({ name }) => name),
+      text,
+      remedy,
+    ),
+  );
 
 /** Checks the Alembic revision from which migrations continue. */
 function checkAlembic(catalog: Catalog | undefined): Finding[] {

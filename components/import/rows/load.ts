@@ -258,97 +258,121 @@ async function loadRows(
 
 const nameOf = ({ schema, name }: Table) => `${schema}.${name}`;
 const rowsObject = (table: Table) => `rows of ${nameOf(table)}`;
-const proofTask = ({ sql }: Table) => `proof of ${sql}`;
-const indexTask = ({ schema, name }: Entry) => `index ${schema}.${name}`;
+const keysName = ({ sql }: Table) => `keys of ${sql}`;
+const proofName = ({ sql }: Table) => `proof of ${sql}`;
+const indexName = ({ schema, name }: Entry) => `index ${schema}.${name}`;
 /** Names of the tasks after which a table is complete. */
-const wholeness = ({ table, indexes }: TablePlan) => [`keys of ${table.sql}`, ...indexes.map(indexTask)];
+const wholeness = ({ table, indexes }: TablePlan) => [keysName(table), ...indexes.map(indexName)];
 
-function tableTasks(
-  batch: readonly TablePlan[],
-  context: LoadContext,
-  { proofs, refused, broken }: Outcome,
-): Task<WorkerConnections>[] {
-  const { progress, onLoaded, attempts, digestProgram } = context;
-  const sent = new Map<string, Transfer & { seconds: number }>();
-  const loaded = `rows of ${batch.map(({ table }) => table.sql).join(", ")}`;
-  const spanned = async (name: string, work: () => Promise<void>) => {
-    const end = progress.begin(name);
-    await work();
-    end();
-  };
-  const readRows = async (connections: WorkerConnections) => {
-    const tables = batch.map(({ table }) => table);
-    const inMemory = tables.length > 1 ? await readSmallTables(tables, connections.source) : [];
-    for (const [index, table] of tables.entries()) {
-      const end = progress.begin(`rows ${nameOf(table)}`);
-      const transfer = await loadRows(table, connections, inMemory[index], context);
-      const seconds = end();
-      if (transfer === undefined) {
-        refused.add(table.sql);
-        broken.add(table.sql);
-        continue;
-      }
-      sent.set(table.sql, { ...transfer, seconds });
-      progress.loaded(transfer.rows);
-    }
-  };
+/** What the tasks of one batch of tables share. */
+interface BatchLoad extends Outcome {
+  context: LoadContext;
+  /** Name of the task that loads the rows of all tables of the batch. */
+  loaded: string;
+  /** What was sent of each table, with the seconds that it took. */
+  sent: Map<string, Transfer & { seconds: number }>;
+}
 
+/** Runs a part of a task as a span of the report's timeline. */
+async function spanned(progress: Progress, name: string, work: () => Promise<unknown>): Promise<void> {
+  const end = progress.begin(name);
+  await work();
+  end();
+}
+
+/** Returns the tasks for a batch: its rows, then each table's keys, proof, indexes and statistics. */
+function tableTasks(plans: readonly TablePlan[], context: LoadContext, outcome: Outcome): Task<WorkerConnections>[] {
+  const tables = plans.map(({ table }) => table);
+  const loaded = `rows of ${tables.map(({ sql }) => sql).join(", ")}`;
+  const batch: BatchLoad = { ...outcome, context, loaded, sent: new Map() };
   return [
     {
       name: loaded,
       after: [],
-      cost: batch.reduce((sum, { table }) => sum + ROWS_COST * table.bytes, 0),
-      run: readRows,
+      cost: tables.reduce((sum, { bytes }) => sum + ROWS_COST * bytes, 0),
+      run: (connections) => loadBatch(tables, connections, batch),
     },
-    ...batch.flatMap((plan): Task<WorkerConnections>[] => {
-      const { table, keys, indexes } = plan;
-      const keyed = `keys of ${table.sql}`;
-      return [
-        {
-          name: keyed,
-          after: [loaded],
-          cost: keys.length * KEYS_COST * table.bytes,
-          run: async ({ target }) => {
-            if (broken.has(table.sql)) return;
-            await onLoaded?.(table);
-            await spanned(`keys ${nameOf(table)}`, async () => {
-              for (const entry of keys) if (!(await attempts.makeAlone(target, entry))) broken.add(table.sql);
-            });
-          },
-        },
-        {
-          name: proofTask(table),
-          after: [keyed],
-          cost: PROOF_COST * table.bytes,
-          run: async (connections) => {
-            const transferred = sent.get(table.sql);
-            if (transferred === undefined) return;
-            const { seconds, ...transfer } = transferred;
-            await spanned(`proof ${nameOf(table)}`, async () => {
-              proofs.set(table.sql, await proveTable(table, transfer, seconds, connections, digestProgram));
-            });
-          },
-        },
-        ...indexes.map((entry) => ({
-          name: indexTask(entry),
-          after: [keyed],
-          cost: indexCost(entry) * table.bytes,
-          run: async ({ target }: WorkerConnections) => {
-            if (!sent.has(table.sql)) return;
-            await spanned(indexTask(entry), async () => void (await attempts.makeAlone(target, entry)));
-          },
-        })),
-        {
-          name: `statistics of ${table.sql}`,
-          after: wholeness(plan),
-          cost: 0,
-          run: async ({ target }) => {
-            if (sent.has(table.sql)) await analyze(target, [table], attempts);
-          },
-        },
-      ];
-    }),
+    ...plans.flatMap((plan) => [
+      keysTask(plan, batch),
+      proofTask(plan, batch),
+      ...plan.indexes.map((entry) => indexTask(entry, plan, batch)),
+      statisticsTask(plan, batch),
+    ]),
   ];
+}
+
+async function loadBatch(tables: readonly Table[], connections: WorkerConnections, batch: BatchLoad): Promise<void> {
+  const { context, sent, refused, broken } = batch;
+  const inMemory = tables.length > 1 ? await readSmallTables(tables, connections.source) : [];
+  for (const [index, table] of tables.entries()) {
+    const end = context.progress.begin(`rows ${nameOf(table)}`);
+    const transfer = await loadRows(table, connections, inMemory[index], context);
+    const seconds = end();
+    if (transfer === undefined) {
+      refused.add(table.sql);
+      broken.add(table.sql);
+      continue;
+    }
+    sent.set(table.sql, { ...transfer, seconds });
+    context.progress.loaded(transfer.rows);
+  }
+}
+
+function keysTask({ table, keys }: TablePlan, { context, loaded, broken }: BatchLoad): Task<WorkerConnections> {
+  const { progress, onLoaded, attempts } = context;
+  return {
+    name: keysName(table),
+    after: [loaded],
+    cost: keys.length * KEYS_COST * table.bytes,
+    run: async ({ target }) => {
+      if (broken.has(table.sql)) return;
+      await onLoaded?.(table);
+      await spanned(progress, `keys ${nameOf(table)}`, async () => {
+        for (const entry of keys) if (!(await attempts.makeAlone(target, entry))) broken.add(table.sql);
+      });
+    },
+  };
+}
+
+function proofTask({ table }: TablePlan, { context, sent, proofs }: BatchLoad): Task<WorkerConnections> {
+  const { progress, digestProgram } = context;
+  return {
+    name: proofName(table),
+    after: [keysName(table)],
+    cost: PROOF_COST * table.bytes,
+    run: async (connections) => {
+      const transferred = sent.get(table.sql);
+      if (transferred === undefined) return;
+      const { seconds, ...transfer } = transferred;
+      await spanned(progress, `proof ${nameOf(table)}`, async () => {
+        proofs.set(table.sql, await proveTable(table, transfer, seconds, connections, digestProgram));
+      });
+    },
+  };
+}
+
+function indexTask(entry: Entry, { table }: TablePlan, { context, sent }: BatchLoad): Task<WorkerConnections> {
+  const { progress, attempts } = context;
+  return {
+    name: indexName(entry),
+    after: [keysName(table)],
+    cost: indexCost(entry) * table.bytes,
+    run: async ({ target }) => {
+      if (sent.has(table.sql)) await spanned(progress, indexName(entry), () => attempts.makeAlone(target, entry));
+    },
+  };
+}
+
+function statisticsTask(plan: TablePlan, { context, sent }: BatchLoad): Task<WorkerConnections> {
+  const { table } = plan;
+  return {
+    name: `statistics of ${table.sql}`,
+    after: wholeness(plan),
+    cost: 0,
+    run: async ({ target }) => {
+      if (sent.has(table.sql)) await analyze(target, [table], context.attempts);
+    },
+  };
 }
 
 /** Foreign keys lock their two tables one after the other. Two at the same time could deadlock, so they share a lane. */
@@ -362,7 +386,7 @@ function foreignKeyTask(
   const both = plans.filter(({ table }) => tables.includes(table.sql));
   return {
     name: `foreign key ${entry.schema}.${entry.name}`,
-    after: both.flatMap((plan) => [...wholeness(plan), proofTask(plan.table)]),
+    after: both.flatMap((plan) => [...wholeness(plan), proofName(plan.table)]),
     cost: Math.max(...both.map(({ table }) => table.bytes)),
     lane: "foreign keys",
     run: async ({ target }) => {

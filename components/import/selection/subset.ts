@@ -77,90 +77,116 @@ export interface SubsetOrder {
  * @returns the addresses of the rows of every reduced table.
  * @throws {Error} with the server's message for an invalid condition.
  */
-export async function findSubset(
-  client: pg.Client,
-  { roots, keys, excluded }: SubsetOrder,
-): Promise<Map<string, Set<number>>> {
-  const restricted = restrictedTables(roots.keys(), keys);
-  for (const table of excluded) restricted.delete(table);
-  const kept = new Map([...restricted].map((table) => [table, new Set<number>()]));
-  const pending = new Map<string, number[]>();
-  const leading = keys.filter(
-    ({ child, parents }) => restricted.has(child) && parents.some((parent) => restricted.has(parent)),
-  );
-  /** For rows that are not in the set yet: how many of their references are. */
-  const satisfied = new Map<string, Map<number, number>>();
+export async function findSubset(client: pg.Client, order: SubsetOrder): Promise<Map<string, Set<number>>> {
+  const search = new SubsetSearch(client, order);
+  await search.addRoots();
+  await search.addUnreferring();
+  await search.followKeys();
+  return search.kept;
+}
 
-  const add = (table: string, rows: Iterable<number>) => {
-    const set = kept.get(table);
+/** The growing set of rows. Each row that enters it is pending until the keys from and to its table have been followed. */
+class SubsetSearch {
+  readonly kept: Map<string, Set<number>>;
+  private readonly client: pg.Client;
+  private readonly roots: SubsetOrder["roots"];
+  /** Foreign keys between reduced tables. */
+  private readonly keys: ForeignKey[];
+  private readonly pending = new Map<string, number[]>();
+  /** For rows that are not in the set yet: how many of their references are. */
+  private readonly satisfied: Map<string, Map<number, number>>;
+
+  constructor(client: pg.Client, { roots, keys, excluded }: SubsetOrder) {
+    const restricted = restrictedTables(roots.keys(), keys);
+    for (const table of excluded) restricted.delete(table);
+    this.client = client;
+    this.roots = roots;
+    this.kept = new Map([...restricted].map((table) => [table, new Set<number>()]));
+    this.satisfied = new Map([...restricted].map((table) => [table, new Map<number, number>()]));
+    this.keys = keys.filter(
+      ({ child, parents }) => restricted.has(child) && parents.some((parent) => restricted.has(parent)),
+    );
+  }
+
+  /** Adds the rows that satisfy the roots' conditions. */
+  async addRoots(): Promise<void> {
+    for (const [name, { root, table }] of this.roots) {
+      try {
+        const rows = await this.ask(`SELECT t.ctid::text FROM ONLY ${name} t WHERE ${rootCondition(root, table)}`);
+        this.add(name, addresses(rows));
+      } catch (error) {
+        throw new Error(`importSubset "${root.setting}": ${(error as Error).message}. Nothing was changed`, {
+          cause: error,
+        });
+      }
+    }
+  }
+
+  /** Adds the rows of reduced tables that refer to no other row, because their keys are NULL or lead to excluded tables only. */
+  async addUnreferring(): Promise<void> {
+    for (const name of this.kept.keys()) {
+      if (this.roots.has(name)) continue;
+      const own = this.keys.filter(({ child }) => child === name);
+      const none = own.length === 0 ? "true" : `NOT (${own.map(refers).join(" OR ")})`;
+      this.add(name, addresses(await this.ask(`SELECT c.ctid::text FROM ONLY ${name} c WHERE ${none}`)));
+    }
+  }
+
+  /** Follows the keys of pending rows, a batch at a time, until no row is pending. */
+  async followKeys(): Promise<void> {
+    for (;;) {
+      const [table, waiting] = [...this.pending].find(([, rows]) => rows.length > 0) ?? [];
+      if (table === undefined || waiting === undefined) return;
+      const batch = addressArray(waiting.splice(0, BATCH));
+      for (const key of this.keys) {
+        if (key.child === table) await this.addParents(table, key, batch);
+        if (key.parents.includes(table) && !this.roots.has(key.child)) await this.addChildren(table, key, batch);
+      }
+    }
+  }
+
+  /** Adds the rows that a batch refers to. */
+  private async addParents(table: string, key: ForeignKey, batch: string): Promise<void> {
+    for (const parent of key.parents) {
+      const rows = await this.ask(
+        `SELECT DISTINCT p.ctid::text FROM ONLY ${table} c JOIN ONLY ${parent} p ON ${on(key)} WHERE c.ctid = ANY ($1::tid[])`,
+        [batch],
+      );
+      this.add(parent, addresses(rows));
+    }
+  }
+
+  /** Adds the rows that refer to a batch, once every row that they refer to is in the set. */
+  private async addChildren(table: string, key: ForeignKey, batch: string): Promise<void> {
+    const needed = this.keys.filter(({ child }) => child === key.child).map((other) => `${refers(other)}::int`);
+    const rows = await this.ask(
+      `SELECT c.ctid::text, ${needed.join(" + ")} FROM ONLY ${table} p JOIN ONLY ${key.child} c ON ${on(key)}
+       WHERE p.ctid = ANY ($1::tid[])`,
+      [batch],
+    );
+    const satisfied = this.satisfied.get(key.child);
+    if (satisfied) this.add(key.child, nowComplete(rows, satisfied));
+  }
+
+  private add(table: string, rows: Iterable<number>): void {
+    const set = this.kept.get(table);
     if (set === undefined) return;
-    const more = pending.get(table) ?? [];
+    const more = this.pending.get(table) ?? [];
     for (const row of rows) {
       if (set.has(row)) continue;
       set.add(row);
       more.push(row);
     }
-    pending.set(table, more);
-  };
-  const ask = async (text: string, values: unknown[] = []) => {
-    const { rows } = await client.query<[string, number]>({
-      text,
-      values,
-      rowMode: "array",
-      queryMode: "extended",
-    } as pg.QueryArrayConfig);
-    return rows as [string, number][];
-  };
-  const addresses = (rows: [string, number][]) => rows.map(([ctid]) => parseAddress(ctid));
-
-  for (const [name, { root, table }] of roots) {
-    try {
-      add(name, addresses(await ask(`SELECT t.ctid::text FROM ONLY ${name} t WHERE ${rootCondition(root, table)}`)));
-    } catch (error) {
-      throw new Error(`importSubset "${root.setting}": ${(error as Error).message}. Nothing was changed`, {
-        cause: error,
-      });
-    }
-  }
-  for (const name of restricted) {
-    if (roots.has(name)) continue;
-    const own = leading.filter(({ child }) => child === name);
-    const none = own.length === 0 ? "true" : `NOT (${own.map(refers).join(" OR ")})`;
-    add(name, addresses(await ask(`SELECT c.ctid::text FROM ONLY ${name} c WHERE ${none}`)));
+    this.pending.set(table, more);
   }
 
-  for (;;) {
-    const [table, waiting] = [...pending].find(([, rows]) => rows.length > 0) ?? [];
-    if (table === undefined || waiting === undefined) return kept;
-    const batch = [addressArray(waiting.splice(0, BATCH))];
-    for (const key of leading) {
-      if (key.child === table) {
-        for (const parent of key.parents) {
-          const rows = await ask(
-            `SELECT DISTINCT p.ctid::text FROM ONLY ${table} c JOIN ONLY ${parent} p ON ${on(key)} WHERE c.ctid = ANY ($1::tid[])`,
-            batch,
-          );
-          add(parent, addresses(rows));
-        }
-      }
-      if (key.parents.includes(table) && !roots.has(key.child)) {
-        const needed = leading.filter(({ child }) => child === key.child).map((other) => `${refers(other)}::int`);
-        const rows = await ask(
-          `SELECT c.ctid::text, ${needed.join(" + ")} FROM ONLY ${table} p JOIN ONLY ${key.child} c ON ${on(key)}
-           WHERE p.ctid = ANY ($1::tid[])`,
-          batch,
-        );
-        add(
-          key.child,
-          nowComplete(
-            rows,
-            satisfied.get(key.child) ?? (satisfied.set(key.child, new Map()).get(key.child) as Map<number, number>),
-          ),
-        );
-      }
-    }
+  private async ask(text: string, values: unknown[] = []): Promise<[string, number][]> {
+    const query = { text, values, rowMode: "array", queryMode: "extended" } as pg.QueryArrayConfig;
+    return (await this.client.query<[string, number]>(query)).rows as [string, number][];
   }
 }
+
+const addresses = (rows: readonly [string, number][]): number[] => rows.map(([ctid]) => parseAddress(ctid));
 
 /** Counts one more reference of each row, and returns the rows whose references are now all in the set. */
 function nowComplete(rows: readonly [string, number][], satisfied: Map<number, number>): number[] {

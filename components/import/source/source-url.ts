@@ -31,28 +31,62 @@ function hasSeveralHosts(url: string): boolean {
  * @throws {Error} that says what is wrong with the URL, without quoting it, because it holds a password.
  */
 export function parseSourceUrl(url: string, rootCertificates?: string): Source {
-  let parsed: URL;
   const bare = bareUrl(url);
+  const parsed = parseUrl(bare);
+  const { user, password, database } = loginOf(parsed, bare);
+  const remarks: string[] = [];
+  const given = parsed.hostname.replace(/^\[(.*)\]$/, "$1");
+  const host = directHost(given);
+  if (host !== given) remarks.push(`pooled host ${given} replaced by the direct one, ${host}`);
+  const mode = sslMode(parsed, host, remarks);
+  const channelBinding = channelBindingOf(parsed, mode);
+  remarks.push(...unusedParameters(parsed));
+  const port = Number(parsed.port || DEFAULT_PORT);
+  const trusted = rootCertificates ?? tls.getCACertificates("default").join("\n");
+  // An IP address is not a server name (RFC 6066), but is still compared with the certificate.
+  const verified = { ca: trusted, rejectUnauthorized: true, ...(isIP(host) ? {} : { servername: host }) };
+  return {
+    label: `${host}${port === DEFAULT_PORT ? "" : `:${port}`}/${database}`,
+    address: {
+      host,
+      port,
+      database,
+      user,
+      password,
+      tls: mode === "none" ? undefined : verified,
+      ...(channelBinding === undefined ? {} : { channelBinding }),
+    },
+    // A container does not share this machine's loopback, unless it joins its network.
+    fromContainer: { host, port, ...(isLoopback(host) ? { network: "host" } : {}) },
+    rootCertificates: mode === "none" ? undefined : trusted,
+    remarks,
+  };
+}
+
+/** @throws {Error} for text that is not the URL of one PostgreSQL server. */
+function parseUrl(bare: string): URL {
   if (hasSeveralHosts(bare)) {
     throw new Error(
       "NEON_DATABASE_URL has several hosts, and the import reads from one server. Keep only the host and port of that server",
     );
   }
-  try {
-    parsed = new URL(bare);
-  } catch {
+  if (!URL.canParse(bare)) {
     throw new Error(
       unencodedSign(bare) ?? "NEON_DATABASE_URL is not a URL. It looks like postgresql://user:password@host/database",
     );
   }
+  const parsed = new URL(bare);
   if (!/^postgres(ql)?:$/.test(parsed.protocol)) {
     throw new Error(`NEON_DATABASE_URL begins with ${parsed.protocol}//, but must begin with postgresql://`);
   }
-  const [database, user, password] = [parsed.pathname.slice(1), parsed.username, parsed.password].map(decode) as [
-    string,
-    string,
-    string,
-  ];
+  return parsed;
+}
+
+/** @throws {Error} for a URL without a host, user, password or database. */
+function loginOf(parsed: URL, bare: string): { user: string; password: string; database: string } {
+  const database = decode(parsed.pathname.slice(1));
+  const user = decode(parsed.username);
+  const password = decode(parsed.password);
   // An unencoded character in the password moves part of it into the path or query, which messages would show.
   if (`${parsed.pathname}${parsed.search}`.includes("@")) {
     throw new Error(unencodedSign(bare) ?? "NEON_DATABASE_URL has a second @. Write an @ in the password as %40");
@@ -67,42 +101,17 @@ export function parseSourceUrl(url: string, rootCertificates?: string): Source {
     const lacks = `NEON_DATABASE_URL lacks ${missing.join(" and ")}: postgresql://user:password@host/database`;
     throw new Error(unencodedSign(bare) ?? lacks);
   }
+  return { user, password, database };
+}
 
-  const remarks: string[] = [];
-  const given = parsed.hostname.replace(/^\[(.*)\]$/, "$1");
-  const host = directHost(given);
-  if (host !== given) remarks.push(`pooled host ${given} replaced by the direct one, ${host}`);
-  const mode = sslMode(parsed, host, remarks);
-  const channelBinding = channelBindingOf(parsed, mode);
-  for (const key of parsed.searchParams.keys()) {
-    if (key === "options" && /endpoint/.test(parsed.searchParams.get(key) ?? "")) {
-      remarks.push("options=endpoint left out: the host's name says it to the server (SNI)");
-    } else if (key !== "sslmode" && key !== "channel_binding") {
-      remarks.push(`URL parameter ${key} is not used`);
+/** Returns remarks about the URL's parameters that have no effect. */
+function unusedParameters({ searchParams }: URL): string[] {
+  return [...searchParams.keys()].flatMap((key) => {
+    if (key === "options" && /endpoint/.test(searchParams.get(key) ?? "")) {
+      return ["options=endpoint left out: the host's name says it to the server (SNI)"];
     }
-  }
-  const port = Number(parsed.port || DEFAULT_PORT);
-  const trusted = rootCertificates ?? tls.getCACertificates("default").join("\n");
-  return {
-    label: `${host}${port === DEFAULT_PORT ? "" : `:${port}`}/${database}`,
-    address: {
-      host,
-      port,
-      database,
-      user,
-      password,
-      // An IP address is not a server name (RFC 6066), but is still compared with the certificate.
-      tls:
-        mode === "none"
-          ? undefined
-          : { ca: trusted, rejectUnauthorized: true, ...(isIP(host) ? {} : { servername: host }) },
-      ...(channelBinding === undefined ? {} : { channelBinding }),
-    },
-    // A container does not share this machine's loopback, unless it joins its network.
-    fromContainer: { host, port, ...(isLoopback(host) ? { network: "host" } : {}) },
-    rootCertificates: mode === "none" ? undefined : trusted,
-    remarks,
-  };
+    return key === "sslmode" || key === "channel_binding" ? [] : [`URL parameter ${key} is not used`];
+  });
 }
 
 /** Returns an error for an unencoded #, / or ? in the login, which ends the host for every parser; undefined for any other URL. */
