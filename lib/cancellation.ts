@@ -7,6 +7,7 @@
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { isPassing } from "./postgres.ts";
 import { Scope } from "./scope.ts";
+import { printable, protectTerminal } from "./terminal.ts";
 
 /** Published when the headers of a request have arrived (Node.js manual, "Diagnostics Channel", HTTP/2). */
 const CHANNEL = "http2.server.stream.start";
@@ -79,16 +80,19 @@ export async function cancellable<T>(work: (signal: AbortSignal) => Promise<T>):
 }
 
 /**
- * Runs work in a scope that is closed on cancellation: its connections, docker commands and pauses end at once.
+ * Runs work in a scope that is closed on cancellation: its connections, docker commands and pauses end at once. What it writes, and the
+ * message of its error, cannot control the terminal: both may contain text from a database.
  * @throws {Error} that says that the work was stopped, in place of a connection error; other errors of the work are passed on.
  */
 export function untilCancelled<T>(work: () => Promise<T>): Promise<T> {
+  protectTerminal();
   return cancellable(async (signal) => {
     const scope = new Scope();
     signal.addEventListener("abort", () => scope.close(new Error("It was stopped. Run it again to continue.")));
     try {
       return await scope.run(work);
     } catch (error) {
+      if (error instanceof Error) error.message = printable(error.message);
       throw scope.reason && isPassing(error) ? scope.reason : error;
     }
   });

@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
+import { printable } from "../../lib/terminal.ts";
 import { buildOf } from "../server/image.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 import { type ApplicationSpec, composeServiceOf, SERVICE_IMAGE } from "./application.ts";
@@ -105,7 +106,7 @@ export class Migrations extends pulumi.ComponentResource {
       const { revisionWarning } = await import("./revision.ts");
       const address = { host, port, database, user: owner.name, password };
       const warning = await revisionWarning({ stack, address, expected });
-      if (warning !== undefined) await pulumi.log.warn(warning, this);
+      if (warning !== undefined) await pulumi.log.warn(printable(warning), this);
       return undefined;
     });
     return pulumi.unsecret(compared);

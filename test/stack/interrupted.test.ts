@@ -120,7 +120,8 @@ describe("two concurrent first runs of script/up", () => {
     expect(winner.text).toContain("state       running, healthy");
     expect(other.code, other.text).toBe(1);
     const said = `error: another script/up of the stack ${fresh.name} is running \\(process \\d+\\)\\. Wait for it to end, then try again\\.`;
-    expect(other.text.trim()).toMatch(new RegExp(`^${said}$`));
+    expect(other.text.trim()).toMatch(new RegExp(`^${said}$`, "m"));
+    expect(other.text).not.toContain("Created stack");
     const next = await scriptUp();
     expect(next.code, next.text).toBe(0);
     expect(next.text).not.toMatch(/was killed|cleared|removed|warning|error/);

@@ -645,6 +645,26 @@ describe("to an older revision", () => {
     await expectNoTraces();
   });
 
+  test("a revision that the application wrote cannot control the terminal", async () => {
+    const write = (revision: string) =>
+      stack.as("app", (client) => client.query("UPDATE alembic_version SET version_num = $1", [revision]));
+    await write("\u001b[2J\u009b2Jx");
+    try {
+      for (const said of [
+        await stack.db("status"),
+        await stack.db("doctor"),
+        await stack.pulumi("preview", "--stack", stack.name),
+        await stack.pulumi("up", "--yes", "--stack", stack.name),
+      ]) {
+        expect(said.text).toContain("\\u001b[2J\\u009b2Jx");
+        expect(said.text).not.toContain("\u001b[2J");
+        expect(said.text).not.toContain("\u009b");
+      }
+    } finally {
+      await write("0004quick");
+    }
+  });
+
   test.runIf(process.env.BACKUPS === "all")(
     "with backups, a run prints the time to restore to, and the restored database has no connection lock",
     async () => {

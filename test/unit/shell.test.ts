@@ -230,12 +230,9 @@ describe("what was asked once", () => {
 });
 
 describe("script/up", () => {
-  /** What it makes of its arguments: the stack, empty for the selected one, and what is left for Pulumi. */
+  /** Returns the stack, empty for the selected one, and the arguments for Pulumi, each followed by `|`. */
   const read = (words: string) =>
-    sh(
-      `head=$(sed '/^# Neon/,$d; s|"$(dirname -- "$0")/lib.sh"|script/lib.sh|' script/up); set -- ${words}
-       eval "$head"; printf '%s|' "$stack" "$@"`,
-    );
+    sh(`. script/lib.sh; set -- ${words}\n. script/up-arguments.sh; printf '%s|' "$stack" "$@"`);
 
   test.each([
     ["", "|"],
