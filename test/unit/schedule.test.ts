@@ -13,7 +13,7 @@ interface Plan {
   lane?: string;
 }
 
-/** What happened, in order, and what must not have. */
+/** Runs the plans. Returns the events in order, the most tasks at one time, and the failure. */
 async function run(plans: readonly Plan[], slotCount: number) {
   const slots = Array.from({ length: slotCount }, (_, index) => ({ index }));
   const events: string[] = [];
@@ -46,7 +46,7 @@ async function run(plans: readonly Plan[], slotCount: number) {
 
 const starts = (events: string[]) => events.filter((event) => event.startsWith("+")).map((event) => event.slice(1));
 
-/** Plans without a cycle: each may wait for ones before it; then they are shuffled. */
+/** Plans without a cycle: each may wait for earlier ones. They are shuffled afterwards. */
 const acyclic = fc
   .array(
     fc.record({
@@ -84,7 +84,7 @@ describe("tasks", () => {
     expect(starts(events)).toEqual(["first of a chain", "large", "second", "third", "middle", "small"]);
   });
 
-  test("of one lane run one after the other, while others pass them", async () => {
+  test("of one lane run one after the other, while other tasks overtake them", async () => {
     const { events } = await run(
       [
         { name: "a", after: [], cost: 9, turns: 5, lane: "keys" },
@@ -96,7 +96,7 @@ describe("tasks", () => {
     expect(events).toEqual(["+a", "+c", "-c", "-a", "+b", "-b"]);
   });
 
-  test("of one size keep their order", async () => {
+  test("of equal cost keep their order", async () => {
     const { events } = await run(
       ["a", "b", "c"].map((name) => ({ name, after: [], cost: 1 })),
       1,
@@ -104,7 +104,7 @@ describe("tasks", () => {
     expect(starts(events)).toEqual(["a", "b", "c"]);
   });
 
-  test("start as soon as a slot is free, without waiting for a slower one beside it", async () => {
+  test("start as soon as a slot is free, while a slower one still runs", async () => {
     const { events, most } = await run(
       [
         { name: "slow", after: [], cost: 9, turns: 30 },
@@ -117,7 +117,7 @@ describe("tasks", () => {
     expect(events).toEqual(["+slow", "+quick", "-quick", "+next", "-next", "-slow"]);
   });
 
-  test("are run, each once, after those that they wait for, and never more than there are slots", async () => {
+  test("run once each, after the tasks that they wait for, and at most one per slot", async () => {
     await fc.assert(
       fc.asyncProperty(acyclic, fc.integer({ min: 1, max: 4 }), async (plans, slots) => {
         const { events, most, failure } = await run(plans, slots);
@@ -131,19 +131,19 @@ describe("tasks", () => {
     );
   });
 
-  test("are all there are: none is fine", async () => {
+  test("may be an empty list", async () => {
     expect(await run([], 2)).toMatchObject({ events: [], failure: undefined });
   });
 
-  // Nothing would be copied, and nothing reported.
+  // Otherwise, nothing would be copied and no error reported.
   test("without a slot are not silently left out", async () => {
     const { events, failure } = await run([{ name: "a", after: [], cost: 1 }], 0);
     expect(events.length > 0 || failure !== undefined).toBe(true);
   });
 });
 
-describe("a failure", () => {
-  test("is thrown, after those that run have ended, and nothing more is started", async () => {
+describe("a failed task", () => {
+  test("lets running tasks end, starts no other task, and then throws", async () => {
     const { events, failure, running } = await run(
       [
         { name: "bad", after: [], cost: 9, turns: 2, fails: true },
@@ -158,7 +158,7 @@ describe("a failure", () => {
     expect(running).toBe(0);
   });
 
-  test("that comes first is the one that is thrown", async () => {
+  test("is thrown for the first failure in time", async () => {
     const { failure } = await run(
       [
         { name: "later", after: [], cost: 9, turns: 9, fails: true },
@@ -169,7 +169,7 @@ describe("a failure", () => {
     expect(failure).toBe("sooner failed");
   });
 
-  test("anywhere never starts what waits for it, and leaves nothing running", async () => {
+  test("prevents every later start, and leaves nothing running", async () => {
     await fc.assert(
       fc.asyncProperty(acyclic, fc.integer({ min: 1, max: 4 }), fc.nat(13), async (plans, slots, which) => {
         fc.pre(plans.length > 0);
