@@ -187,8 +187,8 @@ describe("a failed task", () => {
     );
   });
 
-  // If a task throws instead of rejecting, the others must still be awaited.
-  test("that is thrown at once is waited for like any other", async () => {
+  // A task may throw instead of rejecting. The others must still be awaited.
+  test("that throws synchronously still waits for the running tasks", async () => {
     let ended = false;
     const tasks: Task<number>[] = [
       {
@@ -214,8 +214,8 @@ describe("a failed task", () => {
   });
 });
 
-describe("before anything runs", () => {
-  test("a dependency that does not exist is refused", async () => {
+describe("the check of tasks before they run", () => {
+  test("refuses a dependency that does not exist", async () => {
     const { events, failure } = await run(
       [
         { name: "a", after: [], cost: 1 },
@@ -228,9 +228,9 @@ describe("before anything runs", () => {
   });
 
   test.each<[string, Plan[], string]>([
-    ["of one", [{ name: "a", after: ["a"], cost: 1 }], "the task a waits for itself"],
+    ["of one task", [{ name: "a", after: ["a"], cost: 1 }], "the task a waits for itself"],
     [
-      "of three, behind one that could start",
+      "of three tasks after one that could start",
       [
         { name: "free", after: [], cost: 9 },
         { name: "a", after: ["b"], cost: 1 },
@@ -239,13 +239,13 @@ describe("before anything runs", () => {
       ],
       "the task a waits for itself",
     ],
-  ])("a cycle %s is refused", async (_what, plans, message) => {
+  ])("refuses a cycle %s", async (_what, plans, message) => {
     const { events, failure } = await run(plans, 2);
     expect(failure).toBe(message);
     expect(events).toEqual([]);
   });
 
-  test("what is waited for twice is no cycle", async () => {
+  test("accepts a task that two others wait for", async () => {
     const plans = [
       { name: "d", after: ["b", "c"], cost: 1 },
       { name: "b", after: ["a"], cost: 1 },
