@@ -212,7 +212,7 @@ describe("the command that starts the services", () => {
     expect(profileFor(some, planRedirects(some, TARGET), ["other"])).toBe("development");
   });
 
-  test("starts services that are counted with their replicas, one-time services only while no other waits for them", () => {
+  test("runs services that are counted with their replicas, and without those that others wait for to complete", () => {
     const some = project({
       database,
       one: { profiles: ["dev"], depends_on: on("database"), deploy: { replicas: 3 } },

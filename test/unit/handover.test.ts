@@ -91,7 +91,7 @@ describe("the hand-over", () => {
     expect(get("written").inputs.target).toBe("neon");
   });
 
-  test("to a missing folder or to a file is refused before anything is created", async () => {
+  test("to a missing folder or to a file is refused", async () => {
     await expect(make({ folder: join(folder, "none") })).rejects.toThrow(
       `application is "${folder}/none", which does not exist`,
     );

@@ -146,14 +146,14 @@ describe("the Pulumi program", () => {
     expect(kinds.filter((kind) => expected.includes(kind))).toEqual(expected);
   });
 
-  test("fails before it creates anything if the hand-over cannot write its file", async () => {
+  test("fails if the hand-over cannot write its file", async () => {
     await expect(run("dev", { handoverFolder: "test/application" })).rejects.toThrow(
       "test/application/.env would get passwords, but git does not ignore it. Add it to .gitignore",
     );
     await expect(run("dev", { handoverFolder: "package.json" })).rejects.toThrow("which is not a folder");
   });
 
-  test("fails before it creates anything if a setting is invalid", async () => {
+  test("fails if a setting is invalid", async () => {
     await expect(run("dev", { memory: "1" })).rejects.toThrow("memory is 1: give MiB, at least 256");
   });
 });

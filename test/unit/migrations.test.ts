@@ -123,7 +123,7 @@ describe("the component Migrations", () => {
     },
   );
 
-  test("refuses a folder without an Alembic project before anything is created", async () => {
+  test("refuses a folder without an Alembic project", async () => {
     await expect(make({ folder: join(folder, "none") })).rejects.toThrow(`the folder ${folder}/none does not exist`);
     await expect(make({ folder: join(folder, "src") })).rejects.toThrow("has no alembic.ini");
   });

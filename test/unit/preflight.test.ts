@@ -212,7 +212,7 @@ describe("preflight findings", () => {
     );
   });
 
-  test("in the report are warnings and changes of the connection, but no facts", () => {
+  test("in the report are only warnings and changes of the connection", () => {
     const found = [
       finding("connection-changed", "h/d", "pooled host replaced"),
       finding("disk-room", "disk", "has room"),

@@ -47,7 +47,7 @@ describe("differing", () => {
     );
   });
 
-  test("returns for two maps no key that is not returned on the way through a third map", () => {
+  test("returns only keys that also differ on a path through a third map", () => {
     fc.assert(
       fc.property(maps, maps, maps, (a, b, c) => {
         const steps = [...differing(a, b), ...differing(b, c)];

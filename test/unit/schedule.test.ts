@@ -158,7 +158,7 @@ describe("a failed task", () => {
     expect(running).toBe(0);
   });
 
-  test("is thrown for the first failure in time", async () => {
+  test("that failed first is the one whose error is thrown", async () => {
     const { failure } = await run(
       [
         { name: "later", after: [], cost: 9, turns: 9, fails: true },
