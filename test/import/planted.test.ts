@@ -122,7 +122,7 @@ test("properties of a database are copied and proven, or named as left out, and 
      COMMENT ON DATABASE besides IS 'theirs'; SELECT lo_create(0);
      ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO game_backend; GRANT SELECT ON pilots TO game_backend`,
   );
-  // Cannot be made together with anything else.
+  // CREATE SUBSCRIPTION cannot run with other statements.
   await source.sql(
     "besides",
     "CREATE SUBSCRIPTION theirs CONNECTION 'host=nowhere.invalid password=S3cret' PUBLICATION p WITH (connect = false)",

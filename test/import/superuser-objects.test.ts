@@ -49,7 +49,7 @@ async function examineBothWays(spec: ImportSpec): Promise<{ alone: Examination; 
 describe("each line of preflight-misses.sql", async () => {
   const [keep = "", ...lines] = await statementsOf("preflight-misses.sql");
   const cases = lines.map((line, index) => ({ line, index, title: line.slice(0, 60) }));
-  // One line needs another.
+  // Lines about am2 need the line that creates it.
   const before = (line: string) => [
     keep,
     ...(line.includes("using am2") ? lines.filter((one) => one.startsWith("create access method am2")) : []),

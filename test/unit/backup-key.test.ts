@@ -87,7 +87,7 @@ describe("the backup key resource", () => {
     expect(await provider.diff?.(id, mended?.outs, inputs())).toMatchObject({ changes: false });
   });
 
-  test("fails if its file contains another key, names both, and leaves the file unchanged", async () => {
+  test("fails if its file contains another key, which the error names, and leaves the file unchanged", async () => {
     const { id, outs } = await provider.create(inputs());
     await rm(file);
     const other = newKey();

@@ -198,7 +198,7 @@ describe("splitDump", () => {
     );
   });
 
-  test("is followed by schemaStates, which leaves out settings for the next entries", () => {
+  test("returns entries from which schemaStates removes settings for the next entries", () => {
     const settings = "\n\nSET default_tablespace = '';\n\nSET default_table_access_method = heap;";
     const type = entry("t", "CREATE TYPE t;", { type: "TYPE" });
     const body = entry("f", "CREATE FUNCTION f() AS $$\nSET default_x = 1;\n$$;", { type: "FUNCTION" });

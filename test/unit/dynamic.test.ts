@@ -157,7 +157,7 @@ describe("providerOnDisk", () => {
     const module = write("told.mjs", "export const provider = { create: async (outs) => ({ id: 'made', outs }) };");
     const code = write("shell.cjs", shellFor(module));
     expect(readFileSync(code, "utf8")).not.toContain(process.cwd());
-    // As Pulumi does: a module of its own, in a process where the program is not.
+    // Like Pulumi: a separate module, in a process that does not contain the program.
     const script =
       "require(process.argv[1]).handler().create({ a: 1 }).then((made) => console.log(JSON.stringify(made)))";
     const said = execFileSync(process.execPath, ["--eval", script, resolve(code)], { encoding: "utf8" });

@@ -58,7 +58,7 @@ test("TcpProxy delays each direction, and applies a new delay to open connection
   const socket = await client();
   await roundTrip(socket);
   proxy.set({ delayMs: 40 });
-  // A timer of Node may fire up to a millisecond early, once on each way.
+  // A timer of Node may fire up to a millisecond early, once in each direction.
   expect(await roundTrip(socket)).toBeGreaterThan(77);
   proxy.set({ delayMs: 0 });
   const trips: number[] = [];

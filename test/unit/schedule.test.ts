@@ -175,7 +175,7 @@ describe("a failed task", () => {
         fc.pre(plans.length > 0);
         const bad = plans[which % plans.length] as Plan;
         const { events, failure, running } = await run(
-          // At least one turn of the event loop: the failure is unknown until then.
+          // At least one turn of the event loop, because the failure is unknown before that.
           plans.map((plan) => ({ ...plan, turns: Math.max(plan.turns ?? 1, 1), fails: plan === bad })),
           slots,
         );
