@@ -35,7 +35,7 @@ const mayRead = async (...relations: string[]) => {
 const mustNotRead = async (...relations: string[]) => {
   for (const relation of relations) await denied(readonly(relation), relation);
 };
-/** The superuser's statement about a group, undone at the end. */
+/** Runs the work with a group of which readonly is a member, and drops the group afterwards. */
 async function inGroup(work: () => Promise<void>): Promise<void> {
   await superuser("CREATE ROLE readers; GRANT readers TO sectorwars_readonly");
   try {
@@ -198,7 +198,7 @@ describe("readonly", () => {
     await superuser("DROP OWNED BY readers", "DROP ROLE readers");
   });
 
-  test("with a list that names everything, reads only what extensions show to PUBLIC", async () => {
+  test("with a list that names everything, reads no table, while monitor still reads pg_stat_statements", async () => {
     await game.prepare(["*"]);
     await owner("CREATE TABLE ships (c text)", "GRANT SELECT ON ships TO PUBLIC");
     await mustNotRead("ships");

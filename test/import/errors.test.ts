@@ -63,28 +63,28 @@ async function failureOf(from: Source): Promise<string> {
   return error;
 }
 
-describe("a source that cannot be read", () => {
-  test("wrong password", async () => {
+describe("the error for a source that cannot be read", () => {
+  test("names a wrong password", async () => {
     expect(await failureOf(withAddress({ password: "entirely-wrong-secret" }))).toBe(
       `The source ${source.alias}/small cannot be read: password authentication failed for user "game_owner". ` +
         "The password is wrong. Copy NEON_DATABASE_URL again from the Neon console.",
     );
   });
 
-  test("wrong database", async () => {
+  test("names a database that does not exist", async () => {
     expect(await failureOf(withAddress({ database: "smal" }))).toBe(
       `The source ${source.alias}/small cannot be read: database "smal" does not exist. ` +
         "There is no such database. Check the name at the end of NEON_DATABASE_URL.",
     );
   });
 
-  test("a user that does not exist fails like a wrong password", async () => {
+  test("is the same for an unknown user as for a wrong password", async () => {
     expect(await failureOf(withAddress({ user: "intruder" }))).toMatch(
       /cannot be read: password authentication failed for user "intruder"\. .*NEON_DATABASE_URL/,
     );
   });
 
-  test("a certificate of an authority that is not trusted", async () => {
+  test("names NEON_ROOT_CERTIFICATES if the authority of the certificate is not trusted", async () => {
     const ca = tls.getCACertificates("bundled").join("\n");
     const error = await failureOf(withAddress({ tls: { ca, servername: "localhost", rejectUnauthorized: true } }));
     expect(error).toMatch(/^The source \S+\/small cannot be read: /);
@@ -93,7 +93,7 @@ describe("a source that cannot be read", () => {
     );
   });
 
-  test("a certificate of an authority that has only the name of a trusted one", async () => {
+  test("names NEON_ROOT_CERTIFICATES if the authority has only the name of a trusted one", async () => {
     const impostor = await makeServerCertificate(["localhost"]);
     const error = await failureOf(
       withAddress({ tls: { ca: impostor.authority, servername: "localhost", rejectUnauthorized: true } }),
@@ -103,14 +103,14 @@ describe("a source that cannot be read", () => {
     );
   });
 
-  test("a certificate for another host", async () => {
+  test("says that the certificate is for another host", async () => {
     const other = { ca: source.certificate.authority, servername: "ep-other.neon.tech", rejectUnauthorized: true };
     const error = await failureOf(withAddress({ tls: other }));
     expect(error).toMatch(/^The source \S+\/small cannot be read: .*ep-other\.neon\.tech/);
     expect(error).toMatch(/\. Its certificate is for another host: this may not be the server you mean\.$/);
   });
 
-  test("a URL with sslmode=require is verified anyway", async () => {
+  test("names an invalid certificate, even if the URL has sslmode=require", async () => {
     const { user, password, port } = source.source("small").address;
     const url = `postgresql://${user}:${password}@localhost:${port}/small?sslmode=require`;
     expect(await failureOf(parseSourceUrl(url))).toContain("does not trust the authority that signed its certificate");
@@ -120,7 +120,7 @@ describe("a source that cannot be read", () => {
     );
   });
 
-  test("a server without TLS receives no clear text", async () => {
+  test("says that the server does not support TLS", async () => {
     const { address } = source.source("small");
     const plain = { ...address, host: target.admin.host, port: target.admin.port };
     const error = await failureOf({ ...source.source("small"), address: plain });
@@ -128,14 +128,14 @@ describe("a source that cannot be read", () => {
     expect(error).toMatch(/NEON_DATABASE_URL/);
   });
 
-  test("pg_dump that cannot reach the source names the address", async () => {
+  test("names the address that pg_dump cannot reach", async () => {
     const known = source.source("small");
     const error = await failureOf({ ...known, fromContainer: { ...known.fromContainer, host: "nowhere.invalid" } });
     expect(error).toMatch(/^The schema of nowhere\.invalid\/small could not be read: /);
     expect(error).toMatch(/could not translate host name "nowhere\.invalid"/);
   });
 
-  test("a source with a table that its user may not read", async () => {
+  test("names a table that the user cannot read", async () => {
     await source.makeDatabase("closed", SMALL);
     await source.sql("closed", "CREATE TABLE closed (id integer); REVOKE ALL ON closed FROM PUBLIC");
     expect(await failureOf(source.source("closed"))).toMatch(
@@ -143,7 +143,7 @@ describe("a source that cannot be read", () => {
     );
   });
 
-  test("rows that row-level security hides are an error, and are never left out silently", async () => {
+  test("names a table of which row-level security may hide rows", async () => {
     await source.makeDatabase("hidden", SMALL);
     await source.sql(
       "hidden",
@@ -156,8 +156,8 @@ describe("a source that cannot be read", () => {
   });
 });
 
-describe("a source that does not fit", () => {
-  test("an extension that the target does not have", async () => {
+describe("the error for a source that cannot be imported", () => {
+  test("names an extension that the target does not have", async () => {
     const folder = await source.value<string>("postgres", "SELECT setting FROM pg_config WHERE name = 'SHAREDIR'");
     const script = `cd "$0/extension" && echo "default_version = '1.2'" >sector_map.control && echo 'CREATE FUNCTION map() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$;' >sector_map--1.2.sql`;
     await docker(["exec", source.container, "sh", "-c", script, folder]);
@@ -170,7 +170,7 @@ describe("a source that does not fit", () => {
     );
   });
 
-  test("an encoding other than UTF8", async () => {
+  test("names an encoding other than UTF8", async () => {
     await source.sql(
       "postgres",
       "CREATE DATABASE western OWNER game_owner ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
@@ -181,7 +181,7 @@ describe("a source that does not fit", () => {
     );
   });
 
-  test("all problems are in one error", async () => {
+  test("lists all problems", async () => {
     await source.sql(
       "postgres",
       "CREATE DATABASE twofold OWNER game_owner ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
@@ -190,7 +190,7 @@ describe("a source that does not fit", () => {
     expect((await failureOf(source.source("twofold"))).match(/^ {2}- /gm)).toHaveLength(2);
   });
 
-  test("an object that only a superuser can create is named before anything is created", async () => {
+  test("names an object that only a superuser can create", async () => {
     await source.makeDatabase("odd", SMALL);
     await source.sql(
       "odd",
@@ -217,7 +217,7 @@ async function whenCopying(spec: ImportSpec): Promise<void> {
 }
 
 describe("a server that goes away while rows are copied", () => {
-  test("the source, killed: a clear error, an unchanged target, and the next run converges", async () => {
+  test("the source, killed: the error names it, the target is unchanged, and the next run converges", async () => {
     const spec = await lab.newImport(source.source("large"), target);
     let killed: Promise<void> | undefined;
     const { error } = await attempt(
@@ -237,7 +237,7 @@ describe("a server that goes away while rows are copied", () => {
     await expectComplete(lab, target, spec);
   });
 
-  test("the target, restarted: a clear error, and the next run converges", async () => {
+  test("the target, restarted: the error names it, the database is unchanged, and the next run converges", async () => {
     const spec = await lab.newImport(source.source("large"), target);
     let restarted: Promise<void> | undefined;
     const { error } = await attempt(
@@ -254,7 +254,7 @@ describe("a server that goes away while rows are copied", () => {
     await expectComplete(lab, target, spec);
   });
 
-  test("the target, crashed: the next run converges", async () => {
+  test("the target, crashed: the database is unchanged, and the next run converges", async () => {
     const spec = await lab.newImport(source.source("large"), target);
     let crashed: Promise<void> | undefined;
     const { error } = await attempt(
@@ -277,7 +277,7 @@ test("none of these failures blocks a later import", async () => {
   await expectComplete(lab, target, await lab.newImport(source.source("small"), target));
 });
 
-test("an unknown host", async () => {
+test("an unknown host is an error with a remedy within 90 s", async () => {
   const { error, seconds } = await unknownHost;
   expect(error).toMatch(/^The source ep-none\.invalid\/small cannot be read: getaddrinfo \w+ ep-none\.invalid\. /);
   expect(error).toMatch(/The host name does not exist\. Check it in NEON_DATABASE_URL, and check the network\.$/);

@@ -71,12 +71,12 @@ const SHOWN = [
   ...["atomic", "definer", "through_caller"].map((name) => `function public.${name}()`),
 ].sort();
 
-describe("what shows rows of denied tables to readonly", () => {
-  test("is found: views, views on them, materialized views, partitions and functions, and nothing else", async () => {
+describe("relations and functions that show rows of denied tables to readonly", () => {
+  test("are found: views, views on them, materialized views, partitions and functions, and no others", async () => {
     expect(named(await found())).toEqual(SHOWN);
   });
 
-  test("is what readonly can actually read", async () => {
+  test("are exactly those that readonly can read", async () => {
     const all = await game.as<{ what: string }>(
       "owner",
       `SELECT CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' ELSE 'table' END || ' ' || n.nspname || '.' || relname AS what
@@ -92,7 +92,7 @@ describe("what shows rows of denied tables to readonly", () => {
     expect(shown.sort()).toEqual(SHOWN);
   });
 
-  test("is reported with the rows' origin and a remedy", async () => {
+  test("are reported with the rows' origin and a remedy", async () => {
     const exposed = (await found()).filter(({ name }) => /\.(on_top|definer\(\))$/.test(name));
     expect(describeExposed(exposed)).toEqual({
       seen: "sectorwars_readonly can read rows of denied tables through function public.definer() (names public.mfa_codes); view public.on_top (reads public.plain)",
@@ -100,7 +100,7 @@ describe("what shows rows of denied tables to readonly", () => {
     });
   });
 
-  test("disappears after the remedies", async () => {
+  test("are no longer found after the remedies", async () => {
     await game.as(
       "owner",
       "ALTER VIEW plain SET (security_invoker = true)",
@@ -127,7 +127,7 @@ test("the views of the adversary's script are found", async () => {
   expect(named(await found(other))).toEqual(["materialized view public.harmless_mat", "view public.harmless_view"]);
 });
 
-test("a readonly role that reads denied tables through a membership is reported first", async () => {
+test("a denied table that readonly reads through a membership is reported", async () => {
   const other = await PreparedDatabase.create(server, "membership", passwords);
   await other.as("owner", "CREATE TABLE mfa_codes (code text)");
   expect(await found(other)).toEqual([]);
@@ -150,7 +150,7 @@ describe("doctor", () => {
     } as unknown as StackOutputs);
   };
 
-  test("checks further databases, too, each with its own readonly role", async () => {
+  test("also checks further databases, each with its own readonly role", async () => {
     const { owner, app, readonly } = rolesOf("east");
     await server.sql("postgres", `CREATE ROLE ${owner}; CREATE ROLE ${app}; CREATE ROLE ${readonly}`);
     await server.sql("postgres", "CREATE DATABASE east TEMPLATE template0");

@@ -65,22 +65,22 @@ describe("a target whose disk is full", () => {
     onLoaded: async () => void (await work()),
   });
   const moments: [string, (work: () => Promise<unknown>) => Partial<ImportHooks>, number][] = [
-    ["while rows come", (work) => atPhase("rows", work), 3000],
+    ["while rows are copied", (work) => atPhase("rows", work), 3000],
     ["while indexes are built", atIndexes, 500],
-    ["while everything settles to disk", (work) => atPhase("swap", work), 0],
+    ["during the swap", (work) => atPhase("swap", work), 0],
     ...(THOROUGH
       ? ([
-          ["while the schema is made", (work) => atPhase("schema", work), 100],
-          ["while rows come, at once", (work) => atPhase("rows", work), 0],
-          ["while constraints are made", (work) => atPhase("constraints", work), 0],
+          ["while the schema is created", (work) => atPhase("schema", work), 100],
+          ["at once while rows are copied", (work) => atPhase("rows", work), 0],
+          ["while constraints are created", (work) => atPhase("constraints", work), 0],
           ["while statistics are gathered", (work) => atPhase("sequences", work), 0],
-          ["while both are compared", (work) => atPhase("compare", work), 0],
+          ["while source and target are compared", (work) => atPhase("compare", work), 0],
         ] as [string, (work: () => Promise<unknown>) => Partial<ImportHooks>, number][])
       : []),
   ];
 
   test.each(moments)(
-    "%s: untouched or complete, and with room again the next run converges",
+    "%s is untouched or complete, and the next run converges once there is room",
     async (_name, at, leave) => {
       const spec = await lab.newImport(source.source("large"), target);
       const { error } = await attempt(
@@ -111,7 +111,7 @@ describe("a report that cannot be written", () => {
       await symlink("/dev/full", join(spec.reportFolder, `${name}.partial`));
   }
 
-  test("does not undo a good import, and is mentioned", async () => {
+  test("does not undo a successful import, and its last line mentions it", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     await fullFolder(spec);
     const { error, lines } = await attempt(spec);
@@ -120,7 +120,7 @@ describe("a report that cannot be written", () => {
     await expectSameRows(spec);
   });
 
-  test("does not hide the error of a failed one", async () => {
+  test("does not hide the error of a failed import", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     await fullFolder(spec);
     const { error, lines } = await attempt(
@@ -198,7 +198,7 @@ describe("a crash right after the swap", () => {
     return said.split("\n").filter(Boolean);
   }
 
-  test("a server process is killed: the server recovers by itself, and the proof passes again", async () => {
+  test("of a server process: the server recovers, and rows and indexes are intact", async () => {
     const spec = await lab.newImport(source.source("large"), target);
     let left: string[] = [];
     const { error } = await attempt(spec, {
@@ -216,14 +216,14 @@ describe("a crash right after the swap", () => {
     await expectNoTrace(lab, spec, source, target, settings);
   });
 
-  test("an error after the swap is reported as it is, and not as a change by code of the source", async () => {
+  test("is not confused with an error after the swap, which is reported unchanged", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     const { error } = await attempt(spec, { onSwapped: () => Promise.reject(new Error("the real reason")) });
     expect(error).toBe("the real reason");
     await expectComplete(lab, target, spec);
   });
 
-  test("the whole container is killed: started again, the proof passes again", async () => {
+  test("of the whole container: rows and indexes are intact after a restart", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     const { error } = await attempt(spec, { onSwapped: () => target.kill() });
     expect(error).toBe("");

@@ -60,23 +60,35 @@ const FAULTS: Fault[] = [
   { name: "the source is killed", ...kill(() => source), says: /source/, at: ["schema", "rows", "swap"] },
   { name: "the target is killed", ...kill(() => target), says: /target/, at: ["schema", "rows", "swap"] },
   {
-    name: "the source stands still",
+    name: "the source is frozen",
     ...freeze(() => source),
     says: /source .*no answer from it/,
     at: ["schema"],
   },
-  { name: "the target stands still", ...freeze(() => target), says: /target.*no answer from it/, at: ["swap"] },
-  { name: "the way to the source is cut", strike: () => toSource.cut(), mend: () => {}, says: /source/, at: ["rows"] },
-  { name: "the way to the target is cut", strike: () => toTarget.cut(), mend: () => {}, says: /target/, at: ["rows"] },
+  { name: "the target is frozen", ...freeze(() => target), says: /target.*no answer from it/, at: ["swap"] },
   {
-    name: "the way to the source falls silent",
+    name: "the connection to the source is cut",
+    strike: () => toSource.cut(),
+    mend: () => {},
+    says: /source/,
+    at: ["rows"],
+  },
+  {
+    name: "the connection to the target is cut",
+    strike: () => toTarget.cut(),
+    mend: () => {},
+    says: /target/,
+    at: ["rows"],
+  },
+  {
+    name: "the network to the source falls silent",
     strike: () => toSource.silence(),
     mend: () => toSource.heal(),
     says: /source .*no answer from it/,
     at: ["rows"],
   },
   {
-    name: "the way to the target falls silent",
+    name: "the network to the target falls silent",
     strike: () => toTarget.silence(),
     mend: () => toTarget.heal(),
     says: /target.*no answer from it/,
@@ -91,7 +103,7 @@ const NOT_YET_HELD: readonly Phase[] = ["preflight", "snapshot"];
 
 describe.each(FAULTS)("$name", ({ name, strike, mend, says, at }) => {
   test.each(phasesOr(...at).map((phase) => [phase] as const))(
-    "as the phase %s begins: it is said in time, the target is untouched or complete, and the next run converges",
+    "at the start of the phase %s: the error comes in time, the target is untouched or complete, the next run converges",
     async (phase) => {
       const spec = await lab.newImport(source.source("small"), target);
       const mayBeAsleep = /source/.test(name) && NOT_YET_HELD.includes(phase);
@@ -114,7 +126,7 @@ describe.each(FAULTS)("$name", ({ name, strike, mend, says, at }) => {
 });
 
 describe("silence of a live server", () => {
-  test("a long statement, and a source that waits for it, do not count as lost", async () => {
+  test("during a long statement is not taken for a loss, and neither is that of the source, which waits for it", async () => {
     await source.makeDatabase(
       "slow",
       `CREATE TABLE slow (id integer PRIMARY KEY);
@@ -129,7 +141,7 @@ describe("silence of a live server", () => {
     await expectSameRows(spec);
   });
 
-  test("a connection so slow that each end mostly waits for the other", async () => {
+  test("on a slow connection, where each end mostly waits for the other, is not taken for a loss", async () => {
     await source.makeDatabase("bulky", LARGE.replace("60000", "4000"));
     const spec = await lab.newImport(source.source("bulky"), target);
     toTarget.set({ bytesPerSecond: 3_000_000 });
@@ -154,7 +166,7 @@ function randomOf(seed: number): () => number {
   };
 }
 
-test("killed at random times, again and again: never a partial copy, and the last run converges", async () => {
+test("imports that are killed at random times never leave a partial copy, and the last run converges", async () => {
   const seed = Number(process.env.FAULTS_SEED ?? Date.now() % 1_000_000);
   const random = randomOf(seed);
   let spec = await lab.newImport(source.source("small"), target);
@@ -177,7 +189,7 @@ test("killed at random times, again and again: never a partial copy, and the las
   await expectNoTrace(lab, spec, source, target, settings);
 });
 
-describe("stopped by a signal", () => {
+describe("an import stops within 5 s of a signal", () => {
   /** Stops an import at a given time, and checks how long that takes and what is left. */
   async function expectStopped(spec: ImportSpec, when: (stop: () => void) => Parameters<typeof attempt>[1]) {
     const controller = new AbortController();
@@ -197,7 +209,7 @@ describe("stopped by a signal", () => {
     return state;
   }
 
-  test.each(PHASES)("as the phase %s begins", async (phase) => {
+  test.each(PHASES)("at the start of the phase %s", async (phase) => {
     const spec = await lab.newImport(source.source("small"), target);
     const state = await expectStopped(spec, (stop) => atPhase(phase, async () => stop()));
     expect(state).toBe("untouched");

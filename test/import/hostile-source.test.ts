@@ -43,11 +43,11 @@ async function expectHarmless(): Promise<string[]> {
   return deeds.ran;
 }
 
-describe("an import of code in every place", () => {
+describe("an import of a source with code in every place", () => {
   let spec: ImportSpec;
   const identityFile = () => join(lab.folder, "identity.txt");
 
-  test("succeeds and is proven; the code runs only as the owner, in the owner's session", async () => {
+  test("succeeds and is proven, and the code runs only as the owner, in the owner's session", async () => {
     spec = await lab.newImport(source.source("hostile"), target);
     const safetyCopy = { folder: join(lab.folder, "safety"), identityFile: identityFile(), recipient: undefined };
     const { error, summary } = await attempt({ ...spec, safetyCopy });

@@ -102,7 +102,7 @@ test("a source's large objects are copied with their OIDs and proven; the owner 
   );
 });
 
-test("verify finds them equal, and names later changes and where they happened", async () => {
+test("verify finds the large objects equal, and names later changes and the database in which they happened", async () => {
   expect((await compareSourceAndTarget(spec)).differences).toEqual([]);
   const { database } = spec.target.address;
   await target.sql(
@@ -132,7 +132,7 @@ describe("a safety copy", () => {
   const copyOf = async () => join(safetyCopy().folder, (await readdir(safetyCopy().folder))[0] ?? "");
   const secret = async () => (await readIdentity(identityFile()))?.secret ?? "";
 
-  test("contains them, and restores them with proof", async () => {
+  test("contains the large objects, and restores them with proof", async () => {
     const copy = await copyOf();
     expect((await checkCopy(copy, await secret())).manifest.largeObjects).toMatchObject({ objects: 1207 });
     await restoreCopy({
@@ -151,7 +151,7 @@ describe("a safety copy", () => {
     expect((await compareSourceAndTarget(rescued)).differences).toEqual([]);
   });
 
-  test("restores them by hand, too", async () => {
+  test("restores the large objects by hand with its restore.sh", async () => {
     const hands = join(lab.folder, "hands");
     await mkdir(hands);
     await cp(await copyOf(), join(hands, "copy"), { recursive: true });
@@ -179,8 +179,8 @@ describe("an import rejects a copy", () => {
   test.each([
     ["with one byte changed", "SELECT lo_put(16503, 1048576, '\\x02')", "large object 16503: other bytes"],
     ["with one byte more", "SELECT lo_put(16501, 5, 's')", "large object 16501: other size, bytes"],
-    ["without one", "SELECT lo_unlink(4000000000)", "large object 4000000000: missing on the target"],
-    ["with one too many", "SELECT lo_create(31000)", "large object 31000: not on the source"],
+    ["without one object", "SELECT lo_unlink(4000000000)", "large object 4000000000: missing on the target"],
+    ["with an additional object", "SELECT lo_create(31000)", "large object 31000: not on the source"],
     ["with another comment", "COMMENT ON LARGE OBJECT 16501 IS NULL", "large object 16501: other comment"],
   ])("%s, and names it", async (_what, sql, line) => {
     const damaged = await lab.newImport(source.source("objects"), target);
@@ -194,7 +194,7 @@ describe("an import rejects a copy", () => {
     await expectUntouched(lab, target, damaged);
   });
 
-  test("in which one belongs to another role", async () => {
+  test("in which one object belongs to another role", async () => {
     const strange = await lab.newImport(source.source("objects"), target);
     const give = () => target.sql(stagingOf(strange), "ALTER LARGE OBJECT 16501 OWNER TO postgres");
     expect((await attempt(strange, atPhase("sequences", give))).error).toContain(
@@ -203,7 +203,7 @@ describe("an import rejects a copy", () => {
   });
 });
 
-test("one that the source's role may not read is a blocker with its OID; grants through other roles count", async () => {
+test("a large object that the source's role cannot read is a blocker with its OID, and grants to PUBLIC count", async () => {
   await source.makeDatabase("closed", "SELECT lo_from_bytea(17000, 'mine')");
   await source.sql(
     "closed",
@@ -270,7 +270,7 @@ describe("a selection", () => {
       { masks: [{ setting: "photos.name=null", table: "photos", column: "name", kind: "null" }] },
       /importMasks/,
     ],
-  ])("%s leaves them out, and the report says so; verify accepts that", async (_what, some, why) => {
+  ])("%s leaves out the large objects, the report says so, and verify accepts it", async (_what, some, why) => {
     const selected = await lab.newImport(source.source("objects"), target);
     expect((await attempt({ ...selected, selection: { ...none, ...some } })).error).toBe("");
     expect(await objectsOf(selected.target.address)).toEqual([]);
@@ -281,7 +281,7 @@ describe("a selection", () => {
     expect(remarks.join("\n")).toMatch(/^large objects: .*, as at the import$/m);
   });
 
-  test("that excludes a table's rows copies all of them, and the report says so", async () => {
+  test("that excludes a table's rows copies all large objects, and the report says so", async () => {
     const selected = await lab.newImport(source.source("objects"), target);
     expect((await attempt({ ...selected, selection: { ...none, exclude: ["photos"] } })).error).toBe("");
     expect(await objectsOf(selected.target.address)).toEqual(await objectsOf(source.in("objects")));

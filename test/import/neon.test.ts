@@ -133,7 +133,7 @@ describe.each([
     expect(after).toEqual(before);
   });
 
-  test("is a trap that a plain dump has: guards, settings and grants that another server rejects", async () => {
+  test("is needed, because a plain dump contains guards, settings and grants that another server rejects", async () => {
     const dump = await docker(["exec", project().compute.container, "pg_dump", "-s", "-U", "cloud_admin", "neondb"]);
     expect(dump).toMatch(/^\\restrict /m);
     expect(dump).toMatch(/^ALTER DEFAULT PRIVILEGES FOR ROLE cloud_admin .* WITH GRANT OPTION;/m);
@@ -270,7 +270,7 @@ describe("a suspended endpoint", () => {
     return { error, visits: neon.front.visits.length - seen, milliseconds: Date.now() - begun };
   }
 
-  test("is waited for: it answers late, or only after some failures", async () => {
+  test("is waited for if it answers late, or only after some failures", async () => {
     neon.front.suspend({ milliseconds: 2000 });
     const late = await knock(60_000);
     expect(late).toMatchObject({ error: "", visits: 1 });

@@ -134,7 +134,7 @@ describe("one snapshot", () => {
 describe("between the snapshot and the lock", () => {
   // Neither respects the snapshot: its readers would see no rows, so source and copy would both be empty, and equal.
   test.each(["TRUNCATE hollow", "ALTER TABLE hollow ALTER id TYPE bigint"])(
-    "a table that is rewritten (%s) ends the import by its name",
+    "a table that is rewritten (%s) is an error that names it",
     async (statement) => {
       const database = `moment_${Math.random().toString(36).slice(2, 8)}`;
       await source.makeDatabase(database, "CREATE TABLE hollow (id integer); INSERT INTO hollow VALUES (1), (2)");
@@ -228,8 +228,8 @@ describe("the target", () => {
   });
 });
 
-describe("one time", () => {
-  test("a second run does not query the source and writes nothing", async () => {
+describe("a repeated import", () => {
+  test("does not query the source and writes nothing", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     const { summary } = await attempt(spec);
     const { database } = spec.target.address;
@@ -255,7 +255,7 @@ describe("one time", () => {
     }).toEqual(before);
   });
 
-  test("even if the source is gone or the application has changed rows, a later run does nothing", async () => {
+  test("does nothing, even if the source is gone or the application has changed rows", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     const { summary } = await attempt(spec);
     await target.sql(spec.target.address.database, "DELETE FROM drones; DROP TABLE tunnels");
@@ -266,7 +266,7 @@ describe("one time", () => {
     expect(await relationsOf(spec)).not.toContain("public.tunnels");
   });
 
-  test("the resource imports when it is created, and a second creation finds it done", async () => {
+  test("by the resource finds the first one done and does nothing", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     const { address } = spec.target;
     // The resource takes its source from a URL, in which a container and this process see the same host.
@@ -408,7 +408,7 @@ describe("no secret", () => {
     for (const password of secrets) expect(everything.includes(password)).toBe(false);
   });
 
-  test("and only its owner may read the report", async () => {
+  test("can be read by other users in the report, which only its owner can open", async () => {
     const spec = await lab.newImport(source.source("small"), target);
     await attempt(spec);
     const { stdout } = await promisify(execFile)("stat", [

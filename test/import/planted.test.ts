@@ -40,7 +40,7 @@ const choice = fc.record({
   sides: fc.infiniteStream(fc.constantFrom<PlantSide>("source", "target")),
 });
 
-test(`differences of every kind are found and named, each on the right database, and nothing else is (seed ${SEED})`, async () => {
+test(`differences of every kind are found and named, each on the right database, and no others (seed ${SEED})`, async () => {
   let run = 0;
   await fc.assert(
     fc.asyncProperty(choice, async ({ rows: [row = 1, next = 2], sides }) => {
@@ -109,7 +109,7 @@ const SETTINGS = `
   SELECT coalesce(pg_get_userbyid(nullif(s.setrole, 0)) || ': ', '') || c AS setting FROM pg_db_role_setting s, unnest(s.setconfig) c
   WHERE s.setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1`;
 
-test("properties of a database are copied and proven, or named; no value is printed", async () => {
+test("properties of a database are copied and proven, or named as left out, and no value is printed", async () => {
   await source.sql("postgres", "CREATE ROLE game_backend");
   await source.sql("postgres", "CREATE DATABASE besides");
   await source.sql("besides", SMALL);
@@ -122,7 +122,7 @@ test("properties of a database are copied and proven, or named; no value is prin
      COMMENT ON DATABASE besides IS 'theirs'; SELECT lo_create(0);
      ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO game_backend; GRANT SELECT ON pilots TO game_backend`,
   );
-  // Cannot be made together with anything else.
+  // CREATE SUBSCRIPTION cannot run with other statements.
   await source.sql(
     "besides",
     "CREATE SUBSCRIPTION theirs CONNECTION 'host=nowhere.invalid password=S3cret' PUBLICATION p WITH (connect = false)",

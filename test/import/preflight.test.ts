@@ -253,24 +253,24 @@ describe("a source with every problem", () => {
     ["generated-column", ["public.names"]],
     ["identity-column", ["public.numbered"]],
     ["no-primary-key", ["public.child", "public.quick", "public.ranges_a", "public.twice"]],
-  ])("%s names what it is about", (code, subjects) => {
+  ])("gets the finding %s with the names of its objects", (code, subjects) => {
     expect(subjectsOf(found, code).map((subject) => subject.replace(/^localhost.*/, "localhost"))).toEqual(subjects);
   });
 
-  test("each blocker and warning has its remedy", () => {
+  test("gets a remedy with each blocker and warning", () => {
     expect(found.filter(({ level, remedy }) => level !== "fact" && !remedy)).toEqual([]);
   });
 
-  test("names who holds a lock", () => {
+  test("gets the name of the session or prepared transaction that holds a lock", () => {
     const locked = found.filter(({ code }) => code === "table-locked").map(({ what }) => what);
     // A server shows the start time only for the role's own sessions.
     expect(locked[0]).toMatch(/by process \d+ \(a slow migration\)$/);
     expect(locked[1]).toMatch(/by a prepared transaction$/);
   });
 
-  test("and neither source nor target is changed", () => expect(after).toEqual(before));
+  test("is not changed by the preflight, and neither is the target", () => expect(after).toEqual(before));
 
-  test("an import refuses with one error that has all of it, and no password", async () => {
+  test("fails to import with one error that contains all blockers and no password", async () => {
     const { error } = await attempt(spec);
     expect(error).toMatch(/^The import cannot start, and nothing was changed:\n {2}- /);
     const wanted = codesOf(found, "blocker").filter((code) => code !== "import-running");
@@ -307,7 +307,7 @@ describe("a source of a newer version", () => {
     expect(codesOf(found, "fact")).toContain("version-newer");
   });
 
-  test("by name", () => {
+  test("gets findings that name the objects", () => {
     expect(subjectsOf(found, "feature-expression").sort()).toEqual([
       "default of public.indented.doc",
       "function public.merged()",
@@ -359,7 +359,7 @@ describe.skipIf(!haveOtherVersions)("a source of PostgreSQL 18", () => {
 });
 
 describe("a source without problems", () => {
-  test("yields facts alone, in few round trips", async () => {
+  test("yields only facts, with at most 12 statements", async () => {
     const spec = await lab.newImport(old.source("clean"), target);
     const { findings, catalog } = await examine(spec);
     expect(codesOf(findings, "blocker", "warning")).toEqual([]);
@@ -395,8 +395,8 @@ describe("a source without problems", () => {
   });
 });
 
-describe("if source or target cannot be read, the other is still checked", () => {
-  test("a wrong password, and a target that is not empty", async () => {
+describe("a source or target that cannot be read", () => {
+  test("a wrong password and a target that is not empty are reported together", async () => {
     const known = old.source("clean");
     const spec = await lab.newImport({ ...known, address: { ...known.address, password: "entirely-wrong" } }, target);
     await target.sql(spec.target.address.database, "CREATE TABLE mine (id int)");
@@ -406,7 +406,7 @@ describe("if source or target cannot be read, the other is still checked", () =>
     expect(message).toMatch(/\[target-not-empty\]\n {2}- .*cannot be read: password authentication failed/);
   });
 
-  test("a target that is down, and a source that a role may not read", async () => {
+  test("an unreachable target and a table that the source's role cannot read are reported together", async () => {
     const spec = await lab.newImport(old.source("clean"), target);
     const { address } = spec.target;
     const down = { ...spec, target: { ...spec.target, address: { ...address, password: "entirely-wrong" } } };
@@ -417,7 +417,7 @@ describe("if source or target cannot be read, the other is still checked", () =>
   });
 });
 
-describe("the schema tried on the target", () => {
+describe("the trial of the schema on the target", () => {
   const trial = async (source: Source) => {
     const spec = await lab.newImport(source, target);
     const { catalog } = await examine(spec);

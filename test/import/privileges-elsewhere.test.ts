@@ -40,8 +40,8 @@ describe("the database for the application's own tests", () => {
     "CREATE TEMP TABLE t (id int)",
     "SELECT lo_create(0), gen_random_uuid()",
     "CREATE SCHEMA s; DROP SCHEMA s",
-  ])("lets the owner: %s", (sql) => expect(tries(inTests("owner"), sql)).resolves.toBeDefined());
-  test.each(["app", "readonly", "monitor"] as const)("lets %s not in", (who) =>
+  ])("allows the owner: %s", (sql) => expect(tries(inTests("owner"), sql)).resolves.toBeDefined());
+  test.each(["app", "readonly", "monitor"] as const)("refuses connections of %s", (who) =>
     denied(tries(inTests(who), "SELECT"), who),
   );
   test("is updated if an earlier version created it", async () => {
@@ -146,7 +146,7 @@ test("monitor reads what a database was imported from, and no other role does", 
   expect(await game.as("monitor", query)).toEqual([{ source: "s" }]);
 });
 
-describe("a change by hand is found, and repaired by the next update:", () => {
+describe("a change by hand", () => {
   const inputs = () => ({
     ...login(),
     database: game.name,
@@ -192,7 +192,7 @@ describe("a change by hand is found, and repaired by the next update:", () => {
       "game",
       "CREATE TABLE mfa_codes (c text); ALTER EVENT TRIGGER sectorwars_deny_readonly DISABLE; GRANT SELECT ON mfa_codes TO PUBLIC; ALTER EVENT TRIGGER sectorwars_deny_readonly ENABLE ALWAYS",
     ],
-  ])("in %s: %s", async (database, sql) => {
+  ])("is found, and repaired by the next update, in %s: %s", async (database, sql) => {
     await server.sql(database, sql);
     const before = { ...inputs(), grants: right, fingerprint: "right" };
     const { props } = (await preparedProvider.read?.("game", before)) ?? {};
@@ -203,7 +203,7 @@ describe("a change by hand is found, and repaired by the next update:", () => {
     expect(after?.props.fingerprint).toBe("right");
   });
 
-  test("tables and grants of the application do not count as changes", async () => {
+  test("is not reported for tables and grants of the application", async () => {
     await game.as("owner", "CREATE TABLE own (id int)", "GRANT SELECT ON own TO PUBLIC", "CREATE SCHEMA more");
     await game.as(
       "superuser",

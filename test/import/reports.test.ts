@@ -87,7 +87,7 @@ async function expectSameInheritance(spec: ImportSpec, tables: readonly string[]
 }
 
 describe("tables that inherit keep the source's order of columns", () => {
-  test("inherited-column-order.sql", async () => {
+  test("in inherited-column-order.sql", async () => {
     const spec = await makeCase(await readFile(join(CASES, "inherited-column-order.sql"), "utf8"));
     await source.sql(spec.source.address.database, "INSERT INTO child VALUES (2, 1); INSERT INTO c2 VALUES (3, 4, 5)");
     const { remarks } = await expectImported(spec);
@@ -141,7 +141,7 @@ describe("rows that may belong to another partition on the target are inserted t
     );
   });
 
-  test("a difference in one of them is found", async () => {
+  test("a difference in a row of such a table is found", async () => {
     const spec = await makeReport("c01_hash_enum");
     const { error } = await attempt(spec, {
       onLoaded: async () => {
@@ -188,7 +188,7 @@ describe("functions that depend on the search path", () => {
   }
 
   test.each(["owner", "superuser"] as const)(
-    "an index of a function in SQL, which the planner looks into, keeps neither the proof nor verify from reading the table (%s)",
+    "an index with an SQL function that the planner inlines does not break the proof or verify (%s)",
     async (user) => {
       const database = `planned_${user}`;
       await source.makeDatabase(
@@ -223,7 +223,7 @@ describe("functions that depend on the search path", () => {
   });
 });
 
-describe("their safety copies", () => {
+describe("safety copies of these sources", () => {
   test.each(["c01_hash_enum", "c02_check_fn", "c03_gen_slugify", "c04_index_fn", "c06_matview_tsstat", "c24_inherit"])(
     "%s is restored, with the rows that the source sent",
     async (file) => {
@@ -252,7 +252,7 @@ describe("their safety copies", () => {
   );
 });
 
-describe("what pg_dump copies is copied", () => {
+describe("the import copies what pg_dump copies", () => {
   test("c07: a materialised view that needs a primary key is computed", async () => {
     const spec = await makeReport("c07_matview_pk");
     const { remarks } = await expectImported(spec);

@@ -65,7 +65,7 @@ async function newImport(database: string, server = source): Promise<ImportSpec>
 const asRole = (role: string, sql: string) => `SET ROLE ${role}; ${sql}; RESET ROLE`;
 const asOwner = (sql: string) => asRole(ROLE_NAMES.owner, sql);
 
-test("varchar IN (...), BETWEEN and SQL bodies are imported and proven, in all places where an expression can stand", async () => {
+test("varchar IN (...), BETWEEN and SQL bodies are imported and proven wherever PostgreSQL allows an expression", async () => {
   const spec = await newImport("places");
   await expectComplete(lab, target, spec);
   const { verdict, schema } = await readReport(spec);
@@ -144,7 +144,7 @@ test("a reworded definition that was changed in the copy ends the import, which 
   await expectUntouched(lab, target, spec);
 });
 
-test("later, each change is found on the right database, and the same change on both is equal", async () => {
+test("after the import, each change is found on the database that has changed, and the same change on both is equal", async () => {
   const spec = await newImport("later");
   await expectComplete(lab, target, spec);
   const here = spec.target.address.database;
@@ -233,7 +233,7 @@ test("an import that is stopped while it restores definitions leaves nothing, an
   await expectComplete(lab, target, spec);
 });
 
-test("a scratch database that a killed run has left is dropped; one that no import made is not", async () => {
+test("a scratch database that a killed run left is dropped, and one that no import created is not", async () => {
   const spec = await newImport("killed");
   const name = scratchName(spec.target.address.database);
   await withConnection(maintenance(spec.target.address), (lockSession) => createStaging(lockSession, spec, name));

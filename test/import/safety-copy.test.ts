@@ -74,8 +74,8 @@ const filesOf = async (folder: string) =>
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name));
 
-describe("an import with a safety copy", () => {
-  test("ends with a complete copy, which report, page, summary and output name", async () => {
+describe("the safety copy of an import", () => {
+  test("is complete, and named in report, page, summary and output", async () => {
     expect(await readdir(settingsOf("safety").folder)).toEqual([facts.name]);
     expect(facts.verified).toBe("decrypted");
     const files = await filesOf(facts.path);
@@ -99,7 +99,7 @@ describe("an import with a safety copy", () => {
     expect(mark?.copy).toEqual({ name: facts.name, sha256: facts.sha256 });
   });
 
-  test("explains once what losing the key means, and never prints the key", async () => {
+  test("comes with one explanation of what losing the key means, and the key is never printed", async () => {
     const told = lines.filter((line) => line.includes("created the key for safety copies"));
     expect(told).toHaveLength(1);
     expect(told[0]).toContain("Without this file, no safety copy can be decrypted");
@@ -118,7 +118,7 @@ describe("an import with a safety copy", () => {
     }
   });
 
-  test("is restored by this program into a new database that equals the source; an existing one is refused", async () => {
+  test("is restored by this program into a new database that equals the source, and never into an existing one", async () => {
     const order = {
       copy: facts.path,
       secret,
@@ -227,7 +227,7 @@ const flip = async (file: string) => {
   bytes[at] = (bytes[at] ?? 0) ^ 1;
   await writeFile(file, bytes);
 };
-/** As an attacker would. */
+/** Writes checksums that match the damaged copy, as an attacker could. */
 const withNewSums = async (copy: string) => {
   const sum = promisify(execFile);
   const { stdout } = await sum("sh", ["-c", "sha256sum tables/* *.age README.txt restore.sh"], { cwd: copy });
@@ -257,8 +257,8 @@ describe("a check finds", () => {
       },
       /0001\.copy\.zst\.age does not hold what the source sent for/,
     ],
-    ["a file that is gone", (copy) => rm(join(copy, table)), /is incomplete: tables\/0002\.copy\.zst\.age is missing/],
-    ["a file too many", (copy) => writeFile(join(copy, "tables/x"), ""), /contains unexpected files: tables\/x/],
+    ["a missing file", (copy) => rm(join(copy, table)), /is incomplete: tables\/0002\.copy\.zst\.age is missing/],
+    ["an unexpected file", (copy) => writeFile(join(copy, "tables/x"), ""), /contains unexpected files: tables\/x/],
     ["a manifest that was cut", (copy) => truncate(join(copy, "manifest.json.zst.age"), 200), /manifest\.json/],
     ["a folder that is not a copy", (copy) => rm(join(copy, "checksums.txt")), /is not a safety copy/],
   ])("%s", async (what, damage, message) => {
@@ -273,7 +273,7 @@ describe("a check finds", () => {
   });
 });
 
-describe("the command", () => {
+describe("./db safety-copy", () => {
   const run = async (...words: string[]) => {
     const { folder, identityFile } = settingsOf("safety");
     const place = ["--folder", folder, ...(words[0] === "list" ? [] : ["--identity", identityFile])];
@@ -290,7 +290,7 @@ describe("the command", () => {
     );
   };
 
-  test("lists and verifies, also when the stack is gone", async () => {
+  test("lists and verifies copies, also without a stack", async () => {
     expect(await run("list")).toContain(`${facts.name}  `);
     expect(JSON.parse(await run("list", "--json"))[0].sha256).toBe(facts.sha256);
     expect(await run("verify", facts.name)).toMatch(
@@ -333,7 +333,7 @@ describe("an import whose copy", () => {
     await expectComplete(lab, target, { ...order, safetyCopy: undefined });
   });
 
-  test("runs out of disk space fails before the swap; the next one cleans up and succeeds", async () => {
+  test("runs out of disk space fails before the swap, and the next one cleans up and succeeds", async () => {
     await source.makeDatabase("large", LARGE);
     const settings = settingsOf("full");
     const order = await withCopy(settings, "large");
@@ -381,7 +381,7 @@ describe("an import whose copy", () => {
     expect((await readReport(order)).safetyCopy).toBeUndefined();
   });
 
-  test("is for a key on another machine says that it was not decrypted; that key opens it", async () => {
+  test("is for a key on another machine says that it was not decrypted, and that key decrypts it", async () => {
     const key = await generateX25519Identity();
     const recipient = await identityToRecipient(key);
     const settings = settingsOf("elsewhere", { recipient, identityFile: join(lab.folder, "no-such-identity.txt") });
@@ -404,6 +404,6 @@ describe("an import whose copy", () => {
   });
 });
 
-test("a copy's name begins with the stack's", () => {
+test("the name of a safety copy begins with the stack's name", () => {
   expect(basename(facts.path)).toMatch(new RegExp(`^${lab.id}-\\d{8}T\\d{6}Z$`));
 });

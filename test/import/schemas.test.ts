@@ -133,7 +133,7 @@ test(
 );
 
 test(
-  `what is changed in an object of one of them is found, and nothing else is reported (seed ${SEED})`,
+  `a change in an object of one of them is found, and nothing else is reported (seed ${SEED})`,
   async () => {
     expect(imported).toHaveLength(DATABASES);
     for (const { spec, schemas } of imported) {
@@ -150,7 +150,7 @@ test(
 );
 
 test(
-  `an import in which a definition is changed on its way refuses the copy and names it (seed ${SEED})`,
+  `an import rejects a copy in which a definition was changed, and names the definition (seed ${SEED})`,
   async () => {
     expect(imported).toHaveLength(DATABASES);
     const [{ spec: first, schemas }] = imported as [RandomDatabase];

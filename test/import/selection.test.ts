@@ -171,7 +171,7 @@ describe("masks", () => {
     expect(report.remarks.join("\n")).toContain("public.levels was computed again, from the selected rows");
   });
 
-  test("are the same with the same secret, and others with another", async () => {
+  test("are the same with the same secret, and different with another one", async () => {
     const emails = "SELECT id, email, nick, bio FROM players ORDER BY id";
     const mask = { importMasks: MASKS, importExclude: ["cargo"] };
     const [again, other] = [await importing(mask, { maskSecret: "one" }), await importing(mask)];
@@ -226,7 +226,7 @@ describe("a subset", () => {
     expect(summary?.butFor).toMatch(/^\d+ tables that are subsets, 1 table that is a masked subset$/);
   });
 
-  test("is the smallest that the rules allow, for any tables, by an independent computation", async () => {
+  test("is the smallest that the rules allow, as an independent computation confirms for random tables", async () => {
     for (let round = 0; round < 12; round += 1) {
       const tables = 2 + randomInt(4);
       const rows = 12;
@@ -307,8 +307,8 @@ function smallest(
   return Object.fromEntries([...leads].map((table) => [`t${table}`, [...(kept[table] ?? [])].sort((a, b) => a - b)]));
 }
 
-describe("what is left out", () => {
-  test("is excluded rows: the tables exist, and are empty", async () => {
+describe("an import without some rows", () => {
+  test("leaves excluded tables empty", async () => {
     const { spec, error } = await importing({ importExclude: ["cargo", "event_*"] });
     expect(error).toBe("");
     expect(await rowsOf(spec, "SELECT (SELECT count(*) FROM cargo) + (SELECT count(*) FROM event_log) AS n")).toEqual([
@@ -322,7 +322,7 @@ describe("what is left out", () => {
     await expectForeignKeys(spec);
   });
 
-  test("is every row except the one with the schema's version", async () => {
+  test("copies only the Alembic revision and the schema with importSchemaOnly", async () => {
     const { spec, error, summary } = await importing({ importSchemaOnly: true });
     expect(error).toBe("");
     expect(summary?.rows).toBe(1);

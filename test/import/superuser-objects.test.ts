@@ -49,7 +49,7 @@ async function examineBothWays(spec: ImportSpec): Promise<{ alone: Examination; 
 describe("each line of preflight-misses.sql", async () => {
   const [keep = "", ...lines] = await statementsOf("preflight-misses.sql");
   const cases = lines.map((line, index) => ({ line, index, title: line.slice(0, 60) }));
-  // One line needs another.
+  // Lines about am2 need the line that creates it.
   const before = (line: string) => [
     keep,
     ...(line.includes("using am2") ? lines.filter((one) => one.startsWith("create access method am2")) : []),
@@ -115,13 +115,13 @@ describe("a database with one object of every kind", () => {
   // It would be a finding in every database.
   afterAll(() => source.sql("kinds", "ALTER SUBSCRIPTION nothing SET (slot_name = NONE); DROP SUBSCRIPTION nothing"));
 
-  test("all of them are found in one run, with and without a target", () => {
+  test("yields all blockers in one run, with and without a target", () => {
     expect(told(seen.alone.findings, "superuser-needed")).toEqual(BLOCKERS);
     expect(told(seen.both.findings, "superuser-needed")).toEqual(BLOCKERS);
     expect(seen.alone.findings.filter(({ code, remedy }) => code === "superuser-needed" && !remedy)).toEqual([]);
   });
 
-  test("every kind is tried", async () => {
+  test("contains every kind that is a blocker", async () => {
     const client = await openSource(spec.source.address);
     const { superuserObjects } = await readContents(client, 15, undefined).finally(() => client.end());
     const found = new Set(superuserObjects.map(({ kind }) => SUPERUSER_KINDS[kind]?.kind));
@@ -129,13 +129,13 @@ describe("a database with one object of every kind", () => {
     expect(blockers.filter(({ kind }) => !found.has(kind))).toEqual([]);
   });
 
-  test("what belongs to a server is left out, and listed", () => {
+  test("yields a list of the objects of the server that are left out", () => {
     expect(told(seen.alone.findings, "left-out")).toEqual(
       expect.arrayContaining(["event trigger et", "publication everything", "subscription nothing", "tablespace far"]),
     );
   });
 
-  test("the trial fails only for these objects, and names what depends on them", async () => {
+  test("fails in the trial only for these objects, and the findings name what depends on them", async () => {
     const before = await catalogDigest(spec.target.address);
     const trial = await trySchema(spec, seen.both.catalog as Catalog);
     expect(notYetReported(trial, seen.both.findings).map(({ code }) => code)).toEqual(["schema-tried"]);
@@ -157,7 +157,7 @@ describe("a database with one object of every kind", () => {
     expect(await catalogDigest(spec.target.address)).toEqual(before);
   });
 
-  test("an import fails with all of it in one error", async () => {
+  test("fails to import with the blockers in one error", async () => {
     const { error } = await attempt(spec);
     expect(error.match(/\[superuser-needed\]$/gm)?.length).toBeGreaterThan(15);
   });

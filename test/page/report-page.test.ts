@@ -110,7 +110,7 @@ describe.each(VERDICTS)("the page of a report with the verdict %s", (verdict) =>
     }
   });
 
-  test.each(SCHEMES)("is readable in %s everywhere", async (scheme) => {
+  test.each(SCHEMES)("has enough contrast for every text in the %s scheme", async (scheme) => {
     const page = await fresh(tab, WHOLE, scheme);
     await openDetails(page);
     const texts = await page.evaluate(paintedTexts);
@@ -136,7 +136,7 @@ describe.each(VERDICTS)("the page of a report with the verdict %s", (verdict) =>
     expect(passes.map(({ id }) => id)).toEqual(expect.arrayContaining(["heading-order", "region"]));
   });
 
-  test("fits a screen of 360 pixels, and a wide one", async () => {
+  test("fits windows that are 360 and 1280 pixels wide", async () => {
     for (const window of [NARROW, WIDE]) {
       const page = await fresh(tab, window);
       expect(await page.evaluate(misfits)).toEqual([]);
@@ -171,7 +171,7 @@ describe.each(VERDICTS)("the page of a report with the verdict %s", (verdict) =>
 
   // The ring has the same colour in all pages, so one page is enough for the dark scheme.
   const schemes = verdict === "selected" ? SCHEMES : (["light"] as const);
-  test.each(schemes)("lets the keyboard reach everything, and shows the focus in %s", async (scheme) => {
+  test.each(schemes)("lets the keyboard reach every control, and shows the focus in the %s scheme", async (scheme) => {
     const page = await fresh(tab, WIDE, scheme);
     const expected = await page.evaluate(stops);
     expect(expected.length).toBeGreaterThan(7);

@@ -9,19 +9,19 @@ import type { TestStack } from "../support/test-stack.ts";
 
 let stack: TestStack;
 let backed: BackedUp;
-/** What was not archived, in the data's volume. */
+/** The file in the data volume that lists the gaps in the archive. */
 const GAPS = "/var/lib/postgresql/data/archiving-gaps";
 withLedger((ledger) => {
   ({ stack, backed } = ledger);
 });
 
-/** A line of shell that changes one byte of a file, whatever it is. */
+/** A shell command that inverts one byte of a file. */
 const flip = (file: string, at: number) =>
   `old=$(od -An -tu1 -j ${at} -N 1 ${file} | tr -d ' '); ` +
   `printf "\\\\$(printf %o $((255 - old)))" | dd of=${file} bs=1 seek=${at} conv=notrunc`;
 
-describe("damage", () => {
-  /** Harms the repository, sees what a drill makes of it, and mends it. */
+describe("damage of the repository", () => {
+  /** Damages the repository, expects the drill to fail, and repairs the repository. Returns the drill's output. */
   const damaged = async (harm: string): Promise<string> => {
     await backed.inside(`rm -rf /tmp/whole && cp -a ${REPOSITORY} /tmp/whole && cd ${REPOSITORY} && ${harm}`);
     try {
@@ -38,30 +38,30 @@ describe("damage", () => {
   const newest = `$(ls -d backup/main/*F | tail -1)`;
   const oldest = `$(ls -d backup/main/*F | head -1)`;
 
-  test("a table that is not as it was recorded fails the drill, whichever database it is in", async () => {
+  test("a table that differs from its recorded fingerprint fails the drill, also in a further database", async () => {
     const records = "/var/lib/sectorwars-backups/state/records";
     await backed.inside(`cd ${records}; cp -a . /tmp/records; sed -i 's/^\\(further public.worlds\t\\)1\t/\\12\t/' *`);
     expect((await backed.command("drill")).text).toContain(
       "error: the drill failed: tables differ from what the database held when the backup was made: further public.worlds",
     );
-    // What travels with the repository is enough to compare with, where nothing else is left.
+    // The fingerprints in the repository suffice if all others are lost.
     await backed.inside(`rm ${records}/*`);
     expect(await backed.succeed("drill")).toContain("all as recorded");
     expect((await backed.report()).drill.ok).toMatchObject({ compared: "recorded" });
     const known = (await backed.report()).info?.[0]?.backup.map(({ label }) => label) ?? [];
-    // But for one whose data was exchanged under it, each has its own.
+    // Each backup has its own fingerprints, except one during which a restore swapped the data.
     const kept = (await backed.inside(`ls ${REPOSITORY}/records`)).trim().split("\n");
     expect(known).toEqual(expect.arrayContaining(kept));
     expect(kept).toContain(known.at(-1));
     if (!ALL) return;
-    // One that was damaged there is no measure for anything.
+    // Damaged fingerprints are not used for a comparison.
     await backed.inside(`rm ${records}/*; f=${REPOSITORY}/records/${known.at(-1)}; ${flip("$f", 200)}`);
     expect(await backed.succeed("drill")).toContain(
       "all equal to the current ones (no fingerprints were recorded with the backup)",
     );
   });
 
-  test("a flipped byte in a backup fails the drill, in status too", async () => {
+  test("a flipped byte in a backup fails the drill, and status exits with 1", async () => {
     const harm = `f=${newest}/bundle/1; ${flip("$f", 4000)}`;
     expect(await damaged(harm)).toMatch(/verify finds damage: .*status: invalid/);
   });
@@ -82,12 +82,12 @@ describe("damage", () => {
       `rm $(ls archive/main/15-1/*/*-*.zst | sort | tail -2 | head -1)`,
       /the archive lacks WAL files between [0-9A-F]{24} and [0-9A-F]{24}/,
     ],
-  ])("%s fails the drill, in status too", async (_name, harm, words) => {
+  ])("%s fails the drill, and status exits with 1", async (_name, harm, words) => {
     expect(await damaged(harm)).toMatch(words);
   });
 
   test.runIf(ALL)(
-    "a damaged file of an older backup: the newest one is proven all the same; once only that is kept, all is well",
+    "a damaged older backup fails the drill, which still proves the newest one, until retention removes the older one",
     async () => {
       await backed.succeed("backup", "--full");
       await backed.inside(`cd ${REPOSITORY} && f=${oldest}/bundle/1; ${flip("$f", 4000)}`);
@@ -121,12 +121,12 @@ describe("damage", () => {
   });
 
   const inArchive: [string, string, RegExp][] = [
-    // pgBackRest decompresses it without a word; PostgreSQL would take the nonsense for the end of the log.
-    ["a flipped byte in", flip("$f", 2000), /is damaged in the repository|could not restore file/],
-    ["a hole instead of", "rm $f", /is missing in the repository|could not restore file/],
+    // pgBackRest decompresses it without an error, and PostgreSQL would take the result for the end of the WAL.
+    ["damaged", flip("$f", 2000), /is damaged in the repository|could not restore file/],
+    ["missing", "rm $f", /is missing in the repository|could not restore file/],
   ];
   test.each(inArchive.slice(0, ALL ? 2 : 1))(
-    "%s archived WAL never ends a recovery early: nothing is changed",
+    "%s archived WAL fails a restore, which changes nothing",
     async (_name, harm, words) => {
       await stack.as("owner", (client) =>
         client.query(
@@ -153,7 +153,7 @@ describe("damage", () => {
 });
 
 describe("a repository that is missing", () => {
-  test("the database goes on, its WAL waits, status tells; back again, all of it is archived", async () => {
+  test("does not stop the database: WAL waits or becomes a gap, status reports it, and a full backup closes the gap", async () => {
     await backed.inside(`mv ${REPOSITORY}/archive ${REPOSITORY}/away`);
     await stack.as("owner", (client) => client.query("CREATE TABLE meanwhile AS SELECT generate_series(1, 1000) AS x"));
     await backed.value("SELECT pg_switch_wal()::text");
@@ -162,7 +162,7 @@ describe("a repository that is missing", () => {
     expect(said.code).toBe(1);
     expect(said.text).toMatch(/TROUBLE {5}the repository is empty, missing or unreadable/);
     expect(said.text).toMatch(/TROUBLE {5}nothing has been archived since .*: \d+ WAL files wait there/);
-    // What cannot be read is not taken for what is not there.
+    // An unreadable repository is not reported as one without backups.
     for (const [name, ...args] of [
       ["restore", "--to", "latest"],
       ["restore", "--to", "1 minute ago", "--dry-run"],
@@ -171,12 +171,12 @@ describe("a repository that is missing", () => {
       const { code, text } = await backed.command(name ?? "", ...args);
       expect({ code, text }).toMatchObject({ code: 1, text: expect.not.stringContaining("no backup yet") });
     }
-    // It is not begun anew by itself.
+    // The image does not create it again by itself.
     await expect(backed.inside("sectorwars-backup init")).rejects.toThrow(
       "the repository is empty, but backups were made there",
     );
 
-    // The disk is as full as it may be. With one file waiting, and room for many, nothing is given up yet.
+    // The disk is fuller than the limit. With one waiting file, and room for many, no WAL is dropped yet.
     const file = (await backed.inServer("ls $PGDATA/pg_wal/archive_status | sed -n 's/.ready$//p' | head -1")).trim();
     const push = () =>
       backed.inServer(`cd $PGDATA && BACKUP_WAL_DROP_PERCENT=1 sectorwars-backup pgbackrest-push pg_wal/${file}`);
@@ -184,30 +184,30 @@ describe("a repository that is missing", () => {
     for (let n = 0; n < 8; n += 1)
       await backed.value("SELECT pg_switch_wal()::text FROM pg_create_restore_point('more')");
     expect((await backed.report()).openGap).toBe("");
-    // With many, the file is given up, and that is written down.
+    // With many waiting files, the file is dropped, and the gap is recorded.
     await push();
     expect((await backed.command("status")).text).toContain(
       `the server dropped WAL that it could not archive (from ${file} on)`,
     );
-    // The error contains what the archiver said, and not only that it took too long.
+    // The error contains the archiver's message, and not only that of a timeout.
     const begin = Date.now();
     await expect(stack.as("superuser", archiveEverything)).rejects.toThrow(
       /^the last changes could not be archived: ERROR: \[\d+\]/,
     );
     expect(Date.now() - begin).toBeLessThan(90_000);
-    // A server that is started without archiving leaves a gap as well, which is noted once.
+    // A server that is started without archiving also leaves a gap, which is recorded once.
     const { names } = stack;
     for (let n = 0; n < 2; n += 1) {
       const volume = ["-v", `${names.volume}:/var/lib/postgresql/data`];
       await docker(["run", "--rm", "--network", "none", ...volume, `${names.image}:15`, "postgres", "--version"]);
     }
-    // After nine failures, no backup is tried again for a long time.
+    // After nine failures, the next attempt is far off.
     await backed.inside(`echo 9 $(date +%s) >${STORE}/state/full.failures`);
     await backed.inside(`mv ${REPOSITORY}/away ${REPOSITORY}/archive`);
-    // Both would try again by themselves within a minute; the test does not wait for that.
+    // Both would try again within a minute. The test does not wait for that.
     await backed.value("SELECT pg_switch_wal()::text FROM pg_create_restore_point('back')");
     await until("the archive", async () => (await backed.report()).waiting === 0, 120);
-    // Everything is archived again, and yet nothing leads over the gap.
+    // All WAL is archived again, but no restore plan crosses the gap.
     await expect(stack.as("superuser", (client) => confirmRecoveryTarget(stack.name, client))).rejects.toThrow(
       `the server dropped WAL that it could not archive (from ${file} on): nothing later than`,
     );

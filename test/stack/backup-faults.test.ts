@@ -95,7 +95,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
   };
 
   describe("kill -9", () => {
-    test("of everything that makes a backup, at several times", async () => {
+    test("of the backup container during a backup, at several times: the next backup succeeds", async () => {
       for (const ms of [0, 700, 1500, 2500]) {
         const backup = backed.command("backup", "--full");
         await until("the run", running);
@@ -107,7 +107,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       }
     });
 
-    test("of the database during a backup, at several times", async () => {
+    test("of the database during a backup, at several times: the next backup succeeds", async () => {
       for (const ms of [0, 1200]) {
         const backup = backed.command("backup", "--full");
         await until("the run", running);
@@ -188,7 +188,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       await backed.succeed("backup", "--full");
     });
 
-    test("is not writable: the same", async () => {
+    test("is not writable: backups fail, and WAL waits and is archived once it is writable", async () => {
       await backed.inside(`chown -R root ${REPOSITORY}`);
       try {
         await backed.value("SELECT pg_switch_wal()::text");

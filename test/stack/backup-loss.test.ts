@@ -22,7 +22,7 @@ async function expectLogins(): Promise<void> {
     await stack.as(role, (client) => client.query("SELECT 1"));
 }
 
-test("the volume with the data is lost: the stack goes on from the backup, with all else of it as it was", async () => {
+test("a lost data volume is restored from the backups, and every role can still log in", async () => {
   await stack.as("owner", (client) => client.query("CREATE TABLE kept_words AS SELECT 'still here' AS said"));
   await stack.as("superuser", archiveEverything);
   await docker(["rm", "-f", stack.names.container, stack.names.backups]);
@@ -42,7 +42,7 @@ test("the volume with the data is lost: the stack goes on from the backup, with 
   expect(await backed.succeed("drill")).toContain("all as recorded");
 });
 
-test("the state is lost, the volumes are not: the stack takes all of it over, also what was never archived", async () => {
+test("after the loss of the state, pulumi up adopts the volumes, including rows that were never archived", async () => {
   await stack.as("owner", (client) => client.query("CREATE TABLE never_archived AS SELECT 'here' AS said"));
   const { container, backups, network } = stack.names;
   await docker(["rm", "-f", container, backups]);
@@ -57,7 +57,7 @@ test("the state is lost, the volumes are not: the stack takes all of it over, al
 });
 
 test.runIf(ALL)(
-  "the state and the key are lost: the data is there, and backups begin anew with another key",
+  "after the loss of the state and the key, the data is kept, and backups start again with another key",
   async () => {
     await stack.as("owner", (client) => client.query("CREATE TABLE without_key AS SELECT 'here' AS said"));
     await rm(keyFile(stack.name, stack.env));
@@ -78,7 +78,7 @@ test.runIf(ALL)(
 );
 
 describe("the machine is lost, but not the repository and the key", () => {
-  test("a new stack begins from them: latest, then goes on; a missing key says where it belongs", async () => {
+  test("a new stack is restored from them to the latest change, and makes backups again", async () => {
     await stack.as("owner", (client) => client.query("CREATE TABLE last_words AS SELECT 'all is well' AS said"));
     await backed.value("SELECT pg_switch_wal()::text");
     await until("the archive", async () => (await backed.report()).waiting === 0);
@@ -98,13 +98,13 @@ describe("the machine is lost, but not the repository and the key", () => {
     expect(await backed.value("SELECT count(*)::int FROM ledger")).toBe(rows);
     await expectLogins();
     if (ALL) await stack.up("--expect-no-changes");
-    // The full backup of the new timeline is made by itself.
+    // The full backup of the new timeline is automatic.
     await backed.quiet();
     expect(await backed.result("drill")).toMatchObject({ result: "ok" });
   });
 
   test.runIf(ALL)(
-    "backupKeepOnDestroy leaves the backups, from which a time comes back and which no other cluster touches",
+    "backupKeepOnDestroy keeps the backups, from which a time is restored, and which another cluster cannot use",
     async () => {
       const destroy = async () => {
         await stack.succeed("destroy", "--yes", "--skip-preview", "--stack", stack.name);

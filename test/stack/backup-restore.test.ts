@@ -1,4 +1,4 @@
-/** Recovery while the application writes, and restores of every kind. BACKUPS=all adds the longer ways. */
+/** Recovery while the application writes, and restores of every kind. BACKUPS=all adds the longer tests. */
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, describe, expect, test } from "vitest";
@@ -15,12 +15,12 @@ withLedger((ledger) => {
   ({ stack, backed } = ledger);
 });
 
-describe("under a running writer", () => {
+describe("while an application writes", () => {
   let backAgain: string;
   let writer: Writer | undefined;
   afterAll(() => writer?.stop());
 
-  test("a backup and a drill are exact; what was dropped comes back; undone, everything is as before", async () => {
+  test("a backup and a drill succeed, a restore to a time brings a dropped table back, and --undo reverts the restore", async () => {
     const odd = () =>
       stack.as("app", async (client) => (await client.query('SELECT count(*)::int, sum(x) FROM "odd ""name"')).rows);
     const before = await odd();
@@ -61,7 +61,7 @@ describe("under a running writer", () => {
       /retained {4}pgdata\.before-\w+, the data from before a restore, at least until .* \.\/db restore --undo \w+/,
     );
     const rows = await backed.written();
-    // A commit that was acknowledged before the moment was made before it. The writer went on after the exchange.
+    // Every commit that was acknowledged before the target time is restored. The writer continued after the swap.
     for (const n of writer.before(moment.getTime())) expect(rows, `row ${n}`).toContain(n);
     expect(
       await backed.value(
@@ -83,7 +83,7 @@ describe("under a running writer", () => {
     const timeline = async () => (await backed.report()).timelines.at(-1)?.split(" ").slice(1, 3).map(Number);
     expect(await timeline()).toEqual([2, 1]);
     const undone = await backed.succeed("restore", "--undo", undo);
-    // Retention takes a lower timeline for an older one: what was put back goes on along one of its own.
+    // Retention takes a lower timeline for an older one, so the former data continues on a new timeline.
     expect(await timeline()).toEqual([3, 1]);
     expect(undone).toContain("The data from before the restore is back.");
     backAgain = /--undo (\w+)/.exec(undone)?.[1] ?? "";
@@ -92,7 +92,7 @@ describe("under a running writer", () => {
     for (const n of all.filter((n) => n <= exchanged)) expect(back, `row ${n}`).toContain(n);
     expect(back.size).toBeGreaterThan(writer.before(moment.getTime()).length);
     expect(await backed.value(`SELECT to_regclass('"odd ""name"') IS NULL`)).toBe(true);
-    // That one table comes back alone.
+    // A single table is restored from the dump.
     const psql = `./db psql --stack ${stack.name} --single-transaction -v ON_ERROR_STOP=1 <${copied}`;
     expect(await run("sh", ["-c", psql], stack.env)).toMatchObject({ code: 0 });
     expect(await odd()).toEqual(before);
@@ -102,19 +102,19 @@ describe("under a running writer", () => {
     );
   });
 
-  test("and backups go on along the new timeline by themselves", async () => {
+  test("backups continue on the new timeline automatically", async () => {
     await backed.quiet();
     expect((await backed.report()).full.failed).toBeNull();
     expect(await backed.fulls()).toBeGreaterThanOrEqual(2);
     expect(await backed.result("drill")).toMatchObject({ result: "ok", tables: 3 });
   });
 
-  test("what a row holds is compared, also in a table that has a column of the name that the comparison uses", async () => {
+  test("a fingerprint covers every column, also in a table with a column of the name that the query uses", async () => {
     const { container } = stack.names;
     const sql = "CREATE TABLE trap (t int, other text); INSERT INTO trap VALUES (1, 'a')";
     await docker(["exec", "-u", "postgres", container, "psql", "-d", "further", "-c", sql]);
     const script = ["-v", "role=alone", "-f", "/usr/local/share/sectorwars/fingerprints.sql"];
-    // With its settings pinned, as the record's own session.
+    // With pinned settings, like the session that records the fingerprints.
     const psql = ["sectorwars-backup", "session", "psql", "-X", "-d", "further"];
     const found = async () => (await docker(["exec", "-u", "postgres", container, ...psql, ...script])).split("\n");
     const trapOf = async () => (await found()).find((line) => line.startsWith("further public.trap\t"));
@@ -122,7 +122,7 @@ describe("under a running writer", () => {
     expect(before).toMatch(/\t1\t-?\d+ -?\d+$/);
     await docker(["exec", "-u", "postgres", container, "psql", "-d", "further", "-c", "UPDATE trap SET other = 'b'"]);
     expect(await trapOf()).not.toBe(before);
-    // A large object is a row as well; without large objects, no line is printed for them.
+    // A large object counts as a row. Without large objects, there is no line for them.
     expect((await found()).join()).not.toContain("pg_largeobject");
     const large = "SELECT lo_from_bytea(1, 'x')";
     await docker(["exec", "-u", "postgres", container, "psql", "-d", "further", "-c", large, "-c", "DROP TABLE trap"]);
@@ -130,14 +130,14 @@ describe("under a running writer", () => {
     await docker(["exec", "-u", "postgres", container, "psql", "-d", "further", "-c", "SELECT lo_unlink(1)"]);
   });
 
-  test("a backup whose data is exchanged before it is recorded is no answer to the wish for another", async () => {
+  test("a backup whose data a restore swaps before it is recorded fails, and another one is made", async () => {
     const newest = async () => (await backed.report()).info?.[0]?.backup.at(-1)?.label;
     const before = await newest();
     let unrecorded: string | undefined;
     const running = await stack.as("superuser", async (client) => {
       await client.query("BEGIN; LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE");
       client.on("error", () => {});
-      // It cannot write down what the locked table holds, and tries again until the other data is there.
+      // It cannot read the locked table, and tries again until the data was swapped.
       const run = backed.inside("sectorwars-backup run full");
       await until("a backup that waits for its record", async () => {
         unrecorded = await newest();
@@ -152,7 +152,7 @@ describe("under a running writer", () => {
     expect(await backed.result("drill")).toMatchObject({ result: "ok", tables: 3 });
   });
 
-  test.runIf(ALL)("the server is killed while the data is exchanged: the next start ends it", async () => {
+  test.runIf(ALL)("a kill of the server during the swap of the data: the next start completes the swap", async () => {
     const before = await backed.value("SELECT count(*)::int FROM ledger");
     const { names } = stack;
     await docker(["kill", names.container]);
@@ -165,7 +165,7 @@ describe("under a running writer", () => {
     await docker(["start", names.container]);
     expect(await backed.value("SELECT count(*)::int FROM ledger")).toBe(before);
     expect(await inVolume("ls /v")).not.toMatch(/exchange|pgdata.next/);
-    // Without a note, a missing folder is no reason for a new cluster.
+    // Without the file "exchange", a missing data directory must not lead to a new cluster.
     await docker(["stop", names.container]);
     await inVolume("mv /v/pgdata /v/pgdata.x; rm -rf /v/pgdata.before-*");
     await docker(["start", names.container]);
@@ -186,7 +186,7 @@ describe("under a running writer", () => {
 });
 
 describe.runIf(ALL)("a restore", () => {
-  test("to a backup's label, for machines; undone, the backups that retention leaves lead to all that is there", async () => {
+  test("to a backup's label prints JSON, can be undone, and drills then succeed with the backups that retention kept", async () => {
     await backed.succeed("backup", "--full");
     const label = (await backed.report()).info?.[0]?.backup.at(-1)?.label ?? "";
     const count = () => backed.value("SELECT count(*)::int FROM ledger");
@@ -213,7 +213,7 @@ describe.runIf(ALL)("a restore", () => {
     expect((await backed.report()).kept).toEqual([]);
   });
 
-  test("that is stopped by Ctrl-C while the data is exchanged ends all the same, and tells the way back", async () => {
+  test("that gets Ctrl-C during the swap of the data completes it, and prints the command that undoes it", async () => {
     const restore = backed.begin("restore", "--to", "latest");
     await restore.until("Swapping the data ...");
     process.kill(-restore.pid, "SIGINT");
@@ -222,8 +222,8 @@ describe.runIf(ALL)("a restore", () => {
     await backed.quiet();
   });
 
-  test("of data in which pg_amcheck finds damage is refused, unless it is wanted so; the drill tells it too", async () => {
-    // An index that lacks what it should have, as a damaged one does.
+  test("of data in which pg_amcheck finds damage is refused without --unsound, and fails the drill", async () => {
+    // An index that lacks entries, like a damaged one.
     await stack.as("owner", (client) =>
       client.query(`
         CREATE FUNCTION place(n int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT n';
@@ -246,7 +246,7 @@ describe.runIf(ALL)("a restore", () => {
     expect(await backed.succeed("drill")).toContain("all as recorded");
   });
 
-  test("needs no server that starts: the damaged data is kept", async () => {
+  test("works although the server cannot start, and retains the damaged data", async () => {
     const { names } = stack;
     await stack.as("superuser", archiveEverything);
     const before = await backed.value("SELECT count(*)::int FROM ledger");
@@ -267,7 +267,7 @@ describe.runIf(ALL)("a restore", () => {
     expect(await backed.succeed("drill")).toContain("all as recorded");
   });
 
-  test("beside a tablespace is refused: both would write to it", async () => {
+  test("of a server with a tablespace is refused, because both servers would write to it", async () => {
     await backed.inServer("mkdir -m 0700 /var/lib/postgresql/data/pgdata/elsewhere");
     await stack.as("superuser", (client) =>
       client.query("CREATE TABLESPACE elsewhere LOCATION '/var/lib/postgresql/data/pgdata/elsewhere'"),

@@ -16,18 +16,18 @@ withLedger((ledger) => {
 });
 
 describe("a stack with backups", () => {
-  test("makes its first full backup by itself, encrypted", async () => {
+  test("makes its first full backup automatically, and encrypts it", async () => {
     const { info, full } = await backed.report();
     expect(info?.[0]?.backup[0]).toMatchObject({ type: "full", error: false });
     expect(full.ok).toMatchObject({ recorded: true });
-    // The beginning of whatever OpenSSL encrypts with a passphrase.
+    // OpenSSL's header of data that is encrypted with a passphrase.
     const heads = await backed.inside(
       `cd ${REPOSITORY} && for f in $(find archive backup records -type f -size +16c); do head -c 8 "$f"; echo; done`,
     );
     expect(new Set(heads.trim().split("\n"))).toEqual(new Set(["Salted__"]));
   });
 
-  test("keeps its key out of inspect, ps, logs and the state: only a file of its owner has it", async () => {
+  test("keeps its key out of inspect, ps, logs and the state, and in files that only their owner can read", async () => {
     expect(key).toMatch(/^[0-9a-f]{64}$/);
     expect((await stat(keyFile(stack.name, stack.env))).mode & 0o777).toBe(0o600);
     const { container, backups } = stack.names;
@@ -48,17 +48,17 @@ describe("a stack with backups", () => {
     );
   });
 
-  test("reads the data only, and has no network", async () => {
+  test("has a backup container that mounts the data read-only and has no network", async () => {
     await expect(backed.inside("touch /var/lib/postgresql/data/x")).rejects.toThrow("Read-only file system");
     expect((await backed.inside("cat /proc/net/dev")).match(/^ *\w+:/gm)).toEqual([expect.stringContaining("lo:")]);
   });
 
-  test.runIf(ALL)("a second up changes nothing, a refresh finds no drift", async () => {
+  test.runIf(ALL)("does not change in a second update, and a refresh finds no drift", async () => {
     await stack.up("--expect-no-changes");
     await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
   });
 
-  test.runIf(ALL)("a key file that was lost comes back the same", async () => {
+  test.runIf(ALL)("gets a lost key file back with the same key", async () => {
     const file = keyFile(stack.name, stack.env);
     await rm(file);
     expect(await backed.succeed("status")).toContain("backups ");
@@ -68,7 +68,7 @@ describe("a stack with backups", () => {
     expect((await stat(file)).mode & 0o777).toBe(0o600);
   });
 
-  test("status and doctor report it, and a key without a copy until the user confirms one", async () => {
+  test("is reported by status and doctor, and so is a key without a copy until the user confirms one", async () => {
     const before = await backed.succeed("status");
     expect(before).toMatch(/backups {5}1, the last \d+ \w+ ago/);
     expect(before).toContain(
@@ -88,18 +88,18 @@ describe("a stack with backups", () => {
   });
 });
 
-describe("what cannot be", () => {
+describe("impossible and concurrent requests", () => {
   test.each([
     ["2001-01-01 10:00 UTC", /2001-01-01 10:00:00 UTC cannot be restored\. Any time from .* to .* can be restored/],
     ["sometime", /"sometime" is not a valid time\. Write, for instance, "2026-11-22 10:00"/],
     ["20010101-000000F", /There is no backup 20010101-000000F\. There are: \d{8}-\d{6}F/],
-  ])("restoring to %s says what can", async (to, message) => {
+  ])("a restore to %s fails, and the error says what can be restored", async (to, message) => {
     const said = await backed.command("restore", "--to", to);
     expect(said.code).toBe(1);
     expect(said.text).toMatch(message);
   });
 
-  test("two backups at once: the second waits for the first, and says so; both are whole", async () => {
+  test("a second backup waits for the first, says so, and both succeed", async () => {
     const first = backed.command("backup", "--full");
     await until("the first run", async () => (await backed.report()).running !== "");
     const second = await backed.command("backup");
@@ -108,7 +108,7 @@ describe("what cannot be", () => {
     expect((await first).code).toBe(0);
   });
 
-  test("a backup that begins while the server is still starting waits for it, and does not count as failed", async () => {
+  test("a backup that starts while the server is down waits for it, and does not count as failed", async () => {
     const { names } = stack;
     await docker(["stop", names.container]);
     const begun = backed.inside("sectorwars-backup run full");
@@ -120,8 +120,8 @@ describe("what cannot be", () => {
     expect((await backed.report()).full).toMatchObject({ ok: { recorded: true }, failed: null });
   });
 
-  // A terminal tells the whole group of processes.
-  test("a restore that is stopped by Ctrl-C says so, and leaves nothing", async () => {
+  // A terminal sends the signal to the whole process group.
+  test("a restore that is stopped by Ctrl-C changes nothing, leaves nothing, and never shows the key", async () => {
     const restore = backed.begin("restore", "--to", "latest");
     await restore.until("restoring the files");
     const { backups } = stack.names;
@@ -139,17 +139,20 @@ describe("what cannot be", () => {
     expect(await backed.value("SELECT 1")).toBe(1);
   });
 
-  test.runIf(ALL)("two restores at once: one goes through, the other says so", async () => {
-    const both = await Promise.all([
-      backed.command("restore", "--to", "latest"),
-      backed.command("restore", "--to", "latest"),
-    ]);
-    expect(both.map(({ code }) => code).sort()).toEqual([0, 1]);
-    expect(both.find(({ code }) => code === 1)?.text).toMatch(/Another restore is (running|about to exchange)/);
-    await backed.quiet();
-  });
+  test.runIf(ALL)(
+    "one of two concurrent restores succeeds, and the other reports that another one is running",
+    async () => {
+      const both = await Promise.all([
+        backed.command("restore", "--to", "latest"),
+        backed.command("restore", "--to", "latest"),
+      ]);
+      expect(both.map(({ code }) => code).sort()).toEqual([0, 1]);
+      expect(both.find(({ code }) => code === 1)?.text).toMatch(/Another restore is (running|about to exchange)/);
+      await backed.quiet();
+    },
+  );
 
-  test.runIf(ALL)("a backup that is killed leaves no lock", async () => {
+  test.runIf(ALL)("a killed backup leaves no lock", async () => {
     const killed = backed.command("backup", "--full");
     await until("the run", async () => (await backed.report()).running !== "");
     await backed.inside("cd /proc && for p in [0-9]*; do grep -qs pgbackrest $p/comm && kill -9 $p; done; true");
@@ -158,7 +161,7 @@ describe("what cannot be", () => {
   });
 });
 
-test.runIf(ALL)("another session does not wait for a table that is being counted for the record", async () => {
+test.runIf(ALL)("a schema change does not wait for the fingerprint of its table", async () => {
   await stack.as("owner", (client) =>
     client.query("CREATE TABLE large AS SELECT i, md5(i::text) AS text FROM generate_series(1, 3000000) i"),
   );

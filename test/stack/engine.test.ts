@@ -65,14 +65,17 @@ describe.runIf(process.env.BACKUPS === "engine")("Docker's engine", () => {
     await stack.succeed("preview", "--expect-no-changes", "--stack", stack.name);
   };
 
-  test.each<NodeJS.Signals>(["SIGTERM", "SIGKILL"])("ended by %s during a backup", async (signal) => {
-    const backup = backed.command("backup", "--full");
-    await until("the run", async () => (await backed.report()).running !== "");
-    await sleep(1000);
-    await restart(signal);
-    await backup;
-    await expectIntact();
-  });
+  test.each<NodeJS.Signals>(["SIGTERM", "SIGKILL"])(
+    "ended by %s during a backup: no acknowledged row is lost, and the next backup and drill succeed",
+    async (signal) => {
+      const backup = backed.command("backup", "--full");
+      await until("the run", async () => (await backed.report()).running !== "");
+      await sleep(1000);
+      await restart(signal);
+      await backup;
+      await expectIntact();
+    },
+  );
 
   test.each<NodeJS.Signals>(["SIGTERM", "SIGKILL"])(
     "ended by %s during a restore: the data is unchanged",

@@ -1,4 +1,4 @@
-/** The whole hand-over: migrations, seed data, .env, docker compose with four services, the way back to Neon, and destroy. */
+/** The whole hand-over: migrations, seed data, .env, docker compose with four services, the return to Neon, and destroy. */
 import { randomBytes } from "node:crypto";
 import { chmod, rename, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";

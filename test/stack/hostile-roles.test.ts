@@ -106,7 +106,7 @@ async function expectHarmless(): Promise<void> {
 }
 
 describe("the roles plant code", () => {
-  test("the owner: in every place, and with the recorded attacks", async () => {
+  test("the owner: in every place and with the recorded attacks, and none of it runs as a superuser", async () => {
     await stack.as("owner", async (client) => {
       // The recorded attacks bring their own operators and search_path.
       await client.query(hostileScript("nowhere", ["better operator", "better function", "search path"]));
@@ -129,7 +129,7 @@ describe("the roles plant code", () => {
     await expectHarmless();
   });
 
-  test("the owner: settings and comments of the database that inject SQL", async () => {
+  test("the owner: settings and comments of the database that inject SQL, for the tests below", async () => {
     await stack.as("owner", async (client) => {
       const { database } = client;
       await client.query(
@@ -193,7 +193,7 @@ describe("the roles plant code", () => {
     expect(isTemplate.rows).toEqual([{ datistemplate: false }]);
   });
 
-  test("the app: a temporary view in place of a catalog, as in the recorded attack", async () => {
+  test("the app: a temporary view in place of a catalog, as in the recorded attack, which has no effect", async () => {
     const statements = (await caseFile("01-app-to-superuser-temp-pg_class.sql")).split(
       /;\s*$(?!\s*(?:END|RETURN|RAISE|EXECUTE))/m,
     );

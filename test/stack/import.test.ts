@@ -12,7 +12,7 @@ import { run, TestStack, urlAddress } from "../support/test-stack.ts";
 
 const baseImage = async () => JSON.parse(await readFile(".local/images.json", "utf8")).databaseBase as string;
 
-describe("from the sample", () => {
+describe("an import from the sample", () => {
   let stack: TestStack;
   let firstUp: string;
   beforeAll(async () => {
@@ -81,7 +81,7 @@ describe("from the sample", () => {
   });
 });
 
-describe("from a server with TLS, as Neon is", () => {
+describe("an import from a server with TLS, like Neon", () => {
   const name = `sectorwars-test-neon-${randomBytes(4).toString("hex")}`;
   const password = `neon${randomBytes(16).toString("hex")}`;
   let folder: string;

@@ -51,8 +51,8 @@ describe("Ctrl-C", () => {
     ["while the sample starts", "starting the sample source", ["SIGINT"]],
     ["while pg_dump reads", "copying the schema with pg_dump", ["SIGTERM"]],
     ["twice, while rows are copied", "copying the rows of", ["SIGINT", "SIGINT"]],
-    ["while both are compared", "comparing schemas and sequences", ["SIGINT"]],
-  ])("%s: the update ends in time, and the import leaves nothing behind", async (_when, line, signals) => {
+    ["while source and target are compared", "comparing schemas and sequences", ["SIGINT"]],
+  ])("%s: the update ends in time, and the import leaves nothing", async (_when, line, signals) => {
     const update = stack.begin();
     await update.until(`import: ${line}`);
     const signalled = Date.now();
@@ -95,7 +95,7 @@ describe("killed", () => {
     }
   });
 
-  test("all processes, while rows are copied", async () => {
+  test("all processes, while rows are copied: pulumi cancel removes the lock", async () => {
     const update = stack.begin();
     await update.until("import: copying the rows of");
     await stack.killAll(update);

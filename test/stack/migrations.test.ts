@@ -687,6 +687,6 @@ describe("to an older revision", () => {
   );
 });
 
-test("the migrations work with an engine on another machine", () => {
+test("the migrations above used the engine over TCP, as if it were on another machine", () => {
   expect(calls).toBeGreaterThan(100);
 });

@@ -26,7 +26,7 @@ beforeAll(async () => {
 afterAll(() => rm(clone, { recursive: true, force: true }));
 
 describe("script/preview", () => {
-  test("shows what a change does to the base's stack, marks lost data, and leaves nothing behind", async () => {
+  test("shows what a change does to the base's stack, marks lost data, and leaves nothing", async () => {
     const settings = join(clone, "Pulumi.dev.yaml");
     await writeFile(settings, (await readFile(settings, "utf8")).replace("memory: 512", "memory: 640"));
     const naming = join(clone, "lib/naming.ts");

@@ -85,7 +85,7 @@ describe("an update fails before it creates anything:", () => {
     }
   });
 
-  test("an unknown setting is an error that names the most similar one", async () => {
+  test("an unknown setting, with the most similar one", async () => {
     const wrong = await TestStack.make({ memroy: "1024" });
     try {
       expect(await wrong.upFails()).toContain("memroy is not a setting. Did you mean memory?");

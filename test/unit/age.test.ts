@@ -18,7 +18,7 @@ beforeAll(async () => {
   recipient = await identityToRecipient(secret);
 });
 
-/** The same bytes in chunks of whatever size. */
+/** The same bytes in chunks of the given size. */
 const chunked = (bytes: Buffer, size: number) =>
   Readable.from(
     Array.from({ length: Math.ceil(bytes.length / size) }, (_, n) => bytes.subarray(n * size, (n + 1) * size)),
@@ -26,22 +26,25 @@ const chunked = (bytes: Buffer, size: number) =>
 const sealed = (bytes: Buffer, size = 50_000) => buffer(chunked(bytes, size).compose(seal(recipient)));
 const unsealed = (bytes: Buffer, size = 50_000, key = secret) => buffer(chunked(bytes, size).compose(unseal([key])));
 
-/** Around the size of a piece, where a mistake by one shows. */
+/** Sizes around age's chunk size (65,536 bytes), where an off-by-one error shows. */
 const SIZES = [0, 1, 65_535, 65_536, 65_537, 131_072, 200_000];
 
-describe("what is sealed", () => {
-  test.each(SIZES)("is opened by age's own library (%i bytes), and the other way round", async (size) => {
-    const bytes = randomBytes(size);
-    const decrypter = new Decrypter();
-    decrypter.addIdentity(secret);
-    expect(Buffer.from(await decrypter.decrypt(await sealed(bytes))).equals(bytes)).toBe(true);
+describe("age encryption", () => {
+  test.each(SIZES)(
+    "writes what the age-encryption library decrypts, and decrypts what that library wrote (%i bytes)",
+    async (size) => {
+      const bytes = randomBytes(size);
+      const decrypter = new Decrypter();
+      decrypter.addIdentity(secret);
+      expect(Buffer.from(await decrypter.decrypt(await sealed(bytes))).equals(bytes)).toBe(true);
 
-    const encrypter = new Encrypter();
-    encrypter.addRecipient(recipient);
-    expect((await unsealed(Buffer.from(await encrypter.encrypt(bytes)))).equals(bytes)).toBe(true);
-  });
+      const encrypter = new Encrypter();
+      encrypter.addRecipient(recipient);
+      expect((await unsealed(Buffer.from(await encrypter.encrypt(bytes)))).equals(bytes)).toBe(true);
+    },
+  );
 
-  test("does not depend on how it arrives", async () => {
+  test("returns the original bytes, whatever the sizes of the chunks that are written and read", async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.integer({ min: 0, max: 150_000 }),
@@ -56,14 +59,14 @@ describe("what is sealed", () => {
     );
   });
 
-  test("never is the same twice", async () => {
+  test("encrypts the same bytes differently each time", async () => {
     const bytes = randomBytes(100);
     expect((await sealed(bytes)).equals(await sealed(bytes))).toBe(false);
   });
 });
 
-describe("what is opened", () => {
-  test("is found changed when any one bit is", async () => {
+describe("age decryption", () => {
+  test("rejects a file in which any one bit was changed", async () => {
     const whole = await sealed(randomBytes(140_000));
     await fc.assert(
       fc.asyncProperty(fc.nat(whole.length - 1), fc.nat(7), async (at, bit) => {
@@ -75,7 +78,7 @@ describe("what is opened", () => {
     );
   });
 
-  test("is found truncated, also between two chunks, and lengthened", async () => {
+  test("rejects a file that was truncated, also between two chunks, or lengthened", async () => {
     const whole = await sealed(randomBytes(140_000));
     const header = whole.indexOf("\n--- ") + 49 + 16;
     const piece = 65_536 + 16;
@@ -105,14 +108,14 @@ describe("what is opened", () => {
   });
 });
 
-describe("the identity", () => {
+describe("the age identity file", () => {
   let folder: string;
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "sectorwars-identity-"));
   });
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
-  test("is made once, for its owner alone, even by two at the same time", async () => {
+  test("is created once, readable by its owner alone, even by three callers at the same time", async () => {
     const file = join(folder, "deep", "down", "identity.txt");
     const made: string[] = [];
     const all = await Promise.all([1, 2, 3].map(() => readOrMakeIdentity(file, (told) => made.push(told))));
@@ -125,7 +128,7 @@ describe("the identity", () => {
     expect(await readFile(file, "utf8")).toContain(`# public key: ${all[0]?.recipient}\n`);
   });
 
-  test("is undefined if the file does not exist, and rejected if other users can read it or it contains no identity", async () => {
+  test("reads as undefined if it does not exist, and is refused if other users can read it or it contains no identity", async () => {
     const file = join(folder, "identity.txt");
     expect(await readIdentity(file)).toBeUndefined();
     await writeFile(file, "nothing of the kind\n", { mode: 0o600 });

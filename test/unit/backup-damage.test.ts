@@ -1,4 +1,4 @@
-/** What is said of damaged data. */
+/** The messages about damaged data. */
 import { execFileSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import { type Damage, damageInWords } from "../../components/backups/damage.ts";
@@ -12,10 +12,10 @@ const pages = (more: Partial<Extract<Damage, { source: "backup" }>> = {}): Damag
   ...more,
 });
 
-describe("damaged data", () => {
-  test("is an empty list without damage", () => expect(damageInWords([], SOUND)).toEqual([]));
+describe("messages about damaged data", () => {
+  test("are an empty list without damage", () => expect(damageInWords([], SOUND)).toEqual([]));
 
-  test("is described with database, table, blocks, time and remedy", () => {
+  test("name the database, table, blocks, time and remedy", () => {
     const [first, second, ...more] = damageInWords([pages()], SOUND);
     expect(first).toBe(
       "DATA IS DAMAGED. It was found at 1970-01-01 00:25:00 UTC (the backup before that, 20261120-030000F, has no damaged page). " +
@@ -28,19 +28,19 @@ describe("damaged data", () => {
     expect(more).toEqual([]);
   });
 
-  test("is named once, even if several backups found it", () => {
+  test("list the same blocks of a file once, even if several backups found them", () => {
     const later = pages({ at: 1800, label: "20261120-050000F" });
     expect(damageInWords([pages(), later], SOUND)).toHaveLength(2);
     expect(damageInWords([pages(), pages({ blocks: "3" })], SOUND)[2]).toContain(", block 3 (");
   });
 
-  test("in a file that no longer belongs to a table is named by the file", () => {
+  test("name the file alone if it no longer belongs to a table", () => {
     expect(damageInWords([pages({ database: null, relation: null, blocks: "" })], SOUND)[1]).toMatch(
       /^damaged: file base\/5\/16384 \(found at/,
     );
   });
 
-  test("without a sound backup: the remedy is to save what can be read", () => {
+  test("recommend ./db backup --portable if every backup contains damaged pages", () => {
     const [first] = damageInWords([pages()], []);
     expect(first).toContain(
       "Every backup contains damaged pages. Save what can still be read: ./db backup --portable.",
@@ -48,7 +48,7 @@ describe("damaged data", () => {
     expect(first).not.toContain("--to latest");
   });
 
-  test("that only a drill found also comes from replayed changes, so the remedy is an earlier time", () => {
+  test("recommend an earlier time if only a drill found the damage, because the replayed changes contain it too", () => {
     const drill: Damage = { at: 1500, source: "drill", label: "20261120-030000F", words: "pg_amcheck: index wrong " };
     const [first, second] = damageInWords([drill], SOUND);
     expect(first).toContain("./db restore --to TIME.");
@@ -56,14 +56,14 @@ describe("damaged data", () => {
     expect(damageInWords([drill, pages()], SOUND)[0]).toContain("--to latest");
   });
 
-  test("is counted after the first ten findings", () => {
+  test("list ten damaged files and count the others", () => {
     const much = Array.from({ length: 14 }, (_, i) => pages({ file: `base/5/${i}` }));
     expect(damageInWords(much, SOUND)).toHaveLength(12);
     expect(damageInWords(much, SOUND).at(-1)).toBe("4 more damaged files");
   });
 });
 
-describe("the pages that a backup's manifest tells of", () => {
+describe("damaged pages in a pgBackRest manifest", () => {
   test.each([
     ['16384={"checksum-page":true,"size":8192}', ""],
     [
@@ -72,7 +72,7 @@ describe("the pages that a backup's manifest tells of", () => {
     ],
     ['16384_fsm={"bni":1,"checksum-page":false,"checksum-page-error":[7]}', "base/5/16384_fsm\t7"],
     ['16384={"checksum-page":false,"size":8193}', "base/5/16384\t"],
-  ])("%s", (line, expected) => {
+  ])("are read from %s", (line, expected) => {
     const input = `[target:file]\npg_data/base/5/${line}\n`;
     const found = execFileSync("awk", ["-f", "images/database/backup/pages.awk"], { input, encoding: "utf8" });
     expect(found.replace(/\n$/, "")).toBe(expected);

@@ -1,6 +1,6 @@
 /**
- * What the image decides by shell and awk, where no Node is. What the program decides as well is asked of both, with the same inputs, up
- * to the exact second.
+ * The decisions that the image makes in shell and awk, because it contains no Node. Where ./db makes the same decision, both get the
+ * same inputs, to the exact second, and must agree.
  */
 import { execFileSync } from "node:child_process";
 import fc from "fast-check";
@@ -72,19 +72,19 @@ describe("pgBackRest's list of backups", () => {
       info: { size: 5000, repository: { size: 400, delta: 30 } },
     }) as Backup;
 
-  test("is read into one line a backup", () => {
+  test("is read as one line per backup", () => {
     expect(inImage(["repository"], "repository_parse", listed([asListed(one("20261120-000000F", false))]))).toBe(
       "20261120-000000F sound 100 160 00000002000000000000000A 00000003000000000000000B 1/B000100 30\n",
     );
     expect(inImage(["repository"], "repository_parse", listed([]))).toBe("");
   });
 
-  // All sequences of three states: pgBackRest leaves `error` out, or null, where it did not check pages.
+  // All sequences of three states. pgBackRest omits `error`, or sets it to null, if it did not check pages.
   const states = [true, false, null, undefined];
   const sequences = states.flatMap((a) => states.flatMap((b) => states.map((c) => [a, b, c])));
-  test("holds the same sound and damaged backups for the image and for ./db", () => {
+  test("gives the image and ./db the same sound and damaged backups", () => {
     const lists = sequences.map((errors) => errors.map((error, i) => one(`20261120-00000${i}F`, error)));
-    // One a line, each with what the image makes of it.
+    // One list per line of input: prints the state of each of its backups, then the newest sound one.
     const lines = `while IFS= read -r list; do
       printf '%s' "$list" | repository_parse | while read -r label state _; do printf '%s:%s ' "$label" "$state"; done
       repository_info() { printf '%s' "$list"; }
@@ -108,7 +108,7 @@ describe("pgBackRest's list of backups", () => {
     [["7711238311425556519"], "7711238311425556520", true],
     [[], "1", false],
     [["1"], "", false],
-  ])("of the databases %j is foreign to the database %j: %s", (known, here, expected) => {
+  ])("with the databases %j is foreign to the database %j: %s", (known, here, expected) => {
     const info = listed([], known);
     const image =
       inImage(["repository"], `if repository_is_foreign "$(cat)" '${here}'; then echo yes; fi`, info) !== "";
@@ -117,8 +117,8 @@ describe("pgBackRest's list of backups", () => {
   });
 });
 
-describe("the backup that leads to a moment", () => {
-  /** A position some hundreds of megabytes into the log, of any length. */
+describe("the backup for a recovery target", () => {
+  /** An LSN, in which both numbers have one digit or more. */
   const lsn = (at: number) => `${hex(Math.floor(at / 7), 1)}/${hex((at % 7) * 0x1f00000 + 0x28, 1)}`;
   const backup = ({ timeline, stop, at }: { timeline: number; stop: number; at: number }, n: number): Backup => ({
     label: `20261120-${String(n).padStart(6, "0")}F`,
@@ -129,14 +129,14 @@ describe("the backup that leads to a moment", () => {
     timestamp: { start: stop - 1, stop },
     info: { size: 1, repository: { size: 1, delta: 1 } },
   });
-  /** Timelines that each leave an earlier one somewhere. */
+  /** Timelines that each fork from an earlier one. */
   const forks = fc.array(fc.record({ parent: fc.nat(), fork: fc.integer({ min: 1, max: 60 }) }), { maxLength: 5 });
   const backups = fc.array(
     fc.record({ timeline: fc.integer({ min: 1, max: 6 }), stop: fc.integer({ min: 1, max: 90 }), at: fc.nat(60) }),
     { minLength: 1, maxLength: 9 },
   );
 
-  /** What the image chooses for moments (timeline and backup), and what `./db restore` does. */
+  /** The timelines and backups that the image and `./db restore` choose for times. */
   const choices = (moments: readonly number[], list: readonly Backup[], timelines: readonly string[]) => {
     const report = {
       info: [{ backup: list, db: [], status: { code: 0, message: "ok" } }],
@@ -165,7 +165,7 @@ describe("the backup that leads to a moment", () => {
     return { image: image.trim().split("\n"), restored };
   };
 
-  test("is the same one that ./db restore finds, on the same timeline", () => {
+  test("is the same in the image and in ./db restore, on the same timeline", () => {
     fc.assert(
       fc.property(
         forks,
@@ -188,12 +188,12 @@ describe("the backup that leads to a moment", () => {
     );
   });
 
-  /** Each second of a range, and parts of it to the millisecond. */
+  /** Each second of a range, and fractions of it down to a millisecond. */
   const around = (from: number, to: number) =>
     Array.from({ length: to - from + 1 }, (_, i) => [0, 0.001, 0.25, 0.5, 0.999].map((part) => from + i + part)).flat();
 
-  // pgBackRest tells whole seconds, so a moment in the second in which a backup ended may be before its end.
-  test("is one that ended in an earlier second, to the millisecond", () => {
+  // pgBackRest reports whole seconds, so a time within the second in which a backup ended may be before its end.
+  test("is one that ended in an earlier second than the target", () => {
     const list = [backup({ timeline: 1, stop: 40, at: 1 }, 0), backup({ timeline: 1, stop: 50, at: 2 }, 1)];
     const moments = around(38, 53);
     const expected = moments.map((at) =>
@@ -202,7 +202,7 @@ describe("the backup that leads to a moment", () => {
     expect(choices(moments, list, ["1 1 0 0/0"])).toEqual({ image: expected, restored: expected });
   });
 
-  test("is on the timeline that began in that second, and not before", () => {
+  test("is on a new timeline from the second in which that timeline began", () => {
     const list = [backup({ timeline: 1, stop: 10, at: 1 }, 0), backup({ timeline: 2, stop: 24, at: 9 }, 1)];
     const moments = around(18, 28);
     const expected = moments.map((at) => {
@@ -213,8 +213,8 @@ describe("the backup that leads to a moment", () => {
   });
 });
 
-describe("a run that begins while another one is under way", () => {
-  test.skipIf(!hasProgram("flock"))("says so in the words that ./db waits for", () => {
+describe("a backup run that starts during another run", () => {
+  test.skipIf(!hasProgram("flock"))("fails with exit code 75 and the message that ./db waits for", () => {
     const lines = `STATE=$(mktemp -d); UNWRITTEN=$STATE/none; OUTPUT=$STATE/output
       exec 8>"$STATE/lock"; flock 8
       now() { echo 130; }
@@ -225,10 +225,10 @@ describe("a run that begins while another one is under way", () => {
   });
 });
 
-// Debian's sh, Alpine's, and that of systems where bash is sh. A variable of a function must not change its caller's.
+// The shells of Debian, of Alpine, and of systems where sh is bash. A function's variables must not change its caller's.
 test.each(
   [["dash"], ["bash"], ["bash", "--posix"], ["busybox", "ash"]].filter(([program = ""]) => hasProgram(program)),
-)("in %s %s the scripts decide the same", (...shell) => {
+)("the image's scripts return the same results in %s %s", (...shell) => {
   const lines = `
       PATIENCE_FILES=8; PATIENCE_FREE_KB=262144; OUTPUT=$(mktemp)
       words=kept; known=kept
@@ -242,11 +242,11 @@ test.each(
   expect(said).toBe('"ERROR: [041]: no \\"room\\"" kept\n355\n1\nkept\nlater\n');
 });
 
-describe("a run that is due", () => {
+describe("a scheduled drill", () => {
   const plan =
     "BACKUP_DRILL='30|3|1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31|1,2,3,4,5,6,7,8,9,10,11,12|0,1,2,3,4,5,6|0'";
   const SLOT = Date.parse("2026-11-22T03:30:00Z") / 1000;
-  /** Whether the image would begin it, and for how long it says that it is due. */
+  /** Whether the image would start the drill now, and how many seconds overdue it reports. */
   const ask = (now: number, done: number) => {
     const lines = `STATE=$(mktemp -d); UNWRITTEN=$STATE/none; ${plan}; LONGEST_WAIT_AFTER=9
       echo ${done} >"$STATE/drill.slot"; : >"$STATE/full.ok"
@@ -259,28 +259,31 @@ describe("a run that is due", () => {
   };
 
   test.each([
-    ["in the second before its slot", SLOT - 1, SLOT - 86_400, { due: false, late: 0 }],
-    ["in the second of its slot", SLOT, SLOT - 86_400, { due: true, late: 0 }],
-    ["a second later", SLOT + 1, SLOT - 86_400, { due: true, late: 1 }],
-    ["after it was done", SLOT + 1, SLOT, { due: false, late: 0 }],
-    ["after the clock was moved back to a time before the last one", SLOT + 60, SLOT + 61, { due: true, late: 60 }],
+    ["is not due in the second before its slot", SLOT - 1, SLOT - 86_400, { due: false, late: 0 }],
+    ["is due in the second of its slot", SLOT, SLOT - 86_400, { due: true, late: 0 }],
+    ["is 1 s overdue a second later", SLOT + 1, SLOT - 86_400, { due: true, late: 1 }],
+    ["is not due after it was done", SLOT + 1, SLOT, { due: false, late: 0 }],
+    ["is due if the clock was moved back to before the last drill", SLOT + 60, SLOT + 61, { due: true, late: 60 }],
   ])("%s", (_when, now, done, expected) => expect(ask(now, done)).toEqual(expected));
 
-  test.each([0, 1, 21_600, 21_601])("since %d s is a trouble after six hours", (late) => {
-    const { late: told } = ask(SLOT + late, SLOT - 86_400);
-    const none = { ok: null, failed: null, late: 0 };
-    const report = {
-      ...{ info: [], infoSaid: "", damage: [], openGap: "", begun: false, archiver: null, waitingSince: 0 },
-      ...{ systemIdentifier: "", full: none, diff: none, drill: { ...none, late: told } },
-    } as unknown as BackupReport;
-    expect(troublesOf(report)).toHaveLength(late > 21_600 ? 1 : 0);
-  });
+  test.each([0, 1, 21_600, 21_601])(
+    "is reported as a problem only if it is more than six hours overdue (%d s)",
+    (late) => {
+      const { late: told } = ask(SLOT + late, SLOT - 86_400);
+      const none = { ok: null, failed: null, late: 0 };
+      const report = {
+        ...{ info: [], infoSaid: "", damage: [], openGap: "", begun: false, archiver: null, waitingSince: 0 },
+        ...{ systemIdentifier: "", full: none, diff: none, drill: { ...none, late: told } },
+      } as unknown as BackupReport;
+      expect(troublesOf(report)).toHaveLength(late > 21_600 ? 1 : 0);
+    },
+  );
 });
 
-// The program shows this number and decides nothing.
+// Only the image computes this number. ./db shows it.
 describe("the room before WAL is dropped", () => {
   const MB = 1024;
-  /** Of a disk of 1000 MB, 50 of them root's alone; sizes in MB. */
+  /** The room in KB on a disk of 1000 MB, 50 of them reserved for root; arguments in MB. */
   const room = (used: number, waiting: number, percent = 90) =>
     inImage(
       ["archiving"],
@@ -289,19 +292,19 @@ describe("the room before WAL is dropped", () => {
     ).trim();
 
   test.each([
-    ["is up to the percentage of what df counts", 500, 20, 90, (855 - 500) * MB],
-    ["is one MB below it", 854, 20, 90, MB],
-    ["is zero at it", 855, 20, 90, 0],
-    ["is zero beyond it", 900, 20, 90, 0],
-    ["is for some files, on a disk that is full of other things", 500, 1, 10, 7 * 16 * MB],
-    ["is for the last of them", 500, 7, 10, 16 * MB],
-    ["is zero with eight", 500, 8, 10, 0],
-    ["is up to 256 MB", 690, 1, 10, 4 * MB],
-    ["is zero with 256 MB", 694, 1, 10, 0],
+    ["reaches up to the configured percentage of what df counts", 500, 20, 90, (855 - 500) * MB],
+    ["is 1 MB at 1 MB below that percentage", 854, 20, 90, MB],
+    ["is zero at that percentage", 855, 20, 90, 0],
+    ["is zero above that percentage", 900, 20, 90, 0],
+    ["is seven more WAL files after the first, if other data fills the disk", 500, 1, 10, 7 * 16 * MB],
+    ["is one more WAL file after the seventh", 500, 7, 10, 16 * MB],
+    ["is zero after the eighth WAL file", 500, 8, 10, 0],
+    ["leaves 256 MB of the disk free", 690, 1, 10, 4 * MB],
+    ["is zero with 256 MB free", 694, 1, 10, 0],
   ])("%s", (_what, used, waiting, percent, expected) => expect(room(used, waiting, percent)).toBe(String(expected)));
 });
 
-describe("a hole in the archive", () => {
+describe("a gap in the archived WAL", () => {
   const name = (timeline: number, place: number) =>
     hex(timeline, 8) + hex(Math.floor(place / 256), 8) + hex(place % 256, 8);
   const holes = (names: string[], first: string) =>
@@ -313,7 +316,7 @@ describe("a hole in the archive", () => {
       encoding: "utf8",
     }).trim();
 
-  test("is found on whichever timeline it is, also where the number in the middle changes; before the first file it counts for nothing", () => {
+  test("is found on every timeline, also where the middle number changes, and ignored before the first file", () => {
     const starts = fc.record({ from: fc.nat(100_000), files: fc.integer({ min: 3, max: 40 }) });
     fc.assert(
       fc.property(fc.array(starts, { minLength: 1, maxLength: 3 }), fc.nat(), fc.nat(), (timelines, which, where) => {
@@ -334,7 +337,7 @@ describe("a hole in the archive", () => {
   });
 });
 
-test("what was restored is counted in the user's tables: no copies of the database, nothing of the stack's own", () => {
+test("the count of restored tables and rows leaves out copies of the database and the stack's own tables", () => {
   const counted = [
     "sectorwars_dev public.ships\t3\tx",
     'sectorwars_dev "odd ""name"".save__x\t4\tx',

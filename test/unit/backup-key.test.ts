@@ -15,8 +15,8 @@ beforeEach(async () => {
 afterEach(() => rm(folder, { recursive: true }));
 const inputs = (more = {}) => ({ stack: "test", file, mustExist: false, ...more });
 
-describe("the key's file", () => {
-  test("is its owner's alone, says what it is, and is read back", async () => {
+describe("the backup key's file", () => {
+  test("has mode 600, names the command that confirms a copy of it, and can be read back", async () => {
     const key = newKey();
     await writeKeyFile(file, "test", key);
     expect((await stat(file)).mode & 0o777).toBe(0o600);
@@ -25,28 +25,28 @@ describe("the key's file", () => {
     expect(await readdir(join(folder, "keys"))).toEqual(["backups-test.txt"]);
   });
 
-  test("is never written over", async () => {
+  test("is never overwritten", async () => {
     const key = newKey();
     await writeKeyFile(file, "test", key);
     await expect(writeKeyFile(file, "test", newKey())).rejects.toMatchObject({ code: "EEXIST" });
     expect((await readKeyFile(file))?.key).toBe(key);
   });
 
-  test("that others may read is closed to them", async () => {
+  test("gets mode 600 when it is read, if other users could read it", async () => {
     await writeKeyFile(file, "test", newKey());
     await chmod(file, 0o644);
     await readKeyFile(file);
     expect((await stat(file)).mode & 0o777).toBe(0o600);
   });
 
-  test("without a key is an error, not another key", async () => {
+  test("is an error if it contains no key, and no new key replaces it", async () => {
     await writeKeyFile(file, "test", newKey());
     await writeFile(file, "nothing of use");
     await expect(readKeyFile(file)).rejects.toThrow('has no line "key: ..."');
     await expect(provider.create(inputs())).rejects.toThrow('has no line "key: ..."');
   });
 
-  test("remembers once that it was copied", async () => {
+  test("records the first confirmation of a copy, and must exist for that", async () => {
     await expect(confirmKeyFile(file, new Date())).rejects.toThrow("There is no key file");
     await writeKeyFile(file, "test", newKey());
     await confirmKeyFile(file, new Date("2026-11-23T10:00:00Z"));
@@ -54,7 +54,7 @@ describe("the key's file", () => {
     expect((await readKeyFile(file))?.confirmedAt).toBe("2026-11-23T10:00:00.000Z");
   });
 
-  test("is still read after that where an editor had left out the end of its last line", async () => {
+  test("can be read after the confirmation even if its last line had no newline", async () => {
     const key = newKey();
     await writeKeyFile(file, "test", key);
     await writeFile(file, `key: ${key}`);
@@ -63,20 +63,20 @@ describe("the key's file", () => {
   });
 });
 
-describe("the key as a resource", () => {
-  test("is made once; a file that is there is taken as it is, for a state that was lost", async () => {
+describe("the backup key resource", () => {
+  test("creates a key once, and takes the key from an existing file if the state was lost", async () => {
     const first = await provider.create(inputs());
     const again = await provider.create(inputs({ mustExist: true }));
     expect(again.outs.key).toBe(first.outs.key);
     expect(first.id).toBe(keyName(first.outs.key));
   });
 
-  test("is not made anew where the data comes from backups", async () => {
+  test("refuses to create a new key if the data comes from backups", async () => {
     await expect(provider.create(inputs({ mustExist: true }))).rejects.toThrow(`there is no key file ${file}`);
     expect(await readKeyFile(file)).toBeUndefined();
   });
 
-  test("whose file was lost writes the same one again", async () => {
+  test("writes the same key again if its file was lost", async () => {
     const { id, outs } = await provider.create(inputs());
     expect(await provider.diff?.(id, outs, inputs())).toMatchObject({ changes: false });
     await rm(file);
@@ -87,7 +87,7 @@ describe("the key as a resource", () => {
     expect(await provider.diff?.(id, mended?.outs, inputs())).toMatchObject({ changes: false });
   });
 
-  test("finds another key in its file: says so, and keeps both", async () => {
+  test("fails if its file contains another key, which the error names, and leaves the file unchanged", async () => {
     const { id, outs } = await provider.create(inputs());
     await rm(file);
     const other = newKey();
@@ -110,12 +110,12 @@ describe("pgBackRest's configuration", () => {
   };
   const lines = (more = {}) => configuration({ ...settings, ...more }, "k").split("\n");
 
-  test("encrypts, and never drops what it could not archive", () => {
+  test("encrypts, and sets no queue limit at which pgBackRest would drop WAL", () => {
     expect(lines()).toEqual(expect.arrayContaining(["repo1-cipher-type=aes-256-cbc", "repo1-cipher-pass=k"]));
     expect(lines().join()).not.toContain("queue-max");
   });
 
-  test("keeps by days, or by number", () => {
+  test("retains full backups by days, or by number", () => {
     expect(lines()).toEqual(expect.arrayContaining(["repo1-retention-full-type=time", "repo1-retention-full=14"]));
     expect(lines({ keepDays: 0 })).toEqual(
       expect.arrayContaining(["repo1-retention-full-type=count", "repo1-retention-full=3"]),

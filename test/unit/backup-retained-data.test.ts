@@ -10,7 +10,7 @@ import {
 
 const at = (text: string) => new Date(text);
 
-test("a stamp is a moment, to the second, and back", () => {
+test("the stamp of retained data gives its time to the second, and no other text is a stamp", () => {
   const moments = fc.date({ min: at("2000-01-01T00:00:00Z"), max: at("2999-12-31T23:59:59Z"), noInvalidDate: true });
   fc.assert(
     fc.property(moments, (moment) => {
@@ -38,16 +38,16 @@ const folders = [
   "pgdata.x",
 ];
 
-test("is found among a volume's folders, oldest first", () => {
+test("retained data is found among a volume's folders, oldest first", () => {
   expect(retainedDataIn("dev", folders).map(({ stamp }) => stamp)).toEqual(["20261122T101500Z", "20261123T101500Z"]);
 });
 
-describe("no longer needed", () => {
-  test("what a restore that was killed has left, from the first day on", () => {
+describe("expired folders", () => {
+  test("include the unfinished folder of a killed restore, from its first second on", () => {
     expect(expiredFolders(folders, at("2026-11-23T10:15:01Z"))).toEqual(["pgdata.next-20261123T101500Z"]);
   });
 
-  test("is retained data older than a week, but never a folder with another name", () => {
+  test("include retained data older than a week, but never a folder with another name", () => {
     expect(expiredFolders(folders, at("2026-11-29T10:15:01Z"))).toEqual([
       "pgdata.before-20261122T101500Z",
       "pgdata.next-20261123T101500Z",

@@ -70,25 +70,25 @@ function report(more: Partial<BackupReport> = {}, backups = [backup("2026-11-20T
   };
 }
 
-describe("a time as people write it", () => {
+describe("the formats of a recovery target", () => {
   const now = new Date("2026-11-23T12:00:00Z");
   test.each([
     ["2026-11-22T10:00:00Z", "2026-11-22T10:00:00Z"],
     ["2026-11-22 10:00 UTC", "2026-11-22T10:00:00Z"],
     ["2026-11-22 10:00:30.5+02", "2026-11-22T08:00:30.500Z"],
     ["2026-11-22 10:00:30 -0330", "2026-11-22T13:30:30Z"],
-    // What a transaction itself says of its time is in what is recovered up to it.
+    // Rounded up, so that a recovery to a transaction's commit time includes that transaction.
     ["2026-11-22 10:00:30.123456+00", "2026-11-22T10:00:30.124Z"],
     ["2026-11-22 10:00:30.123000+00", "2026-11-22T10:00:30.123Z"],
-    // What Pulumi makes of a time without quotes in its settings' file.
+    // How Pulumi prints a time that has no quotes in its settings file.
     ["2026-11-22 10:00:30.5 +0000 UTC", "2026-11-22T10:00:30.500Z"],
     ["22 Nov 2026 10:00 UTC", "2026-11-22T10:00:00Z"],
     ["10 minutes ago", "2026-11-23T11:50:00Z"],
     ["an hour ago", "2026-11-23T11:00:00Z"],
     ["yesterday 18:00 UTC", "2026-11-22T18:00:00Z"],
-  ])("%s", (text, moment) => expect(parseRecoveryTarget(text, now)).toEqual({ kind: "time", at: at(moment) }));
+  ])("%s is %s", (text, moment) => expect(parseRecoveryTarget(text, now)).toEqual({ kind: "time", at: at(moment) }));
 
-  test("latest, and a backup's label", () => {
+  test("include latest and the label of a backup", () => {
     expect(parseRecoveryTarget("latest", now)).toEqual({ kind: "latest" });
     for (const label of ["20261120-030000F", "20261120-030000F_20261121-030000D"]) {
       expect(parseRecoveryTarget(label, now)).toEqual({ kind: "backup", label });
@@ -110,10 +110,10 @@ describe("a time as people write it", () => {
     ["yesterday", "has no time of day. Add it:"],
     ["2026-11-22", "has no time of day. Add it:"],
     ["2026-11-24 10:00 UTC", "is in the future"],
-  ])("%j is refused", (text, message) => expect(() => parseRecoveryTarget(text, now)).toThrow(message));
+  ])("%j is refused: it %s", (text, message) => expect(() => parseRecoveryTarget(text, now)).toThrow(message));
 });
 
-describe("a time without a zone is this machine's", () => {
+describe("a recovery target on a machine in the zone Europe/Berlin", () => {
   const zone = process.env.TZ;
   const parse = (text: string, now = "2026-11-23T12:00:00Z") => parseRecoveryTarget(text, new Date(now));
   beforeAll(() => {
@@ -132,15 +132,17 @@ describe("a time without a zone is this machine's", () => {
     ["2026-11-22 10:00 UTC", "2026-11-22T10:00:00Z"],
     ["2026-11-22T10:00-05:00", "2026-11-22T15:00:00Z"],
     ["22 Nov 2026 10:00 +02:00", "2026-11-22T08:00:00Z"],
-  ])("%s", (text, moment) => expect(parse(text)).toEqual({ kind: "time", at: at(moment) }));
+  ])("%s is %s", (text, moment) => expect(parse(text)).toEqual({ kind: "time", at: at(moment) }));
 
-  test.each(["2026-10-25 02:30", "25 Oct 2026 02:30"])("%s was twice, and both are named", (text) =>
-    expect(() => parse(text)).toThrow(
-      `"${text}" is ambiguous: clocks in this machine's zone were set back, so it occurred twice. Write "2026-10-25 02:30 +02:00" or, for the later one, "2026-10-25 02:30 +01:00"`,
-    ),
+  test.each(["2026-10-25 02:30", "25 Oct 2026 02:30"])(
+    "%s is refused because it occurred twice, and the error names both times",
+    (text) =>
+      expect(() => parse(text)).toThrow(
+        `"${text}" is ambiguous: clocks in this machine's zone were set back, so it occurred twice. Write "2026-10-25 02:30 +02:00" or, for the later one, "2026-10-25 02:30 +01:00"`,
+      ),
   );
 
-  test("each of the two is understood; what is relative is never in doubt", () => {
+  test("an offset selects one of the two, and relative or adjacent times are not ambiguous", () => {
     expect(parse("2026-10-25 02:30 +02:00")).toEqual({ kind: "time", at: at("2026-10-25T00:30:00Z") });
     expect(parse("2026-10-25 02:30 +01:00")).toEqual({ kind: "time", at: at("2026-10-25T01:30:00Z") });
     expect(parse("10 minutes ago", "2026-10-25T01:10:00Z")).toEqual({ kind: "time", at: at("2026-10-25T01:00:00Z") });
@@ -148,7 +150,7 @@ describe("a time without a zone is this machine's", () => {
     expect(parse("2026-10-25 01:59:59")).toEqual({ kind: "time", at: at("2026-10-24T23:59:59Z") });
   });
 
-  test.each(["2026-03-29 02:30", "29 Mar 2026 02:30"])("%s was never", (text) =>
+  test.each(["2026-03-29 02:30", "29 Mar 2026 02:30"])("%s is refused because the clocks skipped it", (text) =>
     expect(() => parse(text)).toThrow(
       `"${text}" does not exist: clocks in this machine's zone were set forward past it.`,
     ),
@@ -158,26 +160,30 @@ describe("a time without a zone is this machine's", () => {
     expect(() => parse("14:00")).toThrow('"14:00" is 2026-11-23T13:00:00.000Z, which is in the future'));
 });
 
-describe("a moment that is just over", () => {
-  test("can be restored where all is archived", () => expect(() => refuseUnreachable(NOW, report())).not.toThrow());
+describe("the present as a recovery target", () => {
+  test("can be reached if archiving is up to date", () => expect(() => refuseUnreachable(NOW, report())).not.toThrow());
 
   test.each<[string, Partial<BackupReport>, RegExp]>([
-    // Given up, a file counts as archived for PostgreSQL.
+    // PostgreSQL counts a dropped file as archived.
     [
-      "WAL was given up",
+      "WAL was dropped",
       { openGap: `${NOW} 00000001000000000000000A` },
       /^the server dropped WAL that it could not archive \(from 0{7}1.*A on\): nothing later than 2026-11-23 12:00:00 UTC can be restored/,
     ],
     [
-      "backups were off",
+      "the server ran with backups off",
       { openGap: `${NOW - 3600} off-${NOW - 3500}` },
       /^the server ran with backups turned off: nothing later than 2026-11-23 11:00:00 UTC can be restored/,
     ],
-    ["a gap was closed after it", { gaps: [`${NOW - 60} ${NOW + 60} 1 2 label`] }, /cannot be restored\. Any time/],
-    ["the archive is behind", { archiver: null }, /2026-11-23 12:00:00 UTC cannot be restored\. Any time/],
+    [
+      "it is in a gap that was closed later",
+      { gaps: [`${NOW - 60} ${NOW + 60} 1 2 label`] },
+      /cannot be restored\. Any time/,
+    ],
+    ["the archiver's state is unknown", { archiver: null }, /2026-11-23 12:00:00 UTC cannot be restored\. Any time/],
     ["there is no backup yet", { info: [] }, /^There is no backup yet/],
     [
-      "WAL stayed behind",
+      "WAL that was not archived is only in retained data",
       { openGap: `${NOW - 3600} exchanged-${NOW - 3500}` },
       /^WAL that was not archived is only in the data that a restore retained: nothing later than 2026-11-23 11:00:00 UTC can/,
     ],
@@ -186,13 +192,13 @@ describe("a moment that is just over", () => {
       { waiting: 1, waitingSince: NOW - 301 },
       /2026-11-23 12:00:00 UTC cannot be restored\. Any time from .* to 2026-11-23 11:59:30 UTC/,
     ],
-  ])("cannot where %s", (_name, more, message) => expect(() => refuseUnreachable(NOW, report(more))).toThrow(message));
+  ])("is refused if %s", (_name, more, message) => expect(() => refuseUnreachable(NOW, report(more))).toThrow(message));
 });
 
-describe("the way to a time", () => {
+describe("the restore plan", () => {
   const target = (text: string) => ({ kind: "time" as const, at: at(text) });
 
-  test("starts at the newest backup before it", () => {
+  test("starts at the newest backup before the target time", () => {
     const backups = ["2026-11-20T03:00:00Z", "2026-11-21T03:00:00Z", "2026-11-22T03:00:00Z"].map((stop) =>
       backup(stop),
     );
@@ -213,14 +219,14 @@ describe("the way to a time", () => {
   });
 
   test.each(["2026-11-20T02:59:59Z", "2026-11-19T00:00:00Z"])(
-    "%s is before all backups: says which range there is",
+    "is refused for %s, before all backups, with the range that can be restored",
     (text) =>
       expect(() => restorePlanFor(target(text), report())).toThrow(
         "cannot be restored. Any time from 2026-11-20 03:00:01 UTC to 2026-11-23 12:00:00 UTC can be restored.",
       ),
   );
 
-  test("is refused inside of a gap, and behind one that is open", () => {
+  test("is refused within a gap and after the start of an open gap", () => {
     const gap = `${at("2026-11-21T00:00:00Z")} ${at("2026-11-22T00:00:00Z")} 1 2 label`;
     expect(() => restorePlanFor(target("2026-11-21T10:00:00Z"), report({ gaps: [gap] }))).toThrow(
       "except 2026-11-21 00:00:00 UTC to 2026-11-22 00:00:00 UTC",
@@ -232,27 +238,31 @@ describe("the way to a time", () => {
     expect(() => restorePlanFor({ kind: "latest" }, report({ openGap }))).toThrow(
       "The latest change cannot be restored. Any time from 2026-11-20 03:00:01 UTC to 2026-11-21 00:00:00 UTC",
     );
-    // One that lies before the oldest backup cuts nothing out.
+    // A gap before the oldest backup does not count.
     const early = `${at("2026-11-18T00:00:00Z")} ${at("2026-11-19T00:00:00Z")} 1 2 label`;
     expect(rangeOf(report({ gaps: [early, gap] }))?.gaps).toHaveLength(1);
     expect(rangeOf(report({ openGap }))?.to).toBe(at("2026-11-21T00:00:00Z"));
   });
 
-  test("without any backup says so", () => {
+  test("is refused if there is no backup yet", () => {
     expect(() => restorePlanFor({ kind: "latest" }, report({}, []))).toThrow("There is no backup yet");
   });
 
-  test("nothing is ever restored from another database's repository", () => {
+  test("is refused if the repository belongs to another database", () => {
     expect(() => restorePlanFor({ kind: "latest" }, report({ systemIdentifier: "7711238311425556520" }))).toThrow(
       "The restore was refused: the repository belongs to another database (7711238311425556519; this one is",
     );
-    // The data is lost, so the owner of the repository is unknown, and not needed.
+    // If the data is lost, its system identifier is unknown and not compared.
     expect(restorePlanFor({ kind: "latest" }, report({ systemIdentifier: "" })).timeline).toBe(1);
     expect(rangeInWords(report({}, []))).toBe("There is no backup yet, so nothing can be restored.");
   });
 
   test.each<[string, Partial<BackupReport>, RegExp]>([
-    ["is away", { repositoryThere: false }, /^Nothing can be restored: the repository is empty, missing or unreadable/],
+    [
+      "is missing",
+      { repositoryThere: false },
+      /^Nothing can be restored: the repository is empty, missing or unreadable/,
+    ],
     [
       "has another key",
       { info: null, infoSaid: "WARN: crypto error" },
@@ -263,7 +273,7 @@ describe("the way to a time", () => {
       { full: { ok: { finished: NOW, seconds: 4 }, failed: null, late: 0 } },
       /^Nothing can be restored: the backups that were made are missing from the repository/,
     ],
-  ])("a repository that %s is not one without backups", (_name, more, words) => {
+  ])("is refused with the reason if the repository %s", (_name, more, words) => {
     const away = report({ info: [], ...more }, []);
     expect(() => restorePlanFor({ kind: "latest" }, away)).toThrow(words);
     expect(rangeInWords(away)).toMatch(words);
@@ -278,17 +288,17 @@ describe("the way to a time", () => {
     const both = report({ timelines }, [before, abandoned, after]);
     both.archiver = { ...(both.archiver as NonNullable<BackupReport["archiver"]>), timeline: 2 };
 
-    test("a time is looked for on the timeline of that time", () => {
+    test("follows the timeline that the server was on at the target time", () => {
       expect(restorePlanFor(target("2026-11-22T09:00:00Z"), both)).toMatchObject({ backup: abandoned, timeline: 1 });
       expect(restorePlanFor(target("2026-11-22T11:00:00Z"), both)).toMatchObject({ backup: after, timeline: 2 });
     });
 
-    test("a backup of what was left behind leads nowhere else", () => {
+    test("does not start at a backup of abandoned changes for a time on the new timeline", () => {
       const early = report({ timelines }, [before, abandoned]);
       expect(restorePlanFor(target("2026-11-22T11:00:00Z"), early)).toMatchObject({ backup: before, timeline: 2 });
     });
 
-    test("latest is the server's own timeline", () => {
+    test("follows the server's current timeline for latest", () => {
       expect(restorePlanFor({ kind: "latest" }, both).args).toEqual([
         `--set=${after.label}`,
         "--target-timeline=2",
@@ -296,7 +306,7 @@ describe("the way to a time", () => {
       ]);
     });
 
-    test("undone, the first timeline goes on", () => {
+    test("continues on the first timeline if the restore was undone", () => {
       const undone = report({ timelines: [...timelines, `${at("2026-11-22T12:00:00Z")} 1 0 0/0`] }, [
         before,
         abandoned,
@@ -306,7 +316,7 @@ describe("the way to a time", () => {
     });
   });
 
-  test("a backup by its name, or the names there are", () => {
+  test("accepts the label of a backup, and lists the labels for an unknown one", () => {
     expect(restorePlanFor({ kind: "backup", label: "20261120-030000F" }, report()).args).toContain("--type=immediate");
     expect(() => restorePlanFor({ kind: "backup", label: "20200101-000000F" }, report())).toThrow(
       "There are: 20261120-030000F",
@@ -314,7 +324,7 @@ describe("the way to a time", () => {
   });
 });
 
-test("positions of the log are compared as numbers", () => {
+test("WAL positions are compared as numbers", () => {
   expect(position("1/0") > position("0/FFFFFFFF")).toBe(true);
   expect(position("0/9000000") < position("0/10000000")).toBe(true);
 });
@@ -326,7 +336,7 @@ describe("backups with damaged pages", () => {
   const failed = { finished: NOW - 30, seconds: 1, damaged: true, error: "the backup X holds damaged pages" };
   const full = { ok: { finished: NOW - 3600, seconds: 1 }, failed, late: 0 };
 
-  test("are counted apart; the figures tell of them, and of the newest sound one", () => {
+  test("are counted separately, and the metrics show them and the newest sound backup", () => {
     const told = report({ full, damage: [finding, { ...finding, at: NOW - 90, database: "other" }] }, [sound, damaged]);
     expect(summaryOf(told)).toMatch(/^1 \(and 1 with damaged pages\), the last 3 days ago/);
     expect(figuresIn(told)).toMatchObject({
@@ -337,7 +347,7 @@ describe("backups with damaged pages", () => {
     expect(figuresOf(report())).not.toContain("damaged_since_seconds");
   });
 
-  test("are reported once: as damage, or as a failed run if no damage is known; and not after a good full backup", () => {
+  test("are reported once, as damage or else as a failed run, and not after a good full backup", () => {
     const words = (more: Partial<BackupReport>) => troublesOf(report({ full, ...more }, [sound, damaged])).join("\n");
     expect(words({ damage: [finding] })).toMatch(
       /^DATA IS DAMAGED[^\n]*\ndamaged: database game: the server read 2 pages[^\n]*$/,
@@ -348,14 +358,14 @@ describe("backups with damaged pages", () => {
     expect(words({ damage: [], full: { ...full, ok: { finished: NOW, seconds: 1 } } })).toBe("");
   });
 
-  test("alone are not taken for none, nor for a lost repository", () => {
+  test("are not reported as a lost repository if there is no sound backup, and the error names --unsound", () => {
     const told = report({ full }, [damaged]);
     expect(summaryOf(told)).toBe("no sound one");
     expect(troublesOf(told).join()).not.toContain("holds none of the backups");
     expect(() => restorePlanFor({ kind: "latest" }, told)).toThrow(`./db restore --to ${damaged.label} --unsound`);
   });
 
-  test("are restored by their names, when that is asked for", () => {
+  test("are restored only by their label and with --unsound", () => {
     const told = report({}, [sound, damaged]);
     const target = { kind: "backup" as const, label: damaged.label };
     expect(() => restorePlanFor(target, told)).toThrow(`The backup ${damaged.label} contains damaged pages.`);
@@ -365,8 +375,8 @@ describe("backups with damaged pages", () => {
   });
 });
 
-describe("what is wrong", () => {
-  test("is nothing when all is well", () => {
+describe("the problems that a backup report lists", () => {
+  test("are an empty list if everything works", () => {
     expect(troublesOf(report())).toEqual([]);
     expect(summaryOf(report())).toContain("any time from 2026-11-20 03:00:01 UTC to now");
   });
@@ -374,27 +384,27 @@ describe("what is wrong", () => {
   const archiver = report().archiver as NonNullable<BackupReport["archiver"]>;
   test.each<[string, Partial<BackupReport>, RegExp]>([
     [
-      "archiving",
+      "failing archiving",
       { waiting: 3, archivedUntil: NOW - 3600, walRoom: 3e9, archiver: { ...archiver, lastFailedAt: NOW - 5 } },
       /nothing has been archived since 2026-11-23 11:00:00 UTC, .*: 3 WAL files .* room for 2\.8 GB more, about 2 days at the present rate/,
     ],
     [
-      "archiving, with the archiver's words",
+      "failing archiving, with pgBackRest's error",
       { waiting: 3, archivingSaid: "ERROR: [041]: no\n", archiver: { ...archiver, lastFailedAt: NOW - 5 } },
       /3 WAL files wait there .*\. The cause: ERROR: \[041\]: no$/,
     ],
     [
-      "archiving, with an image that does not tell the room",
+      "failing archiving, without the room for WAL if the image does not report it",
       { waiting: 3, walRoom: null, archiver: { ...archiver, lastFailedAt: NOW - 5 } },
       /3 WAL files wait there \([\d.]+ MB\)\.$/,
     ],
     [
-      "archiving, on a disk that is as full as it may be",
+      "failing archiving, on a disk above the configured percentage",
       { waiting: 3, dataFree: 9e9, walRoom: 0, archiver: { ...archiver, lastFailedAt: NOW - 5 } },
       /90 % of the disk \(93\.1 GB, 8\.4 GB free\) are in use, so the server drops WAL/,
     ],
     [
-      "backups that are gone",
+      "missing backups",
       {
         full: { ok: { finished: NOW - 60, seconds: 4 }, failed: null, late: 0 },
         info: [{ backup: [], db: [], status: { code: 2, message: "no valid backups" } }],
@@ -402,25 +412,29 @@ describe("what is wrong", () => {
       /the backups that were made are missing from the repository/,
     ],
     [
-      "archiving that hangs",
+      "hanging archiving",
       { waiting: 2, waitingSince: NOW - 301 },
       /^nothing has been archived since 2026-11-23 11:59:30 UTC, so losing .* would lose every later change: 2 WAL files wait there/,
     ],
     [
-      "a gap",
+      "an open gap",
       { openGap: `${NOW} 00000001000000000000000A` },
       /the server dropped WAL that it could not archive \(from 0{7}1.*A on\): nothing later than 2026-11-23 12:00:00 UTC can be restored/,
     ],
-    ["an emptied repository", { repositoryThere: false }, /empty, missing or unreadable.*--begin-anew/],
-    ["a wrong key", { info: null, infoSaid: "WARN: crypto error" }, /cannot be read: WARN: crypto error/],
-    ["another cluster", { systemIdentifier: "7711238311425556520" }, /belongs to another database/],
     [
-      "a drill",
+      "an empty, missing or unreadable repository",
+      { repositoryThere: false },
+      /empty, missing or unreadable.*--begin-anew/,
+    ],
+    ["a wrong key", { info: null, infoSaid: "WARN: crypto error" }, /cannot be read: WARN: crypto error/],
+    ["a repository of another database", { systemIdentifier: "7711238311425556520" }, /belongs to another database/],
+    [
+      "a failed drill",
       { drill: { ok: null, failed: { finished: NOW, seconds: 1, error: "boo" }, late: 90_000 } },
       /last drill failed at .*: boo/,
     ],
     ["an overdue backup", { diff: { ok: null, failed: null, late: 90_000 } }, /backup is 25 hours overdue/],
-  ])("%s", (_name, more, message) => {
+  ])("include %s", (_name, more, message) => {
     expect(troublesOf(report(more))).toHaveLength(1);
     expect(troublesOf(report(more))[0]).toMatch(message);
     expect(figuresOf(report(more))).toContain("sectorwars_backup_troubles 1\n");
@@ -432,7 +446,7 @@ test("a system identifier keeps all its digits", () => {
   expect(parseReport(text).info?.[0]?.db[0]?.["system-id"]).toBe("7711238311425556519");
 });
 
-test("figures for machines: of each kind the last good run, and how archiving is", () => {
+test("the metrics contain the last good run of each kind, the failed kinds, and the state of archiving and the repository", () => {
   const done = { finished: NOW - 60, seconds: 4, bytes: 5e9 };
   const failed = { finished: NOW - 30, seconds: 1, error: "boo" };
   expect(
@@ -446,7 +460,7 @@ test("figures for machines: of each kind the last good run, and how archiving is
   expect(figuresIn(report({ systemIdentifier: "1" })).repository.ok).toBe(false);
 });
 
-test("the report says what a drill compared with", () => {
+test("the summary and the metrics say what a drill compared the data with", () => {
   const drilled = (compared?: "recorded" | "present") =>
     report({ drill: { ok: { finished: NOW, seconds: 4, ...(compared ? { compared } : {}) }, failed: null, late: 0 } });
   expect(summaryOf(drilled("recorded"))).toContain(", proven by a drill at 2026-11-23 12:00:00 UTC");
@@ -456,7 +470,7 @@ test("the report says what a drill compared with", () => {
   expect(figuresOf(drilled())).not.toContain("drill_had_record");
 });
 
-test("figures are what Prometheus reads: a help, a type, a number", () => {
+test("the metrics are Prometheus lines: help, type or number", () => {
   const done = { finished: NOW - 60, seconds: 4, bytes: 5e9 };
   const lines = figuresOf(report({ full: { ok: done, failed: null, late: 0 } }))
     .trimEnd()

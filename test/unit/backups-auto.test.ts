@@ -15,7 +15,7 @@ const volume = (name: string): StateResource => ({
   type: "docker:index/volume:Volume",
 });
 
-describe("backups with the setting auto", () => {
+describe("the setting backups", () => {
   test.each<[string, StateResource, boolean]>([
     ["Neon", imported("neon", "ep-1.eu.aws.neon.tech/neondb"), true],
     ["a backup", imported("backup"), true],
@@ -23,10 +23,10 @@ describe("backups with the setting auto", () => {
     ["a refresh from Neon, after the sample", imported("sample", "ep-1.eu.aws.neon.tech/neondb"), true],
     ["the sample", imported("sample", "the sample (sectorwars-dev-sample/game)"), false],
     ["nowhere", imported("empty"), false],
-  ])("data from %s", (_, resource, expected) => {
+  ])("auto depends on the recorded source of the data: %s", (_, resource, expected) => {
     const recorded = recordedData([volume("data"), resource]);
     expect(takesBackups("auto", ["sample"], recorded)).toBe(expected);
-    // The data is there: what the environment says now does not count.
+    // The data exists, so the bootstrap that the environment names now does not count.
     expect(takesBackups("auto", ["neon"], recorded)).toBe(expected);
   });
 
@@ -35,21 +35,21 @@ describe("backups with the setting auto", () => {
     ["backup", true],
     ["sample", false],
     ["empty", false],
-  ])("a new stack with data from: %s", (source, expected) => {
+  ])("auto for a new stack with the bootstrap %s turns backups on: %s", (source, expected) => {
     expect(takesBackups("auto", [source], NOTHING)).toBe(expected);
   });
 
-  test("a further database that is filled from Neon counts as well", () => {
+  test("auto turns backups on if a further database is filled from Neon", () => {
     expect(takesBackups("auto", ["sample", "empty", "neon"], NOTHING)).toBe(true);
   });
 
-  test("stay on when the import failed and the variable is missing now", () => {
+  test("auto keeps backups on after a failed import, even if the bootstrap is now the sample", () => {
     const recorded = recordedData([volume("data"), volume("backups")]);
     expect(recorded).toEqual({ hasBackups: true, isPrecious: undefined });
     expect(takesBackups("auto", ["sample"], recorded)).toBe(true);
   });
 
-  test("true and false are what they say, whatever the stack has", () => {
+  test("true and false apply to every stack, whatever it contains", () => {
     const recorded = fc.record({
       hasBackups: fc.boolean(),
       isPrecious: fc.option(fc.boolean(), { nil: undefined }),
@@ -62,7 +62,7 @@ describe("backups with the setting auto", () => {
   });
 });
 
-describe("what pulumi destroy says of a stack with backups", () => {
+describe("the notice about pulumi destroy", () => {
   const DEV = {
     dataVolume: "sectorwars-data",
     keepsData: false,
@@ -70,7 +70,7 @@ describe("what pulumi destroy says of a stack with backups", () => {
     keepsBackups: false,
   };
 
-  test("by default data and backups go, and the settings that keep them are named, in what Pulumi shows of an output", () => {
+  test("says by default that data and backups are deleted and which settings keep them, in at most 150 characters", () => {
     const notice = destroyNotice(DEV);
     expect(notice).toBe(
       "deletes all data and all backups; to keep: pulumi config set keepDataOnDestroy true, pulumi config set backupKeepOnDestroy true, " +
@@ -79,13 +79,13 @@ describe("what pulumi destroy says of a stack with backups", () => {
     expect(notice.length).toBeLessThanOrEqual(150);
   });
 
-  test("a repository elsewhere stays", () => {
+  test("says that a repository in S3 is kept", () => {
     expect(destroyNotice({ ...DEV, repository: "s3://bucket/folder", keepsBackups: true })).toBe(
       "deletes all data; keeps the backups (s3://bucket/folder); to keep: pulumi config set keepDataOnDestroy true, pulumi up",
     );
   });
 
-  test("nothing is deleted where both are kept", () => {
+  test("says that data and backups are kept if both settings are on", () => {
     expect(destroyNotice({ ...DEV, keepsData: true, keepsBackups: true })).toBe(
       "keeps the data (sectorwars-data) and the backups (sectorwars-backups)",
     );

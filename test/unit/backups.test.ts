@@ -60,8 +60,8 @@ beforeAll(async () => {
   get = await make();
 });
 
-describe("the key", () => {
-  test("reaches both containers in a file that is root's, as a secret, and no other way", () => {
+describe("the backup key", () => {
+  test("reaches both containers only as a secret file that root alone can read", () => {
     for (const name of ["server", "backup-container"]) {
       const { uploads, ...rest } = get(name).inputs;
       const text = JSON.stringify(uploads);
@@ -75,8 +75,8 @@ describe("the key", () => {
   });
 });
 
-describe("the server", () => {
-  test("archives every change within a minute, and drops WAL only if configured", () => {
+describe("the server with backups", () => {
+  test("archives every change within a minute, and gets the percentage at which it drops WAL", () => {
     const { command, envs } = get("server").inputs as { command: string[]; envs: string[] };
     expect(command).toEqual(
       expect.arrayContaining([
@@ -88,14 +88,14 @@ describe("the server", () => {
     expect(envs).toContain("BACKUP_WAL_DROP_PERCENT=85");
   });
 
-  test("has an image that brings pgBackRest", () => {
+  test("uses an image with pgBackRest", () => {
     expect(get("image").inputs.build).toMatchObject({ buildArgs: { BACKUPS: "yes" } });
   });
 
-  // Archiving leaves processes behind; the end of one that became the server's child would look like a crash.
-  test("is not the first process of its container", () => expect(get("server").inputs.init).toBe(true));
+  // Archiving leaves orphaned processes. If one became the server's child, its end would look like a crash.
+  test("runs under Docker's init process", () => expect(get("server").inputs.init).toBe(true));
 
-  test("without backups knows nothing of them", async () => {
+  test("has no settings, image parts or containers for backups if they are off", async () => {
     const without = await make({ backups: undefined });
     for (const name of ["server", "image"]) {
       expect(JSON.stringify(without(name).inputs)).not.toMatch(/archive_mode|BACKUP|pgbackrest/);
@@ -106,7 +106,7 @@ describe("the server", () => {
     expect(() => without("backups")).toThrow("no resource");
   });
 
-  test("fills an empty volume from the repository where it begins from a backup, and from a key that exists", async () => {
+  test("fills an empty volume from the repository if the bootstrap is backup, and requires an existing key", async () => {
     const to = await make({ bootstrap: "backup", backupRecoverTo: "2026-11-22T10:00:00Z" });
     const recover = "1795341600\\n--type=time\\n--target=2026-11-22 10:00:00.000+00\\n--target-action=promote\\n";
     expect(JSON.stringify(to("server").inputs.uploads)).toContain(`"content":"${recover}","file":"/run/recover"`);
@@ -116,8 +116,8 @@ describe("the server", () => {
   });
 });
 
-describe("the backups' container", () => {
-  test("reads the data only, has no network, and begins when the data is in", () => {
+describe("the backup container", () => {
+  test("mounts the data read-only, has no network, and starts after the server is ready", () => {
     const { inputs, options } = get("backup-container");
     expect(inputs.volumes).toContainEqual({
       volumeName: "sectorwars-test-data",
@@ -130,7 +130,7 @@ describe("the backups' container", () => {
     expect(inputs.envs).toEqual(expect.arrayContaining(["BACKUP_FULL=0|3|1|1|0|0", "BACKUP_DIFF="]));
   });
 
-  test("keeps backups in a volume, or in a folder", async () => {
+  test("stores backups in a volume, or in the configured folder", async () => {
     const paths = (asked: Asked) =>
       (asked.inputs.volumes as { containerPath: string; hostPath?: string }[]).map((v) => [
         v.containerPath,
@@ -143,7 +143,7 @@ describe("the backups' container", () => {
     }
   });
 
-  test("the volume with the backups outlives the stack where that is wanted", async () => {
+  test("keeps the repository when the stack is destroyed, if configured", async () => {
     expect(get("backups").type).toMatch(/./);
     const keep = await make({ backups: { ...SETTINGS.backups, keepOnDestroy: true } as Settings["backups"] });
     expect(keep("begun").inputs.keep).toBe(true);

@@ -1,4 +1,4 @@
-/** Work is called off by whatever Pulumi's engine does when it wants that, and by nothing else. */
+/** Work is cancelled by each way in which Pulumi's engine cancels, and by nothing else. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { connect, createServer, type ServerHttp2Stream } from "node:http2";
 import { afterEach, expect, test } from "vitest";
@@ -23,7 +23,7 @@ async function call(path: string): Promise<void> {
   await new Promise<void>((resolve) => server.close(() => resolve()));
 }
 
-test("the engine's Cancel call", async () => {
+test("the engine's Cancel call aborts the signal", async () => {
   const aborted = await cancellable(async (signal) => {
     await call("/pulumirpc.ResourceProvider/Cancel");
     return signal.aborted;
@@ -31,7 +31,7 @@ test("the engine's Cancel call", async () => {
   expect(aborted).toBe(true);
 });
 
-test("the call ends whatever is under way, each with its own last words", async () => {
+test("the Cancel call ends all running work: errors keep their explanation, and a lost connection is reported as a stop", async () => {
   const CANCELLED = "/pulumirpc.ResourceProvider/Cancel";
   const waiting = untilCancelled(() => pause(60_000));
   const explaining = untilCancelled(() =>
@@ -54,16 +54,16 @@ test("the call ends whatever is under way, each with its own last words", async 
   expect(said).toEqual([stopped, "all of it was taken back", stopped, "done"]);
 });
 
-test("what a resource's provider waits for", async () => {
+test("the Cancel call ends what a resource's provider waits for", async () => {
   const provider = providerOnDisk("test/support/waiting-provider.ts");
   const expected = expect(provider.create({})).rejects.toThrow("It was stopped");
-  // It has begun when the process listens to signals.
+  // The provider has started once the process listens to signals.
   while (process.listenerCount("SIGHUP") === 0) await pause(10);
   await call("/pulumirpc.ResourceProvider/Cancel");
   await expected;
 });
 
-test("no other call, and no call behind the work", async () => {
+test("no other call aborts the signal, and neither does a Cancel call after the work", async () => {
   let kept: AbortSignal | undefined;
   const aborted = await cancellable(async (signal) => {
     kept = signal;
@@ -74,14 +74,14 @@ test("no other call, and no call behind the work", async () => {
   expect([aborted, kept?.aborted]).toEqual([false, false]);
 });
 
-test("no listener is left, even after a failure", async () => {
+test("no signal listener is left, even after a failure", async () => {
   const listeners = () => ["SIGINT", "SIGTERM", "SIGHUP"].map((signal) => process.listenerCount(signal));
   const before = listeners();
   await expect(cancellable(() => Promise.reject(new Error("no")))).rejects.toThrow("no");
   expect(listeners()).toEqual(before);
 });
 
-/** Says so when it is called off, and needs a moment to clear up. */
+/** Reports whether it was cancelled, and needs 200 ms to clean up. */
 const WORKER = `
   import { cancellable } from "./lib/cancellation.ts";
   import { setTimeout as sleep } from "node:timers/promises";
@@ -115,18 +115,21 @@ function start(command: string, args: string[]) {
 
 const ARGUMENTS = ["--input-type=module-typescript", "-e", WORKER];
 
-test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)("%s, and what follows is cleared", async (signal) => {
-  const { child, working, ended } = start(process.execPath, ARGUMENTS);
-  await working;
-  child.kill(signal);
-  child.kill(signal);
-  const exit = new Promise((resolve) => child.once("exit", (_code, by) => resolve(by)));
-  expect(await ended).toContain("cleared");
-  // The engine waits for that.
-  expect(await exit).toBe(signal);
-});
+test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)(
+  "%s aborts the signal, and ends the process after the cleanup",
+  async (signal) => {
+    const { child, working, ended } = start(process.execPath, ARGUMENTS);
+    await working;
+    child.kill(signal);
+    child.kill(signal);
+    const exit = new Promise((resolve) => child.once("exit", (_code, by) => resolve(by)));
+    expect(await ended).toContain("cleared");
+    // The engine waits for the process to exit by the signal.
+    expect(await exit).toBe(signal);
+  },
+);
 
-test("the death of the engine, whose pipes break with it", async () => {
+test("the death of the engine, which breaks its pipes, aborts the signal, and the cleanup runs", async () => {
   // The shell stays the parent: it waits for its child.
   const { child, working, ended } = start("sh", ["-c", '"$0" "$@" & wait', process.execPath, ...ARGUMENTS]);
   await working;

@@ -3,8 +3,8 @@ import { columnList, findRelations, readCatalog, readSequences } from "../../com
 import { fakeClient, type Row } from "./client.ts";
 import { makeTable } from "./table.ts";
 
-describe("the columns that COPY carries", () => {
-  test("are all but the computed ones, quoted, in the table's order", () => {
+describe("the column list of COPY", () => {
+  test("contains all but the generated columns, quoted, in the table's order", () => {
     const columns = [
       { name: "id", generated: false },
       { name: "total", generated: true },
@@ -13,14 +13,14 @@ describe("the columns that COPY carries", () => {
     expect(columnList(makeTable("t", { columns }))).toBe(' ("id", "Odd""Name")');
   });
 
-  test("are not listed for a table without any", () => {
+  test("is empty for a table without columns that COPY can write", () => {
     expect(columnList(makeTable("t", { columns: [] }))).toBe("");
     expect(columnList(makeTable("t", { columns: [{ name: "total", generated: true }] }))).toBe("");
   });
 });
 
 describe("sequences", () => {
-  test("are read in one round trip, and told in the order in which they were asked for", async () => {
+  test("are read in one round trip, and returned in the requested order", async () => {
     const asked: string[] = [];
     const client = fakeClient((sql) => {
       asked.push(sql);
@@ -37,7 +37,7 @@ describe("sequences", () => {
     expect(asked[0]).toContain('FROM "public"."b_id_seq"');
   });
 
-  test("without members are not queried", async () => {
+  test("are not queried if there are none", async () => {
     const client = fakeClient(() => {
       throw new Error("asked");
     });
@@ -45,12 +45,12 @@ describe("sequences", () => {
   });
 });
 
-test("the error names the relations of a database that is not empty", async () => {
+test("findRelations names the relations of a database that is not empty", async () => {
   expect(await findRelations(fakeClient(() => [{ relation: "public.a" }]))).toEqual(["public.a"]);
 });
 
 describe("a source's catalog", () => {
-  /** Answers each of the catalog's questions by what it asks for. */
+  /** Answers each query of readCatalog() by a part of its text. */
   const server = (db: Record<string, string | null>, alembic: string[] = []) =>
     fakeClient((sql): Row[] => {
       if (sql.includes("pg_encoding_to_char")) {
@@ -72,7 +72,7 @@ describe("a source's catalog", () => {
 
   const SETTING = { role: null, everywhere: false, name: "work_mem", value: "64MB" };
 
-  test("leaves out what is Neon's own, and says so", async () => {
+  test("leaves out Neon's own objects and server settings, and lists them as skipped", async () => {
     const catalog = await readCatalog(server({ datlocprovider: "c", datcollate: "C.UTF-8" }));
     expect(catalog).toMatchObject({
       version: "15.14",
@@ -91,7 +91,7 @@ describe("a source's catalog", () => {
     ]);
   });
 
-  test("knows the revision that Alembic wrote down, or several heads", async () => {
+  test("contains Alembic's current revision, or all of several heads", async () => {
     const db = { datlocprovider: "c", datcollate: "C" };
     expect((await readCatalog(server(db, ["a1b2"]))).alembicRevision).toBe("a1b2");
     expect((await readCatalog(server(db, ["a1b2", "c3d4"]))).alembicRevision).toBe("a1b2, c3d4");
@@ -103,7 +103,7 @@ describe("a source's catalog", () => {
     [{ datlocprovider: "b", datlocale: "C.UTF-8" }, "builtin C.UTF-8"],
     [{ datlocprovider: "c", datcollate: "de_DE.UTF-8", daticulocale: null }, "libc de_DE.UTF-8"],
     [{ datcollate: "en_US.UTF-8" }, "libc en_US.UTF-8"],
-  ])("tells how text sorts: %j", async (db, collation) => {
+  ])("for %j has the collation %s", async (db, collation) => {
     expect((await readCatalog(server(db))).collation).toBe(collation);
   });
 });

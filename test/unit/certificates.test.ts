@@ -13,12 +13,12 @@ beforeAll(async () => {
   [made, other] = await Promise.all([makeServerCertificate(HOSTS), makeServerCertificate(["localhost"])]);
 });
 
-/** One handshake in memory, as a client that trusts the authority and means the host. */
+/** Makes a handshake in memory, as a client that trusts the authority and expects the host. */
 async function handshake(server: ServerCertificate, authority: string, host: string): Promise<string> {
   const [near, far] = duplexPair();
   const context = tls.createSecureContext({ cert: server.certificate, key: server.key });
   const answering = new tls.TLSSocket(far, { isServer: true, secureContext: context });
-  // What a client refuses is an error on this side too.
+  // A handshake that the client refuses is an error on the server's side too.
   answering.on("error", () => {});
   const asking = tls.connect({ socket: near, ca: authority, servername: host, rejectUnauthorized: true });
   try {
@@ -43,12 +43,12 @@ describe("a server's certificate", () => {
     expect(authority.verify(authority.publicKey)).toBe(true);
   });
 
-  test("is no authority itself, while its authority is one", () => {
+  test("is not a CA certificate, while its authority's is one", () => {
     expect(new X509Certificate(made.certificate).ca).toBe(false);
     expect(new X509Certificate(made.authority).ca).toBe(true);
   });
 
-  test("is for its hosts, and for no others", () => {
+  test("is valid for its hosts, and for no others", () => {
     const leaf = new X509Certificate(made.certificate);
     expect(leaf.checkHost("localhost")).toBe("localhost");
     expect(leaf.checkHost("sample-source")).toBe("sample-source");
@@ -59,12 +59,12 @@ describe("a server's certificate", () => {
     expect(leaf.checkIP("127.0.0.2")).toBeUndefined();
   });
 
-  test("has the key that goes with it", () => {
+  test("matches its private key, and no other", () => {
     expect(new X509Certificate(made.certificate).checkPrivateKey(createPrivateKey(made.key))).toBe(true);
     expect(new X509Certificate(made.certificate).checkPrivateKey(createPrivateKey(other.key))).toBe(false);
   });
 
-  test("is good now and for no longer than a day", () => {
+  test("is valid now and for at most 24 hours", () => {
     for (const pem of [made.certificate, made.authority]) {
       const { validFromDate, validToDate } = new X509Certificate(pem);
       expect(validFromDate.getTime()).toBeLessThan(Date.now());
@@ -73,7 +73,7 @@ describe("a server's certificate", () => {
     }
   });
 
-  test("is made anew each time: neither keys nor numbers are shared", () => {
+  test("is new each time: keys and serial numbers are never shared", () => {
     expect(made.key).not.toBe(other.key);
     const numbers = [made, other].flatMap(({ certificate, authority }) =>
       [certificate, authority].map((pem) => new X509Certificate(pem).serialNumber),
@@ -86,7 +86,7 @@ describe("a server's certificate", () => {
     expect(await handshake(made, made.authority, "sample-source")).toBe("trusted");
   });
 
-  test("is refused by a client that means another host, or trusts another authority", async () => {
+  test("is refused by a client that expects another host or trusts another authority", async () => {
     expect(await handshake(made, made.authority, "db.example.org")).toBe("ERR_TLS_CERT_ALTNAME_INVALID");
     expect(await handshake(made, other.authority, "localhost")).toMatch(/UNABLE_TO_VERIFY|SIGNATURE|ISSUER/);
   });

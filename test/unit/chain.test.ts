@@ -12,7 +12,7 @@ import {
   readChain,
 } from "../../components/migrations/chain.ts";
 
-describe("a revision's file", () => {
+describe("an Alembic revision file", () => {
   test.each([
     [
       '"""add ships\n\nRevision ID: a1\n"""\nrevision = "a1"\ndown_revision = "b2"\n',
@@ -28,13 +28,13 @@ describe("a revision's file", () => {
       { id: "a", down: ["b"], title: "two" },
     ],
     ["x = 1\n", undefined],
-  ])("%j", (text, expected) => {
+  ])("%j is parsed as %j", (text, expected) => {
     expect(parseRevision(text)).toEqual(expected);
   });
 });
 
 describe("alembic.ini", () => {
-  test("is read in its own section", () => {
+  test("is read from its section [alembic] alone", () => {
     const text =
       "[loggers]\nscript_location = wrong\n[alembic]\n# script_location = no\nscript_location = %(here)s/db\r\n[x]\nversion_locations = no\n";
     expect(iniValue(text, "script_location")).toBe("%(here)s/db");
@@ -43,7 +43,7 @@ describe("alembic.ini", () => {
   });
 });
 
-describe("a project's folder", () => {
+describe("an Alembic project's folder", () => {
   let folder: string;
   beforeEach(async () => {
     folder = join(await mkdtemp(join(tmpdir(), "sectorwars-test-")), "the game");
@@ -51,7 +51,7 @@ describe("a project's folder", () => {
   });
   afterEach(() => rm(join(folder, ".."), { recursive: true, force: true }));
 
-  test("is read in order, and its fingerprint changes with the versions alone", async () => {
+  test("yields its revisions in order, and its fingerprint changes only with the revision files", async () => {
     const { revisions, fingerprint } = readChain(folder);
     expect(revisions).toEqual([
       { id: "0001first", down: [], title: "first tables" },
@@ -64,7 +64,7 @@ describe("a project's folder", () => {
     expect(readChain(folder).fingerprint).not.toBe(fingerprint);
   });
 
-  test("that lacks something is refused by name", async () => {
+  test("is refused if a part is missing, and the error names that part", async () => {
     expect(() => readChain(join(folder, "no"))).toThrow(`the folder ${folder}/no does not exist`);
     await rm(join(folder, "alembic/versions"), { recursive: true });
     expect(() => readChain(folder)).toThrow(
@@ -80,7 +80,7 @@ const CHAIN = [revision("d", "b", "c"), revision("b", "a"), revision("c", "a"), 
 const ids = (way: ReturnType<typeof migrationPath>) =>
   "unclear" in way ? way.unclear : [way.direction, way.steps.map(({ id }) => id).join("")];
 
-describe("the way", () => {
+describe("the migration path", () => {
   test.each([
     [null, "head", ["up", "acbde"]],
     ["a", "head", ["up", "cbde"]],
@@ -92,11 +92,11 @@ describe("the way", () => {
     ["unknown", "head", "the chain does not contain unknown, the database's revision"],
     ["a", "unknown", "unknown is not the id, or the beginning of the id, of exactly one revision"],
     ["b", "c", "b and c are on different branches"],
-  ])("from %s to %s", (from, to, expected) => {
+  ])("from %s to %s is %j", (from, to, expected) => {
     expect(ids(migrationPath(CHAIN, from, to))).toEqual(expected);
   });
 
-  test("is not told where there are several heads", () => {
+  test("to head is unclear if the chain has several heads or none", () => {
     const forked = [...CHAIN, revision("f", "d")];
     expect(headsOf(forked)).toEqual(["e", "f"]);
     expect(ids(migrationPath(forked, null, "head"))).toBe("the chain has several heads: e, f");
@@ -105,7 +105,7 @@ describe("the way", () => {
     expect(ids(migrationPath([], null, "head"))).toBe("the chain has no head");
   });
 
-  test("to the beginning of an id is found if it matches one revision, or is a whole id", () => {
+  test("accepts a whole id, or the beginning of an id if it matches one revision", () => {
     const named = [revision("abcd1"), revision("abcd2", "abcd1"), revision("abcd", "abcd2"), revision("bcdef", "abcd")];
     expect(ids(migrationPath(named, null, "abcd2"))).toEqual(["up", "abcd1abcd2"]);
     expect(ids(migrationPath(named, "abcd1", "abcd"))).toEqual(["up", "abcd2abcd"]);
@@ -113,7 +113,7 @@ describe("the way", () => {
     expect(ids(migrationPath(named.slice(0, 2), null, "abcd"))).toContain("abcd is not the id");
   });
 
-  test("through a long chain is in order, each after what it builds on", () => {
+  test("through a long chain runs each revision after the one that it depends on", () => {
     fc.assert(
       fc.property(fc.integer({ min: 1, max: 300 }), fc.integer({ min: 0, max: 299 }), (length, at) => {
         const line = Array.from({ length }, (_, i) => revision(`r${i}_`, ...(i > 0 ? [`r${i - 1}_`] : [])));

@@ -1,4 +1,4 @@
-/** A server that asks for the password in other ways than the URL allows, over a real connection. */
+/** A client that requires channel binding, and servers that authenticate in other ways, over a real connection. */
 import { once } from "node:events";
 import net from "node:net";
 import { afterEach, expect, test } from "vitest";
@@ -19,7 +19,7 @@ const request = (code: number, ...more: Buffer[]) => {
 const NOTHING = Buffer.from("I\0\0\0\u0004");
 const READY = Buffer.from("Z\0\0\0\u0005I");
 
-/** Listens, and answers a start-up message; returns what it heard after that. */
+/** Starts a server that answers the start-up message, and returns what it receives after that. */
 async function startServer(answer: Buffer): Promise<{ port: number; heard: Buffer[] }> {
   const heard: Buffer[] = [];
   server = net.createServer((socket) => {
@@ -50,7 +50,7 @@ test.each([
   expect(["", "X\0\0\0\u0004"]).toContain(Buffer.concat(heard).toString());
 });
 
-test("a server that lets everybody in is not believed to be the right one", async () => {
+test("a server that asks for no password is refused if channel binding is required", async () => {
   const { port } = await startServer(Buffer.concat([request(0), READY]));
   const address = { host: "127.0.0.1", port, database: "game", user: "ada", password: PASSWORD };
   await (await connect(address)).end();

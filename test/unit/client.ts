@@ -5,9 +5,9 @@ import type pg from "pg";
 export type Row = Record<string, unknown>;
 
 /**
- * What stands for a connection where no server is: it answers each statement with rows, and a COPY with its data.
+ * Returns a fake connection that needs no server: it answers each statement with rows, and a COPY with data.
  * @param answer rows for a statement's text and values.
- * @param copy data for COPY ... TO STDOUT, with the number of rows that it holds.
+ * @param copy data for COPY ... TO STDOUT, with the number of its rows.
  */
 export function fakeClient(
   answer: (sql: string, values: unknown[]) => Row[],

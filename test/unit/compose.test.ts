@@ -47,14 +47,14 @@ const MAIN = {
 const project = (services: Record<string, unknown>, networks: Record<string, unknown> = {}): Project =>
   projectOf({ name: "p", services, networks });
 const plan = (of: Project, target = TARGET) => planRedirects(of, target).services;
-/** The override as data; Compose's own tags are of no matter then. */
+/** The override as data, without Compose's own tags. */
 const override = (of: Project, target = TARGET) =>
   parse(composeOverride(of, planRedirects(of, target), target), { logLevel: "silent" });
 const database = { image: "postgres:15", environment: { POSTGRES_PASSWORD: "old", POSTGRES_DB: "oldgame" } };
 const on = (...names: string[]) => Object.fromEntries(names.map((name) => [name, { condition: "service_started" }]));
 
-describe("the services that are led to the database", () => {
-  test("depend on it, or name it in a URL or as a host; others do not", () => {
+describe("the services that get the stack's database", () => {
+  test("are those that depend on the old database, or name it in a URL or as a host", () => {
     const services = plan(
       project({
         database: { ...database, container_name: "db-1", ports: [{ target: 5432, published: "5499" }] },
@@ -76,7 +76,7 @@ describe("the services that are led to the database", () => {
     expect(services.url?.environment).toEqual({ ...MAIN, ANY_URL: MAIN.DATABASE_URL });
   });
 
-  test("keep a database of their own, and get what they call by this one's", () => {
+  test("keep the URL of another database, and get the stack's URL for each of its databases that they name", () => {
     const { both } = plan(
       project({
         database,
@@ -96,7 +96,7 @@ describe("the services that are led to the database", () => {
     });
   });
 
-  test("get the superuser's variables alone where they are named", () => {
+  test("get the superuser's variables only if the settings name them", () => {
     const { manager, other } = plan(
       project({ database, manager: { depends_on: on("database") }, other: { depends_on: on("database") } }),
     );
@@ -104,7 +104,7 @@ describe("the services that are led to the database", () => {
     expect(JSON.stringify(other)).not.toContain("superpw");
   });
 
-  test("used the remote database so far", () => {
+  test("include those that used the remote database until now", () => {
     const used = project({
       api: { environment: { DATABASE_URL: "postgresql+asyncpg://n:p@ep-1-pooler.neon.tech/neondb?ssl=require&a=b" } },
     });
@@ -114,7 +114,7 @@ describe("the services that are led to the database", () => {
     expect(plan(used)).toEqual({});
   });
 
-  test("go back to the remote one with its URL as it is, and wait for nothing", () => {
+  test("get the remote database's URL unchanged when they go back to it, and wait for nothing", () => {
     const of = project({
       database,
       api: {
@@ -133,7 +133,7 @@ describe("the services that are led to the database", () => {
     expect(composeOverride(of, planRedirects(of, REMOTE), REMOTE)).not.toMatch(/database-ready|superpw/);
   });
 
-  test("reach it through a pooler of the application's, which they no longer need", () => {
+  test("include the application's pooler, and its clients connect to the stack directly", () => {
     const { pool, web } = plan(
       project({
         database,
@@ -146,8 +146,8 @@ describe("the services that are led to the database", () => {
   });
 });
 
-describe("the override", () => {
-  test("takes the database away, and every reference to it", () => {
+describe("the Compose override", () => {
+  test("removes the old database, and replaces every reference to it", () => {
     const of = project({
       database,
       a: {
@@ -173,18 +173,18 @@ describe("the override", () => {
     expect(override(of).networks.net).toEqual({ external: true, name: "the-network" });
   });
 
-  test("writes values as they are: Compose takes a $ for a variable's", () => {
+  test("escapes $ in values, because Compose would expand a variable", () => {
     const dollar = { ...TARGET, pools: { P: `a$b$\{c} "d"` } };
     const of = project({ database, a: { depends_on: on("database") } });
     expect(override(of, dollar).services.a.environment.P).toBe(`a$$b$$\{c} "d"`);
   });
 
-  test("leaves a network alone in which services have addresses, unless it has the stack's name", () => {
+  test("does not reuse an external network or one with fixed addresses, unless it is the stack's network", () => {
     const a = { networks: { net: { ipv4_address: "10.0.0.5" } } };
     expect(networkKeyFor(project({ a }, { net: { name: "p_net" } }), TARGET)).toBe("sectorwars-stack");
     expect(networkKeyFor(project({ a: {} }, { net: { name: "p_net" } }), TARGET)).toBe("net");
     expect(networkKeyFor(project({ a }, { front: { name: "the-network" } }), TARGET)).toBe("front");
-    // Other projects are on it.
+    // Other projects use an external network.
     expect(networkKeyFor(project({}, { net: { name: "shared", external: true } }), TARGET)).toBe("sectorwars-stack");
     expect(networkKeyFor(project({}, { net: { name: "the-network", external: true } }), TARGET)).toBe("net");
   });
@@ -202,17 +202,17 @@ describe("the command that starts the services", () => {
     [[["production"], ["production"], ["development", "test"]], "development"],
     [[["one"], ["two"], ["two"]], "two"],
     [[["dev"]], "dev"],
-  ])("of services with the profiles %j names %s", (profiles, expected) => {
+  ])("for services with the profiles %j names the profile %s", (profiles, expected) => {
     expect(profile(...profiles)).toBe(expected);
   });
 
-  test("names no profile where the application's variables make one active", () => {
+  test("names no profile if the application's variables activate one", () => {
     const some = of(["production"], ["development"]);
     expect(profileFor(some, planRedirects(some, TARGET), ["production"])).toBeUndefined();
     expect(profileFor(some, planRedirects(some, TARGET), ["other"])).toBe("development");
   });
 
-  test("counts the services that run at once, with their replicas", () => {
+  test("runs services that are counted with their replicas, and without those that others wait for to complete", () => {
     const some = project({
       database,
       one: { profiles: ["dev"], depends_on: on("database"), deploy: { replicas: 3 } },
@@ -244,7 +244,7 @@ describe("the command that starts the services", () => {
   });
 });
 
-test("the volumes of the database are those where PostgreSQL keeps its data", () => {
+test("the data volumes of the database are those mounted at PostgreSQL's data folder", () => {
   const volumes = [
     { type: "volume", source: "pg", target: "/var/lib/postgresql/data" },
     { type: "volume", source: "other", target: "/backups" },

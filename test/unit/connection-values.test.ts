@@ -15,7 +15,7 @@ const REDIRECTION: Redirection = {
 };
 const redirect = (variables: Record<string, string>) => redirectVariables(variables, REDIRECTION);
 
-describe("variables that lead to the database", () => {
+describe("variables that connect to the old database", () => {
   test.each([
     ["postgresql://u:p@db:5432/x", "postgresql://app:p%20w@here:5500/game"],
     ["postgres://u:p@db/x", "postgresql://app:p%20w@here:5500/game"],
@@ -51,11 +51,11 @@ describe("variables that lead to the database", () => {
     "host=other dbname=db",
     "-Dhost=db -Da=b",
     "",
-  ])("%j stays", (value) => {
+  ])("%j stays unchanged", (value) => {
     expect(redirect({ X: value })).toEqual({});
   });
 
-  test("tell host, port, user, password and name apart, whatever their prefix is", () => {
+  test("can hold host, port, user, password and database separately, with any prefix", () => {
     expect(
       redirect({
         DB_HOST: "db",
@@ -66,7 +66,7 @@ describe("variables that lead to the database", () => {
         DB_POOL: "5",
       }),
     ).toEqual({ DB_HOST: "here", DB_PORT: "5500", DB_USERNAME: "app", DB_PASSWORD: "p w", DB_DATABASE: "nexus" });
-    // It was let in without a password.
+    // The old database accepted connections without a password.
     expect(redirect({ PGHOST: "db", PGUSER: "u" })).toEqual({
       PGHOST: "here",
       PGUSER: "app",
@@ -88,7 +88,7 @@ describe("variables that lead to the database", () => {
     });
   });
 
-  test("include the login of PostgreSQL's image beside a host of another prefix, and no other login", () => {
+  test("include POSTGRES_USER, _PASSWORD and _DB beside a host with another prefix, and no other credentials", () => {
     const login = { POSTGRES_USER: "postgres", POSTGRES_PASSWORD: "old", POSTGRES_DB: "olddb" };
     const others = { REDIS_PASSWORD: "old", DB_SUPERUSER_PASSWORD: "old", POSTGRES_REPLICA_PASSWORD: "else" };
     expect(redirect({ DB_HOST: "db", ...login, ...others })).toEqual({
@@ -99,7 +99,7 @@ describe("variables that lead to the database", () => {
       POSTGRES_DB: "game",
     });
     expect(redirect({ ...login, ...others })).toEqual({});
-    // One that depends on the database may have its host in the code.
+    // A service that depends on the database may have the host in its code.
     const parts = { DB_USERNAME: "postgres", DB_PASSWORD: "old", DB_DATABASE_NAME: "olddb", UPLOADS: "old" };
     expect(redirectVariables(parts, REDIRECTION, true)).toEqual({
       DB_USERNAME: "app",
@@ -108,7 +108,7 @@ describe("variables that lead to the database", () => {
     });
   });
 
-  test("lose what only a remote server wants", () => {
+  test("lose the URL parameters that only a remote server needs", () => {
     const remote: Redirection = { ...REDIRECTION, names: (host) => host === "ep-1.neon.tech" };
     const url = "postgresql://u:p@ep-1.neon.tech/x?sslmode=require&application_name=a&channel_binding=require";
     expect(redirectVariables({ X: url }, remote)).toEqual({
@@ -116,7 +116,7 @@ describe("variables that lead to the database", () => {
     });
   });
 
-  test("are led there once and for all", () => {
+  test("are not changed by a second run", () => {
     const host = fc.constantFrom("db", "localhost", "other", "ep.neon.tech");
     const value = fc.oneof(
       fc.string(),
@@ -139,7 +139,7 @@ describe("variables that lead to the database", () => {
   });
 });
 
-test("a URL's driver is read, and replaced", () => {
+test("the driver of a URL is read and replaced", () => {
   expect(driverOf("postgresql+psycopg://u:p@h/x")).toBe("+psycopg");
   expect([driverOf("postgresql://u:p@h/x"), driverOf(undefined)]).toEqual(["", ""]);
   expect(withDriver("postgresql+psycopg2://u@h/x", "+asyncpg")).toBe("postgresql+asyncpg://u@h/x");

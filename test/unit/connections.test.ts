@@ -1,4 +1,4 @@
-/** Every session of this project pins its settings: there is one place that opens them, and one for PostgreSQL's own programs. */
+/** Every session of this project pins its settings, so one file opens sessions and one runs PostgreSQL's own programs. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -24,12 +24,12 @@ const files = ["components", "cli", "lib", "script", "index.ts"].flatMap((root) 
 const filesWith = (pattern: RegExp): string[] =>
   files.filter((file) => pattern.test(readFileSync(file, "utf8"))).sort();
 
-describe("a session", () => {
-  test("is opened in one place", () => {
+describe("a database session", () => {
+  test("is opened by lib/postgres.ts alone", () => {
     expect(filesWith(/new (pg\.)?(Client|Pool)\b/)).toEqual(["lib/postgres.ts"]);
   });
 
-  test("of a program in the server's container is made in one place; a person's prompt is the person's own", () => {
+  test("of a program in the server's container is started by cli/psql.ts alone, and three files set PGOPTIONS", () => {
     expect(filesWith(/"exec",[^;]*"(psql|pg_dump\w*|pg_amcheck|pg_basebackup)"/)).toEqual(["cli/psql.ts"]);
     expect(filesWith(/PGOPTIONS[=:]/)).toEqual([
       "cli/psql.ts",
@@ -39,8 +39,8 @@ describe("a session", () => {
   });
 });
 
-describe("what is pinned", () => {
-  test("names PostgreSQL's own schema first, temporary objects last, and nothing else", () => {
+describe("the pinned settings", () => {
+  test("search only PostgreSQL's own schema, then temporary objects", () => {
     expect(PINNED_SETTINGS.search_path).toBe("pg_catalog, pg_temp");
     for (const name of ["role", "standard_conforming_strings", "client_encoding", "row_security", "datestyle"]) {
       expect(PINNED_SETTINGS).toHaveProperty([name]);
@@ -48,16 +48,16 @@ describe("what is pinned", () => {
     expect(DUMP_SETTINGS).not.toHaveProperty("client_encoding");
   });
 
-  test("is read line by line; a line of another form is refused", () => {
+  test("are read line by line, and a line of another form is refused", () => {
     expect(parseSettings("# why\n\na_b = c, d\nempty =\n")).toEqual({ a_b: "c, d", empty: "" });
     expect(() => parseSettings("a=b")).toThrow('"a=b" is not NAME = VALUE');
   });
 
-  test("is escaped as the server reads startup options, whatever is in it", () => {
+  test("are escaped for the server's startup options", () => {
     expect(startupOptions({ datestyle: "ISO, YMD", odd: "a\\b c" })).toBe("-c datestyle=ISO,\\ YMD -c odd=a\\\\b\\ c");
   });
 
-  test("is set by a statement in which no function or operator of a database can take part", () => {
+  test("are set by a statement that uses only functions and operators of pg_catalog", () => {
     for (const sql of [pinStatement({ a: "b" }), PIN_SUPERUSER]) {
       const ofPostgres = /pg_catalog\.\w+\(|OPERATOR\(pg_catalog\.=\)|s \(name, value\)|'[^']*'/g;
       expect(sql.replaceAll(ofPostgres, "").replaceAll(/VALUES \(|IS NOT NULL/g, "")).not.toMatch(/\w\(|[=<>|~]/);
@@ -65,8 +65,8 @@ describe("what is pinned", () => {
   });
 });
 
-describe("a list of names that PostgreSQL keeps as one text", () => {
-  test("is taken apart as PostgreSQL does", () => {
+describe("a list of names in a PostgreSQL setting", () => {
+  test("is split as PostgreSQL splits it", () => {
     expect(namesInList('"$user", public')).toEqual(["$user", "public"]);
     expect(namesInList('a ,"b""c" , "d, e"')).toEqual(["a", 'b"c', "d, e"]);
     expect(namesInList('""')).toEqual([""]);
@@ -76,7 +76,7 @@ describe("a list of names that PostgreSQL keeps as one text", () => {
     expect(namesInList("a,")).toBeUndefined();
   });
 
-  test("never becomes SQL of its own: what needs no quotes there gets them here", () => {
+  test("is always quoted, so that it cannot inject SQL", () => {
     expect(settingValue("search_path", "a;ALTER/**/ROLE/**/x/**/SUPERUSER;--")).toBe(
       "'a;ALTER/**/ROLE/**/x/**/SUPERUSER;--'",
     );

@@ -36,14 +36,14 @@ beforeAll(async () => {
   ({ get, server } = await make());
 });
 
-describe("the container", () => {
-  test("is reached from this machine only", () => {
+describe("the server's container", () => {
+  test("accepts connections from this machine only", () => {
     expect(get("server").inputs.ports).toEqual([{ internal: 5432, external: 15500, ip: "127.0.0.1", protocol: "tcp" }]);
     expect(get("server").inputs.networkMode).toBe("bridge");
     expect(server.host).toBe("127.0.0.1");
   });
 
-  test("shows no password: not in a variable, not in an argument, only in a file whose content is secret", () => {
+  test("gets its password only in a file whose content is a secret, not in a variable or an argument", () => {
     const { inputs } = get("server");
     expect(inputs.uploads).toEqual(
       secretlyAnywhere([{ file: "/run/initial-password", content: "value-of-initial-password" }]),
@@ -54,21 +54,21 @@ describe("the container", () => {
     expect((inputs.envs as string[]).filter((env) => /^POSTGRES_PASSWORD=|PGPASSWORD/.test(env))).toEqual([]);
   });
 
-  test("is healthy when it answers over TCP, which it does not while the cluster is being made", () => {
+  test("is healthy once it answers over TCP, which it does not while initdb runs", () => {
     const { tests } = get("server").inputs.healthcheck as { tests: string[] };
     expect(tests).toEqual(["CMD-SHELL", "pg_isready -q -h 127.0.0.1 -U postgres -d sectorwars_test"]);
     expect(get("server").options.replaceOnChanges).toEqual(["healthcheck"]);
   });
 
-  test("gets time for its last checkpoint when it is stopped, and is stopped the fast way", () => {
+  test("is stopped by a fast shutdown with 120 s for the last checkpoint", () => {
     expect(get("server").inputs).toMatchObject({ stopTimeout: 120, destroyGraceSeconds: 120, stopSignal: "SIGINT" });
   });
 
-  test("gives its name and port free before its successor takes them", () => {
+  test("is deleted before its replacement, which takes its name and port", () => {
     expect(get("server").options.deleteBeforeReplace).toBe(true);
   });
 
-  test("is limited to what its settings are tuned to", () => {
+  test("is limited to the memory and CPUs that its settings are tuned for", () => {
     const { inputs } = get("server");
     expect(inputs).toMatchObject({
       memory: 2048,
@@ -81,14 +81,14 @@ describe("the container", () => {
     expect((inputs.command as string[])[0]).toBe("postgres");
   });
 
-  test("runs the built image by its content, on the stack's volume and network", () => {
+  test("runs the built image by its digest, with the stack's volume and network", () => {
     const { inputs } = get("server");
     expect(inputs.image).toBe("sha256:1234");
     expect(inputs.volumes).toEqual([{ volumeName: "sectorwars-test-data", containerPath: "/var/lib/postgresql/data" }]);
     expect(inputs.networksAdvanced).toEqual([{ name: "sectorwars-test-network", aliases: ["database"] }]);
   });
 
-  test("makes a cluster that sorts alike everywhere and asks everybody over the network for a password", () => {
+  test("creates a cluster with an ICU locale, checksums, and passwords for every connection over the network", () => {
     const [initdb = ""] = (get("server").inputs.envs as string[]).filter((env) => env.startsWith("POSTGRES_INITDB"));
     expect(initdb).toContain("--locale-provider=icu");
     expect(initdb).toContain("--auth-host=scram-sha-256");
@@ -96,7 +96,7 @@ describe("the container", () => {
   });
 });
 
-/** Secret as a whole, or at the innermost value: either way it is not kept in clear. */
+/** Matches a list that is secret as a whole or in its content: Pulumi stores neither in clear text. */
 function secretlyAnywhere([upload]: { file: string; content: string }[]) {
   return expect.toSatisfy((uploads: unknown) => {
     const inner = [{ ...upload, content: secretly(upload?.content) }];
@@ -105,7 +105,7 @@ function secretlyAnywhere([upload]: { file: string; content: string }[]) {
   });
 }
 
-/** With keys in order, so that texts can be compared. */
+/** Returns the value with sorted keys, so that JSON texts can be compared. */
 function sorted(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(sorted);
   if (typeof value !== "object" || value === null) return value;
@@ -116,14 +116,14 @@ function sorted(value: unknown): unknown {
   );
 }
 
-describe("the image", () => {
-  test("is built on the engine that the settings name, which BuildKit in the provider would pass by", async () => {
+describe("the server's image", () => {
+  test("is built without BuildKit, which would ignore the settings' engine, if they name one", async () => {
     const far = await make({ dockerHost: "ssh://me@box", dockerHostIsSet: true });
     expect(far.get("image").inputs.build).toMatchObject({ context: "images/database", useLegacyBuilder: true });
     expect(far.get("host").inputs.baseImage).toBe("postgres:15-alpine");
   });
 
-  test("is built by BuildKit where the docker command's own engine is used, Docker's current context for one", async () => {
+  test("is built with BuildKit on the docker command's own engine, also that of Docker's current context", async () => {
     for (const dockerHost of [undefined, "unix:///home/me/.colima/default/docker.sock"]) {
       const near = await make({ dockerHost });
       expect(near.get("image").inputs.build).not.toHaveProperty("useLegacyBuilder");
@@ -132,8 +132,8 @@ describe("the image", () => {
   });
 });
 
-describe("the volume", () => {
-  test("is the same whatever else is changed: nothing replaces it", async () => {
+describe("the data volume", () => {
+  test("is not replaced by a change of any setting", async () => {
     const changed = await make({
       baseImage: "postgres:15-bookworm",
       database: "other",
@@ -152,24 +152,24 @@ describe("the volume", () => {
     });
   });
 
-  test("survives a change of its labels", () => {
+  test("ignores changes of its labels and driver options", () => {
     expect(get("data").options.ignoreChanges).toEqual(expect.arrayContaining(["labels", "driverOpts"]));
   });
 
-  test("is left when the stack is destroyed, where that is wanted", async () => {
+  test("is kept when the stack is destroyed, if keepData is set", async () => {
     expect(get("data").options.retainOnDelete).toBe(false);
     expect((await make({ keepData: true })).get("data").options.retainOnDelete).toBe(true);
   });
 });
 
 describe("passwords", () => {
-  test("are alphanumeric and long", () => {
+  test("are 32 alphanumeric characters long", () => {
     for (const name of ["initial-password", "superuser-password"]) {
       expect(get(name).inputs).toMatchObject({ length: 32, special: false });
     }
   });
 
-  test("change with their version, but for the one that the container is born with", async () => {
+  test("change with passwordVersion, except for the container's initial one", async () => {
     const second = await make({ passwordVersion: 2 });
     expect(get("superuser-password").inputs.keepers).toEqual({ version: "1" });
     expect(second.get("superuser-password").inputs.keepers).toEqual({ version: "2" });
@@ -178,13 +178,13 @@ describe("passwords", () => {
     expect(second.get("ready").inputs.passwordVersion).toBe(2);
   });
 
-  test("reach the one who waits for the server as secrets", () => {
+  test("reach the resource that waits for the server as secrets", () => {
     expect(get("ready").inputs.password).toEqual(secretly("value-of-superuser-password"));
   });
 });
 
 describe("containers and networks", () => {
-  test("say which state records them, so that another one's are never taken for leftovers", () => {
+  test("have a label with the state that records them, so that another state's are never taken for leftovers", () => {
     const labels = [
       { label: "sectorwars.stack", value: "test" },
       { label: "sectorwars.state", value: "0123456789abcdef" },
@@ -193,13 +193,13 @@ describe("containers and networks", () => {
     expect(namesIn(get("network").options.dependsOn)).toEqual(["host"]);
   });
 
-  test("do not take the network from under the application's services for a label's sake", () => {
+  test("keep the network, which the application's services use, if only its labels change", () => {
     expect(get("network").options.ignoreChanges).toEqual(["labels"]);
   });
 });
 
 describe("names", () => {
-  test("follow from the stack", () => {
+  test("contain the stack's name", () => {
     expect(get("server").inputs.name).toBe("sectorwars-test-database");
     expect(get("network").inputs.name).toBe("sectorwars-test-network");
     expect(get("image").inputs.name).toBe("sectorwars-test-database:15");
@@ -207,22 +207,22 @@ describe("names", () => {
     expect(server.alias).toBe("database");
   });
 
-  test("of dev are the application's", async () => {
+  test("of the stack dev are the application's names", async () => {
     const { get } = await make({ stack: "dev" });
     expect(get("server").inputs.name).toBe("sectorwars-database");
     expect(get("data").inputs.name).toBe("sectorwars-data");
   });
 });
 
-describe("the order", () => {
-  test("begins with a look at the host, before anything is made", () => {
+describe("the order of the resources", () => {
+  test("starts with the check of the host, before anything is created", () => {
     for (const name of ["network", "data", "image"]) {
       expect(namesIn(get(name).options.dependsOn), name).toEqual(["host"]);
     }
     expect(get("host").inputs).toMatchObject({ container: "sectorwars-test-database", port: 15500 });
   });
 
-  test("ends with a server that answers, of which nothing need be undone when the volume goes", () => {
+  test("ends with a server that answers, and deleting the volume also deletes that resource", () => {
     expect(get("ready").options.deletedWith).toBe(server.volume);
     expect(get("ready").inputs).toMatchObject({ containerId: "id-of-server", host: "127.0.0.1", port: 15500 });
   });
@@ -235,7 +235,7 @@ test("the outputs describe the server", async () => {
   expect(server.port).toBe(15500);
 });
 
-test("the image is built anew when its base or a file changes, and is never deleted from the machine", () => {
+test("the image is rebuilt if its base or a file changes, and is never deleted from the machine", () => {
   expect(get("image").inputs).toMatchObject({
     keepLocally: true,
     build: { context: "images/database", buildArgs: { BASE: "postgres:15-alpine" }, dockerfile: "Dockerfile" },
@@ -243,21 +243,21 @@ test("the image is built anew when its base or a file changes, and is never dele
   });
 });
 
-test("an engine that does not know a pace for the start gets a middling one", async () => {
+test("an engine without startInterval gets one health check interval of 3 s", async () => {
   expect(get("server").inputs.healthcheck).toMatchObject({ interval: "15s", startInterval: "1s", startPeriod: "1m0s" });
   const old = await make({}, { host: { knowsStartInterval: false } });
   expect(old.get("server").inputs.healthcheck).toMatchObject({ interval: "3s", startPeriod: "1m0s" });
   expect(old.get("server").inputs.healthcheck).not.toHaveProperty("startInterval");
 });
 
-describe("a folder's hash", () => {
+describe("folderHash", () => {
   const inFolder = async (files: Record<string, string>): Promise<string> => {
     const { folderHash } = await import("../../lib/folder-hash.ts");
     const folder = mkdtempSync(join(tmpdir(), "folder-hash-"));
     const here = process.cwd();
     try {
       for (const [name, content] of Object.entries(files)) writeFileSync(join(folder, name), content);
-      // Relative, as the program calls it: where the project lies must not matter.
+      // A relative path, as in the program, because the project's location must not matter.
       process.chdir(folder);
       return folderHash(".");
     } finally {
@@ -266,7 +266,7 @@ describe("a folder's hash", () => {
     }
   };
 
-  test("changes with a name and with a content, and with nothing else", async () => {
+  test("changes with a file's name and content, and not with the order of the files", async () => {
     const hash = await inFolder({ a: "1", b: "2" });
     expect(await inFolder({ b: "2", a: "1" })).toBe(hash);
     expect(await inFolder({ a: "1", b: "3" })).not.toBe(hash);
@@ -274,8 +274,8 @@ describe("a folder's hash", () => {
     expect(await inFolder({ a: "1" })).not.toBe(hash);
   });
 
-  // Without a mark at a file's end, what one file ends with may as well be the name of the next.
-  test("changes when a content moves from one file to the next", async () => {
+  // Without a separator, the end of one file could be read as the name of the next one.
+  test("changes if content moves from one file to the next", async () => {
     expect(await inFolder({ a: "1b\0", c: "" })).not.toBe(await inFolder({ a: "1", b: "c\0" }));
   });
 });

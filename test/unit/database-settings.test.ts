@@ -15,7 +15,7 @@ const setting = (name: string, more: Partial<Setting> = {}): Setting => ({
   ...more,
 });
 
-test("what decides a statement's meaning is kept, what is about a server stays there", () => {
+test("settings that change the meaning of statements are copied, and those of a server are left out by name", () => {
   const kept = ["search_path", "TimeZone", "DateStyle", "app.tenant", "pg_trgm.similarity_threshold"];
   const left = [
     "work_mem",
@@ -31,7 +31,7 @@ test("what decides a statement's meaning is kept, what is about a server stays t
   );
 });
 
-test("a role's settings are kept where this stack has the role, and where they are this database's alone", () => {
+test("a role's settings are copied if this stack has the role and they apply to this database alone", () => {
   const own = setting("search_path", { role: "sectorwars_app" });
   const others = setting("search_path", { role: "game_owner" });
   const everywhere = setting("search_path", { role: "sectorwars_app", everywhere: true });
@@ -44,11 +44,11 @@ test("a role's settings are kept where this stack has the role, and where they a
   expect(leftOutSettings([others])[0]?.why).toMatch(/ALTER DATABASE \.\.\. SET/);
 });
 
-test("no message contains a value", () => {
+test("no message contains the value of a setting", () => {
   expect(JSON.stringify(leftOutSettings([setting("work_mem"), setting("a.b", { role: "x" })]))).not.toContain("s3cret");
 });
 
-test("where there is nothing to copy, no session is opened", async () => {
+test("copySettings opens no session if there is nothing to copy", async () => {
   const nowhere = { host: "127.0.0.1", port: 1, user: "none", password: "", database: "none" };
   expect(await copySettings([setting("work_mem")], nowhere)).toEqual({ taken: [], remarks: [] });
 });

@@ -5,7 +5,7 @@ import { provider } from "../../components/databases/list-provider.ts";
 import { passwordVerifier } from "../../lib/scram.ts";
 import { type Asked, namesIn, record, secretly } from "./pulumi.ts";
 
-describe("a list of databases that becomes shorter", () => {
+describe("a change of the setting databases", () => {
   const list = (names: string[], droppable: string[] = []) => ({
     names,
     droppable,
@@ -17,7 +17,7 @@ describe("a list of databases that becomes shorter", () => {
   });
   const diff = (olds: object, news: object) => provider.diff?.("id", olds, news);
 
-  test("is refused, until the one that goes is named", async () => {
+  test("is refused if it would drop a database that droppableDatabases does not name", async () => {
     await expect(diff(list(["a", "b"]), list(["a"]))).rejects.toThrow(
       "The database b would be dropped with all rows, because the setting databases no longer names it. To permit that: pulumi config set " +
         "--path 'droppableDatabases[0]' b",
@@ -26,13 +26,13 @@ describe("a list of databases that becomes shorter", () => {
     expect((await diff(list(["a", "b"]), list(["a"], ["b"])))?.changes).toBe(true);
   });
 
-  test("or is the same, changes nothing; a longer one is welcome", async () => {
+  test("is not detected in an unchanged list, and accepted in a longer one", async () => {
     expect((await diff(list(["a"]), list(["a"], ["b"])))?.changes).toBe(false);
     expect((await diff(list(["a"]), list(["b", "a"])))?.changes).toBe(true);
   });
 });
 
-describe("databases", () => {
+describe("the component Databases", () => {
   let get: (name: string) => Asked;
   beforeAll(async () => {
     get = await record(async (opts) => {
@@ -69,7 +69,7 @@ describe("databases", () => {
     });
   });
 
-  test("have three roles each, with passwords of their own, made one after the other", () => {
+  test("creates each database's roles with their own passwords, one database after the other", () => {
     expect(get("nexus-app").inputs).toMatchObject({
       name: "nexus_app",
       password: secretly(passwordVerifier("nexus_app", "value-of-nexus-app-password")),

@@ -1,4 +1,4 @@
-/** ./db as a user types it: help, typos, exit codes, errors as JSON, completion, from any folder and with nothing sourced. */
+/** ./db as a user types it: help, typos, exit codes, errors as JSON, completion, from any folder and without script/env. */
 import { execFile } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -22,7 +22,7 @@ interface Said {
   stderr: string;
 }
 
-/** As a shell without any of this project's settings would have it. */
+/** The environment of a shell without any of this project's settings. */
 const BARE = { HOME: folder, PATH: "/usr/local/bin:/usr/bin:/bin" };
 
 function call(program: string, words: readonly string[], cwd = ".", env: Record<string, string> = BARE): Promise<Said> {
@@ -34,7 +34,7 @@ function call(program: string, words: readonly string[], cwd = ".", env: Record<
 }
 const db = (...words: string[]) => call("./db", words);
 
-/** Every command with its words, loaded. */
+/** Loads every command, and returns each with its words. */
 async function allCommands(program: CommandUnknownOpts): Promise<[string[], CommandUnknownOpts][]> {
   const found: [string[], CommandUnknownOpts][] = [];
   for (const command of program.commands) {
@@ -61,8 +61,8 @@ async function expectTaken(call: string): Promise<void> {
   expect(taken, call).toHaveBeenCalledOnce();
 }
 
-describe("help", () => {
-  test("lists every subcommand by task, with examples, and is what is shown where none is named", async () => {
+describe("./db --help", () => {
+  test("lists every subcommand by task with examples, and is also printed if no subcommand is given", async () => {
     const [help, none, word] = await Promise.all([db("--help"), db(), db("help")]);
     expect(help).toMatchObject({ code: 0, stderr: "" });
     expect(word).toEqual(help);
@@ -76,7 +76,7 @@ describe("help", () => {
     expect(help.stdout).toContain('./db restore --to "10 minutes ago"');
   });
 
-  test("of a subcommand is the same in every way it is asked for", async () => {
+  test("prints a subcommand's help, and so does ./db help SUBCOMMAND", async () => {
     const [one, other, third] = await Promise.all([
       db("snapshot", "save", "--help"),
       db("help", "snapshot", "save"),
@@ -87,7 +87,7 @@ describe("help", () => {
     expect(third).toEqual(one);
   });
 
-  test("explains every command, argument and option in words of its own", async () => {
+  test("describes every command, argument and option", async () => {
     for (const [words, command] of await allCommands(makeProgram())) {
       const at = words.join(" ");
       expect(command.description(), at).toMatch(/^[A-Z].{12,}/s);
@@ -99,7 +99,7 @@ describe("help", () => {
     }
   });
 
-  test("has examples that the program takes", async () => {
+  test("has examples that the program accepts", async () => {
     const listing = makeProgram();
     const commands = (await allCommands(listing)).map(([, command]) => command);
     let help = "";
@@ -111,18 +111,18 @@ describe("help", () => {
       });
       command.outputHelp();
     }
-    // Two spaces end what is typed; a redirection is the shell's.
+    // Two spaces end the command, and a redirection belongs to the shell.
     const examples = [...help.matchAll(/^ {2}\.\/db (.*?)(?: {2}| <|$)/gm)].map(([, words = ""]) => words);
     expect(examples.length).toBeGreaterThan(25);
     for (const example of examples) await expectTaken(example);
   });
 
-  test("and so are the calls in README and docs", async () => {
+  test("accepts every ./db call in README and docs", async () => {
     const files = ["README.md", ...readdirSync("docs").map((name) => join("docs", name))].filter((file) =>
       file.endsWith(".md"),
     );
     const texts = files.map((file) => readFileSync(file, "utf8")).join("\n");
-    // In a block, a line that begins with it; in a sentence, what stands between backticks.
+    // In a code block, a line that starts with ./db; in a sentence, the text between backticks.
     const calls = [...texts.matchAll(/^\.\/db (.*?)(?: {2,}#| <| &&|$)|`\.\/db ([^`]*)`/gm)].map(
       ([, line, inline]) => line ?? inline ?? "",
     );
@@ -133,8 +133,8 @@ describe("help", () => {
     for (const words of whole) await expectTaken(words);
   });
 
-  test("is right in messages: no file names a subcommand that there is not", () => {
-    // After "./db" in a sentence.
+  test("knows every subcommand that a message of the program names", () => {
+    // Words that follow "./db" in a sentence.
     const inProse = ["and", "as", "at", "by", "for", "from", "has", "in", "is", "of", "on", "or", "so", "to", "with"];
     const names = [...SUBCOMMANDS.map(({ name }) => name), ...inProse];
     const roots = ["components", "cli", "lib", "images", "script", "sql"];
@@ -151,7 +151,7 @@ describe("help", () => {
     }
   });
 
-  test("loads neither a subcommand nor what only subcommands need", async () => {
+  test("loads no subcommand and no module that only subcommands need", async () => {
     const coverage = join(folder, "coverage");
     await call("./db", ["--help"], ".", { ...BARE, NODE_V8_COVERAGE: coverage });
     const [file = ""] = readdirSync(coverage);
@@ -161,12 +161,12 @@ describe("help", () => {
       .filter((url: string) => !url.startsWith("node:"));
     expect(loaded).toContain("cli/db.ts");
     const needed =
-      /^(cli\/(db|subcommands)|cli\/support\/\w[-\w]*|lib\/(stack|naming)|components\/server\/naming)\.ts$|^node_modules\/(@commander-js|commander)\//;
+      /^(cli\/(db|subcommands)|cli\/support\/\w[-\w]*|lib\/(stack|naming|terminal)|components\/server\/naming)\.ts$|^node_modules\/(@commander-js|commander)\//;
     expect(loaded.filter((url: string) => !needed.test(url))).toEqual([]);
   });
 });
 
-describe("a call that is wrong ends with 2, says why, and where help is", () => {
+describe("a wrong ./db call", () => {
   test.each([
     [["stats"], "unknown command 'stats'\n(Did you mean status?)\nSee ./db --help"],
     [["status", "--jsn"], "unknown option '--jsn'\n(Did you mean --json?)\nSee ./db status --help"],
@@ -186,7 +186,7 @@ describe("a call that is wrong ends with 2, says why, and where help is", () => 
     [["restore", "--undo", "x", "--to", "latest"], "cannot be used with option"],
     [["verify", "--source", "X", "--safety-copy", "Y"], "cannot be used with option"],
     [["safety-copy", "restore", "x"], "required option '--into <database>' not specified"],
-  ])("%j", async (words, message) => {
+  ])("%j exits with 2 and names the error", async (words, message) => {
     const said = await db(...words);
     expect(said.stderr.startsWith("error: ")).toBe(true);
     expect(said.stderr).toContain(message);
@@ -195,7 +195,7 @@ describe("a call that is wrong ends with 2, says why, and where help is", () => 
     expect(said.stdout === "").toBe(!isJson);
   });
 
-  test("an error is JSON on standard output, too, where JSON is wanted", async () => {
+  test("prints its error also as JSON on standard output with --json", async () => {
     const [typo, later, notOurs] = await Promise.all([
       db("snapshot", "sav", "--json"),
       db("safety-copy", "verify", "none", "--folder", folder, "--json"),
@@ -211,8 +211,8 @@ describe("a call that is wrong ends with 2, says why, and where help is", () => 
   });
 });
 
-describe("works", () => {
-  test("in any folder, through symbolic links, with paths from where it is called and nothing sourced", async () => {
+describe("./db", () => {
+  test("works in any folder, through symbolic links, with paths relative to the caller, without script/env", async () => {
     const odd = join(folder, "it's a folder");
     mkdirSync(join(odd, "bin"), { recursive: true });
     symlinkSync(resolve("db"), join(odd, "first"));
@@ -231,7 +231,7 @@ describe("works", () => {
     expect(JSON.parse(known.stdout)).toEqual(expect.any(Array));
   });
 
-  test("not without the packages, and says what to do", async () => {
+  test("names script/bootstrap if the packages are not installed", async () => {
     const clone = join(folder, "clone");
     mkdirSync(join(clone, "script"), { recursive: true });
     for (const file of ["db", "script/env"]) cpSync(file, join(clone, file));
@@ -240,13 +240,13 @@ describe("works", () => {
     expect(said.code).toBe(1);
   });
 
-  test("with a reader that has seen enough", async () => {
+  test("ends without an error if its reader closes the pipe", async () => {
     const said = await call("sh", ["-c", "./db --help | head -n 1"]);
     expect(said).toEqual({ code: 0, stdout: "Usage: ./db SUBCOMMAND [options]\n", stderr: "" });
   });
 });
 
-test("without a terminal, whatever replaces data wants --yes", async () => {
+test("a command that replaces data requires --yes without a terminal", async () => {
   const consequence = "This replaces everything.";
   await expect(confirm(true, consequence)).resolves.toBe(true);
   const terminal = process.stdin.isTTY;
@@ -262,7 +262,7 @@ test("without a terminal, whatever replaces data wants --yes", async () => {
   }
 });
 
-describe("completion", () => {
+describe("./db completion", () => {
   const candidates = (...words: string[]) =>
     candidatesFor(makeProgram(), words, load).then((found) => found.map(([word]) => word));
 
@@ -301,11 +301,11 @@ describe("completion", () => {
     [["help", "dr"], ["drill"]],
     [["restore", "--to", ""], []],
     [["compl"], ["completion"]],
-  ])("%j", async (words, found) => {
+  ])("for %j offers %j", async (words, found) => {
     expect(await candidates(...words)).toEqual(found);
   });
 
-  test("knows the stacks of the folder that holds Pulumi's state", async () => {
+  test("offers the stacks in the folder with Pulumi's state", async () => {
     const stacks = join(folder, "state", ".pulumi", "stacks", "sectorwars-database");
     mkdirSync(stacks, { recursive: true });
     for (const file of ["neon.json", "dev.json", "dev.json.bak"]) cpSync("package.json", join(stacks, file));
@@ -320,7 +320,7 @@ describe("completion", () => {
     expect(said.stdout).toBe("neon\t\n");
   });
 
-  /** Lines of each shell that complete what is typed, and print the words. */
+  /** Arguments for each shell that complete the typed text and print the candidates. */
   const SHELLS: Record<string, (typed: string) => string[]> = {
     bash: (typed) => [
       "-c",
@@ -351,10 +351,10 @@ describe("completion", () => {
   });
 });
 
-describe("a URL", () => {
+describe("rewriteUrl", () => {
   const url = "postgresql://sectorwars_app:pass@127.0.0.1:5433/sectorwars_dev";
 
-  test("gets the driver into its scheme, and the place of the stack's network", () => {
+  test("puts the driver into the scheme, and replaces host and port for the stack's network", () => {
     const inside = { host: "database", port: 5432 };
     expect(rewriteUrl(url, { driver: "none" })).toBe(url);
     expect(rewriteUrl(url, { driver: "psycopg2" })).toBe(url.replace("postgresql:", "postgresql+psycopg2:"));

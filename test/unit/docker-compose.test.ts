@@ -1,4 +1,4 @@
-/** Which docker compose the program uses, of those that a machine has. */
+/** Which of several installed docker compose programs is used. */
 import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,7 +11,7 @@ let folder: string;
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), "sectorwars-test-"));
   vi.stubEnv("PATH", `${folder}:/usr/bin:/bin`);
-  // Where the program looks for the one that script/bootstrap builds.
+  // The program looks here for the one that script/bootstrap builds.
   vi.spyOn(process, "cwd").mockReturnValue(folder);
 });
 afterEach(async () => {
@@ -20,7 +20,7 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-/** A program that says a version, and otherwise its own name. */
+/** Installs a program that prints a version, or else its own name. */
 async function install(name: string, version: string): Promise<void> {
   const file = join(folder, name);
   await writeFile(file, `#!/bin/sh\ncase "$*" in *version*) echo ${version} ;; *) echo ${name} ;; esac\n`);
@@ -30,8 +30,8 @@ async function install(name: string, version: string): Promise<void> {
 const usedByMigrations = () =>
   compose(folder, { args: ["config"], connection: undefined, hide: (text) => text }).trim();
 
-describe("of several", () => {
-  test("hand-over and migrations use the first that is new enough", async () => {
+describe("with several docker compose programs", () => {
+  test("the hand-over and the migrations use the first that is new enough", async () => {
     await install("docker", "2.20.0");
     await install("docker-compose", "v2.40.3");
     expect(findCompose()).toEqual({ words: ["docker-compose"], version: "2.40.3" });
@@ -39,7 +39,7 @@ describe("of several", () => {
     expect(usedByMigrations()).toBe("docker-compose");
   });
 
-  test("one that is too old is refused by the hand-over alone; a newer one that is installed then is found", async () => {
+  test("an old one is refused by the hand-over but used by the migrations, until a newer one is installed", async () => {
     await install("docker", "2.20.0");
     await install("docker-compose", "no version");
     expect(() => requireCompose(["compose.yaml"])).toThrow(

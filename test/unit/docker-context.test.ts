@@ -8,7 +8,7 @@ import { contextEndpoint } from "../../lib/docker-context.ts";
 
 const SOCKET = "unix:///home/me/.colima/default/docker.sock";
 
-/** Where the docker command keeps its contexts, in this test. */
+/** The folder in which the docker command stores its contexts in this test. */
 let folder: string;
 let environment: NodeJS.ProcessEnv;
 const docker = (...args: string[]) => execFileSync("docker", args, { env: environment, stdio: "pipe" });
@@ -19,7 +19,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Whether the docker command is on this machine; it needs no engine for its contexts. */
+/** Whether the docker command is installed. It needs no engine for its contexts. */
 const hasDocker = (() => {
   try {
     execFileSync("docker", ["--version"], { stdio: "ignore" });
@@ -30,7 +30,7 @@ const hasDocker = (() => {
 })();
 
 describe.runIf(hasDocker)("the engine for Pulumi's provider", () => {
-  test("is the current context's", () => {
+  test("is that of the current context", () => {
     docker("context", "create", "colima", "--docker", `host=${SOCKET}`);
     expect(contextEndpoint(environment)).toBeUndefined();
     docker("context", "use", "colima");
@@ -39,19 +39,19 @@ describe.runIf(hasDocker)("the engine for Pulumi's provider", () => {
     expect(contextEndpoint(environment)).toBeUndefined();
   });
 
-  test("is DOCKER_CONTEXT's before the current one, and DOCKER_HOST's before both, as the docker command has it", () => {
+  test("is that of DOCKER_HOST, else of DOCKER_CONTEXT, else of the current context, as for the docker command", () => {
     docker("context", "create", "colima", "--docker", `host=${SOCKET}`);
     docker("context", "create", "box", "--docker", "host=ssh://me@box");
     docker("context", "use", "colima");
     expect(contextEndpoint({ ...environment, DOCKER_CONTEXT: "box" })).toBe("ssh://me@box");
     expect(contextEndpoint({ ...environment, DOCKER_CONTEXT: "default" })).toBeUndefined();
-    // The provider reads DOCKER_HOST by itself.
+    // The provider reads DOCKER_HOST itself.
     expect(
       contextEndpoint({ ...environment, DOCKER_CONTEXT: "box", DOCKER_HOST: "unix:///other.sock" }),
     ).toBeUndefined();
   });
 
-  test("cannot be a context with TLS, and the error says how else", async () => {
+  test("cannot be that of a context with TLS, and the error names the variables to set instead", async () => {
     const { authority, certificate, key } = await makeServerCertificate(["far"]);
     for (const [file, text] of Object.entries({ ca: authority, cert: certificate, key })) {
       writeFileSync(join(folder, `${file}.pem`), text);
@@ -65,14 +65,14 @@ describe.runIf(hasDocker)("the engine for Pulumi's provider", () => {
     );
   });
 
-  test("that is gone is an error with a remedy", () => {
+  test("is an error with a remedy if the context does not exist", () => {
     expect(() => contextEndpoint({ ...environment, DOCKER_CONTEXT: "gone" })).toThrow(
       /^Docker's context gone cannot be read \(.*gone.*\)\. Select another one: docker context use default$/s,
     );
   });
 });
 
-test("the usual engine is looked for without starting the docker command", () => {
+test("the docker command is not started to find the default engine", () => {
   const path = join(folder, "nothing");
   mkdirSync(path);
   expect(contextEndpoint({ ...environment, PATH: path })).toBeUndefined();

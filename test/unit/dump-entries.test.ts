@@ -11,7 +11,7 @@ import { compareStates } from "../../components/import/schema/states.ts";
 
 const compareSchemas = (source: Entry[], target: Entry[]) => compareStates(schemaStates(source), schemaStates(target));
 
-/** As pg_restore 15 writes it, with what may surprise a reader: own commands, settings between entries, dashes in bodies. */
+/** A dump as pg_restore 15 writes it, with psql commands, settings between entries and dashes in bodies. */
 const DUMP = String.raw`--
 -- PostgreSQL database dump
 --
@@ -98,10 +98,10 @@ ALTER TABLE ONLY game.ships
 const header = (name: string, type = "FUNCTION") =>
   `--\n-- Name: ${name}; Type: ${type}; Schema: public; Owner: -\n--\n\n`;
 
-describe("a dump is taken apart", () => {
+describe("splitDump", () => {
   const entries = splitDump(DUMP);
 
-  test("into its entries, in its order", () => {
+  test("returns the entries in the dump's order", () => {
     expect(entries.map(({ type, schema, name }) => [type, schema, name])).toEqual([
       ["SCHEMA", "-", "game"],
       ["COMMENT", "-", "EXTENSION pgcrypto"],
@@ -112,14 +112,14 @@ describe("a dump is taken apart", () => {
     ]);
   });
 
-  test("with bodies kept whole, whatever dashes they hold", () => {
+  test("keeps bodies with dashes whole", () => {
     expect(entries[2]?.sql).toContain("AS $$\n--\n-- Not a header: nothing here names a type\n--\nBEGIN\n");
     expect(entries[3]?.sql).toContain("DEFAULT '--\n-- PostgreSQL'::text\n);");
   });
 
-  test("without the settings between entries", () => expect(entries[2]?.sql).toMatch(/END\n\$\$;$/));
+  test("leaves out the settings between entries", () => expect(entries[2]?.sql).toMatch(/END\n\$\$;$/));
 
-  test("with a table's own access method beside the table that has it, and no other object", () => {
+  test("sets a table's own access method for that table alone", () => {
     const table = (name: string) => `${header(name, "TABLE")}CREATE TABLE ${name} ();\n\n\n`;
     const setting = (method: string) => `SET default_table_access_method = ${method};\n\n`;
     const dump = [
@@ -142,7 +142,7 @@ describe("a dump is taken apart", () => {
     ]);
   });
 
-  test("without psql's commands, the preamble and the last words", () => {
+  test("leaves out psql's commands, the preamble and the trailer", () => {
     const all = entries.map(({ sql }) => sql).join("\n");
     expect(all).not.toContain("restrict");
     expect(all).not.toContain("set_config");
@@ -153,22 +153,22 @@ describe("a dump is taken apart", () => {
     `);
   });
 
-  test("without entries that do nothing", () => {
+  test("leaves out entries without a statement", () => {
     const dump = `${header("public", "SCHEMA")}-- *not* creating schema, since initdb creates it\n\n\n${header("x")}SELECT 1;\n`;
     expect(splitDump(dump).map(({ name }) => name)).toEqual(["x"]);
   });
 
-  test("into nothing when it holds nothing", () => {
+  test("returns nothing for an empty dump", () => {
     expect(splitDump("")).toEqual([]);
     expect(splitDump("--\n-- PostgreSQL database dump\n--\n\nSET x = 1;\n")).toEqual([]);
   });
 
-  test("with a carriage return in a body left where it is", () => {
+  test("keeps a carriage return in a body", () => {
     const body = "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT 1;\r\n-- two\r\nSELECT 2';";
     expect(splitDump(`${header("f()")}${body}\n\n\n`)[0]?.sql).toBe(body);
   });
 
-  test("and put together again, is the same", () => {
+  test("returns the names and statements from which a dump was put together", () => {
     const sql = fc
       .array(
         fc.constantFrom(
@@ -198,7 +198,7 @@ describe("a dump is taken apart", () => {
     );
   });
 
-  test("into what is compared without the settings for what comes next", () => {
+  test("returns entries from which schemaStates removes settings for the next entries", () => {
     const settings = "\n\nSET default_tablespace = '';\n\nSET default_table_access_method = heap;";
     const type = entry("t", "CREATE TYPE t;", { type: "TYPE" });
     const body = entry("f", "CREATE FUNCTION f() AS $$\nSET default_x = 1;\n$$;", { type: "FUNCTION" });
@@ -210,9 +210,9 @@ describe("a dump is taken apart", () => {
     );
   });
 
-  // Taken out of both dumps alike, a line that a function lost would not show in the comparison either.
+  // If such a line were removed from both dumps, the comparison would not find a function that lost it.
   test.each(["SET transaction_timeout = 5000;", "\\restrict as pg_dump does"])(
-    "with a line of a function's body kept: %s",
+    "keeps a line of a function's body: %s",
     (line) => {
       const body = `CREATE PROCEDURE p() LANGUAGE plpgsql AS $$\nBEGIN\n${line}\nEND $$;`;
       expect(splitDump(`${header("p()", "PROCEDURE")}${body}\n\n\n${header("q()")}SELECT 1;\n`)[0]?.sql).toBe(body);
@@ -228,15 +228,15 @@ const entry = (name: string, sql: string, more: Partial<Entry> = {}): Entry => (
   ...more,
 });
 
-describe("two schemas are compared", () => {
+describe("the comparison of two schemas", () => {
   const both = [entry("a", "CREATE TABLE a ();"), entry("b", "CREATE TABLE b ();")];
 
-  test("and are equal in any order", () => {
+  test("ignores the order of the entries", () => {
     expect(compareSchemas(both, [...both].reverse())).toEqual([]);
     expect(compareSchemas([], [])).toEqual([]);
   });
 
-  test("in both directions", () => {
+  test("finds differences in both directions", () => {
     expect(compareSchemas(both, both.slice(0, 1))).toEqual([
       { object: "table public.b", how: "missing on the target" },
     ]);
@@ -248,7 +248,7 @@ describe("two schemas are compared", () => {
     ]);
   });
 
-  test("with the same name in two schemas, or of two types, told apart", () => {
+  test("distinguishes the same name in two schemas or of two types", () => {
     const one = [entry("a", "1"), entry("a", "2", { schema: "game" }), entry("a", "3", { type: "VIEW" })];
     const other = [entry("a", "1"), entry("a", "3", { schema: "game" }), entry("a", "2", { type: "VIEW" })];
     expect(compareSchemas(one, other)).toEqual([
@@ -257,7 +257,7 @@ describe("two schemas are compared", () => {
     ]);
   });
 
-  test("with overloads told apart, and entries of one name taken together", () => {
+  test("distinguishes overloads, and compares all entries of one name together", () => {
     const overload = (args: string, body: string) => entry(`f(${args})`, body, { type: "FUNCTION" });
     const one = [overload("integer", "i"), overload("text", "t")];
     expect(compareSchemas(one, [overload("text", "t"), overload("integer", "i")])).toEqual([]);
@@ -270,7 +270,7 @@ describe("two schemas are compared", () => {
     expect(compareSchemas(comments, comments.slice(1))).toEqual([{ object: "comment public.c", how: "different" }]);
   });
 
-  test("and what one lacks, the other has too much", () => {
+  test('swaps "missing" and "not on the source" if source and target are swapped', () => {
     const entries = fc.array(
       fc.record({
         name: fc.constantFrom("a", "b", "c"),
@@ -297,18 +297,18 @@ describe("two schemas are compared", () => {
   });
 });
 
-describe("what is copied", () => {
+describe("isCopied", () => {
   test.each(["TABLE", "INDEX", "FK CONSTRAINT", "TRIGGER", "POLICY", "ROW SECURITY", "SEQUENCE", "SCHEMA", "RULE"])(
-    "%s",
+    "is true for %s",
     (type) => expect(isCopied(entry("x", "1", { type }))).toBe(true),
   );
 
   test.each(["EXTENSION", "PUBLICATION", "PUBLICATION TABLES IN SCHEMA", "SUBSCRIPTION", "EVENT TRIGGER", "ACL"])(
-    "%s is not",
+    "is false for %s",
     (type) => expect(isCopied(entry("x", "1", { type }))).toBe(false),
   );
 
-  test("comments are, but for those on what is not", () => {
+  test("is true for comments, except on objects that are not copied", () => {
     const comment = (name: string) => isCopied(entry(name, "1", { type: "COMMENT" }));
     expect(comment("TABLE ships")).toBe(true);
     expect(comment("COLUMN ships.extension")).toBe(true);
@@ -318,21 +318,21 @@ describe("what is copied", () => {
   });
 });
 
-test("an entry is described in one line", () => {
+test("describeEntry returns one line with type, schema and name", () => {
   expect(describeEntry(entry("ships ships_pkey", "", { type: "CONSTRAINT", schema: "game" }))).toBe(
     "constraint game.ships ships_pkey",
   );
   expect(describeEntry(entry("game", "", { type: "SCHEMA", schema: "-" }))).toBe("schema game");
 });
 
-describe("a column without a default, where the parent's has one", () => {
+describe("a column without a default whose parent's column has one", () => {
   const entry = (type: string, name: string, sql: string): Entry => ({ type, name, schema: "s", sql });
   const inherits = entry("TABLE", "t3", "CREATE TABLE s.t3 (\n    d integer\n)\nINHERITS (s.t1);");
   const noDefault = entry("DEFAULT", "t3 b", "ALTER TABLE ONLY s.t3 ALTER COLUMN b SET DEFAULT NULL;");
   const local = (rest: string) =>
     entry("TABLE", "t4", `CREATE TABLE s.t4 (\n    b text${rest},\n    c integer\n)\nINHERITS (s.t1);`);
 
-  test("is the same whether pg_dump says so or not", () => {
+  test("is equal whether pg_dump writes DEFAULT NULL or not", () => {
     expect(compareSchemas([inherits], [inherits, noDefault])).toEqual([]);
     expect(compareSchemas([inherits, noDefault], [inherits])).toEqual([]);
     expect(compareSchemas([local(" DEFAULT NULL NOT NULL")], [local(" NOT NULL")])).toEqual([]);

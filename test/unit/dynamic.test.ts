@@ -13,12 +13,12 @@ const values = fc.dictionary(
   fc.oneof(fc.string(), fc.integer(), fc.boolean(), fc.array(fc.string())),
 );
 
-describe("the fingerprint of inputs", () => {
-  test("is short, and fit for showing", () => {
+describe("inputsFingerprint", () => {
+  test("is 16 hexadecimal digits", () => {
     expect(inputsFingerprint(INPUTS)).toMatch(/^[0-9a-f]{16}$/);
   });
 
-  test("ignores what is about reaching the server", () => {
+  test("ignores the password and Pulumi's own inputs", () => {
     fc.assert(
       fc.property(values, fc.string(), fc.string(), (inputs, password, other) => {
         const before = inputsFingerprint({ ...inputs, password });
@@ -27,7 +27,7 @@ describe("the fingerprint of inputs", () => {
     );
   });
 
-  test("changes with a password's version, and with anything else", () => {
+  test("changes with passwordVersion and with every other input", () => {
     const before = inputsFingerprint(INPUTS);
     for (const changed of [
       { ...INPUTS, passwordVersion: 2 },
@@ -58,19 +58,19 @@ describe("the fingerprint of inputs", () => {
     );
   });
 
-  test("tells keys from values", () => {
+  test("distinguishes keys from values", () => {
     expect(inputsFingerprint({ a: "b", c: "d" })).not.toBe(inputsFingerprint({ a: "b,c:d" }));
     expect(inputsFingerprint({ a: "1" })).not.toBe(inputsFingerprint({ "1": "a" }));
   });
 
-  // The engine leaves out what has no value, so a resource could differ from itself for ever.
-  test("is the same for an input without a value and for one that is left out", () => {
+  // The engine omits inputs without a value, so a resource could differ from itself at every update.
+  test("is the same for an undefined input and a missing one", () => {
     expect(inputsFingerprint({ ...INPUTS, dockerHost: undefined })).toBe(inputsFingerprint(INPUTS));
   });
 });
 
-describe("a diff by fingerprint", () => {
-  test("sees no change where nothing is wanted otherwise", async () => {
+describe("diffByFingerprint", () => {
+  test("finds no change if only the password differs", async () => {
     const olds = { fingerprint: inputsFingerprint(INPUTS) };
     expect(await diffByFingerprint("id", olds, { ...INPUTS, password: "new one" })).toEqual({
       changes: false,
@@ -79,7 +79,7 @@ describe("a diff by fingerprint", () => {
     });
   });
 
-  test("sees a change, which replaces nothing", async () => {
+  test("finds a change, and replaces nothing", async () => {
     const olds = { fingerprint: inputsFingerprint(INPUTS) };
     expect(await diffByFingerprint("id", olds, { ...INPUTS, passwordVersion: 2 })).toEqual({
       changes: true,
@@ -88,12 +88,12 @@ describe("a diff by fingerprint", () => {
     });
   });
 
-  test("sees a change in a resource that never finished", async () => {
+  test("finds a change in a resource that was never finished", async () => {
     expect((await diffByFingerprint("id", {}, INPUTS)).changes).toBe(true);
   });
 });
 
-describe("a provider on disk", () => {
+describe("providerOnDisk", () => {
   let folder: string;
   const write = (name: string, code: string): string => {
     const path = join(folder, name);
@@ -107,7 +107,7 @@ describe("a provider on disk", () => {
     rmSync(folder, { recursive: true });
   });
 
-  test("forwards everything to the module's provider", async () => {
+  test("forwards every call to the module's provider", async () => {
     const provider = providerOnDisk(
       write(
         "whole.mjs",
@@ -130,7 +130,7 @@ describe("a provider on disk", () => {
     expect(await provider.delete?.("id", { a: 1 })).toEqual({ what: "delete", given: ["id", { a: 1 }] });
   });
 
-  test("changes nothing where the module says nothing", async () => {
+  test("has defaults without changes for calls that the module does not define", async () => {
     const provider = providerOnDisk(
       write("least.mjs", "export const provider = { create: async (outs) => ({ id: 'made', outs }) };"),
     );
@@ -141,7 +141,7 @@ describe("a provider on disk", () => {
     expect(await provider.delete?.("id", { a: 1 })).toBeUndefined();
   });
 
-  test("passes the module's failure on", async () => {
+  test("passes on the module's errors", async () => {
     const provider = providerOnDisk(
       write("failing.mjs", "export const provider = { create: async () => { throw new Error('no server'); } };"),
     );
@@ -149,15 +149,15 @@ describe("a provider on disk", () => {
     await expect(providerOnDisk("components/nowhere.ts").create({})).rejects.toThrow(/nowhere\.ts/);
   });
 
-  test("is only loaded when it is needed", () => {
+  test("loads the module only when it is called", () => {
     expect(() => providerOnDisk("components/nowhere.ts")).not.toThrow();
   });
 
-  test("is code that needs nothing but the module, and names no path of this machine", async () => {
+  test("is serialised as code that requires only the module and contains no path of this machine", async () => {
     const module = write("told.mjs", "export const provider = { create: async (outs) => ({ id: 'made', outs }) };");
     const code = write("shell.cjs", shellFor(module));
     expect(readFileSync(code, "utf8")).not.toContain(process.cwd());
-    // As Pulumi does: a module of its own, in a process where the program is not.
+    // Like Pulumi: a separate module, in a process that does not contain the program.
     const script =
       "require(process.argv[1]).handler().create({ a: 1 }).then((made) => console.log(JSON.stringify(made)))";
     const said = execFileSync(process.execPath, ["--eval", script, resolve(code)], { encoding: "utf8" });

@@ -5,7 +5,7 @@ import { entriesOf, valuesOf } from "../../components/handover/env-values.ts";
 
 const OURS = { DATABASE_URL: "postgresql://a:b@localhost:5433/game", DB_PORT: "5433" };
 
-/** Lines as people and programs write them, some of them ours to replace. */
+/** Lines as people and programs write them. The block replaces some of them. */
 const line = fc.oneof(
   fc.constantFrom(
     "DATABASE_URL=postgresql://old",
@@ -30,8 +30,8 @@ const file = fc
   .tuple(fc.constantFrom("", "\uFEFF"), fc.array(line, { maxLength: 12 }), fc.constantFrom("", "\n", "\r\n"))
   .map(([mark, lines, end]) => mark + lines.join("\n") + end);
 
-describe("the block", () => {
-  test("goes in and out, and the file is what it was, byte for byte", () => {
+describe("the .env block", () => {
+  test("leaves the file byte for byte as it was after it is inserted and removed", () => {
     fc.assert(
       fc.property(file, (text) => {
         expect(removeBlock(insertBlock(text, "dev", OURS)).text).toBe(text);
@@ -40,7 +40,7 @@ describe("the block", () => {
     );
   });
 
-  test("put in again changes nothing, and other values leave no trace of the first", () => {
+  test("does not change if it is inserted again, and leaves no trace of former values", () => {
     fc.assert(
       fc.property(file, (text) => {
         const once = insertBlock(text, "dev", OURS);
@@ -52,7 +52,7 @@ describe("the block", () => {
     );
   });
 
-  test("leaves every line that is not replaced as it was, after it", () => {
+  test("comes first, and leaves every line that it does not replace unchanged", () => {
     const text = "A=1\nDATABASE_URL=old # mine\nB=2";
     expect(insertBlock(text, "dev", OURS)).toBe(
       [
@@ -68,7 +68,7 @@ describe("the block", () => {
     );
   });
 
-  test("comes before what refers to its variables, and after a byte order mark", () => {
+  test("comes before lines that refer to its variables, and after a byte order mark", () => {
     const text = `\uFEFFDATABASE_URL=old\nALEMBIC_URL=\${DATABASE_URL}?a=b\n`;
     const put = insertBlock(text, "dev", OURS);
     expect(put.startsWith("\uFEFF# >>>")).toBe(true);
@@ -76,7 +76,7 @@ describe("the block", () => {
     expect(removeBlock(put).text).toBe(text);
   });
 
-  test("that stands at a file's end, as it did once, goes out as well", () => {
+  test("is also removed from the end of a file, where an earlier version wrote it", () => {
     const former = [
       "A=1",
       "B=2",
@@ -92,14 +92,14 @@ describe("the block", () => {
     expect(insertBlock(former, "dev", OURS)).toMatch(/^# >>>[\s\S]*<<< sectorwars-database\nA=1\nB=2$/);
   });
 
-  test("a value of several lines is one thing: what looks like a variable inside stays, and one that is ours goes as a whole", () => {
+  test("leaves assignments inside a value of several lines, and replaces such a value as a whole", () => {
     const text = "KEY=\"first\nDATABASE_URL=inside\nlast\"\nDB_PORT='1\n2'\nA=1\n";
     const put = insertBlock(text, "dev", OURS);
     expect(put).toMatch(/<<< sectorwars-database\nKEY="first\nDATABASE_URL=inside\nlast"\nA=1\n$/);
     expect(put).toContain(`# was line 2: "DB_PORT='1\\n2'\\n"\n`);
   });
 
-  test("each variable is set once in what is left", () => {
+  test("leaves DATABASE_URL set only once in the file", () => {
     fc.assert(
       fc.property(file, (text) => {
         const keys = entriesOf(insertBlock(text, "dev", OURS)).map(({ key }) => key);
@@ -109,18 +109,18 @@ describe("the block", () => {
     );
   });
 
-  test("lines added around it meanwhile stay", () => {
+  test("is removed without the lines that were added around it", () => {
     const text = insertBlock("A=1\nDB_PORT=1\nC=3\n", "dev", OURS);
     expect(removeBlock(`NEW=0\n${text}LATER=9\n`).text).toBe("NEW=0\nDB_PORT=1\nA=1\nC=3\nLATER=9\n");
   });
 
-  test("knows whether there was a file", () => {
+  test("records whether the file existed before", () => {
     expect(removeBlock(insertBlock(undefined, "dev", OURS))).toMatchObject({ text: "", isOurs: true, stack: "dev" });
     expect(removeBlock(insertBlock("", "dev", OURS))).toMatchObject({ text: "", isOurs: false });
     expect(removeBlock(insertBlock(insertBlock(undefined, "dev", OURS), "dev", OURS))).toMatchObject({ isOurs: true });
   });
 
-  test("that is damaged, doubled or another stack's is refused", () => {
+  test("is refused if it is damaged, occurs twice or belongs to another stack", () => {
     const text = insertBlock("A=1\n", "dev", OURS);
     expect(() => removeBlock(text.replace(/# <<<.*\n/, ""))).toThrow(
       /has a damaged block: .* is in line 1 and .* is missing/,
@@ -130,7 +130,7 @@ describe("the block", () => {
     expect(() => insertBlock(text, "other", OURS)).toThrow("contains the block of the stack dev");
   });
 
-  test("quotes what needs it, and refuses what cannot be written", () => {
+  test("quotes values that need it, and refuses values that an .env file cannot contain", () => {
     expect(insertBlock("", "dev", { A: "/a b/c" })).toContain("A='/a b/c'\n");
     expect(insertBlock("", "dev", { A: "/pilot's a" })).toContain(`A="/pilot's a"\n`);
     for (const value of ["it's $A", 'it\'s "a"', "it's \\", "it's `a`", "a\nb"]) {

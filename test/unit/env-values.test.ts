@@ -18,6 +18,6 @@ test.each([
   expect(valuesOf(text)).toEqual(values);
 });
 
-test("a reference finds the environment first, as docker compose has it", () => {
+test("a reference takes the environment's value first, as in docker compose", () => {
   expect(valuesOf(`A=$B\nC=\${D}`, { B: "outer" })).toEqual({ A: "outer", C: "" });
 });

@@ -5,8 +5,8 @@ import { Attempts, adviseOn, isOfObject, wordsOf } from "../../components/import
 const failure = (code: string, message: string, more: Partial<pg.DatabaseError> = {}) =>
   Object.assign(new Error(message), { code, ...more });
 
-describe("what went wrong with an object", () => {
-  test("contains the whole message of PostgreSQL, in one line", () => {
+describe("an error of PostgreSQL for an object", () => {
+  test("is reported in one line with detail, hint and context", () => {
     const error = failure("23514", "new row violates", {
       detail: "Failing row contains (1).",
       hint: "Look.",
@@ -25,9 +25,11 @@ describe("what went wrong with an object", () => {
     ["42703", 'column "total_time" does not exist', /ALTER EXTENSION \.\.\. UPDATE/],
     ["42704", 'role "player" does not exist', /CREATE ROLE "player" NOLOGIN/],
     ["0A000", "not supported", /^Change or drop it on the source$/],
-  ])("has a remedy: %s", (code, message, remedy) => expect(adviseOn(failure(code, message))).toMatch(remedy));
+  ])("has a remedy for the code %s (%s)", (code, message, remedy) =>
+    expect(adviseOn(failure(code, message))).toMatch(remedy),
+  );
 
-  test("of a name that a function did not find is the function to pin", () => {
+  test("of a name that a function did not find has the remedy to set the function's search path", () => {
     const plpgsql = { where: "PL/pgSQL function public.slices(text) line 1 at assignment" };
     expect(adviseOn(failure("42883", "function unaccent(text) does not exist", plpgsql), ["public", "Odd one"])).toBe(
       'A function depends on the search path. On the source, run: ALTER FUNCTION public.slices(text) SET search_path = "public", "Odd one"',
@@ -48,13 +50,13 @@ describe("what went wrong with an object", () => {
     ["25P02", false],
     ["08006", false],
     ["EPIPE", false],
-  ])("is distinguished from a failure of the server: %s", (code, isOne) =>
+  ])("with the code %s concerns the object and not the server: %s", (code, isOne) =>
     expect(isOfObject(failure(code, "x"))).toBe(isOne),
   );
 });
 
-describe("a phase", () => {
-  test("ends with all of its failures, each with its object", () => {
+describe("a phase of the import", () => {
+  test("fails with all of its errors, each with its object", () => {
     const attempts = new Attempts(["public"]);
     attempts.check("never");
     attempts.note("index a.b", "a", failure("23505", "duplicate"));
@@ -66,7 +68,7 @@ describe("a phase", () => {
     expect(attempts.failures.map(({ object }) => object)).toEqual(["index a.b"]);
   });
 
-  test("ends at once when the server cannot go on, and names the object", () => {
+  test("fails at once if the server cannot continue, and names the object unless the connection was lost", () => {
     const attempts = new Attempts([]);
     expect(() => attempts.note("index a.b", "a", failure("53100", "no space"))).toThrow(/^index a\.b: no space$/);
     const lost = failure("ECONNRESET", "reset");

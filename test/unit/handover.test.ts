@@ -61,7 +61,7 @@ async function make(more: { target?: Target; folder?: string } = {}) {
 }
 
 describe("the hand-over", () => {
-  test("tells who logs in to which database, all of it a secret", async () => {
+  test("passes the user and password of each database, as secrets", async () => {
     const { get, path } = await make();
     expect(await awaited(path)).toBe("/the/file");
     const app = { user: "app", password: "apppw" };
@@ -78,20 +78,20 @@ describe("the hand-over", () => {
     });
   });
 
-  test("comes behind the schema and the tests' database, which belongs to the services' role", async () => {
+  test("waits for the schema and for the tests' database, which the services' role owns", async () => {
     const { get } = await make();
     expect(get("tests").inputs).toMatchObject({ database: "game_test", owner: "app" });
     expect(namesIn(get("tests").options.dependsOn)).toEqual(["schema"]);
     expect(namesIn(get("written").options.dependsOn)).toEqual(["schema", "tests"]);
   });
 
-  test("back to Neon waits for nothing local, and its URL is no input", async () => {
+  test("to Neon waits for nothing local, and Neon's URL is not among its inputs", async () => {
     const { get } = await make({ target: "neon" });
     expect(namesIn(get("written").options.dependsOn)).toEqual([]);
     expect(get("written").inputs.target).toBe("neon");
   });
 
-  test("to a folder that is not there, or to a file, is refused before anything is made", async () => {
+  test("to a missing folder or to a file is refused", async () => {
     await expect(make({ folder: join(folder, "none") })).rejects.toThrow(
       `application is "${folder}/none", which does not exist`,
     );

@@ -10,6 +10,6 @@ test.each([
   ["1.24", false],
   ["", false],
   ["unknown", false],
-])("the engine's API %s: %s", (version, knows) => {
+])("an engine with the API %s supports startInterval: %s", (version, knows) => {
   expect(knowsStartInterval(version)).toBe(knows);
 });

@@ -1,13 +1,13 @@
-/** How the image's scripts are written: no variable or function of one part is changed or taken by another one in silence. */
+/** The rules for the image's scripts, so that no part silently changes another part's variables or functions. */
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 
 const IMAGE = "images/database";
 const ENTRY = `${IMAGE}/sectorwars-backup.sh`;
-/** How functions begin, where that is not the file's name. */
+/** Prefixes of function names that differ from the file's name. */
 const PREFIXES: Record<string, string> = {
   ...{ archiving: "archive", recovery: "recover", notes: "note", "take-backup": "backup" },
-  // Every part uses what these define.
+  // Every part uses the functions of these.
   ...{ common: "", session: "" },
 };
 const parts = readdirSync(`${IMAGE}/backup`)
@@ -15,7 +15,7 @@ const parts = readdirSync(`${IMAGE}/backup`)
   .map((name) => name.replace(/\.sh$/, ""));
 const entry = readFileSync(ENTRY, "utf8");
 
-/** A script's functions, by name; what is not in any is under the empty one. Without comments. */
+/** The code of a script's functions by name, without comments. Code outside of functions has the empty name. */
 function functionsOf(text: string): Map<string, string> {
   const found = new Map<string, string>();
   let name = "";
@@ -28,7 +28,7 @@ function functionsOf(text: string): Map<string, string> {
   return found;
 }
 
-/** Variables that lines of shell set: assigned, read, or a loop's. What follows -v and -c is of awk, psql and the server. */
+/** Variables that shell code sets: assigned, read or in a loop. Names after -v and -c belong to awk, psql and the server. */
 function setIn(code: string): string[] {
   const assigned = [...code.matchAll(/(?<!-[vc] *)(?<=^|[\s;({])([A-Za-z_]\w*)=/gm)].map(([, name = ""]) => name);
   const read = [...code.matchAll(/(?<![\w-])read (?:-r )?([\w ]+)/g)].flatMap(([, names = ""]) => names.split(" "));
@@ -43,12 +43,12 @@ describe.each([...parts.map((part) => `${IMAGE}/backup/${part}.sh`), `${IMAGE}/s
   const functions = functionsOf(readFileSync(file, "utf8"));
   const part = /backup\/(.*)\.sh$/.exec(file)?.[1];
 
-  test("sets no variable in a function but its own, and those that the entry script lists", () => {
+  test("sets only local variables in functions, and shared ones that the entry script lists", () => {
     for (const [name, code] of functions) {
       if (name === "") continue;
       const own = localsOf(code);
       const others = setIn(code).filter((each) => !own.includes(each));
-      // A program's environment.
+      // Variables in the environment of programs.
       const shared = others.filter((each) => !/^(PG[A-Z_]+|LC_ALL|IFS)$/.test(each));
       for (const each of shared) {
         expect(each, `${name} sets ${each}`).toMatch(/^[A-Z_]+$/);
@@ -57,14 +57,17 @@ describe.each([...parts.map((part) => `${IMAGE}/backup/${part}.sh`), `${IMAGE}/s
     }
   });
 
-  test.skipIf(part === undefined)("names its functions by its prefix, and declares what no other part declares", () => {
-    const prefix = PREFIXES[part ?? ""] ?? part;
-    for (const name of functions.keys()) if (name && prefix) expect(name).toMatch(new RegExp(`^${prefix}_`));
-    const elsewhere = parts
-      .filter((other) => other !== part)
-      .flatMap((other) => [...functionsOf(readFileSync(`${IMAGE}/backup/${other}.sh`, "utf8")).keys()]);
-    expect([...functions.keys()].filter((name) => name && elsewhere.includes(name))).toEqual([]);
-  });
+  test.skipIf(part === undefined)(
+    "names its functions by its prefix, and declares no function that another part declares",
+    () => {
+      const prefix = PREFIXES[part ?? ""] ?? part;
+      for (const name of functions.keys()) if (name && prefix) expect(name).toMatch(new RegExp(`^${prefix}_`));
+      const elsewhere = parts
+        .filter((other) => other !== part)
+        .flatMap((other) => [...functionsOf(readFileSync(`${IMAGE}/backup/${other}.sh`, "utf8")).keys()]);
+      expect([...functions.keys()].filter((name) => name && elsewhere.includes(name))).toEqual([]);
+    },
+  );
 });
 
 test("the entry script sources every part", () => {
@@ -72,14 +75,14 @@ test("the entry script sources every part", () => {
   expect(sourced.sort()).toEqual([...parts].sort());
 });
 
-test("one part alone reads pgBackRest's JSON", () => {
+test("repository.sh alone reads pgBackRest's JSON", () => {
   const readers = parts.filter((part) =>
     /--output=json|"label\\?":"\[/.test(readFileSync(`${IMAGE}/backup/${part}.sh`, "utf8")),
   );
   expect(readers).toEqual(["repository"]);
 });
 
-test("the check finds a variable that leaks", () => {
+test("the check finds variables that are not local", () => {
   const code = "\tlocal a\n\ta=1 b=2\n\tread -r c _ <x\n\tfor d in 1; do :; done\n\tawk -v e=1 --f=2\n";
   expect(setIn(code).filter((name) => !localsOf(code).includes(name))).toEqual(["b", "c", "d"]);
 });

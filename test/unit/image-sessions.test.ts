@@ -1,4 +1,4 @@
-/** How the image's scripts connect to the server: in one way, with settings that the owner of a database cannot change. */
+/** The image's scripts connect to the server through one function, with settings that a database's owner cannot change. */
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -29,8 +29,8 @@ const options = (version: string) =>
     encoding: "utf8",
   });
 
-describe("the image's sessions", () => {
-  test("all begin in one shell function", () => {
+describe("the database sessions of the image", () => {
+  test("are opened by one shell function", () => {
     expect(scripts).toContain(`${IMAGE}/backup/session.sh`);
     for (const script of scripts) {
       const others = calls(readFileSync(script, "utf8")).filter(
@@ -44,7 +44,7 @@ describe("the image's sessions", () => {
     expect(calls('	said=$(pg_dump "$x")\n')).toHaveLength(1);
   });
 
-  test("connect in no other way from within psql", () => {
+  test("do not reconnect within psql scripts", () => {
     const texts = readdirSync(join(IMAGE, "backup")).filter((name) => name.endsWith(".sql"));
     expect(texts).toContain("fingerprints.sql");
     for (const name of texts) {
@@ -52,7 +52,7 @@ describe("the image's sessions", () => {
     }
   });
 
-  test("pin every setting of the lists, as libpq reads options", () => {
+  test("pin every setting of the two lists, in libpq's format for options", () => {
     const lines = LISTS.flatMap((list) => readFileSync(list, "utf8").split("\n")).filter((line) => /^[^#]/.test(line));
     const expected = lines.map((line) => {
       const [, name, value = ""] = /^([\w.]+)(?: \([\d.]+\))? =(?: (.*))?$/.exec(line) ?? [];
@@ -71,7 +71,7 @@ describe("the image's sessions", () => {
     ["15.10", true],
     ["17.0", true],
     ["14.99", false],
-  ])("leave out what a server of %s does not know", (version, known) => {
+  ])("on a server of version %s pin restrict_nonsystem_relation_kind: %s", (version, known) => {
     expect(options(version).includes("restrict_nonsystem_relation_kind=view,\\ foreign-table")).toBe(known);
     expect(options(version)).toContain("-c session_replication_role=origin");
   });

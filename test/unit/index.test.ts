@@ -71,13 +71,13 @@ const DEFAULTS = {
   backupRecoverTo: "latest",
 };
 
-/** The whole program for one stack: the types of what it asks for, and what it exports. */
+/** Runs the whole program for one stack. Returns the types of its resources, and its exports. */
 async function run(stack: string, settings: Partial<typeof DEFAULTS> = {}) {
   const types: string[] = [];
   await pulumi.runtime.setMocks(
     {
       newResource: async ({ type, name, inputs }) => {
-        // Who does not wait for it is there before.
+        // A resource that does not wait for this one is registered before it.
         if (type.endsWith(":Written")) await sleep(200);
         types.push(type);
         return { id: name, state: { ...inputs, result: pulumi.secret(`value-of-${name}`), version: "15.14" } };
@@ -96,20 +96,20 @@ async function run(stack: string, settings: Partial<typeof DEFAULTS> = {}) {
   vi.stubEnv("NEON_DATABASE_URL", "");
   vi.resetModules();
   const { default: program } = await import("../../index.ts");
-  // All requests of the program have been answered then, including those that it does not await.
+  // After this, all requests of the program have been answered, including those that it does not await.
   await pulumi.runtime.disconnect();
   return { types, program };
 }
 
-/** The program puts the plain one in its place; errors of other tests are shown by the one that was there. */
+/** The program replaces this function, so each test restores it for the error messages of other tests. */
 const { prepareStackTrace } = Error;
 afterEach(() => {
   vi.unstubAllEnvs();
   Error.prepareStackTrace = prepareStackTrace;
 });
 
-describe("the program", () => {
-  test("exports the URLs as secrets, one for each role", async () => {
+describe("the Pulumi program", () => {
+  test("exports one URL for each role, as a secret", async () => {
     const { program } = await run("dev");
     const urls: Record<string, pulumi.Output<string>> = program.urls ?? {};
     expect(Object.keys(urls)).toEqual(["superuser", "owner", "app", "readonly", "monitor"]);
@@ -120,22 +120,22 @@ describe("the program", () => {
     }
     expect(program.address).toBe("127.0.0.1:5433/sectorwars_dev");
     expect(program.container).toBe("sectorwars-database");
-    // What was not asked for is left out: Pulumi would warn of it.
+    // Pulumi would warn of an export without a value.
     expect(program).not.toHaveProperty("revision");
   });
 
-  // Also where it begins empty: what the data came from is remembered, so that a changed mind is noticed.
-  test.each(["sample", "neon", "empty"])("notes once that its data comes from %s", async (bootstrap) => {
+  // Also for an empty database, so that a later change of the bootstrap is noticed.
+  test.each(["sample", "neon", "empty"])("records once that its data comes from %s", async (bootstrap) => {
     const { types } = await run("dev", { bootstrap });
     expect(types.filter((type) => type.endsWith(":ImportOnce"))).toHaveLength(1);
   });
 
   test.each([
     ["local", ["Migrated", "Written"]],
-    // A migration that fails must not hold them.
+    // A failed migration must not keep the services from going back to Neon.
     ["neon", ["Written", "Migrated"]],
-  ])("leads the services to the %s database at the right moment", async (handoverTarget, expected) => {
-    // In no repository: git would take the file into this one's history.
+  ])("with the target %s migrates and hands over in the order %j", async (handoverTarget, expected) => {
+    // Outside of a repository, because git does not ignore the file in this one.
     const application = await mkdtemp(join(tmpdir(), "sectorwars-test-"));
     const alembic = "test/application/services/gameserver";
     await writeFile(join(application, ".env"), "DATABASE_URL=postgresql://u:p@ep-1.neon.tech/neondb\n");
@@ -146,14 +146,14 @@ describe("the program", () => {
     expect(kinds.filter((kind) => expected.includes(kind))).toEqual(expected);
   });
 
-  test("does nothing where the hand-over could not write its file", async () => {
+  test("fails if the hand-over cannot write its file", async () => {
     await expect(run("dev", { handoverFolder: "test/application" })).rejects.toThrow(
       "test/application/.env would get passwords, but git does not ignore it. Add it to .gitignore",
     );
     await expect(run("dev", { handoverFolder: "package.json" })).rejects.toThrow("which is not a folder");
   });
 
-  test("does nothing with settings that do not fit", async () => {
+  test("fails if a setting is invalid", async () => {
     await expect(run("dev", { memory: "1" })).rejects.toThrow("memory is 1: give MiB, at least 256");
   });
 });

@@ -19,14 +19,14 @@ const kid: InheritingTable = {
   parents: [{ schema: "public", name: "par", columns: ["a", "both"] }],
 };
 
-test("pg_dump's order is the parents' columns, each once, then the table's own", () => {
+test("pg_dump orders columns by the parents' columns, each once, and then the table's own", () => {
   expect(dumpedOrder(kid)).toEqual(["a", "both", "own"]);
   expect(dumpedOrder({ ...kid, parents: [...kid.parents, { schema: "s", name: "q", columns: ["own", "a"] }] })).toEqual(
     ["a", "both", "own"],
   );
 });
 
-test("what pg_dump writes after the table's definition is kept, whatever its texts hold", () => {
+test("statements after the table's definition are kept, also if names or texts contain semicolons", () => {
   const sql = `CREATE TABLE public.kid (\n    own integer DEFAULT length('a;b')\n)\nINHERITS (public."par;");\nALTER TABLE ONLY public.kid ALTER COLUMN own SET STATISTICS 7;`;
   const made = orderedTableSql(kid, sql, () => false);
   expect(made.endsWith("\nALTER TABLE ONLY public.kid ALTER COLUMN own SET STATISTICS 7;")).toBe(true);
@@ -39,7 +39,7 @@ test("what pg_dump writes after the table's definition is kept, whatever its tex
   expect(made).toContain('ALTER TABLE "public"."sectorwars_column_order" ADD CONSTRAINT "positive" CHECK ((a > 0));');
 });
 
-test("columns that have no default on the source lose what they inherit, and no others do", () => {
+test("only columns without a default on the source lose their inherited default", () => {
   expect(dropInheritedDefaults(kid)).toBe(
     '\nALTER TABLE ONLY "public"."kid" ALTER COLUMN "a" DROP DEFAULT, ALTER COLUMN "both" DROP DEFAULT;',
   );

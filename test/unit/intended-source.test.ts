@@ -14,7 +14,7 @@ test.each([
   ["MY_NEON", `'${LOCAL}'`],
   ["DATABASE_URL", URL],
   ["DATABASE_URL", `psql '${URL}?sslmode=require'`],
-])("%s=%s is taken for a misspelt NEON_DATABASE_URL", (name, value) => {
+])("%s=%s is reported as a misspelt NEON_DATABASE_URL", (name, value) => {
   expect(findLookalike({ HOME: "/root", [name]: value })).toBe(name);
 });
 
@@ -28,6 +28,6 @@ test.each([
   ["DATABASE_URL", LOCAL],
   ["TEST_DATABASE_URL", LOCAL],
   ["DATABASE_URL", "mysql://u:p@ep.neon.tech/db"],
-])("%s=%s is not", (name, value) => {
+])("%s=%s is not reported", (name, value) => {
   expect(findLookalike({ [name]: value })).toBeUndefined();
 });

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { backendFolder } from "../../lib/backend.ts";
 import { hasEnded, here, locksOf, pendingOperations, removeLock } from "../../lib/interrupted.ts";
 
-describe("the update that made a lock", () => {
+describe("the update that created a lock", () => {
   const lock = { pid: 4711, username: "ada", hostname: "desk", timestamp: "2026-11-28T18:00:00Z" };
   const asks = (isPulumi: boolean, more = {}) => ({
     username: "ada",
@@ -16,12 +16,12 @@ describe("the update that made a lock", () => {
     ...more,
   });
 
-  test("has ended when no process of Pulumi's has its number", async () => {
+  test("has ended if no process of Pulumi has its process id", async () => {
     expect(await hasEnded(lock, asks(false))).toBe(true);
     expect(await hasEnded(lock, asks(true))).toBe(false);
   });
 
-  test("is not judged from another machine, or by another user", async () => {
+  test("is unknown on another machine or to another user", async () => {
     expect(await hasEnded(lock, asks(false, { hostname: "laptop" }))).toBeUndefined();
     expect(await hasEnded(lock, asks(false, { username: "bob" }))).toBeUndefined();
   });
@@ -40,7 +40,7 @@ describe("the update that made a lock", () => {
       expect(await isPulumi(pulumi.pid ?? 0)).toBe(true);
       expect(await isPulumi(other.pid ?? 0)).toBe(false);
       expect(await isPulumi(plugin.pid ?? 0)).toBe(false);
-      // Threads have numbers, too, which answer to a signal.
+      // Threads also have ids that accept a signal.
       const threads = (await readdir("/proc/self/task")).map(Number).filter((id) => id !== process.pid);
       for (const thread of threads) expect(await isPulumi(thread)).toBe(false);
     } finally {
@@ -73,11 +73,11 @@ describe("Pulumi's file backend", () => {
     ["file://~/state", join(homedir(), "state")],
     ["s3://bucket", undefined],
     ["", resolve(".local/state")],
-  ])("%s is the folder %s", (url, expected) => {
+  ])("with the URL %s is the folder %s", (url, expected) => {
     expect(backendFolder({ PULUMI_BACKEND_URL: url })).toBe(expected);
   });
 
-  test("tells the locks of one stack, of which one is removed alone", async () => {
+  test("lists the locks of one stack, and removes them", async () => {
     const locks = await locksOf(folder, "project", "dev");
     expect([...locks.values()]).toMatchObject([{ pid: 1, username: "ada", hostname: "desk" }]);
     expect(await locksOf(folder, "project", "other")).toEqual(new Map());
@@ -85,7 +85,7 @@ describe("Pulumi's file backend", () => {
     expect(await locksOf(folder, "project", "dev")).toEqual(new Map());
   });
 
-  test("tells what an update was at", async () => {
+  test("lists the pending operations of an interrupted update", async () => {
     expect(await pendingOperations(folder, "project", "dev")).toEqual(["urn:pulumi:dev::project::t::network"]);
     expect(await pendingOperations(folder, "project", "new")).toEqual([]);
   });

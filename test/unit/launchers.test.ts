@@ -17,7 +17,7 @@ test.each([
   "export COMPOSE_FILE=a.yml:b.yml",
   "$env:COMPOSE_FILE = 'a.yml'",
   '  "dockerComposeFile": "../docker-compose.yml",',
-])("%j gives docker compose files of its own", (line) => {
+])("%j starts docker compose with its own files", (line) => {
   expect(lines(line)).toEqual([1]);
 });
 
@@ -31,11 +31,11 @@ test.each([
   "docker build -f Dockerfile .",
   "rm -f docker-compose.log",
   "tail -f x.yml",
-])("%j does not", (line) => {
+])("%j does not start docker compose with its own files", (line) => {
   expect(lines(line)).toEqual([]);
 });
 
-test("scripts are found in their usual places, with the files that they name", async () => {
+test("findLaunchers returns scripts in the usual folders with the Compose files that they name", async () => {
   const folder = await mkdtemp(join(tmpdir(), "sectorwars-test-"));
   try {
     const write = async (path: string, text: string) => {

@@ -17,7 +17,7 @@ const KILLED = "it was killed, usually because the memory limit is too small. Ra
 const HBA = "images/database/config/pg_hba.conf has an error";
 const UNKNOWN = "unknown; see the container's last lines below";
 
-describe("what a server's last lines mean", () => {
+describe("the likely cause of a stopped server", () => {
   test.each([
     [
       'FATAL:  could not write lock file "postmaster.pid": No space left on device\nLOG:  database system is shut down',
@@ -71,33 +71,33 @@ describe("what a server's last lines mean", () => {
     ],
     ["LOG:  database system is ready to accept connections", UNKNOWN],
     ["", UNKNOWN],
-  ])("%s", (log, cause) => {
+  ])("is read from: %s", (log, cause) => {
     expect(likelyCause(log, exited())).toBe(cause);
     expect(likelyCause(log)).toBe(cause);
   });
 
-  test("a server that was killed had too little memory, whatever its last words", () => {
+  test("is too little memory if the server was killed, whatever its log says", () => {
     expect(likelyCause("No space left on device", exited({ oomKilled: true }))).toBe(KILLED);
     expect(likelyCause("", exited({ exitCode: 137 }))).toBe(KILLED);
   });
 
-  // PostgreSQL's own words when the volume's owner is another one; it does not say "permission denied".
-  test("a data folder of another user", () => {
+  // PostgreSQL's message if another user owns the volume. It does not contain "permission denied".
+  test("is the volume's owner if another user owns the data folder", () => {
     const log =
       'FATAL:  data directory "/var/lib/postgresql/data" has wrong ownership\n' +
       "HINT:  The server must be started by the user that owns the data directory.";
     expect(likelyCause(log, exited())).toBe("the data volume does not belong to the user that the server runs as");
   });
 
-  // /dev/shm is full here, and no free space on the disk would help.
-  test("too little shared memory is not a full disk", () => {
+  // /dev/shm is full, so free space on the disk would not help.
+  test("is not a full disk if shared memory is too small", () => {
     const log =
       'FATAL:  could not resize shared memory segment "/PostgreSQL.1804289383" to 8388608 bytes: No space left on device';
     expect(likelyCause(log, exited())).not.toBe(DISK);
   });
 
-  // What a session was refused is in the log of every server with roles, and says nothing about the volume.
-  test("a statement that was refused is no trouble of the volume", () => {
+  // Every server with roles logs statements that it refused. They say nothing about the volume.
+  test("is not the volume's owner if a statement was refused", () => {
     const log = "ERROR:  permission denied for table admin_credentials\nLOG:  received fast shutdown request";
     expect(likelyCause(log, exited())).toBe(UNKNOWN);
   });

@@ -8,7 +8,7 @@ import * as portable from "../../components/backups/portable-texts.ts";
 import * as safetyCopy from "../../components/import/safety-copy/texts.ts";
 import { hasProgram } from "../support/path.ts";
 
-/** Copies of other projects' files, which tests read as they are. */
+/** Unchanged copies of other projects' files. */
 const COPIES = "test/cases/";
 
 const lines = (text: string) => text.split("\n").filter(Boolean);
@@ -17,7 +17,7 @@ const files = lines(
   execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], { encoding: "utf8" }),
 ).filter((file) => existsSync(file) && !file.startsWith(COPIES));
 
-/** Scripts that the program writes, which are in no file of the repository. */
+/** Scripts that the program writes, which are not files of the repository. */
 const WRITTEN = { "a portable copy": portable.RESTORE_SCRIPT, "a safety copy": safetyCopy.RESTORE_SCRIPT };
 
 /** Other languages' first lines. */
@@ -34,7 +34,7 @@ describe("script/lint-shell", () => {
     expect(listed).toEqual(expect.arrayContaining(shell));
   });
 
-  test("checks every program that says of no other language that it is its own", () => {
+  test("checks every executable file whose first line names no other language", () => {
     const programs = files.filter((file) => statSync(file).mode & 0o111);
     const rest = programs.filter((file) => !OTHERS.test(readFileSync(file, "latin1")));
     expect(rest).toContain("script/bootstrap");
@@ -52,7 +52,7 @@ describe("script/lint-shell", () => {
     expect(listed).toEqual(expect.arrayContaining(known));
   });
 
-  test("finds a new file before it is committed, and none twice", () => {
+  test("finds a new file before it is committed, and lists no file twice", () => {
     const file = join("script", `${basename(mkdtempSync(join(tmpdir(), "x-")))}.sh`);
     try {
       writeFileSync(file, "echo\n");

@@ -23,11 +23,11 @@ const belonging: Belonging = {
   ]),
 };
 
-describe("entries are dealt out", () => {
+describe("planTables", () => {
   const ships = makeTable("ships");
   const others = makeTable("ships", { schema: "game" });
 
-  test("to the tables of their schema; what belongs to none, or to several, is the rest in the dump's order", () => {
+  test("assigns keys and indexes to their tables, and keeps other entries as the rest in the dump's order", () => {
     const entries = [
       entry("CONSTRAINT", "ships ships_pkey"),
       entry("INDEX", "ships_name", "game"),
@@ -51,7 +51,7 @@ describe("entries are dealt out", () => {
     expect(rest).toEqual([2, 3, 5, 6, 7, 9, 11].map((index) => entries[index]));
   });
 
-  test("and marks of a table that are written with its index are made when no other index is being built", () => {
+  test("moves CLUSTER ON and REPLICA IDENTITY from an index to the rest, which runs while no index is built", () => {
     const build =
       "CREATE UNIQUE INDEX ships_name ON public.ships USING btree (name) WHERE (name <> 'CLUSTER ON x'::text);";
     const target = "ALTER INDEX public.ships_name ALTER COLUMN 1 SET STATISTICS 5;";
@@ -69,18 +69,18 @@ describe("entries are dealt out", () => {
     expect(planTables([ships], [text], belonging).plans[0]?.indexes).toEqual([text]);
   });
 
-  test("and every table has a plan, also one with nothing behind its rows", () => {
+  test("plans every table, also one without keys and indexes", () => {
     expect(planTables([ships, others], [], belonging).plans.map(({ table }) => table)).toEqual([ships, others]);
   });
 
-  // Two names that only look alike when they are put together with a dot: one of the tables would not be copied.
-  test("and no table is lost for a dot in its name", () => {
+  // Joined with a dot, the two names are equal, and one of the tables would not be copied.
+  test("loses no table with a dot in its name", () => {
     const tables = [makeTable("b.c", { schema: "a" }), makeTable("c", { schema: "a.b" })];
     expect(planTables(tables, [], belonging).plans.map(({ table }) => table)).toEqual(tables);
   });
 });
 
-test("indexes, keys and references are known by the names that the dump gives them", async () => {
+test("readBelonging returns indexes, constraints and references by the names that the dump uses", async () => {
   const client = fakeClient((sql) =>
     sql.includes("confrelid")
       ? [{ constraint: "ships_home", schema: "public", table: "ships", other_schema: "game", other: "ports" }]
@@ -96,7 +96,7 @@ test("indexes, keys and references are known by the names that the dump gives th
   });
 });
 
-test("small tables are read by the batch, large ones alone; none is lost", () => {
+test("batchesOf puts small tables into batches of 24 and a large one alone, and loses none", () => {
   const plan = (name: string, bytes: number) => ({ table: makeTable(name, { bytes }), keys: [], indexes: [] });
   const plans = [plan("large", 1e9), ...Array.from({ length: 50 }, (_, n) => plan(`small_${n}`, 8192 * (n % 3)))];
   const batches = batchesOf(plans);

@@ -9,7 +9,7 @@ import { type EnvironmentParts, migrationEnvironment } from "../../components/mi
 import { masked, secretValues } from "../../components/migrations/masking.ts";
 import { findCompose } from "../../lib/docker-compose.ts";
 
-/** A reference as it stands in a file. */
+/** A reference to a variable as it is written in a file. */
 const ref = (name: string) => `\${${name}}`;
 const connection = { host: "database", port: 5432, user: "owner", password: "ownerpw", database: "game" };
 const URL = "postgresql://owner:ownerpw@database:5432/game";
@@ -60,7 +60,7 @@ services:
   client: { build: ./services/client }
 `;
 
-// `script/test unit` needs nothing but Node; all tests together come with docker compose.
+// `script/test unit` requires only Node, so docker compose may be missing.
 describe.runIf(findCompose() !== undefined)("the application's environment", () => {
   beforeEach(async () => {
     await write("docker-compose.yml", COMPOSE);
@@ -69,7 +69,7 @@ describe.runIf(findCompose() !== undefined)("the application's environment", () 
     await write("more.env", "MORE=$SHARED_BY_NOBODY-1\nJWT_SECRET=weaker\n");
   });
 
-  test("is its .env and its service's, as Compose resolves them, without what the hand-over wrote", async () => {
+  test("is its .env and that of its service, as Compose resolves them, without the hand-over's values", async () => {
     const before =
       "JWT_SECRET='a $secret\nof two lines'\nDATABASE_URL=postgresql://neon:pw@ep-1.neon.tech/neondb\nALEMBIC_URL=$DATABASE_URL\nCOMPOSE_PROJECT_NAME=mygame\n";
     const variables = { DATABASE_URL: "postgresql://app:apppw@localhost:5433/game", DB_SUPERUSER_PASSWORD: "rootpw" };
@@ -106,13 +106,13 @@ describe.runIf(findCompose() !== undefined)("the application's environment", () 
       ALEMBIC_URL: URL,
       JWT_SECRET: "a $secret\nof two lines",
     });
-    // The service reads the whole .env, the block as well.
+    // The service reads the whole .env, including the block.
     expect(found.service?.environment).toHaveProperty("DB_SUPERUSER_PASSWORD", "rootpw");
     expect(Object.values(all).join()).not.toMatch(/rootpw|apppw|neon/);
     expect(all).not.toHaveProperty("COMPOSE_FILE");
   });
 
-  test("is looked for in the folder that is named, or above the Alembic project up to its repository", async () => {
+  test("is read in the configured folder, or above the Alembic project up to its repository", async () => {
     expect(composeServiceOf(specOf())?.name).toBe("gameserver");
     expect(composeServiceOf(specOf({ folder: root }))?.name).toBe("gameserver");
     await rm(join(root, ".git"), { recursive: true });
@@ -122,7 +122,7 @@ describe.runIf(findCompose() !== undefined)("the application's environment", () 
     expect(read()).toMatchObject({ files: { OWN: "its own" }, service: undefined, problem: undefined });
   });
 
-  test("has what stands in the environment of pulumi up only where a file asks for it, and never Neon's URL", async () => {
+  test("has variables of pulumi up only if a file refers to them, and never Neon's URL", async () => {
     vi.stubEnv("JWT_SECRET", "from outside");
     vi.stubEnv("NEON_DATABASE_URL", "postgresql://neon");
     vi.stubEnv("COMPOSE_FILE", "/no/such/file");
@@ -132,7 +132,7 @@ describe.runIf(findCompose() !== undefined)("the application's environment", () 
     expect(service?.environment).toMatchObject({ JWT_SECRET: "from outside", NEON: "" });
   });
 
-  test("lacks the service's part if Compose cannot read its files; no message contains a value", async () => {
+  test("lacks the service's part if Compose cannot read its files, and no message contains a value", async () => {
     await write("docker-compose.yml", `${COMPOSE}\n  broken: { image: none, depends_on: [nowhere] }`);
     await write(".env", "JWT_SECRET=hidden12\n");
     expect(read()).toMatchObject({ files: { JWT_SECRET: "hidden12" }, service: undefined });
@@ -145,7 +145,7 @@ describe.runIf(findCompose() !== undefined)("the application's environment", () 
     }
   });
 
-  test("a service that is not there is named, with those that are", () => {
+  test("cannot come from an unknown service, and the error lists the services", () => {
     expect(() => read({ service: "gamserver" })).toThrow(
       'alembicService is "gamserver", but the application\'s Compose files have no such service. Their services are client, ' +
         "gameserver: pulumi config set alembicService client",
@@ -153,7 +153,7 @@ describe.runIf(findCompose() !== undefined)("the application's environment", () 
     expect(read({ service: "client" }).service?.name).toBe("client");
   });
 
-  test("says so where no service builds the Alembic project", async () => {
+  test("lacks the service's part if no service builds the Alembic project", async () => {
     await write("docker-compose.yml", "services: { client: { build: ./services/client } }");
     expect(read().problem).toBe(`no service in ${root} builds ${alembic}`);
   });
@@ -175,12 +175,12 @@ describe("the service that builds the Alembic project", () => {
 
   test.each<[string, Parameters<typeof find>[0], (string | undefined)[]]>([
     [
-      "its own context before one above",
+      "the one with its own folder as context before one with a folder above",
       { all: { context: "/game", url: true }, own: { context: "/game/services/api" } },
       ["own"],
     ],
     [
-      "a Dockerfile in its folder",
+      "the one with a Dockerfile in its folder",
       {
         web: { context: "/game", dockerfile: "services/web/Dockerfile" },
         api: { context: "/game", dockerfile: "services/api/Dockerfile" },
@@ -193,21 +193,25 @@ describe("the service that builds the Alembic project", () => {
       ["worker"],
     ],
     [
-      "then the one with the folder's name",
+      "of several, else the one with the folder's name",
       { a: { context: "/game/services/api" }, api: { context: "/game/services/api" } },
       ["api"],
     ],
     [
-      "else the first, with the others",
+      "of several, else the first by name, with the others",
       { b: { context: "/game/services/api" }, a: { context: "/game/services/api" } },
       ["a", "b"],
     ],
     [
-      "none of several that build a folder above",
+      "unknown if several build a folder above",
       { a: { context: "/game" }, b: { context: "/game" } },
       [undefined, "a", "b"],
     ],
-    ["none beside it", { a: { context: "/game/services/api2" }, b: { context: "https://x/y.git" } }, [undefined]],
+    [
+      "unknown if they build other folders",
+      { a: { context: "/game/services/api2" }, b: { context: "https://x/y.git" } },
+      [undefined],
+    ],
   ])("is %s", (_, services, expected) => {
     expect(find(services)).toEqual(expected);
   });
@@ -226,7 +230,7 @@ describe("the environment of the migrations", () => {
       ...more,
     });
 
-  test("leads to this database wherever it led to the application's own, with the scheme that stands there", () => {
+  test("replaces every connection to the application's own database, and keeps the scheme", () => {
     const files = {
       DATABASE_URL: "postgresql://neon:pw@ep-1.neon.tech/neondb?sslmode=require",
       ASYNC: "postgresql+asyncpg://neon:pw@ep-1.neon.tech:5432/neondb?ssl=require",
@@ -246,7 +250,7 @@ describe("the environment of the migrations", () => {
     });
   });
 
-  test("keeps the driver that the application's own URL names", () => {
+  test("keeps the driver of the application's own URL, of the service before the .env", () => {
     const async = "postgresql+asyncpg://a:b@db/x";
     const asyncOurs = URL.replace("postgresql:", "postgresql+asyncpg:");
     expect(merge({ files: { DATABASE_URL: async } })).toEqual({ DATABASE_URL: asyncOurs });
@@ -260,7 +264,7 @@ describe("the environment of the migrations", () => {
       expect(merge({ files: { DATABASE_URL: async }, service: { DATABASE_URL: bare } })).toEqual({ DATABASE_URL: URL });
   });
 
-  test("has further entries on top: values, references, and what pulumi up has", () => {
+  test("includes alembicEnvironment: values, references, and variables of pulumi up", () => {
     const extra = [
       "MODE=a=b",
       `HOST=${ref("DATABASE_HOST")}:${ref("DATABASE_PORT")}`,
@@ -279,7 +283,7 @@ describe("the environment of the migrations", () => {
     expect(() => merge({ extra: ["MISSING"] })).toThrow("alembicEnvironment names MISSING, which is not set");
   });
 
-  test("never has passwords that the hand-over wrote, nor the superuser's", () => {
+  test("never contains the hand-over's passwords or the superuser's", () => {
     const ours = {
       DB_SUPERUSER: "postgres",
       DB_PASSWORD: "apppassword",
@@ -297,8 +301,8 @@ describe("the environment of the migrations", () => {
   });
 });
 
-describe("what an application prints", () => {
-  test("is shown without values that may be secrets, in whatever form", () => {
+describe("the output of an application", () => {
+  test("is shown with values that may be secrets masked, also in encoded forms", () => {
     const values = secretValues({
       JWT_SECRET: "hunter",
       NEON: "postgresql://me:p%40ss-word@host/db",

@@ -67,8 +67,8 @@ const make = (more: More = {}) =>
     return [migrations.ready.urn];
   });
 
-describe("migrations", () => {
-  test("run in an image of their own, as the owner, when the default privileges are set", async () => {
+describe("the component Migrations", () => {
+  test("runs in its own image, as the owner, after the default privileges are set", async () => {
     const get = await make();
     expect(get("migrations-image").inputs).toMatchObject({
       name: "sectorwars-migrations-test:latest",
@@ -88,21 +88,21 @@ describe("migrations", () => {
     expect(namesIn(options.deletedWith)).toEqual(["volume"]);
   });
 
-  test("run in an image that is built on the engine that the settings name", async () => {
+  test("builds the image without BuildKit if the settings name an engine", async () => {
     const near = await make();
     expect(near("migrations-image").inputs.build).not.toHaveProperty("useLegacyBuilder");
     const far = await make({ dockerHostIsSet: true });
     expect(far("migrations-image").inputs.build).toMatchObject({ useLegacyBuilder: true });
   });
 
-  test("or in the application's, and then none is built", async () => {
+  test("runs in the configured image, and builds no other", async () => {
     const get = await make({ image: "gameserver:latest" });
     expect(get("migrated").inputs.image).toBe("gameserver:latest");
     expect(() => get("migrations-image")).toThrow("no resource");
   });
 
   test.runIf(findCompose() !== undefined)(
-    "or in that of the service that builds the project, and then none is built; a service that is not there is refused",
+    "runs in the image of the service that builds the project, builds no other, and refuses an unknown service",
     async () => {
       const application = join(folder, "../whole");
       await cp("test/application", application, { recursive: true });
@@ -123,13 +123,13 @@ describe("migrations", () => {
     },
   );
 
-  test("of a folder without a project are refused before anything is made", async () => {
+  test("refuses a folder without an Alembic project", async () => {
     await expect(make({ folder: join(folder, "none") })).rejects.toThrow(`the folder ${folder}/none does not exist`);
     await expect(make({ folder: join(folder, "src") })).rejects.toThrow("has no alembic.ini");
   });
 });
 
-test("another image of the service, or another environment, is no reason to run again", async () => {
+test("a change of the service's image or of the environment does not run migrations again", async () => {
   const inputs = {
     chain: "1",
     wantedRevision: "head",
@@ -155,8 +155,8 @@ test("another image of the service, or another environment, is no reason to run 
   expect(again?.changes).toBe(false);
 });
 
-describe("a preview", () => {
-  /** What is said, and whether there is something to do, when the files are otherwise than they were. */
+describe("the preview of migrations", () => {
+  /** The printed lines, and whether there are changes, for former and new inputs. */
   async function preview(olds: Partial<MigrationsInputs>, news: Partial<MigrationsInputs>) {
     const said: string[] = [];
     vi.spyOn(console, "log").mockImplementation((line: string) => void said.push(line));
@@ -165,7 +165,7 @@ describe("a preview", () => {
       wantedRevision: "head",
       arguments: [],
       database: "game",
-      // Told by its content: no engine is asked.
+      // A digest, so that no engine is asked.
       image: "sha256:1",
       revisions: [
         { id: "a", down: [], title: "first" },
@@ -177,7 +177,7 @@ describe("a preview", () => {
     return { said: said.join("\n"), changes: diff?.changes };
   }
 
-  test("names the revisions in order, and those of a way back", async () => {
+  test("names the revisions in order, also those of a downgrade", async () => {
     expect(await preview({}, { chain: "2" })).toEqual({
       said: "migrations: 1 revision from a:\n  1. b",
       changes: true,
@@ -185,7 +185,7 @@ describe("a preview", () => {
     expect((await preview({}, { wantedRevision: "base" })).said).toBe("migrations: 1 downgrade from a:\n  1. a first");
   });
 
-  test("says what it cannot tell: several heads, an unknown revision", async () => {
+  test("says that the revisions are unclear if there are several heads or an unknown revision", async () => {
     const revisions = [
       { id: "a", down: [], title: "" },
       { id: "b", down: ["a"], title: "" },

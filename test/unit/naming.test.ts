@@ -5,7 +5,7 @@ import { namesFor } from "../../lib/naming.ts";
 /** Names that Pulumi accepts for a stack. */
 const stackName = fc.stringMatching(/^[a-zA-Z0-9_.-]{1,40}$/);
 
-test("dev has the names that the application's Compose file uses", () => {
+test("the stack dev has the names that the application's Compose file uses", () => {
   expect(namesFor("dev")).toEqual({
     container: "sectorwars-database",
     network: "sectorwars-network",
@@ -18,7 +18,7 @@ test("dev has the names that the application's Compose file uses", () => {
   });
 });
 
-test("another stack carries its own name, but is reached by the same one", () => {
+test("another stack has its name in all names except the alias", () => {
   expect(namesFor("ci")).toEqual({
     container: "sectorwars-ci-database",
     network: "sectorwars-ci-network",
@@ -31,7 +31,7 @@ test("another stack carries its own name, but is reached by the same one", () =>
   });
 });
 
-test("two stacks share nothing but the alias", () => {
+test("two stacks share no name except the alias", () => {
   fc.assert(
     fc.property(stackName, stackName, (one, other) => {
       fc.pre(one !== other);
@@ -43,7 +43,7 @@ test("two stacks share nothing but the alias", () => {
   );
 });
 
-test("names of containers, networks and volumes are ones that Docker takes", () => {
+test("names of containers, networks and volumes are valid in Docker", () => {
   fc.assert(
     fc.property(stackName, (stack) => {
       const { container, network, volume } = namesFor(stack);
@@ -52,7 +52,7 @@ test("names of containers, networks and volumes are ones that Docker takes", () 
   );
 });
 
-// The name of an image knows small letters only, and no two separators of different kinds in a row.
-test.each(["Test", "a.-b", "x."])("the image of the stack %s has a name that Docker takes", (stack) => {
+// An image name allows lowercase letters only, and no two separators of different kinds in a row.
+test.each(["Test", "a.-b", "x."])("the image of the stack %s has a name that is valid in Docker", (stack) => {
   expect(namesFor(stack).image).toMatch(/^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$/);
 });

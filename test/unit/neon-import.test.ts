@@ -57,8 +57,8 @@ beforeAll(async () => {
   ({ get, made, volume } = await make());
 });
 
-describe("the import", () => {
-  test("gets the password as a secret, and everything that its provider reads", () => {
+describe("the component NeonImport", () => {
+  test("passes everything that the provider reads, with the passwords as secrets", () => {
     const { __provider: _, ...inputs } = get("once").inputs;
     expect(inputs).toEqual({
       stack: "test",
@@ -84,24 +84,24 @@ describe("the import", () => {
     });
   });
 
-  test("leaves nothing of the source's URL in the state", () => {
+  test("keeps the source's URL out of the state", () => {
     const state = JSON.stringify(get("once").inputs);
     expect(state).not.toContain("npg_never_in_the_state");
     expect(state).not.toContain("ep-x.neon.tech");
   });
 
-  test("begins when the roles are there, and goes with the volume", () => {
+  test("waits for the roles, and is deleted with the volume", () => {
     const { dependsOn, deletedWith } = get("once").options;
     expect(namesIn(dependsOn)).toEqual(["roles"]);
     expect(deletedWith).toBe(volume);
   });
 
-  test("tells what it did", async () => {
+  test("returns the summary of the import", async () => {
     expect(await awaited(made.summary)).toEqual({ tables: 3 });
     expect(namesIn(made.ready)).toEqual(["once"]);
   });
 
-  test("writes a stack's report beside others', dev's where people look", async () => {
+  test("writes the report of dev to reports, and that of another stack to a subfolder", async () => {
     const { reportFolder } = await import("../../components/import/report/folder.ts");
     expect(reportFolder("dev")).toBe("reports");
     expect(reportFolder("ci")).toBe("reports/ci");
@@ -111,18 +111,18 @@ describe("the import", () => {
 describe("the import's provider", () => {
   const olds = { bootstrap: "sample", bootstrapChosen: true, jobs: 2, passwordVersion: 1 };
 
-  test("sees no reason to import again, whatever is changed", async () => {
+  test("does not import again if other settings change", async () => {
     const news = { ...olds, jobs: 4, image: "sha256:5678", newerImage: "x", port: 1, denyList: ["*"] };
     expect(await provider.diff?.("id", olds, news)).toMatchObject({ changes: false });
   });
 
-  test("takes a default that follows the environment for no change of mind", async () => {
+  test("ignores a default bootstrap that changes with the environment", async () => {
     expect(await provider.diff?.("id", olds, { ...olds, bootstrap: "neon", bootstrapChosen: false })).toMatchObject({
       changes: false,
     });
   });
 
-  test("notes a new password, and nothing else: the data stays, and where it came from", async () => {
+  test("records a new password, and keeps the data and its recorded source", async () => {
     const news = { ...olds, bootstrap: "neon", bootstrapChosen: false, passwordVersion: 2, password: "new" };
     expect(await provider.diff?.("id", olds, news)).toMatchObject({ changes: true, replaces: [] });
     const summary = { tables: 3 };
@@ -131,7 +131,7 @@ describe("the import's provider", () => {
     });
   });
 
-  test("refuses another choice, with three ways on", async () => {
+  test("refuses another bootstrap, and names three remedies", async () => {
     await expect(provider.diff?.("id", olds, { ...olds, bootstrap: "neon" })).rejects.toThrow(
       new Error(
         'bootstrap is now "neon", but this stack\'s data came from "sample", and existing data is never replaced. ' +
@@ -141,7 +141,7 @@ describe("the import's provider", () => {
     );
   });
 
-  test("refuses another selection: a mask that is added later would cover nothing", async () => {
+  test("refuses another selection, because a later mask would mask nothing", async () => {
     const whole = { importExclude: [], importSchemaOnly: false, importSubset: [], importMasks: [] };
     const masked = { ...whole, importMasks: ["players.email = email"] };
     await expect(provider.diff?.("id", olds, { ...olds, selection: masked })).rejects.toThrow(
@@ -153,13 +153,13 @@ describe("the import's provider", () => {
     await expect(provider.diff?.("id", { ...olds, selection: masked }, { ...olds, selection: whole })).rejects.toThrow(
       "importMasks is now []",
     );
-    // A state that was written before there was any choice knows of none; nor does one that began empty.
+    // The state of an earlier version, or of a stack that started empty, records no selection.
     expect(await provider.diff?.("id", olds, { ...olds, selection: whole })).toMatchObject({ changes: false });
     const empty = { ...olds, bootstrap: "empty" };
     expect(await provider.diff?.("id", empty, { ...empty, selection: masked })).toMatchObject({ changes: false });
   });
 
-  test("takes nothing over that it did not make", async () => {
+  test("refuses pulumi import", async () => {
     await expect(provider.read?.("id")).rejects.toThrow(
       new Error("pulumi import does not support this resource; run pulumi up"),
     );

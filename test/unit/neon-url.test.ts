@@ -6,15 +6,15 @@ const KEPT = "postgresql://u:p@ep-1.neon.tech/neondb?sslmode=require";
 const choose = (sources: Partial<UrlSources>) =>
   neonUrl({ own: undefined, environment: undefined, given: undefined, services: ["db"], ...sources });
 
-describe("the way back's URL", () => {
-  test("is the file's own, as it was, where that is a remote one", () => {
+describe("neonUrl", () => {
+  test("returns the file's own URL unchanged if it is remote", () => {
     expect(choose({ own: KEPT, environment: "postgresql://a:b@elsewhere.neon.tech/x" })).toEqual({
       url: KEPT,
       isOwn: true,
     });
   });
 
-  test("from the environment is bare: no parameter, no scheme that SQLAlchemy refuses", () => {
+  test("returns the environment's URL without parameters, with a scheme that SQLAlchemy accepts", () => {
     const environment = "postgres://u:p@ep-1.neon.tech:5432/neondb?sslmode=require&channel_binding=require";
     for (const own of [undefined, "postgresql://a:b@localhost:5433/game", "postgresql://a:b@db/game"]) {
       expect(choose({ own, environment })).toEqual({
@@ -24,7 +24,7 @@ describe("the way back's URL", () => {
     }
   });
 
-  test("is what was given the last time, where there is nothing else", () => {
+  test("returns the last URL if there is no other", () => {
     expect(choose({ given: KEPT })).toEqual({ url: KEPT, isOwn: false });
     expect(choose({ own: "postgresql://a:b@localhost:5433/game", given: KEPT }).url).toBe(KEPT);
   });
@@ -36,14 +36,14 @@ describe("the way back's URL", () => {
     [{ environment: "nonsense", given: KEPT }, "is not a URL"],
     [{ environment: "postgresql://u:p@ss/w@host/db" }, "contains a second @"],
     [{ environment: "postgresql://u:s%40cret@host/db" }, "percent-encoded characters"],
-  ])("%j is refused, and never shown", (sources, message) => {
+  ])("refuses %j without showing the password", (sources, message) => {
     const attempt = () => choose(sources);
     expect(attempt).toThrow(message);
     expect(attempt).not.toThrow(/cret|p@ss/);
   });
 });
 
-test("the parts of a URL are decoded", () => {
+test("endpointOfUrl decodes the parts of a URL", () => {
   expect(endpointOfUrl("postgresql+asyncpg://u:p%40@h.example.com/my%20db?x=y")).toEqual({
     host: "h.example.com",
     port: 5432,

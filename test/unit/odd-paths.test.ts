@@ -1,4 +1,4 @@
-/** Folders whose names mean something to shells, to docker compose or in files of variables. */
+/** Folders whose names contain special characters of shells, of docker compose or of .env files. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -38,7 +38,7 @@ test.runIf(findCompose() !== undefined).each(ODD)("migrations find service and v
 });
 
 describe("COMPOSE_FILE", () => {
-  test("names files whose paths an .env file can hold", () => {
+  test("lists files whose paths an .env file can contain", () => {
     expect(composeFileList(["/a pilot's game/compose.yaml", "/stack/compose.yaml"], {})).toBe(
       "/a pilot's game/compose.yaml:/stack/compose.yaml",
     );
@@ -62,12 +62,12 @@ describe("COMPOSE_FILE", () => {
       ["/pilot's", "/a`b"],
       `cannot name "/pilot's": the path contains an apostrophe and "/a\`b" contains \`, and no value`,
     ],
-  ])("of %j is refused, with path, character and remedy", (files, words) => {
+  ])("with %j is refused, and the error names path, character and remedy", (files, words) => {
     expect(() => composeFileList(files, {})).toThrow(words);
     expect(() => composeFileList(files, {})).toThrow("Move or rename that file or folder");
   });
 
-  test("is looked at before docker compose is asked, and this project's folder counts", async () => {
+  test("is checked before docker compose runs, including this project's folder", async () => {
     const folder = join(parent, "a pilot's game");
     await mkdir(folder);
     await writeFile(join(folder, "compose.yaml"), "no Compose file");
@@ -88,7 +88,7 @@ describe("COMPOSE_FILE", () => {
 });
 
 test.each([":", "%", "#", "?", "\\"])(
-  "the scripts refuse a project's folder with %j in its path, by name",
+  "the scripts refuse a project's folder with %j in its path, and name it",
   async (sign) => {
     const root = join(parent, `a${sign}b`);
     await cp("script", join(root, "script"), { recursive: true });
@@ -99,7 +99,7 @@ test.each([":", "%", "#", "?", "\\"])(
   },
 );
 
-test.each(ODD.filter((name) => !name.includes("\\")))("the scripts take the project's folder %j", async (name) => {
+test.each(ODD.filter((name) => !name.includes("\\")))("the scripts accept the project's folder %j", async (name) => {
   const root = join(parent, name);
   await cp("script", join(root, "script"), { recursive: true });
   const { status, stdout } = spawnSync(join(root, "script/up"), ["--help"], { encoding: "utf8" });

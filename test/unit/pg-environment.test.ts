@@ -6,20 +6,20 @@ import { libpqVariables } from "../../lib/pg-environment.ts";
 
 const NEON = ["PGHOST", "PGDATABASE", "PGUSER", "PGPASSWORD", "PGSSLMODE", "PGCHANNELBINDING"];
 
-test("libpq's variables are known, and no others", () => {
+test("libpqVariables returns libpq's variables and no others", () => {
   const others = ["PGDATA", "PGADMIN_DEFAULT_EMAIL", "PG_VERSION", "PATH", "PGHOSTS"];
   const more = ["PGOPTIONS", "PGSERVICE", "PGAPPNAME", "PGDATESTYLE", "PGSSLROOTCERT", "PGSSLCERTMODE", "PGTZ"];
   const all = Object.fromEntries([...NEON, ...more, ...others].map((name) => [name, "x"]));
   expect(libpqVariables(all)).toEqual([...NEON, ...more]);
 });
 
-test("the provider that script/plugins starts is the one of package.json", async () => {
+test("script/plugins starts the provider version of package.json", async () => {
   const script = await readFile("script/plugins/pulumi-resource-postgresql", "utf8");
   const { dependencies } = JSON.parse(await readFile("package.json", "utf8"));
   expect(/^version=(.*)$/m.exec(script)?.[1]).toBe(dependencies["@pulumi/postgresql"]);
 });
 
-test("modules that open connections remove them, also for child processes", async () => {
+test("modules that open connections remove libpq's variables, also for child processes", async () => {
   const script = `
     await import("./lib/postgres.ts");
     const { execFileSync } = await import("node:child_process");

@@ -2,8 +2,8 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { poolBudget } from "../../lib/pool-budget.ts";
 
-describe("the pools' budget", () => {
-  test("does the sum in words", () => {
+describe("poolBudget", () => {
+  test("explains the number of connections as a sum", () => {
     expect(poolBudget({ services: 1, workers: 4, size: 5, overflow: 10 }, 100)).toEqual({
       wanted: 120,
       available: 97,
@@ -12,7 +12,7 @@ describe("the pools' budget", () => {
     });
   });
 
-  test("fits exactly when every connection has a place", () => {
+  test("fits exactly if max_connections covers all connections and the 3 reserved ones", () => {
     const n = fc.integer({ min: 1, max: 20 });
     fc.assert(
       fc.property(n, n, n, n, (services, workers, size, overflow) => {

@@ -8,7 +8,7 @@ function readIdent(sql: string): string {
   return sql.slice(1, -1).replaceAll('""', '"');
 }
 
-/** Reads a quoted text as PostgreSQL does with standard_conforming_strings: backslashes count behind an E only. */
+/** Reads a quoted text as PostgreSQL does with standard_conforming_strings: backslashes escape only after an E. */
 function readLiteral(sql: string): string {
   const [, escaped, body = ""] = /^ ?(E?)'((?:[^']|'')*)'$/s.exec(sql) ?? [];
   expect(escaped, `not one literal: ${sql}`).toBeDefined();
@@ -22,7 +22,7 @@ const nasty = fc.oneof(
 );
 
 describe("quoting", () => {
-  test("a name is read back as it was, whatever is in it", () => {
+  test("a quoted name is read back unchanged, whatever it contains", () => {
     fc.assert(
       fc.property(nasty, (name) => {
         expect(readIdent(ident(name))).toBe(name);
@@ -30,7 +30,7 @@ describe("quoting", () => {
     );
   });
 
-  test("a text is read back as it was, whatever is in it", () => {
+  test("a quoted text is read back unchanged, whatever it contains", () => {
     fc.assert(
       fc.property(nasty, (text) => {
         expect(readLiteral(literal(text))).toBe(text);
@@ -38,7 +38,7 @@ describe("quoting", () => {
     );
   });
 
-  test("a text that ends in a backslash does not swallow its quote", () => {
+  test("a backslash at the end of a text does not escape its quote", () => {
     expect(readLiteral(literal("\\"))).toBe("\\");
     expect(literal("\\'; DROP TABLE x; --").trim()).toBe("E'\\\\''; DROP TABLE x; --'");
   });
@@ -49,28 +49,28 @@ describe("quoting", () => {
   });
 });
 
-describe("a script's variables", () => {
-  test("become names and texts", () => {
+describe("the variables of an SQL script", () => {
+  test("are replaced by quoted names and texts", () => {
     expect(fillIn(`ALTER DATABASE :"db" OWNER TO :"who"; SELECT :'db';`, { db: "my db", who: 'o"o' })).toBe(
       `ALTER DATABASE "my db" OWNER TO "o""o"; SELECT 'my db';`,
     );
   });
 
-  test("leave casts alone, also those to a quoted type", () => {
+  test("are not confused with casts, also not with casts to a quoted type", () => {
     const script = `SELECT 'a'::text, relkind::"char", '{}'::text[], x::'y'`;
     expect(fillIn(script, { char: "no", y: "no" })).toBe(script);
   });
 
-  test("may be cast themselves", () => {
+  test("can be cast", () => {
     expect(fillIn(`SELECT :'denied'::text[]`, { denied: "{a}" })).toBe(`SELECT '{a}'::text[]`);
   });
 
-  test("are known by both quotes: what is not quoted stays", () => {
+  test("must be within quotes, so that other colons stay", () => {
     const script = `SELECT :a, :'a", :"a', a[1:2], '12:30'`;
     expect(fillIn(script, { a: "no" })).toBe(script);
   });
 
-  test("are filled in once: a value that looks like a variable is only a value", () => {
+  test("are replaced once, so that a value that looks like a variable stays", () => {
     expect(fillIn(`SELECT :'a', :'b'`, { a: `:'b'`, b: "$1 $& $'" })).toBe(`SELECT ':''b''', '$1 $& $'''`);
   });
 
@@ -81,14 +81,14 @@ describe("a script's variables", () => {
     expect(fillIn(`SELECT :'empty'`, { empty: "" })).toBe("SELECT ''");
   });
 
-  // Every object has these two without being given them.
-  test.each(["constructor", "toString"])("must have a value of their own, also the one called %s", (name) => {
+  // Every object inherits these two properties.
+  test.each(["constructor", "toString"])("must have a value, also one with the name %s", (name) => {
     expect(() => fillIn(`SELECT :'${name}'`, {})).toThrow(
       new Error(`the SQL script uses the variable "${name}", which has no value`),
     );
   });
 
-  test("any value is read back as it was, in either kind", () => {
+  test("keep any value unchanged, as a name and as a text", () => {
     fc.assert(
       fc.property(nasty, (value) => {
         expect(readIdent(fillIn(`:"v"`, { v: value }))).toBe(value);
@@ -98,16 +98,16 @@ describe("a script's variables", () => {
   });
 });
 
-describe("another attempt", () => {
+describe("isPassing", () => {
   const withCode = (code: string) => Object.assign(new Error("no"), { code });
 
   test.each(["57P03", "57P01", "53300", "08006", "ECONNREFUSED", "ECONNRESET", "EAI_AGAIN", "ETIMEDOUT"])(
-    "may help after %s",
+    "is true for %s",
     (code) => expect(isPassing(withCode(code))).toBe(true),
   );
 
   test.each(["28P01", "28000", "3D000", "42601", "08P01", "XX000", "ERR_TLS_CERT_ALTNAME_INVALID", "CERT_HAS_EXPIRED"])(
-    "cannot help after %s",
+    "is false for %s",
     (code) => expect(isPassing(withCode(code))).toBe(false),
   );
 
@@ -117,10 +117,10 @@ describe("another attempt", () => {
     "Connection terminated due to connection timeout",
     "Connection terminated",
     "Client has encountered a connection error and is not queryable",
-  ])("may help after pg's own error: %s", (message) => expect(isPassing(new Error(message))).toBe(true));
+  ])("is true for pg's own error: %s", (message) => expect(isPassing(new Error(message))).toBe(true));
 
   test.each(["The server does not support SSL connections", "SASL: SCRAM-SERVER-FIRST-MESSAGE: bad", ""])(
-    "cannot help after: %s",
+    "is false for the message: %s",
     (message) => expect(isPassing(new Error(message))).toBe(false),
   );
 
@@ -128,11 +128,11 @@ describe("another attempt", () => {
     "Couldn't connect to compute node",
     "Control plane request failed",
     "Failed to acquire permit to connect to the database. Too many database connection attempts are currently ongoing.",
-  ])("may help after what Neon's proxy calls an internal error while it wakes an endpoint: %s", (message) =>
+  ])("is true for an internal error of Neon's proxy while it starts an endpoint: %s", (message) =>
     expect(isPassing(Object.assign(new Error(message), { code: "XX000" }))).toBe(true),
   );
 
-  test("a code counts for more than the words beside it", () => {
+  test("decides by the code before the message", () => {
     expect(isPassing(Object.assign(new Error("timeout expired"), { code: "28P01" }))).toBe(false);
   });
 });

@@ -117,21 +117,21 @@ const CATALOG: Catalog = {
 
 const codes = (found: readonly { code: Code }[]) => found.map(({ code }) => code);
 
-describe("findings", () => {
+describe("preflight findings", () => {
   test("have a level that follows from the code", () => {
     expect(finding("table-locked", "t", "w").level).toBe("blocker");
     expect(finding("foreign-table", "t", "w").level).toBe("warning");
     expect(finding("alembic-revision", "t", "w").level).toBe("fact");
   });
 
-  test("are each explained in docs/import.md, and nothing else is", () => {
+  test("are exactly those that docs/import.md explains", () => {
     const documented = [
       ...readFileSync("docs/import.md", "utf8").matchAll(/^\| `([a-z-]+)` +\| (blocker|warning|fact) /gm),
     ];
     expect(Object.fromEntries(documented.map(([, code, level]) => [code, level]))).toEqual(CODES);
   });
 
-  test("of kinds that only a superuser can create are in docs/import.md with their decisions, and no other kinds", () => {
+  test("about superuser objects are exactly the kinds in docs/import.md, with the same decisions", () => {
     const [, section = ""] = readFileSync("docs/import.md", "utf8").split(
       "\n## Objects that only a superuser can create\n",
     );
@@ -142,7 +142,7 @@ describe("findings", () => {
     expect(SUPERUSER_KINDS.filter(({ decision, remedy }) => decision === "blocker" && !remedy)).toEqual([]);
   });
 
-  test("that say the same are one line, which names all of them", () => {
+  test("with the same message are one line, which names all of their objects", () => {
     const many = findings(
       "no-primary-key",
       Array.from({ length: 40 }, (_, i) => `t${i}`),
@@ -153,12 +153,12 @@ describe("findings", () => {
     ]);
   });
 
-  test("that say another thing of the same code stay apart", () => {
+  test("with different messages of the same code stay separate", () => {
     const two = [finding("role-missing", "a", "on x", "r"), finding("role-missing", "b", "on y", "r")];
     expect(grouped(two)).toHaveLength(2);
   });
 
-  test("none is lost or made up by grouping, and blockers come first", () => {
+  test("are all kept by grouping, and blockers come first", () => {
     const codesOf = Object.keys(CODES) as Code[];
     const one = fc.record({ code: fc.constantFrom(...codesOf), subject: fc.string(), what: fc.constantFrom("a", "b") });
     fc.assert(
@@ -178,9 +178,9 @@ describe("findings", () => {
     [["a", "b"], "a, b"],
     [["a", "b", "c", "d", "e", "f"], "a, b, c, d, e, f"],
     [["a", "b", "c", "d", "e", "f", "g"], "a, b, c, d, e and 2 more (the report lists all)"],
-  ])("%j is printed as %j", (names, told) => expect(someOf(names, "the report")).toBe(told));
+  ])("for the objects %j name %j", (names, told) => expect(someOf(names, "the report")).toBe(told));
 
-  test("are laid out blockers first, with a verdict", () => {
+  test("are printed with blockers first and a verdict at the end", () => {
     const text = layOut([
       finding("disk-room", "the disk", "has room"),
       finding("role-missing", "role x", "is not there", "make it"),
@@ -204,7 +204,7 @@ describe("findings", () => {
     );
   });
 
-  test("without a blocker say so", () => {
+  test("without a blocker have the verdict that the import can start", () => {
     expect(verdictOf([])).toBe("The import can start.");
     expect(verdictOf(findings("foreign-table", ["a", "b"], "w"))).toBe("The import can start. 2 warnings.");
     expect(verdictOf([finding("imported-before", "game", "w")])).toMatch(
@@ -212,7 +212,7 @@ describe("findings", () => {
     );
   });
 
-  test("reach the report: warnings, and what was made of the URL, but no facts", () => {
+  test("in the report are only warnings and changes of the connection", () => {
     const found = [
       finding("connection-changed", "h/d", "pooled host replaced"),
       finding("disk-room", "disk", "has room"),
@@ -222,7 +222,7 @@ describe("findings", () => {
     expect(warningLines(found)).toEqual(["warning, 3 tables: are not copied [foreign-table]"]);
   });
 
-  test("that forbid an import are one error that names all of them", () => {
+  test("that block an import are one error that names all of them", () => {
     const found = [
       ...findings("extension-missing", ["extension a 1", "extension b 2"], "is missing", "Add it"),
       finding("disk-room", "disk", "has room"),
@@ -254,7 +254,7 @@ describe("a source that cannot be read", () => {
       "Its certificate is for another host: this may not be the server you mean.",
     ],
     ["XX000", "source-unreadable", "Check NEON_DATABASE_URL and the network."],
-  ])("for %s is %s", (code, expected, remedy) => {
+  ])("with the error %s yields the finding %s", (code, expected, remedy) => {
     const cause = Object.assign(new Error("what it said"), { code });
     const found = unreadable("ep-x.neon.tech/neondb", cause);
     expect(found.code).toBe(expected);
@@ -263,7 +263,7 @@ describe("a source that cannot be read", () => {
     expect(error.cause).toBe(cause);
   });
 
-  test("by its words, where there is no code", () => {
+  test("yields a finding by its message if there is no code", () => {
     expect(unreadable("h/d", new Error("timeout expired")).code).toBe("host-silent");
     expect(unreadable("h/d", new Error("The server does not support SSL connections")).code).toBe("tls-missing");
     expect(unreadable("h/d", new Error("the server does not offer channel binding (X)")).code).toBe(
@@ -275,7 +275,7 @@ describe("a source that cannot be read", () => {
     expect(proxy("This IP address 1.2.3.4 is not allowed to connect").remedy).toMatch(/IP Allow list/);
   });
 
-  test("is reported together with the target's blockers", () => {
+  test("is reported in one error with the target's blockers", () => {
     const { message } = new PreflightError([
       finding("target-not-empty", "the database x", "is not empty", "Reset it"),
       unreadable("h/d", Object.assign(new Error("no"), { code: "28P01" })),
@@ -286,19 +286,19 @@ describe("a source that cannot be read", () => {
   });
 });
 
-describe("the source's server", () => {
+describe("the check of the source's server", () => {
   test.each([
     [11, false],
     [12, true],
     [18, true],
     [19, false],
-  ])("of version %i may be imported: %s", (major, fine) => {
+  ])("accepts version %i: %s", (major, fine) => {
     expect(checkVersion(major, `${major}.1`) === undefined).toBe(fine);
   });
 
-  test("in order yields nothing", () => expect(checkServer(ABOUT, [], 2)).toEqual([]));
+  test("finds nothing wrong with a suitable server", () => expect(checkServer(ABOUT, [], 2)).toEqual([]));
 
-  test("tells all that is wrong at once", () => {
+  test("reports all problems at once", () => {
     const about: ServerInfo = {
       ...ABOUT,
       major: 17,
@@ -318,12 +318,12 @@ describe("the source's server", () => {
     ]);
   });
 
-  test("needs a connection for each table at a time, and one more", () => {
+  test("requires one connection for each table at a time, and one more", () => {
     expect(codes(checkServer({ ...ABOUT, connectionsLeft: 3 }, [], 2))).toEqual([]);
     expect(codes(checkServer({ ...ABOUT, connectionsLeft: 3 }, [], 3))).toEqual(["connections-exhausted"]);
   });
 
-  test("names who holds a lock", () => {
+  test("names the process or prepared transaction that holds a lock", () => {
     const locks = [
       { table: "t", pid: 7, age: null, application: null },
       { table: "t", pid: null, age: null, application: null },
@@ -334,18 +334,18 @@ describe("the source's server", () => {
   });
 });
 
-describe("what the role may not see", () => {
-  test("is nothing where all can be read", () => {
+describe("the check of the role's privileges", () => {
+  test("finds nothing if the role can read everything", () => {
     expect(checkPrivileges({ ...LOOK, relations: [RELATION] }, "me")).toEqual([]);
   });
 
-  test("is named: schemas, tables, sequences, rows", () => {
+  test("names unreadable schemas, tables and sequences, and tables with hidden rows", () => {
     const relations: Relation[] = [
       { ...RELATION, name: "a", readable: false },
       { ...RELATION, name: "s", kind: "S", readable: false },
       { ...RELATION, name: "h", hidden: true },
       { ...RELATION, name: "f", hidden: true, forced: true },
-      // Definitions are open to all.
+      // Every role can read definitions.
       { ...RELATION, name: "v", kind: "v", readable: false },
       { ...RELATION, name: "x", kind: "f", readable: false },
     ];
@@ -360,19 +360,19 @@ describe("what the role may not see", () => {
   });
 });
 
-describe("contents", () => {
+describe("the check of the source's contents", () => {
   test.each([
     [undefined, "alembic-empty"],
     ["a1, b2", "alembic-several"],
     ["a1", "alembic-revision"],
-  ])("with Alembic's revision %s are %s", (alembicRevision, code) => {
+  ])("with Alembic's revision %s yields %s", (alembicRevision, code) => {
     const tables = [makeTable("alembic_version")];
     expect(codes(checkContents(LOOK, { ...CATALOG, tables, alembicRevision }))).toEqual([code]);
   });
 
-  test("without Alembic say nothing of it", () => expect(checkContents(LOOK, CATALOG)).toEqual([]));
+  test("yields no finding about Alembic without its table", () => expect(checkContents(LOOK, CATALOG)).toEqual([]));
 
-  test("tell what is left out, and nothing twice", () => {
+  test("reports what is left out, and nothing twice", () => {
     const skipped = [
       { what: "schema neon", why: "Neon's own" },
       { what: "foreign table public.far", why: "elsewhere" },
@@ -385,7 +385,7 @@ describe("contents", () => {
     ]);
   });
 
-  test("tell a partitioned table once, not by each partition", () => {
+  test("reports a partitioned table once, and not each partition", () => {
     const relations: Relation[] = [
       { ...RELATION, name: "p", kind: "p" },
       { ...RELATION, name: "p1", isPartition: true },
@@ -395,15 +395,16 @@ describe("contents", () => {
   });
 });
 
-describe("extensions", () => {
+describe("the check of extensions", () => {
   const check = (name: string, version: string) => codes(checkExtensions({ extensions: [{ name, version }] }, TARGET));
 
-  test("that the target lacks are in the way", () => expect(check("postgis", "3.5.0")).toEqual(["extension-missing"]));
-  test("of the same or a newer version are fine", () => {
+  test("blocks if the target lacks an extension", () =>
+    expect(check("postgis", "3.5.0")).toEqual(["extension-missing"]));
+  test("accepts the same or a newer version on the target", () => {
     expect(check("pgcrypto", "1.3")).toEqual([]);
     expect(check("pgcrypto", "1.2")).toEqual([]);
   });
-  test("that are older here are a warning", () => expect(check("pgcrypto", "1.10")).toEqual(["extension-older"]));
+  test("warns if the target's version is older", () => expect(check("pgcrypto", "1.10")).toEqual(["extension-older"]));
 
   test.each([
     ["1.9", "1.10", -1],
@@ -411,14 +412,14 @@ describe("extensions", () => {
     ["1.3", "1.3.0", 0],
     ["3.5.0", "3.4.9", 1],
     ["2.0-beta", "2.0-rc", -1],
-  ])("%s against %s is %i", (one, other, order) => {
+  ])("orders %s and %s as %i", (one, other, order) => {
     expect(Math.sign(compareVersions(one, other))).toBe(order);
     expect(Math.sign(compareVersions(other, one))).toBe(-order || 0);
   });
 });
 
-describe("features that the target lacks", () => {
-  test("are reported by kind, and functions by what the target has", () => {
+describe("the check of features that the target lacks", () => {
+  test("reports features by kind, and functions that the target lacks", () => {
     const look: SourceContents = {
       ...LOOK,
       features: [
@@ -444,7 +445,7 @@ describe("features that the target lacks", () => {
   });
 });
 
-describe("collations", () => {
+describe("the check of collations", () => {
   const index = {
     name: "public.i",
     table: "public.t",
@@ -462,12 +463,12 @@ describe("collations", () => {
   };
   const rules = TARGET;
 
-  test("that are the same change nothing", () => {
+  test("finds nothing if both sides sort alike", () => {
     expect(checkCollations(look, "ICU en-US", rules)).toEqual([]);
     expect(checkCollations(look, "libc POSIX", { ...rules, collation: "libc C" })).toEqual([]);
   });
 
-  test("that differ are reported with their dependents", () => {
+  test("reports indexes, bounds and computed values that depend on a different collation", () => {
     expect(codes(checkCollations(look, "libc C.UTF-8", rules))).toEqual([
       "collation-order",
       "collation-uniqueness",
@@ -476,7 +477,7 @@ describe("collations", () => {
     ]);
   });
 
-  test("of two versions make a source's unique indexes doubtful", () => {
+  test("reports a source whose collation changed its version", () => {
     const found = checkCollations({ ...LOOK, databaseCollation: [{ made: "2.31", now: "2.36" }] }, "ICU en-US", rules);
     expect(codes(found)).toEqual(["collation-version"]);
   });
@@ -490,18 +491,18 @@ describe("collations", () => {
     [{ ...used, provider: "i", locale: "und-u-ks-level2" }, []],
     [{ ...used, schema: "pg_catalog", name: "en-x-icu", provider: "i" }, []],
     [{ ...used, schema: "pg_catalog", name: "pg_c_utf8", provider: "b" }, ["collation-missing"]],
-  ])("%j", (collation, expected) => {
+  ])("yields for %j: %j", (collation, expected) => {
     expect(codes(checkCollations({ ...LOOK, collations: [collation] }, "ICU en-US", rules))).toEqual(expected);
   });
 });
 
-describe("the target", () => {
-  test("in order yields nothing", () => {
+describe("the check of the target", () => {
+  test("finds nothing wrong with a suitable target", () => {
     expect(checkTarget(TARGET, "game", 2)).toEqual([]);
     expect(checkObjects(LOOK, TARGET)).toEqual([]);
   });
 
-  test("tells all that is wrong at once", () => {
+  test("reports all problems at once", () => {
     const target: TargetInfo = {
       ...TARGET,
       relations: ["public.mine"],
@@ -521,7 +522,7 @@ describe("the target", () => {
     ]);
   });
 
-  test("has no roles but its own: policies for others are in the way, each once", () => {
+  test("reports each role that policies name and the target lacks, once", () => {
     const policyRoles = [
       { role: "authenticated", table: "a" },
       { role: "authenticated", table: "b" },
@@ -536,7 +537,7 @@ describe("the target", () => {
     [1.5 * GIB, "disk-tight"],
     [10 * GIB, "disk-room"],
     [undefined, "disk-unknown"],
-  ])("with %s bytes free for 1 GiB is %s", (free, code) => {
+  ])("for 1 GiB with %s bytes free yields %s", (free, code) => {
     expect(codes(checkRoom(free, GIB, GIB))).toEqual([code]);
   });
 
@@ -545,16 +546,16 @@ describe("the target", () => {
     [GIB / 4, undefined, "disk-tight"],
     [GIB, undefined, "disk-room"],
     [GIB, 9 * GIB, "disk-room"],
-    // On one disk with the data, which takes all of it.
+    // The data is on the same disk and needs all of it.
     [GIB, GIB, "disk-too-small"],
     [undefined, GIB, "disk-unknown"],
-  ])("a safety copy of 1 GiB of tables, %s bytes free for it and %s for the data, is %s", (free, ofData, code) => {
+  ])("for a safety copy of 1 GiB, with %s bytes free for it and %s for the data, yields %s", (free, ofData, code) => {
     const found = checkCopyRoom(free, [{ bytes: GIB }], { free: ofData, bytes: GIB });
     expect(codes(found)).toEqual([code]);
     expect(found[0]?.subject).toBe("the safety copy's disk");
   });
 
-  test("a folder that is not there yet has the room of the one above it", async () => {
+  test("measures the free space of the parent folder if a folder does not exist yet", async () => {
     expect(await freeForFiles("nowhere/yet")).toBeGreaterThan(0);
   });
 
@@ -565,24 +566,24 @@ describe("the target", () => {
     ],
     ["Filesystem 1024-blocks Used Available Capacity Mounted on\noverlay with blank 9 4 5 45% /a path\n", 5120],
     ["", undefined],
-  ])("df's %j has %s bytes", (said, bytes) => expect(parseDf(said)).toBe(bytes));
+  ])("reads df's output %j as %s bytes", (said, bytes) => expect(parseDf(said)).toBe(bytes));
 });
 
 describe("estimates", () => {
-  test("say where they come from", () => {
+  test("say whether they come from the size on disk or from a sample", () => {
     const tables = [makeTable("ships", { bytes: GIB })];
     const words = (sample?: { ratio: number; rate: number }) =>
       estimate({ ...CATALOG, tables }, 2 * GIB, 2, sample).map(({ what }) => what);
     expect(words()[1]).toBe("about 1.0 GB over the wire, each byte once (from their size on disk)");
     expect(words({ ratio: 2, rate: 1024 ** 2 })[1]).toMatch(/^about 2\.0 GB .*from a sample/);
-    // A slow way decides, and a fast one does not.
+    // A slow connection determines the time, and a fast one does not.
     expect(words({ ratio: 1, rate: 1024 ** 2 })[2]).toMatch(/^about 9 min /);
     expect(words({ ratio: 1, rate: GIB })[2]).toBe(
       words()[2]?.replace("(", "(1.0 GB per second and connection measured, "),
     );
   });
 
-  test("without a catalog tell the size alone", () =>
+  test("contain only the source's size without a catalog", () =>
     expect(codes(estimate(undefined, GIB, 2, undefined))).toEqual(["source-size"]));
 
   test.each([
@@ -590,5 +591,5 @@ describe("estimates", () => {
     [89, "89 s"],
     [120, "2 min"],
     [9000, "2.5 h"],
-  ])("%s seconds are %s", (seconds, told) => expect(humanSeconds(seconds)).toBe(told));
+  ])("print %s seconds as %s", (seconds, told) => expect(humanSeconds(seconds)).toBe(told));
 });

@@ -12,7 +12,7 @@ const MARK = "<!-- sectorwars-preview -->";
 const SHA = "a".repeat(40);
 const TOKEN = "token-that-must-not-show";
 
-/** The part of GitHub's REST API that the command uses, with what it holds. */
+/** The part of GitHub's REST API that the command uses, and its data. */
 let server: Server;
 let api: string;
 let pulls: unknown[];
@@ -116,21 +116,21 @@ describe("the comment with a preview", () => {
     expect(changes).toEqual([]);
   });
 
-  test("is posted as it is, whatever a shell or a workflow would make of it", async () => {
+  test("is posted unchanged, even if it contains shell or workflow commands", async () => {
     const hostile = `$(touch pwned) \`id\` ${"$"}{{ secrets.GITHUB_TOKEN }}\n::add-mask::x\n::set-output name=a::b\n`;
     const said = await post(hostile);
     expect(changes[0]?.body).toContain(hostile);
-    // A line that begins with :: would be a command for the runner.
+    // The runner would execute a line that begins with ::.
     expect(said.text).toBe("posted the comment of pull request 7\n");
   });
 
-  test("has the size that GitHub takes, however large the file is", async () => {
+  test("is truncated to the size that GitHub accepts", async () => {
     await post("x".repeat(5_000_000));
     expect(changes[0]?.body.length).toBeLessThan(65_536);
     expect(changes[0]?.body).toContain("(truncated)");
   });
 
-  test("does not follow a link to a file of the runner's", async () => {
+  test("is not posted if its file is a link to another file of the runner", async () => {
     const secret = join(folder, "secret");
     await writeFile(secret, "of the runner");
     const file = join(folder, "preview.md");
@@ -143,7 +143,7 @@ describe("the comment with a preview", () => {
     expect(changes).toEqual([]);
   });
 
-  test("notifies no user", () => {
+  test("mentions no user, so GitHub notifies none", () => {
     expect(commentBody("thanks to @octocat and @pulumi/docker", SHA)).not.toMatch(/@\w/);
   });
 });

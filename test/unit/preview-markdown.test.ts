@@ -11,7 +11,7 @@ const VOLUME = "docker:index/volume:Volume";
 const CONTAINER = "docker:index/container:Container";
 
 describe("the changes of a preview", () => {
-  test("what loses data comes first, then deletions, replacements, updates and creations", () => {
+  test("are ordered: loss of data, deletions, updates, creations", () => {
     const changes = changesOf([
       step("create", "new", CONTAINER),
       step("update", "changed", CONTAINER),
@@ -27,7 +27,7 @@ describe("the changes of a preview", () => {
     ]);
   });
 
-  test("a replacement is one change, though it takes three steps", () => {
+  test("count a replacement with three steps as one change", () => {
     const changes = changesOf([
       step("delete-replaced", "server", CONTAINER),
       step("replace", "server", CONTAINER, { replaceReasons: ["memory"] }),
@@ -37,18 +37,18 @@ describe("the changes of a preview", () => {
   });
 });
 
-describe("the comment", () => {
-  test("says so when nothing changes", () => {
+describe("previewMarkdown", () => {
+  test('says "No changes." if nothing changes', () => {
     expect(previewMarkdown([step("same", "x", CONTAINER)], "", "main")).toContain("\n\nNo changes.\n");
   });
 
-  test("warns of lost data above everything", () => {
+  test("warns of lost data", () => {
     const text = previewMarkdown([step("delete", "data", VOLUME)], "- data", "main");
     expect(text).toContain("> **This loses data:** `data` is deleted.");
     expect(text).toContain("| **deleted, loses data** | `data` |");
   });
 
-  test("keeps a diff with fences of its own in one block, and cuts one that GitHub would refuse", () => {
+  test("keeps a diff with code fences in one block, and truncates a diff that GitHub would refuse", () => {
     expect(previewMarkdown([], "a\n```\nb", "main")).toContain("````diff\na\n```\nb\n````");
     const long = previewMarkdown([], "x".repeat(100_000), "main");
     expect(long.length).toBeLessThan(65_536);

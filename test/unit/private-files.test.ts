@@ -23,14 +23,14 @@ const keep = () => makePrivate([{ path: tree, whole: true }]);
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), "sectorwars-private-"));
-  // Its parents let everybody through, as a home folder often does.
+  // Other users can pass through its parents, as through many home folders.
   chmodSync(folder, 0o755);
   tree = make("state/", 0o755);
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
-describe("files that other users can reach", () => {
-  test("are found at any depth, with their modes", () => {
+describe("exposedIn", () => {
+  test("finds files that other users can reach at any depth, with their modes", () => {
     make("state/.pulumi/", 0o755);
     make("state/.pulumi/dev.json", 0o644);
     make("state/.pulumi/own.json", 0o600);
@@ -41,26 +41,26 @@ describe("files that other users can reach", () => {
     ]);
   });
 
-  test("are not those inside of a folder that keeps others out", () => {
+  test("ignores files in a folder that other users cannot enter", () => {
     make("state/private/", 0o700);
     make("state/private/dev.json", 0o644);
     chmodSync(tree, 0o700);
     expect(exposed()).toEqual([]);
   });
 
-  test.each([0o640, 0o604, 0o660, 0o620, 0o601, 0o4750])("include a file of mode %o", (mode) => {
+  test.each([0o640, 0o604, 0o660, 0o620, 0o601, 0o4750])("finds a file with mode %o", (mode) => {
     const file = make("key.txt", mode);
     expect(exposedIn([{ path: file, whole: true }])).toEqual([{ path: file, mode }]);
   });
 
-  test("are empty if the files do not exist", () => {
+  test("returns nothing if the files do not exist, and makePrivate then does nothing", () => {
     expect(exposedIn([{ path: join(folder, "nothing"), whole: true }])).toEqual([]);
     makePrivate([{ path: join(folder, "nothing"), whole: true }]);
   });
 });
 
-describe("making files private", () => {
-  test("leaves the owner's rights, so that a script stays a script", () => {
+describe("makePrivate", () => {
+  test("keeps the owner's permissions, so that scripts stay executable", () => {
     const script = make("state/restore.sh", 0o755);
     const file = make("state/dev.json", 0o666);
     keep();
@@ -68,20 +68,20 @@ describe("making files private", () => {
     expect(exposed()).toEqual([]);
   });
 
-  test("also closes what lies in a private folder, as it may be copied to another place one day", () => {
+  test("also changes files in a private folder, because they may be copied elsewhere", () => {
     const file = make("state/dev.json", 0o644);
     chmodSync(tree, 0o700);
     keep();
     expect(modeOf(file)).toBe(0o600);
   });
 
-  test("touches the folder alone where only that is meant", () => {
+  test("changes only the folder itself with whole: false", () => {
     const file = make("state/tool", 0o755);
     makePrivate([{ path: tree, whole: false }]);
     expect([tree, file].map(modeOf)).toEqual([0o700, 0o755]);
   });
 
-  test("follows the owner's link to the place, but none inside of it", () => {
+  test("follows a link to the folder, but no link inside it", () => {
     const outside = make("outside", 0o644);
     const outsideFolder = make("elsewhere/", 0o755);
     symlinkSync(outside, join(tree, "link"));
@@ -91,7 +91,7 @@ describe("making files private", () => {
     expect([tree, outside, outsideFolder].map(modeOf)).toEqual([0o700, 0o644, 0o755]);
   });
 
-  test("ignores a hard link to another file: another user may have created it while the folder was open", () => {
+  test("ignores a file with a second hard link, which another user may have created", () => {
     const outside = make("passwd", 0o644);
     linkSync(outside, join(tree, "passwd"));
     keep();
@@ -104,7 +104,7 @@ describe("making files private", () => {
     expect(modeOf(tree)).toBe(0o700);
   });
 
-  test.runIf(process.getuid?.() === 0)("keeps another user of the machine out", () => {
+  test.runIf(process.getuid?.() === 0)("prevents another user of the machine from reading a file", () => {
     const file = make("state/dev.json", 0o644);
     const asOther = ["--reuid=65534", "--regid=65534", "--clear-groups", "cat", file];
     const read = () => execFileSync("setpriv", asOther, { stdio: ["ignore", "pipe", "ignore"] }).toString();
@@ -114,7 +114,7 @@ describe("making files private", () => {
   });
 });
 
-describe("the folder of the state", () => {
+describe("stateFolder", () => {
   test.each([
     [undefined, ".local/state/.pulumi"],
     ["", ".local/state/.pulumi"],
@@ -124,11 +124,11 @@ describe("the folder of the state", () => {
     ["file://~/states", join(homedir(), "states/.pulumi")],
     ["https://api.pulumi.com", undefined],
     ["s3://bucket", undefined],
-  ])("with PULUMI_BACKEND_URL %s is %s", (PULUMI_BACKEND_URL, expected) => {
+  ])("for PULUMI_BACKEND_URL %s is %s", (PULUMI_BACKEND_URL, expected) => {
     expect(stateFolder({ PULUMI_BACKEND_URL })).toBe(expected);
   });
 });
 
-test("a mode is written as chmod takes it", () => {
+test("modeText writes a mode as chmod reads it", () => {
   expect([0o644, 0o7, 0o1777, 0o700].map(modeText)).toEqual(["0644", "0007", "01777", "0700"]);
 });

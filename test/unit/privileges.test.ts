@@ -38,23 +38,23 @@ const inputs = {
   serverScript: serverScript(),
 };
 
-describe("privileges", () => {
-  test("are one script a database, run with a password that stays secret", () => {
+describe("the component Privileges", () => {
+  test("runs one script for the database, with the password as a secret", () => {
     const { __provider: _, ...given } = get("prepared").inputs;
     expect(given).toEqual({ ...inputs, password: secretly("superuser's") });
   });
 
-  test("come after the data, and go with the volume", () => {
+  test("waits for the data, and is deleted with the volume", () => {
     const { dependsOn, deletedWith } = get("prepared").options;
     expect(namesIn(dependsOn)).toEqual(["data"]);
     expect(deletedWith).toBe(volume);
   });
 
-  test("have no password in what is kept of their code", () => {
+  test("stores no password in its serialised provider", () => {
     expect(JSON.stringify(get("prepared").inputs.__provider)).not.toContain("superuser's");
   });
 
-  test("reach a stack of an earlier version, which has no privileges for the server's own databases", async () => {
+  test("updates a stack of an earlier version, whose inputs have no script for the server's own databases", async () => {
     const { serverScript: _, ...earlier } = { ...inputs, script: "of that version" };
     const olds = { ...earlier, fingerprint: inputsFingerprint(earlier) };
     expect(await provider.diff?.("id", olds, inputs)).toMatchObject({ changes: true, replaces: [] });
@@ -62,7 +62,7 @@ describe("privileges", () => {
     expect(await provider.diff?.("id", now, inputs)).toMatchObject({ changes: false });
   });
 
-  test("cannot be taken over from elsewhere", async () => {
+  test("refuses pulumi import", async () => {
     await expect(provider.read?.("id")).rejects.toThrow(
       new Error("pulumi import cannot import a database's privileges; run pulumi up"),
     );

@@ -6,7 +6,7 @@ import { makeTable } from "./table.ts";
 
 const MIB = 1024 * 1024;
 
-describe("bytes as people read them", () => {
+describe("humanBytes", () => {
   test.each([
     [0, "0 B"],
     [1, "1 B"],
@@ -18,9 +18,9 @@ describe("bytes as people read them", () => {
     [1024 ** 3, "1.0 GB"],
     [2.5 * 1024 ** 4, "2.5 TB"],
     [1024 ** 5, "1024.0 TB"],
-  ])("%d: %s", (bytes, text) => expect(humanBytes(bytes)).toBe(text));
+  ])("writes %d as %s", (bytes, text) => expect(humanBytes(bytes)).toBe(text));
 
-  test("are near to what they were", () => {
+  test("is within 5 % of the number", () => {
     const unit: Record<string, number> = { B: 1, kB: 1024, MB: MIB, GB: 1024 ** 3, TB: 1024 ** 4 };
     fc.assert(
       fc.property(fc.maxSafeNat(), (bytes) => {
@@ -31,13 +31,13 @@ describe("bytes as people read them", () => {
     );
   });
 
-  // 1048575 bytes are nearer to a megabyte than to any number of kilobytes below it.
-  test("never count to 1024 in a smaller unit", () => {
+  // Rounded to one decimal, 1048575 bytes would be "1024.0 kB".
+  test("uses the next unit instead of 1024 of a smaller one", () => {
     expect(humanBytes(MIB - 1)).toBe("1.0 MB");
   });
 });
 
-describe("lines about an import", () => {
+describe("progress lines of an import", () => {
   beforeEach(() => {
     vi.useFakeTimers();
   });
@@ -45,7 +45,7 @@ describe("lines about an import", () => {
     vi.useRealTimers();
   });
 
-  test("come at most every two seconds, however many chunks there are", () => {
+  test("are printed at most every two seconds, however many chunks arrive", () => {
     const lines: string[] = [];
     const progress = new Progress((line) => lines.push(line));
     const table = makeTable("events", { bytes: 100 * MIB });
@@ -57,7 +57,7 @@ describe("lines about an import", () => {
     expect(lines).toHaveLength(5);
   });
 
-  test("say how far it is, and about how long it takes", () => {
+  test("contain tables, rows, bytes, rate, remaining time and the current table", () => {
     const lines: string[] = [];
     const progress = new Progress((line) => lines.push(line));
     const small = makeTable("small", { bytes: 10 * MIB });
@@ -73,7 +73,7 @@ describe("lines about an import", () => {
     ]);
   });
 
-  test("never promise a negative time, when the wire carried more than the disk held", () => {
+  test("never contain a negative time, even if more bytes arrive than the source has on disk", () => {
     const lines: string[] = [];
     const progress = new Progress((line) => lines.push(line));
     const table = makeTable("packed", { bytes: MIB });
@@ -83,7 +83,7 @@ describe("lines about an import", () => {
     expect(lines[0]).toContain("about 0 s left");
   });
 
-  test("name each phase at once", () => {
+  test("name each phase when it starts", () => {
     const lines: string[] = [];
     const progress = new Progress((line) => lines.push(line));
     progress.phase("one snapshot of 3 tables");
@@ -91,7 +91,7 @@ describe("lines about an import", () => {
     expect(lines).toEqual(["import: one snapshot of 3 tables", "import: the rows"]);
   });
 
-  test("are beside the point for spans, which are all kept", () => {
+  test("are independent of spans, which are all recorded", () => {
     const progress = new Progress(() => {});
     vi.advanceTimersByTime(100);
     const endOuter = progress.begin("outer");

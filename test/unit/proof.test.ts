@@ -9,8 +9,8 @@ const maps = fc
   .array(fc.tuple(fc.constantFrom("a", "b", "c", "10", "9", ""), fc.constantFrom("1", "2")))
   .map((pairs) => new Map<string, string>(pairs));
 
-describe("the keys that differ", () => {
-  test("are those with another value, or that only one has, in order", () => {
+describe("differing", () => {
+  test("returns keys with different values and keys of one map only, in order", () => {
     const a = new Map([
       ["same", "1"],
       ["other", "1"],
@@ -24,7 +24,7 @@ describe("the keys that differ", () => {
     expect(differing(a, b)).toEqual(["mine", "other", "yours"]);
   });
 
-  test("are empty between a map and itself, and symmetric", () => {
+  test("is empty for equal maps, and symmetric", () => {
     fc.assert(
       fc.property(maps, maps, (a, b) => {
         expect(differing(a, new Map(a))).toEqual([]);
@@ -33,7 +33,7 @@ describe("the keys that differ", () => {
     );
   });
 
-  test("are exactly what must change to make one the other", () => {
+  test("returns exactly the keys to change to turn one map into the other", () => {
     fc.assert(
       fc.property(maps, maps, (a, b) => {
         const mended = new Map(a);
@@ -47,7 +47,7 @@ describe("the keys that differ", () => {
     );
   });
 
-  test("of a third lie among those of the two steps to it", () => {
+  test("returns only keys that also differ on a path through a third map", () => {
     fc.assert(
       fc.property(maps, maps, maps, (a, b, c) => {
         const steps = [...differing(a, b), ...differing(b, c)];
@@ -57,7 +57,7 @@ describe("the keys that differ", () => {
   });
 });
 
-/** Rows by key, answering the questions of a proof as a server would, with sums that stand for the hashes. */
+/** A fake server that answers the queries of a proof from rows by key. Short texts replace the hashes. */
 function side(rows: Record<string, string>, data: string, bucketOf = (key: string) => key.length) {
   const asked: string[] = [];
   const answer = (sql: string, values: unknown[]): Row[] => {
@@ -93,11 +93,11 @@ const ends = (source: Side, target: Side) => ({
   superuser: target.client,
 });
 
-describe("a table is proven", () => {
+describe("proveTable", () => {
   const ships = makeTable("ships");
   const rows = { "(1)": "a", "(2)": "b" };
 
-  test("by its bytes alone where they are the same", async () => {
+  test("compares only the digests if the bytes are equal", async () => {
     const source = side(rows, "ab");
     const target = side(rows, "ab");
     expect(await proveTable(ships, sentBy(rows, "ab"), 0.5, ends(source, target))).toEqual({
@@ -113,7 +113,7 @@ describe("a table is proven", () => {
     expect([...source.asked, ...target.asked]).toEqual([]);
   });
 
-  test("as a set where only the order is another", async () => {
+  test('returns "equal as a set" if only the order of the rows differs', async () => {
     const source = side(rows, "ab");
     const target = side(rows, "ba");
     const proof = await proveTable(ships, sentBy(rows, "ab"), 1, ends(source, target));
@@ -122,7 +122,7 @@ describe("a table is proven", () => {
     expect(proof.differences).toBeUndefined();
   });
 
-  test("different where a value is, a row is missing, or one is too much", async () => {
+  test("names rows with a different value, missing rows and extra rows", async () => {
     const source = side({ "(1)": "a", "(2)": "b", "(3)": "c" }, "abc");
     const target = side({ "(1)": "a", "(2)": "x", "(4)": "d" }, "axd");
     const proof = await proveTable(
@@ -140,7 +140,7 @@ describe("a table is proven", () => {
     ]);
   });
 
-  test("with what the server computes compared too, though its bytes never travelled", async () => {
+  test("compares generated columns too, although they are not copied", async () => {
     const computed = makeTable("ships", {
       columns: [
         { name: "id", generated: false },
@@ -161,7 +161,7 @@ describe("a table is proven", () => {
     });
   });
 
-  test("naming at most ten keys", async () => {
+  test("names at most ten keys", async () => {
     const many = Object.fromEntries(Array.from({ length: 13 }, (_, n) => [`(${n + 10})`, "a"]));
     const proof = await proveTable(ships, sentBy(many, "many"), 1, ends(side(many, "many"), side({}, "")));
     expect(proof.differences).toHaveLength(11);
@@ -169,14 +169,14 @@ describe("a table is proven", () => {
     expect(proof.differences?.at(-1)).toBe("and 3 more");
   });
 
-  test("without a key by the number of rows", async () => {
+  test("gives the number of rows if the table has no key", async () => {
     const keyless = makeTable("log", { key: [] });
     const proof = await proveTable(keyless, sentBy(rows, "ab"), 1, ends(side(rows, "ab"), side({}, "")));
     expect(proof.differences).toEqual(["2 rows; the table has no key to name them by"]);
   });
 
-  // Only fifty groups are looked into, so in a table that was lost altogether most rows are not counted.
-  test("with a number of rows that is, or is said to be less than, the number of rows", async () => {
+  // The search reads only fifty groups of rows, so it does not count most rows of a table that was lost.
+  test("gives a lower bound for the number of rows if it did not read all groups", async () => {
     const many = Object.fromEntries(Array.from({ length: 400 }, (_, n) => [`(${n})`, "a"]));
     const bucketOf = (key: string) => Number(key.slice(1, -1)) % 100;
     const proof = await proveTable(
@@ -189,7 +189,7 @@ describe("a table is proven", () => {
   });
 });
 
-test("a set's fingerprint adds two hashes of each row's text up, of that table alone", () => {
+test("the SQL of a fingerprint sums two hashes of each row of that table alone", () => {
   const sql = setFingerprintSql(`ONLY ${makeTable('odd"name', { schema: "game" }).sql}`);
   expect(sql).toContain(`FROM ONLY "game"."odd""name" t OFFSET 0`);
   expect(sql).toMatch(/sum\(pg_catalog\.hashtextextended\(r, 0\)\).*sum\(pg_catalog\.hashtextextended\(r, 20231\)\)/s);

@@ -1,4 +1,4 @@
-/** The bad network of other tests is as bad as it says, and no worse. */
+/** The proxy with which other tests simulate a bad network. */
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
@@ -34,7 +34,7 @@ const client = async (): Promise<Socket> => {
   return socket;
 };
 
-/** Unlike `once`, not of the opinion that an error is ours. */
+/** Resolves at the close of a socket. Unlike `once`, it does not reject on an error. */
 const closing = (socket: Socket) => new Promise((resolve) => socket.on("close", resolve));
 
 async function roundTrip(socket: Socket): Promise<number> {
@@ -44,7 +44,7 @@ async function roundTrip(socket: Socket): Promise<number> {
   return performance.now() - begun;
 }
 
-test("carries every byte in order, and the end of the stream, under delay and a narrow line", async () => {
+test("TcpProxy carries every byte in order and the end of the stream, with delay and limited bandwidth", async () => {
   proxy.set({ delayMs: 3, bytesPerSecond: 40 * 1024 * 1024 });
   const sent = randomBytes(9 * 1024 * 1024);
   const socket = await client();
@@ -54,31 +54,31 @@ test("carries every byte in order, and the end of the stream, under delay and a 
   expect(digest(back)).toBe(digest(sent));
 });
 
-test("delays each way, and changes its mind while connections are open", async () => {
+test("TcpProxy delays each direction, and applies a new delay to open connections", async () => {
   const socket = await client();
   await roundTrip(socket);
   proxy.set({ delayMs: 40 });
-  // A timer of Node may fire up to a millisecond early, once on each way.
+  // A timer of Node may fire up to a millisecond early, once in each direction.
   expect(await roundTrip(socket)).toBeGreaterThan(77);
   proxy.set({ delayMs: 0 });
   const trips: number[] = [];
   for (let trip = 0; trip < 10; trip += 1) trips.push(await roundTrip(socket));
-  // The quickest of ten, for a busy machine may hold any one of them back.
+  // The fastest of ten, because a busy machine may delay any of them.
   expect(Math.min(...trips)).toBeLessThan(77);
   socket.destroy();
 });
 
-test("has the configured bandwidth", async () => {
+test("TcpProxy limits the bandwidth", async () => {
   proxy.set({ bytesPerSecond: 1_000_000 });
   const socket = await client();
   const begun = performance.now();
   socket.end(Buffer.alloc(100_000));
   expect(await buffer(socket)).toHaveLength(100_000);
-  // There and back on one line.
+  // Both directions share the bandwidth.
   expect(performance.now() - begun).toBeGreaterThan(190);
 });
 
-test("cuts both ends with a reset, and takes new connections", async () => {
+test("TcpProxy resets both ends of a connection, and accepts new connections", async () => {
   const socket = await client();
   await roundTrip(socket);
   const ends = [closing(socket), closing(arrived[0] as Socket)];
@@ -92,7 +92,7 @@ test("cuts both ends with a reset, and takes new connections", async () => {
   another.destroy();
 });
 
-test("is silent without closing connections, then works for new ones", async () => {
+test("TcpProxy drops data without closing connections, and then works for new ones", async () => {
   const socket = await client();
   await roundTrip(socket);
   proxy.silence();

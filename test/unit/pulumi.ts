@@ -30,7 +30,7 @@ export const namesIn = (option: unknown): string[] =>
     .filter((resource) => resource !== undefined)
     .map((resource) => (resource as { __name: string }).__name);
 
-/** To be called behind setMocks: Pulumi's mock of the engine says that it knows resource hooks, and cannot register one. */
+/** Call it after setMocks. Pulumi's mock of the engine claims to support resource hooks, but cannot register one. */
 export function takeHooks(): void {
   const monitor = pulumi.runtime.getMonitor() as unknown as {
     registerResourceHook: (request: unknown, done: (error: null, answer: unknown) => void) => void;
@@ -38,7 +38,7 @@ export function takeHooks(): void {
   monitor.registerResourceHook = (_request, done) => done(null, {});
 }
 
-/** What the providers would answer, by the resource's type. Passwords name their resource, so that they can be looked for. */
+/** The providers' answers by the resource's type. Passwords contain the name of their resource, so tests can search for them. */
 function stateOf(type: string, name: string, inputs: Properties): Properties {
   switch (type) {
     case "random:index/randomPassword:RandomPassword":
@@ -61,8 +61,8 @@ function stateOf(type: string, name: string, inputs: Properties): Properties {
 }
 
 /**
- * Runs a part of a program where no engine is, and tells what it asked for.
- * @param answers by a resource's name, what its provider answers otherwise than usual.
+ * Runs a part of a program without an engine. Returns a function that finds a registered resource by its name.
+ * @param answers outputs that differ from the defaults, by a resource's name.
  */
 export async function record(
   program: (opts: pulumi.ComponentResourceOptions) => Promise<pulumi.Output<unknown>[]>,
@@ -96,7 +96,7 @@ export async function record(
     const outputs = await program({ transformations: [note] });
     await Promise.all(outputs.map(awaited));
   } finally {
-    // Components tell their outputs last; the next test has other mocks, which would not know them.
+    // Components register their outputs last. The mocks of the next test would not know these components.
     await pulumi.runtime.disconnect();
   }
   return get;

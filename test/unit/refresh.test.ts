@@ -1,4 +1,4 @@
-/** What a refresh and branches say and decide, without a server. */
+/** The messages and decisions of a refresh and of branches, without a server. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { branchUrl } from "../../cli/branch.ts";
@@ -24,8 +24,8 @@ const check: RefreshCheck = {
   ],
 };
 
-describe("a check", () => {
-  test("of a source on which nothing has changed tells what would be copied all the same", () => {
+describe("the check of a refresh", () => {
+  test("says what would be copied even if the source has not changed", () => {
     expect(describeCheck(check)).toMatchInlineSnapshot(`
       "Nothing has changed on ep-cool.neon.tech/neondb since the import at 2026-11-22T10:00:00.000Z.
       A refresh would copy:
@@ -37,7 +37,7 @@ describe("a check", () => {
     `);
   });
 
-  test("tells what has changed, by the end on which it has", () => {
+  test("lists changes on the source, changes in this database and unclear ones separately", () => {
     const differences = [
       { object: "rows of public.ships", details: ["3 rows on the source, 2 on the target"], changed: "on the source" },
       { object: "rows of public.users", details: ["(id) = (5): name\nof two lines"], changed: "here" },
@@ -66,14 +66,14 @@ describe("a check", () => {
   test.each([
     [{ source: "the sample", finishedAt: "2026-11-22T10:00:00.000Z" }, "was imported from the sample, not from ep-"],
     [null, "sectorwars_dev was not filled by an import: a refresh would replace all of it."],
-  ])("of data that came from elsewhere (%j) compares nothing", (imported, words) => {
+  ])("compares nothing if the data came from elsewhere (%j)", (imported, words) => {
     const told = describeCheck({ ...check, imported, changes: null, ours: null });
     expect(told).toContain(words);
     expect(told).not.toContain("Nothing has changed");
   });
 });
 
-describe("what a refresh has done", () => {
+describe("the report of a refresh", () => {
   const summary = {
     source: "ep-cool.neon.tech/neondb",
     finishedAt: "2026-11-22T10:00:00.000Z",
@@ -86,14 +86,14 @@ describe("what a refresh has done", () => {
     hasImported: true,
   };
 
-  test("is reported with its proof and the command that restores the former data", () => {
+  test("names the proof and the command that restores the former data", () => {
     expect(describeRefreshed(summary, "sectorwars_dev")).toBe(
       "Refreshed: sectorwars_dev contains 41 tables, 260,609 rows, proven equal to ep-cool.neon.tech/neondb.\n" +
         "The former data is the snapshot before_refresh. To restore it:  ./db snapshot restore before_refresh",
     );
   });
 
-  test("is never called equal where a selection came", () => {
+  test('never says "equal" if only a selection was imported', () => {
     const told = describeRefreshed({ ...summary, butFor: "1 table masked", hasImported: false }, "sectorwars_dev");
     expect(told).not.toContain("equal");
     expect(told).toContain("identical except for 1 table masked: from ep-cool");
@@ -101,21 +101,33 @@ describe("what a refresh has done", () => {
   });
 });
 
-describe("the chain and the source's revision", () => {
+describe("the migration path from the source's revision", () => {
   const revisions = [
     { id: "a1", down: [], title: "" },
     { id: "b2", down: ["a1"], title: "" },
   ];
   const way = { folder: "/game", revisions, wanted: "head", allowDowngrade: false };
   test.each([
-    ["at the head", { from: "b2" }, undefined],
-    ["older than wanted", { from: "a1" }, undefined],
-    ["without one", { from: undefined }, undefined],
-    ["unknown", { from: "zz" }, "The source is at Alembic revision zz, which is not among the revisions in /game"],
-    ["ahead of what is wanted", { from: "b2", wanted: "a1" }, "reaching it needs 1 downgrade, which may drop data"],
-    ["ahead, where that is allowed", { from: "b2", wanted: "a1", allowDowngrade: true }, undefined],
-    ["not told by the files", { from: "a1", wanted: "label@head" }, undefined],
-    ["of a chain that cannot be read", { from: "zz", revisions: [] }, undefined],
+    ["is accepted at the head", { from: "b2" }, undefined],
+    ["is accepted from an older revision", { from: "a1" }, undefined],
+    ["is accepted without a revision", { from: undefined }, undefined],
+    [
+      "is refused from an unknown revision",
+      { from: "zz" },
+      "The source is at Alembic revision zz, which is not among the revisions in /game",
+    ],
+    [
+      "is refused if it needs a downgrade",
+      { from: "b2", wanted: "a1" },
+      "reaching it needs 1 downgrade, which may drop data",
+    ],
+    [
+      "is accepted if it needs a downgrade and downgrades are allowed",
+      { from: "b2", wanted: "a1", allowDowngrade: true },
+      undefined,
+    ],
+    ["is accepted if the files do not determine it", { from: "a1", wanted: "label@head" }, undefined],
+    ["is accepted if the chain cannot be read", { from: "zz", revisions: [] }, undefined],
   ])("%s", (_case, more, words) => {
     const why = whyNotMigrated({ ...way, ...more });
     if (words === undefined) expect(why).toBeUndefined();
@@ -135,7 +147,7 @@ describe("a branch", () => {
     }
   });
 
-  test("has the stack's URLs with its own database, from here and from the network", () => {
+  test("has the stack's URLs with its own database, on this machine and in the network", () => {
     const urls = { app: "postgresql://sectorwars_app:pass@127.0.0.1:5433/sectorwars_dev", superuser: "postgresql://x" };
     expect(branchUrl({ stack: "dev", urls }, "x-1", "app", false)).toBe(
       "postgresql://sectorwars_app:pass@127.0.0.1:5433/branch__x-1",
@@ -153,11 +165,11 @@ describe("a branch", () => {
   });
 });
 
-test("the names of snapshots that the program keeps are its own", () => {
+test("a snapshot cannot have a name that the program uses itself", () => {
   for (const name of ["before_restore", "before_refresh"]) expect(() => checkName(name)).toThrow("Choose another name");
 });
 
-test("secrets of an exported state are read wherever they are; nothing else is changed", () => {
+test("withoutMarks replaces the secrets of an exported state by their values, and changes nothing else", () => {
   const secret = (value: unknown) => ({
     "4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270",
     plaintext: JSON.stringify(value),

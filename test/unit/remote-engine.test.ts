@@ -18,7 +18,7 @@ test.each([
   ["unix:///var/run/docker.sock", false],
   ["npipe:////./pipe/docker_engine", false],
   [undefined, false],
-])("an engine at %s is on another machine: %s, by the environment too", (host, isRemote) => {
+])("an engine at %s is on another machine: %s, also with DOCKER_HOST", (host, isRemote) => {
   expect(isRemoteEngine(host)).toBe(isRemote);
   vi.stubEnv("DOCKER_HOST", host);
   expect(isRemoteEngine(undefined)).toBe(isRemote);
@@ -50,21 +50,21 @@ describe("a server that cannot be reached", () => {
   };
   const state = { status: "running", health: "healthy", exitCode: 0, restarts: 0, oomKilled: false };
 
-  test("lacks a forwarded port, when it is healthy on another machine", () => {
+  test("lacks a forwarded port if it is healthy on another machine", () => {
     expect(whyUnreached(inputs, state, "ECONNREFUSED")?.message).toBe(
       "The database server sectorwars-dev-database is healthy on ssh://me@box, but 127.0.0.1:5433 on this machine does not lead to it. " +
         "Forward the port, in another terminal, and leave it running: ssh -N -L 5433:127.0.0.1:5433 me@box\nThen run pulumi up again.",
     );
   });
 
-  test("is another one, when it refuses the password that was just set", () => {
+  test("is another server if it refuses the password that was just set", () => {
     const { message = "" } = whyUnreached(inputs, state, "28P01") ?? {};
     expect(message).toContain("another server answers at 127.0.0.1:5433 on this machine");
     expect(message).toContain("pulumi config set port 5434");
     expect(message).not.toContain("superuserpw");
   });
 
-  test("is waited for while it starts, and where the engine is on this machine", () => {
+  test("is waited for while it starts, and if the engine is on this machine", () => {
     expect(whyUnreached(inputs, { ...state, health: "starting" }, "ECONNREFUSED")).toBeUndefined();
     expect(whyUnreached(inputs, undefined, "ECONNREFUSED")).toBeUndefined();
     expect(whyUnreached(inputs, state, "ECONNRESET")).toBeUndefined();
@@ -72,17 +72,17 @@ describe("a server that cannot be reached", () => {
   });
 });
 
-test("no container of this machine is tried in place of one of another: it may have the same address", async () => {
+test("directAddress does not ask the engine of another machine for a container's address", async () => {
   const published = { host: "127.0.0.1", port: 1, database: "game", user: "postgres", password: "superuserpw" };
-  // An engine that does not answer: asking it would take longer than this test has.
+  // This engine does not answer, so a request would exceed the test's timeout.
   expect(await directAddress("any", published, "tcp://192.0.2.1:2375")).toBe(published);
 }, 1000);
 
-describe("the sample", () => {
+describe("the sample source", () => {
   const options = { stack: "dev", image: "postgres:15", network: "none" };
 
   test.each(["ssh://me@box", "ssh://127.0.0.1:2222", "tcp://10.0.0.7:2376"])(
-    "is refused on another machine before anything is made: %s",
+    "is refused on another machine before anything is created: %s",
     async (dockerHost) => {
       await expect(startSample({ ...options, dockerHost })).rejects.toThrow(
         `The sample source needs a Docker engine on this machine, and the stack's engine is ${dockerHost}. Choose another source`,
@@ -91,7 +91,7 @@ describe("the sample", () => {
   );
 
   test("is not refused on an engine that listens on this machine", async () => {
-    // Nothing listens there: Docker itself says so.
+    // Nothing listens on this port, so Docker reports the error.
     await expect(startSample({ ...options, dockerHost: "tcp://127.0.0.1:1" })).rejects.toThrow("docker create");
   });
 });
@@ -110,7 +110,7 @@ describe("the engine that a stack's settings name", () => {
   });
   const write = (text: string) => writeFileSync("Pulumi.dev.yaml", text);
 
-  test("is read from the stack's file, whatever way the stack is called", async () => {
+  test("is read from the stack's file, also if the stack's name is fully qualified", async () => {
     write("config:\n  sectorwars-database:dockerHost: ssh://me@box\n  sectorwars-database:port: 5434\n");
     expect(await dockerHostOf("dev")).toBe("ssh://me@box");
     expect(await dockerHostOf("organization/sectorwars-database/dev")).toBe("ssh://me@box");

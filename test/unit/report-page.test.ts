@@ -1,4 +1,4 @@
-/** The report's page: what it says, that it escapes everything, and that it needs nothing from elsewhere. */
+/** The HTML report: its content, that it escapes all values, and that it loads nothing from elsewhere. */
 import { describe, expect, test } from "vitest";
 import { duration, escapeText, html } from "../../components/import/report/html.ts";
 import { reportPage } from "../../components/import/report/page.ts";
@@ -47,18 +47,18 @@ const report = (more: Partial<Report> = {}): Report => ({
   ...more,
 });
 
-/** What a reader sees, more or less: no markup, no style, single spaces. */
+/** The visible text of a page: no markup, no style, single spaces. */
 const textOf = (page: string): string =>
   page
     .replace(/<style>.*<\/style>/s, "")
     .replace(/<[^>]*>/g, "")
     .replace(/\s+/g, " ");
 
-describe("the next steps", () => {
+describe("the next steps in the report", () => {
   const next = (more: Partial<Report>) =>
     textOf(reportPage(report(more))).replace(/.*In the project’s folder: (.*) Timeline.*/, "$1");
 
-  test("of a copy that is the database now is to use it, by commands for its stack", () => {
+  test("after an identical import are commands to use the database, with the stack's name", () => {
     for (const said of ["./db urlprints", "./db psqlopens", "./db verifycompares", "docs/application.md"])
       expect(next({})).toContain(said);
     expect(next({ stack: "neon" })).toContain("./db verify --stack neon");
@@ -68,7 +68,7 @@ describe("the next steps", () => {
     expect(further).not.toContain("./db verify");
   });
 
-  test("of an import that has changed nothing is to find the cause, and to import again", () => {
+  test("after a failed import are commands to find the cause and to import again", () => {
     const failed = next({ verdict: "failed", stack: "neon", command: "./db refresh" });
     for (const said of ["./db preflight --stack neon", "./db doctor --stack neon", "./db refresh --stack neon"])
       expect(failed).toContain(said);
@@ -77,8 +77,8 @@ describe("the next steps", () => {
   });
 });
 
-describe("the verdict", () => {
-  test("of an identical copy counts what was proven", () => {
+describe("the verdict in the report", () => {
+  test("for an identical copy counts the tables, rows and bytes that were proven equal", () => {
     const page = reportPage(report());
     expect(textOf(page)).toContain("Identical: 3 tables, 260,609 rows, 18.8 MB proven equal in 5.0 s");
     expect(page).toContain("<title>Identical: 3 tables");
@@ -86,7 +86,7 @@ describe("the verdict", () => {
     expect(page).not.toContain('id="differences"');
   });
 
-  test("of a different copy counts and names what differs, and says that nothing was changed", () => {
+  test("for a different copy counts and names the differences, and says that nothing was changed", () => {
     const page = reportPage(
       report({
         verdict: "different",
@@ -110,7 +110,7 @@ describe("the verdict", () => {
     expect(text).toContain("INDEX public.ships_cargo_idx: missing");
   });
 
-  test("of a failure shows the error and says that nothing was changed", () => {
+  test("for a failure shows the error, and says that nothing was changed", () => {
     const nothing = { tables: [], sequences: [], schema: { compared: 0, differences: [] }, rows: 0, bytes: 0 };
     const error = "line one\n  line two";
     const page = reportPage(report({ verdict: "failed", error, ...nothing, spans: [], alembicRevision: undefined }));
@@ -120,21 +120,21 @@ describe("the verdict", () => {
     expect(page).not.toMatch(/undefined|NaN|Infinity|\[object/);
   });
 
-  test("of an identical copy names definitions that PostgreSQL has worded anew, and says that they mean the same", () => {
+  test("for an identical copy names definitions that PostgreSQL reworded with the same meaning", () => {
     const page = reportPage(report({ schema: { compared: 9, differences: [], reworded: ["view public.v"] } }));
     expect(textOf(page)).toContain("view public.v");
     expect(textOf(page)).toContain("1 object reworded by PostgreSQL, with the same meaning");
     expect(textOf(page)).not.toContain("not as on the source");
   });
 
-  test("of an identical copy refers to the remarks for what differs and was accepted", () => {
+  test("for an identical copy refers to the remarks about accepted differences", () => {
     const page = reportPage(report({ schema: { compared: 9, differences: ["extension citext: version 1.5"] } }));
     expect(textOf(page)).toContain("extension citext: version 1.5");
     expect(textOf(page)).toContain("the remarks say why each of these was accepted");
   });
 });
 
-describe("the content", () => {
+describe("the content of the report", () => {
   test("has every table with its rows and both whole fingerprints", () => {
     const tables = Array.from({ length: 120 }, (_, index) =>
       proof(`public.table_${index}`, { source: `${HASH}s${index}`, target: `${HASH}t${index}` }),
@@ -147,7 +147,7 @@ describe("the content", () => {
     }
   });
 
-  test("has the facts, sequences, what was left out, remarks and spans", () => {
+  test("has the versions, times, sequences, omitted objects, remarks and spans", () => {
     const text = textOf(reportPage(report()));
     for (const said of [
       "ep-cool-name.neon.tech/sectorwars",
@@ -168,7 +168,7 @@ describe("the content", () => {
     }
   });
 
-  test("is found by its headings: one h1, and every link of the contents leads to an id", () => {
+  test("has one h1, and every link of its table of contents leads to an id", () => {
     const page = reportPage(report());
     expect(page.match(/<h1/g)).toHaveLength(1);
     const links = [...page.matchAll(/href="([^"]*)"/g)].map(([, link]) => link ?? "");
@@ -177,7 +177,7 @@ describe("the content", () => {
   });
 });
 
-test("everything that comes from a database is escaped", () => {
+test("the report escapes every value that comes from a database", () => {
   const evil = `"><script>alert('x')</script><img src=x onerror="alert(1)"> &amp;`;
   const clean = reportPage(report({ verdict: "different", error: "e" }));
   const page = reportPage({
@@ -208,12 +208,12 @@ test("everything that comes from a database is escaped", () => {
   });
   expect(page).not.toMatch(/<script|<img|alert\('|onerror="/i);
   expect(page.split(escapeText(evil)).length).toBeGreaterThan(20);
-  // Whatever the names are, the page has no elements but its own.
+  // No name can add an element to the page.
   const elements = (text: string) => new Set([...text.matchAll(/<([a-z0-9]+)/gi)].map(([, tag]) => tag));
   for (const element of elements(page)) expect([...elements(clean), "h3"]).toContain(element);
 });
 
-test("the page is one file: no script, no reference to anything else", () => {
+test("the report is one file without scripts and without references to other files", () => {
   const page = reportPage(report());
   expect(page).toMatch(/^<!doctype html>/);
   expect(page).toContain("default-src 'none'");
@@ -221,7 +221,7 @@ test("the page is one file: no script, no reference to anything else", () => {
   for (const [, target] of page.matchAll(/href="([^"]*)"/g)) expect(target).toMatch(/^#/);
 });
 
-test("a template escapes what is put into it, but not markup, and leaves out what is not there", () => {
+test("html escapes values except markup, and omits undefined and false", () => {
   expect(html`<p title="${`"'`}">${"<b>&"}${html`<i>${1}</i>`}${[undefined, false, "x"]}</p>`.markup).toBe(
     '<p title="&quot;&#39;">&lt;b&gt;&amp;<i>1</i>x</p>',
   );
@@ -235,9 +235,9 @@ test.each([
   [125_400, "2 min 5 s"],
   [3_600_000, "1 h"],
   [3_725_000, "1 h 2 min"],
-])("%d milliseconds are %s", (milliseconds, said) => expect(duration(milliseconds)).toBe(said));
+])("duration writes %d ms as %s", (milliseconds, said) => expect(duration(milliseconds)).toBe(said));
 
-test("spans share a lane only where they do not overlap", () => {
+test("packLanes puts spans into one lane only if they do not overlap", () => {
   const span = (name: string, from: number, to: number) => ({ name, from, to });
   const [a, b, c, d] = [span("a", 0, 10), span("b", 0, 15), span("c", 10, 20), span("d", 15, 16)] as const;
   expect(packLanes([d, c, b, a])).toEqual([

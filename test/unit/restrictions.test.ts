@@ -21,10 +21,10 @@ const grants = (sql: string, grantee: string, privileges: string, more: Partial<
     own: grantee !== "PUBLIC",
     ...more,
   }));
-/** As a role holds what everybody holds. */
+/** A privilege that a role holds through PUBLIC. */
 const through = { direct: false, own: false } as const;
 const ROUTINE = { kind: "ROUTINE" } as const;
-/** The privileges of PUBLIC were changed. */
+/** The mark that the default privileges of PUBLIC were changed. */
 const chosen = (sql: string): Privilege[] => grants(sql, "PUBLIC", "-", { ...ROUTINE, ...through, privilege: null });
 
 const APP = "sectorwars_app";
@@ -33,39 +33,39 @@ const told = (source: Privilege[], target: Privilege[]) =>
     ({ action, privilege, column, grantee }) => `${action} ${privilege}${column ? ` (${column})` : ""} ${grantee}`,
   );
 
-describe("what a migration revoked", () => {
-  test("is what the target grants and the source does not", () => {
+describe("findRestrictions", () => {
+  test("revokes what the target grants and the source does not", () => {
     expect(
       told(grants("audit_log", APP, "SELECT INSERT"), grants("audit_log", APP, "SELECT INSERT UPDATE DELETE")),
     ).toEqual([`REVOKE UPDATE ${APP}`, `REVOKE DELETE ${APP}`]);
   });
 
-  test("is nothing where the source grants as much, or more, be it to everybody", () => {
+  test("revokes nothing if the source grants at least as much, also through PUBLIC", () => {
     const all = grants("ships", APP, "SELECT INSERT UPDATE DELETE TRUNCATE");
     expect(told(all, grants("ships", APP, "SELECT INSERT UPDATE DELETE"))).toEqual([]);
     const most = [...grants("ships", APP, "INSERT"), ...grants("ships", APP, "SELECT", through)];
     expect(told(most, grants("ships", APP, "SELECT INSERT"))).toEqual([]);
   });
 
-  test("does not show where the role, or the role on that table, is not known to the source", () => {
+  test("revokes nothing if the source has no grants for the role on that table", () => {
     const source = [...grants("audit_log", "sectorwars_readonly", "SELECT"), ...grants("ships", APP, "SELECT")];
     expect(told(source, grants("audit_log", APP, "SELECT INSERT UPDATE"))).toEqual([]);
     expect(told([], grants("audit_log", APP, "SELECT INSERT"))).toEqual([]);
   });
 
-  test("is a table's where its columns were granted instead; then those are", () => {
+  test("revokes a table's grant, and grants columns, if the source grants only columns", () => {
     const columns = grants("crew", APP, "SELECT", { column: "name" });
     expect(told(columns, grants("crew", APP, "SELECT INSERT"))).toEqual([
       `REVOKE SELECT ${APP}`,
       `REVOKE INSERT ${APP}`,
       `GRANT SELECT (name) ${APP}`,
     ]);
-    // Done, there is nothing left to do; and who is kept out of the table by this stack stays out.
+    // Afterwards there is nothing left to do, and a role that this stack excludes from the table stays excluded.
     expect(told(columns, columns)).toEqual([]);
     expect(told(columns, [])).toEqual([]);
   });
 
-  test("is everybody's right to call a function, and those to whom it was left keep theirs", () => {
+  test("revokes EXECUTE from PUBLIC, and grants it to the roles that keep it on the source", () => {
     const source = [...chosen("f()"), ...grants("f()", APP, "EXECUTE", ROUTINE)];
     const target = [
       ...grants("f()", "PUBLIC", "EXECUTE", ROUTINE),
@@ -76,7 +76,7 @@ describe("what a migration revoked", () => {
     expect(told([], target)).toEqual([]);
   });
 
-  test("is always granted on the target, never on the source, and only where the source decided", () => {
+  test("revokes only grants that the source, which has other grants for the same role and object, lacks", () => {
     const privilege = fc.record({
       kind: fc.constantFrom("TABLE" as const, "SCHEMA" as const),
       sql: fc.constantFrom("a", "b"),
@@ -104,18 +104,18 @@ describe("what a migration revoked", () => {
   });
 });
 
-test("a role that lacks one table among many is reported, because it may have been revoked", () => {
+test("findUndecided reports a role that lacks grants on one of several tables, because they may have been revoked", () => {
   const source = [...grants("ships", APP, "SELECT"), ...grants("ports", APP, "SELECT")];
   const target = [...source, ...grants("secrets", APP, "SELECT INSERT")];
   expect(findUndecided(source, target)).toEqual([
     `${APP} has this stack's default grants on secrets, and no grants on these on the source; if they were revoked there, revoke them here, too`,
   ]);
-  // Granted little, it was granted just that.
+  // A role with grants on a single table was granted exactly that.
   expect(findUndecided(source.slice(0, 1), target)).toEqual([]);
   expect(findUndecided([...source, ...grants("secrets", APP, "SELECT", through)], target)).toEqual([]);
 });
 
-test("restrictions are copied with their names quoted, and told", async () => {
+test("copyRestrictions quotes names, and reports each change", async () => {
   const statements: string[] = [];
   const odd = { object: 'public.odd"log', sql: 'public."odd""log"' };
   const rows = (privileges: string) => grants("", APP, privileges, odd) as unknown as Row[];

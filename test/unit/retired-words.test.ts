@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { findRetired } from "../../script/retired-words.ts";
 
-test("finds retired words with their line, and what to write", () => {
+test("findRetired returns retired words with their line and what to write instead", () => {
   expect(findRetired("one\nWhoever reads this is told nothing.\nthree")).toEqual([
     { line: 2, word: "Whoever", instead: expect.stringContaining("name the actor") },
     { line: 2, word: "is told", instead: expect.stringContaining("name who reports what") },
@@ -13,4 +13,4 @@ test.each([
   "a snapshot of the database",
   "An import that failed leaves nothing.",
   "none of the tables is empty",
-])("leaves alone: %s", (text) => expect(findRetired(text)).toEqual([]));
+])("findRetired accepts: %s", (text) => expect(findRetired(text)).toEqual([]));

@@ -13,7 +13,7 @@ LINE 2:  SELECT dock()
 Command was: CREATE MATERIALIZED VIEW ...
 pg_restore: warning: errors ignored on restore: 2`;
 
-test("an object that pg_restore cannot make is named with the reason, and no other is", () => {
+test("refusalsOf names only the objects that pg_restore could not create, with the reason", () => {
   expect(refusalsOf(["materialized view public.far ranks", "view public.ranks", "table public.t"], SAID)).toEqual([
     "materialized view public.far ranks: pg_restore cannot create it: could not execute query: ERROR:  function dock() does not exist",
   ]);

@@ -125,7 +125,7 @@ const setting = (
 });
 
 const parameter = (grantee: string | null): Change => ({
-  // SET and ALTER SYSTEM: two grants.
+  // Two grants: SET and ALTER SYSTEM.
   change: (found) => ({
     ...found,
     parameterGrants: [...found.parameterGrants, ...Array(2).fill({ parameter: "my.limit", grantee })],
@@ -181,13 +181,13 @@ const CHANGES: Change[] = [
 const shown = (drifts: readonly Pick<Drift, "subject" | "what" | "repair">[]) =>
   drifts.map(({ subject, what, repair }) => `${subject} ${what}: ${repair}`).sort();
 
-describe("roles", () => {
-  test("as declared have not drifted, whatever else is on the server", () => {
+describe("the drift of roles", () => {
+  test("is empty for roles as declared, whatever else is on the server", () => {
     expect(compare(RIGHT, EXPECTED)).toEqual([]);
     expect(compareDatabases(RIGHT, EXPECTED)).toEqual([]);
   });
 
-  test("that were changed in any combination of ways are named for each of them, with its repair, and for nothing else", () => {
+  test("lists each of several changes with its repair, and nothing else", () => {
     fc.assert(
       fc.property(fc.shuffledSubarray(CHANGES), (changes) => {
         const found = changes.reduce((before, { change }) => change(before), RIGHT);
@@ -197,7 +197,7 @@ describe("roles", () => {
     );
   });
 
-  test("that are gone are made again by a refresh and an up, not by SQL", () => {
+  test("has for a missing role the remedy pulumi refresh and pulumi up, not SQL", () => {
     const found = {
       ...RIGHT,
       roles: RIGHT.roles.filter(({ name }) => name !== "sectorwars_monitor"),
@@ -214,7 +214,7 @@ describe("roles", () => {
     ]);
   });
 
-  test("may add no role to their own groups", () => {
+  test("includes the ADMIN OPTION on a role's own membership", () => {
     const memberships = [{ role: "pg_monitor", member: "sectorwars_monitor", admin: true }];
     expect(shown(compare({ ...RIGHT, memberships }, EXPECTED))).toEqual([
       "sectorwars_monitor may make others members of pg_monitor (ADMIN OPTION): " +
@@ -222,7 +222,7 @@ describe("roles", () => {
     ]);
   });
 
-  test("lose their sessions with a power that a session keeps, and the superuser never does", () => {
+  test("requires the end of a role's sessions that would keep the privilege, but never of the superuser's", () => {
     const sessions = ({ change }: Change) => compare(change(RIGHT), EXPECTED).flatMap(({ sessionsOf }) => sessionsOf);
     expect(sessions(membership("sectorwars_owner", "sectorwars_readonly"))).toEqual(["sectorwars_readonly"]);
     expect(sessions(ofRoles[0] as Change)).toEqual(["sectorwars_owner"]);
@@ -231,7 +231,7 @@ describe("roles", () => {
     expect(sessions(setting("", null, null, "", ""))).toEqual(NAMES);
   });
 
-  test("the owner's temporary grant is no drift while migrations run; any other grant is, and so is the owner's afterwards", () => {
+  test("excludes the owner's temporary grant while migrations run, and no other grant", () => {
     const granted = (temporaryGrant: boolean, grantee: string | null) =>
       compare(
         {
@@ -247,7 +247,7 @@ describe("roles", () => {
     expect(granted(true, null)).toEqual(["PUBLIC"]);
   });
 
-  test("a former superuser can be corrected only by another superuser", () => {
+  test("has for a former superuser a remedy that needs another superuser", () => {
     const roles = RIGHT.roles.map((found) => (found.name === "postgres" ? { ...found, superuser: false } : found));
     expect(compare({ ...RIGHT, roles }, EXPECTED)).toMatchObject([
       {
@@ -259,7 +259,7 @@ describe("roles", () => {
     ]);
   });
 
-  test("names and values with quotes stay names and values", () => {
+  test("quotes names in repairs and escapes control characters of values", () => {
     const name = 'a"; DROP ROLE x; --';
     const expected: Expected = { ...EXPECTED, superuserSettings: {}, roles: [{ name, memberOf: [] }], databases: [] };
     const found: Found = {
@@ -276,8 +276,8 @@ describe("roles", () => {
   });
 });
 
-describe("databases", () => {
-  test("with another owner, a limit, or privileges that only the owner may have, are named", () => {
+describe("the drift of databases", () => {
+  test("includes another owner, a connection limit, and privileges that only the owner may have", () => {
     const databases = [
       {
         name: "game",
@@ -300,13 +300,13 @@ describe("databases", () => {
     );
   });
 
-  test("differ from what they were by what is new and by what is gone", () => {
+  test("lists what is new and what is gone since the last update", () => {
     expect(guardedDrift(["a", "b"], ["b", "a"])).toEqual([]);
     expect(guardedDrift(["a", "b"], ["b", "c"])).toEqual(["c", "no longer: a"]);
   });
 });
 
-describe("a preview while the server", () => {
+describe("a preview", () => {
   const inputs = (port: number) => {
     const login = { host: "127.0.0.1", port, user: "postgres", password: "p", passwordVersion: 1 };
     return { ...login, database: "game" };
@@ -322,13 +322,13 @@ describe("a preview while the server", () => {
   ] as const;
   const unchanged = { changes: false, replaces: [], deleteBeforeReplace: false };
 
-  test.each(looks)("is down sees no drift of the %s, at once", async (_, { diff }) => {
+  test.each(looks)("reports no drift of the %s within 1 s if the server is down", async (_, { diff }) => {
     const begun = Date.now();
     expect(await diff?.("id", outputs(1), inputs(1))).toEqual(unchanged);
     expect(Date.now() - begun).toBeLessThan(1000);
   });
 
-  test.each(looks)("hangs sees no drift of the %s after two seconds", async (_, { diff }) => {
+  test.each(looks)("reports no drift of the %s within 4 s if the server hangs", async (_, { diff }) => {
     const sockets: { destroy: () => void }[] = [];
     const server = createServer((socket) => void sockets.push(socket)).listen(0, "127.0.0.1");
     await new Promise((resolve) => server.once("listening", resolve));

@@ -40,8 +40,8 @@ beforeAll(async () => {
   ({ get, roles, volume } = await make());
 });
 
-describe("roles", () => {
-  test("are four, by the names that the application knows", () => {
+describe("the component Roles", () => {
+  test("creates four roles with the names that the application uses", () => {
     expect(KEYS).toEqual(["owner", "app", "readonly", "monitor"]);
     for (const key of KEYS) {
       expect(get(key).type).toBe("postgresql:index/role:Role");
@@ -50,7 +50,7 @@ describe("roles", () => {
     }
   });
 
-  test("have alphanumeric passwords of 32 signs, secret, each its own", async () => {
+  test("gives each role its own secret, alphanumeric password of 32 characters", async () => {
     for (const key of KEYS) {
       expect(get(`${key}-password`).inputs).toMatchObject({ length: 32, special: false, keepers: { version: "1" } });
       const verifier = passwordVerifier(`sectorwars_${key}`, `value-of-${key}-password`);
@@ -60,7 +60,7 @@ describe("roles", () => {
     }
   });
 
-  test("get new passwords with a new version, and nothing else", async () => {
+  test("changes only the passwords if passwordVersion changes", async () => {
     const second = await make(2);
     for (const key of KEYS) {
       expect(second.get(`${key}-password`).inputs.keepers).toEqual({ version: "2" });
@@ -68,11 +68,11 @@ describe("roles", () => {
     }
   });
 
-  test("live and die with the volume", () => {
+  test("deletes its resources with the volume", () => {
     for (const key of [...KEYS, "kept-roles", "role-drift"]) expect(get(key).options.deletedWith).toBe(volume);
   });
 
-  test("are no superusers, and only the monitor is a member of another role", () => {
+  test("creates no superuser, and only the monitor as a member of another role", () => {
     for (const key of KEYS) {
       const { superuser, createRole, createDatabase, bypassRowLevelSecurity, replication, roles: of } = get(key).inputs;
       expect([superuser, createRole, createDatabase, bypassRowLevelSecurity, replication]).toEqual(
@@ -82,7 +82,7 @@ describe("roles", () => {
     }
   });
 
-  test("are made one after the other", () => {
+  test("creates the roles one after the other, then repairs their drift", () => {
     const waitsFor = (name: string) => namesIn(get(name).options.dependsOn);
     expect([...KEYS, "kept-roles", "role-drift"].flatMap(waitsFor)).toEqual(["server-ready", ...KEYS, "kept-roles"]);
   });
@@ -100,6 +100,6 @@ test.each(["kept-roles", "role-drift"])("%s gets the password as a secret", (nam
   expect(get(name).inputs).toMatchObject({ user: "postgres", password: secretly("superuser's") });
 });
 
-test("whatever uses the roles waits until their drift is repaired", () => {
+test("users of the roles wait until their drift is repaired", () => {
   expect(namesIn(roles.ready)).toEqual(["role-drift"]);
 });

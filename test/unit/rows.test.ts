@@ -23,7 +23,7 @@ const computed = makeTable("ships", {
   ],
 });
 
-test("rows are read and written with the same columns and format", () => {
+test("COPY reads and writes rows with the same columns and format", () => {
   expect(copyOutSql(computed)).toBe('COPY "game"."ships" ("id", "Name") TO STDOUT (FORMAT binary)');
   expect(copyInSql(computed)).toBe('COPY "game"."ships" ("id", "Name") FROM STDIN (FORMAT binary, FREEZE)');
   const text = makeTable("notes", { format: "text" });
@@ -31,11 +31,11 @@ test("rows are read and written with the same columns and format", () => {
   expect(copyInSql(text)).toBe('COPY "public"."notes" ("id") FROM STDIN (FORMAT text, FREEZE)');
 });
 
-test("a table without columns is copied too: its rows count", () => {
+test("COPY also reads a table without columns, which may have rows", () => {
   expect(copyOutSql(makeTable("bare", { columns: [] }))).toBe('COPY "public"."bare" TO STDOUT (FORMAT binary)');
 });
 
-test("of a selection, the source runs its query; the target takes and gives all that is there", () => {
+test("for a selection COPY runs the query on the source, and reads and writes all rows on the target", () => {
   const query = 'SELECT "id", NULL AS "Name" FROM ONLY "game"."ships"';
   const selected = { ...computed, selected: { query, verdict: "masked" as const, what: "Name: null" } };
   expect(copyOutSql(selected)).toBe(`COPY (${query}) TO STDOUT (FORMAT binary)`);
@@ -45,9 +45,9 @@ test("of a selection, the source runs its query; the target takes and gives all 
   expect(rowsOnSource(computed)).toBe('ONLY "game"."ships"');
 });
 
-describe("an observer of the rows in transit", () => {
+describe("an observer of copied rows", () => {
   const chunks = ["one", "two", "three"].map((text) => Buffer.from(text));
-  /** Two ends of a pipe: one that gives the chunks, one that keeps what it is given. */
+  /** A source that returns the chunks, and a target that stores what it gets. */
   function ends() {
     const taken: string[] = [];
     const client = (copy: () => unknown) =>
@@ -71,7 +71,7 @@ describe("an observer of the rows in transit", () => {
     };
   }
 
-  test("gets every chunk in order before the target does, and the end with what was counted", async () => {
+  test("gets every chunk in order before the target does, and the counts at the end", async () => {
     const { taken, source, target } = ends();
     const seen: string[] = [];
     const transfer = await copyTable(computed, source, target, () => {}, {
@@ -88,7 +88,7 @@ describe("an observer of the rows in transit", () => {
     expect(transfer.sha256).toBe(createHash("sha256").update("onetwothree").digest("hex"));
   });
 
-  test.each(["chunk", "end"])("fails the table when it cannot take a %s", async (what) => {
+  test.each(["chunk", "end"])("fails the table if its method %s fails", async (what) => {
     const { source, target } = ends();
     const fail = () => Promise.reject(new Error("no room"));
     const observer = { chunk: () => undefined, end: () => Promise.resolve(), [what]: fail };
@@ -96,7 +96,7 @@ describe("an observer of the rows in transit", () => {
   });
 });
 
-test("what is read back is hashed from its first to its last byte", async () => {
+test("readBack counts and digests all bytes of the table", async () => {
   const data = "PGCOPY and so on";
   expect(
     await readBack(

@@ -30,7 +30,7 @@ const write = async (text: string, mode = 0o600) => {
   await writeFile(settings.credentialsFile, text, { mode });
 };
 
-describe("a store that speaks S3", () => {
+describe("a repository in S3", () => {
   test("is passed to pgBackRest with its port, path style, and certificate authority", async () => {
     await write("# of the backups\nkey: AKIA/1+\nsecret: s3cr3t/+=\n");
     const access = readAccess(settings);
@@ -68,13 +68,13 @@ describe("a store that speaks S3", () => {
       'does not contain the store\'s access key and its secret. Write two lines: "key: ..." and "secret: ..."',
     ],
     ["key: a\nsecret: b\n", 0o644, "is accessible to other users. Run: chmod 600"],
-  ])("credentials that cannot be: %j with mode %o", async (text, mode, words) => {
+  ])("refuses the credentials %j with mode %o", async (text, mode, words) => {
     await write(text, mode);
     await chmod(settings.credentialsFile, mode);
     expect(() => readAccess(settings)).toThrow(words);
   });
 
-  test("files that are missing or hold something else are named, and no secret is", async () => {
+  test("names missing or invalid files in errors, and no secret", async () => {
     await write("key: a\nsecret: hidden\n");
     expect(() => readAccess({ ...settings, credentialsFile: join(folder, "no") })).toThrow("two lines, key: ...");
     expect(() => readAccess({ ...settings, authorityFile: join(folder, "no") })).toThrow(/^backupS3Authority cannot/);

@@ -27,7 +27,7 @@ function binary(rows: readonly Row[], extension = ""): Buffer {
 
 const text = (rows: readonly string[][]) => Buffer.from(rows.map((row) => `${row.join("\t")}\n`).join(""));
 
-/** Gives the data in pieces, each of its own memory, which is overwritten afterwards. */
+/** Passes the data in pieces, and overwrites the memory of each piece afterwards. */
 function digestOf(format: "binary" | "text", data: Buffer, cuts: readonly number[] = []): RowSet {
   const set = new RowSetDigest(format);
   const places = [...new Set(cuts.map((cut) => cut % (data.length + 1)))].sort((a, b) => a - b);
@@ -45,7 +45,7 @@ const tables = fc
   .chain((columns) => fc.array(fc.array(value, { minLength: columns, maxLength: columns }), { maxLength: 12 }));
 const cuts = fc.array(fc.nat(), { maxLength: 20 });
 
-test("rows in another order are the same set, wherever the stream is cut into pieces", () => {
+test("rows in another order have the same digest, wherever the stream is split", () => {
   fc.assert(
     fc.property(
       tables,
@@ -62,7 +62,7 @@ test("rows in another order are the same set, wherever the stream is cut into pi
   );
 });
 
-test("any other value, a row lost, doubled or cut elsewhere into values is another set", () => {
+test("a changed value, and a lost, doubled or differently split row, have another digest", () => {
   fc.assert(
     fc.property(tables, fc.nat(), fc.nat(), (rows, at, column) => {
       fc.pre(rows.length > 0 && (rows[0]?.length ?? 0) > 0);
@@ -83,11 +83,11 @@ test("any other value, a row lost, doubled or cut elsewhere into values is anoth
   const sets = [[[a, b]], [[b, a]], [[Buffer.from("ab"), Buffer.from("")]], [[a, null]], [[a, Buffer.from("")]]];
   const digests = sets.map((rows) => digestOf("binary", binary(rows)).sum);
   expect(new Set(digests).size).toBe(sets.length);
-  // Two pairs of equal rows, which an exclusive or would not tell apart.
+  // An exclusive or would not distinguish two pairs of equal rows.
   expect(digestOf("binary", binary([[a], [a]]))).not.toEqual(digestOf("binary", binary([[b], [b]])));
 });
 
-test("of text the lines are the rows", () => {
+test("the rows of COPY's text format are its lines", () => {
   const rows = [["1", "a\\nb"], ["2", "\\N"], ["2", "\\N"], [""]];
   for (const cut of [0, 1, 5, 9]) {
     expect(digestOf("text", text(rows), [cut])).toEqual(digestOf("text", text(rows.toReversed()), [cut + 3]));
@@ -96,7 +96,7 @@ test("of text the lines are the rows", () => {
   expect(digestOf("text", text(rows.slice(1)))).not.toEqual(digestOf("text", text([...rows.slice(2), ["1", "a\\nc"]])));
 });
 
-test("data that ends within a row is an error, not a smaller set", () => {
+test("data that ends within a row is an error", () => {
   const whole = binary([[Buffer.from("abc")], [Buffer.from("de")]]);
   for (let length = 0; length < whole.length; length += 1) {
     expect(() => digestOf("binary", whole.subarray(0, length)), `${length} bytes`).toThrow("in the middle of a row");

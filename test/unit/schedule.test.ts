@@ -13,7 +13,7 @@ interface Plan {
   lane?: string;
 }
 
-/** What happened, in order, and what must not have. */
+/** Runs the plans. Returns the events in order, the most tasks at one time, and the failure. */
 async function run(plans: readonly Plan[], slotCount: number) {
   const slots = Array.from({ length: slotCount }, (_, index) => ({ index }));
   const events: string[] = [];
@@ -46,7 +46,7 @@ async function run(plans: readonly Plan[], slotCount: number) {
 
 const starts = (events: string[]) => events.filter((event) => event.startsWith("+")).map((event) => event.slice(1));
 
-/** Plans without a cycle: each may wait for ones before it; then they are shuffled. */
+/** Plans without a cycle: each may wait for earlier ones. They are shuffled afterwards. */
 const acyclic = fc
   .array(
     fc.record({
@@ -84,7 +84,7 @@ describe("tasks", () => {
     expect(starts(events)).toEqual(["first of a chain", "large", "second", "third", "middle", "small"]);
   });
 
-  test("of one lane run one after the other, while others pass them", async () => {
+  test("of one lane run one after the other, while other tasks overtake them", async () => {
     const { events } = await run(
       [
         { name: "a", after: [], cost: 9, turns: 5, lane: "keys" },
@@ -96,7 +96,7 @@ describe("tasks", () => {
     expect(events).toEqual(["+a", "+c", "-c", "-a", "+b", "-b"]);
   });
 
-  test("of one size keep their order", async () => {
+  test("of equal cost keep their order", async () => {
     const { events } = await run(
       ["a", "b", "c"].map((name) => ({ name, after: [], cost: 1 })),
       1,
@@ -104,7 +104,7 @@ describe("tasks", () => {
     expect(starts(events)).toEqual(["a", "b", "c"]);
   });
 
-  test("start as soon as a slot is free, without waiting for a slower one beside it", async () => {
+  test("start as soon as a slot is free, while a slower one still runs", async () => {
     const { events, most } = await run(
       [
         { name: "slow", after: [], cost: 9, turns: 30 },
@@ -117,7 +117,7 @@ describe("tasks", () => {
     expect(events).toEqual(["+slow", "+quick", "-quick", "+next", "-next", "-slow"]);
   });
 
-  test("are run, each once, after those that they wait for, and never more than there are slots", async () => {
+  test("run once each, after the tasks that they wait for, and at most one per slot", async () => {
     await fc.assert(
       fc.asyncProperty(acyclic, fc.integer({ min: 1, max: 4 }), async (plans, slots) => {
         const { events, most, failure } = await run(plans, slots);
@@ -131,19 +131,19 @@ describe("tasks", () => {
     );
   });
 
-  test("are all there are: none is fine", async () => {
+  test("may be an empty list", async () => {
     expect(await run([], 2)).toMatchObject({ events: [], failure: undefined });
   });
 
-  // Nothing would be copied, and nothing reported.
+  // Otherwise, nothing would be copied and no error reported.
   test("without a slot are not silently left out", async () => {
     const { events, failure } = await run([{ name: "a", after: [], cost: 1 }], 0);
     expect(events.length > 0 || failure !== undefined).toBe(true);
   });
 });
 
-describe("a failure", () => {
-  test("is thrown, after those that run have ended, and nothing more is started", async () => {
+describe("a failed task", () => {
+  test("lets running tasks end, starts no other task, and then throws", async () => {
     const { events, failure, running } = await run(
       [
         { name: "bad", after: [], cost: 9, turns: 2, fails: true },
@@ -158,7 +158,7 @@ describe("a failure", () => {
     expect(running).toBe(0);
   });
 
-  test("that comes first is the one that is thrown", async () => {
+  test("that failed first is the one whose error is thrown", async () => {
     const { failure } = await run(
       [
         { name: "later", after: [], cost: 9, turns: 9, fails: true },
@@ -169,13 +169,13 @@ describe("a failure", () => {
     expect(failure).toBe("sooner failed");
   });
 
-  test("anywhere never starts what waits for it, and leaves nothing running", async () => {
+  test("prevents every later start, and leaves nothing running", async () => {
     await fc.assert(
       fc.asyncProperty(acyclic, fc.integer({ min: 1, max: 4 }), fc.nat(13), async (plans, slots, which) => {
         fc.pre(plans.length > 0);
         const bad = plans[which % plans.length] as Plan;
         const { events, failure, running } = await run(
-          // At least one turn of the event loop: the failure is unknown until then.
+          // At least one turn of the event loop, because the failure is unknown before that.
           plans.map((plan) => ({ ...plan, turns: Math.max(plan.turns ?? 1, 1), fails: plan === bad })),
           slots,
         );
@@ -187,8 +187,8 @@ describe("a failure", () => {
     );
   });
 
-  // If a task throws instead of rejecting, the others must still be awaited.
-  test("that is thrown at once is waited for like any other", async () => {
+  // A task may throw instead of rejecting. The others must still be awaited.
+  test("that throws synchronously still waits for the running tasks", async () => {
     let ended = false;
     const tasks: Task<number>[] = [
       {
@@ -214,8 +214,8 @@ describe("a failure", () => {
   });
 });
 
-describe("before anything runs", () => {
-  test("a dependency that does not exist is refused", async () => {
+describe("the check of tasks before they run", () => {
+  test("refuses a dependency that does not exist", async () => {
     const { events, failure } = await run(
       [
         { name: "a", after: [], cost: 1 },
@@ -228,9 +228,9 @@ describe("before anything runs", () => {
   });
 
   test.each<[string, Plan[], string]>([
-    ["of one", [{ name: "a", after: ["a"], cost: 1 }], "the task a waits for itself"],
+    ["of one task", [{ name: "a", after: ["a"], cost: 1 }], "the task a waits for itself"],
     [
-      "of three, behind one that could start",
+      "of three tasks after one that could start",
       [
         { name: "free", after: [], cost: 9 },
         { name: "a", after: ["b"], cost: 1 },
@@ -239,13 +239,13 @@ describe("before anything runs", () => {
       ],
       "the task a waits for itself",
     ],
-  ])("a cycle %s is refused", async (_what, plans, message) => {
+  ])("refuses a cycle %s", async (_what, plans, message) => {
     const { events, failure } = await run(plans, 2);
     expect(failure).toBe(message);
     expect(events).toEqual([]);
   });
 
-  test("what is waited for twice is no cycle", async () => {
+  test("accepts a task that two others wait for", async () => {
     const plans = [
       { name: "d", after: ["b", "c"], cost: 1 },
       { name: "b", after: ["a"], cost: 1 },

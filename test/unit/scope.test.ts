@@ -1,4 +1,4 @@
-/** What is opened inside a scope ends with it. */
+/** Everything that is opened inside a scope ends with the scope. */
 import { createServer } from "node:net";
 import { expect, test } from "vitest";
 import { docker } from "../../lib/docker.ts";
@@ -7,7 +7,7 @@ import { currentScope, outsideScopes, pause, Scope } from "../../lib/scope.ts";
 
 const stopped = new Error("stopped");
 
-/** Work that would go on for long is cut short, with the scope's own reason. */
+/** Expects that closing a scope ends long work within 5 s, with the reason that the scope was closed with. */
 async function expectCutShort(work: () => Promise<unknown>): Promise<void> {
   const scope = new Scope();
   const begun = performance.now();
@@ -16,14 +16,14 @@ async function expectCutShort(work: () => Promise<unknown>): Promise<void> {
   expect(performance.now() - begun).toBeLessThan(5000);
 }
 
-test("a pause", () => expectCutShort(() => pause(60_000)));
+test("closing a scope ends a pause", () => expectCutShort(() => pause(60_000)));
 
-test("attempts to connect to a closed port", () =>
+test("closing a scope ends attempts to connect to a closed port", () =>
   expectCutShort(() =>
     connect({ host: "127.0.0.1", port: 1, database: "none", user: "none", password: "" }, { patienceMs: 60_000 }),
   ));
 
-test("a connection to a server that never answers", async () => {
+test("closing a scope ends a connection to a server that never answers", async () => {
   const mute = createServer();
   await new Promise<void>((resolve) => mute.listen(0, "127.0.0.1", resolve));
   const { port } = mute.address() as { port: number };
@@ -39,9 +39,10 @@ test("a connection to a server that never answers", async () => {
   }
 });
 
-test("a docker command", () => expectCutShort(() => docker(["events", "--filter", "container=none"])));
+test("closing a scope ends a docker command", () =>
+  expectCutShort(() => docker(["events", "--filter", "container=none"])));
 
-test("once closed, nothing begins any more; the first reason stays", async () => {
+test("a closed scope starts no work, and rejects with its first reason", async () => {
   const scope = new Scope();
   scope.close(stopped);
   scope.close(new Error("later"));
@@ -54,7 +55,7 @@ test("once closed, nothing begins any more; the first reason stays", async () =>
   expect(ended).toBe(true);
 });
 
-test("what was forgotten, or is the exception, is left alone", () => {
+test("a scope does not end work that was removed, and endAllBut leaves its exception until the close", () => {
   const scope = new Scope();
   const ended: string[] = [];
   const keeper = {};
@@ -67,7 +68,7 @@ test("what was forgotten, or is the exception, is left alone", () => {
   expect(ended).toEqual(["one", "keeper"]);
 });
 
-test("reaches as deep as calls do, but not what runs outside on purpose", async () => {
+test("a scope applies to nested calls, but not to work in outsideScopes", async () => {
   const scope = new Scope();
   await scope.run(async () => {
     await pause(1);

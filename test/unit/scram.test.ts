@@ -2,7 +2,7 @@ import { createHmac } from "node:crypto";
 import { expect, test } from "vitest";
 import { passwordVerifier, verifierWithSalt } from "../../lib/scram.ts";
 
-test("a verifier is the one of RFC 7677's example: it makes the server's signature", () => {
+test("verifierWithSalt produces the server signature of RFC 7677's example", () => {
   const verifier = verifierWithSalt("pencil", Buffer.from("W22ZaJ0SNY7soEsUEjb6gQ==", "base64"));
   const [, stored = "", server = ""] =
     /^SCRAM-SHA-256\$4096:W22ZaJ0SNY7soEsUEjb6gQ==\$([^:]+):(.+)$/.exec(verifier) ?? [];
@@ -14,7 +14,7 @@ test("a verifier is the one of RFC 7677's example: it makes the server's signatu
   expect(Buffer.from(stored, "base64")).toHaveLength(32);
 });
 
-test("a role's password always has the same verifier, and no two roles or passwords share one", () => {
+test("passwordVerifier is the same for the same role and password, and different for others", () => {
   const verifier = passwordVerifier("owner", "secret");
   expect(passwordVerifier("owner", "secret")).toBe(verifier);
   expect(passwordVerifier("app", "secret")).not.toBe(verifier);

@@ -5,7 +5,7 @@ import { STACK_EXTENSIONS } from "../../components/import/schema/stack-extension
 import { likePattern, preparationScript } from "../../components/privileges/scripts.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 
-/** LIKE as PostgreSQL reads it, with its backslash. */
+/** LIKE as PostgreSQL evaluates it, with backslash as the escape character. */
 function like(text: string, pattern: string): boolean {
   const source = pattern.replaceAll(/\\(.)|./gs, (sign, escaped: string | undefined) => {
     if (escaped === undefined && sign === "%") return ".*";
@@ -15,12 +15,12 @@ function like(text: string, pattern: string): boolean {
   return new RegExp(`^${source}$`, "s").test(text);
 }
 
-/** The texts of an array, as PostgreSQL reads its literal: quoted ones, with backslashes. */
+/** Reads the elements of an array literal as PostgreSQL does: quoted, with backslashes. */
 function readArray(literal: string): string[] {
   return [...literal.matchAll(/"((?:[^"\\]|\\.)*)"/g)].map(([, text = ""]) => text.replaceAll(/\\(.)/g, "$1"));
 }
 
-describe("a name with * as a pattern", () => {
+describe("likePattern", () => {
   test.each([
     ["admin_credentials", "admin\\_credentials"],
     ["mfa_*", "mfa\\_%"],
@@ -29,9 +29,9 @@ describe("a name with * as a pattern", () => {
     ["a%b", "a\\%b"],
     ["a\\b", "a\\\\b"],
     ["", ""],
-  ])("%s", (name, pattern) => expect(likePattern(name)).toBe(pattern));
+  ])("turns %j into %j", (name, pattern) => expect(likePattern(name)).toBe(pattern));
 
-  test("means nothing but the name where there is no *", () => {
+  test("matches only the name itself if there is no *", () => {
     const name = fc.string({ unit: fc.constantFrom("a", "b", "_", "%", "\\", ".") });
     fc.assert(
       fc.property(name, name, (one, other) => {
@@ -41,7 +41,7 @@ describe("a name with * as a pattern", () => {
     );
   });
 
-  test("means any characters by *", () => {
+  test("matches any characters with *", () => {
     expect(like("mfa_tokens", likePattern("mfa_*"))).toBe(true);
     expect(like("mfa_", likePattern("mfa_*"))).toBe(true);
     expect(like("mfaxtokens", likePattern("mfa_*"))).toBe(false);
@@ -49,16 +49,16 @@ describe("a name with * as a pattern", () => {
   });
 });
 
-describe("the script that prepares a database", () => {
+describe("the script that sets a database's privileges", () => {
   const deny = ["admin_credentials", "mfa_*"];
   const script = preparationScript("sectorwars_dev", deny);
   const withoutComments = script.replaceAll(/--.*$/gm, "");
 
-  test("is the same for the same deny list in another order, as a database may give it back", () => {
+  test("is the same for a deny list in another order or with duplicates", () => {
     expect(preparationScript("sectorwars_dev", ["mfa_*", "admin_credentials", "mfa_*"])).toBe(script);
   });
 
-  test("has no variable left", () => {
+  test("contains no variable without a value", () => {
     expect(script).not.toMatch(/(?<!:):["'\w]/);
   });
 
@@ -67,33 +67,33 @@ describe("the script that prepares a database", () => {
     for (const role of Object.values(ROLE_NAMES)) expect(withoutComments).toContain(`"${role}"`);
   });
 
-  test("makes the extensions before it says who may use what", () => {
+  test("creates the extensions before it grants privileges", () => {
     expect(script.indexOf("CREATE EXTENSION")).toBeLessThan(script.indexOf("ALTER DATABASE"));
     for (const name of STACK_EXTENSIONS) expect(withoutComments).toContain(`('${name}', '^`);
   });
 
-  test("never grants on all tables, which would undo what a migration revoked", () => {
+  test("never grants on all tables, because that would undo a migration's REVOKE", () => {
     expect(withoutComments).not.toMatch(/GRANT[^;]*ON\s+ALL\s+(TABLES|SEQUENCES)/i);
   });
 
-  test("grants no password and no privileges beyond a role's own", () => {
+  test("sets no password, creates no role and grants no attribute such as CREATEROLE", () => {
     expect(withoutComments).not.toMatch(/PASSWORD|(CREATE|ALTER) (ROLE|USER)|CREATEROLE|BYPASSRLS|GRANT ALL/i);
   });
 
-  test("denies what the list says, read back as patterns", () => {
+  test("denies the tables of the list as patterns", () => {
     const lists = [...script.matchAll(/\( ?E?'((?:[^']|'')*)'::text\[\][,)]/g)];
     expect(lists.length).toBeGreaterThanOrEqual(3);
     for (const [, text = ""] of lists) {
-      // Behind E, two backslashes are one.
+      // After E, two backslashes are one.
       expect(readArray(text.replaceAll("\\\\", "\\"))).toEqual(["admin\\_credentials", "mfa\\_%"]);
     }
   });
 
-  test("denies nothing by an empty list", () => {
+  test("denies nothing with an empty list", () => {
     expect(preparationScript("x", [])).toContain("revoke_denied('{}'::text[], NULL)");
   });
 
-  test("runs nothing of the application's in place of PostgreSQL's own: every function pins its search path", () => {
+  test("pins the search path of every function, so that only PostgreSQL's own objects are called", () => {
     expect(script.trimStart().replace(/^(--.*\n|\s)*/, "")).toMatch(/^SET LOCAL search_path = pg_catalog, pg_temp;/);
     const functions = script.match(/CREATE OR REPLACE FUNCTION[^$]*\$body\$/g) ?? [];
     expect(functions).toHaveLength(4);
@@ -110,7 +110,7 @@ describe("the script that prepares a database", () => {
     expect(preparationScript("other", deny)).not.toBe(script);
   });
 
-  test("uses every variable that it is given somewhere", () => {
+  test("uses every variable that it gets", () => {
     const source = ["sql/extensions.sql", "sql/privileges.sql", "sql/large-objects.sql"]
       .map((file) => readFileSync(file, "utf8"))
       .join("");

@@ -38,7 +38,7 @@ async function make(adminMade: boolean, files: string[] = []) {
 }
 
 describe("seed data", () => {
-  test("goes in as files in order, with the administrator's password as a secret", async () => {
+  test("is loaded from files in order, with the administrator's password as a secret", async () => {
     const { inputs } = (await make(true, ["sql/extensions.sql"])).get("seeded");
     expect((inputs.files as { name: string }[]).map(({ name }) => name)).toEqual([
       "10-languages.sql",
@@ -52,17 +52,17 @@ describe("seed data", () => {
   test.each([
     [true, "value-of-admin-password"],
     [false, null],
-  ])("hands the password out where it is in use: %s", async (adminMade, expected) => {
+  ])("returns the administrator's password only if the account was created: %s", async (adminMade, expected) => {
     const { password } = await make(adminMade);
     expect(await awaited(password)).toBe(expected);
     expect(await pulumi.isSecret(password)).toBe(true);
   });
 
-  test("a file that is not there is an error that names it", async () => {
+  test("from a missing file is an error that names the file", async () => {
     await expect(make(true, ["no/such.sql"])).rejects.toThrow("seedFiles names no/such.sql, which cannot be read");
   });
 
-  test("a file's tables are named in its first lines", () => {
+  test("names the tables that a file needs in its first line", () => {
     expect(tablesNeeded("-- needs: a, b_c\nINSERT")).toEqual(["a", "b_c"]);
     expect(tablesNeeded("INSERT")).toEqual([]);
   });

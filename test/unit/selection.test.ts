@@ -10,12 +10,12 @@ import { makeTable } from "./table.ts";
 const parse = (raw: Partial<RawSelection>) =>
   parseSelection({ importExclude: [], importSchemaOnly: false, importSubset: [], importMasks: [], ...raw });
 
-describe("the settings are read", () => {
-  test("and without any of them there is no selection", () => {
+describe("parseSelection", () => {
+  test("returns no selection without settings", () => {
     expect(parse({})).toEqual({ selection: undefined, problems: [] });
   });
 
-  test("as they were written", () => {
+  test("returns patterns, conditions, percentages and masks", () => {
     const { selection, problems } = parse({
       importExclude: ["audit.*", "event_log"],
       importSubset: ["players where rank = 'a = b' AND id % 10 = 0", "audit.changes 2.5%"],
@@ -53,7 +53,7 @@ describe("the settings are read", () => {
     ],
     [{ importMasks: ["players.email = e-mail"] }, 'importMasks: "players.email = e-mail" is not a mask'],
     [{ importSchemaOnly: true, importExclude: ["a"] }, "importExclude: importSchemaOnly copies no rows"],
-  ])("%j is refused", (raw, message) => {
+  ])("refuses %j", (raw, message) => {
     const [problem] = parse(raw).problems;
     expect(`${problem?.key}: ${problem?.problem}`.startsWith(message)).toBe(true);
   });
@@ -76,8 +76,8 @@ const chosen = (raw: Partial<RawSelection>) => {
   return choose(relations, selection as NonNullable<typeof selection>);
 };
 
-describe("the settings are dealt out to tables", () => {
-  test("by pattern, by schema, and to all parts of a table that is partitioned", () => {
+describe("choose", () => {
+  test("applies patterns with and without a schema, and includes all partitions of a table", () => {
     const excluded = (pattern: string) => [...chosen({ importExclude: [pattern] }).choices.keys()];
     expect(excluded("ships")).toEqual(['"public"."ships"', '"audit"."ships"']);
     expect(excluded("audit.s*")).toEqual(['"audit"."ships"']);
@@ -104,7 +104,7 @@ describe("the settings are dealt out to tables", () => {
       { importMasks: ["players.a = null", "public.players.a = hash"] },
       "importMasks has two masks for public.players.a: null and hash; remove one",
     ],
-  ])("%j does not fit", (raw, message) => {
+  ])("refuses %j", (raw, message) => {
     expect(chosen(raw).problems).toEqual([message]);
   });
 });
@@ -126,7 +126,7 @@ describe("a mask", () => {
     ["hash", { maxLength: 15, unique: true }, /too few for hashes/],
     ["hash", { isText: false, base: "int4", type: "integer", unique: true }, /too short to differ/],
     ["hash", { isText: false, base: "jsonb", type: "jsonb" }, /no hash of type jsonb/],
-  ])("%s of %j is refused", (kind, more, message) => {
+  ])("%s is refused for the column %j", (kind, more, message) => {
     expect(maskProblem(kind, column(more))).toMatch(message);
   });
 
@@ -137,11 +137,11 @@ describe("a mask", () => {
     ["name", { maxLength: 5 }],
     ["text", { maxLength: 1 }],
     ["hash", { isText: false, base: "uuid", unique: true }],
-  ])("%s of %j is fine", (kind, more) => {
+  ])("%s is accepted for the column %j", (kind, more) => {
     expect(maskProblem(kind, column(more))).toBeUndefined();
   });
 
-  test("never has the key in its SQL, and a fixed value is quoted", () => {
+  test("never contains the key in its SQL, and quotes a fixed value", () => {
     const { inner, outer } = maskKey("secret");
     const sql = maskSql("email", column());
     expect(sql.includes(inner) || sql.includes(outer) || sql.includes("secret")).toBe(false);
@@ -150,17 +150,17 @@ describe("a mask", () => {
     );
   });
 
-  test("depends on the key alone: the same secret another time, another one without", () => {
+  test("has the same key for the same secret, and a random key without a secret", () => {
     expect(maskKey("a")).toEqual(maskKey("a"));
     expect(maskKey("a")).not.toEqual(maskKey("b"));
     expect(maskKey(undefined)).not.toEqual(maskKey(undefined));
-    // The two halves are those of HMAC's: xor of them is xor of its two constants.
+    // The two parts are HMAC's inner and outer key, so their XOR is the XOR of its two constants.
     const [inner, outer] = Object.values(maskKey("a")).map((hex) => Buffer.from(hex, "hex"));
     expect(inner?.every((byte, n) => (byte ^ (outer?.[n] ?? 0)) === (0x36 ^ 0x5c))).toBe(true);
   });
 });
 
-test("rows are addressed in their order", () => {
+test("addressArray returns row addresses in ascending order", () => {
   expect(addressArray([65_536 * 2 + 1, 3, 65_536 + 291])).toBe('{"(0,3)","(1,291)","(2,1)"}');
 });
 
@@ -169,15 +169,15 @@ test("a condition cannot comment out what follows it", () => {
   expect(rootCondition(root, makeTable("t"))).toBe("(true -- all\n)");
 });
 
-test("tables are made smaller that lead to a root, in circles too", () => {
+test("restrictedTables returns the tables that refer to a root, also through cycles", () => {
   const key = (child: string, ...parents: string[]) => ({ name: "", child, parents, pairs: [] });
   const keys = [key("b", "a"), key("c", "b"), key("d", "c", "d2"), key("a", "e"), key("e", "c"), key("c", "lookup")];
-  // A key that may lead into any part of a partitioned table takes all parts with it.
+  // A key to a partitioned table restricts all of its partitions.
   expect([...restrictedTables(["a"], keys)].sort()).toEqual(["a", "b", "c", "d", "d2", "e"]);
   expect(restrictedTables(["a"], keys).has("lookup")).toBe(false);
 });
 
-test("what a copy is not is said in words", () => {
+test("describeSelection counts the masked tables and the subsets", () => {
   expect(describeSelection([{ verdict: "equal" }, { verdict: "equal as a set" }])).toBe("");
   expect(
     describeSelection([{ verdict: "masked" }, { verdict: "subset" }, { verdict: "subset" }, { verdict: "equal" }]),

@@ -87,7 +87,7 @@ const resolve = (raw: Partial<RawSettings> = {}, around: Partial<Surroundings> =
 
 const all = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, i) => from + i).join(",");
 
-/** The message without its first line, which is the same for all. */
+/** The error message without its first line, which names the stack. */
 function complaint(raw: Partial<RawSettings>): string {
   try {
     resolve(raw);
@@ -100,7 +100,7 @@ function complaint(raw: Partial<RawSettings>): string {
   throw new Error("nothing was wrong");
 }
 
-describe("what the application gets", () => {
+describe("settings for the application", () => {
   test.each<[Partial<RawSettings>, string]>([
     [{ seed: "yes" }, 'seed is "yes": choose auto, always or never'],
     [{ seedAdmin: " " }, 'seedAdmin is " ": give a name'],
@@ -117,7 +117,7 @@ describe("what the application gets", () => {
     [{ poolSize: 0 }, "poolSize is 0: use a whole number, at least 1"],
     [{ poolOverflow: -1 }, "poolOverflow is -1: use a whole number, 0 or more"],
     [{ alembicRevision: "head; rm" }, 'alembicRevision is "head; rm": use a revision id, head or base'],
-  ])("%j is refused", (raw, message) => {
+  ])("are refused with the valid values: %j", (raw, message) => {
     expect(complaint(raw)).toBe(message);
   });
 
@@ -127,13 +127,13 @@ describe("what the application gets", () => {
     [{ alembicService: "a b" }, 'alembicService is "a b": use the name of a service from the Compose file, or auto'],
     [{ alembicEnvironment: ["A=1", "no name=hidden"] }, "alembicEnvironment[1]: use NAME=VALUE, or NAME"],
     [{ alembicEnvironment: ["DATABASE_URL=hidden"] }, "alembicEnvironment[0]: use NAME=VALUE, or NAME"],
-  ])("%j is rejected, and the message contains no value of a variable", (raw, message) => {
+  ])("are refused without the value of a variable in the error: %j", (raw, message) => {
     expect(complaint(raw)).toContain(message);
     expect(complaint(raw)).not.toContain("hidden");
   });
 
   test.each([["East"], ["sectorwars_dev"], ["sectorwars_dev_test"], ["postgres"], ["sectorwars"], ["1st"]])(
-    "%s is no name for a further database",
+    "do not accept %s as the name of a further database",
     (name) => {
       expect(complaint({ databases: [name] })).toContain("databases is");
     },
@@ -146,19 +146,16 @@ describe("the Docker engine", () => {
     ["auto", undefined, undefined, false],
     ["auto", contextEndpoint, contextEndpoint, false],
     ["ssh://me@box", contextEndpoint, "ssh://me@box", true],
-  ])(
-    "with dockerHost %s and a context at %s is %s, named by the settings: %s",
-    (given, endpoint, dockerHost, isSet) => {
-      expect(resolve({ dockerHost: given }, { contextEndpoint: endpoint })).toMatchObject({
-        dockerHost,
-        dockerHostIsSet: isSet,
-      });
-    },
-  );
+  ])("with dockerHost %s and a context at %s is %s, set by the settings: %s", (given, endpoint, dockerHost, isSet) => {
+    expect(resolve({ dockerHost: given }, { contextEndpoint: endpoint })).toMatchObject({
+      dockerHost,
+      dockerHostIsSet: isSet,
+    });
+  });
 });
 
-describe("the default settings", () => {
-  test("are completed for the stack dev", () => {
+describe("resolveSettings", () => {
+  test("returns all settings of the stack dev with their defaults", () => {
     expect(resolve()).toEqual({
       stack: "dev",
       bootstrap: "sample",
@@ -201,7 +198,7 @@ describe("the default settings", () => {
     });
   });
 
-  test("migrate where an Alembic project is named, in an image that was found", () => {
+  test("enables migrations if alembic is set, with the Python image that was found", () => {
     const images = { python: "python:mine" };
     expect(resolve({ alembic: "../game" }, { images }).migrations).toEqual({
       folder: "../game",
@@ -235,11 +232,11 @@ describe("the default settings", () => {
     ["auto", "sample", "../game", false],
     ["always", "neon", "", true],
     ["never", "empty", "../game", false],
-  ])("seed %s into %s, migrated in %j: %s", (seed, bootstrap, alembic, isSeeded) => {
+  ])("with seed %s, bootstrap %s and alembic %j enables seed data: %s", (seed, bootstrap, alembic, isSeeded) => {
     expect(resolve({ seed, bootstrap, alembic }).seed !== undefined).toBe(isSeeded);
   });
 
-  test("sum up the pools only for an application that gets the database", () => {
+  test("checks the sum of the pools only if the application gets the database", () => {
     expect(resolve({ poolWorkers: 4 }).handover).toBeUndefined();
     expect(resolve({ handoverFolder: "../game", poolServices: 1 }).handover?.pools.services).toBe(1);
     expect(complaint({ handoverFolder: "../game", poolServices: 1, poolWorkers: 4 })).toBe(
@@ -248,13 +245,13 @@ describe("the default settings", () => {
     );
   });
 
-  test("take the images that were found or built", () => {
+  test("uses the images that were found or built, unless baseImage is set", () => {
     const images = { databaseBase: "base:15", newerPostgres: "newer:18" };
     expect(resolve({}, { images })).toMatchObject({ baseImage: "base:15", newerPostgres: "newer:18" });
     expect(resolve({ baseImage: "mine:15" }, { images })).toMatchObject({ baseImage: "mine:15" });
   });
 
-  test("keep a copy of what comes from Neon, unless told otherwise", () => {
+  test("keeps a safety copy of data from Neon, unless safetyCopy says otherwise", () => {
     vi.stubEnv("XDG_CONFIG_HOME", "/home/me/settings");
     const copy = {
       folder: "backups/safety",
@@ -278,7 +275,7 @@ describe("the default settings", () => {
     ).toEqual({ folder: "/vault", identityFile: "/key", recipient });
   });
 
-  test("take an engine and a port that were given", () => {
+  test("uses a configured Docker engine and port", () => {
     expect(resolve({ dockerHost: "ssh://me@box", port: 6000 })).toMatchObject({
       dockerHost: "ssh://me@box",
       port: 6000,
@@ -294,16 +291,19 @@ describe("bootstrap", () => {
     ["neon", false, "neon", true],
     ["empty", true, "empty", true],
     ["backup", true, "backup", true],
-  ])("%s, with a URL in the environment: %s, is %s", (given, neonUrlIsSet, bootstrap, bootstrapChosen) => {
-    expect(resolve({ bootstrap: given }, { neonUrlIsSet })).toMatchObject({ bootstrap, bootstrapChosen });
-  });
+  ])(
+    "%s, with a URL in the environment (%s), is %s, chosen by the settings: %s",
+    (given, neonUrlIsSet, bootstrap, bootstrapChosen) => {
+      expect(resolve({ bootstrap: given }, { neonUrlIsSet })).toMatchObject({ bootstrap, bootstrapChosen });
+    },
+  );
 });
 
 const SCHEDULE_RULE =
   'give a cron expression of minute, hour, day, month and weekday, for instance "0 3 * * 0", or never';
 const NAME_RULE = "use at most 41 lowercase letters, digits or underscores, starting with a letter";
 
-describe("a wrong value is named with what it may be", () => {
+describe("the validation of settings", () => {
   test.each<[Partial<RawSettings>, string]>([
     [{ bootstrap: "neno" }, 'bootstrap is "neno": choose sample, neon, empty, backup or auto'],
     [{ bootstrap: "" }, 'bootstrap is "": choose sample, neon, empty, backup or auto'],
@@ -373,11 +373,11 @@ describe("a wrong value is named with what it may be", () => {
       { readonlyDenyList: ["a'; DROP TABLE x"] },
       'readonlyDenyList is ["a\'; DROP TABLE x"]: give names of tables; * stands for any characters',
     ],
-  ])("%j", (raw, message) => {
+  ])("names the valid values for %j", (raw, message) => {
     expect(complaint(raw)).toBe(message);
   });
 
-  test("all of them at once, in the order of the settings", () => {
+  test("reports all invalid settings at once, in the order of the settings", () => {
     expect(complaint({ bootstrap: "x", port: 1, memory: 1, cpus: 0, importJobs: 99 })).toMatchInlineSnapshot(`
       "bootstrap is "x": choose sample, neon, empty, backup or auto
       importJobs is 99: choose 1 to 16
@@ -387,7 +387,7 @@ describe("a wrong value is named with what it may be", () => {
     `);
   });
 
-  test("the limits themselves are fine", () => {
+  test("accepts values at their limits", () => {
     for (const raw of [
       { port: 1024 },
       { port: 65535 },
@@ -406,9 +406,9 @@ describe("a wrong value is named with what it may be", () => {
 });
 
 describe("the default port", () => {
-  test("is the application's own for dev", () => expect(defaultPort("dev")).toBe(5433));
+  test("is 5433 for dev, as in the application", () => expect(defaultPort("dev")).toBe(5433));
 
-  test("is a port of its own for any other stack, always the same", () => {
+  test("is between 15433 and 19432 for every other stack, and always the same", () => {
     fc.assert(
       fc.property(
         fc.string().filter((stack) => stack !== "dev"),
@@ -421,7 +421,7 @@ describe("the default port", () => {
         },
       ),
     );
-    // Ports that stacks already have must survive a change of this code.
+    // Existing stacks must keep their ports when this code changes.
     expect([defaultPort("ci"), defaultPort("test"), defaultPort("staging")]).toMatchInlineSnapshot(`
       [
         19394,
@@ -441,7 +441,7 @@ test("settings are immutable", () => {
   expect(settings.readonlyDenyList).toEqual(["a"]);
 });
 
-test("unknown keys are those of this project that no setting has", () => {
+test("unknownKeys returns the keys of this project that are not settings", () => {
   expect(
     unknownKeys("sectorwars-database", [
       "sectorwars-database:port",
@@ -454,7 +454,7 @@ test("unknown keys are those of this project that no setting has", () => {
   ).toEqual(["prot", "Memory", "toString"]);
 });
 
-describe("the settings as Pulumi has them", () => {
+describe("the settings in Pulumi's configuration", () => {
   const asConfig = (values: Record<string, unknown>) =>
     Object.fromEntries(
       Object.entries(values).map(([key, value]) => [
@@ -476,7 +476,7 @@ describe("the settings as Pulumi has them", () => {
     vi.unstubAllEnvs();
   });
 
-  test("are read, each of them", async () => {
+  test("are read with Neon's URL from the environment", async () => {
     await configure({ ...RAW, baseImage: "base:15", bootstrap: "auto" });
     vi.stubEnv("NEON_DATABASE_URL", "postgresql://u:p@h/d");
     expect(await readSettings()).toMatchObject({
@@ -493,7 +493,7 @@ describe("the settings as Pulumi has them", () => {
     expect((await readSettings()).bootstrap).toBe("sample");
   });
 
-  test("are refused when one of them is unknown: with the one that was meant, or what it is called now", async () => {
+  test("are refused if a key is unknown, and the error names a similar or renamed setting", async () => {
     await configure({ ...RAW, prot: 5434, memroy: 1, application: "../game", zzzzzzzzzz: "" });
     await expect(readSettings()).rejects.toThrow(
       new pulumi.RunError(

@@ -14,9 +14,9 @@ const SCRIPTS = [
   ),
 ];
 const BUILDS = ["images/base/build", "images/migrations/build"];
-/** The functions of script/bootstrap, without what it does. */
+/** Defines the functions of script/bootstrap without running it. */
 const BOOTSTRAP = 'eval "$(sed "/^wants_newer=no/,\\$d" script/bootstrap)"';
-/** What makes a hash, on one system or another. */
+/** Programs that compute SHA-256, one or more of which each system has. */
 const HASHES = ["sha256sum", "shasum", "openssl"];
 const EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -48,13 +48,13 @@ describe("the scripts", () => {
       .filter((line) => !/^\s*#/.test(line));
     const lacking =
       /(?<![\w.-])(timeout|flock|setsid|sha256sum|md5sum|realpath|nproc|tac|gsed) |sort [^|]*-V|sed -i|stat -c|readlink -[fem]|date -d|grep -\w*P|xargs -r|cp -a\b/;
-    // The functions that stand in for them ask first whether the command is there.
+    // portable.sh contains replacements, which first check whether the command exists.
     const found = lines.filter((line) => lacking.test(line) && file !== "script/portable.sh");
     expect(found).toEqual([]);
   });
 
   test.each(["timeout", "flock", "setsid", "sha256sum"])(
-    "%s is used by script/portable.sh only where it is there",
+    "script/portable.sh checks whether %s exists before it uses it",
     (command) => {
       const text = readFileSync("script/portable.sh", "utf8").replaceAll(/^\s*#.*$/gm, "");
       const uses = text.match(new RegExp(`(?<![\\w.-])${command}\\b`, "g"))?.length ?? 0;
@@ -63,13 +63,13 @@ describe("the scripts", () => {
   );
 });
 
-describe("a hash", () => {
-  test.each(HASHES.filter(hasProgram))("is the same by %s alone", async (program) => {
+describe("the function sha256", () => {
+  test.each(HASHES.filter(hasProgram))("returns the same digest with %s alone", async (program) => {
     const said = await sh(". script/portable.sh; sha256 </dev/null", pathWith([program]));
     expect(said).toMatchObject({ code: 0, stdout: `${EMPTY_SHA256}\n` });
   });
 
-  test("that nothing can make is an error, not an empty word in an image's name", async () => {
+  test("fails if no program can compute it, so that no image name lacks its digest", async () => {
     const without = pathWith([]);
     for (const line of ["images/base/build --name bookworm 15 15.1-2", "images/migrations/build --name trixie 3.1-2"]) {
       const said = await sh(line, without);
@@ -85,7 +85,7 @@ describe("a hash", () => {
       /^sectorwars\/postgres:15\.20-0\.deb12u1-bookworm-[0-9a-f]{8}\n$/,
     ],
     ["images/migrations/build --name trixie 3.13.5-2", /^sectorwars\/python:3\.13\.5-2-trixie-[0-9a-f]{8}\n$/],
-  ])("names the same image on Linux and on macOS: %s", async (line, expected) => {
+  ])("gives an image the same name with the programs of Linux and of macOS: %s", async (line, expected) => {
     const [first, ...others] = await Promise.all(
       HASHES.filter(hasProgram).map((hash) => sh(line, pathWith([hash, "perl"]))),
     );
@@ -104,7 +104,7 @@ test.each([
   ["1.9", "1.21", false],
   ["15.20-0+deb12u1", "15.18-0+deb12u1", true],
   ["15.20-0+deb12u1", "15.20-0+deb12u2", false],
-])("version %s compared with %s", async (have, want, expected) => {
+])("version %s is at least %s: %s", async (have, want, expected) => {
   const said = await sh(
     `. script/portable.sh; if at_least ${have} ${want}; then echo yes; else echo no; fi`,
     pathWith([]),
@@ -113,7 +113,7 @@ test.each([
 });
 
 describe.each(["flock", "perl"].filter(hasProgram))("the lock by %s", (program) => {
-  test("keeps a second one out, and goes with its holder", async () => {
+  test("excludes a second process until its holder ends", async () => {
     const PATH = pathWith([program]);
     const folder = mkdtempSync(join(tmpdir(), "sectorwars-lock-"));
     folders.push(folder);
@@ -133,14 +133,14 @@ describe.each(["flock", "perl"].filter(hasProgram))("the lock by %s", (program) 
   });
 });
 
-// A daemon that kept the lock would have every later bootstrap wait for it to end.
+// If the daemon kept the lock, every later bootstrap would wait until the daemon ends.
 test.skipIf(!hasProgram("flock")).each(["dash", "bash"].filter(hasProgram))(
-  "the engine that script/bootstrap starts in %s does not keep its lock",
+  "the Docker engine that script/bootstrap starts in %s does not keep the lock",
   async (shell) => {
     const path = pathWith(["flock", "setsid"]);
     const root = mkdtempSync(join(tmpdir(), "sectorwars-engine-"));
     folders.push(root);
-    // An engine that answers as long as its daemon runs.
+    // A fake engine that answers while its daemon runs.
     writeFileSync(join(path, "dockerd"), `#!/bin/sh\necho $$ >"${root}/daemon"\nexec sleep 60\n`, { mode: 0o755 });
     writeFileSync(join(path, "docker"), `#!/bin/sh\n[ -s "${root}/daemon" ]\n`, { mode: 0o755 });
     const lines = `${BOOTSTRAP}; LOCAL="${root}"; exec 9>"${root}/lock"; lock_9; step "the engine" start_docker`;
@@ -166,7 +166,7 @@ test.each([["setsid"].filter(hasProgram), []].map((programs) => [programs]))(
     const env = { PATH: pathWith(programs) };
     const shell = spawn("/bin/sh", ["-c", line], { env, stdio: ["ignore", "pipe", "ignore"], detached: true });
     await once(shell.stdout, "data");
-    // Until the command has become its own session, or ignores the signal.
+    // Wait until the command has its own session, or ignores the signal.
     await new Promise((resolve) => setTimeout(resolve, 300));
     const ended = once(shell, "exit");
     process.kill(-(shell.pid ?? 0), "SIGHUP");
@@ -175,7 +175,7 @@ test.each([["setsid"].filter(hasProgram), []].map((programs) => [programs]))(
   },
 );
 
-describe("what was asked once", () => {
+describe("remembered answers of probes", () => {
   let root: string;
   beforeAll(() => {
     root = mkdtempSync(join(tmpdir(), "sectorwars-remembered-"));
@@ -190,7 +190,7 @@ describe("what was asked once", () => {
   test.each([
     ["yes", 0],
     ["no", 1],
-  ])("%s holds for a day", async (answer, code) => {
+  ])('keep "%s" for a day', async (answer, code) => {
     expect(await ask(`day-${code}`, code)).toEqual({ answer, asked: true });
     expect(await ask(`day-${code}`, 1 - code)).toEqual({ answer, asked: false });
     const yesterday = Date.now() / 1000 - 25 * 3600;
@@ -198,13 +198,13 @@ describe("what was asked once", () => {
     expect((await ask(`day-${code}`, 1 - code)).asked).toBe(true);
   });
 
-  test("without an answer is asked again the next time", async () => {
+  test("do not contain a probe without an answer, which runs again the next time", async () => {
     expect(await ask("network", 2)).toEqual({ answer: "no", asked: true });
     expect(readdirSync(join(root, "probes"))).not.toContain("network");
     expect(await ask("network", 0)).toEqual({ answer: "yes", asked: true });
   });
 
-  test("an address without a server gives no answer, and a missing file is a no", async () => {
+  test('distinguish an unreachable server, which is no answer, from a missing file, which is "no"', async () => {
     const { createServer } = await import("node:http");
     const server = createServer((request, response) => response.writeHead(request.url === "/there" ? 200 : 404).end());
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -216,7 +216,7 @@ describe("what was asked once", () => {
     expect(await reach("/there")).toBe("2");
   });
 
-  test("the last version that was known is used where none can be learned", async () => {
+  test("include the last known version for a day, and longer if the version cannot be determined", async () => {
     const note = async (line: string) =>
       (await sh(`. script/lib.sh; LOCAL="${root}"; noted version sh -c '${line}'`)).stdout;
     expect(await note("exit 1")).toBe("");
@@ -240,7 +240,7 @@ describe("script/up", () => {
     ["--stack=feature --yes", "feature|--yes|"],
     ["--target '**Container::server' -s feature", "feature|--target|**Container::server|"],
     ["-c a=b --skip-preview -m 'two words'", "|-c|a=b|--skip-preview|-m|two words|"],
-  ])("%s", async (words, expected) => {
+  ])("splits the arguments %j into stack and Pulumi's arguments: %s", async (words, expected) => {
     expect(await read(words)).toMatchObject({ code: 0, stdout: expected });
   });
 
@@ -254,7 +254,7 @@ describe("script/up", () => {
   });
 });
 
-describe("what is missing", () => {
+describe("a missing package", () => {
   const engine = "docker.io iptables ca-certificates";
   test.each([
     ["dnf", "nodejs npm", "As root, run: dnf install nodejs npm"],
@@ -268,13 +268,13 @@ describe("what is missing", () => {
     ["zypper", "nodejs npm", "As root, run: zypper install nodejs-default npm-default"],
     ["brew", "nodejs npm ca-certificates", "Run: brew install node"],
     ["brew", "chromium", "Run: brew install --cask chromium"],
-  ])("is named with the command of %s: %s", async (manager, packages, expected) => {
+  ])("is reported with the command of %s: %s", async (manager, packages, expected) => {
     const PATH = pathWith(HASHES, [manager]);
     const said = await sh(`${BOOTSTRAP}; need_package "it" ${packages}`, PATH);
     expect(said).toEqual({ code: 1, stdout: "", stderr: `error: it is missing. ${expected}\n` });
   });
 
-  test("is named where no package manager is known", async () => {
+  test("is reported with Debian's package names if the package manager is unknown", async () => {
     const said = await sh(`${BOOTSTRAP}; need_package "npm" nodejs npm`, pathWith(HASHES));
     expect(said.stderr).toBe(
       "error: npm is missing. Install it with your system's package manager; Debian's packages for it are: nodejs npm\n",
@@ -283,7 +283,7 @@ describe("what is missing", () => {
 });
 
 describe("Debian's repositories", () => {
-  test("are the suite's own, its updates and its security updates", async () => {
+  test("are the suite, its updates and its security updates", async () => {
     const said = await sh(". script/debian.sh; debian_sources bookworm", pathWith([]));
     expect(said.stdout.trim().split("\n")).toEqual([
       "deb http://deb.debian.org/debian bookworm main",
@@ -292,7 +292,7 @@ describe("Debian's repositories", () => {
     ]);
   });
 
-  test("give the newest version that any of them has, or none where one cannot be read", async () => {
+  test("return the newest version of all three, and an error if one cannot be read", async () => {
     const { execFileSync } = await import("node:child_process");
     const { createServer } = await import("node:http");
     const list = (...versions: string[]) =>
@@ -328,9 +328,9 @@ describe("Debian's repositories", () => {
   });
 });
 
-// macOS's /bin/sh is bash, which leaves `set -e` off in more places than others.
+// macOS's /bin/sh is bash, which ignores `set -e` in more places than other shells.
 test.each(["sh", "bash"])(
-  "a step that fails in %s is the end, shows what it said last and where the rest is",
+  "a failed step in %s ends the script, shows its last output and names its log file",
   async (shell) => {
     const root = mkdtempSync(join(tmpdir(), "sectorwars-step-"));
     folders.push(root);

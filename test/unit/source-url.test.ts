@@ -9,8 +9,8 @@ const url = (rest = "", host = HOST) => `postgresql://neondb_owner:npg_secret@${
 
 const VERIFIED = "certificate and host name are verified anyway (verify-full)";
 
-describe("a URL as Neon hands it out", () => {
-  test("becomes a source that is verified", () => {
+describe("a URL from Neon", () => {
+  test("becomes a source with a verified certificate", () => {
     expect(parseSourceUrl(url("?sslmode=verify-full"), "ROOTS")).toEqual({
       label: `${HOST}/neondb`,
       address: {
@@ -27,7 +27,7 @@ describe("a URL as Neon hands it out", () => {
     });
   });
 
-  test("with a pooled host leads to the direct one, everywhere", () => {
+  test("with a pooled host becomes a source with the direct host", () => {
     const source = parseSourceUrl(url("?sslmode=require&channel_binding=require", POOLED), "ROOTS");
     expect(source.remarks).toEqual([
       `pooled host ${POOLED} replaced by the direct one, ${HOST}`,
@@ -38,7 +38,7 @@ describe("a URL as Neon hands it out", () => {
     expect(source.fromContainer).toEqual({ host: HOST, port: 5432 });
   });
 
-  test("may begin with postgres://, and name a port", () => {
+  test("may begin with postgres:// and contain a port", () => {
     const source = parseSourceUrl("postgres://u:p@db.example.org:6543/app", "ROOTS");
     expect(source).toMatchObject({
       label: "db.example.org:6543/app",
@@ -47,17 +47,17 @@ describe("a URL as Neon hands it out", () => {
     });
   });
 
-  test("trusts the machine's authorities where no others are given", () => {
+  test("uses the machine's certificate authorities if no others are given", () => {
     const trusted = tls.getCACertificates("default").join("\n");
     const source = parseSourceUrl(url());
     expect(trusted).toContain("BEGIN CERTIFICATE");
-    // Compared as booleans: a difference would print half a megabyte of certificates.
+    // Compared as booleans, because a difference would print half a megabyte of certificates.
     expect(source.rootCertificates === trusted).toBe(true);
     expect(source.address.tls?.ca === trusted).toBe(true);
   });
 });
 
-describe("a URL as it is pasted", () => {
+describe("a pasted URL", () => {
   const plain = url("?sslmode=require");
   test.each([
     `psql '${plain}'`,
@@ -69,7 +69,7 @@ describe("a URL as it is pasted", () => {
     `NEON_DATABASE_URL='${plain}';`,
     `DATABASE_URL=psql '${plain}'`,
     `'psql "${plain}"'`,
-  ])("is recognised: %#", (pasted) => {
+  ])("is recognised in form %#", (pasted) => {
     expect(parseSourceUrl(pasted, "ROOTS")).toEqual(parseSourceUrl(plain, "ROOTS"));
   });
 
@@ -77,13 +77,13 @@ describe("a URL as it is pasted", () => {
     "postgresql://u:sec,ret@a.example:5432,b.example:5433/app",
     "postgres://u:secret@a.example,b.example/app?target_session_attrs=read-write",
     "psql 'postgresql://u:secret@a.example,b.example/app'",
-  ])("with several hosts is refused with the remedy, and without the password: %#", (pasted) => {
+  ])("with several hosts is refused with a remedy and without the password (%#)", (pasted) => {
     const refuse = () => parseSourceUrl(pasted, "ROOTS");
     expect(refuse).toThrow(/has several hosts.* Keep only the host and port of that server$/);
     expect(refuse).not.toThrow(/sec/);
   });
 
-  test("may have a comma in its password, and signs of a pasted line in its values", () => {
+  test("may contain a comma in its password, and text such as psql in its values", () => {
     expect(parseSourceUrl("postgresql://u:a,b@db.example/app", "ROOTS").address.password).toBe("a,b");
     expect(parseSourceUrl("postgresql://u:psql%20'x'@db.example/DATABASE_URL=y", "ROOTS").address).toMatchObject({
       password: "psql 'x'",
@@ -93,18 +93,18 @@ describe("a URL as it is pasted", () => {
 });
 
 describe("sslmode", () => {
-  test.each(["disable", "allow", "prefer", "require", "verify-ca"])("%s is verified anyway", (mode) => {
+  test.each(["disable", "allow", "prefer", "require", "verify-ca"])("%s becomes verify-full, with a remark", (mode) => {
     const source = parseSourceUrl(url(`?sslmode=${mode}`), "ROOTS");
     expect(source.address.tls).toEqual({ ca: "ROOTS", servername: HOST, rejectUnauthorized: true });
     expect(source.rootCertificates).toBe("ROOTS");
     expect(source.remarks).toEqual([`sslmode ${mode}: ${VERIFIED}`]);
   });
 
-  test("verify-full needs no remark", () => {
+  test("verify-full has no remark", () => {
     expect(parseSourceUrl(url("?sslmode=verify-full"), "ROOTS").remarks).toEqual([]);
   });
 
-  test("that is not given is verify-full", () => {
+  test("is verify-full if it is not given", () => {
     const source = parseSourceUrl(url(), "ROOTS");
     expect(source.address.tls).toMatchObject({ rejectUnauthorized: true });
     expect(source.remarks).toEqual([`sslmode not given: ${VERIFIED}`]);
@@ -118,29 +118,32 @@ describe("sslmode", () => {
     );
   });
 
-  test.each(["", "?sslmode=disable", "?sslmode=prefer"])("is not needed on this machine: %j", (query) => {
-    const source = parseSourceUrl(url(query, "127.0.0.1:5499"), "ROOTS");
-    expect(source.address.tls).toBeUndefined();
-    expect(source.rootCertificates).toBeUndefined();
-    expect(source.fromContainer).toEqual({ host: "127.0.0.1", port: 5499, network: "host" });
-    expect(source.remarks).toEqual([]);
-  });
+  test.each(["", "?sslmode=disable", "?sslmode=prefer"])(
+    "may be missing or weak on this machine, which connects without TLS: %j",
+    (query) => {
+      const source = parseSourceUrl(url(query, "127.0.0.1:5499"), "ROOTS");
+      expect(source.address.tls).toBeUndefined();
+      expect(source.rootCertificates).toBeUndefined();
+      expect(source.fromContainer).toEqual({ host: "127.0.0.1", port: 5499, network: "host" });
+      expect(source.remarks).toEqual([]);
+    },
+  );
 
-  test("that is asked for on this machine is kept", () => {
+  test("require is kept on this machine", () => {
     const source = parseSourceUrl(url("?sslmode=require", "localhost"), "ROOTS");
     expect(source.address.tls).toEqual({ ca: "ROOTS", servername: "localhost", rejectUnauthorized: true });
     expect(source.fromContainer).toEqual({ host: "localhost", port: 5432, network: "host" });
   });
 });
 
-describe("other parameters", () => {
-  test.each(["disable", "prefer", "require"])("channel_binding=%s is kept, and nothing to speak of", (asked) => {
+describe("other parameters of a URL", () => {
+  test.each(["disable", "prefer", "require"])("channel_binding=%s is kept without a remark", (asked) => {
     const source = parseSourceUrl(url(`?sslmode=verify-full&channel_binding=${asked}`), "R");
     expect(source.address.channelBinding).toBe(asked);
     expect(source.remarks).toEqual([]);
   });
 
-  test("channel_binding that is not given is the connection's own choice", () => {
+  test("channel_binding is not set in the address if it is not given", () => {
     expect(parseSourceUrl(url("?sslmode=verify-full"), "R").address).not.toHaveProperty("channelBinding");
   });
 
@@ -150,19 +153,19 @@ describe("other parameters", () => {
     );
   });
 
-  test("channel_binding=require without TLS is a contradiction", () => {
+  test("channel_binding=require without TLS is refused", () => {
     expect(() => parseSourceUrl(url("?channel_binding=require", "localhost"))).toThrow(
       new Error("NEON_DATABASE_URL has channel_binding=require, which needs TLS: add sslmode=require"),
     );
   });
 
-  test("options=endpoint is what the host's name says already", () => {
+  test("options=endpoint is left out, because the host's name contains the endpoint", () => {
     expect(parseSourceUrl(url("?sslmode=verify-full&options=endpoint%3Dep-cool-sea-a1b2c3"), "R").remarks).toEqual([
       "options=endpoint left out: the host's name says it to the server (SNI)",
     ]);
   });
 
-  test("others are said not to be used, without their values", () => {
+  test("unused ones are reported without their values", () => {
     const source = parseSourceUrl(
       url("?sslmode=verify-full&options=-c%20statement_timeout%3D5&application_name=me&sslpassword=hunter2"),
       "R",
@@ -176,18 +179,18 @@ describe("other parameters", () => {
 });
 
 describe("percent-encoding", () => {
-  test("is taken out of user, password and database", () => {
+  test("is decoded in user, password and database", () => {
     const source = parseSourceUrl("postgresql://j%40ne:p%40ss%2Fw%3Ard%25@db.example.org/my%20db", "R");
     expect(source.address).toMatchObject({ user: "j@ne", password: "p@ss/w:rd%", database: "my db" });
     expect(source.label).toBe("db.example.org/my db");
   });
 
-  test("brings back any user, password and database", () => {
+  test("preserves any user, password and database", () => {
     const text = fc.string({ unit: "grapheme", minLength: 1 });
     fc.assert(
       fc.property(text, text, text, (user, password, database) => {
         const [u, p, d] = [user, password, database].map(encodeURIComponent);
-        // A path of . or .. is a URL's own, not a name.
+        // A URL resolves the paths . and .. instead of reading a name.
         fc.pre(database !== "." && database !== "..");
         const { address } = parseSourceUrl(`postgresql://${u}:${p}@db.example.org/${d}`, "R");
         expect(address).toMatchObject({ user, password, database });
@@ -195,17 +198,17 @@ describe("percent-encoding", () => {
     );
   });
 
-  // An unencoded % is the commonest slip in a password; JavaScript's "URI malformed" names neither variable nor remedy.
+  // An unencoded % is the most common mistake in a password. JavaScript's "URI malformed" names neither variable nor remedy.
   test.each([
     "postgresql://user:100%sure@db.example.org/app",
     "postgresql://us%er:secret@db.example.org/app",
     "postgresql://user:secret@db.example.org/ap%p",
-  ])("that is broken is said to be in NEON_DATABASE_URL: %s", (broken) => {
+  ])("that is invalid is an error that names NEON_DATABASE_URL: %s", (broken) => {
     expect(() => parseSourceUrl(broken, "R")).toThrow(/NEON_DATABASE_URL/);
   });
 });
 
-describe("what is no source", () => {
+describe("an invalid source URL", () => {
   test.each([
     ["", "NEON_DATABASE_URL is not a URL. It looks like postgresql://user:password@host/database"],
     [
@@ -226,12 +229,12 @@ describe("what is no source", () => {
       "postgresql:///d",
       "NEON_DATABASE_URL lacks a host and a user and a password: postgresql://user:password@host/database",
     ],
-  ])("%j", (given, message) => {
+  ])("%j is refused with the reason", (given, message) => {
     expect(() => parseSourceUrl(given, "R")).toThrow(new Error(message));
   });
 });
 
-/** All that people may get to see of a URL: the error, or what the source says of itself. */
+/** Everything that is printed of a URL: the error, or the source's label, remarks and address for containers. */
 function shown(given: string): string {
   try {
     const { label, remarks, fromContainer } = parseSourceUrl(given, "R");
@@ -242,14 +245,14 @@ function shown(given: string): string {
   }
 }
 
-describe("the password is never shown", () => {
-  /** Letters that stand nowhere else, so that finding them is finding the password. */
+describe("the password in a URL", () => {
+  /** Text that occurs nowhere else, so that finding it means finding the password. */
   const mark = "Zq7Xw9";
-  // No @: where one is not encoded, what follows it is the host, for every program that reads the URL.
+  // Without @, because every program reads the text after an unencoded @ as the host.
   const around = fc.string({ unit: fc.constantFrom(..."aB35:/?#%&=[]\\ '\"é") });
   const password = fc.tuple(around, around).map(([before, after]) => `${before}${mark}${after}`);
 
-  test("not even of a URL that is put together wrongly", () => {
+  test("is never shown, not even for an invalid URL", () => {
     const broken = fc.constantFrom(
       (p: string) => `postgresql://user:${p}@db.example.org/app`,
       (p: string) => `postgresql://user:${p}@db.example.org/app?sslmode=nonsense`,
@@ -299,8 +302,8 @@ describe("hosts", () => {
     [HOST, false],
   ])("%s is this machine: %s", (host, loopback) => expect(isLoopback(host)).toBe(loopback));
 
-  // A URL writes an IPv6 address in brackets, which are no part of it: no connection is made to "[::1]".
-  test("an IPv6 address is without its brackets", () => {
+  // A URL writes an IPv6 address in brackets, which are not part of the address.
+  test("an IPv6 address has no brackets", () => {
     expect(parseSourceUrl(url("", "[::1]")).address.host).toBe("::1");
   });
 });

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { recordedServer, stateResources } from "../../lib/stack-state.ts";
 
 const urn = (type: string, name: string) => `urn:pulumi:dev::sectorwars-database::${type}::${name}`;
-/** As `pulumi stack export --show-secrets` writes a secret. */
+/** A secret as `pulumi stack export --show-secrets` writes it. */
 const secret = (value: string) => ({
   "4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270",
   plaintext: JSON.stringify(value),
@@ -21,13 +21,13 @@ const server = {
   type: "sectorwars:server:DatabaseServer",
   outputs: { host: "127.0.0.1", port: 5433, containerName: "sectorwars-database", version: "15.20" },
 };
-/** As `pulumi stack export --show-secrets` prints it. */
+/** The resources of a state as `pulumi stack export --show-secrets` prints it. */
 const exported = (resources: readonly unknown[]) =>
   stateResources(JSON.stringify({ version: 3, deployment: { resources } }));
 const KEYS = ["owner", "app", "readonly", "monitor"];
 const whole = [server, password("superuser"), ...KEYS.map(password), ...KEYS.map(role)];
 
-test("a server with its roles is read from a state that has no outputs", () => {
+test("recordedServer reads a server and its roles from a state without outputs", () => {
   expect(
     recordedServer(
       exported([{ ...password("app"), outputs: { result: secret("former") }, delete: true }, ...whole]),
@@ -48,10 +48,10 @@ test("a server with its roles is read from a state that has no outputs", () => {
 });
 
 test.each([
-  ["nothing", []],
+  ["no resources", []],
   ["a server that has not answered", [{ ...server, outputs: {} }, ...whole.slice(1)]],
   ["no role yet", [server, ...KEYS.map(password)]],
   ["not all roles yet", whole.slice(0, -1)],
-])("a state with %s has no server to speak of", (_what, resources) => {
+])("recordedServer returns nothing for a state with %s", (_what, resources) => {
   expect(recordedServer(exported(resources), "game")).toBeUndefined();
 });

@@ -8,8 +8,8 @@ const states = fc
   .dictionary(fc.constantFrom("a", "b", "c"), fc.constantFrom("1", "2"))
   .map((o) => new Map(Object.entries(o)));
 
-describe("states are compared", () => {
-  test("in both directions, in order", () => {
+describe("compareStates", () => {
+  test("finds differences in both directions, in order", () => {
     const source = new Map([
       ["view b", "1"],
       ["table a", "1"],
@@ -27,7 +27,7 @@ describe("states are compared", () => {
     ]);
   });
 
-  test("and are equal when, and only when, their digests are", () => {
+  test("finds the same differences in the digests of states", () => {
     fc.assert(
       fc.property(states, states, (a, b) => {
         expect(compareStates(a, a)).toEqual([]);
@@ -38,7 +38,7 @@ describe("states are compared", () => {
   });
 });
 
-describe("who has changed since a state was noted", () => {
+describe("whereChanged", () => {
   const then = { source: "1", target: "1" };
   test.each([
     [{ source: "1", target: "2" }, "here"],
@@ -47,14 +47,14 @@ describe("who has changed since a state was noted", () => {
     [{ source: "1" }, "here"],
     [{ target: "1" }, "on the source"],
     [{}, "on both sides"],
-  ])("%o: %s", (now, who) => expect(whereChanged(then, now)).toBe(who));
+  ])('for %o returns "%s"', (now, who) => expect(whereChanged(then, now)).toBe(who));
 
-  test("is the one who made what was not there", () => {
+  test("returns the end that has a new object", () => {
     expect(whereChanged({}, { target: "1" })).toBe("here");
     expect(whereChanged({}, { source: "1" })).toBe("on the source");
   });
 
-  test("is unknown if the difference was accepted at the import", () => {
+  test('returns "nowhere" if the difference was accepted at the import', () => {
     expect(
       whereChanged(
         { source: "worded so", target: "worded otherwise" },
@@ -63,14 +63,14 @@ describe("who has changed since a state was noted", () => {
     ).toBe("nowhere");
   });
 
-  test("is not known where only a large table's bytes were noted", () => {
+  test("returns nothing if the baseline has only a large table's digest and no fingerprint", () => {
     expect(whereChanged({ stream: "cafe", columns: ["id"] }, { source: "1", target: "2" })).toBe(undefined);
     expect(whereChanged({ stream: "cafe", source: "1", target: "1" }, { source: "2", target: "1" })).toBe(
       "on the source",
     );
   });
 
-  test("is neither for unchanged objects, and each database that has changed", () => {
+  test("names exactly the databases in which an object has changed", () => {
     fc.assert(
       fc.property(states, states, states, states, (source, target, laterSource, laterTarget) => {
         const noted = baselineOfStates(source, target);
@@ -85,7 +85,7 @@ describe("who has changed since a state was noted", () => {
   });
 });
 
-test("the smallest tables are read once more to be noted, as many as fit", () => {
+test("tablesToFingerprint returns the smallest tables that fit the budget", () => {
   const tables = [50, 10, 40, 90].map((bytes) => makeTable(`of_${bytes}`, { bytes }));
   const names = (budget: number) => [...tablesToFingerprint(tables, budget)].map(({ name }) => name);
   expect(names(60)).toEqual(["of_10", "of_40"]);
@@ -93,7 +93,7 @@ test("the smallest tables are read once more to be noted, as many as fit", () =>
   expect(names(1000)).toHaveLength(4);
 });
 
-test("no two tables' rows are called the same, whatever signs are in their names", () => {
+test("rowsOf has a different name for each table, whatever characters its name contains", () => {
   expect(rowsOf({ schema: "public", name: "players" })).toBe("rows of public.players");
   const name = fc.string({ unit: fc.constantFrom("a", ".", '"', "A"), minLength: 1, maxLength: 4 });
   fc.assert(

@@ -1,7 +1,7 @@
 import type { Table } from "../../components/import/types.ts";
 import { qualified } from "../../lib/postgres.ts";
 
-/** A table as the catalog describes it; only what a test is about need be said. */
+/** A table as the catalog describes it, with defaults for everything that a test does not give. */
 export function makeTable(name: string, more: Partial<Table> = {}): Table {
   const schema = more.schema ?? "public";
   return {

@@ -16,12 +16,12 @@ function rowsOf(target: string): string[][] {
     .map((line) => line.split("\t").map((text) => text.replaceAll(/\\(.)/g, (_, sign: string) => signs[sign] ?? sign)));
 }
 
-describe("the sample's text in many scripts", () => {
+describe("the translations of the sample", () => {
   const languages = rowsOf("languages");
   const keys = rowsOf("translation_keys (namespace_id, key)");
   const texts = rowsOf("translations");
 
-  test("has a row for each language, with its own name and direction", () => {
+  test("have a row for each language, with its own name and direction", () => {
     expect(languages).toHaveLength(24);
     expect(languages).toContainEqual(["de", "German", "Deutsch", "f"]);
     expect(languages).toContainEqual(["ar", "Arabic", "العربية", "t"]);
@@ -29,7 +29,7 @@ describe("the sample's text in many scripts", () => {
     for (const row of languages) expect(row).toHaveLength(4);
   });
 
-  test("has a text for each key in each language, some 7,000", () => {
+  test("have one text for each key in each language, 6,000 to 8,000 in total", () => {
     expect(texts).toHaveLength(keys.length * languages.length);
     expect(texts.length).toBeGreaterThan(6000);
     expect(texts.length).toBeLessThan(8000);
@@ -37,7 +37,7 @@ describe("the sample's text in many scripts", () => {
     expect(pairs.size).toBe(texts.length);
   });
 
-  test("refers only to keys and languages that are there", () => {
+  test("refer only to existing keys and languages", () => {
     const codes = new Set(languages.map(([code]) => code));
     for (const [key, language, text] of texts) {
       expect(Number(key)).toBeGreaterThanOrEqual(1);
@@ -47,7 +47,7 @@ describe("the sample's text in many scripts", () => {
     }
   });
 
-  test("names a region by its key", () => {
+  test("name a region in each language", () => {
     const germany = String(keys.findIndex(([, key]) => key === "region.DE") + 1);
     expect(texts).toContainEqual([germany, "en", "Germany"]);
     expect(texts).toContainEqual([germany, "fr", "Allemagne"]);
@@ -55,14 +55,14 @@ describe("the sample's text in many scripts", () => {
     expect(new Set(keys.map(([, key]) => key)).size).toBe(keys.length);
   });
 
-  test("fills only tables that the sample has", () => {
+  test("fill only tables of the sample", () => {
     const schema = readFileSync("sql/sample/10-schema.sql", "utf8");
     for (const [, table] of sql.matchAll(/^(?:COPY|INSERT INTO) (\w+)/gm)) {
       expect(schema).toContain(`CREATE TABLE ${table} (`);
     }
   });
 
-  test("is the same every time", () => {
+  test("are the same each time", () => {
     expect(translationsSql() === sql).toBe(true);
   });
 });

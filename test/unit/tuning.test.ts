@@ -14,7 +14,7 @@ const limits = fc.record({
   maxConnections: fc.integer({ min: 10, max: 10_000 }),
 });
 
-describe("figures that PGTune gives for a web application on solid-state storage", () => {
+describe("settings as PGTune computes them for a web application on solid-state storage", () => {
   test.each([
     // memory, CPUs, connections; shared_buffers, effective_cache_size, maintenance_work_mem, work_mem, wal_buffers
     [256, 1, 20, 64, 192, 16, 4, 1],
@@ -24,24 +24,27 @@ describe("figures that PGTune gives for a web application on solid-state storage
     [16384, 8, 200, 4096, 12288, 1024, 19, 16],
     [65536, 16, 500, 16384, 49152, 4096, 31, 16],
     [262144, 32, 500, 65536, 196608, 8192, 123, 16],
-  ])("%i MiB, %i CPUs, %i connections", (memoryMiB, cpus, maxConnections, shared, cache, maintenance, work, wal) => {
-    expect(tune({ memoryMiB, cpus, maxConnections }).settings).toMatchObject({
-      max_connections: String(maxConnections),
-      shared_buffers: `${shared}MB`,
-      effective_cache_size: `${cache}MB`,
-      maintenance_work_mem: `${maintenance}MB`,
-      work_mem: `${work}MB`,
-      wal_buffers: `${wal}MB`,
-      random_page_cost: "1.1",
-      effective_io_concurrency: "200",
-      jit: "off",
-      min_wal_size: "1GB",
-      max_wal_size: "4GB",
-    });
-  });
+  ])(
+    "are the same for %i MiB, %i CPUs and %i connections",
+    (memoryMiB, cpus, maxConnections, shared, cache, maintenance, work, wal) => {
+      expect(tune({ memoryMiB, cpus, maxConnections }).settings).toMatchObject({
+        max_connections: String(maxConnections),
+        shared_buffers: `${shared}MB`,
+        effective_cache_size: `${cache}MB`,
+        maintenance_work_mem: `${maintenance}MB`,
+        work_mem: `${work}MB`,
+        wal_buffers: `${wal}MB`,
+        random_page_cost: "1.1",
+        effective_io_concurrency: "200",
+        jit: "off",
+        min_wal_size: "1GB",
+        max_wal_size: "4GB",
+      });
+    },
+  );
 
-  // PGTune rounds values near 16 MiB up to 16 MiB, and these are the settings of a stack with the defaults.
-  test("the default stack: wal_buffers is an even 16 MiB", () => {
+  // PGTune rounds values near 16 MiB up to 16 MiB.
+  test("have wal_buffers of 16 MiB for the default settings", () => {
     expect(tune({ memoryMiB: 2048, cpus: 2, maxConnections: 100 }).settings.wal_buffers).toBe("16MB");
   });
 
@@ -52,7 +55,7 @@ describe("figures that PGTune gives for a web application on solid-state storage
     [5, "5", "3"],
     [8, "8", "4"],
     [32, "32", "4"],
-  ])("parallel workers on %i CPUs", (cpus, workers, perGather) => {
+  ])("on %i CPUs have %s parallel workers, %s per query", (cpus, workers, perGather) => {
     const { settings } = tune({ memoryMiB: 4096, cpus, maxConnections: 100 });
     expect(settings.max_worker_processes).toBe(workers);
     expect(settings.max_parallel_workers).toBe(workers);
@@ -61,8 +64,8 @@ describe("figures that PGTune gives for a web application on solid-state storage
   });
 });
 
-describe("whatever the limits", () => {
-  test("every setting is one that PostgreSQL accepts", () => {
+describe("settings for any limits", () => {
+  test("are values that PostgreSQL accepts and the memory limit allows", () => {
     fc.assert(
       fc.property(limits, (limit) => {
         const { settings, shmMiB } = tune(limit);
@@ -84,7 +87,7 @@ describe("whatever the limits", () => {
     );
   });
 
-  test("more memory never makes a setting smaller", () => {
+  test("never become smaller with more memory", () => {
     fc.assert(
       fc.property(limits, fc.integer({ min: 0, max: 100_000 }), (limit, more) => {
         const small = tune(limit);
@@ -103,7 +106,7 @@ describe("whatever the limits", () => {
     );
   });
 
-  test("more sessions never get more memory each", () => {
+  test("never give each session more memory if there are more sessions", () => {
     fc.assert(
       fc.property(limits, fc.integer({ min: 0, max: 1000 }), (limit, more) => {
         const many = tune({ ...limit, maxConnections: limit.maxConnections + more });
@@ -113,7 +116,7 @@ describe("whatever the limits", () => {
   });
 });
 
-test("settings become arguments, two for each, in their order", () => {
+test("asArguments returns two arguments for each setting, in order", () => {
   expect(asArguments({ jit: "off", work_mem: "4MB" })).toEqual(["-c", "jit=off", "-c", "work_mem=4MB"]);
   expect(asArguments({})).toEqual([]);
 });

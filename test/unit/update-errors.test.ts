@@ -3,7 +3,7 @@ import { updateErrors } from "../../lib/update-errors.ts";
 
 const event = (severity: string, message: string) => JSON.stringify({ diagnosticEvent: { severity, message } });
 
-test("the causes of a failed update are listed once each, in their order, without colours", () => {
+test("updateErrors lists the causes of a failed update once each, in order, without colours", () => {
   const log = [
     JSON.stringify({ preludeEvent: { config: {} } }),
     event("info", "import: looking at the source"),
@@ -18,7 +18,7 @@ test("the causes of a failed update are listed once each, in their order, withou
   expect(updateErrors(log)).toEqual(["The password is wrong.\nCopy it anew", "the port is in use"]);
 });
 
-test("a log without errors, or none, has no cause", () => {
+test("updateErrors returns nothing for a log without errors and for an empty log", () => {
   expect(updateErrors("")).toEqual([]);
   expect(updateErrors(event("warning", "old"))).toEqual([]);
 });

@@ -19,7 +19,7 @@ const equal: Parameters<typeof describe>[0] = {
   remarks: ["view public.ranks: different, as at the import"],
 };
 
-test("an equal database is reported with what was compared", () => {
+test("the report of an equal database names what was compared", () => {
   expect(describe(equal)).toMatchInlineSnapshot(`
     "Equal: 127.0.0.1:5433/sectorwars_dev is equal to ep-cool.neon.tech/neondb (41 tables, 260,609 rows, 1 sequence, 190 definitions, in 3.2 s)
     The database was imported from ep-cool.neon.tech/neondb at 2026-11-22T10:00:00.000Z
@@ -27,7 +27,7 @@ test("an equal database is reported with what was compared", () => {
   `);
 });
 
-test("a difference is reported with its keys, and with the database that has changed", () => {
+test("the report of differences names their keys and the database that has changed", () => {
   const told = describe({
     ...equal,
     verdict: "different",
@@ -57,7 +57,7 @@ const verify = (args: string[], env: Record<string, string>) =>
     ({ code, stderr }: { code: number; stderr: string }) => ({ code, stdout: "", stderr }),
   );
 
-test("what cannot be compared ends with 2, the remedy, and no secret", async () => {
+test("./db verify exits with 2, names the remedy and shows no secret if it cannot compare", async () => {
   const url = "postgresql://me:s3cr3t@host/db";
   const [help, ...errors] = await Promise.all([
     verify(["--help"], {}),

@@ -39,29 +39,29 @@ function usesOf(document: Node | null): { uses: string; comment: string }[] {
   return found;
 }
 
-describe("the workflows", () => {
-  test("are there, and are what this test takes them for", () => {
+describe("the GitHub workflows", () => {
+  test("are four files with the structure that these tests expect", () => {
     expect(names).toEqual(["ci.yml", "faults.yml", "preview-comment.yml", "preview.yml"]);
     for (const { document } of documents) {
       expect(document.errors).toEqual([]);
       expect(isMap(document.contents)).toBe(true);
       const jobs = document.get("jobs");
       expect(isMap(jobs)).toBe(true);
-      // `on` as a list or a word would slip through the checks below.
+      // The checks below do not read `on` as a list or a word.
       expect(isMap(document.get("on"))).toBe(true);
       expect(isSeq(document.get("on"))).toBe(false);
     }
   });
 
-  test.each(workflows)("$name gets no permission that it does not name", ({ workflow }) => {
-    // Without the key, a workflow gets what the repository's settings say, which may be everything.
+  test.each(workflows)("$name declares all of its permissions", ({ workflow }) => {
+    // Without the key, a workflow gets the permissions of the repository's settings, which may be all.
     expect(workflow.permissions).toBeTypeOf("object");
     for (const { permissions } of [workflow, ...Object.values(workflow.jobs)]) {
       expect(["object", "undefined"]).toContain(typeof permissions);
     }
   });
 
-  test.each(workflows)("$name never runs a pull request's code with a token that may write", ({ workflow }) => {
+  test.each(workflows)("$name never runs a pull request's code with a token that can write", ({ workflow }) => {
     expect(Object.keys(workflow.on)).not.toContain("pull_request_target");
     if (!runsForeignCode(workflow)) return;
     for (const { permissions } of [workflow, ...Object.values(workflow.jobs)]) {
@@ -69,7 +69,7 @@ describe("the workflows", () => {
     }
   });
 
-  test("only one may write, and it neither checks out nor runs what a pull request brought", () => {
+  test("have only one with write permission, which neither checks out nor runs a pull request's code", () => {
     const writing = workflows.filter(({ workflow }) =>
       [workflow, ...Object.values(workflow.jobs)].some(({ permissions }) =>
         Object.values(permissions ?? {}).includes("write"),
@@ -82,12 +82,12 @@ describe("the workflows", () => {
     for (const { with: given = {} } of steps) expect(Object.keys(given)).not.toContain("ref");
     const download = steps.find(({ uses }) => uses?.startsWith("actions/download-artifact@"));
     expect(download?.with?.path).toMatch(/^\$\{\{ runner\.temp \}\}\//);
-    // Nothing else reads the artifact: no shell, no expression.
+    // Only this script reads the artifact.
     const reading = steps.filter(({ run }) => run !== undefined).map(({ run }) => run);
     expect(reading).toEqual(['node script/preview-comment.ts "$RUNNER_TEMP/preview/preview.md"']);
   });
 
-  test.each(workflows)("$name leaves no token in the checkout", ({ workflow }) => {
+  test.each(workflows)("$name stores no token in the checkout", ({ workflow }) => {
     const checkouts = stepsOf(workflow).filter(({ uses }) => uses?.startsWith("actions/checkout@"));
     expect(checkouts.length).toBeGreaterThan(0);
     for (const { with: given } of checkouts) expect(given?.["persist-credentials"]).toBe(false);
@@ -108,8 +108,8 @@ describe("the workflows", () => {
     expect(actions.sort()).toEqual([...new Set(actions)].sort());
   });
 
-  test.each(workflows)("$name puts nothing that others choose into a shell's command", ({ workflow }) => {
-    // A branch, a title or a person's name can hold quotes: they go through env, which no shell parses.
+  test.each(workflows)("$name puts no text that others can choose into a shell command", ({ workflow }) => {
+    // A branch, a title or a name can contain quotes, so such values go through env, which no shell parses.
     for (const { run = "" } of stepsOf(workflow)) {
       for (const [, expression = ""] of run.matchAll(/\$\{\{(.*?)\}\}/gs))
         expect(expression.trim()).toMatch(/^matrix\.\w+$/);
