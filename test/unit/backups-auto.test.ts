@@ -43,11 +43,14 @@ describe("backups with the setting auto", () => {
     expect(takesBackups("auto", ["sample", "empty", "neon"], NOTHING)).toBe(true);
   });
 
-  test("stay on when the import failed and the variable is missing now", () => {
-    const recorded = recordedData([volume("data"), volume("backups")]);
-    expect(recorded).toEqual({ hasBackups: true, isPrecious: undefined });
-    expect(takesBackups("auto", ["sample"], recorded)).toBe(true);
-  });
+  test.each(["database-backups", "backups"])(
+    "stay on when the import failed and the variable is missing now: %s",
+    (name) => {
+      const recorded = recordedData([volume("data"), volume(name)]);
+      expect(recorded).toEqual({ hasBackups: true, isPrecious: undefined });
+      expect(takesBackups("auto", ["sample"], recorded)).toBe(true);
+    },
+  );
 
   test("true and false are what they say, whatever the stack has", () => {
     const recorded = fc.record({
