@@ -115,7 +115,7 @@ async function remedyForMissingServer({ stack, backups }: StackOutputs): Promise
     () => false,
   );
   if (isThere)
-    return "pulumi refresh --yes --target '**Container::server', then pulumi up --skip-preview; the volume keeps the data";
+    return "pulumi refresh --yes --target '**Container::*server', then pulumi up --skip-preview; the volume keeps the data";
   return backups === undefined
     ? `The volume ${volume} with the data is missing too. To start again: pulumi destroy, then pulumi up`
     : `The volume ${volume} is missing too. The backups exist, but pulumi destroy deletes them: docs/recovery.md, "the data volume is lost"`;

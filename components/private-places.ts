@@ -78,7 +78,7 @@ const hasHistory = () => existsSync(join(stateFolder() ?? "", "history"));
  * Makes everything with a secret private before the program does anything else. Warns of secrets that other users could read until now,
  * and of modes that cannot be changed.
  */
-export function keepSecretsPrivate({ stack, safetyCopy, backups, handover }: Settings): void {
+export function keepSecretsPrivate({ stack, import: { safetyCopy }, backups, handover }: Settings): void {
   const places = placesOf({
     stack,
     identityFile: safetyCopy?.identityFile,

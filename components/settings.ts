@@ -8,10 +8,10 @@ import { ownResources } from "../lib/own-state.ts";
 import { brokenRules, readValues, type ValuesOf } from "../lib/setting.ts";
 import { type RecordedData, recordedData, takesBackups } from "./backups/auto.ts";
 import { BACKUP_SETTINGS, type BackupSettings, backupProblems, backupsOf } from "./backups/settings.ts";
-import { DATABASES_SETTINGS, databasesProblems } from "./databases/settings.ts";
+import { DATABASES_SETTINGS, type DatabasesSettings, databasesOf, databasesProblems } from "./databases/settings.ts";
 import { sourceVariable } from "./databases/source-variable.ts";
 import { HANDOVER_SETTINGS, type HandOverSettings, handoverOf, poolProblems } from "./handover/settings.ts";
-import type { RawSelection } from "./import/selection/selection-settings.ts";
+import type { ImportSettings } from "./import/neon-import.ts";
 import {
   type Bootstrap,
   bootstrapOf,
@@ -20,7 +20,6 @@ import {
   selectionOf,
   selectionProblems,
 } from "./import/settings.ts";
-import type { SafetyCopySettings } from "./import/types.ts";
 import {
   environmentProblems,
   MIGRATIONS_SETTINGS,
@@ -29,7 +28,7 @@ import {
 } from "./migrations/settings.ts";
 import { PRIVILEGES_SETTINGS } from "./privileges/settings.ts";
 import { SEED_SETTINGS, type SeedSettings, seedOf } from "./seed/settings.ts";
-import { SERVER_SETTINGS } from "./server/settings.ts";
+import { SERVER_SETTINGS, type ServerSettings } from "./server/settings.ts";
 
 /** Every setting, in the order of Pulumi.yaml. */
 export const SETTINGS = {
@@ -57,37 +56,15 @@ const RENAMED: Readonly<Record<string, keyof typeof SETTINGS>> = {
 
 /** The settings of a stack. */
 export interface Settings {
+  /** The stack's name. */
   readonly stack: string;
-  readonly bootstrap: Bootstrap;
-  /** Whether the user chose `bootstrap`; otherwise it depends on the present environment. */
-  readonly bootstrapChosen: boolean;
+  /** Name of the stack's database. */
   readonly database: string;
-  /** Port on 127.0.0.1. */
-  readonly port: number;
-  /** Memory limit of the database container, MiB. */
-  readonly memoryMiB: number;
-  readonly cpus: number;
-  readonly maxConnections: number;
-  readonly passwordVersion: number;
-  readonly readonlyDenyList: readonly string[];
-  readonly keepDataOnDestroy: boolean;
-  readonly importJobs: number;
-  /** Where to write the safety copy; undefined for none. */
-  readonly safetyCopy: SafetyCopySettings | undefined;
-  /** The parts of the source to copy, as written. */
-  readonly selection: RawSelection;
-  /** PostgreSQL 15 image that the database image is built on. */
-  readonly baseImage: string;
-  /** Image with a newer pg_dump, for sources newer than 15. */
-  readonly newerPostgres: string;
-  /** Docker engine; undefined for the environment's or the local one. */
-  readonly dockerHost: string | undefined;
-  /** Whether the setting names the engine; otherwise it is the docker command's. */
-  readonly dockerHostIsSet: boolean;
-  /** Further databases in the same server. */
-  readonly databases: readonly string[];
-  /** Databases that may be dropped once they are no longer among {@link databases}. */
-  readonly droppableDatabases: readonly string[];
+  /** Tables that readonly must not read; * stands for any characters. */
+  readonly denyList: readonly string[];
+  readonly server: ServerSettings;
+  readonly import: ImportSettings;
+  readonly databases: DatabasesSettings;
   /** Undefined if no Alembic project is named. */
   readonly migrations: MigrationsSettings | undefined;
   /** Undefined if nothing is seeded. */
@@ -96,8 +73,6 @@ export interface Settings {
   readonly handover: HandOverSettings | undefined;
   /** Undefined if the stack takes no backups. */
   readonly backups: BackupSettings | undefined;
-  /** The recovery target of a stack that is created from a backup: `latest`, or a time with its zone. */
-  readonly backupRecoverTo: string;
 }
 
 /** What the settings depend on besides the configuration. */
@@ -150,32 +125,40 @@ export function resolveSettings(raw: RawSettings, surroundings: Surroundings): S
   const sources = [bootstrap, ...surroundings.furtherSources];
   return Object.freeze({
     stack,
-    bootstrap,
-    bootstrapChosen: raw.bootstrap !== "auto",
     database: raw.database,
+    denyList: Object.freeze([...raw.readonlyDenyList]),
+    server: serverOf(raw, surroundings),
+    import: importOf(raw, bootstrap, newerImage(images)),
+    databases: databasesOf(raw),
+    seed: seedOf(raw, bootstrap),
+    handover: handoverOf(raw),
+    migrations: migrationsOf(raw, pythonImage(images)),
+    backups: takesBackups(raw.backups, sources, surroundings.recorded) ? backupsOf(raw, stack) : undefined,
+  });
+}
+
+const serverOf = (raw: RawSettings, { stack, images, contextEndpoint }: Surroundings): ServerSettings =>
+  Object.freeze({
+    baseImage: raw.baseImage === "auto" ? baseImage(images) : raw.baseImage,
     port: raw.port || defaultPort(stack),
     memoryMiB: raw.memory,
     cpus: raw.cpus,
     maxConnections: raw.maxConnections,
     passwordVersion: raw.passwordVersion,
-    readonlyDenyList: Object.freeze([...raw.readonlyDenyList]),
     keepDataOnDestroy: raw.keepDataOnDestroy,
-    importJobs: raw.importJobs,
+    dockerHost: raw.dockerHost === "auto" ? contextEndpoint : raw.dockerHost,
+    dockerHostIsSet: raw.dockerHost !== "auto",
+  });
+
+const importOf = (raw: RawSettings, bootstrap: Bootstrap, image: string): ImportSettings =>
+  Object.freeze({
+    bootstrap,
+    bootstrapChosen: raw.bootstrap !== "auto",
+    jobs: raw.importJobs,
+    newerImage: image,
     safetyCopy: safetyCopyOf(raw, bootstrap),
     selection: selectionOf(raw),
-    baseImage: raw.baseImage === "auto" ? baseImage(images) : raw.baseImage,
-    newerPostgres: newerImage(images),
-    dockerHost: raw.dockerHost === "auto" ? surroundings.contextEndpoint : raw.dockerHost,
-    dockerHostIsSet: raw.dockerHost !== "auto",
-    databases: Object.freeze([...raw.databases]),
-    droppableDatabases: Object.freeze([...raw.droppableDatabases]),
-    seed: seedOf(raw, bootstrap),
-    handover: handoverOf(raw),
-    migrations: migrationsOf(raw, pythonImage(images)),
-    backups: takesBackups(raw.backups, sources, surroundings.recorded) ? backupsOf(raw, stack) : undefined,
-    backupRecoverTo: raw.backupRecoverTo,
   });
-}
 
 /**
  * Returns the keys of a project's configuration that are not settings, because a misspelt setting must not be ignored.

@@ -27,11 +27,12 @@ const SERVER = "sectorwars:server:DatabaseServer";
 const PASSWORD = "random:index/randomPassword:RandomPassword";
 const ROLE = "postgresql:index/role:Role";
 
+/** The components whose children are the passwords, in the URN of a child. */
+const OF_SERVER = `::${SERVER}$`;
+const OF_ROLES = "::sectorwars:roles:Roles$";
+
 /** The superuser and the roles, by their purpose. */
 const LOGINS: Readonly<Record<string, string>> = { superuser: "postgres", ...ROLE_NAMES };
-
-/** Returns a resource's name: the last part of its URN. */
-const nameOf = ({ urn }: StateResource): string => urn.slice(urn.lastIndexOf("::") + 2);
 
 /** The markers of a secret in a stack's exported state (`specialSigKey` and `specialSecretSig` of Pulumi's SDK). */
 const SIGNATURE = "4dabf18193072939515e22adb298388d";
@@ -63,17 +64,25 @@ export function resourcesOf({ resources = [] }: Deployment): StateResource[] {
 export const stateResources = (text: string): StateResource[] => resourcesOf(JSON.parse(text).deployment ?? {});
 
 /**
+ * Returns whether a resource is the password of the superuser or of a role of the stack. The name of a further database's password may end
+ * like it, so the component counts too. In earlier versions, the name did not begin with the component's.
+ */
+const isPasswordOf = (key: string, { urn, type }: StateResource): boolean =>
+  type === PASSWORD &&
+  urn.includes(key === "superuser" ? OF_SERVER : OF_ROLES) &&
+  new RegExp(`(::|-)${key}-password$`).test(urn);
+
+/**
  * Reads a server from a state.
  * @param database the name of the stack's database, from the settings.
  * @returns undefined if the server has not answered yet, or one of its roles does not exist yet.
  */
 export function recordedServer(resources: readonly StateResource[], database: string): RecordedServer | undefined {
   const outputs = resources.find(({ type }) => type === SERVER)?.outputs;
-  const made = new Set(resources.filter(({ type }) => type === ROLE).map(nameOf));
-  if (outputs?.version === undefined || Object.keys(ROLE_NAMES).some((key) => !made.has(key))) return undefined;
+  const made = new Set(resources.filter(({ type }) => type === ROLE).map(({ outputs: role }) => role?.name));
+  if (outputs?.version === undefined || !Object.values(ROLE_NAMES).every((role) => made.has(role))) return undefined;
   const address = `${outputs.host}:${outputs.port}/${database}`;
-  const passwordOf = (key: string) =>
-    resources.find((one) => one.type === PASSWORD && nameOf(one) === `${key}-password`)?.outputs?.result;
+  const passwordOf = (key: string) => resources.find((resource) => isPasswordOf(key, resource))?.outputs?.result;
   const urls = Object.entries(LOGINS).map(([key, user]) => [key, `postgresql://${user}:${passwordOf(key)}@${address}`]);
   return {
     container: String(outputs.containerName),

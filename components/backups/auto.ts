@@ -9,6 +9,8 @@ import type { StateResource } from "../../lib/stack-state.ts";
 
 const IMPORT = "pulumi-nodejs:dynamic/import:ImportOnce";
 const VOLUME = "docker:index/volume:Volume";
+/** The end of the URN of the backups' volume: `database-backups`, and `backups` in the states of earlier versions. */
+const BACKUPS = /(?:::|-)backups$/;
 /** Values of `bootstrap` whose data a new stack cannot generate by itself. */
 const PRECIOUS: readonly unknown[] = ["neon", "backup"];
 
@@ -22,7 +24,7 @@ export interface RecordedData {
 
 /** Returns where a stack's data came from, according to its state, and whether the stack has backups. Pure. */
 export function recordedData(resources: readonly StateResource[]): RecordedData {
-  const hasBackups = resources.some(({ urn, type }) => type === VOLUME && urn.endsWith("::backups"));
+  const hasBackups = resources.some(({ urn, type }) => type === VOLUME && BACKUPS.test(urn));
   const outputs = resources.find(({ type }) => type === IMPORT)?.outputs;
   if (outputs === undefined) return { hasBackups, isPrecious: undefined };
   const summary = outputs.summary as ImportSummary | null | undefined;

@@ -23,7 +23,7 @@ export async function execInBackupContainer(stack: string, ...args: string[]): P
   if (state === undefined) {
     throw new Error(
       `There is no container ${container}. Either the stack takes no backups (pulumi config set backups true, then pulumi up), or the ` +
-        `container was removed (pulumi refresh --yes --target '**Container::backup-container', then pulumi up)`,
+        `container was removed (pulumi refresh --yes --target '**Container::backup*', then pulumi up)`,
     );
   }
   if (state.status !== "running")

@@ -23,9 +23,11 @@ export interface S3Settings {
 export interface BackupSettings {
   /** The host folder of the repository; undefined for a store or a volume of the stack. */
   readonly folder: string | undefined;
+  /** The store of the repository; undefined for a folder or a volume. */
   readonly s3: S3Settings | undefined;
   /** Schedules of backups and drills, in the form that the image's due.awk reads; empty for never. */
   readonly schedules: { readonly full: string; readonly diff: string; readonly drill: string };
+  /** How backups are compressed. */
   readonly compression: "zst" | "lz4";
   /** Days for which any time can be restored; with 0, {@link keepFulls} counts instead. */
   readonly keepDays: number;
@@ -33,7 +35,10 @@ export interface BackupSettings {
   readonly keepFulls: number;
   /** Disk usage in per cent at which the server drops WAL that it cannot archive. */
   readonly walDropThresholdPercent: number;
+  /** Whether `pulumi destroy` keeps the volume with the backups. */
   readonly keepOnDestroy: boolean;
+  /** The recovery target of a stack that is created from a backup: `latest`, or a time with its zone. */
+  readonly recoverTo: string;
 }
 
 /** A bucket's name by Amazon's rules, and at least one folder, because the bucket's root may contain other files. */
@@ -131,4 +136,5 @@ export const backupsOf = (values: BackupValues, stack: string): BackupSettings =
     keepFulls: values.backupKeepFulls,
     walDropThresholdPercent: values.backupGiveUpAt,
     keepOnDestroy: values.backupKeepOnDestroy,
+    recoverTo: values.backupRecoverTo,
   });

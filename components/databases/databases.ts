@@ -1,106 +1,117 @@
 /** Further databases in the same server, for instance for regions or a nexus, each with its own roles, passwords and privileges. */
-import * as postgresql from "@pulumi/postgresql";
 import * as pulumi from "@pulumi/pulumi";
-import { RandomPassword } from "@pulumi/random";
+import { childOf } from "../../lib/child.ts";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { rolesOf } from "../../lib/role-names.ts";
-import { passwordVerifier } from "../../lib/scram.ts";
-import { takeOver } from "../roles/kept-roles.ts";
-import { PASSWORD, type RoleAccess } from "../roles/roles.ts";
+import type { ImportSettings } from "../import/neon-import.ts";
+import { createRole } from "../roles/create-role.ts";
+import type { RoleAccess, Roles } from "../roles/roles.ts";
 import { urlsFor } from "../roles/urls.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
+import type { DatabasesSettings } from "./settings.ts";
 
 /** The roles that each further database has; the monitor is shared. */
 export const OWN_ROLES = ["owner", "app", "readonly"] as const;
 type OwnRole = (typeof OWN_ROLES)[number];
 
+/** The roles of a further database. */
+type OwnAccess = Readonly<Record<OwnRole, RoleAccess>>;
+
 /** Arguments of {@link Databases}. */
-export interface DatabasesArgs extends ServerAccess {
-  stack: string;
-  /** Creates roles as the superuser. */
-  provider: postgresql.Provider;
-  names: readonly string[];
-  /** Databases that may be dropped once they are no longer among the names. */
-  droppable: readonly string[];
+export interface DatabasesArgs {
+  /** The server that contains the databases. */
+  server: ServerAccess;
+  /** The roles of the stack, with the provider that creates roles as the superuser. */
+  roles: Pick<Roles, "provider">;
+  /** Tables that readonly must not read; * stands for any characters. */
   denyList: readonly string[];
-  /** The server's container, for imports, like the images and the network below. */
-  container: string;
-  network: pulumi.Input<string>;
-  alias: string;
-  image: pulumi.Input<string>;
-  newerImage: string;
-  jobs: number;
-  dockerHost: string | undefined;
-  after: pulumi.Resource[];
+  /** The databases' names. */
+  settings: DatabasesSettings;
+  /** How an import into a database copies. */
+  importSettings: Pick<ImportSettings, "jobs" | "newerImage">;
 }
 
 /** The databases, created one after another. No database depends on data of another. */
 export class Databases extends pulumi.ComponentResource {
   /** The roles of each database. */
-  readonly access: Readonly<Record<string, Readonly<Record<OwnRole, RoleAccess>>>>;
+  readonly access: Readonly<Record<string, OwnAccess>>;
   /** The URLs of each database for connections from this machine; secret. */
   readonly urls: Record<string, Record<OwnRole, pulumi.Output<string>>>;
-  readonly ready: pulumi.Resource[];
 
   constructor(name: string, args: DatabasesArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:databases:Databases", name, {}, opts);
-    const own = { parent: this, deletedWith: args.volume };
+    const { server, settings } = args;
     // Comes first, so that its error prevents every drop.
-    const list = new DatabaseList(
-      "list",
+    let last: pulumi.Resource = new DatabaseList(
+      `${name}-list`,
       {
-        names: [...args.names],
-        droppable: [...args.droppable],
-        ...superuserLogin(args),
+        names: [...settings.names],
+        droppable: [...settings.droppable],
+        ...superuserLogin(server),
       },
-      { ...own, dependsOn: args.after },
+      { ...childOf(this, "list"), deletedWith: server.volume },
     );
-    const access: Record<string, Record<OwnRole, RoleAccess>> = {};
-    let last: pulumi.Resource = list;
-    this.ready = args.names.map((database) => {
-      const roles = rolesOf(database);
-      const made = OWN_ROLES.map((key): [OwnRole, RoleAccess] => {
-        const password = new RandomPassword(
-          `${database}-${key}-password`,
-          { ...PASSWORD, keepers: { version: String(args.passwordVersion) } },
-          { parent: this },
-        ).result;
-        last = new postgresql.Role(
-          `${database}-${key}`,
-          { name: roles[key], login: true, password: password.apply((clear) => passwordVerifier(roles[key], clear)) },
-          { ...own, provider: args.provider, dependsOn: last, hooks: takeOver(args, roles[key]) },
-        );
-        return [key, { name: roles[key], password }];
-      });
-      access[database] = Object.fromEntries(made) as Record<OwnRole, RoleAccess>;
-      last = new Database(
-        database,
-        {
-          stack: args.stack,
-          ...superuserLogin(args),
-          database,
-          ownerPassword: (access[database] as Record<OwnRole, RoleAccess>).owner.password,
-          denyList: [...args.denyList],
-          container: args.container,
-          network: args.network,
-          alias: args.alias,
-          image: args.image,
-          newerImage: args.newerImage,
-          jobs: args.jobs,
-          dockerHost: args.dockerHost,
-        },
-        { ...own, dependsOn: last },
-      );
-      return last;
-    });
+    const access: Record<string, OwnAccess> = {};
+    for (const database of settings.names) {
+      const roles = this.createRoles(name, database, args, last);
+      last = this.createDatabase(name, database, args, roles.access.owner, roles.last);
+      access[database] = roles.access;
+    }
     this.access = access;
     this.urls = Object.fromEntries(
       Object.entries(access).map(([database, roles]) => [
         database,
-        urlsFor({ host: args.host, port: args.port, database }, roles),
+        urlsFor({ host: server.host, port: server.port, database }, roles),
       ]),
     );
-    this.registerOutputs({ names: [...args.names] });
+    this.registerOutputs({ names: [...settings.names] });
+  }
+
+  /** Creates a database's roles after `previous`. Returns them, and the last resource. */
+  private createRoles(name: string, database: string, { server, roles }: DatabasesArgs, previous: pulumi.Resource) {
+    const names = rolesOf(database);
+    const common = { parent: this, parentName: name, server, provider: roles.provider };
+    let last = previous;
+    const create = (key: OwnRole): RoleAccess => {
+      const { access, resource } = createRole({
+        ...common,
+        key: `${database}-${key}`,
+        role: names[key],
+        previous: last,
+      });
+      last = resource;
+      return access;
+    };
+    const access: OwnAccess = { owner: create("owner"), app: create("app"), readonly: create("readonly") };
+    return { access, last };
+  }
+
+  private createDatabase(
+    name: string,
+    database: string,
+    args: DatabasesArgs,
+    owner: RoleAccess,
+    previous: pulumi.Resource,
+  ): pulumi.Resource {
+    const { server } = args;
+    return new Database(
+      `${name}-${database}`,
+      {
+        stack: server.stack,
+        ...superuserLogin(server),
+        database,
+        ownerPassword: owner.password,
+        denyList: [...args.denyList],
+        container: server.containerName,
+        network: server.networkName,
+        alias: server.alias,
+        image: server.imageId,
+        newerImage: args.importSettings.newerImage,
+        jobs: args.importSettings.jobs,
+        dockerHost: server.dockerHost,
+      },
+      { ...childOf(this, database), deletedWith: server.volume, dependsOn: previous },
+    );
   }
 }
 
@@ -116,13 +127,21 @@ class DatabaseList extends ResourceOnDisk {
   }
 }
 
-type OwnInputs = pulumi.Unwrap<Omit<DatabasesArgs, keyof ServerAccess | "provider" | "names" | "droppable" | "after">>;
-
 /** Inputs of one database's resource. */
-export interface DatabaseInputs extends SuperuserLogin, OwnInputs {
+export interface DatabaseInputs extends SuperuserLogin {
+  stack: string;
   database: string;
   /** The password of the database's owner, in whose sessions an import loads the data. */
   ownerPassword: string;
+  denyList: string[];
+  /** The server's container, for imports, like the network and the images below. */
+  container: string;
+  network: string;
+  alias: string;
+  image: string;
+  newerImage: string;
+  jobs: number;
+  dockerHost: string | undefined;
 }
 
 class Database extends ResourceOnDisk {

@@ -2,6 +2,14 @@
 import { each, list, rule, type ValuesOf } from "../../lib/setting.ts";
 import { DATABASE_NAME } from "../server/settings.ts";
 
+/** The further databases in the same server. */
+export interface DatabasesSettings {
+  /** The databases' names. */
+  readonly names: readonly string[];
+  /** Databases that may be dropped once they are no longer among {@link names}. */
+  readonly droppable: readonly string[];
+}
+
 const RULE =
   "use at most 41 lowercase letters, digits or underscores for a name, starting with a letter; give each name once, and no name that " +
   "the stack already uses";
@@ -23,3 +31,9 @@ export function databasesProblems({ databases, database }: DatabasesValues & { d
   const taken = [database, `${database}_test`];
   return databases.some((name) => taken.includes(name)) ? [`databases is ${JSON.stringify(databases)}: ${RULE}`] : [];
 }
+
+export const databasesOf = ({ databases, droppableDatabases }: DatabasesValues): DatabasesSettings =>
+  Object.freeze({
+    names: Object.freeze([...databases]),
+    droppable: Object.freeze([...droppableDatabases]),
+  });

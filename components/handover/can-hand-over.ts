@@ -2,6 +2,8 @@
 import { resolve } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { namesFor } from "../../lib/naming.ts";
+import type { DatabasesSettings } from "../databases/settings.ts";
+import type { ServerSettings } from "../server/settings.ts";
 import type { HandOverInputs } from "./handover.ts";
 import { planHandOver } from "./plan.ts";
 import type { HandOverSettings } from "./settings.ts";
@@ -12,18 +14,18 @@ export interface CanHandOverArgs {
   stack: string;
   /** Undefined if no application is configured; then nothing is checked. */
   handover: HandOverSettings | undefined;
+  /** The stack's database. */
   database: string;
   /** Further databases in the same server. */
-  databases: readonly string[];
-  /** The port on 127.0.0.1. */
-  port: number;
-  maxConnections: number;
-  dockerHost: string | undefined;
+  databases: Pick<DatabasesSettings, "names">;
+  /** The server's port, its sessions, and its engine. */
+  server: Pick<ServerSettings, "port" | "maxConnections" | "dockerHost">;
 }
 
 /** Returns the hand-over's inputs as far as they are known before the update; logins are placeholders. */
 function inputsFrom(args: CanHandOverArgs, handover: HandOverSettings): HandOverInputs {
-  const { stack, database, databases, port, maxConnections, dockerHost } = args;
+  const { stack, database, databases, server } = args;
+  const { port, maxConnections, dockerHost } = server;
   const { network, container, image, alias } = namesFor(stack);
   const login = (database: string) => ({ database, user: "user", password: "password" });
   return {
@@ -42,7 +44,7 @@ function inputsFrom(args: CanHandOverArgs, handover: HandOverSettings): HandOver
     logins: {
       main: login(database),
       test: login(`${database}_test`),
-      further: Object.fromEntries(databases.map((name) => [name, login(name)])),
+      further: Object.fromEntries(databases.names.map((name) => [name, login(name)])),
     },
     maxConnections,
   };

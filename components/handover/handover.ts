@@ -1,12 +1,15 @@
 /** Hands the database over to the application: a block in its .env file, and a Compose file that overrides its own. */
 import { resolve } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
+import { childOf } from "../../lib/child.ts";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import type { PoolBudget, Pools } from "../../lib/pool-budget.ts";
-import type { RoleAccess } from "../roles/roles.ts";
+import type { Databases } from "../databases/databases.ts";
+import type { RoleAccess, Roles } from "../roles/roles.ts";
 import { type ServerAccess, superuserLogin } from "../server/server-access.ts";
 import type { Login, Logins } from "./database-names.ts";
 import { folderProblem } from "./files.ts";
+import type { HandOverSettings } from "./settings.ts";
 import { TestDatabase } from "./test-database.ts";
 
 /** Which database the application uses. */
@@ -15,38 +18,15 @@ export type Target = "local" | "neon";
 export type Driver = "none" | "psycopg2" | "psycopg" | "asyncpg";
 
 /** Arguments of {@link HandOver}. */
-export interface HandOverArgs extends ServerAccess {
-  stack: string;
-  database: string;
-  alias: string;
-  container: pulumi.Input<string>;
-  network: pulumi.Input<string>;
-  superuserPassword: pulumi.Output<string>;
-  /** The role that the services log in as. */
-  login: RoleAccess;
-  /** The roles for further databases, by the database's name. */
-  logins: Readonly<Record<string, RoleAccess>>;
-  /** The application's folder. */
-  folder: string;
-  /** The env file that gets the variables, relative to the folder. */
-  file: string;
-  /** The application's Compose files; empty for the default files of docker compose. */
-  composeFiles: readonly string[];
-  /** The names of the application's database service and of its network. */
-  service: string;
-  networkKey: string;
-  /** Services that also get the superuser's login, to create databases and roles. */
-  superuserServices: readonly string[];
-  target: Target;
-  driver: Driver;
-  pools: Pools;
-  /** Seconds that a service waits for a connection. */
-  poolTimeout: number;
-  maxConnections: number;
-  dockerHost: string | undefined;
-  /** An image that contains pg_isready. */
-  image: pulumi.Input<string>;
-  after: pulumi.Resource[];
+export interface HandOverArgs {
+  /** The server with the application's database. */
+  server: ServerAccess;
+  /** The roles of the database. The services log in as one of them. */
+  roles: Pick<Roles, "access">;
+  /** The further databases, whose app roles the services get. */
+  databases: Pick<Databases, "access">;
+  /** The application's files, and the database that it uses. */
+  settings: HandOverSettings;
 }
 
 /** The outputs of a hand-over. */
@@ -59,69 +39,74 @@ export interface HandOverSummary {
   next: pulumi.Output<string>;
 }
 
-/** The hand-over, which exists as long as the stack. */
+/**
+ * The hand-over, which exists as long as the stack. `dependsOn` names what the local database must have before services use it. Services
+ * that return to Neon do not wait for it.
+ */
 export class HandOver extends pulumi.ComponentResource {
   readonly summary: HandOverSummary;
-  readonly ready: pulumi.Resource;
+  /** The application's files. A resource that depends on them instead of the component does not wait for the tests' database. */
+  readonly files: pulumi.Resource;
 
   /** @throws {pulumi.ResourceError} if the application's folder does not exist. */
-  constructor(name: string, args: HandOverArgs, opts?: pulumi.ComponentResourceOptions) {
-    super("sectorwars:handover:HandOver", name, {}, opts);
-    const { target, login } = args;
-    const wrong = folderProblem(resolve(args.folder));
-    if (wrong !== undefined) throw new pulumi.ResourceError(wrong, this);
-    const testDatabase = `${args.database}_test`;
+  constructor(name: string, args: HandOverArgs, opts: pulumi.ComponentResourceOptions = {}) {
+    const { dependsOn, ...ownOptions } = opts;
+    super("sectorwars:handover:HandOver", name, {}, ownOptions);
+    const { server, roles, settings } = args;
+    const wrong = folderProblem(resolve(settings.folder));
+    if (wrong !== undefined) throw new pulumi.ResourceError(wrong, this, true);
+    const testDatabase = `${server.database}_test`;
     const tests = new TestDatabase(
-      "tests",
-      {
-        ...superuserLogin(args),
-        database: testDatabase,
-        owner: login.name,
-      },
-      { parent: this, dependsOn: args.after, deletedWith: args.volume },
+      `${name}-test-database`,
+      { ...superuserLogin(server), database: testDatabase, owner: roles.access[settings.role].name },
+      { ...childOf(this, "tests"), dependsOn, deletedWith: server.volume },
     );
-    const further = Object.entries(args.logins).map(([database, who]) => [database, loginTo(database, who)]);
-    const files = new HandoverFiles(
-      "written",
-      {
-        stack: args.stack,
-        folder: resolve(args.folder),
-        file: args.file,
-        composeFiles: [...args.composeFiles],
-        service: args.service,
-        networkKey: args.networkKey,
-        superuserServices: [...args.superuserServices],
-        superuser: { user: args.superuser, password: pulumi.secret(args.superuserPassword) },
-        network: args.network,
-        alias: args.alias,
-        container: args.container,
-        port: args.port,
-        image: args.image,
-        dockerHost: args.dockerHost,
-        target,
-        driver: args.driver,
-        logins: {
-          main: loginTo(args.database, login),
-          test: loginTo(testDatabase, login),
-          further: Object.fromEntries(further),
-        },
-        pools: { ...args.pools },
-        poolTimeout: args.poolTimeout,
-        maxConnections: args.maxConnections,
-      },
-      // Services that return to Neon need not wait for the local database.
-      { parent: this, dependsOn: target === "neon" ? [] : [...args.after, tests] },
-    );
-    this.ready = files;
+    const files = new HandoverFiles(`${name}-files`, filesInputs(args, testDatabase), {
+      ...childOf(this, "written"),
+      dependsOn: settings.target === "neon" ? [] : tests,
+    });
+    this.files = files;
     this.summary = {
       file: files.path,
-      target,
+      target: settings.target,
       pools: files.budget,
       services: files.services,
       next: files.next,
     };
     this.registerOutputs(this.summary);
   }
+}
+
+/** Returns the inputs of {@link HandoverFiles}. */
+function filesInputs({ server, roles, databases, settings }: HandOverArgs, testDatabase: string): pulumi.Inputs {
+  const login = roles.access[settings.role];
+  const further = Object.entries(databases.access).map(([database, { app }]) => [database, loginTo(database, app)]);
+  return {
+    stack: server.stack,
+    folder: resolve(settings.folder),
+    file: settings.file,
+    composeFiles: [...settings.composeFiles],
+    service: settings.service,
+    networkKey: settings.networkKey,
+    superuserServices: [...settings.superuserServices],
+    superuser: { user: server.superuser, password: pulumi.secret(server.superuserPassword) },
+    network: server.networkName,
+    alias: server.alias,
+    container: server.containerName,
+    port: server.port,
+    image: server.imageName,
+    dockerHost: server.dockerHost,
+    target: settings.target,
+    driver: settings.driver,
+    logins: {
+      main: loginTo(server.database, login),
+      test: loginTo(testDatabase, login),
+      further: Object.fromEntries(further),
+    },
+    pools: { ...settings.pools },
+    poolTimeout: settings.poolTimeout,
+    maxConnections: server.maxConnections,
+  };
 }
 
 const loginTo = (database: string, { name, password }: RoleAccess) => ({

@@ -9,19 +9,23 @@ export interface HandOverSettings {
   readonly folder: string;
   /** The env file, relative to the folder. */
   readonly file: string;
+  /** The database that the application uses. */
   readonly target: "local" | "neon";
   /** The role that the services log in as. */
   readonly role: "app" | "owner";
   /** The application's Compose files; empty for the default files of docker compose. */
   readonly composeFiles: readonly string[];
-  /** The names of the database service and the network in the application's Compose file. */
+  /** The name of the database service in the application's Compose file. */
   readonly service: string;
+  /** The name of the network in the application's Compose file. */
   readonly networkKey: string;
   /** Services that get the superuser's variables. */
   readonly superuserServices: readonly string[];
+  /** The services' connection pools. */
   readonly pools: Pools;
   /** Seconds that a service waits for a connection of its pool. */
   readonly poolTimeout: number;
+  /** The driver in the scheme of the URLs. */
   readonly driver: Driver;
 }
 

@@ -1,5 +1,5 @@
 /** Runs Alembic in a one-off container, and exchanges messages with its runner (images/migrations/runner.py). */
-import { spawn } from "node:child_process";
+import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { DockerError, docker, removeContainers } from "../../lib/docker.ts";
 
@@ -131,17 +131,17 @@ function jobOf({ url, current, wanted, variables, secrets, arguments: more }: Co
   return `${JSON.stringify({ folder: FOLDER, url, current, wanted, arguments: more, variables, secrets })}\n`;
 }
 
-/** Starts the container, writes its job to standard input, and waits for its plan. */
-export async function startRun(spec: ContainerSpec): Promise<WaitingRun> {
-  const { stack, dockerHost: host } = spec;
-  const label = migrationsLabel(stack);
-  const name = `sectorwars-${stack}-migrations`;
-  await removeContainers(label, { host });
-  await create(spec, name, label);
-  await copyIn(name, spec.folder, host);
+/** What a container says. */
+interface Conversation {
+  /** The last lines that are no messages, at most {@link LOG_LINES}. */
+  log: string[];
+  /** Called with the value of a message of that name. */
+  listeners: Map<string, (value: unknown) => void>;
+  /** Resolves with the exit code. */
+  ended: Promise<number | null>;
+}
 
-  const env = host ? { ...process.env, DOCKER_HOST: host } : process.env;
-  const child = spawn("docker", ["start", "-a", "-i", name], { env, stdio: ["pipe", "pipe", "pipe"] });
+function listenTo(child: ChildProcessWithoutNullStreams): Conversation {
   const log: string[] = [];
   const listeners = new Map<string, (value: unknown) => void>();
   const ended = Promise.withResolvers<number | null>();
@@ -157,6 +157,21 @@ export async function startRun(spec: ContainerSpec): Promise<WaitingRun> {
   });
   child.on("error", (error) => logLine(`docker: ${error.message}`));
   child.on("close", (code) => ended.resolve(code));
+  return { log, listeners, ended: ended.promise };
+}
+
+/** Starts the container, writes its job to standard input, and waits for its plan. */
+export async function startRun(spec: ContainerSpec): Promise<WaitingRun> {
+  const { stack, dockerHost: host } = spec;
+  const label = migrationsLabel(stack);
+  const name = `sectorwars-${stack}-migrations`;
+  await removeContainers(label, { host });
+  await create(spec, name, label);
+  await copyIn(name, spec.folder, host);
+
+  const env = host ? { ...process.env, DOCKER_HOST: host } : process.env;
+  const child = spawn("docker", ["start", "-a", "-i", name], { env, stdio: ["pipe", "pipe", "pipe"] });
+  const { log, listeners, ended } = listenTo(child);
   child.stdin.on("error", () => {});
   child.stdin.write(jobOf(spec));
 
@@ -167,9 +182,9 @@ export async function startRun(spec: ContainerSpec): Promise<WaitingRun> {
     listeners.set(key, (value) => resolve(value as T));
     listeners.set("failed", (value) =>
       // Wait for the end of the container: its last lines may not have arrived yet.
-      ended.promise.then(() => reject(new MigrationFailure({ ...(value as Failure), step: running }, log))),
+      ended.then(() => reject(new MigrationFailure({ ...(value as Failure), step: running }, log))),
     );
-    ended.promise.then((code) => {
+    ended.then((code) => {
       const message = `the container ended with exit code ${code ?? "unknown"} before it completed its work`;
       const failure = { phase, kind: "Ended", message, statement: null, place: null, step: running };
       // A reported failure takes precedence.
@@ -182,7 +197,7 @@ export async function startRun(spec: ContainerSpec): Promise<WaitingRun> {
     ending ??= (async () => {
       child.stdin.end();
       await removeContainers(label, { host });
-      await ended.promise;
+      await ended;
     })();
     return ending;
   };

@@ -2,104 +2,63 @@
 import { resolve } from "node:path";
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
+import { childOf } from "../../lib/child.ts";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { printable } from "../../lib/terminal.ts";
+import type { RoleAccess } from "../roles/roles.ts";
 import { buildOf } from "../server/image.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 import { type ApplicationSpec, composeServiceOf, SERVICE_IMAGE } from "./application.ts";
-import { type Revision, readChain } from "./chain.ts";
+import { type Chain, type Revision, readChain } from "./chain.ts";
+import type { MigrationsSettings } from "./settings.ts";
 
 const IMAGE_FOLDER = "images/migrations";
 
 /** Arguments of {@link Migrations}. */
-export interface MigrationsArgs extends ServerAccess {
-  stack: string;
-  database: string;
-  network: pulumi.Input<string>;
-  alias: string;
+export interface MigrationsArgs {
+  /** The server with the database. */
+  server: ServerAccess;
   /** The role that runs the migrations and so owns the objects that they create. */
-  owner: { name: string; password: pulumi.Input<string> };
-  /** The folder with alembic.ini. */
-  folder: string;
-  /**
-   * The image with Alembic and everything that the models import: its name; `generic` for one built on `pythonImage`; `auto` for
-   * that of the Compose service, else the generic one.
-   */
-  image: string;
-  /** The Python image that the generic image is built on. */
-  pythonImage: string;
-  /** The application's folder; undefined for the nearest one above `folder` with a Compose file. */
-  application: string | undefined;
-  /** The env file that the hand-over writes, relative to the application's folder. */
-  envFile: string;
-  /** The name of the Compose service; undefined for the one that builds `folder`. */
-  service: string | undefined;
-  /** Further variables for the application: NAME=VALUE, or NAME for the value in the environment of `pulumi up`. */
-  environment: readonly string[];
-  /** Arguments of the alembic command, before `upgrade`. */
-  arguments: readonly string[];
-  /** The wanted revision, or `head`. */
-  revision: string;
-  /** Whether the migrations may downgrade to an older revision. */
-  allowDowngrade: boolean;
-  dockerHost: string | undefined;
-  /** Whether the settings name the engine; otherwise it is that of the docker command. */
-  dockerHostIsSet: boolean;
-  /** The engine's provider, if it is not the default one. */
-  engine: docker.Provider | undefined;
-  /** Resources that must exist first. Default privileges are among them, so that new objects get their grants. */
-  after: pulumi.Resource[];
+  owner: RoleAccess;
+  /** The Alembic project, and how it runs. */
+  settings: MigrationsSettings;
 }
 
-/** Runs Alembic in a one-off container whenever the chain, the wanted revision or the image changes. */
+/**
+ * Runs Alembic in a one-off container whenever the chain, the wanted revision or the image changes. `dependsOn` names what must exist before
+ * Alembic runs; default privileges are among it, so that new objects get their grants. The image does not wait for it: it is built while
+ * the data is imported.
+ */
 export class Migrations extends pulumi.ComponentResource {
   /** The database's revision. */
   readonly revision: pulumi.Output<string | null>;
-  readonly ready: pulumi.Resource;
 
   /** @throws {pulumi.ResourceError} if the folder is not an Alembic project, or the named Compose service does not exist. */
-  constructor(name: string, args: MigrationsArgs, opts?: pulumi.ComponentResourceOptions) {
-    super("sectorwars:migrations:Migrations", name, {}, opts);
-    const chain = orFail(() => readChain(args.folder), this);
+  constructor(name: string, args: MigrationsArgs, opts: pulumi.ComponentResourceOptions = {}) {
+    const { dependsOn, ...ownOptions } = opts;
+    super("sectorwars:migrations:Migrations", name, {}, ownOptions);
+    const { settings, server } = args;
+    const chain = orFail(() => readChain(settings.folder), this);
     const application: ApplicationSpec = {
       alembic: chain.folder,
-      folder: args.application === undefined ? undefined : resolve(args.application),
-      envFile: args.envFile,
-      service: args.service,
+      folder: settings.application === undefined ? undefined : resolve(settings.application),
+      envFile: settings.envFile,
+      service: settings.service,
     };
-    const image = orFail(() => this.chooseImage(args, application), this);
-    const run = new AlembicRun(
-      "migrated",
-      {
-        stack: args.stack,
-        database: args.database,
-        ...superuserLogin(args),
-        network: args.network,
-        alias: args.alias,
-        owner: args.owner.name,
-        ownerPassword: args.owner.password,
-        folder: chain.folder,
-        chain: chain.fingerprint,
-        revisions: chain.revisions,
-        image,
-        application,
-        // The setting may contain secrets. All other variables are read when the migrations run, and stay out of the state.
-        environment: pulumi.secret([...args.environment]),
-        arguments: [...args.arguments],
-        wantedRevision: args.revision,
-        allowDowngrade: args.allowDowngrade,
-        dockerHost: args.dockerHost,
-      },
-      { parent: this, dependsOn: args.after, deletedWith: args.volume },
-    );
+    const image = orFail(() => this.chooseImage(name, args, application), this);
+    const run = new AlembicRun(`${name}-run`, runInputs(args, chain, application, image), {
+      ...childOf(this, "migrated"),
+      dependsOn,
+      deletedWith: server.volume,
+    });
     this.revision = run.revision;
-    this.ready = run;
     // An output, so that the program waits for the comparison; its value is undefined.
     this.registerOutputs({ revision: this.revision, compared: this.compareRevision(args) });
   }
 
   /** Warns if the database is not at the revision of the last update, and this update does not migrate it. */
-  private compareRevision({ stack, database, host, port, owner }: MigrationsArgs): pulumi.Output<undefined> {
+  private compareRevision({ server, owner }: MigrationsArgs): pulumi.Output<undefined> {
+    const { stack, database, host, port } = server;
     const compared = pulumi.all([this.revision, owner.password]).apply(async ([expected, password]) => {
       // There is no revision before the first migration; tests with mocks have no database.
       if (!expected) return undefined;
@@ -112,29 +71,60 @@ export class Migrations extends pulumi.ComponentResource {
     return pulumi.unsecret(compared);
   }
 
-  private chooseImage(args: MigrationsArgs, application: ApplicationSpec): pulumi.Input<string> {
-    if (args.image === "auto" && composeServiceOf(application) !== undefined) return SERVICE_IMAGE;
-    return args.image === "auto" || args.image === "generic" ? this.buildImage(args) : args.image;
+  private chooseImage(name: string, args: MigrationsArgs, application: ApplicationSpec): pulumi.Input<string> {
+    const { image } = args.settings;
+    if (image === "auto" && composeServiceOf(application) !== undefined) return SERVICE_IMAGE;
+    return image === "auto" || image === "generic" ? this.buildImage(name, args) : image;
   }
 
-  private buildImage({ stack, pythonImage, dockerHostIsSet, engine }: MigrationsArgs): pulumi.Output<string> {
+  private buildImage(name: string, { server, settings }: MigrationsArgs): pulumi.Output<string> {
     return new docker.RemoteImage(
-      "migrations-image",
+      `${name}-image`,
       {
-        name: `sectorwars-migrations-${stack.toLowerCase()}:latest`,
-        ...buildOf(IMAGE_FOLDER, pythonImage, dockerHostIsSet),
+        name: `sectorwars-migrations-${server.stack.toLowerCase()}:latest`,
+        ...buildOf(IMAGE_FOLDER, settings.pythonImage, server.dockerHostIsSet),
         keepLocally: true,
       },
-      { parent: this, provider: engine },
+      { parent: this },
     ).imageId;
   }
 }
 
+/** Returns the inputs of {@link AlembicRun}. */
+function runInputs(
+  { server, owner, settings }: MigrationsArgs,
+  chain: Chain,
+  application: ApplicationSpec,
+  image: pulumi.Input<string>,
+): pulumi.Inputs {
+  return {
+    stack: server.stack,
+    database: server.database,
+    ...superuserLogin(server),
+    network: server.networkName,
+    alias: server.alias,
+    owner: owner.name,
+    ownerPassword: owner.password,
+    folder: chain.folder,
+    chain: chain.fingerprint,
+    revisions: chain.revisions,
+    image,
+    application,
+    // The setting may contain secrets. All other variables are read when the migrations run, and stay out of the state.
+    environment: pulumi.secret([...settings.environment]),
+    arguments: [...settings.arguments],
+    wantedRevision: settings.revision,
+    allowDowngrade: settings.allowDowngrade,
+    dockerHost: server.dockerHost,
+  };
+}
+
+/** Runs work whose errors the user can act on, so that Pulumi prints them without a stack trace. */
 function orFail<T>(work: () => T, parent: pulumi.Resource): T {
   try {
     return work();
   } catch (error) {
-    throw new pulumi.ResourceError((error as Error).message, parent);
+    throw new pulumi.ResourceError((error as Error).message, parent, true);
   }
 }
 

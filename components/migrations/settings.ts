@@ -3,9 +3,12 @@ import { flag, list, matches, secretList, text, type ValuesOf } from "../../lib/
 
 /** How migrations run. */
 export interface MigrationsSettings {
-  /** The folder of the Alembic project. */
+  /** The folder of the Alembic project, with alembic.ini. */
   readonly folder: string;
-  /** The image: its name, `generic` for this project's own, or `auto` for that of the Compose service, else the generic one. */
+  /**
+   * The image with Alembic and everything that the models import: its name; `generic` for one built on {@link pythonImage}; `auto` for
+   * that of the Compose service, else the generic one.
+   */
   readonly image: string;
   /** The application's folder; undefined for the nearest one above `folder` with a Compose file. */
   readonly application: string | undefined;
@@ -15,9 +18,11 @@ export interface MigrationsSettings {
   readonly service: string | undefined;
   /** Further variables for the migrations: NAME=VALUE, or NAME for the value in the environment. */
   readonly environment: readonly string[];
+  /** Arguments of the alembic command, before `upgrade`. */
   readonly arguments: readonly string[];
   /** The wanted revision, or `head`. */
   readonly revision: string;
+  /** Whether the migrations may downgrade to an older revision. */
   readonly allowDowngrade: boolean;
   /** The Python image that this project's own image is built on. */
   readonly pythonImage: string;

@@ -1,16 +1,16 @@
 /** Extensions and privileges of the database and of PostgreSQL's own databases, as defined in sql/. */
 import * as pulumi from "@pulumi/pulumi";
+import { childOf } from "../../lib/child.ts";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 import { preparationScript, serverScript } from "./scripts.ts";
 
 /** Arguments of {@link Privileges}. */
-export interface PrivilegesArgs extends ServerAccess {
-  database: string;
+export interface PrivilegesArgs {
+  /** The server with the database and its roles. */
+  server: ServerAccess;
   /** Tables that readonly must not read; * stands for any characters. */
   denyList: readonly string[];
-  /** The data, whose owner and grants the script sets. */
-  after: pulumi.Resource[];
 }
 
 /**
@@ -19,21 +19,19 @@ export interface PrivilegesArgs extends ServerAccess {
  * postgresql provider, because the import needs the same ones in a database that has no resources yet.
  */
 export class Privileges extends pulumi.ComponentResource {
-  readonly ready: pulumi.Resource;
-
-  constructor(name: string, args: PrivilegesArgs, opts?: pulumi.ComponentResourceOptions) {
+  constructor(name: string, { server, denyList }: PrivilegesArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:privileges:Privileges", name, {}, opts);
-    this.ready = new DatabaseGrants(
-      "prepared",
+    new DatabaseGrants(
+      `${name}-grants`,
       {
-        ...superuserLogin(args),
-        database: args.database,
-        script: preparationScript(args.database, args.denyList),
+        ...superuserLogin(server),
+        database: server.database,
+        script: preparationScript(server.database, denyList),
         serverScript: serverScript(),
       },
-      { parent: this, dependsOn: args.after, deletedWith: args.volume },
+      { ...childOf(this, "prepared"), deletedWith: server.volume },
     );
-    this.registerOutputs({ database: args.database });
+    this.registerOutputs({ database: server.database });
   }
 }
 

@@ -1,93 +1,83 @@
 /** The server's roles and their passwords. */
 import * as postgresql from "@pulumi/postgresql";
 import * as pulumi from "@pulumi/pulumi";
-import { RandomPassword } from "@pulumi/random";
+import { childOf } from "../../lib/child.ts";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { ROLE_NAMES, type RoleKey } from "../../lib/role-names.ts";
-import { passwordVerifier } from "../../lib/scram.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
-import { takeOver } from "./kept-roles.ts";
-
-/** Alphanumeric, because `%` breaks Alembic's configuration, and other characters break URLs. 32 characters are 190 bits. */
-export const PASSWORD = { length: 32, special: false };
+import { createRole } from "./create-role.ts";
+import { urlsFor } from "./urls.ts";
 
 /** Arguments of {@link Roles}. */
-export interface RolesArgs extends ServerAccess {
-  /** The stack's database. */
-  database: string;
-  /** The resource that is ready once the server accepts connections. */
-  ready: pulumi.Resource;
+export interface RolesArgs {
+  /** The server, which must accept connections. */
+  server: ServerAccess;
 }
 
 /** A role's name and password. */
 export interface RoleAccess {
-  name: string;
-  password: pulumi.Output<string>;
+  /** The role's name in the server. */
+  readonly name: string;
+  /** The role's password; secret. */
+  readonly password: pulumi.Output<string>;
 }
 
-/** Owner, app, readonly and monitor, each with a generated password. */
+/** Owner, app, readonly and monitor, each with a generated password, and with attributes and memberships as declared. */
 export class Roles extends pulumi.ComponentResource {
   readonly access: Readonly<Record<RoleKey, RoleAccess>>;
-  /** Ready once all roles exist, with their passwords, attributes and memberships as declared. */
-  readonly ready: pulumi.Resource;
+  /** The URLs of the superuser and of the roles, for connections from this machine; secret. */
+  readonly urls: Readonly<Record<RoleKey | "superuser", pulumi.Output<string>>>;
   /** Creates roles as the superuser. */
   readonly provider: postgresql.Provider;
 
-  constructor(name: string, args: RolesArgs, opts?: pulumi.ComponentResourceOptions) {
+  constructor(name: string, { server }: RolesArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:roles:Roles", name, {}, opts);
-    const provider = new postgresql.Provider(
-      "superuser",
-      {
-        host: args.host,
-        port: args.port,
-        username: args.superuser,
-        password: args.superuserPassword,
-        // Set explicitly, because the provider's defaults come from PGDATABASE, PGSSLMODE and PGCONNECT_TIMEOUT.
-        database: "postgres",
-        sslmode: "disable",
-        connectTimeout: 60,
-      },
-      { parent: this, dependsOn: args.ready },
-    );
-
-    this.provider = provider;
-    let last: pulumi.Resource = args.ready;
-    const createRole = (key: RoleKey, more: Partial<postgresql.RoleArgs> = {}): RoleAccess => {
-      const role = ROLE_NAMES[key];
-      const password = new RandomPassword(
-        `${key}-password`,
-        { ...PASSWORD, keepers: { version: String(args.passwordVersion) } },
-        { parent: this },
-      ).result;
-      // One after another: roles are rows of one shared catalog, and concurrent writers to it conflict.
-      last = new postgresql.Role(
-        key,
-        { name: role, login: true, password: password.apply((clear) => passwordVerifier(role, clear)), ...more },
-        { parent: this, provider, dependsOn: last, deletedWith: args.volume, hooks: takeOver(args, role) },
-      );
-      return { name: role, password };
+    this.provider = connectAsSuperuser(`${name}-superuser`, server, childOf(this, "superuser"));
+    const common = { parent: this, parentName: name, server, provider: this.provider };
+    let last: pulumi.Resource | undefined;
+    const create = (key: RoleKey, memberOf?: string[]): RoleAccess => {
+      const { access, resource } = createRole({ ...common, key, role: ROLE_NAMES[key], previous: last, memberOf });
+      last = resource;
+      return access;
     };
-
     this.access = {
-      owner: createRole("owner"),
-      app: createRole("app"),
-      readonly: createRole("readonly"),
-      monitor: createRole("monitor", { roles: ["pg_monitor"] }),
+      owner: create("owner"),
+      app: create("app"),
+      readonly: create("readonly"),
+      monitor: create("monitor", ["pg_monitor"]),
     };
+    const superuser = { name: server.superuser, password: pulumi.output(server.superuserPassword) };
+    this.urls = urlsFor(server, { superuser, ...this.access });
     const kept = new KeptRoles(
-      "kept-roles",
-      { host: args.host, port: args.port, user: args.superuser, password: args.superuserPassword },
-      { parent: this, dependsOn: last, deletedWith: args.volume },
+      `${name}-kept`,
+      { host: server.host, port: server.port, user: server.superuser, password: server.superuserPassword },
+      { ...childOf(this, "kept-roles"), dependsOn: last, deletedWith: server.volume },
     );
     // After adopted roles have their names back, because they may have drifted under the former stack.
-    this.ready = new RoleDrift(
-      "role-drift",
-      { ...superuserLogin(args), database: args.database },
-      { parent: this, dependsOn: kept, deletedWith: args.volume },
+    new RoleDrift(
+      `${name}-drift`,
+      { ...superuserLogin(server), database: server.database },
+      { ...childOf(this, "role-drift"), dependsOn: kept, deletedWith: server.volume },
     );
     this.registerOutputs({ names: Object.values(ROLE_NAMES) });
   }
 }
+
+const connectAsSuperuser = (name: string, server: ServerAccess, opts: pulumi.ResourceOptions): postgresql.Provider =>
+  new postgresql.Provider(
+    name,
+    {
+      host: server.host,
+      port: server.port,
+      username: server.superuser,
+      password: server.superuserPassword,
+      // Set explicitly, because the provider's defaults come from PGDATABASE, PGSSLMODE and PGCONNECT_TIMEOUT.
+      database: "postgres",
+      sslmode: "disable",
+      connectTimeout: 60,
+    },
+    opts,
+  );
 
 /** Inputs of {@link KeptRoles}. */
 export interface KeptRolesInputs {

@@ -3,9 +3,11 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomPassword } from "@pulumi/random";
+import { childOf } from "../../lib/child.ts";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import type { RoleAccess } from "../roles/roles.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
+import type { SeedSettings } from "./settings.ts";
 
 const OWN_FOLDER = "sql/seed";
 /** The file that inserts the administrator. If it inserts a row, the generated password is in use. */
@@ -18,21 +20,15 @@ export interface SeedFile {
 }
 
 /** Arguments of {@link Seed}. */
-export interface SeedArgs extends ServerAccess {
-  database: string;
+export interface SeedArgs {
+  /** The server with the database, whose schema must be complete. */
+  server: ServerAccess;
   /** The role that inserts. */
   owner: RoleAccess;
-  /** Further files, or folders of files, which run after the project's own. */
-  files: readonly string[];
-  /** Name of the administrator. */
-  admin: string;
-  /** How the application hashes passwords: a scheme of password-hash.ts. */
-  passwordHash: string;
-  /** Whether to seed imported data too. */
-  evenImported: boolean;
-  /** The schema's revision. A new revision may add tables that files need. */
+  /** The schema's revision; undefined without migrations. A new revision may add tables that files need. */
   revision: pulumi.Input<string | null> | undefined;
-  after: pulumi.Resource[];
+  /** Files, administrator and password scheme. */
+  settings: SeedSettings;
 }
 
 /** The number of inserted rows by file; null if a table that the file needs does not exist. */
@@ -43,33 +39,36 @@ export class Seed extends pulumi.ComponentResource {
   readonly rows: pulumi.Output<Seeded>;
   /** The administrator's generated password; null if the administrator already existed. */
   readonly adminPassword: pulumi.Output<string | null>;
-  readonly ready: pulumi.Resource;
 
   /** @throws {pulumi.ResourceError} if a file cannot be read. */
   constructor(name: string, args: SeedArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:seed:Seed", name, {}, opts);
-    const password = new RandomPassword("admin-password", { length: 24, special: false }, { parent: this }).result;
+    const { server, owner, revision, settings } = args;
+    const password = new RandomPassword(
+      `${name}-admin-password`,
+      { length: 24, special: false },
+      childOf(this, "admin-password"),
+    ).result;
     const seeded = new SeededRows(
-      "seeded",
+      `${name}-rows`,
       {
-        ...superuserLogin(args),
-        database: args.database,
-        owner: args.owner.name,
-        ownerPassword: args.owner.password,
-        admin: args.admin,
+        ...superuserLogin(server),
+        database: server.database,
+        owner: owner.name,
+        ownerPassword: owner.password,
+        admin: settings.admin,
         adminPassword: password,
-        passwordHash: args.passwordHash,
-        evenImported: args.evenImported,
-        files: readSeedFiles([OWN_FOLDER, ...args.files], this),
-        revision: args.revision ?? null,
+        passwordHash: settings.passwordHash,
+        evenImported: settings.evenImported,
+        files: readSeedFiles([OWN_FOLDER, ...settings.files], this),
+        revision: revision ?? null,
       },
-      { parent: this, dependsOn: args.after, deletedWith: args.volume },
+      { ...childOf(this, "seeded"), deletedWith: server.volume },
     );
     this.rows = seeded.rows;
     this.adminPassword = pulumi.secret(
       pulumi.all([password, seeded.adminMade]).apply(([text, isMade]) => (isMade ? text : null)),
     );
-    this.ready = seeded;
     this.registerOutputs({ rows: this.rows });
   }
 }
@@ -88,6 +87,7 @@ function readSeedFiles(paths: readonly string[], parent: pulumi.Resource): SeedF
       throw new pulumi.ResourceError(
         `seedFiles names ${path}, which cannot be read: ${(error as Error).message}`,
         parent,
+        true,
       );
     }
   });

@@ -3,103 +3,58 @@ import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomId, RandomPassword } from "@pulumi/random";
 import { REPOSITORY, STORE } from "../../lib/backup-paths.ts";
+import { childOf } from "../../lib/child.ts";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
-import { namesFor } from "../../lib/naming.ts";
+import { type Names, namesFor } from "../../lib/naming.ts";
+import type { Archiving } from "./archiving.ts";
 import { buildOf } from "./image.ts";
 import { clearBefore, stackLabel, stateLabel } from "./leftovers.ts";
-import { asArguments, tune } from "./tuning.ts";
+import type { ServerAccess } from "./server-access.ts";
+import { containerOf } from "./server-container.ts";
+import type { ServerSettings } from "./settings.ts";
 
-/** The port inside the container and the network. */
-const SERVER_PORT = 5432;
 const IMAGE_FOLDER = "images/database";
 /** The only interface on which the server's port is published. */
 const LOCAL = "127.0.0.1";
-/** Seconds that a stopping server has to write its last checkpoint before Docker kills it. */
-const STOP_SECONDS = 120;
-/** The period of the CPU quota in microseconds. A quota of twice the period is two CPUs. */
-const CPU_PERIOD = 100_000;
-/** A server that recovers from a crash has a minute before failures count. Six consecutive failures make it unhealthy. */
-const HEALTH_PACE = { timeout: "5s", retries: 6, startPeriod: "1m0s" };
-
-/**
- * A WAL file is archived when its 16 MB are full, and after a minute at the latest. So the loss of the machine costs at most the changes
- * of the last minute.
- */
-const ARCHIVE_SETTINGS = {
-  archive_mode: "on",
-  archive_command: "sectorwars-backup pgbackrest-push %p",
-  archive_timeout: "60s",
-};
-
-/** Returns pgBackRest's configuration as an upload that only root can read. The image's script gives it to the server's user. */
-export const configurationFile = (content: pulumi.Input<string>): ContainerUpload => ({
-  file: "/run/pgbackrest.conf",
-  content,
-  permissions: "0600",
-});
 
 type ContainerVolume = docker.types.input.ContainerVolume;
 type ContainerLabel = docker.types.input.ContainerLabel;
-type ContainerUpload = docker.types.input.ContainerUpload;
 
 /** Arguments of {@link DatabaseServer}. */
 export interface DatabaseServerArgs {
   /** The stack's name, from which the names of the Docker objects are derived. */
   stack: string;
-  /** PostgreSQL 15 image to build on. */
-  baseImage: string;
   /** Name of the database that is created with the cluster. */
   database: string;
-  /** Port on 127.0.0.1. */
-  port: number;
-  /** Memory limit, MiB. */
-  memoryMiB: number;
-  cpus: number;
-  maxConnections: number;
-  /** Raising this number gives the superuser a new password. */
-  passwordVersion: number;
-  /** Whether `pulumi destroy` keeps the data volume. */
-  keepData: boolean;
-  /** Docker engine; undefined for the environment's. */
-  dockerHost: string | undefined;
-  /** Whether the settings name the engine; otherwise it is the docker command's. */
-  dockerHostIsSet: boolean;
+  /** Image, limits, port and engine. */
+  settings: ServerSettings;
   /** How WAL is archived; undefined if it is not. */
   archiving?: Archiving | undefined;
 }
 
-/** What the server needs to archive WAL to a pgBackRest repository. */
-export interface Archiving {
-  /** pgBackRest's configuration, which contains the repository's key. */
-  configuration: pulumi.Input<string>;
-  /** The host folder of the repository; undefined for a volume of the stack. */
-  folder: string | undefined;
-  /** Whether `pulumi destroy` keeps the volume with the backups. */
-  keepOnDestroy: boolean;
-  /** Disk usage in per cent at which the server drops WAL that it cannot archive. */
-  walDropThresholdPercent: number;
-  /** The recovery of an empty volume, in the lines that the image's script reads; undefined to create a new cluster. */
-  recover: readonly string[] | undefined;
-}
-
-/** A PostgreSQL server. Resources that depend on `ready` can connect to it over TCP. */
-export class DatabaseServer extends pulumi.ComponentResource {
+/** A PostgreSQL server. Resources that depend on the component can connect to it over TCP. */
+export class DatabaseServer extends pulumi.ComponentResource implements ServerAccess {
+  readonly stack: string;
+  readonly database: string;
   readonly host = LOCAL;
   readonly port: number;
   readonly containerName: string;
   readonly networkName: pulumi.Output<string>;
-  /** The built image, which has pg_dump and psql of the server's version. */
   readonly imageId: pulumi.Output<string>;
-  /** The image's name, for commands that start containers without Pulumi. */
   readonly imageName: string;
-  /** The server's name inside the network. */
   readonly alias: string;
   readonly superuser = "postgres";
   readonly superuserPassword: pulumi.Output<string>;
+  readonly passwordVersion: number;
+  readonly maxConnections: number;
   /** The server's version, for instance 15.14. */
   readonly version: pulumi.Output<string>;
   readonly volume: docker.Volume;
-  /** The provider of the engine; undefined for the environment's engine. */
+  /** Whether `pulumi destroy` keeps {@link volume}. */
+  readonly keepsData: boolean;
+  readonly dockerHost: string | undefined;
+  readonly dockerHostIsSet: boolean;
+  /** The stack's only Docker provider; undefined for the environment's engine. */
   readonly engine: docker.Provider | undefined;
   /** The mounts that the backups' container shares with the server: the repository and the socket. */
   readonly shared: ContainerVolume[];
@@ -107,47 +62,41 @@ export class DatabaseServer extends pulumi.ComponentResource {
   readonly labels: ContainerLabel[];
   /** The identity of the state, which is the value of a label. */
   readonly state: pulumi.Output<string>;
-  readonly ready: pulumi.Resource;
 
   constructor(name: string, args: DatabaseServerArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:server:DatabaseServer", name, {}, opts);
     const names = namesFor(args.stack);
-    const own = { parent: this };
-    // Recorded in the state before any Docker object is created, and lost with the state. So a Docker object with this label is either
-    // recorded in the state or a leftover of an interrupted update.
-    const state = new RandomId("state", { byteLength: 8 }, own).hex;
-    const labels = [stackLabel(args.stack), stateLabel(state)];
-    const volumeLabels = [stackLabel(args.stack)];
-    // All objects of this server are on one engine, whatever engine the environment names.
-    const engine = args.dockerHost ? new docker.Provider("engine", { host: args.dockerHost }, own) : undefined;
-    const onEngine = { ...own, provider: engine };
-    const tuning = tune(args);
-    const imageName = `${names.image}:15`;
+    const base: Base = { name, parent: this, args, names, ...identify(name, this, args) };
+    const host = checkHost(base);
+    const network = createNetwork(base, host);
+    const volume = createVolume(base, host);
+    const shared = createShared(base, host);
+    const image = buildImage(base, host);
+    const initialPassword = createInitialPassword(base);
+    const password = createPassword(base);
+    const container = createContainer(base, { host, network, volume, shared, image, initialPassword });
+    const ready = waitUntilReady(base, { container, volume, password });
 
-    const host = checkHost();
-    const network = createNetwork();
-    const volume = createVolume();
-    const { archiving } = args;
-    const shared = archiving ? createShared(archiving) : [];
-    const image = buildImage();
-    const { initialPassword, password } = createPasswords();
-    const container = createContainer();
-    const ready = waitUntilReady();
-
-    this.port = args.port;
+    this.stack = args.stack;
+    this.database = args.database;
+    this.port = args.settings.port;
     this.containerName = names.container;
-    this.alias = names.alias;
     this.networkName = network.name;
     this.imageId = image.imageId;
-    this.imageName = imageName;
+    this.imageName = imageNameOf(names);
+    this.alias = names.alias;
     this.superuserPassword = password.result;
+    this.passwordVersion = args.settings.passwordVersion;
+    this.maxConnections = args.settings.maxConnections;
     this.version = ready.version;
     this.volume = volume;
-    this.engine = engine;
+    this.keepsData = args.settings.keepDataOnDestroy;
+    this.dockerHost = args.settings.dockerHost;
+    this.dockerHostIsSet = args.settings.dockerHostIsSet;
+    this.engine = base.engine;
     this.shared = shared;
-    this.labels = labels;
-    this.state = state;
-    this.ready = ready;
+    this.labels = base.labels;
+    this.state = base.state;
     this.registerOutputs({
       host: this.host,
       port: this.port,
@@ -155,192 +104,217 @@ export class DatabaseServer extends pulumi.ComponentResource {
       networkName: this.networkName,
       version: this.version,
     });
-
-    /** Finds problems that would make Docker fail half-way, before anything is created. */
-    function checkHost() {
-      return new HostCheck(
-        "host",
-        {
-          stack: args.stack,
-          container: names.container,
-          volume: names.volume,
-          port: args.port,
-          dockerHost: args.dockerHost,
-          builtOn: args.baseImage,
-          // Only another engine can lack the image: on this one, script/bootstrap has found or built it.
-          ...(args.dockerHostIsSet ? { baseImage: args.baseImage } : {}),
-        },
-        own,
-      );
-    }
-
-    function createNetwork() {
-      return new docker.Network(
-        "network",
-        { name: names.network, labels },
-        {
-          ...onEngine,
-          dependsOn: host,
-          // Replacing the network for a changed label would disconnect the application's services.
-          ignoreChanges: ["labels"],
-          hooks: clearBefore({ kind: "network", name: names.network, state, dockerHost: args.dockerHost }),
-        },
-      );
-    }
-
-    function createVolume() {
-      return new docker.Volume(
-        "data",
-        { name: names.volume, labels: volumeLabels },
-        {
-          ...onEngine,
-          dependsOn: host,
-          retainOnDelete: args.keepData,
-          // Replacing the volume for changed labels would delete the data.
-          ignoreChanges: ["labels", "driverOpts"],
-        },
-      );
-    }
-
-    /** Creates the shared volumes. The backups' volume also has the records about them, so it exists even if the repository is elsewhere. */
-    function createShared({ folder, keepOnDestroy }: Archiving): ContainerVolume[] {
-      const options = { ...onEngine, dependsOn: host, ignoreChanges: ["labels", "driverOpts"] };
-      const store = new docker.Volume(
-        "backups",
-        { name: names.backupVolume, labels: volumeLabels },
-        { ...options, retainOnDelete: keepOnDestroy },
-      );
-      const socket = new docker.Volume("socket", { name: names.socketVolume, labels: volumeLabels }, options);
-      return [
-        { volumeName: store.name, containerPath: STORE },
-        // With SELinux, a container can use a host folder only if it has the container's label. Without SELinux this has no effect.
-        ...(folder === undefined ? [] : [{ hostPath: folder, containerPath: REPOSITORY, selinuxRelabel: "z" }]),
-        { volumeName: socket.name, containerPath: "/var/run/postgresql" },
-      ];
-    }
-
-    function buildImage() {
-      const wanted: Record<string, string> = archiving ? { BACKUPS: "yes" } : {};
-      return new docker.RemoteImage(
-        "image",
-        {
-          name: imageName,
-          ...buildOf(IMAGE_FOLDER, args.baseImage, args.dockerHostIsSet, wanted),
-          keepLocally: true,
-        },
-        { ...onEngine, dependsOn: host },
-      );
-    }
-
-    /**
-     * Creates two passwords. The cluster is initialised with the first one, from a file; it never changes, because changing a container's
-     * file replaces the container. The second one is set once the server is ready, and can change at any time.
-     */
-    function createPasswords() {
-      const alphanumeric = { length: 32, special: false };
-      return {
-        initialPassword: new RandomPassword("initial-password", alphanumeric, own),
-        password: new RandomPassword(
-          "superuser-password",
-          { ...alphanumeric, keepers: { version: String(args.passwordVersion) } },
-          own,
-        ),
-      };
-    }
-
-    function createContainer() {
-      return new docker.Container(
-        "server",
-        {
-          name: names.container,
-          image: image.imageId,
-          command: [
-            "postgres",
-            ...asArguments({
-              config_file: "/etc/postgresql/postgresql.conf",
-              hba_file: "/etc/postgresql/pg_hba.conf",
-              ...tuning.settings,
-              ...(archiving ? ARCHIVE_SETTINGS : {}),
-            }),
-          ],
-          // With init, orphaned processes of the archive command do not become children of the server, which would take their exit for a
-          // crash.
-          ...(archiving ? { init: true } : {}),
-          envs: [
-            ...(archiving ? [`BACKUP_WAL_DROP_PERCENT=${archiving.walDropThresholdPercent}`] : []),
-            `POSTGRES_DB=${args.database}`,
-            "POSTGRES_PASSWORD_FILE=/run/initial-password",
-            "POSTGRES_INITDB_ARGS=--encoding=UTF8 --locale-provider=icu --icu-locale=en-US --locale=C.UTF-8 " +
-              "--data-checksums --auth-host=scram-sha-256 --auth-local=peer",
-          ],
-          uploads: [{ file: "/run/initial-password", content: initialPassword.result }, ...archivingFiles()],
-          volumes: [{ volumeName: volume.name, containerPath: "/var/lib/postgresql/data" }, ...shared],
-          networkMode: "bridge",
-          networksAdvanced: [{ name: network.name, aliases: [names.alias] }],
-          ports: [{ internal: SERVER_PORT, external: args.port, ip: LOCAL, protocol: "tcp" }],
-          labels,
-          memory: args.memoryMiB,
-          // No swap, which would only hide that the limit is too small.
-          memorySwap: args.memoryMiB,
-          // A quota instead of `cpus`, whose value reads back in another notation and would always differ.
-          cpuPeriod: CPU_PERIOD,
-          cpuQuota: args.cpus * CPU_PERIOD,
-          shmSize: tuning.shmMiB,
-          restart: "unless-stopped",
-          stopSignal: "SIGINT",
-          stopTimeout: STOP_SECONDS,
-          destroyGraceSeconds: STOP_SECONDS,
-          // Over TCP, because the server listens only on its Unix socket while the cluster is initialised.
-          healthcheck: {
-            tests: ["CMD-SHELL", `pg_isready -q -h 127.0.0.1 -U postgres -d ${args.database}`],
-            ...HEALTH_PACE,
-            // Engines before 25 (API 1.44) have no start interval, so one interval serves both phases.
-            interval: host.knowsStartInterval.apply((knows) => (knows ? "15s" : "3s")),
-            startInterval: host.knowsStartInterval.apply((knows) => (knows ? "1s" : undefined)),
-          },
-          mustRun: true,
-          wait: false,
-        },
-        {
-          ...onEngine,
-          deleteBeforeReplace: true,
-          replaceOnChanges: ["healthcheck"],
-          hooks: clearBefore({
-            kind: "container",
-            name: names.container,
-            state,
-            dockerHost: args.dockerHost,
-            isServer: true,
-          }),
-        },
-      );
-    }
-
-    function archivingFiles() {
-      if (!archiving) return [];
-      const files = [configurationFile(archiving.configuration)];
-      if (archiving.recover) files.push({ file: "/run/recover", content: `${archiving.recover.join("\n")}\n` });
-      return files;
-    }
-
-    function waitUntilReady() {
-      return new ServerReady(
-        "ready",
-        {
-          container: names.container,
-          containerId: container.id,
-          host: LOCAL,
-          port: args.port,
-          database: args.database,
-          password: password.result,
-          passwordVersion: args.passwordVersion,
-          dockerHost: args.dockerHost,
-          ...(archiving?.recover ? { recovers: true } : {}),
-        },
-        { ...own, dependsOn: container, deletedWith: volume },
-      );
-    }
   }
+}
+
+/** What all children of a server share. */
+interface Base extends Identity {
+  /** The component's name, with which the children's names begin. */
+  name: string;
+  parent: pulumi.Resource;
+  args: DatabaseServerArgs;
+  names: Names;
+}
+
+/** Where the server's Docker objects are, and how they are recognised. */
+interface Identity {
+  engine: docker.Provider | undefined;
+  state: pulumi.Output<string>;
+  labels: ContainerLabel[];
+}
+
+function identify(name: string, parent: pulumi.Resource, { stack, settings }: DatabaseServerArgs): Identity {
+  // Recorded in the state before any Docker object is created, and lost with the state. So a Docker object with this label is either
+  // recorded in the state or a leftover of an interrupted update.
+  const state = new RandomId(`${name}-state`, { byteLength: 8 }, childOf(parent, "state")).hex;
+  const { dockerHost: host } = settings;
+  // All objects of this server are on one engine, whatever engine the environment names.
+  const engine = host ? new docker.Provider(`${name}-engine`, { host }, childOf(parent, "engine")) : undefined;
+  return { engine, state, labels: [stackLabel(stack), stateLabel(state)] };
+}
+
+/** Returns the options of a child that is an object of the Docker engine. */
+const onEngine = ({ parent, engine }: Base, formerName: string) => ({
+  ...childOf(parent, formerName),
+  provider: engine,
+});
+
+const imageNameOf = ({ image }: Names): string => `${image}:15`;
+
+/** Finds problems that would make Docker fail half-way, before anything is created. */
+function checkHost({ name, parent, args: { stack, settings }, names }: Base): HostCheck {
+  return new HostCheck(
+    `${name}-host`,
+    {
+      stack,
+      container: names.container,
+      volume: names.volume,
+      port: settings.port,
+      dockerHost: settings.dockerHost,
+      builtOn: settings.baseImage,
+      // Only another engine can lack the image: on this one, script/bootstrap has found or built it.
+      ...(settings.dockerHostIsSet ? { baseImage: settings.baseImage } : {}),
+    },
+    childOf(parent, "host"),
+  );
+}
+
+function createNetwork(base: Base, host: HostCheck): docker.Network {
+  const { name, args, names, labels, state } = base;
+  return new docker.Network(
+    `${name}-network`,
+    { name: names.network, labels },
+    {
+      ...onEngine(base, "network"),
+      dependsOn: host,
+      // Replacing the network for a changed label would disconnect the application's services.
+      ignoreChanges: ["labels"],
+      hooks: clearBefore({ kind: "network", name: names.network, state, dockerHost: args.settings.dockerHost }),
+    },
+  );
+}
+
+function createVolume(base: Base, host: HostCheck): docker.Volume {
+  const { name, args, names } = base;
+  return new docker.Volume(
+    `${name}-data`,
+    { name: names.volume, labels: [stackLabel(args.stack)] },
+    {
+      ...onEngine(base, "data"),
+      dependsOn: host,
+      retainOnDelete: args.settings.keepDataOnDestroy,
+      // Replacing the volume for changed labels would delete the data.
+      ignoreChanges: ["labels", "driverOpts"],
+    },
+  );
+}
+
+/**
+ * Creates the volumes that the server shares with the backups' container, if there is one. The backups' volume also has the records about
+ * them, so it exists even if the repository is elsewhere.
+ */
+function createShared(base: Base, host: HostCheck): ContainerVolume[] {
+  const { name, args, names } = base;
+  if (args.archiving === undefined) return [];
+  const { folder, keepOnDestroy } = args.archiving;
+  const labels = [stackLabel(args.stack)];
+  const options = { dependsOn: host, ignoreChanges: ["labels", "driverOpts"] };
+  const store = new docker.Volume(
+    `${name}-backups`,
+    { name: names.backupVolume, labels },
+    { ...onEngine(base, "backups"), ...options, retainOnDelete: keepOnDestroy },
+  );
+  const socket = new docker.Volume(
+    `${name}-socket`,
+    { name: names.socketVolume, labels },
+    { ...onEngine(base, "socket"), ...options },
+  );
+  return [
+    { volumeName: store.name, containerPath: STORE },
+    // With SELinux, a container can use a host folder only if it has the container's label. Without SELinux this has no effect.
+    ...(folder === undefined ? [] : [{ hostPath: folder, containerPath: REPOSITORY, selinuxRelabel: "z" }]),
+    { volumeName: socket.name, containerPath: "/var/run/postgresql" },
+  ];
+}
+
+function buildImage(base: Base, host: HostCheck): docker.RemoteImage {
+  const { baseImage, dockerHostIsSet } = base.args.settings;
+  const wanted: Record<string, string> = base.args.archiving ? { BACKUPS: "yes" } : {};
+  return new docker.RemoteImage(
+    `${base.name}-image`,
+    {
+      name: imageNameOf(base.names),
+      ...buildOf(IMAGE_FOLDER, baseImage, dockerHostIsSet, wanted),
+      keepLocally: true,
+    },
+    { ...onEngine(base, "image"), dependsOn: host },
+  );
+}
+
+const ALPHANUMERIC = { length: 32, special: false };
+
+/**
+ * Creates the password with which the cluster is initialised, from a file. It never changes, because changing a container's file replaces
+ * the container.
+ */
+const createInitialPassword = ({ name, parent }: Base): RandomPassword =>
+  new RandomPassword(`${name}-initial-password`, ALPHANUMERIC, childOf(parent, "initial-password"));
+
+/** Creates the password that is set once the server is ready. It can change at any time. */
+const createPassword = ({ name, parent, args }: Base): RandomPassword =>
+  new RandomPassword(
+    `${name}-superuser-password`,
+    { ...ALPHANUMERIC, keepers: { version: String(args.settings.passwordVersion) } },
+    childOf(parent, "superuser-password"),
+  );
+
+/** What the server's container is created from. */
+interface ContainerParts {
+  host: HostCheck;
+  network: docker.Network;
+  volume: docker.Volume;
+  shared: ContainerVolume[];
+  image: docker.RemoteImage;
+  initialPassword: RandomPassword;
+}
+
+function createContainer(base: Base, parts: ContainerParts): docker.Container {
+  const { args, names, labels, state } = base;
+  const { settings } = args;
+  return new docker.Container(
+    `${base.name}-server`,
+    containerOf({
+      container: names.container,
+      image: parts.image.imageId,
+      database: args.database,
+      published: { host: LOCAL, port: settings.port },
+      network: { name: parts.network.name, alias: names.alias },
+      limits: settings,
+      volumes: { data: parts.volume.name, shared: parts.shared },
+      labels,
+      initialPassword: parts.initialPassword.result,
+      archiving: args.archiving,
+      knowsStartInterval: parts.host.knowsStartInterval,
+    }),
+    {
+      ...onEngine(base, "server"),
+      deleteBeforeReplace: true,
+      replaceOnChanges: ["healthcheck"],
+      hooks: clearBefore({
+        kind: "container",
+        name: names.container,
+        state,
+        dockerHost: settings.dockerHost,
+        isServer: true,
+      }),
+    },
+  );
+}
+
+/** What the wait for the server depends on. */
+interface ReadyParts {
+  container: docker.Container;
+  volume: docker.Volume;
+  password: RandomPassword;
+}
+
+function waitUntilReady({ name, parent, args, names }: Base, parts: ReadyParts): ServerReady {
+  const { container, volume, password } = parts;
+  return new ServerReady(
+    `${name}-ready`,
+    {
+      container: names.container,
+      containerId: container.id,
+      host: LOCAL,
+      port: args.settings.port,
+      database: args.database,
+      password: password.result,
+      passwordVersion: args.settings.passwordVersion,
+      dockerHost: args.settings.dockerHost,
+      ...(args.archiving?.recover ? { recovers: true } : {}),
+    },
+    { ...childOf(parent, "ready"), dependsOn: container, deletedWith: volume },
+  );
 }
 
 /** Inputs of {@link HostCheck}. */

@@ -3,15 +3,43 @@ import type * as pulumi from "@pulumi/pulumi";
 import type { Address } from "../../lib/postgres.ts";
 
 /** The server's address and its superuser's login. */
-export interface ServerAccess {
-  host: string;
-  port: number;
-  superuser: string;
-  superuserPassword: pulumi.Input<string>;
+export interface SuperuserAccess {
+  /** The address on which the server's port is published. */
+  readonly host: string;
+  /** The port on {@link host}. */
+  readonly port: number;
+  /** The superuser's name. */
+  readonly superuser: string;
+  /** The superuser's password. */
+  readonly superuserPassword: pulumi.Input<string>;
   /** Raised with every new password, so that the state does not keep an old one. */
-  passwordVersion: number;
+  readonly passwordVersion: number;
+}
+
+/** A stack's server, as other components see it. DatabaseServer is one. */
+export interface ServerAccess extends SuperuserAccess {
+  /** The stack's name, from which the names of Docker objects and of files are derived. */
+  readonly stack: string;
+  /** The stack's database. */
+  readonly database: string;
   /** The data volume. Resources inside it are deleted with it. */
-  volume: pulumi.Resource;
+  readonly volume: pulumi.Resource;
+  /** The server's container. */
+  readonly containerName: string;
+  /** The stack's network. */
+  readonly networkName: pulumi.Input<string>;
+  /** The server's name inside the network. */
+  readonly alias: string;
+  /** The id of the server's image, which has pg_dump, psql and pg_isready of the server's version. */
+  readonly imageId: pulumi.Input<string>;
+  /** The image's name, for commands that start containers without Pulumi. */
+  readonly imageName: string;
+  /** The number of sessions that the server permits. */
+  readonly maxConnections: number;
+  /** Docker engine; undefined for the environment's. */
+  readonly dockerHost: string | undefined;
+  /** Whether the settings name the engine; otherwise it is the docker command's. */
+  readonly dockerHostIsSet: boolean;
 }
 
 /** The superuser's login, as part of a provider's inputs. */
@@ -24,7 +52,7 @@ export interface SuperuserLogin {
 }
 
 /** Returns the {@link SuperuserLogin} of a server. */
-export const superuserLogin = ({ host, port, superuser, superuserPassword, passwordVersion }: ServerAccess) => ({
+export const superuserLogin = ({ host, port, superuser, superuserPassword, passwordVersion }: SuperuserAccess) => ({
   host,
   port,
   user: superuser,

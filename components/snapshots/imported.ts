@@ -11,23 +11,23 @@ export interface ImportedStateInputs extends SuperuserLogin {
 }
 
 /** Arguments of {@link ImportedState}. */
-export interface ImportedStateArgs extends ServerAccess {
-  database: string;
-  container: string;
-  dockerHost: string | undefined;
-  /** The resources for data and privileges. */
-  after: pulumi.Resource[];
+export interface ImportedStateArgs {
+  /** The server with the database, whose data and privileges must be complete. */
+  server: ServerAccess;
 }
 
 /** Makes the snapshot once, in the update that imports. Later the rows have changed, so a later update does not make it. */
 export class ImportedState extends ResourceOnDisk {
-  constructor(name: string, args: ImportedStateArgs, opts?: pulumi.CustomResourceOptions) {
-    const { database, container, dockerHost, after, volume } = args;
-    const inputs = { ...superuserLogin(args), database, container, dockerHost };
+  constructor(name: string, { server }: ImportedStateArgs, opts?: pulumi.CustomResourceOptions) {
+    const inputs = {
+      ...superuserLogin(server),
+      database: server.database,
+      container: server.containerName,
+      dockerHost: server.dockerHost,
+    };
     super("snapshots:ImportedState", "components/snapshots/imported-provider.ts", name, inputs, [], {
       ...opts,
-      dependsOn: after,
-      deletedWith: volume,
+      deletedWith: server.volume,
     });
   }
 }

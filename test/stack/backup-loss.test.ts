@@ -31,7 +31,7 @@ test("a lost data volume is restored from the backups, and every role can still 
   const status = await backed.command("status");
   expect(status.code).toBe(1);
   expect(status.text).toContain(`There is no container ${stack.names.backups}. `);
-  const lost = ["**Volume::data", "**Container::server", "**Container::backup-container"];
+  const lost = ["**Volume::*data", "**Container::*server", "**Container::backup*"];
   await stack.succeed("refresh", "--yes", ...lost.flatMap((urn) => ["--target", urn]), "--stack", stack.name);
   await stack.set("bootstrap", "backup");
   await stack.up();

@@ -117,7 +117,7 @@ describe.runIf(process.env.BACKUPS === "busybox")("with busybox", () => {
     await stack.as("superuser", archiveEverything);
     await docker(["rm", "-f", names.container, names.backups]);
     await docker(["volume", "rm", names.volume]);
-    const lost = ["**Volume::data", "**Container::server", "**Container::backup-container"];
+    const lost = ["**Volume::*data", "**Container::*server", "**Container::backup*"];
     await stack.succeed("refresh", "--yes", ...lost.flatMap((urn) => ["--target", urn]), "--stack", name);
     await stack.set("bootstrap", "backup");
     await stack.up();

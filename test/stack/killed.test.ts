@@ -145,7 +145,7 @@ describe("killed repeatedly", () => {
     await killAt(stack, scriptUp(stack), NEW["the owner role"]);
     const said = await expectConvergence(stack);
     expect(said).toMatch(/an update was killed \(\S+@\S+, process \d+, since \S+\): removed its lock/);
-    expect(said).toContain("cleared its pending operations: owner");
+    expect(said).toContain("cleared its pending operations: roles-owner");
   });
 
   test("a stack with data, while its server is replaced and another database is created", async () => {

@@ -115,7 +115,7 @@ test("manual changes of roles and databases are reported with the remedy, and pu
   expect(doctor.text).toContain(`To correct it: pulumi up --stack ${stack.name}`);
   expect(doctor.text).not.toContain("No problems found");
 
-  expect(await previewed()).toEqual(["update nexus", "update prepared", "update role-drift"]);
+  expect(await previewed()).toEqual(["update databases-nexus", "update privileges-grants", "update roles-drift"]);
   const { text } = await stack.up();
   expect(text).toContain("roles: sectorwars_app is a superuser: repaired");
   await expect(taken.query("SELECT 1")).rejects.toThrow();
@@ -176,7 +176,7 @@ test("the connection lock of a killed migration is no drift: the next migration 
   expect(await previewed()).toEqual([]);
   // Without its row in connection_locks, it is drift like any other revoked privilege.
   await asSuperuser("DELETE FROM sectorwars_stack.connection_locks");
-  expect(await previewed()).toEqual(["update prepared"]);
+  expect(await previewed()).toEqual(["update privileges-grants"]);
   await stack.up();
   await stack.as("app", (client) => client.query("SELECT 1"));
   await withConnection(maintenance, (client) => unblockConnections(client, open));

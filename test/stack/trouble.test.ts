@@ -255,9 +255,9 @@ describe("two stacks on one machine, and the commands for them", () => {
     await docker(["rm", "-f", stack.names.container]);
     const ill = await command("doctor", stack);
     expect(ill.text).toContain(
-      "pulumi refresh --yes --target '**Container::server', then pulumi up --skip-preview; the volume keeps the data",
+      "pulumi refresh --yes --target '**Container::*server', then pulumi up --skip-preview; the volume keeps the data",
     );
-    await stack.succeed("refresh", "--yes", "--target", "**Container::server", "--stack", stack.name);
+    await stack.succeed("refresh", "--yes", "--target", "**Container::*server", "--stack", stack.name);
     await stack.up();
     await stack.as("owner", (client) => client.query("SELECT * FROM kept"));
     await stack.up("--expect-no-changes");

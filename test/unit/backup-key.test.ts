@@ -107,6 +107,7 @@ describe("pgBackRest's configuration", () => {
     keepFulls: 3,
     walDropThresholdPercent: 90,
     keepOnDestroy: false,
+    recoverTo: "latest",
   };
   const lines = (more = {}) => configuration({ ...settings, ...more }, "k").split("\n");
 

@@ -43,11 +43,14 @@ describe("the setting backups", () => {
     expect(takesBackups("auto", ["sample", "empty", "neon"], NOTHING)).toBe(true);
   });
 
-  test("auto keeps backups on after a failed import, even if the bootstrap is now the sample", () => {
-    const recorded = recordedData([volume("data"), volume("backups")]);
-    expect(recorded).toEqual({ hasBackups: true, isPrecious: undefined });
-    expect(takesBackups("auto", ["sample"], recorded)).toBe(true);
-  });
+  test.each(["database-backups", "backups"])(
+    "auto keeps backups on after a failed import, even if the bootstrap is now the sample: %s",
+    (name) => {
+      const recorded = recordedData([volume("data"), volume(name)]);
+      expect(recorded).toEqual({ hasBackups: true, isPrecious: undefined });
+      expect(takesBackups("auto", ["sample"], recorded)).toBe(true);
+    },
+  );
 
   test("true and false apply to every stack, whatever it contains", () => {
     const recorded = fc.record({

@@ -2,30 +2,37 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
-import type { DatabaseServer, DatabaseServerArgs } from "../../components/server/database-server.ts";
+import type { DatabaseServer } from "../../components/server/database-server.ts";
+import type { ServerSettings } from "../../components/server/settings.ts";
 import { type Asked, awaited, namesIn, record, secretly } from "./pulumi.ts";
 
-const ARGS: DatabaseServerArgs = {
-  stack: "test",
+const SETTINGS: ServerSettings = {
   baseImage: "postgres:15-alpine",
-  database: "sectorwars_test",
   port: 15500,
   memoryMiB: 2048,
   cpus: 2,
   maxConnections: 100,
   passwordVersion: 1,
-  keepData: false,
+  keepDataOnDestroy: false,
   dockerHost: undefined,
   dockerHostIsSet: false,
 };
 
-async function make(args: Partial<DatabaseServerArgs> = {}, answers: Parameters<typeof record>[1] = {}) {
+interface More extends Partial<ServerSettings> {
+  stack?: string;
+  database?: string;
+}
+
+async function make(
+  { stack = "test", database = "sectorwars_test", ...settings }: More = {},
+  answers: Parameters<typeof record>[1] = {},
+) {
   let server: DatabaseServer | undefined;
   const get = await record(async (opts) => {
     // Imported here: a component that is loaded before the mocks are set would talk to an engine.
     const { DatabaseServer } = await import("../../components/server/database-server.ts");
-    server = new DatabaseServer("database", { ...ARGS, ...args }, opts);
-    return [server.ready.urn, server.volume.urn, server.networkName, server.imageId, server.superuserPassword];
+    server = new DatabaseServer("database", { stack, database, settings: { ...SETTINGS, ...settings } }, opts);
+    return [server.version, server.volume.urn, server.networkName, server.imageId, server.superuserPassword];
   }, answers);
   return { get, server: server as DatabaseServer };
 }
@@ -38,15 +45,17 @@ beforeAll(async () => {
 
 describe("the server's container", () => {
   test("accepts connections from this machine only", () => {
-    expect(get("server").inputs.ports).toEqual([{ internal: 5432, external: 15500, ip: "127.0.0.1", protocol: "tcp" }]);
-    expect(get("server").inputs.networkMode).toBe("bridge");
+    expect(get("database-server").inputs.ports).toEqual([
+      { internal: 5432, external: 15500, ip: "127.0.0.1", protocol: "tcp" },
+    ]);
+    expect(get("database-server").inputs.networkMode).toBe("bridge");
     expect(server.host).toBe("127.0.0.1");
   });
 
   test("gets its password only in a file whose content is a secret, not in a variable or an argument", () => {
-    const { inputs } = get("server");
+    const { inputs } = get("database-server");
     expect(inputs.uploads).toEqual(
-      secretlyAnywhere([{ file: "/run/initial-password", content: "value-of-initial-password" }]),
+      secretlyAnywhere([{ file: "/run/initial-password", content: "value-of-database-initial-password" }]),
     );
     const { uploads: _, ...rest } = inputs;
     expect(JSON.stringify(rest)).not.toContain("value-of-");
@@ -55,21 +64,25 @@ describe("the server's container", () => {
   });
 
   test("is healthy once it answers over TCP, which it does not while initdb runs", () => {
-    const { tests } = get("server").inputs.healthcheck as { tests: string[] };
+    const { tests } = get("database-server").inputs.healthcheck as { tests: string[] };
     expect(tests).toEqual(["CMD-SHELL", "pg_isready -q -h 127.0.0.1 -U postgres -d sectorwars_test"]);
-    expect(get("server").options.replaceOnChanges).toEqual(["healthcheck"]);
+    expect(get("database-server").options.replaceOnChanges).toEqual(["healthcheck"]);
   });
 
   test("is stopped by a fast shutdown with 120 s for the last checkpoint", () => {
-    expect(get("server").inputs).toMatchObject({ stopTimeout: 120, destroyGraceSeconds: 120, stopSignal: "SIGINT" });
+    expect(get("database-server").inputs).toMatchObject({
+      stopTimeout: 120,
+      destroyGraceSeconds: 120,
+      stopSignal: "SIGINT",
+    });
   });
 
   test("is deleted before its replacement, which takes its name and port", () => {
-    expect(get("server").options.deleteBeforeReplace).toBe(true);
+    expect(get("database-server").options.deleteBeforeReplace).toBe(true);
   });
 
   test("is limited to the memory and CPUs that its settings are tuned for", () => {
-    const { inputs } = get("server");
+    const { inputs } = get("database-server");
     expect(inputs).toMatchObject({
       memory: 2048,
       memorySwap: 2048,
@@ -82,14 +95,16 @@ describe("the server's container", () => {
   });
 
   test("runs the built image by its digest, with the stack's volume and network", () => {
-    const { inputs } = get("server");
+    const { inputs } = get("database-server");
     expect(inputs.image).toBe("sha256:1234");
     expect(inputs.volumes).toEqual([{ volumeName: "sectorwars-test-data", containerPath: "/var/lib/postgresql/data" }]);
     expect(inputs.networksAdvanced).toEqual([{ name: "sectorwars-test-network", aliases: ["database"] }]);
   });
 
   test("creates a cluster with an ICU locale, checksums, and passwords for every connection over the network", () => {
-    const [initdb = ""] = (get("server").inputs.envs as string[]).filter((env) => env.startsWith("POSTGRES_INITDB"));
+    const [initdb = ""] = (get("database-server").inputs.envs as string[]).filter((env) =>
+      env.startsWith("POSTGRES_INITDB"),
+    );
     expect(initdb).toContain("--locale-provider=icu");
     expect(initdb).toContain("--auth-host=scram-sha-256");
     expect(initdb).toContain("--data-checksums");
@@ -119,15 +134,18 @@ function sorted(value: unknown): unknown {
 describe("the server's image", () => {
   test("is built without BuildKit, which would ignore the settings' engine, if they name one", async () => {
     const far = await make({ dockerHost: "ssh://me@box", dockerHostIsSet: true });
-    expect(far.get("image").inputs.build).toMatchObject({ context: "images/database", useLegacyBuilder: true });
-    expect(far.get("host").inputs.baseImage).toBe("postgres:15-alpine");
+    expect(far.get("database-image").inputs.build).toMatchObject({
+      context: "images/database",
+      useLegacyBuilder: true,
+    });
+    expect(far.get("database-host").inputs.baseImage).toBe("postgres:15-alpine");
   });
 
   test("is built with BuildKit on the docker command's own engine, also that of Docker's current context", async () => {
     for (const dockerHost of [undefined, "unix:///home/me/.colima/default/docker.sock"]) {
       const near = await make({ dockerHost });
-      expect(near.get("image").inputs.build).not.toHaveProperty("useLegacyBuilder");
-      expect(near.get("host").inputs).not.toHaveProperty("baseImage");
+      expect(near.get("database-image").inputs.build).not.toHaveProperty("useLegacyBuilder");
+      expect(near.get("database-host").inputs).not.toHaveProperty("baseImage");
     }
   });
 });
@@ -142,44 +160,44 @@ describe("the data volume", () => {
       cpus: 8,
       maxConnections: 200,
       passwordVersion: 2,
-      keepData: true,
+      keepDataOnDestroy: true,
       dockerHost: "ssh://me@box",
     });
-    expect(changed.get("data").inputs).toEqual(get("data").inputs);
-    expect(get("data").inputs).toEqual({
+    expect(changed.get("database-data").inputs).toEqual(get("database-data").inputs);
+    expect(get("database-data").inputs).toEqual({
       name: "sectorwars-test-data",
       labels: [{ label: "sectorwars.stack", value: "test" }],
     });
   });
 
   test("ignores changes of its labels and driver options", () => {
-    expect(get("data").options.ignoreChanges).toEqual(expect.arrayContaining(["labels", "driverOpts"]));
+    expect(get("database-data").options.ignoreChanges).toEqual(expect.arrayContaining(["labels", "driverOpts"]));
   });
 
   test("is kept when the stack is destroyed, if keepData is set", async () => {
-    expect(get("data").options.retainOnDelete).toBe(false);
-    expect((await make({ keepData: true })).get("data").options.retainOnDelete).toBe(true);
+    expect(get("database-data").options.retainOnDelete).toBe(false);
+    expect((await make({ keepDataOnDestroy: true })).get("database-data").options.retainOnDelete).toBe(true);
   });
 });
 
 describe("passwords", () => {
   test("are 32 alphanumeric characters long", () => {
-    for (const name of ["initial-password", "superuser-password"]) {
+    for (const name of ["database-initial-password", "database-superuser-password"]) {
       expect(get(name).inputs).toMatchObject({ length: 32, special: false });
     }
   });
 
   test("change with passwordVersion, except for the container's initial one", async () => {
     const second = await make({ passwordVersion: 2 });
-    expect(get("superuser-password").inputs.keepers).toEqual({ version: "1" });
-    expect(second.get("superuser-password").inputs.keepers).toEqual({ version: "2" });
-    expect(second.get("initial-password").inputs).toEqual(get("initial-password").inputs);
-    expect(second.get("server").inputs).toEqual(get("server").inputs);
-    expect(second.get("ready").inputs.passwordVersion).toBe(2);
+    expect(get("database-superuser-password").inputs.keepers).toEqual({ version: "1" });
+    expect(second.get("database-superuser-password").inputs.keepers).toEqual({ version: "2" });
+    expect(second.get("database-initial-password").inputs).toEqual(get("database-initial-password").inputs);
+    expect(second.get("database-server").inputs).toEqual(get("database-server").inputs);
+    expect(second.get("database-ready").inputs.passwordVersion).toBe(2);
   });
 
   test("reach the resource that waits for the server as secrets", () => {
-    expect(get("ready").inputs.password).toEqual(secretly("value-of-superuser-password"));
+    expect(get("database-ready").inputs.password).toEqual(secretly("value-of-database-superuser-password"));
   });
 });
 
@@ -189,42 +207,46 @@ describe("containers and networks", () => {
       { label: "sectorwars.stack", value: "test" },
       { label: "sectorwars.state", value: "0123456789abcdef" },
     ];
-    for (const name of ["network", "server"]) expect(get(name).inputs.labels, name).toEqual(labels);
-    expect(namesIn(get("network").options.dependsOn)).toEqual(["host"]);
+    for (const name of ["database-network", "database-server"]) expect(get(name).inputs.labels, name).toEqual(labels);
+    expect(namesIn(get("database-network").options.dependsOn)).toEqual(["database-host"]);
   });
 
   test("keep the network, which the application's services use, if only its labels change", () => {
-    expect(get("network").options.ignoreChanges).toEqual(["labels"]);
+    expect(get("database-network").options.ignoreChanges).toEqual(["labels"]);
   });
 });
 
 describe("names", () => {
   test("contain the stack's name", () => {
-    expect(get("server").inputs.name).toBe("sectorwars-test-database");
-    expect(get("network").inputs.name).toBe("sectorwars-test-network");
-    expect(get("image").inputs.name).toBe("sectorwars-test-database:15");
+    expect(get("database-server").inputs.name).toBe("sectorwars-test-database");
+    expect(get("database-network").inputs.name).toBe("sectorwars-test-network");
+    expect(get("database-image").inputs.name).toBe("sectorwars-test-database:15");
     expect(server.containerName).toBe("sectorwars-test-database");
     expect(server.alias).toBe("database");
   });
 
   test("of the stack dev are the application's names", async () => {
     const { get } = await make({ stack: "dev" });
-    expect(get("server").inputs.name).toBe("sectorwars-database");
-    expect(get("data").inputs.name).toBe("sectorwars-data");
+    expect(get("database-server").inputs.name).toBe("sectorwars-database");
+    expect(get("database-data").inputs.name).toBe("sectorwars-data");
   });
 });
 
 describe("the order of the resources", () => {
   test("starts with the check of the host, before anything is created", () => {
-    for (const name of ["network", "data", "image"]) {
-      expect(namesIn(get(name).options.dependsOn), name).toEqual(["host"]);
+    for (const name of ["database-network", "database-data", "database-image"]) {
+      expect(namesIn(get(name).options.dependsOn), name).toEqual(["database-host"]);
     }
-    expect(get("host").inputs).toMatchObject({ container: "sectorwars-test-database", port: 15500 });
+    expect(get("database-host").inputs).toMatchObject({ container: "sectorwars-test-database", port: 15500 });
   });
 
   test("ends with a server that answers, and deleting the volume also deletes that resource", () => {
-    expect(get("ready").options.deletedWith).toBe(server.volume);
-    expect(get("ready").inputs).toMatchObject({ containerId: "id-of-server", host: "127.0.0.1", port: 15500 });
+    expect(get("database-ready").options.deletedWith).toBe(server.volume);
+    expect(get("database-ready").inputs).toMatchObject({
+      containerId: "id-of-database-server",
+      host: "127.0.0.1",
+      port: 15500,
+    });
   });
 });
 
@@ -236,7 +258,7 @@ test("the outputs describe the server", async () => {
 });
 
 test("the image is rebuilt if its base or a file changes, and is never deleted from the machine", () => {
-  expect(get("image").inputs).toMatchObject({
+  expect(get("database-image").inputs).toMatchObject({
     keepLocally: true,
     build: { context: "images/database", buildArgs: { BASE: "postgres:15-alpine" }, dockerfile: "Dockerfile" },
     triggers: { base: "postgres:15-alpine", files: expect.stringMatching(/^[0-9a-f]{16}$/) },
@@ -244,10 +266,14 @@ test("the image is rebuilt if its base or a file changes, and is never deleted f
 });
 
 test("an engine without startInterval gets one health check interval of 3 s", async () => {
-  expect(get("server").inputs.healthcheck).toMatchObject({ interval: "15s", startInterval: "1s", startPeriod: "1m0s" });
-  const old = await make({}, { host: { knowsStartInterval: false } });
-  expect(old.get("server").inputs.healthcheck).toMatchObject({ interval: "3s", startPeriod: "1m0s" });
-  expect(old.get("server").inputs.healthcheck).not.toHaveProperty("startInterval");
+  expect(get("database-server").inputs.healthcheck).toMatchObject({
+    interval: "15s",
+    startInterval: "1s",
+    startPeriod: "1m0s",
+  });
+  const old = await make({}, { "database-host": { knowsStartInterval: false } });
+  expect(old.get("database-server").inputs.healthcheck).toMatchObject({ interval: "3s", startPeriod: "1m0s" });
+  expect(old.get("database-server").inputs.healthcheck).not.toHaveProperty("startInterval");
 });
 
 describe("folderHash", () => {

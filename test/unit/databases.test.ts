@@ -3,7 +3,7 @@ import * as pulumi from "@pulumi/pulumi";
 import { beforeAll, describe, expect, test } from "vitest";
 import { provider } from "../../components/databases/list-provider.ts";
 import { passwordVerifier } from "../../lib/scram.ts";
-import { type Asked, namesIn, record, secretly } from "./pulumi.ts";
+import { type Asked, namesIn, record, secretly, serverWith } from "./pulumi.ts";
 
 describe("a change of the setting databases", () => {
   const list = (names: string[], droppable: string[] = []) => ({
@@ -37,49 +37,34 @@ describe("the component Databases", () => {
   beforeAll(async () => {
     get = await record(async (opts) => {
       const { Databases } = await import("../../components/databases/databases.ts");
-      const volume = new pulumi.ComponentResource("test:Volume", "volume");
-      const { ready, urls } = new Databases(
+      const { urn, urls } = new Databases(
         "databases",
         {
-          stack: "test",
-          host: "127.0.0.1",
-          port: 15500,
-          superuser: "postgres",
-          superuserPassword: pulumi.secret("superuser's"),
-          passwordVersion: 1,
-          provider: new postgresql.Provider("superuser", {}),
-          names: ["nexus", "east"],
-          droppable: [],
+          server: serverWith(),
+          roles: { provider: new postgresql.Provider("superuser", {}) },
           denyList: [],
-          container: "c",
-          network: "n",
-          alias: "database",
-          image: "i",
-          newerImage: "j",
-          jobs: 2,
-          dockerHost: undefined,
-          after: [],
-          volume,
+          settings: { names: ["nexus", "east"], droppable: [] },
+          importSettings: { newerImage: "j", jobs: 2 },
         },
         opts,
       );
       const { nexus } = urls;
       expect(nexus && (await pulumi.isSecret(nexus.app))).toBe(true);
-      return ready.map(({ urn }) => urn);
+      return [urn];
     });
   });
 
   test("creates each database's roles with their own passwords, one database after the other", () => {
-    expect(get("nexus-app").inputs).toMatchObject({
+    expect(get("databases-nexus-app").inputs).toMatchObject({
       name: "nexus_app",
-      password: secretly(passwordVerifier("nexus_app", "value-of-nexus-app-password")),
+      password: secretly(passwordVerifier("nexus_app", "value-of-databases-nexus-app-password")),
     });
-    expect(get("east-app").inputs).toMatchObject({
+    expect(get("databases-east-app").inputs).toMatchObject({
       name: "east_app",
-      password: secretly(passwordVerifier("east_app", "value-of-east-app-password")),
+      password: secretly(passwordVerifier("east_app", "value-of-databases-east-app-password")),
     });
-    expect(namesIn(get("nexus").options.dependsOn)).toEqual(["nexus-readonly"]);
-    expect(namesIn(get("east-owner").options.dependsOn)).toEqual(["nexus"]);
-    expect(get("nexus").inputs.password).toEqual(secretly("superuser's"));
+    expect(namesIn(get("databases-nexus").options.dependsOn)).toEqual(["databases-nexus-readonly"]);
+    expect(namesIn(get("databases-east-owner").options.dependsOn)).toEqual(["databases-nexus"]);
+    expect(get("databases-nexus").inputs.password).toEqual(secretly("superuser's"));
   });
 });

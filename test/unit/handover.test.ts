@@ -4,7 +4,7 @@ import { join } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Target } from "../../components/handover/handover.ts";
-import { awaited, namesIn, record, secretly } from "./pulumi.ts";
+import { awaited, namesIn, record, secretly, serverWith } from "./pulumi.ts";
 
 let folder: string;
 beforeAll(async () => {
@@ -17,45 +17,39 @@ async function make(more: { target?: Target; folder?: string } = {}) {
   const get = await record(
     async (opts) => {
       const { HandOver } = await import("../../components/handover/handover.ts");
-      const volume = new pulumi.ComponentResource("test:Volume", "volume");
       const schema = new pulumi.ComponentResource("test:Schema", "schema");
+      const role = (name: string) => ({ name, password: pulumi.secret(`${name}pw`) });
+      const further = {
+        nexus: { owner: role("nexus_owner"), app: role("nexus_app"), readonly: role("nexus_readonly") },
+      };
       const handover = new HandOver(
         "handover",
         {
-          stack: "test",
-          database: "game",
-          host: "127.0.0.1",
-          port: 15500,
-          alias: "database",
-          container: "some-container",
-          network: "some-network",
-          superuser: "postgres",
-          superuserPassword: pulumi.secret("superuserpw"),
-          passwordVersion: 1,
-          login: { name: "app", password: pulumi.secret("apppw") },
-          logins: { nexus: { name: "nexus_app", password: pulumi.secret("nexuspw") } },
-          folder: more.folder ?? folder,
-          file: ".env",
-          composeFiles: ["compose.yaml"],
-          service: "database",
-          networkKey: "net",
-          superuserServices: ["region-manager"],
-          target: more.target ?? "local",
-          pools: { services: 1, workers: 1, size: 5, overflow: 10 },
-          poolTimeout: 30,
-          maxConnections: 100,
-          driver: "none",
-          dockerHost: undefined,
-          image: "some-image",
-          after: [schema],
-          volume,
+          server: serverWith({ superuserPassword: pulumi.secret("superuserpw") }),
+          roles: {
+            access: { owner: role("owner"), app: role("app"), readonly: role("readonly"), monitor: role("monitor") },
+          },
+          databases: { access: further },
+          settings: {
+            folder: more.folder ?? folder,
+            file: ".env",
+            role: "app",
+            composeFiles: ["compose.yaml"],
+            service: "database",
+            networkKey: "net",
+            superuserServices: ["region-manager"],
+            target: more.target ?? "local",
+            pools: { services: 1, workers: 1, size: 5, overflow: 10 },
+            poolTimeout: 30,
+            driver: "none",
+          },
         },
-        opts,
+        { ...opts, dependsOn: schema },
       );
       path = handover.summary.file;
-      return [handover.ready.urn];
+      return [handover.files.urn];
     },
-    { written: { path: "/the/file" } },
+    { "handover-files": { path: "/the/file" } },
   );
   return { get, path: path as pulumi.Output<string> };
 }
@@ -65,11 +59,11 @@ describe("the hand-over", () => {
     const { get, path } = await make();
     expect(await awaited(path)).toBe("/the/file");
     const app = { user: "app", password: "apppw" };
-    expect(get("written").inputs).toMatchObject({
+    expect(get("handover-files").inputs).toMatchObject({
       logins: secretly({
         main: { database: "game", ...app },
         test: { database: "game_test", ...app },
-        further: { nexus: { database: "nexus", user: "nexus_app", password: "nexuspw" } },
+        further: { nexus: { database: "nexus", user: "nexus_app", password: "nexus_apppw" } },
       }),
       superuser: secretly({ user: "postgres", password: "superuserpw" }),
       port: 15500,
@@ -80,15 +74,16 @@ describe("the hand-over", () => {
 
   test("waits for the schema and for the tests' database, which the services' role owns", async () => {
     const { get } = await make();
-    expect(get("tests").inputs).toMatchObject({ database: "game_test", owner: "app" });
-    expect(namesIn(get("tests").options.dependsOn)).toEqual(["schema"]);
-    expect(namesIn(get("written").options.dependsOn)).toEqual(["schema", "tests"]);
+    expect(get("handover-test-database").inputs).toMatchObject({ database: "game_test", owner: "app" });
+    expect(namesIn(get("handover-test-database").options.dependsOn)).toEqual(["schema"]);
+    expect(namesIn(get("handover-files").options.dependsOn)).toEqual(["handover-test-database"]);
   });
 
   test("to Neon waits for nothing local, and Neon's URL is not among its inputs", async () => {
     const { get } = await make({ target: "neon" });
-    expect(namesIn(get("written").options.dependsOn)).toEqual([]);
-    expect(get("written").inputs.target).toBe("neon");
+    expect(namesIn(get("handover-files").options.dependsOn)).toEqual([]);
+    expect(namesIn(get("handover").options.dependsOn)).toEqual([]);
+    expect(get("handover-files").inputs.target).toBe("neon");
   });
 
   test("to a missing folder or to a file is refused", async () => {

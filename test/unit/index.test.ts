@@ -71,6 +71,31 @@ const DEFAULTS = {
   backupRecoverTo: "latest",
 };
 
+/** A resource as the engine is asked for it. */
+interface Registered {
+  name: string;
+  parent: string;
+  aliases: (string | undefined)[];
+}
+
+/** Notes what the engine is asked for, with the aliases, which mocks are not told. To be called behind setMocks. */
+function noteRegistrations(): Registered[] {
+  interface Request {
+    getName(): string;
+    getParent(): string;
+    getAliasesList(): { getSpec(): { getName(): string } | undefined }[];
+  }
+  const monitor = pulumi.runtime.getMonitor() as unknown as { registerResource(request: Request, done: unknown): void };
+  const noted: Registered[] = [];
+  const register = monitor.registerResource.bind(monitor);
+  monitor.registerResource = (request, done) => {
+    const aliases = request.getAliasesList().map((alias) => alias.getSpec()?.getName());
+    noted.push({ name: request.getName(), parent: request.getParent(), aliases });
+    register(request, done);
+  };
+  return noted;
+}
+
 /** Runs the whole program for one stack. Returns the types of its resources, and its exports. */
 async function run(stack: string, settings: Partial<typeof DEFAULTS> = {}) {
   const types: string[] = [];
@@ -88,6 +113,7 @@ async function run(stack: string, settings: Partial<typeof DEFAULTS> = {}) {
     stack,
   );
   takeHooks();
+  const registered = noteRegistrations();
   pulumi.runtime.setAllConfig(
     Object.fromEntries(
       Object.entries({ ...DEFAULTS, ...settings }).map(([key, value]) => [`sectorwars-database:${key}`, value]),
@@ -98,7 +124,7 @@ async function run(stack: string, settings: Partial<typeof DEFAULTS> = {}) {
   const { default: program } = await import("../../index.ts");
   // After this, all requests of the program have been answered, including those that it does not await.
   await pulumi.runtime.disconnect();
-  return { types, program };
+  return { types, program, registered };
 }
 
 /** The program replaces this function, so each test restores it for the error messages of other tests. */
@@ -114,14 +140,76 @@ describe("the Pulumi program", () => {
     const urls: Record<string, pulumi.Output<string>> = program.urls ?? {};
     expect(Object.keys(urls)).toEqual(["superuser", "owner", "app", "readonly", "monitor"]);
     for (const [key, url] of Object.entries(urls)) {
-      const user = key === "superuser" ? "postgres" : `sectorwars_${key}`;
-      expect(await awaited(url)).toBe(`postgresql://${user}:value-of-${key}-password@127.0.0.1:5433/sectorwars_dev`);
+      const [user, owner] = key === "superuser" ? ["postgres", "database"] : [`sectorwars_${key}`, "roles"];
+      expect(await awaited(url)).toBe(
+        `postgresql://${user}:value-of-${owner}-${key}-password@127.0.0.1:5433/sectorwars_dev`,
+      );
       expect(await pulumi.isSecret(url)).toBe(true);
     }
     expect(program.address).toBe("127.0.0.1:5433/sectorwars_dev");
     expect(program.container).toBe("sectorwars-database");
     // Pulumi would warn of an export without a value.
     expect(program).not.toHaveProperty("revision");
+  });
+
+  // Without these aliases, Pulumi would replace what earlier versions made: the volume with the data, for one.
+  test("gives its resources names that begin with their component's, and finds them in a state by the former ones", async () => {
+    const application = await mkdtemp(join(tmpdir(), "sectorwars-test-"));
+    const { registered } = await run("dev", {
+      handoverFolder: application,
+      alembic: "test/application/services/gameserver",
+      alembicImage: "generic",
+      backups: "true",
+      databases: '["nexus"]',
+      dockerHost: "unix:///var/run/docker.sock",
+      seed: "always",
+    }).finally(() => rm(application, { recursive: true }));
+    const children = registered.filter(({ parent }) => parent.includes("sectorwars:"));
+    const named = children.filter(({ name }) => !name.startsWith("deletes all data"));
+    for (const { name, parent } of named) expect(name).toMatch(new RegExp(`^${parent.split("::").at(-1)}-`));
+    expect(Object.fromEntries(named.map(({ name, aliases }) => [name, aliases.join()]))).toEqual({
+      "database-state": "state",
+      "database-engine": "engine",
+      "database-host": "host",
+      "database-network": "network",
+      "database-data": "data",
+      "database-backups": "backups",
+      "database-socket": "socket",
+      "database-image": "image",
+      "database-initial-password": "initial-password",
+      "database-superuser-password": "superuser-password",
+      "database-server": "server",
+      "database-ready": "ready",
+      "roles-superuser": "superuser",
+      "roles-owner": "owner",
+      "roles-owner-password": "owner-password",
+      "roles-app": "app",
+      "roles-app-password": "app-password",
+      "roles-readonly": "readonly",
+      "roles-readonly-password": "readonly-password",
+      "roles-monitor": "monitor",
+      "roles-monitor-password": "monitor-password",
+      "roles-kept": "kept-roles",
+      "roles-drift": "role-drift",
+      "import-once": "once",
+      "privileges-grants": "prepared",
+      "databases-list": "list",
+      "databases-nexus": "nexus",
+      "databases-nexus-owner": "nexus-owner",
+      "databases-nexus-owner-password": "nexus-owner-password",
+      "databases-nexus-app": "nexus-app",
+      "databases-nexus-app-password": "nexus-app-password",
+      "databases-nexus-readonly": "nexus-readonly",
+      "databases-nexus-readonly-password": "nexus-readonly-password",
+      "migrations-image": "",
+      "migrations-run": "migrated",
+      "seed-admin-password": "admin-password",
+      "seed-rows": "seeded",
+      "handover-test-database": "tests",
+      "handover-files": "written",
+      "backups-container": "backup-container",
+      "backups-repository": "begun",
+    });
   });
 
   // Also for an empty database, so that a later change of the bootstrap is noticed.

@@ -8,7 +8,7 @@ import { SERVICE_IMAGE } from "../../components/migrations/application.ts";
 import type { MigrationsInputs } from "../../components/migrations/migrations.ts";
 import { provider } from "../../components/migrations/migrations-provider.ts";
 import { findCompose } from "../../lib/docker-compose.ts";
-import { namesIn, record, secretly } from "./pulumi.ts";
+import { namesIn, record, secretly, serverWith } from "./pulumi.ts";
 
 let folder: string;
 beforeEach(async () => {
@@ -31,40 +31,32 @@ interface More {
 const make = (more: More = {}) =>
   record(async (opts) => {
     const { Migrations } = await import("../../components/migrations/migrations.ts");
-    const volume = new pulumi.ComponentResource("test:Volume", "volume");
     const privileges = new pulumi.ComponentResource("test:Privileges", "privileges");
     const migrations = new Migrations(
       "migrations",
       {
-        stack: "Test",
-        database: "game",
-        host: "127.0.0.1",
-        port: 15500,
-        superuser: "postgres",
-        superuserPassword: pulumi.secret("superuserpw"),
-        passwordVersion: 1,
-        network: "some-network",
-        alias: "database",
+        server: serverWith({
+          stack: "Test",
+          superuserPassword: pulumi.secret("superuserpw"),
+          dockerHostIsSet: more.dockerHostIsSet ?? false,
+        }),
         owner: { name: "owner", password: pulumi.secret("ownerpw") },
-        folder: more.folder ?? folder,
-        image: more.image ?? "auto",
-        pythonImage: "python:x",
-        application: more.application,
-        envFile: ".env",
-        service: more.service,
-        environment: ["GREETING=hello"],
-        arguments: ["-x", "a=b"],
-        revision: "head",
-        allowDowngrade: false,
-        dockerHost: undefined,
-        dockerHostIsSet: more.dockerHostIsSet ?? false,
-        engine: undefined,
-        after: [privileges],
-        volume,
+        settings: {
+          folder: more.folder ?? folder,
+          image: more.image ?? "auto",
+          pythonImage: "python:x",
+          application: more.application,
+          envFile: ".env",
+          service: more.service,
+          environment: ["GREETING=hello"],
+          arguments: ["-x", "a=b"],
+          revision: "head",
+          allowDowngrade: false,
+        },
       },
-      opts,
+      { ...opts, dependsOn: privileges },
     );
-    return [migrations.ready.urn];
+    return [migrations.urn, migrations.revision];
   });
 
 describe("the component Migrations", () => {
@@ -74,7 +66,7 @@ describe("the component Migrations", () => {
       name: "sectorwars-migrations-test:latest",
       build: { context: "images/migrations", buildArgs: { BASE: "python:x" } },
     });
-    const { inputs, options } = get("migrated");
+    const { inputs, options } = get("migrations-run");
     expect(inputs).toMatchObject({
       image: "sha256:1234",
       folder,
@@ -86,6 +78,8 @@ describe("the component Migrations", () => {
     });
     expect(namesIn(options.dependsOn)).toEqual(["privileges"]);
     expect(namesIn(options.deletedWith)).toEqual(["volume"]);
+    // The image is built meanwhile.
+    expect(namesIn(get("migrations").options.dependsOn)).toEqual([]);
   });
 
   test("builds the image without BuildKit if the settings name an engine", async () => {
@@ -97,7 +91,7 @@ describe("the component Migrations", () => {
 
   test("runs in the configured image, and builds no other", async () => {
     const get = await make({ image: "gameserver:latest" });
-    expect(get("migrated").inputs.image).toBe("gameserver:latest");
+    expect(get("migrations-run").inputs.image).toBe("gameserver:latest");
     expect(() => get("migrations-image")).toThrow("no resource");
   });
 
@@ -108,13 +102,13 @@ describe("the component Migrations", () => {
       await cp("test/application", application, { recursive: true });
       const project = join(application, "services/gameserver");
       const get = await make({ folder: project, application });
-      expect(get("migrated").inputs).toMatchObject({
+      expect(get("migrations-run").inputs).toMatchObject({
         image: SERVICE_IMAGE,
         application: { alembic: project, folder: application, envFile: ".env" },
         environment: secretly(["GREETING=hello"]),
       });
       expect(() => get("migrations-image")).toThrow("no resource");
-      expect((await make({ folder: project, application, image: "generic" }))("migrated").inputs.image).toBe(
+      expect((await make({ folder: project, application, image: "generic" }))("migrations-run").inputs.image).toBe(
         "sha256:1234",
       );
       await expect(make({ folder: project, application, service: "none" })).rejects.toThrow(

@@ -1,50 +1,38 @@
 import * as pulumi from "@pulumi/pulumi";
 import { beforeAll, describe, expect, test, vi } from "vitest";
 import { provider } from "../../components/import/import-provider.ts";
-import type { NeonImport, NeonImportArgs } from "../../components/import/neon-import.ts";
-import { type Asked, awaited, namesIn, record, secretly } from "./pulumi.ts";
+import type { NeonImport } from "../../components/import/neon-import.ts";
+import { type Asked, awaited, namesIn, record, secretly, serverWith } from "./pulumi.ts";
 
 const URL_OF_NEON = "postgresql://owner:npg_never_in_the_state@ep-x.neon.tech/neondb";
 
-async function make(args: Partial<NeonImportArgs> = {}) {
+async function make() {
   vi.stubEnv("NEON_DATABASE_URL", URL_OF_NEON);
   let made: NeonImport | undefined;
   let volume: pulumi.Resource | undefined;
   const get = await record(async (opts) => {
     const { NeonImport } = await import("../../components/import/neon-import.ts");
-    volume = new pulumi.ComponentResource("test:Volume", "volume");
+    const server = serverWith({ database: "sectorwars_test", networkName: "sectorwars-test-network" });
+    volume = server.volume;
     const roles = new pulumi.ComponentResource("test:Roles", "roles");
     made = new NeonImport(
       "import",
       {
-        stack: "test",
-        bootstrap: "neon",
-        bootstrapChosen: true,
-        database: "sectorwars_test",
-        host: "127.0.0.1",
-        port: 15500,
-        superuser: "postgres",
-        superuserPassword: pulumi.secret("superuser's"),
-        passwordVersion: 1,
-        owner: "sectorwars_owner",
-        ownerPassword: pulumi.secret("owner's"),
+        server,
+        owner: { name: "sectorwars_owner", password: pulumi.secret("owner's") },
         denyList: ["mfa_*"],
-        network: "sectorwars-test-network",
-        alias: "database",
-        container: "sectorwars-test-database",
-        image: "sha256:1234",
-        newerImage: "postgres:18-alpine",
-        jobs: 2,
-        dockerHost: undefined,
-        safetyCopy: undefined,
-        selection: { importExclude: [], importSchemaOnly: false, importSubset: [], importMasks: [] },
-        after: [roles],
-        volume,
-        ...args,
+        settings: {
+          bootstrap: "neon",
+          bootstrapChosen: true,
+          newerImage: "postgres:18-alpine",
+          jobs: 2,
+          safetyCopy: undefined,
+          selection: { importExclude: [], importSchemaOnly: false, importSubset: [], importMasks: [] },
+        },
       },
-      opts,
+      { ...opts, dependsOn: roles },
     );
-    return [made.ready.urn, made.summary];
+    return [made.urn, made.summary];
   });
   vi.unstubAllEnvs();
   return { get, made: made as NeonImport, volume };
@@ -59,7 +47,7 @@ beforeAll(async () => {
 
 describe("the component NeonImport", () => {
   test("passes everything that the provider reads, with the passwords as secrets", () => {
-    const { __provider: _, ...inputs } = get("once").inputs;
+    const { __provider: _, ...inputs } = get("import-once").inputs;
     expect(inputs).toEqual({
       stack: "test",
       bootstrap: "neon",
@@ -75,7 +63,7 @@ describe("the component NeonImport", () => {
       denyList: ["mfa_*"],
       network: "sectorwars-test-network",
       alias: "database",
-      container: "sectorwars-test-database",
+      container: "some-container",
       image: "sha256:1234",
       newerImage: "postgres:18-alpine",
       selection: { importExclude: [], importSchemaOnly: false, importSubset: [], importMasks: [] },
@@ -85,20 +73,18 @@ describe("the component NeonImport", () => {
   });
 
   test("keeps the source's URL out of the state", () => {
-    const state = JSON.stringify(get("once").inputs);
+    const state = JSON.stringify(get("import-once").inputs);
     expect(state).not.toContain("npg_never_in_the_state");
     expect(state).not.toContain("ep-x.neon.tech");
   });
 
   test("waits for the roles, and is deleted with the volume", () => {
-    const { dependsOn, deletedWith } = get("once").options;
-    expect(namesIn(dependsOn)).toEqual(["roles"]);
-    expect(deletedWith).toBe(volume);
+    expect(namesIn(get("import").options.dependsOn)).toEqual(["roles"]);
+    expect(get("import-once").options.deletedWith).toBe(volume);
   });
 
   test("returns the summary of the import", async () => {
     expect(await awaited(made.summary)).toEqual({ tables: 3 });
-    expect(namesIn(made.ready)).toEqual(["once"]);
   });
 
   test("writes the report of dev to reports, and that of another stack to a subfolder", async () => {

@@ -3,31 +3,18 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { provider } from "../../components/privileges/prepared-provider.ts";
 import { preparationScript, serverScript } from "../../components/privileges/scripts.ts";
 import { inputsFingerprint } from "../../lib/dynamic.ts";
-import { type Asked, namesIn, record, secretly } from "./pulumi.ts";
+import { type Asked, namesIn, record, secretly, serverWith } from "./pulumi.ts";
 
 let get: (name: string) => Asked;
 let volume: pulumi.Resource | undefined;
 beforeAll(async () => {
   get = await record(async (opts) => {
     const { Privileges } = await import("../../components/privileges/privileges.ts");
-    volume = new pulumi.ComponentResource("test:Volume", "volume");
+    const server = serverWith({ database: "sectorwars_test" });
+    volume = server.volume;
     const data = new pulumi.ComponentResource("test:Data", "data");
-    const { ready } = new Privileges(
-      "privileges",
-      {
-        host: "127.0.0.1",
-        port: 15500,
-        superuser: "postgres",
-        superuserPassword: pulumi.secret("superuser's"),
-        passwordVersion: 1,
-        database: "sectorwars_test",
-        denyList: ["mfa_*"],
-        after: [data],
-        volume,
-      },
-      opts,
-    );
-    return [ready.urn];
+    const { urn } = new Privileges("privileges", { server, denyList: ["mfa_*"] }, { ...opts, dependsOn: data });
+    return [urn];
   });
 });
 
@@ -40,18 +27,17 @@ const inputs = {
 
 describe("the component Privileges", () => {
   test("runs one script for the database, with the password as a secret", () => {
-    const { __provider: _, ...given } = get("prepared").inputs;
+    const { __provider: _, ...given } = get("privileges-grants").inputs;
     expect(given).toEqual({ ...inputs, password: secretly("superuser's") });
   });
 
   test("waits for the data, and is deleted with the volume", () => {
-    const { dependsOn, deletedWith } = get("prepared").options;
-    expect(namesIn(dependsOn)).toEqual(["data"]);
-    expect(deletedWith).toBe(volume);
+    expect(namesIn(get("privileges").options.dependsOn)).toEqual(["data"]);
+    expect(get("privileges-grants").options.deletedWith).toBe(volume);
   });
 
   test("stores no password in its serialised provider", () => {
-    expect(JSON.stringify(get("prepared").inputs.__provider)).not.toContain("superuser's");
+    expect(JSON.stringify(get("privileges-grants").inputs.__provider)).not.toContain("superuser's");
   });
 
   test("updates a stack of an earlier version, whose inputs have no script for the server's own databases", async () => {

@@ -1,4 +1,26 @@
 import * as pulumi from "@pulumi/pulumi";
+import type { ServerAccess } from "../../components/server/server-access.ts";
+
+/** A server as other components see it, with another value for some of it. */
+export const serverWith = (more: Partial<ServerAccess> = {}): ServerAccess => ({
+  stack: "test",
+  database: "game",
+  host: "127.0.0.1",
+  port: 15500,
+  superuser: "postgres",
+  superuserPassword: pulumi.secret("superuser's"),
+  passwordVersion: 1,
+  volume: new pulumi.ComponentResource("test:Volume", "volume"),
+  containerName: "some-container",
+  networkName: "some-network",
+  alias: "database",
+  imageId: "sha256:1234",
+  imageName: "some-image",
+  maxConnections: 100,
+  dockerHost: undefined,
+  dockerHostIsSet: false,
+  ...more,
+});
 
 type Properties = Record<string, unknown>;
 

@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import type { Roles } from "../../components/roles/roles.ts";
 import { ROLE_NAMES, type RoleKey } from "../../lib/role-names.ts";
 import { passwordVerifier } from "../../lib/scram.ts";
-import { type Asked, awaited, namesIn, record, secretly } from "./pulumi.ts";
+import { type Asked, awaited, namesIn, record, secretly, serverWith } from "./pulumi.ts";
 
 const KEYS = Object.keys(ROLE_NAMES) as RoleKey[];
 
@@ -12,23 +12,11 @@ async function make(passwordVersion = 1) {
   let volume: pulumi.Resource | undefined;
   const get = await record(async (opts) => {
     const { Roles } = await import("../../components/roles/roles.ts");
-    volume = new pulumi.ComponentResource("test:Volume", "volume");
+    const server = serverWith({ passwordVersion });
+    volume = server.volume;
     const ready = new pulumi.ComponentResource("test:Ready", "server-ready");
-    roles = new Roles(
-      "roles",
-      {
-        database: "sectorwars_test",
-        host: "127.0.0.1",
-        port: 15500,
-        superuser: "postgres",
-        superuserPassword: pulumi.secret("superuser's"),
-        passwordVersion,
-        ready,
-        volume,
-      },
-      opts,
-    );
-    return [roles.ready.urn, ...Object.values(roles.access).map(({ password }) => password)];
+    roles = new Roles("roles", { server }, { ...opts, dependsOn: ready });
+    return [roles.urn, ...Object.values(roles.access).map(({ password }) => password)];
   });
   return { get, roles: roles as Roles, volume };
 }
@@ -44,18 +32,22 @@ describe("the component Roles", () => {
   test("creates four roles with the names that the application uses", () => {
     expect(KEYS).toEqual(["owner", "app", "readonly", "monitor"]);
     for (const key of KEYS) {
-      expect(get(key).type).toBe("postgresql:index/role:Role");
-      expect(get(key).inputs).toMatchObject({ name: `sectorwars_${key}`, login: true });
+      expect(get(`roles-${key}`).type).toBe("postgresql:index/role:Role");
+      expect(get(`roles-${key}`).inputs).toMatchObject({ name: `sectorwars_${key}`, login: true });
       expect(roles.access[key].name).toBe(`sectorwars_${key}`);
     }
   });
 
   test("gives each role its own secret, alphanumeric password of 32 characters", async () => {
     for (const key of KEYS) {
-      expect(get(`${key}-password`).inputs).toMatchObject({ length: 32, special: false, keepers: { version: "1" } });
-      const verifier = passwordVerifier(`sectorwars_${key}`, `value-of-${key}-password`);
-      expect(get(key).inputs.password).toEqual(secretly(verifier));
-      expect(await awaited(roles.access[key].password)).toBe(`value-of-${key}-password`);
+      expect(get(`roles-${key}-password`).inputs).toMatchObject({
+        length: 32,
+        special: false,
+        keepers: { version: "1" },
+      });
+      const verifier = passwordVerifier(`sectorwars_${key}`, `value-of-roles-${key}-password`);
+      expect(get(`roles-${key}`).inputs.password).toEqual(secretly(verifier));
+      expect(await awaited(roles.access[key].password)).toBe(`value-of-roles-${key}-password`);
       expect(await pulumi.isSecret(roles.access[key].password)).toBe(true);
     }
   });
@@ -63,18 +55,25 @@ describe("the component Roles", () => {
   test("changes only the passwords if passwordVersion changes", async () => {
     const second = await make(2);
     for (const key of KEYS) {
-      expect(second.get(`${key}-password`).inputs.keepers).toEqual({ version: "2" });
-      expect(second.get(key).inputs).toEqual(get(key).inputs);
+      expect(second.get(`roles-${key}-password`).inputs.keepers).toEqual({ version: "2" });
+      expect(second.get(`roles-${key}`).inputs).toEqual(get(`roles-${key}`).inputs);
     }
   });
 
   test("deletes its resources with the volume", () => {
-    for (const key of [...KEYS, "kept-roles", "role-drift"]) expect(get(key).options.deletedWith).toBe(volume);
+    for (const key of [...KEYS, "kept", "drift"]) expect(get(`roles-${key}`).options.deletedWith).toBe(volume);
   });
 
   test("creates no superuser, and only the monitor as a member of another role", () => {
     for (const key of KEYS) {
-      const { superuser, createRole, createDatabase, bypassRowLevelSecurity, replication, roles: of } = get(key).inputs;
+      const {
+        superuser,
+        createRole,
+        createDatabase,
+        bypassRowLevelSecurity,
+        replication,
+        roles: of,
+      } = get(`roles-${key}`).inputs;
       expect([superuser, createRole, createDatabase, bypassRowLevelSecurity, replication]).toEqual(
         Array.from({ length: 5 }),
       );
@@ -83,23 +82,20 @@ describe("the component Roles", () => {
   });
 
   test("creates the roles one after the other, then repairs their drift", () => {
-    const waitsFor = (name: string) => namesIn(get(name).options.dependsOn);
-    expect([...KEYS, "kept-roles", "role-drift"].flatMap(waitsFor)).toEqual(["server-ready", ...KEYS, "kept-roles"]);
+    const waitsFor = (key: string) => namesIn(get(`roles-${key}`).options.dependsOn);
+    const all = [...KEYS, "kept", "drift"];
+    expect(all.flatMap(waitsFor)).toEqual(all.slice(0, -1).map((key) => `roles-${key}`));
+    expect(namesIn(get("roles").options.dependsOn)).toEqual(["server-ready"]);
   });
 });
 
 test("the provider gets the password as a secret", () => {
-  const { inputs, options } = get("superuser");
+  const { inputs } = get("roles-superuser");
   expect(inputs).toMatchObject({ host: "127.0.0.1", sslmode: "disable", username: "postgres" });
   expect(JSON.stringify(inputs.password)).toContain("superuser's");
   expect(inputs.password).toEqual(secretly("superuser's"));
-  expect(namesIn(options.dependsOn)).toEqual(["server-ready"]);
 });
 
-test.each(["kept-roles", "role-drift"])("%s gets the password as a secret", (name) => {
+test.each(["roles-kept", "roles-drift"])("%s gets the password as a secret", (name) => {
   expect(get(name).inputs).toMatchObject({ user: "postgres", password: secretly("superuser's") });
-});
-
-test("users of the roles wait until their drift is repaired", () => {
-  expect(namesIn(roles.ready)).toEqual(["role-drift"]);
 });

@@ -1,56 +1,45 @@
 import * as pulumi from "@pulumi/pulumi";
 import { describe, expect, test } from "vitest";
 import { tablesNeeded } from "../../components/seed/seed-provider.ts";
-import { awaited, record, secretly } from "./pulumi.ts";
+import { awaited, record, secretly, serverWith } from "./pulumi.ts";
 
 async function make(adminMade: boolean, files: string[] = []) {
   let password: pulumi.Output<string | null> | undefined;
   const get = await record(
     async (opts) => {
       const { Seed } = await import("../../components/seed/seed.ts");
-      const volume = new pulumi.ComponentResource("test:Volume", "volume");
       const seed = new Seed(
         "seed",
         {
-          host: "127.0.0.1",
-          port: 1,
-          superuser: "postgres",
-          superuserPassword: pulumi.secret("superuser's"),
-          passwordVersion: 1,
-          database: "game",
+          server: serverWith(),
           owner: { name: "owner", password: pulumi.output("ownerpw") },
-          files,
-          admin: "admin",
-          passwordHash: "md5($1)",
-          evenImported: false,
           revision: "0001",
-          after: [],
-          volume,
+          settings: { files, admin: "admin", passwordHash: "md5($1)", evenImported: false },
         },
         opts,
       );
       password = seed.adminPassword;
-      return [seed.ready.urn, seed.adminPassword];
+      return [seed.urn, seed.adminPassword];
     },
-    { seeded: { rows: {}, adminMade } },
+    { "seed-rows": { rows: {}, adminMade } },
   );
   return { get, password: password as pulumi.Output<string | null> };
 }
 
 describe("seed data", () => {
   test("is loaded from files in order, with the administrator's password as a secret", async () => {
-    const { inputs } = (await make(true, ["sql/extensions.sql"])).get("seeded");
+    const { inputs } = (await make(true, ["sql/extensions.sql"])).get("seed-rows");
     expect((inputs.files as { name: string }[]).map(({ name }) => name)).toEqual([
       "10-languages.sql",
       "20-translation-namespaces.sql",
       "30-admin-user.sql",
       "extensions.sql",
     ]);
-    expect(inputs.adminPassword).toEqual(secretly("value-of-admin-password"));
+    expect(inputs.adminPassword).toEqual(secretly("value-of-seed-admin-password"));
   });
 
   test.each([
-    [true, "value-of-admin-password"],
+    [true, "value-of-seed-admin-password"],
     [false, null],
   ])("returns the administrator's password only if the account was created: %s", async (adminMade, expected) => {
     const { password } = await make(adminMade);

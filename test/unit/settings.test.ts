@@ -147,7 +147,7 @@ describe("the Docker engine", () => {
     ["auto", contextEndpoint, contextEndpoint, false],
     ["ssh://me@box", contextEndpoint, "ssh://me@box", true],
   ])("with dockerHost %s and a context at %s is %s, set by the settings: %s", (given, endpoint, dockerHost, isSet) => {
-    expect(resolve({ dockerHost: given }, { contextEndpoint: endpoint })).toMatchObject({
+    expect(resolve({ dockerHost: given }, { contextEndpoint: endpoint }).server).toMatchObject({
       dockerHost,
       dockerHostIsSet: isSet,
     });
@@ -158,25 +158,28 @@ describe("resolveSettings", () => {
   test("returns all settings of the stack dev with their defaults", () => {
     expect(resolve()).toEqual({
       stack: "dev",
-      bootstrap: "sample",
-      bootstrapChosen: false,
       database: "sectorwars_dev",
-      port: 5433,
-      memoryMiB: 2048,
-      cpus: 2,
-      maxConnections: 100,
-      passwordVersion: 1,
-      readonlyDenyList: ["admin_credentials", "mfa_*"],
-      keepDataOnDestroy: false,
-      importJobs: 2,
-      safetyCopy: undefined,
-      selection: { importExclude: [], importSchemaOnly: false, importSubset: [], importMasks: [] },
-      baseImage: "postgres:15-alpine",
-      newerPostgres: "postgres:18-alpine",
-      dockerHost: undefined,
-      dockerHostIsSet: false,
-      databases: [],
-      droppableDatabases: [],
+      denyList: ["admin_credentials", "mfa_*"],
+      server: {
+        baseImage: "postgres:15-alpine",
+        port: 5433,
+        memoryMiB: 2048,
+        cpus: 2,
+        maxConnections: 100,
+        passwordVersion: 1,
+        keepDataOnDestroy: false,
+        dockerHost: undefined,
+        dockerHostIsSet: false,
+      },
+      import: {
+        bootstrap: "sample",
+        bootstrapChosen: false,
+        jobs: 2,
+        newerImage: "postgres:18-alpine",
+        safetyCopy: undefined,
+        selection: { importExclude: [], importSchemaOnly: false, importSubset: [], importMasks: [] },
+      },
+      databases: { names: [], droppable: [] },
       migrations: undefined,
       seed: undefined,
       handover: undefined,
@@ -193,8 +196,8 @@ describe("resolveSettings", () => {
         keepFulls: 2,
         walDropThresholdPercent: 90,
         keepOnDestroy: false,
+        recoverTo: "latest",
       },
-      backupRecoverTo: "latest",
     });
   });
 
@@ -247,8 +250,11 @@ describe("resolveSettings", () => {
 
   test("uses the images that were found or built, unless baseImage is set", () => {
     const images = { databaseBase: "base:15", newerPostgres: "newer:18" };
-    expect(resolve({}, { images })).toMatchObject({ baseImage: "base:15", newerPostgres: "newer:18" });
-    expect(resolve({ baseImage: "mine:15" }, { images })).toMatchObject({ baseImage: "mine:15" });
+    expect(resolve({}, { images })).toMatchObject({
+      server: { baseImage: "base:15" },
+      import: { newerImage: "newer:18" },
+    });
+    expect(resolve({ baseImage: "mine:15" }, { images }).server).toMatchObject({ baseImage: "mine:15" });
   });
 
   test("keeps a safety copy of data from Neon, unless safetyCopy says otherwise", () => {
@@ -258,12 +264,12 @@ describe("resolveSettings", () => {
       identityFile: "/home/me/settings/sectorwars/age-identity.txt",
       recipient: undefined,
     };
-    expect(resolve({ bootstrap: "neon" }).safetyCopy).toEqual(copy);
-    expect(resolve({}, { neonUrlIsSet: true }).safetyCopy).toEqual(copy);
-    expect(resolve({ bootstrap: "sample" }).safetyCopy).toBeUndefined();
-    expect(resolve({ bootstrap: "sample", safetyCopy: "true" }).safetyCopy).toEqual(copy);
-    expect(resolve({ bootstrap: "neon", safetyCopy: "false" }).safetyCopy).toBeUndefined();
-    expect(resolve({ bootstrap: "empty", safetyCopy: "true" }).safetyCopy).toBeUndefined();
+    expect(resolve({ bootstrap: "neon" }).import.safetyCopy).toEqual(copy);
+    expect(resolve({}, { neonUrlIsSet: true }).import.safetyCopy).toEqual(copy);
+    expect(resolve({ bootstrap: "sample" }).import.safetyCopy).toBeUndefined();
+    expect(resolve({ bootstrap: "sample", safetyCopy: "true" }).import.safetyCopy).toEqual(copy);
+    expect(resolve({ bootstrap: "neon", safetyCopy: "false" }).import.safetyCopy).toBeUndefined();
+    expect(resolve({ bootstrap: "empty", safetyCopy: "true" }).import.safetyCopy).toBeUndefined();
     const recipient = `age1${"q".repeat(58)}`;
     expect(
       resolve({
@@ -271,12 +277,12 @@ describe("resolveSettings", () => {
         safetyCopyFolder: "/vault",
         safetyCopyRecipient: recipient,
         safetyCopyIdentity: "/key",
-      }).safetyCopy,
+      }).import.safetyCopy,
     ).toEqual({ folder: "/vault", identityFile: "/key", recipient });
   });
 
   test("uses a configured Docker engine and port", () => {
-    expect(resolve({ dockerHost: "ssh://me@box", port: 6000 })).toMatchObject({
+    expect(resolve({ dockerHost: "ssh://me@box", port: 6000 }).server).toMatchObject({
       dockerHost: "ssh://me@box",
       port: 6000,
     });
@@ -294,7 +300,7 @@ describe("bootstrap", () => {
   ])(
     "%s, with a URL in the environment (%s), is %s, chosen by the settings: %s",
     (given, neonUrlIsSet, bootstrap, bootstrapChosen) => {
-      expect(resolve({ bootstrap: given }, { neonUrlIsSet })).toMatchObject({ bootstrap, bootstrapChosen });
+      expect(resolve({ bootstrap: given }, { neonUrlIsSet })).toMatchObject({ import: { bootstrap, bootstrapChosen } });
     },
   );
 });
@@ -417,7 +423,7 @@ describe("the default port", () => {
           expect(port).toBeGreaterThanOrEqual(15433);
           expect(port).toBeLessThanOrEqual(19432);
           expect(defaultPort(stack)).toBe(port);
-          expect(resolve({}, { stack }).port).toBe(port);
+          expect(resolve({}, { stack }).server.port).toBe(port);
         },
       ),
     );
@@ -436,9 +442,9 @@ test("settings are immutable", () => {
   const given = ["a"];
   const settings = resolve({ readonlyDenyList: given });
   expect(Object.isFrozen(settings)).toBe(true);
-  expect(Object.isFrozen(settings.readonlyDenyList)).toBe(true);
+  expect(Object.isFrozen(settings.denyList)).toBe(true);
   given.push("b");
-  expect(settings.readonlyDenyList).toEqual(["a"]);
+  expect(settings.denyList).toEqual(["a"]);
 });
 
 test("unknownKeys returns the keys of this project that are not settings", () => {
@@ -481,16 +487,13 @@ describe("the settings in Pulumi's configuration", () => {
     vi.stubEnv("NEON_DATABASE_URL", "postgresql://u:p@h/d");
     expect(await readSettings()).toMatchObject({
       stack: "elsewhere",
-      bootstrap: "neon",
-      bootstrapChosen: false,
+      import: { bootstrap: "neon", bootstrapChosen: false },
       database: "sectorwars_dev",
-      port: defaultPort("elsewhere"),
-      readonlyDenyList: ["admin_credentials", "mfa_*"],
-      keepDataOnDestroy: false,
-      baseImage: "base:15",
+      server: { port: defaultPort("elsewhere"), keepDataOnDestroy: false, baseImage: "base:15" },
+      denyList: ["admin_credentials", "mfa_*"],
     });
     vi.stubEnv("NEON_DATABASE_URL", "");
-    expect((await readSettings()).bootstrap).toBe("sample");
+    expect((await readSettings()).import.bootstrap).toBe("sample");
   });
 
   test("are refused if a key is unknown, and the error names a similar or renamed setting", async () => {

@@ -7,14 +7,16 @@ const secret = (value: string) => ({
   "4dabf18193072939515e22adb298388d": "1b47061264138c4ac30d75fd1eb44270",
   plaintext: JSON.stringify(value),
 });
-const password = (key: string) => ({
-  urn: urn("random:index/randomPassword:RandomPassword", `${key}-password`),
+const password = (key: string, component = key === "superuser" ? "server:DatabaseServer" : "roles:Roles") => ({
+  urn: urn(`sectorwars:${component}$random:index/randomPassword:RandomPassword`, `${prefix(component)}${key}-password`),
   type: "random:index/randomPassword:RandomPassword",
   outputs: { result: secret(`Secret0f${key}`) },
 });
+const prefix = (component: string) => (component === "server:DatabaseServer" ? "database-" : "roles-");
 const role = (key: string) => ({
-  urn: urn("sectorwars:roles:Roles$postgresql:index/role:Role", key),
+  urn: urn("sectorwars:roles:Roles$postgresql:index/role:Role", `roles-${key}`),
   type: "postgresql:index/role:Role",
+  outputs: { name: `sectorwars_${key}` },
 });
 const server = {
   urn: urn("sectorwars:server:DatabaseServer", "database"),
@@ -25,12 +27,20 @@ const server = {
 const exported = (resources: readonly unknown[]) =>
   stateResources(JSON.stringify({ version: 3, deployment: { resources } }));
 const KEYS = ["owner", "app", "readonly", "monitor"];
-const whole = [server, password("superuser"), ...KEYS.map(password), ...KEYS.map(role)];
+const whole = [server, password("superuser"), ...KEYS.map((key) => password(key)), ...KEYS.map(role)];
 
-test("recordedServer reads a server and its roles from a state without outputs", () => {
+/** As earlier versions named the resources. */
+const earlier = whole.map((resource) => ({ ...resource, urn: resource.urn.replace(/::(database|roles)-/, "::") }));
+/** Of a further database. */
+const further = { ...password("app", "databases:Databases"), outputs: { result: secret("another") } };
+
+test.each([
+  ["", whole],
+  [" of an earlier version", earlier],
+])("recordedServer reads a server and its roles from a state%s without outputs", (_, resources) => {
   expect(
     recordedServer(
-      exported([{ ...password("app"), outputs: { result: secret("former") }, delete: true }, ...whole]),
+      exported([{ ...password("app"), outputs: { result: secret("former") }, delete: true }, further, ...resources]),
       "game",
     ),
   ).toEqual({
@@ -50,7 +60,7 @@ test("recordedServer reads a server and its roles from a state without outputs",
 test.each([
   ["no resources", []],
   ["a server that has not answered", [{ ...server, outputs: {} }, ...whole.slice(1)]],
-  ["no role yet", [server, ...KEYS.map(password)]],
+  ["no role yet", [server, ...KEYS.map((key) => password(key))]],
   ["not all roles yet", whole.slice(0, -1)],
 ])("recordedServer returns nothing for a state with %s", (_what, resources) => {
   expect(recordedServer(exported(resources), "game")).toBeUndefined();

@@ -1,0 +1,15 @@
+/** What the program does before it creates anything. */
+import { assertCanHandOver } from "./handover/can-hand-over.ts";
+import { keepSecretsPrivate } from "./private-places.ts";
+import { readSettings, type Settings } from "./settings.ts";
+
+/**
+ * Reads the settings, makes the files with secrets private, and checks that the hand-over can be done.
+ * @throws {pulumi.RunError} with every wrong setting, or with the obstacle to the hand-over.
+ */
+export async function prepareUpdate(): Promise<Settings> {
+  const settings = await readSettings();
+  keepSecretsPrivate(settings);
+  await assertCanHandOver(settings);
+  return settings;
+}
