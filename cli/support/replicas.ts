@@ -39,7 +39,7 @@ const REPLICATION = `
   FROM pg_catalog.pg_replication_slots s LEFT JOIN pg_catalog.pg_stat_replication r ON r.pid = s.active_pid
   WHERE s.slot_type = 'physical'`;
 
-/** Returns the replicas, and a message for each physical slot without a replica, which keeps WAL for nobody. */
+/** Returns the replicas, and a message for each physical slot without a replica, which keeps WAL to no purpose. */
 export async function readReplicas(outputs: StackOutputs): Promise<{ replicas: ReplicaStatus[]; orphans: string[] }> {
   const rows = await withConnection(
     maintenanceAddress(outputs.urls.monitor ?? ""),

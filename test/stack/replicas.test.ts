@@ -1,7 +1,11 @@
 /** Read replicas: they stream, heal themselves, and never become a database of their own or serve rows that a restore has undone. */
+import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { overrideFile } from "../../components/handover/compose-paths.ts";
+import { valuesOf } from "../../components/handover/env-values.ts";
 import { docker } from "../../lib/docker.ts";
 import { withConnection } from "../../lib/postgres.ts";
+import { Application } from "../support/application.ts";
 import { BACKED_UP, BackedUp, until } from "../support/backed-up.ts";
 import { run, TestStack, urlAddress } from "../support/test-stack.ts";
 
@@ -183,6 +187,29 @@ describe("a replica that cannot follow", () => {
     await stack.succeed("refresh", "--yes", "--stack", stack.name);
     await stack.up();
     expect(await streams()).toBe(true);
+  });
+});
+
+describe("the application of a stack with replicas", () => {
+  test("gets a URL that reads from a replica, in .env and in the services' environment", async () => {
+    const game = await Application.make();
+    try {
+      await stack.set("handoverFolder", game.folder);
+      await stack.up();
+      const url = valuesOf(await game.read(".env")).DATABASE_URL_READONLY ?? "";
+      const address = urlAddress(url);
+      expect(address).toMatchObject({ host: "localhost", user: "sectorwars_readonly", database: "sectorwars_dev" });
+      const { rows } = await withConnection(address, (client) => client.query("SELECT pg_is_in_recovery() AS reads"));
+      expect(rows).toEqual([{ reads: true }]);
+      const override = await readFile(overrideFile(process.cwd(), stack.name), "utf8");
+      const inNetwork =
+        /"DATABASE_URL_READONLY": "postgresql:\/\/sectorwars_readonly:\w+@replica:5432\/sectorwars_dev"/g;
+      expect(override.match(inNetwork)?.length).toBe(override.match(/"DATABASE_URL": /g)?.length);
+    } finally {
+      await stack.unset("handoverFolder");
+      await stack.up();
+      await game.end();
+    }
   });
 });
 
