@@ -18,6 +18,7 @@ const ORDER = [
   "components/branches",
   "components/backups",
   "components/databases",
+  "components/replicas",
   "components/handover",
   "components/migrations",
   "components/seed",

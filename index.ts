@@ -8,6 +8,7 @@ import { NeonImport } from "./components/import/neon-import.ts";
 import { Migrations } from "./components/migrations/migrations.ts";
 import { prepareUpdate } from "./components/prepare.ts";
 import { Privileges } from "./components/privileges/privileges.ts";
+import { Replicas } from "./components/replicas/replicas.ts";
 import { Roles } from "./components/roles/roles.ts";
 import { Seed } from "./components/seed/seed.ts";
 import { DatabaseServer } from "./components/server/database-server.ts";
@@ -29,8 +30,12 @@ const databases = new Databases(
   { server, roles, denyList, settings: settings.databases, importSettings: settings.import },
   { dependsOn: privileges },
 );
+const copies = { provider: server.engine, dependsOn: [data, databases] };
+const replicas =
+  settings.replicas &&
+  new Replicas("replicas", { server, superuser: roles.provider, settings: settings.replicas }, copies);
 const handOver = (dependsOn: Resource[]) =>
-  application && new HandOver("handover", { server, roles, databases, settings: application }, { dependsOn });
+  application && new HandOver("handover", { server, roles, databases, replicas, settings: application }, { dependsOn });
 // When the application goes back to Neon, its services are switched first, so that a failing migration cannot prevent it.
 const left = application?.target === "neon" ? handOver([privileges, databases]) : undefined;
 const before = { provider: server.engine, dependsOn: [privileges, ...(left ? [left.files] : [])] };
@@ -55,6 +60,8 @@ export default omitUndefined({
   handedOver: handover?.summary,
   backups: backups?.containerName,
   onDestroy: backups?.onDestroy,
+  replicas: replicas?.addresses,
+  replicatorUrl: replicas?.replicatorUrl,
   databaseUrls: databases.urls,
   urls: roles.urls,
 });

@@ -18,6 +18,7 @@ import { namesFor } from "../lib/naming.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
 import { checkDenyList } from "./support/deny-list.ts";
+import { describeReplica, readReplicas } from "./support/replicas.ts";
 import { readRevision } from "./support/revision.ts";
 import { maintenanceAddress, monitorAddress, readRoleFindings, whyNoLogin } from "./support/roles.ts";
 import { onStack } from "./support/subcommand.ts";
@@ -260,6 +261,22 @@ async function checkImport(stack: string): Promise<Finding> {
 }
 
 /** Checks the backups and their key. A key without a copy elsewhere is reported, but is not a problem yet. */
+/** Checks that every read replica follows the server, and that no slot keeps WAL for a replica that is gone. */
+async function checkReplicas(outputs: StackOutputs): Promise<Finding[]> {
+  // The roles' findings explain why the monitor cannot log in.
+  const found = await readReplicas(outputs).catch(() => undefined);
+  if (found === undefined) return [];
+  const { replicas, orphans } = found;
+  return [
+    ...replicas.map((replica) =>
+      replica.streaming
+        ? fine("Replica", describeReplica(replica))
+        : wrong("Replica", describeReplica(replica), replica.trouble ?? ""),
+    ),
+    ...orphans.map((orphan) => wrong("Replication slot", "unused", orphan)),
+  ];
+}
+
 async function checkBackups({ stack, backups }: StackOutputs): Promise<Finding[]> {
   if (backups === undefined && !(await takesBackups(stack).catch(() => false))) return [];
   const file = keyFile(stack);
@@ -299,6 +316,7 @@ async function checkStack(stack: string): Promise<Finding[]> {
       up,
       ...(await checkServer(outputs)),
       ...(await checkRevision(outputs)),
+      ...(await checkReplicas(outputs)),
       ...(await checkBackups(outputs)),
       await checkImport(stack),
     ];

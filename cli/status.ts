@@ -13,6 +13,7 @@ import { humanBytes } from "../lib/human-bytes.ts";
 import type { ImportSummary } from "../lib/import-summary.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
+import { describeReplica, type ReplicaStatus, readReplicas } from "./support/replicas.ts";
 import { readRevision } from "./support/revision.ts";
 import { maintenanceAddress, monitorAddress, type RoleFinding, readRoleFindings, whyNoLogin } from "./support/roles.ts";
 import { onStack } from "./support/subcommand.ts";
@@ -47,6 +48,10 @@ interface Status {
   roles: Record<string, string>;
   /** Roles and databases that were changed by hand, including those of further databases, each with the remedy. */
   drift: RoleFinding[];
+  /** Read replicas; missing if there are none. */
+  replicas?: ReplicaStatus[];
+  /** What is wrong with replication slots, each with the remedy. */
+  slots?: string[];
   backups?: BackupStatus;
   /** What `pulumi destroy` deletes and keeps, for a stack with backups. */
   onDestroy?: string;
@@ -193,6 +198,10 @@ async function readStatus(stack: string): Promise<Status> {
     // Docker checks only every few seconds, so a server that has just started can answer before Docker calls it healthy.
     if (container.health === "starting") status.state = `${container.status}, healthy`;
     Object.assign(status, await readRevisionStatus(outputs));
+    const { replicas, orphans } = await readReplicas(outputs);
+    if (replicas.length > 0) status.replicas = replicas;
+    if (orphans.length > 0) status.slots = orphans;
+    status.healthy &&= orphans.length === 0 && replicas.every(({ streaming }) => streaming);
   } catch (error) {
     status.state = `${state}, but ${monitorAddress(outputs).user} cannot read its figures: ${(error as Error).message}`;
     status.healthy = false;
@@ -247,6 +256,11 @@ export function describe(status: Status): string {
     ["pools", status.handover?.pools.sum],
     ["roles", roles.length > 0 ? roles.join(", ") : undefined],
     ...status.drift.map(({ subject, what, remedy }): [string, string] => ["DRIFT", `${subject} ${what}: ${remedy}`]),
+    ["replicas", status.replicas?.map(describeReplica).join("; ")],
+    ...(status.replicas ?? []).flatMap(({ name, trouble }): [string, string][] =>
+      trouble ? [["REPLICA", `${name}: ${trouble}`]] : [],
+    ),
+    ...(status.slots ?? []).map((slot): [string, string] => ["SLOT", slot]),
     ["backups", status.backups?.summary ?? (status.version && NO_BACKUPS)],
     ...(status.backups?.troubles ?? []).map((trouble): [string, string] => ["TROUBLE", trouble]),
     ...(status.backups?.kept ?? []).map(({ folder, until, undo }): [string, string] => [

@@ -27,6 +27,7 @@ import {
   migrationsOf,
 } from "./migrations/settings.ts";
 import { PRIVILEGES_SETTINGS } from "./privileges/settings.ts";
+import { REPLICA_SETTINGS, type ReplicaSettings, replicaProblems, replicasOf } from "./replicas/settings.ts";
 import { SEED_SETTINGS, type SeedSettings, seedOf } from "./seed/settings.ts";
 import { SERVER_SETTINGS, type ServerSettings } from "./server/settings.ts";
 
@@ -40,6 +41,7 @@ export const SETTINGS = {
   ...HANDOVER_SETTINGS,
   ...DATABASES_SETTINGS,
   ...BACKUP_SETTINGS,
+  ...REPLICA_SETTINGS,
 };
 
 /** The settings as written: the keys of Pulumi.yaml's `config`, with its defaults filled in. */
@@ -73,6 +75,8 @@ export interface Settings {
   readonly handover: HandOverSettings | undefined;
   /** Undefined if the stack takes no backups. */
   readonly backups: BackupSettings | undefined;
+  /** Undefined if the stack has no read replicas. */
+  readonly replicas: ReplicaSettings | undefined;
 }
 
 /** What the settings depend on besides the configuration. */
@@ -112,6 +116,8 @@ export function defaultPort(stack: string): number {
 export function resolveSettings(raw: RawSettings, surroundings: Surroundings): Settings {
   const { stack, images } = surroundings;
   const bootstrap = bootstrapOf(raw, surroundings.neonUrlIsSet);
+  const server = serverOf(raw, surroundings);
+  const replicas = replicasOf(raw, server.port);
   const problems = [
     ...brokenRules(SETTINGS, raw),
     ...selectionProblems(raw),
@@ -119,6 +125,7 @@ export function resolveSettings(raw: RawSettings, surroundings: Surroundings): S
     ...poolProblems(raw),
     ...databasesProblems(raw),
     ...backupProblems(raw, bootstrap),
+    ...(replicas ? replicaProblems(replicas, server.port) : []),
   ];
   if (problems.length > 0) throw new pulumi.RunError(`Settings of the stack "${stack}":\n  ${problems.join("\n  ")}`);
 
@@ -127,13 +134,14 @@ export function resolveSettings(raw: RawSettings, surroundings: Surroundings): S
     stack,
     database: raw.database,
     denyList: Object.freeze([...raw.readonlyDenyList]),
-    server: serverOf(raw, surroundings),
+    server,
     import: importOf(raw, bootstrap, newerImage(images)),
     databases: databasesOf(raw),
     seed: seedOf(raw, bootstrap),
     handover: handoverOf(raw),
     migrations: migrationsOf(raw, pythonImage(images)),
     backups: takesBackups(raw.backups, sources, surroundings.recorded) ? backupsOf(raw, stack) : undefined,
+    replicas,
   });
 }
 

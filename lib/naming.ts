@@ -15,6 +15,16 @@ export interface Names {
   socketVolume: string;
   /** The database server's name inside the network, the same in every stack: the application's URLs use it. */
   alias: string;
+  /** The name of all replicas inside the network. */
+  replicaAlias: string;
+}
+
+/** The names of a replica, and of its objects in Docker. */
+export interface ReplicaNames {
+  /** Name in the network, of the replication slot, and of the connection to the primary. */
+  name: string;
+  container: string;
+  volume: string;
 }
 
 /**
@@ -32,7 +42,15 @@ export function namesFor(stack: string): Names {
     backupVolume: `${prefix}-backups`,
     socketVolume: `${prefix}-socket`,
     alias: "database",
+    replicaAlias: "replica",
   };
+}
+
+/** Returns the names of a stack's replica. @param index counts from 1. */
+export function replicaNames(stack: string, index: number): ReplicaNames {
+  const name = `replica${index}`;
+  const prefix = namesFor(stack).container.replace(/database$/, name);
+  return { name, container: prefix, volume: `${prefix}-data` };
 }
 
 /** Docker's image names are more restricted than Pulumi's stack names: lowercase letters and single separators. */

@@ -10,6 +10,9 @@ export const ROLE_NAMES = {
   monitor: "sectorwars_monitor",
 } as const;
 
+/** The role with which replicas connect to the primary. It can do nothing else, and exists only in a stack with replicas. */
+export const REPLICATOR = "sectorwars_replicator";
+
 /** The purpose of a role, from which its name is derived. */
 export type RoleKey = keyof typeof ROLE_NAMES;
 

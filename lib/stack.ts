@@ -26,6 +26,10 @@ export interface StackOutputs {
   backups?: string;
   /** What `pulumi destroy` deletes and keeps; missing if backups are off. */
   onDestroy?: string;
+  /** The read replicas; missing if there are none. */
+  replicas?: { name: string; container: string; host: string; port: number }[];
+  /** The URL of the role that replicates; missing without replicas. */
+  replicatorUrl?: string;
   urls: Record<string, string>;
   /** The URLs of further databases, by their names. */
   databaseUrls?: Record<string, Record<string, string>>;

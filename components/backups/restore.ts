@@ -15,6 +15,7 @@ import { currentScope, outsideScopes } from "../../lib/scope.ts";
 import { passwordVerifier } from "../../lib/scram.ts";
 import { serverProgram } from "../../lib/server-programs.ts";
 import { addressOf, type StackOutputs } from "../../lib/stack.ts";
+import { startReplicas, stopReplicas } from "../server/replica-containers.ts";
 import { takeExclusiveLocks } from "../snapshots/snapshots.ts";
 import { execInBackupContainer } from "./backup-container.ts";
 import { position, type RestorePlan } from "./recovery-target.ts";
@@ -100,7 +101,9 @@ async function archiverSaid(client: pg.Client): Promise<string> {
  * and skips roles that do not exist in the data.
  */
 function passwordsSql(outputs: StackOutputs): string {
-  const urls = [outputs.urls, ...Object.values(outputs.databaseUrls ?? {})].flatMap((each) => Object.values(each));
+  const replicator = outputs.replicatorUrl ? { replicator: outputs.replicatorUrl } : {};
+  const all = [outputs.urls, replicator, ...Object.values(outputs.databaseUrls ?? {})];
+  const urls = all.flatMap((each) => Object.values(each));
   const roles = urls.map(addressOf);
   const values = roles
     .map(({ user, password }) => `(${literal(user)}, ${literal(passwordVerifier(user, password))})`)
@@ -303,8 +306,11 @@ export async function exchange(outputs: StackOutputs, folder: string, kept: stri
       `[ ! -e ${DATA}/${kept} ] && echo "${process.pid} ${hostname()} ${kept}" >${UNDER_WAY} && ` +
       `echo "${folder} ${kept} $(date +%s)" >${REQUEST}.partial && sync && mv ${REQUEST}.partial ${REQUEST}; fi`,
   );
+  // A replica must not serve rows that the exchange undoes. When it starts again, it compares its copy with the new data.
+  await stopReplicas(outputs.stack);
   await restart(outputs);
   await endExchange(outputs);
+  await startReplicas(outputs.stack);
   const folders = await retainedFolders(outputs);
   if (folders.includes(folder) || !folders.includes(kept)) {
     throw new Error(`The server did not exchange the data. See why: docker logs ${outputs.container}`);
@@ -339,6 +345,7 @@ export async function finishExchange(outputs: StackOutputs): Promise<{ kept: str
   }
   if (/^requested$/m.test(said)) await restart(outputs);
   await endExchange(outputs);
+  await startReplicas(outputs.stack);
   return { kept, exchanged: (await retainedFolders(outputs)).includes(kept) };
 }
 

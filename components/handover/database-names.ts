@@ -13,6 +13,8 @@ export interface Endpoints {
   main: Endpoint;
   test: Endpoint;
   further: Readonly<Record<string, Endpoint>>;
+  /** The main database on the read replicas, for a role that only reads; undefined without replicas. */
+  readonly?: Endpoint | undefined;
 }
 
 /** The database that is replaced, and the stack's server that replaces it. */
@@ -38,6 +40,7 @@ export interface Logins {
   main: Login;
   test: Login;
   further: Readonly<Record<string, Login>>;
+  readonly?: Login | undefined;
 }
 
 /**
@@ -45,8 +48,8 @@ export interface Logins {
  * @param remote the main database, if it is on a remote server.
  */
 export function endpointsAt(
-  { main, test, further }: Logins,
-  { alias, port }: { alias: string; port: number },
+  { main, test, further, readonly }: Logins,
+  { alias, port, replicas }: { alias: string; port: number; replicas?: ReplicaAccess | undefined },
   remote?: Endpoint,
 ): (view: View) => Endpoints {
   return (view) => {
@@ -57,11 +60,29 @@ export function endpointsAt(
       machine: { host: "localhost", port },
     }[view];
     const at = (login: Login): Endpoint => ({ ...login, ...place });
+    const replica = replicas && replicaPlaces(replicas)[view];
     return {
       main: remote ?? at(main),
       test: at(test),
       further: Object.fromEntries(Object.entries(further).map(([name, login]) => [name, at(login)])),
+      ...(readonly && replica && !remote ? { readonly: { ...readonly, ...replica } } : {}),
     };
+  };
+}
+
+/** How services reach the read replicas: the name of all in the network, and the port of the first one on this machine. */
+export interface ReplicaAccess {
+  alias: string;
+  port: number;
+}
+
+function replicaPlaces({ alias, port }: ReplicaAccess): Record<View, { host: string; port: number }> {
+  const inNetwork = { host: alias, port: POSTGRES_PORT };
+  return {
+    network: inNetwork,
+    container: inNetwork,
+    host: { host: "127.0.0.1", port },
+    machine: { host: "localhost", port },
   };
 }
 

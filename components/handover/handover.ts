@@ -5,9 +5,10 @@ import { childOf } from "../../lib/child.ts";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import type { PoolBudget, Pools } from "../../lib/pool-budget.ts";
 import type { Databases } from "../databases/databases.ts";
+import type { Replicas } from "../replicas/replicas.ts";
 import type { RoleAccess, Roles } from "../roles/roles.ts";
 import { type ServerAccess, superuserLogin } from "../server/server-access.ts";
-import type { Login, Logins } from "./database-names.ts";
+import type { Login, Logins, ReplicaAccess } from "./database-names.ts";
 import { folderProblem } from "./files.ts";
 import type { HandOverSettings } from "./settings.ts";
 import { TestDatabase } from "./test-database.ts";
@@ -25,6 +26,8 @@ export interface HandOverArgs {
   roles: Pick<Roles, "access">;
   /** The further databases, whose app roles the services get. */
   databases: Pick<Databases, "access">;
+  /** The read replicas, which the services reach as the role readonly; undefined if there are none. */
+  replicas?: Pick<Replicas, "addresses" | "alias"> | undefined;
   /** The application's files, and the database that it uses. */
   settings: HandOverSettings;
 }
@@ -78,8 +81,12 @@ export class HandOver extends pulumi.ComponentResource {
 }
 
 /** Returns the inputs of {@link HandoverFiles}. */
-function filesInputs({ server, roles, databases, settings }: HandOverArgs, testDatabase: string): pulumi.Inputs {
+function filesInputs(
+  { server, roles, databases, replicas, settings }: HandOverArgs,
+  testDatabase: string,
+): pulumi.Inputs {
   const login = roles.access[settings.role];
+  const [replica] = replicas?.addresses ?? [];
   const further = Object.entries(databases.access).map(([database, { app }]) => [database, loginTo(database, app)]);
   return {
     stack: server.stack,
@@ -102,7 +109,9 @@ function filesInputs({ server, roles, databases, settings }: HandOverArgs, testD
       main: loginTo(server.database, login),
       test: loginTo(testDatabase, login),
       further: Object.fromEntries(further),
+      ...(replica ? { readonly: loginTo(server.database, roles.access.readonly) } : {}),
     },
+    ...(replica && replicas ? { replicas: { alias: replicas.alias, port: replica.port } } : {}),
     pools: { ...settings.pools },
     poolTimeout: settings.poolTimeout,
     maxConnections: server.maxConnections,
@@ -129,6 +138,8 @@ export interface HandOverInputs {
   alias: string;
   container: string;
   port: number;
+  /** Missing without read replicas. */
+  replicas?: ReplicaAccess;
   image: string;
   dockerHost: string | undefined;
   target: Target;

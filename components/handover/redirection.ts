@@ -89,7 +89,7 @@ export const urlOf = ({ host, port, database, user, password }: Endpoint): strin
  * @param own the application's own DATABASE_URL, whose driver is kept if the setting names none.
  */
 export function urlVariables(
-  { main, test, further }: Endpoints,
+  { main, test, further, readonly }: Endpoints,
   { driver, remoteUrl }: Pick<ServiceTarget, "driver" | "remoteUrl">,
   own: string | undefined,
 ): Record<string, string> {
@@ -97,6 +97,7 @@ export function urlVariables(
   return {
     DATABASE_URL: remoteUrl ?? url(main),
     DATABASE_TEST_URL: url(test),
+    ...(readonly ? { DATABASE_URL_READONLY: url(readonly) } : {}),
     ...Object.fromEntries(Object.entries(further).map(([name, to]) => [`DATABASE_URL_${name.toUpperCase()}`, url(to)])),
   };
 }

@@ -31,11 +31,13 @@ export interface RoleSpec {
   previous: pulumi.Resource | undefined;
   /** The roles that it is a member of. */
   memberOf?: string[];
+  /** Whether the role may replicate the whole server. */
+  replication?: boolean;
 }
 
 /** Creates the role. Returns its access, and the resource for the next role to wait for. */
 export function createRole(spec: RoleSpec): { access: RoleAccess; resource: pulumi.Resource } {
-  const { parent, parentName, key, role, server, provider, previous, memberOf } = spec;
+  const { parent, parentName, key, role, server, provider, previous, memberOf, replication } = spec;
   const password = new RandomPassword(
     `${parentName}-${key}-password`,
     { ...PASSWORD, keepers: { version: String(server.passwordVersion) } },
@@ -48,6 +50,7 @@ export function createRole(spec: RoleSpec): { access: RoleAccess; resource: pulu
       login: true,
       password: password.apply((clear) => passwordVerifier(role, clear)),
       ...(memberOf ? { roles: memberOf } : {}),
+      ...(replication ? { replication } : {}),
     },
     {
       ...childOf(parent, key),

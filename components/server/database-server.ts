@@ -12,6 +12,7 @@ import { clearBefore, stackLabel, stateLabel } from "./leftovers.ts";
 import type { ServerAccess } from "./server-access.ts";
 import { containerOf } from "./server-container.ts";
 import type { ServerSettings } from "./settings.ts";
+import type { Limits } from "./tuning.ts";
 
 const IMAGE_FOLDER = "images/database";
 /** The only interface on which the server's port is published. */
@@ -47,6 +48,8 @@ export class DatabaseServer extends pulumi.ComponentResource implements ServerAc
   readonly superuserPassword: pulumi.Output<string>;
   readonly passwordVersion: number;
   readonly maxConnections: number;
+  /** The container's limits. */
+  readonly limits: Limits;
   /** The server's version, for instance 15.14. */
   readonly version: pulumi.Output<string>;
   readonly volume: docker.Volume;
@@ -88,6 +91,7 @@ export class DatabaseServer extends pulumi.ComponentResource implements ServerAc
     this.superuserPassword = password.result;
     this.passwordVersion = args.settings.passwordVersion;
     this.maxConnections = args.settings.maxConnections;
+    this.limits = args.settings;
     this.version = ready.version;
     this.volume = volume;
     this.keepsData = args.settings.keepDataOnDestroy;

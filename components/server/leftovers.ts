@@ -8,6 +8,8 @@ import { type DockerOptions, docker, removeContainer } from "../../lib/docker.ts
 
 /** The label with the stack that an object belongs to. */
 const STACK_LABEL = "sectorwars.stack";
+/** The label of a stack's replicas. Its value is the stack. */
+const REPLICA_LABEL = "sectorwars.replica-of";
 /** The label with the identity of the state that records an object. Two checkouts may each have a stack with the same name. */
 const STATE_LABEL = "sectorwars.state";
 
@@ -21,6 +23,8 @@ type Kind = "container" | "network";
 
 /** Returns the label of objects that belong to a stack and may outlive its state. */
 export const stackLabel = (stack: string) => ({ label: STACK_LABEL, value: stack });
+/** Returns the label of a replica. */
+export const replicaLabel = (stack: string) => ({ label: REPLICA_LABEL, value: stack });
 /** Returns the label of objects that a state records. */
 export const stateLabel = (state: pulumi.Input<string>) => ({ label: STATE_LABEL, value: state });
 

@@ -2,20 +2,20 @@
 import type * as docker from "@pulumi/docker";
 import type * as pulumi from "@pulumi/pulumi";
 import { ARCHIVE_SETTINGS, type Archiving, archivingFiles } from "./archiving.ts";
-import { asArguments, type Limits, tune } from "./tuning.ts";
+import { asArguments, type Limits, type Tuning, tune } from "./tuning.ts";
 
 type ContainerVolume = docker.types.input.ContainerVolume;
 
 /** The port inside the container and the network. */
-const SERVER_PORT = 5432;
+export const SERVER_PORT = 5432;
 /** Where the data volume is mounted. */
 export const DATA_PATH = "/var/lib/postgresql/data";
 /** Seconds that a stopping server has to write its last checkpoint before Docker kills it. */
-const STOP_SECONDS = 120;
+export const STOP_SECONDS = 120;
 /** The period of the CPU quota in microseconds. A quota of twice the period is two CPUs. */
 const CPU_PERIOD = 100_000;
 /** A server that recovers from a crash has a minute before failures count. Six consecutive failures make it unhealthy. */
-const HEALTH_PACE = { timeout: "5s", retries: 6, startPeriod: "1m0s" };
+export const HEALTH_PACE = { timeout: "5s", retries: 6, startPeriod: "1m0s" };
 
 /** Arguments of {@link containerOf}. */
 export interface ServerContainerArgs {
@@ -63,13 +63,7 @@ export function containerOf(args: ServerContainerArgs): docker.ContainerArgs {
     networksAdvanced: [{ name: network.name, aliases: [network.alias] }],
     ports: [{ internal: SERVER_PORT, external: published.port, ip: published.host, protocol: "tcp" }],
     labels: args.labels,
-    memory: limits.memoryMiB,
-    // No swap, which would only hide that the limit is too small.
-    memorySwap: limits.memoryMiB,
-    // A quota instead of `cpus`, whose value reads back in another notation and would always differ.
-    cpuPeriod: CPU_PERIOD,
-    cpuQuota: limits.cpus * CPU_PERIOD,
-    shmSize: tuning.shmMiB,
+    ...limitsOf(limits, tuning),
     restart: "unless-stopped",
     stopSignal: "SIGINT",
     stopTimeout: STOP_SECONDS,
@@ -80,7 +74,19 @@ export function containerOf(args: ServerContainerArgs): docker.ContainerArgs {
   };
 }
 
-const commandOf = (settings: Record<string, string>, archiving: Archiving | undefined): string[] => [
+/** Returns the container's limits. */
+export const limitsOf = ({ memoryMiB, cpus }: Limits, { shmMiB }: Tuning) => ({
+  memory: memoryMiB,
+  // No swap, which would only hide that the limit is too small.
+  memorySwap: memoryMiB,
+  // A quota instead of `cpus`, whose value reads back in another notation and would always differ.
+  cpuPeriod: CPU_PERIOD,
+  cpuQuota: cpus * CPU_PERIOD,
+  shmSize: shmMiB,
+});
+
+/** Returns the server's command line. */
+export const commandOf = (settings: Record<string, string>, archiving: Archiving | undefined): string[] => [
   "postgres",
   ...asArguments({
     config_file: "/etc/postgresql/postgresql.conf",

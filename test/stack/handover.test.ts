@@ -366,7 +366,7 @@ describe("further databases", () => {
   test("one whose import was killed after the swap is recognised by the import's mark; a foreign one is refused", async () => {
     const { stdout } = await stack.succeed("stack", "export", "--show-secrets", "--stack", stack.name);
     const { resources } = JSON.parse(stdout).deployment;
-    const { inputs } = resources.find(({ urn }: { urn: string }) => urn.endsWith("::east"));
+    const { inputs } = resources.find(({ urn }: { urn: string }) => urn.endsWith("::databases-east"));
     const plain = JSON.parse(JSON.stringify(inputs), (_key, value) =>
       value?.plaintext === undefined ? value : JSON.parse(value.plaintext),
     );

@@ -10,6 +10,8 @@ const DEFAULTS = {
   bootstrap: "auto",
   database: "sectorwars_dev",
   port: "0",
+  replicas: "0",
+  replicaPort: "0",
   memory: "2048",
   cpus: "2",
   maxConnections: "100",

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { namesFor } from "../../lib/naming.ts";
+import { namesFor, replicaNames } from "../../lib/naming.ts";
 
 /** Names that Pulumi accepts for a stack. */
 const stackName = fc.stringMatching(/^[a-zA-Z0-9_.-]{1,40}$/);
@@ -15,6 +15,7 @@ test("the stack dev has the names that the application's Compose file uses", () 
     backupVolume: "sectorwars-backups",
     socketVolume: "sectorwars-socket",
     alias: "database",
+    replicaAlias: "replica",
   });
 });
 
@@ -28,6 +29,7 @@ test("another stack has its name in all names except the alias", () => {
     backupVolume: "sectorwars-ci-backups",
     socketVolume: "sectorwars-ci-socket",
     alias: "database",
+    replicaAlias: "replica",
   });
 });
 
@@ -55,4 +57,13 @@ test("names of containers, networks and volumes are valid in Docker", () => {
 // An image name allows lowercase letters only, and no two separators of different kinds in a row.
 test.each(["Test", "a.-b", "x."])("the image of the stack %s has a name that is valid in Docker", (stack) => {
   expect(namesFor(stack).image).toMatch(/^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$/);
+});
+
+test("a replica has its number in all names, and the stack's in those of Docker", () => {
+  expect(replicaNames("dev", 1)).toEqual({
+    name: "replica1",
+    container: "sectorwars-replica1",
+    volume: "sectorwars-replica1-data",
+  });
+  expect(replicaNames("ci", 2)).toMatchObject({ name: "replica2", container: "sectorwars-ci-replica2" });
 });

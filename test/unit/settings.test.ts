@@ -58,6 +58,8 @@ const RAW: RawSettings = {
   poolTimeout: 30,
   databases: [],
   droppableDatabases: [],
+  replicas: 0,
+  replicaPort: 0,
   backups: "true",
   backupRepository: "volume",
   backupS3Endpoint: "",
