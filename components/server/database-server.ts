@@ -152,7 +152,7 @@ function checkHost({ name, parent, args: { stack, settings }, names }: Base): Ho
       port: settings.port,
       dockerHost: settings.dockerHost,
       builtOn: settings.baseImage,
-      // Only another engine can lack the image: on this one, script/bootstrap has found or built it.
+      // The local engine has the image since script/bootstrap, unless it was pruned. So only another engine is checked.
       ...(settings.dockerHostIsSet ? { baseImage: settings.baseImage } : {}),
     },
     childOf(parent, "host"),

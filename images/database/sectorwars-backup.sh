@@ -14,7 +14,7 @@ set -eu
 
 # --- Set in the container's environment (components/backups/backups.ts, components/server/database-server.ts) ---
 #   BACKUP_DATABASE                         the application's database
-#   BACKUP_FULL, BACKUP_DIFF, BACKUP_DRILL  schedules, as components/backups/plan.ts writes them; empty for never
+#   BACKUP_FULL, BACKUP_DIFF, BACKUP_DRILL  schedules, as components/backups/schedule.ts writes them; empty for never
 #   BACKUP_WAL_DROP_PERCENT                 percentage of the data's disk at which WAL that cannot be archived is dropped
 #   RESTORE_UNSOUND                         "yes" to restore data in which the check finds damage
 

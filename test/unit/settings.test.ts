@@ -5,6 +5,7 @@ import {
   defaultPort,
   type RawSettings,
   readSettings,
+  refuseOldNode,
   resolveSettings,
   type Surroundings,
   unknownKeys,
@@ -508,5 +509,15 @@ describe("the settings in Pulumi's configuration", () => {
   docs/settings.md lists all settings`,
       ),
     );
+  });
+});
+
+describe("an old Node", () => {
+  test.each(["22.12.0", "24.6.9"])("%s is refused, with the oldest supported version", (version) => {
+    expect(() => refuseOldNode(version)).toThrow(`needs Node 24.7 or newer, but Node ${version} runs it`);
+  });
+
+  test.each(["24.7.0", "24.21.0", "25.0.0"])("%s is not refused", (version) => {
+    expect(() => refuseOldNode(version)).not.toThrow();
   });
 });

@@ -91,8 +91,8 @@ const MARKS = new RegExp(
 );
 
 /**
- * Splits an index from the statements that pg_dump appends to it: CLUSTER ON and REPLICA IDENTITY. Both lock the table against
- * everything, so two indexes built at the same time would wait for each other.
+ * Splits an index from the statements that pg_dump appends to it: CLUSTER ON and REPLICA IDENTITY. Both take a lock that conflicts with
+ * CREATE INDEX, so they would delay indexes of the table that are built at the same time.
  */
 function splitMarks(entry: Entry): { index: Entry; marks: Entry | undefined } {
   const marks = MARKS.exec(entry.sql);

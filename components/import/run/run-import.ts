@@ -27,7 +27,7 @@ import {
   takeSnapshot,
 } from "./phases.ts";
 
-/** Milliseconds to wait for the clean-up after a failure or a cancellation. After that, the server finishes it without this process. */
+/** Milliseconds to wait for the clean-up after a failure or a cancellation. After that, the next run removes what is left. */
 const CLEARING_MS = 4000;
 
 /** Runs hooks outside the import's scope, so cancelling the import does not cancel them. */
