@@ -38,7 +38,7 @@ export interface Redirect {
   joins: boolean;
   /** The new network mode, null to remove it; undefined if it stays. */
   networkMode?: string | null;
-  /** More host names for the stack's server: scripts of the service may use the former ones. */
+  /** Former host names of the database, which the stack's server also gets: the service's scripts may use them. */
   hostNames: string[];
   /** Undefined if they stay. */
   links?: string[];
@@ -62,7 +62,10 @@ const isDatabases = (mode: string | undefined, database: string, services: Proje
   return mode === `service:${database}` || (container !== undefined && mode === `container:${container}`);
 };
 
-/** Returns the service whose network namespace a service uses, most often its own, and where that runs. */
+/**
+ * Follows `network_mode: service:...` to the service that owns the network namespace. Returns it (usually the service itself) and where
+ * it runs.
+ */
 export function networkOwner(
   services: Project["services"],
   name: string,
@@ -134,7 +137,7 @@ function environmentOf(
   return { ...found, ...main, ...(isSuperuser ? superuserVariables(endpoints, target.superuser) : {}) };
 }
 
-/** Returns the changes to a service's references to the database's container, which is now the stack's, or removed. */
+/** Returns the changes to a service's links, volumes_from and shared namespaces that refer to the former database service. */
 function references(
   service: Service,
   isUser: boolean,

@@ -124,8 +124,8 @@ interface Identity {
 }
 
 function identify(name: string, parent: pulumi.Resource, { stack, settings }: DatabaseServerArgs): Identity {
-  // Recorded in the state before any Docker object is created, and lost with the state. So a Docker object with this label is either
-  // recorded in the state or a leftover of an interrupted update.
+  // Pulumi records this id before it creates any Docker object. If the state is lost, so is the id. So an object with this label is
+  // either recorded in the state or a leftover of an interrupted update.
   const state = new RandomId(`${name}-state`, { byteLength: 8 }, childOf(parent, "state")).hex;
   const { dockerHost: host } = settings;
   // All objects of this server are on one engine, whatever engine the environment names.
@@ -141,7 +141,7 @@ const onEngine = ({ parent, engine }: Base, formerName: string) => ({
 
 const imageNameOf = ({ image }: Names): string => `${image}:15`;
 
-/** Finds problems that would make Docker fail half-way, before anything is created. */
+/** Before anything is created, checks for problems that would make Docker fail half-way. */
 function checkHost({ name, parent, args: { stack, settings }, names }: Base): HostCheck {
   return new HostCheck(
     `${name}-host`,
@@ -234,8 +234,8 @@ function buildImage(base: Base, host: HostCheck): docker.RemoteImage {
 const ALPHANUMERIC = { length: 32, special: false };
 
 /**
- * Creates the password with which the cluster is initialised, from a file. It never changes, because changing a container's file replaces
- * the container.
+ * Creates the password with which initdb runs. It reaches the container as a file and never changes, because a changed file replaces the
+ * container.
  */
 const createInitialPassword = ({ name, parent }: Base): RandomPassword =>
   new RandomPassword(`${name}-initial-password`, ALPHANUMERIC, childOf(parent, "initial-password"));

@@ -4,12 +4,12 @@
  * and element by element in the second. Servers of different versions also print the same tree differently. So a different text does
  * not prove a different meaning.
  *
- * A second restore proves the meaning. pg_restore restores the source's dump in an empty scratch database on the target's server,
- * and the same pg_dump reads it there. Both texts then come from one server that has read the definition once:
+ * To compare the meaning, the import restores the source's dump a second time, with pg_restore, in an empty scratch database on the
+ * target's server. The same pg_dump reads it there. Both texts then come from one server that has read the definition once:
  * - If scratch database and copy agree, the copy has the definition that `pg_dump | pg_restore` makes of this source.
  * - If they do not, the copy has something else: it was created differently, or changed later.
  *
- * The scratch database does not depend on the code that made the copy. pg_restore reads pg_dump's archive, finds the statements in
+ * The scratch database does not depend on the import's own code, which made the copy. pg_restore reads pg_dump's archive, finds the statements in
  * it by itself, and runs them in pg_dump's order, in one session with the archive's settings. If the import left out an entry, cut
  * one off, or read a value under another setting, the two would differ. (The comparison with the source's dump finds missing
  * entries in any case.) An object that pg_restore cannot create is missing in the scratch database and remains a difference.

@@ -149,7 +149,7 @@ export async function compareDatabases(
   await compareLargeObjects(source, target, findings);
 
   const subjects = await findSubjects(source, target);
-  say(`comparing the rows of ${subjects.length} tables and materialised views`);
+  say(`comparing the rows of ${subjects.length} tables and materialized views`);
   const rows = await compareRows(subjects, source, target, findings, baseline);
 
   return {
@@ -263,7 +263,7 @@ async function compareLargeObjects(
   findings.add(LARGE_OBJECTS, now, await findLargeObjectDifferences(there, here));
 }
 
-/** Returns the tables and the filled materialised views that both databases have. What only one has is a different definition. */
+/** Returns the tables and the filled materialized views that both databases have. What only one has is a different definition. */
 async function findSubjects(source: ComparedDatabase, target: ComparedDatabase): Promise<Subject[]> {
   const here = new Map(target.catalog.tables.map((table) => [table.sql, table]));
   const tables = source.catalog.tables.flatMap((table): Subject[] => {

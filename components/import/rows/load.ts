@@ -21,10 +21,11 @@ export interface WorkerConnections {
 
 /** The tables of indexes and keys. A dump names an index by its name alone, and a key by table and name. */
 export interface Belonging {
-  /** Schema and index, or schema and `table constraint`, as the dump's entries spell them, to the table's SQL name. */
+  /** From entryKey(schema, index) to the table's SQL name. */
   indexes: Map<string, string>;
+  /** From entryKey(schema, "table constraint") to the table's SQL name. */
   constraints: Map<string, string>;
-  /** A foreign key's two tables, by schema and `table constraint`. */
+  /** From entryKey(schema, "table constraint") of a foreign key to the SQL names of its two tables. */
   references: Map<string, [string, string]>;
 }
 
@@ -129,7 +130,7 @@ export function planTables(tables: Table[], entries: Entry[], { indexes, constra
 }
 
 /**
- * Relative cost of one byte of a table in each kind of task. Indexes that split values (GIN above all) take longest; a b-tree takes
+ * Relative cost of one byte of a table in each kind of task. Indexes on parts of a value (GIN, for instance) take longest; a b-tree takes
  * less than the proof.
  */
 const ROWS_COST = 2;
@@ -137,7 +138,7 @@ const PROOF_COST = 2;
 const KEYS_COST = 1;
 const indexCost = ({ sql }: Entry): number => (/ USING (gin|gist|spgist) /.test(sql) ? 8 : 1);
 
-/** Bytes on the source's disk up to which tables are read in batches. */
+/** Tables of at most this size in bytes on the source's disk are read in batches. */
 const SMALL_TABLE_BYTES = 256 * 1024;
 /** Small tables read in one round trip. Their rows are in memory until they are loaded. */
 const BATCH_TABLES = 24;
@@ -153,13 +154,13 @@ export function batchesOf(plans: readonly TablePlan[]): TablePlan[][] {
 /** What the tasks of a load share. */
 export interface LoadContext {
   progress: Progress;
-  /** Called when a table's rows are loaded, before they are compared. Tests read or damage the rows in it. */
+  /** Called when a table's rows are loaded, before its keys are created. Tests read or damage the rows in it. */
   onLoaded?: (table: Table) => Promise<void>;
   /** Returns an observer of a table's rows; called when the table's turn comes. */
   observe?: (table: Table) => RowsObserver;
   /** Collects objects that fail, and has the source's search path. */
   attempts: Attempts;
-  /** Opens another session in the snapshot. It replaces one that is still sending a table that the target has rejected. */
+  /** Opens a session in the exported snapshot, to replace a session that is still sending rows that the target rejected. */
   reopen: () => Promise<pg.Client>;
   /** Program that computes digests on the target's server; without one, the proof reads all rows back. */
   digestProgram?: DigestProgram;
@@ -170,7 +171,7 @@ interface Outcome {
   proofs: Map<string, TableProof>;
   /** Tables whose rows the target rejected. */
   refused: Set<string>;
-  /** Tables whose rows or keys the target rejected. Objects that depend on them are not tried. */
+  /** Tables whose rows or keys the target rejected. The import does not create objects that depend on them. */
   broken: Set<string>;
   /** Foreign keys that were created or tried. */
   tied: Set<ForeignKey>;
@@ -219,8 +220,8 @@ export async function loadTables(
 }
 
 /**
- * Copies a table's rows into the target. If a function that runs meanwhile does not find a name, copies them again with the source's
- * search path.
+ * Copies a table's rows into the target. If a function that the copy calls (in a constraint, for instance) does not find a name, copies
+ * them again with the source's search path.
  * @param memory returns the rows, if they were read already.
  * @returns undefined for a table that the target rejected, which is added to the failures.
  */
@@ -400,7 +401,7 @@ function foreignKeyTask(
 }
 
 /**
- * Computes statistics of relations without a task of their own: partitioned tables, materialised views, and tables whose extended
+ * Computes statistics of relations without a task of their own: partitioned tables, materialized views, and tables whose extended
  * statistics were created after their ANALYZE.
  * @param client logged in as the owner, because expressions in statistics run.
  */

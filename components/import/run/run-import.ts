@@ -40,7 +40,7 @@ const outside = ({ onPhase, onLoaded, onSwapped, ...hooks }: ImportHooks): Impor
 
 /**
  * Imports the source into the target's database, or returns the summary of an earlier import. After any failure the target is as
- * it was. Closing the surrounding scope cancels the import at once; the import drops what it has made before the promise is rejected.
+ * it was. Closing the surrounding scope cancels the import at once: the import drops its staging database, then rejects the promise.
  * @throws {Error} with the reason and the remedy; after a failed comparison, with the differences.
  */
 export async function runImport(spec: ImportSpec, hooks: ImportHooks): Promise<ImportSummary> {
@@ -73,7 +73,7 @@ async function importOrAdopt(spec: ImportSpec, hooks: ImportHooks, scope: Import
   const seen = await preflight(spec);
   endPreflight();
   if (seen.done) {
-    // A run that was killed right after the swap has left the database that was replaced.
+    // A run killed right after the swap did not drop the replaced database.
     await clearStaging(lockSession, spec.target.address.database);
     hooks.say(`import: ${spec.target.address.database} was imported before, at ${seen.done.finishedAt}; nothing to do`);
     return seen.done;
@@ -112,7 +112,8 @@ const writeReportOrExplain = (folder: string, report: Report): Promise<string> =
   );
 
 /**
- * Returns what code of the source has changed outside the staging database before the import failed; nothing if the server does not answer.
+ * Returns the changes that the source's code made to the server outside the staging database; an empty list if the server does not
+ * answer.
  */
 async function changesOf({ target }: ImportSpec, before: ServerState | undefined): Promise<string[]> {
   if (before === undefined) return [];
