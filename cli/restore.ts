@@ -18,9 +18,9 @@ import {
   forget,
   recordTimeline,
   refuseBusy,
+  removeLeftovers,
   restoreToScratch,
   retainedFolders,
-  tidy,
 } from "../components/backups/restore.ts";
 import { type RetainedData, retainedDataIn, retainedDataOf, stampOf } from "../components/backups/retained-data.ts";
 import { untilCancelled } from "../lib/cancellation.ts";
@@ -100,22 +100,20 @@ async function restore(outputs: StackOutputs, text: string, options: RestoreOpti
     "The current data is retained.";
   if (!(await confirm(output.yes, consequence))) return 1;
   const now = new Date();
-  for (const folder of await tidy(outputs, now)) say(`Removed ${folder}, which is no longer needed.`);
+  for (const folder of await removeLeftovers(outputs, now)) say(`Removed ${folder}, which is no longer needed.`);
   checkRoom(plan, await readReport(stack));
   const stamp = stampOf(now);
   say("Restoring into a scratch server, and checking the data ...");
   const restored = await restoreToScratch(outputs, plan, stamp, { unsound: takesUnsound, say: steps() });
   if (target.kind === "latest" && restored.reached < written) {
-    await tidy(outputs, now);
+    await removeLeftovers(outputs, now);
     throw new Error("Nothing was changed: the archive ends before the last change. Its newest WAL files are missing.");
   }
-  const { tables, rows, folder, last, unsound } = restored;
+  const { tables, rows, folder, last, damage } = restored;
   // Show the last transaction that was recovered: a clock that was ahead ends a recovery too early.
   if (last) say(`The last change in it was at ${last}.`);
   const sound =
-    unsound.length === 0
-      ? "all tables and indexes are sound"
-      : `UNSOUND: ${unsound.join("; ")}. REINDEX repairs indexes`;
+    damage.length === 0 ? "all tables and indexes are sound" : `UNSOUND: ${damage.join("; ")}. REINDEX repairs indexes`;
   say(`${tables} tables, ${rows.toLocaleString("en")} rows; ${sound}.`);
   await assertMayExchange(outputs).catch(async (error: Error) => {
     await outsideScopes(() => forget(outputs, folder));
@@ -124,7 +122,11 @@ async function restore(outputs: StackOutputs, text: string, options: RestoreOpti
   await exchangeAndReport(outputs, folder, stamp, "Done.", output);
   if (json)
     console.log(
-      JSON.stringify({ to, backup: label, tables, rows, last, unsound, kept: retainedDataOf(stack, stamp) }, null, 2),
+      JSON.stringify(
+        { to, backup: label, tables, rows, last, unsound: damage, kept: retainedDataOf(stack, stamp) },
+        null,
+        2,
+      ),
     );
   return 0;
 }

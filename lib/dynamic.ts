@@ -36,7 +36,7 @@ export function providerOnDisk(module: string): Provider {
  * Returns the wrapper as code for Pulumi's dynamic provider. Pulumi's own serialiser would parse the functions with the TypeScript
  * compiler in every update, to find the variables that they capture.
  */
-export const shellFor = (module: string): string =>
+export const wrapperCode = (module: string): string =>
   `exports.handler = () => (${providerOnDisk.toString()})(${JSON.stringify(module)});`;
 
 // A signal ends the process that runs providers, and Node.js does not write its compile cache then. The process loads providers one
@@ -60,7 +60,7 @@ export abstract class ResourceOnDisk extends pulumi.CustomResource {
   ) {
     // Pulumi sets only properties that exist, so each output is declared without a value.
     const unfilled = Object.fromEntries(outputs.map((output) => [output, undefined]));
-    super(`pulumi-nodejs:dynamic/${type}`, name, { ...inputs, ...unfilled, __provider: shellFor(module) }, opts);
+    super(`pulumi-nodejs:dynamic/${type}`, name, { ...inputs, ...unfilled, __provider: wrapperCode(module) }, opts);
   }
 }
 

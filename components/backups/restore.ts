@@ -50,7 +50,7 @@ export interface Restored {
   /** The commit time of the last replayed transaction, as the server prints it; undefined if none was replayed. */
   last: string | undefined;
   /** The damage that the check found. Only a restore with the option `unsound` accepts any. */
-  unsound: string[];
+  damage: string[];
 }
 
 const superuser = (outputs: StackOutputs) => addressOf(outputs.urls.superuser ?? "");
@@ -69,8 +69,8 @@ export async function archiveEverything(client: pg.Client): Promise<bigint> {
   );
   const deadline = Date.now() + ARCHIVED_WITHIN_MS;
   for (;;) {
-    const { there, failed } = await archiverOf(client, rows[0]?.file ?? "");
-    if (there) return position(rows[0]?.lsn ?? "0/0");
+    const { isArchived, failed } = await archiverOf(client, rows[0]?.file ?? "");
+    if (isArchived) return position(rows[0]?.lsn ?? "0/0");
     if (Date.now() > deadline || failed - before >= ATTEMPTS) {
       throw new Error(`the last changes could not be archived${await archiverSaid(client)}`);
     }
@@ -79,12 +79,12 @@ export async function archiveEverything(client: pg.Client): Promise<bigint> {
 }
 
 /** Returns whether the archiver has archived a file, and how often it has failed. */
-async function archiverOf(client: pg.Client, file: string): Promise<{ there: boolean; failed: number }> {
-  const { rows } = await client.query<{ there: boolean; failed: number }>(
-    `SELECT coalesce(last_archived_wal, '') COLLATE "C" >= $1 AS there, failed_count::int AS failed FROM pg_stat_archiver`,
+async function archiverOf(client: pg.Client, file: string): Promise<{ isArchived: boolean; failed: number }> {
+  const { rows } = await client.query<{ isArchived: boolean; failed: number }>(
+    `SELECT coalesce(last_archived_wal, '') COLLATE "C" >= $1 AS "isArchived", failed_count::int AS failed FROM pg_stat_archiver`,
     [file],
   );
-  return rows[0] ?? { there: false, failed: 0 };
+  return rows[0] ?? { isArchived: false, failed: 0 };
 }
 
 async function archiverSaid(client: pg.Client): Promise<string> {
@@ -170,7 +170,7 @@ export async function restoreToScratch(
     const count = (name: string) => Number(new RegExp(`^${name} (\\d+)$`, "m").exec(said)?.[1] ?? 0);
     const reached = position(/^reached \d+ (\S+)$/m.exec(said)?.[1] ?? "0/0");
     const [last] = found("last");
-    return { folder, tables: count("tables"), rows: count("rows"), reached, last, unsound: found("unsound") };
+    return { folder, tables: count("tables"), rows: count("rows"), reached, last, damage: found("unsound") };
   } catch (error) {
     if (currentScope()?.reason) {
       await outsideScopes(() => removeUnfinished(outputs, folder));
@@ -241,7 +241,7 @@ export function checkRoom({ backup }: RestorePlan, { dataFree, archiver, ...repo
  * Removes the leftovers of killed restores, and expired retained data. Returns the removed folders.
  * @throws {Error} if another restore is running, or data is being exchanged.
  */
-export async function tidy(outputs: StackOutputs, now: Date): Promise<string[]> {
+export async function removeLeftovers(outputs: StackOutputs, now: Date): Promise<string[]> {
   const container = restorerOf(outputs.stack);
   const state = await containerState(container);
   if (state && !["created", "exited", "dead"].includes(state.status)) throw anotherRuns(outputs.stack);

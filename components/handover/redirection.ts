@@ -57,7 +57,7 @@ export interface Redirect {
 export const WAITER = "database-ready";
 
 /** Whether a mode shares a namespace with the database's container, by service name or by container name. */
-const isDatabases = (mode: string | undefined, database: string, services: Project["services"]): boolean => {
+const sharesWithDatabase = (mode: string | undefined, database: string, services: Project["services"]): boolean => {
   const container = services[database]?.containerName;
   return mode === `service:${database}` || (container !== undefined && mode === `container:${container}`);
 };
@@ -75,7 +75,7 @@ export function networkOwner(
   for (let owner = name; ; ) {
     const mode = services[owner]?.networkMode;
     if (mode === "host") return { owner, view: "host" };
-    if (isDatabases(mode, database, services)) return { owner, view: "container" };
+    if (sharesWithDatabase(mode, database, services)) return { owner, view: "container" };
     const next = /^service:(.+)$/.exec(mode ?? "")?.[1];
     if (next === undefined || seen.has(next)) return { owner, view: "network" };
     seen.add(owner);
@@ -138,7 +138,7 @@ function environmentOf(
 }
 
 /** Returns the changes to a service's links, volumes_from and shared namespaces that refer to the former database service. */
-function references(
+function referenceChanges(
   service: Service,
   isUser: boolean,
   services: Project["services"],
@@ -151,11 +151,11 @@ function references(
     changed.volumesFrom = service.volumesFrom.filter((from) => !isDatabase(from));
   }
   const container = target.remoteUrl === undefined ? `container:${target.container}` : null;
-  if (isDatabases(service.networkMode, target.service, services)) changed.networkMode = container;
+  if (sharesWithDatabase(service.networkMode, target.service, services)) changed.networkMode = container;
   // A container with network_mode "bridge" cannot join other networks.
   else if (service.networkMode === "bridge" && isUser) changed.networkMode = null;
   const shared = Object.keys(service.shared).filter((key) =>
-    isDatabases(service.shared[key], target.service, services),
+    sharesWithDatabase(service.shared[key], target.service, services),
   );
   if (shared.length > 0) changed.shared = Object.fromEntries(shared.map((key) => [key, container]));
   return changed;
@@ -187,7 +187,7 @@ export function planRedirects(project: Project, target: ServiceTarget): Redirect
     const view = network.view === "container" && !isLocal ? "network" : network.view;
     const environment = environmentOf(name, service, view, project, names, target);
     const isUser = environment !== undefined;
-    const changed = references(service, isUser, project.services, target);
+    const changed = referenceChanges(service, isUser, project.services, target);
     if (!isUser && Object.keys(changed).length === 0) continue;
     if (isUser && isLocal && view === "network" && service.networkMode !== "none") owners.add(network.owner);
     services[name] = {

@@ -24,11 +24,11 @@ import { describeEntry, entryKey, schemaStates } from "../schema/dump-entries.ts
 import { type Dump, type DumpOptions, dumpSchema, extensionsSql, type Schema } from "../schema/schema.ts";
 import type { StateDifference, States } from "../schema/states.ts";
 import { asOwner, openTarget } from "../session/session.ts";
-import { clearStaging, createStaging, lockServer, scratchName } from "../staging/swap.ts";
+import { clearStaging, createImportDatabase, lockServer, scratchName } from "../staging/swap.ts";
 import type { Catalog, Target } from "../types.ts";
 
 /** The server on which definitions are restored. */
-export interface ScratchServer extends Pick<DumpOptions, "stack" | "dockerHost"> {
+export interface DefinitionServer extends Pick<DumpOptions, "stack" | "dockerHost"> {
   /** A superuser's session in the maintenance database. It holds the import's lock. */
   lockSession: pg.Client;
   /** The scratch database is named after the target's, and has the same owner. */
@@ -39,9 +39,9 @@ export interface ScratchServer extends Pick<DumpOptions, "stack" | "dockerHost">
  * Runs work with a server for restoring definitions, and holds the import's lock meanwhile.
  * @throws {Error} if an import, or other work with the lock, is running on the server.
  */
-export const withScratchServer = <T>(
-  server: Omit<ScratchServer, "lockSession">,
-  work: (server: ScratchServer) => Promise<T>,
+export const withDefinitionServer = <T>(
+  server: Omit<DefinitionServer, "lockSession">,
+  work: (server: DefinitionServer) => Promise<T>,
 ): Promise<T> =>
   withConnection(maintenance(server.target.address), async (lockSession) => {
     // After a cancellation, this session must stay open for the clean-up.
@@ -71,11 +71,11 @@ export interface Restored {
  * @param image the image whose pg_dump wrote the archive.
  * @throws {Error} if the scratch database cannot be created or read.
  */
-export async function restoreDefinitions(server: ScratchServer, image: string, from: Restorable): Promise<Restored> {
+export async function restoreDefinitions(server: DefinitionServer, image: string, from: Restorable): Promise<Restored> {
   const { lockSession, target, stack, dockerHost } = server;
   const name = scratchName(target.address.database);
   try {
-    const scratch = await createStaging(lockSession, { target }, name);
+    const scratch = await createImportDatabase(lockSession, { target }, name);
     await prepare(scratch, target, from);
     const { database, user, password } = asOwner(scratch, target);
     const access = { ...target.fromContainer, database, user, password, rootCertificates: undefined };
@@ -88,7 +88,7 @@ export async function restoreDefinitions(server: ScratchServer, image: string, f
 }
 
 /** Does the superuser's part before anything of the source is in the database, as for a staging database. */
-async function prepare(scratch: Address, target: ScratchServer["target"], { catalog, settings }: Restorable) {
+async function prepare(scratch: Address, target: DefinitionServer["target"], { catalog, settings }: Restorable) {
   const superuser = await openTarget(scratch);
   try {
     await superuser.query(target.preparation(scratch.database));
@@ -99,7 +99,7 @@ async function prepare(scratch: Address, target: ScratchServer["target"], { cata
   await copySettings(settings, scratch, target.roles);
 }
 
-/** Returns the definitions of a dump by name. */
+/** Returns the states of a dump's objects by name; the state of an object is its definition. */
 export const statesOf = ({ before, after }: Schema): States => schemaStates([...before, ...after]);
 
 /** Types of entries that may have columns. */
@@ -132,9 +132,9 @@ export async function findOtherColumns(schema: Schema, source: pg.Client, target
   return new Set(others.map(describeEntry));
 }
 
-/** Two databases whose definitions have different texts, and the server for comparing their meaning. */
-export interface Reworded {
-  server: ScratchServer;
+/** Two databases that define some objects with different texts, and the server on which the meanings are compared. */
+export interface DefinitionPair {
+  server: DefinitionServer;
   image: string;
   source: Restorable & { session: pg.Client };
   target: { states: States; session: pg.Client };
@@ -178,7 +178,7 @@ export function refusalsOf(objects: readonly string[], said: string): string[] {
  * Separates definitions that PostgreSQL has reworded from those that were changed. Restores nothing if there are no objects.
  * @param objects objects that source and target have with different texts.
  */
-export async function findRewordings(objects: readonly string[], reworded: Reworded): Promise<Rewordings> {
+export async function findRewordings(objects: readonly string[], reworded: DefinitionPair): Promise<Rewordings> {
   if (objects.length === 0) return { proven: new Set(), refused: [] };
   const { server, image, source, target, changed } = reworded;
   const theirs = await restoreDefinitions(server, image, source);

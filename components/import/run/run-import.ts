@@ -48,7 +48,7 @@ export async function runImport(spec: ImportSpec, hooks: ImportHooks): Promise<I
   const ownHooks = outside(hooks);
   const unregister = currentScope()?.add(() => scope.stop());
   try {
-    return await scope.run(() => importOrAdopt(spec, ownHooks, scope));
+    return await scope.run(() => importUnlessDone(spec, ownHooks, scope));
   } catch (error) {
     throw scope.reason ?? error;
   } finally {
@@ -58,7 +58,7 @@ export async function runImport(spec: ImportSpec, hooks: ImportHooks): Promise<I
 }
 
 /** Imports with a report of every outcome, unless the target was imported before. */
-async function importOrAdopt(spec: ImportSpec, hooks: ImportHooks, scope: ImportScope): Promise<ImportSummary> {
+async function importUnlessDone(spec: ImportSpec, hooks: ImportHooks, scope: ImportScope): Promise<ImportSummary> {
   const progress = new Progress(hooks.say);
   const startedAt = new Date().toISOString();
   const enter = async (phase: Phase, line: string) => {
