@@ -1,6 +1,6 @@
 #!/bin/sh
 # shellcheck shell=dash  # `local` is not in POSIX, but in dash, busybox and bash
-# Runs pgBackRest inside the containers: archiving, scheduled backups, a record of what each backup holds, drills and restores.
+# Runs pgBackRest inside the containers: archiving, scheduled backups, a record of each backup's tables, drills and restores.
 # Uses only tools that Debian and Alpine (busybox) share.
 #
 #   in the database's container:  prepare, recover SYSTEM, share-histories FOLDER, pgbackrest-push FILE, wal-get NAME PATH

@@ -146,7 +146,7 @@ describe("while an application writes", () => {
       await backed.succeed("restore", "--undo", backAgain);
       return run.catch(String);
     });
-    expect(running).toContain("the data was exchanged by a restore since the backup was begun");
+    expect(running).toContain("a restore exchanged the data after the backup began");
     await backed.quiet();
     expect([before, unrecorded]).not.toContain(await newest());
     expect(await backed.result("drill")).toMatchObject({ result: "ok", tables: 3 });

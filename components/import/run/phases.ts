@@ -88,7 +88,7 @@ export async function takeSnapshot({ spec, enter, report, scope }: ImportRun) {
   return { snapshot, holder: snapshot.holder, takenAt, catalog, readers, openReader };
 }
 
-/** Creates the staging database with the extensions, privileges and settings that the copy is to have. */
+/** Creates the staging database with the extensions, privileges and settings of the copy. */
 async function prepareStaging(run: ImportRun, { holder, catalog }: SourceSnapshot) {
   const { spec, report, lockSession } = run;
   const { target } = spec;
