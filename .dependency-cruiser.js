@@ -1,18 +1,18 @@
 /**
- * The order of the rooms: a module may import from its own room and from the rooms listed before it, never from those after. So imports
- * between folders form no cycle. ARCHITECTURE.md has the picture.
+ * The order of the folders: a module may import from its own folder and from the folders listed before it, never from those after. So
+ * imports between folders form no cycle. ARCHITECTURE.md has the picture.
  */
 const ORDER = [
   "lib",
   "components/server",
   "components/roles",
   "components/privileges",
-  // The import's own rooms. Its types, and the progress that all of them report, come first; the resource comes last.
+  // The import's own folders. Its types, and the progress that all of them report, come first; the resource comes last.
   "components/import/(?:types|progress)\\.ts",
   ...["session", "schema", "rows", "selection", "source", "staging", "compare"].map(
-    (room) => `components/import/${room}`,
+    (folder) => `components/import/${folder}`,
   ),
-  ...["safety-copy", "preflight", "report", "run"].map((room) => `components/import/${room}`),
+  ...["safety-copy", "preflight", "report", "run"].map((folder) => `components/import/${folder}`),
   "components/import/(?:neon-import|import-provider|settings)\\.ts",
   "components/snapshots",
   "components/branches",
@@ -23,18 +23,18 @@ const ORDER = [
   "components/migrations",
   "components/seed",
   "components/refresh",
-  // The settings of all rooms, and the files with secrets of all rooms.
+  // The settings of all folders, and the files with secrets of all folders.
   "components/[^/]+\\.ts",
 ];
-/** Programs: each uses the rooms, and none another. */
+/** Programs: they may import from the folders above, which may not import from them. */
 const PROGRAMS = ["index\\.ts", "cli", "script", "bench"];
 
-const pathOf = (room) => (room.endsWith(".ts") ? `^${room}$` : `^${room}/`);
-const orders = ORDER.map((room, index) => ({
-  name: `${room.replace("components/", "").replace("[^/]+\\.ts", "settings")}-comes-first`,
-  comment: "Move what both need to a room before both, for instance lib.",
+const pathOf = (folder) => (folder.endsWith(".ts") ? `^${folder}$` : `^${folder}/`);
+const orders = ORDER.map((folder, index) => ({
+  name: `${folder.replace("components/", "").replace("[^/]+\\.ts", "settings")}-comes-first`,
+  comment: "Move what both need to a folder before both, for instance lib.",
   severity: "error",
-  from: { path: pathOf(room) },
+  from: { path: pathOf(folder) },
   to: { path: [...ORDER.slice(index + 1), ...PROGRAMS].map(pathOf) },
 }));
 
@@ -50,8 +50,8 @@ export default {
       to: { circular: true, viaOnly: { dependencyTypesNot: ["type-only", "dynamic-import"] } },
     },
     {
-      name: "known-room",
-      comment: "Every folder of components stands in the order above.",
+      name: "known-folder",
+      comment: "Every folder of components has a place in the order above.",
       severity: "error",
       from: { path: "^components/", pathNot: ORDER.map(pathOf) },
       to: {},

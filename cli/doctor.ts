@@ -360,8 +360,9 @@ const describe = ({ what, fine, seen, remedy }: Finding) =>
 export default function doctor(command: Command): void {
   command
     .description(
-      "Checks the machine and the stack: tools, Docker, disk, container, port, roles, the last import, backups and their key. " +
-        "Prints a remedy for each problem. Exits with 1 if there is one.",
+      "Checks the machine: tools, Docker, disk, base image, modes of files with secrets. Checks the stack: container, disk of the data, " +
+        "port, collation version, roles, deny list, revision, the last import, backups and their key. Prints a remedy for each problem. " +
+        "Exits with 1 if there is one.",
     )
     .action(
       onStack(async ({ stack, print }) => {

@@ -18,9 +18,9 @@ import {
   forget,
   recordTimeline,
   refuseBusy,
+  removeLeftovers,
   restoreToScratch,
   retainedFolders,
-  tidy,
 } from "../components/backups/restore.ts";
 import { type RetainedData, retainedDataIn, retainedDataOf, stampOf } from "../components/backups/retained-data.ts";
 import { untilCancelled } from "../lib/cancellation.ts";
@@ -39,12 +39,12 @@ function inBothZones(seconds: number): string {
   return zone === "UTC" ? time(seconds) : `${here} (${zone}), ${time(seconds)}`;
 }
 
-const inWords = (target: RecoveryTarget, way: RestorePlan) =>
+const inWords = (target: RecoveryTarget, plan: RestorePlan) =>
   target.kind === "time"
     ? inBothZones(target.at)
     : target.kind === "latest"
       ? "the last change"
-      : `the backup ${way.backup.label}`;
+      : `the backup ${plan.backup.label}`;
 
 /** Where messages and results go. */
 interface Output {
@@ -83,15 +83,15 @@ async function restore(outputs: StackOutputs, text: string, options: RestoreOpti
   refuseForeign(await readReport(stack));
   if (!dryRun) await refuseBusy(outputs);
   const written = dryRun || target.kind === "backup" ? 0n : await flushWalFor(target, outputs, output);
-  const way = restorePlanFor(target, await readReport(stack), takesUnsound);
-  const { label } = way.backup;
+  const plan = restorePlanFor(target, await readReport(stack), takesUnsound);
+  const { label } = plan.backup;
   const to = target.kind === "time" ? new Date(target.at * 1000).toISOString() : text;
-  say(`To:    ${inWords(target, way)}`);
+  say(`To:    ${inWords(target, plan)}`);
   say(
-    `From:  ${label}, of ${time(way.backup.timestamp.stop)}${target.kind === "backup" ? "" : ", and the changes archived since"}`,
+    `From:  ${label}, of ${time(plan.backup.timestamp.stop)}${target.kind === "backup" ? "" : ", and the changes archived since"}`,
   );
   if (dryRun) {
-    if (json) console.log(JSON.stringify({ to, backup: label, timeline: way.timeline, dryRun: true }, null, 2));
+    if (json) console.log(JSON.stringify({ to, backup: label, timeline: plan.timeline, dryRun: true }, null, 2));
     say("Dry run: nothing was changed.");
     return 0;
   }
@@ -100,22 +100,20 @@ async function restore(outputs: StackOutputs, text: string, options: RestoreOpti
     "The current data is retained.";
   if (!(await confirm(output.yes, consequence))) return 1;
   const now = new Date();
-  for (const folder of await tidy(outputs, now)) say(`Removed ${folder}, which is no longer needed.`);
-  checkRoom(way, await readReport(stack));
+  for (const folder of await removeLeftovers(outputs, now)) say(`Removed ${folder}, which is no longer needed.`);
+  checkRoom(plan, await readReport(stack));
   const stamp = stampOf(now);
   say("Restoring into a scratch server, and checking the data ...");
-  const restored = await restoreToScratch(outputs, way, stamp, { unsound: takesUnsound, say: steps() });
+  const restored = await restoreToScratch(outputs, plan, stamp, { unsound: takesUnsound, say: steps() });
   if (target.kind === "latest" && restored.reached < written) {
-    await tidy(outputs, now);
+    await removeLeftovers(outputs, now);
     throw new Error("Nothing was changed: the archive ends before the last change. Its newest WAL files are missing.");
   }
-  const { tables, rows, folder, last, unsound } = restored;
+  const { tables, rows, folder, last, damage } = restored;
   // Show the last transaction that was recovered: a clock that was ahead ends a recovery too early.
   if (last) say(`The last change in it was at ${last}.`);
   const sound =
-    unsound.length === 0
-      ? "all tables and indexes are sound"
-      : `UNSOUND: ${unsound.join("; ")}. REINDEX repairs indexes`;
+    damage.length === 0 ? "all tables and indexes are sound" : `UNSOUND: ${damage.join("; ")}. REINDEX repairs indexes`;
   say(`${tables} tables, ${rows.toLocaleString("en")} rows; ${sound}.`);
   await assertMayExchange(outputs).catch(async (error: Error) => {
     await outsideScopes(() => forget(outputs, folder));
@@ -124,7 +122,11 @@ async function restore(outputs: StackOutputs, text: string, options: RestoreOpti
   await exchangeAndReport(outputs, folder, stamp, "Done.", output);
   if (json)
     console.log(
-      JSON.stringify({ to, backup: label, tables, rows, last, unsound, kept: retainedDataOf(stack, stamp) }, null, 2),
+      JSON.stringify(
+        { to, backup: label, tables, rows, last, unsound: damage, kept: retainedDataOf(stack, stamp) },
+        null,
+        2,
+      ),
     );
   return 0;
 }
@@ -135,7 +137,7 @@ async function assertMayExchange(outputs: StackOutputs): Promise<void> {
   currentScope()?.check();
 }
 
-/** Swaps the data and reports how to undo that. Cannot be cancelled, so that the user always gets the command for the undo. */
+/** Exchanges the data and reports how to undo that. Cannot be cancelled, so that the user always gets the command for the undo. */
 function exchangeAndReport(
   outputs: StackOutputs,
   folder: string,
@@ -144,12 +146,12 @@ function exchangeAndReport(
   output: Output,
 ): Promise<void> {
   const { stack } = outputs;
-  output.say("Swapping the data ...");
+  output.say("Exchanging the data ...");
   return outsideScopes(async () => {
     const kept = retainedDataOf(stack, stamp);
     await exchange(outputs, folder, kept.folder).catch((error: Error) => {
       throw new Error(
-        `${error.message}\nIf the swap was completed, the former data is retained. To restore it: ${kept.undo}`,
+        `${error.message}\nIf the exchange was completed, the former data is retained. To restore it: ${kept.undo}`,
       );
     });
     output.say(done);
@@ -194,7 +196,7 @@ async function deleteRetained(outputs: StackOutputs, stamp: string, { say, json,
   return 0;
 }
 
-/** Completes the swap of a killed restore. */
+/** Completes the exchange of a killed restore. */
 async function finish(outputs: StackOutputs, output: Output): Promise<number> {
   const { stack } = outputs;
   const finished = await finishExchange(outputs);
@@ -202,9 +204,10 @@ async function finish(outputs: StackOutputs, output: Output): Promise<number> {
   const kept = finished?.exchanged ? retainedDataIn(stack, [finished.kept])[0] : undefined;
   if (output.json) console.log(JSON.stringify({ finished: kept !== undefined, kept }, null, 2));
   if (kept) {
-    output.say("Completed the swap of a killed restore.");
+    output.say("Completed the exchange of a killed restore.");
     reportRetained(kept, output);
-  } else output.say(finished ? "The swap was not carried out; nothing was changed." : "There is nothing to finish.");
+  } else
+    output.say(finished ? "The exchange was not carried out; nothing was changed." : "There is nothing to finish.");
   return 0;
 }
 
@@ -237,8 +240,8 @@ export default function restoreCommand(command: Command): void {
   command
     .description(
       "Restores the server, with all its databases, to an earlier time: into a scratch server first, where every table and index is " +
-        "checked, then it swaps the data. The former data is retained, and the output shows the command that restores it. Ctrl-C before " +
-        "the swap changes nothing.",
+        "checked, then it exchanges the data. The former data is retained, and the output shows the command that restores it. Ctrl-C " +
+        "before the exchange changes nothing.",
     )
     .addOption(
       choice(
@@ -250,9 +253,9 @@ export default function restoreCommand(command: Command): void {
     .addOption(
       choice("--forget <stamp>", "delete retained data (status lists it) before its week is over").argParser(value),
     )
-    .addOption(choice("--finish", "complete the swap of a killed restore; script/up does this too"))
+    .addOption(choice("--finish", "complete the exchange of a killed restore; script/up does this too"))
     .option("--dry-run", "show how the time is understood and which backup would be used; change nothing")
-    .option("--unsound", "swap even if the check finds damage, which may be older than the recovery target")
+    .option("--unsound", "accept damage that the check finds, which may be older than the recovery target")
     .addOption(yesOption())
     .action(onStack(carryOut));
   addExamples(command, {

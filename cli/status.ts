@@ -31,7 +31,7 @@ interface Status {
   version?: string;
   /** Bytes of the database on disk. */
   size?: number;
-  /** The snapshots of the database. The key is older than the word. */
+  /** The snapshots of the database. JSON keeps the old name `savePoints` for compatibility. */
   savePoints?: { count: number; bytes: number };
   /** The branches of the database. */
   branches?: { count: number; bytes: number };
@@ -214,7 +214,7 @@ async function readStatus(stack: string): Promise<Status> {
 }
 
 /** Shown for a stack without backups, whose data is lost with its volume. */
-const NO_BACKUPS = "off; to be able to restore any time: pulumi config set backups true, then pulumi up";
+const NO_BACKUPS = "off; to be able to restore to any point in time: pulumi config set backups true, then pulumi up";
 
 /** Formats the status for the terminal, one line per item. */
 export function describe(status: Status): string {

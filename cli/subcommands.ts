@@ -1,6 +1,5 @@
 /**
- * The subcommands of ./db by task, in the order of its help. To add one, add an entry here, and a file of that name in this folder whose
- * default export adds the description, arguments, options and action to commander's command (status.ts is a simple example).
+ * The subcommands of ./db by task, in the order of its help. CONTRIBUTING.md says how to add one.
  */
 import type { Command } from "@commander-js/extra-typings";
 

@@ -7,7 +7,7 @@ import {
   type ComparedDatabaseAccess,
   openComparedDatabase,
 } from "../components/import/compare/compared-database.ts";
-import { withScratchServer } from "../components/import/compare/rewording.ts";
+import { withDefinitionServer } from "../components/import/compare/rewording.ts";
 import { compareDatabases, type Difference, type Verification } from "../components/import/compare/verify.ts";
 import { unreadable } from "../components/import/preflight/connection.ts";
 import { readBaseline } from "../components/import/rows/baseline.ts";
@@ -158,7 +158,7 @@ async function compare(
       roles: Object.values(ROLE_NAMES),
       image,
       newerImage: newerImage(readImages()),
-      withScratch: (work) => (lockSession ? work({ ...scratch, lockSession }) : withScratchServer(scratch, work)),
+      withServer: (work) => (lockSession ? work({ ...scratch, lockSession }) : withDefinitionServer(scratch, work)),
       say,
     });
     return {

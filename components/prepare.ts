@@ -5,7 +5,7 @@ import { readSettings, type Settings } from "./settings.ts";
 
 /**
  * Reads the settings, makes the files with secrets private, and checks that the hand-over can be done.
- * @throws {pulumi.RunError} with every wrong setting, or with the obstacle to the hand-over.
+ * @throws {pulumi.RunError} with every wrong setting, or with the problem that prevents the hand-over.
  */
 export async function prepareUpdate(): Promise<Settings> {
   const settings = await readSettings();

@@ -82,7 +82,7 @@ export interface Settings {
 /** What the settings depend on besides the configuration. */
 export interface Surroundings {
   stack: string;
-  /** Whether NEON_DATABASE_URL is set. Only the import reads its value. */
+  /** Whether NEON_DATABASE_URL is set. The settings do not read its value. */
   neonUrlIsSet: boolean;
   /** The sources of the further databases, if they were created now. */
   furtherSources: readonly ("neon" | "empty")[];
@@ -94,8 +94,8 @@ export interface Surroundings {
   images: KnownImages;
 }
 
-/** The oldest supported major version of Node. */
-const OLDEST_NODE = 24;
+/** The oldest supported version of Node: major, minor. */
+const OLDEST_NODE = [24, 7] as const;
 /** The stack with the names and the port that the application's own files use. */
 const MAIN_STACK = "dev";
 const MAIN_PORT = 5433;
@@ -188,11 +188,13 @@ function lookup<T>(work: () => T): T {
   }
 }
 
-function refuseOldNode(): void {
-  const [major = 0] = process.versions.node.split(".").map(Number);
-  if (major >= OLDEST_NODE) return;
+/** @throws {pulumi.RunError} if a version of Node is too old. */
+export function refuseOldNode(version: string): void {
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  const [oldestMajor, oldestMinor] = OLDEST_NODE;
+  if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) return;
   throw new pulumi.RunError(
-    `This program needs Node ${OLDEST_NODE} or newer, but Node ${process.versions.node} runs it. Use the project's own Node: . script/env ` +
+    `This program needs Node ${OLDEST_NODE.join(".")} or newer, but Node ${version} runs it. Use the project's own Node: . script/env ` +
       `puts it first on PATH`,
   );
 }
@@ -218,7 +220,7 @@ function refuseUnknown(config: pulumi.Config): void {
  * @throws {pulumi.RunError} for unknown keys and invalid values.
  */
 export async function readSettings(): Promise<Settings> {
-  refuseOldNode();
+  refuseOldNode(process.versions.node);
   const config = new pulumi.Config();
   refuseUnknown(config);
   const raw = readValues(SETTINGS, config);

@@ -1,4 +1,4 @@
-/** Dynamic resources whose code stays on disk: Pulumi serializes only a small wrapper into the state. */
+/** Dynamic resources whose code stays on disk: Pulumi serialises only a small wrapper into the state. */
 import { createHash } from "node:crypto";
 import { flushCompileCache } from "node:module";
 import * as pulumi from "@pulumi/pulumi";
@@ -7,7 +7,10 @@ type Provider = pulumi.dynamic.ResourceProvider;
 
 /**
  * Returns a provider that forwards to the `provider` that a module exports, and cancels its work when Pulumi is stopped. The module is
- * loaded on demand, so the serialized wrapper, and with it the resource, does not change when the module is edited.
+ * loaded on demand, so the serialised wrapper, and with it the resource, does not change when the module is edited.
+ *
+ * Pulumi runs this function from its source text, outside this module. It may use only its parameters and what it imports itself. States
+ * contain the text, comments included, so any change to it shows as a change of every dynamic resource.
  * @param module path relative to the project's folder, for example `components/import/import-provider.ts`.
  */
 export function providerOnDisk(module: string): Provider {
@@ -30,10 +33,10 @@ export function providerOnDisk(module: string): Provider {
 }
 
 /**
- * Returns the wrapper as code for Pulumi's dynamic provider. Pulumi's own serializer would parse the functions with the TypeScript
- * compiler in every update, to find what they need.
+ * Returns the wrapper as code for Pulumi's dynamic provider. Pulumi's own serialiser would parse the functions with the TypeScript
+ * compiler in every update, to find the variables that they capture.
  */
-export const shellFor = (module: string): string =>
+export const wrapperCode = (module: string): string =>
   `exports.handler = () => (${providerOnDisk.toString()})(${JSON.stringify(module)});`;
 
 // A signal ends the process that runs providers, and Node.js does not write its compile cache then. The process loads providers one
@@ -57,7 +60,7 @@ export abstract class ResourceOnDisk extends pulumi.CustomResource {
   ) {
     // Pulumi sets only properties that exist, so each output is declared without a value.
     const unfilled = Object.fromEntries(outputs.map((output) => [output, undefined]));
-    super(`pulumi-nodejs:dynamic/${type}`, name, { ...inputs, ...unfilled, __provider: shellFor(module) }, opts);
+    super(`pulumi-nodejs:dynamic/${type}`, name, { ...inputs, ...unfilled, __provider: wrapperCode(module) }, opts);
   }
 }
 
@@ -65,7 +68,7 @@ export abstract class ResourceOnDisk extends pulumi.CustomResource {
 const NOT_COMPARED = new Set(["password", "__provider", "fingerprint"]);
 
 /**
- * Returns one value for the desired state of a resource. Passwords are excluded, because the state stores the fingerprint in clear text;
+ * Returns a digest of a resource's inputs, to detect changes. Passwords are excluded, because the state stores the fingerprint in clear text;
  * the version numbers of the passwords are included.
  */
 export function inputsFingerprint(inputs: Record<string, unknown>): string {

@@ -380,7 +380,9 @@ export function figuresOf(report: BackupReport): string {
   const figure = (name: string, help: string, values: [string, number | null | undefined][]) => {
     const known = values.filter((entry): entry is [string, number] => typeof entry[1] === "number");
     if (known.length === 0) return;
-    lines.push(`# HELP sectorwars_backup_${name} ${help}`, `# TYPE sectorwars_backup_${name} gauge`);
+    // By Prometheus' convention, only the names of counters end with _total.
+    const type = name.endsWith("_total") ? "counter" : "gauge";
+    lines.push(`# HELP sectorwars_backup_${name} ${help}`, `# TYPE sectorwars_backup_${name} ${type}`);
     for (const [labels, value] of known) lines.push(`sectorwars_backup_${name}${labels} ${value}`);
   };
   const one = (name: string, help: string, value: number | boolean | null | undefined) =>

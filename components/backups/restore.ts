@@ -1,6 +1,6 @@
 /**
- * Restores into a running stack: a scratch server restores into a folder beside the data and checks it, then two renames in the
- * volume exchange the two.
+ * Restores into a running stack: a scratch server restores into a folder beside the data and checks it. When the server next starts, it
+ * exchanges the folder and the data by two renames.
  */
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -23,11 +23,11 @@ import type { BackupReport } from "./report.ts";
 import { expiredFolders, retainedDataIn } from "./retained-data.ts";
 
 const DATA = "/var/lib/postgresql/data";
-/** Requests the exchange from the server, which carries it out at its next start (images/database/start.sh). */
+/** The file that requests the exchange; the server carries it out at its next start (images/database/start.sh). */
 const REQUEST = `${DATA}/exchange`;
 /**
- * Names the process that exchanges the data, and the folder of the retained data. It exists until the roles have today's passwords, so a
- * killed restore leaves it.
+ * A file that names the process that runs the exchange, and the folder for the retained data. It is removed once the roles have their
+ * current passwords, so it remains after a killed restore.
  */
 const UNDER_WAY = `${DATA}/exchange-under-way`;
 /** Bytes that a restore leaves free for the running server, whose WAL keeps growing. */
@@ -51,27 +51,27 @@ export interface Restored {
   /** The commit time of the last replayed transaction, as the server prints it; undefined if none was replayed. */
   last: string | undefined;
   /** The damage that the check found. Only a restore with the option `unsound` accepts any. */
-  unsound: string[];
+  damage: string[];
 }
 
 const superuser = (outputs: StackOutputs) => addressOf(outputs.urls.superuser ?? "");
 
 /**
- * Waits until everything written so far is in the repository. It first commits a transaction, because a recovery to a time ends at the
- * first later commit. Returns the LSN that is archived.
+ * Waits until everything written so far is in the repository. A recovery to a time ends at the first later commit, so this commits a
+ * transaction first. Returns the LSN up to which WAL is archived.
  * @throws {Error} with the archiver's message, if the WAL is not archived in time or the archiver has failed {@link ATTEMPTS} times.
  */
 export async function archiveEverything(client: pg.Client): Promise<bigint> {
   await client.query("SELECT pg_current_xact_id()");
-  // Counted before the file is ready to be archived, so every later failure is of this file or of an earlier one.
+  // Read before the switch, so that a higher count later means that this file or an earlier one failed.
   const before = (await archiverOf(client, "")).failed;
   const { rows } = await client.query<{ file: string; lsn: string }>(
     "SELECT pg_walfile_name(lsn) AS file, lsn::text FROM pg_switch_wal() AS lsn",
   );
   const deadline = Date.now() + ARCHIVED_WITHIN_MS;
   for (;;) {
-    const { there, failed } = await archiverOf(client, rows[0]?.file ?? "");
-    if (there) return position(rows[0]?.lsn ?? "0/0");
+    const { isArchived, failed } = await archiverOf(client, rows[0]?.file ?? "");
+    if (isArchived) return position(rows[0]?.lsn ?? "0/0");
     if (Date.now() > deadline || failed - before >= ATTEMPTS) {
       throw new Error(`the last changes could not be archived${await archiverSaid(client)}`);
     }
@@ -80,12 +80,12 @@ export async function archiveEverything(client: pg.Client): Promise<bigint> {
 }
 
 /** Returns whether the archiver has archived a file, and how often it has failed. */
-async function archiverOf(client: pg.Client, file: string): Promise<{ there: boolean; failed: number }> {
-  const { rows } = await client.query<{ there: boolean; failed: number }>(
-    `SELECT coalesce(last_archived_wal, '') COLLATE "C" >= $1 AS there, failed_count::int AS failed FROM pg_stat_archiver`,
+async function archiverOf(client: pg.Client, file: string): Promise<{ isArchived: boolean; failed: number }> {
+  const { rows } = await client.query<{ isArchived: boolean; failed: number }>(
+    `SELECT coalesce(last_archived_wal, '') COLLATE "C" >= $1 AS "isArchived", failed_count::int AS failed FROM pg_stat_archiver`,
     [file],
   );
-  return rows[0] ?? { there: false, failed: 0 };
+  return rows[0] ?? { isArchived: false, failed: 0 };
 }
 
 async function archiverSaid(client: pg.Client): Promise<string> {
@@ -97,8 +97,8 @@ async function archiverSaid(client: pg.Client): Promise<string> {
 }
 
 /**
- * Returns SQL that sets the roles' passwords to today's, because restored data has those of its time. It contains SCRAM verifiers only,
- * and skips roles that do not exist in the data.
+ * Returns SQL that sets the roles' current passwords, because the restored data has the passwords from the time of the backup. It contains
+ * SCRAM verifiers only, and skips roles that do not exist in the data.
  */
 function passwordsSql(outputs: StackOutputs): string {
   const replicator = outputs.replicatorUrl ? { replicator: outputs.replicatorUrl } : {};
@@ -124,7 +124,7 @@ async function mountsOf(container: string): Promise<string[]> {
   return mounts.flatMap((mount) => {
     const [type, name, source, destination = ""] = mount.split("|");
     if (!destination.startsWith("/var/lib/sectorwars-backups")) return [];
-    // z: labels a host folder for SELinux, which a copy of the folder may lack.
+    // z relabels a host folder for SELinux. A copied folder may lack the label.
     return ["-v", type === "volume" ? `${name}:${destination}:ro` : `${source}:${destination}:ro,z`];
   });
 }
@@ -139,8 +139,8 @@ const restorerOf = (stack: string) => `${namesFor(stack).backups}-restore`;
  * Restores with a scratch server, in a container beside the running database, and checks all of the restored data.
  * @param options.unsound accepts data in which the check finds damage.
  * @param options.say receives progress lines.
- * @throws {Error} if the repository, the recovery or the check fails, another restore runs, or the surrounding scope is closed. The
- * restored folder is then removed.
+ * Removes the restored folder if it fails.
+ * @throws {Error} if the repository, the recovery or the check fails, another restore runs, or the surrounding scope is closed.
  */
 export async function restoreToScratch(
   outputs: StackOutputs,
@@ -173,7 +173,7 @@ export async function restoreToScratch(
     const count = (name: string) => Number(new RegExp(`^${name} (\\d+)$`, "m").exec(said)?.[1] ?? 0);
     const reached = position(/^reached \d+ (\S+)$/m.exec(said)?.[1] ?? "0/0");
     const [last] = found("last");
-    return { folder, tables: count("tables"), rows: count("rows"), reached, last, unsound: found("unsound") };
+    return { folder, tables: count("tables"), rows: count("rows"), reached, last, damage: found("unsound") };
   } catch (error) {
     if (currentScope()?.reason) {
       await outsideScopes(() => removeUnfinished(outputs, folder));
@@ -240,8 +240,11 @@ export function checkRoom({ backup }: RestorePlan, { dataFree, archiver, ...repo
   );
 }
 
-/** Removes the leftovers of killed restores, and expired retained data. Returns the removed folders. */
-export async function tidy(outputs: StackOutputs, now: Date): Promise<string[]> {
+/**
+ * Removes the leftovers of killed restores, and expired retained data. Returns the removed folders.
+ * @throws {Error} if another restore is running, or data is being exchanged.
+ */
+export async function removeLeftovers(outputs: StackOutputs, now: Date): Promise<string[]> {
   const container = restorerOf(outputs.stack);
   const state = await containerState(container);
   if (state && !["created", "exited", "dead"].includes(state.status)) throw anotherRuns(outputs.stack);
@@ -267,7 +270,7 @@ export const forget = (outputs: StackOutputs, folder: string): Promise<void> =>
 /**
  * Runs a shell command on the stack's volume under a lock, and never while an exchange is requested: the command could remove the
  * folder that is about to become the data.
- * @throws {Error} while data is being exchanged.
+ * @throws {Error} while data is being exchanged, or if the command prints "gone": another restore has removed the folder.
  */
 async function withVolumeLock(outputs: StackOutputs, line: string): Promise<void> {
   const said = await inVolume(
@@ -332,7 +335,7 @@ async function endExchange(outputs: StackOutputs): Promise<void> {
 }
 
 /**
- * Finishes the exchange of a killed restore. The server ignores a request that is too old.
+ * Finishes the exchange of a killed restore. The server ignores a request that is older than 10 minutes (request_lasts in start.sh).
  * @returns the folder for the retained data, and whether the data was exchanged; undefined if there was nothing to finish.
  * @throws {Error} if the restore is still running.
  */
@@ -376,7 +379,7 @@ export async function refuseBusy(outputs: StackOutputs): Promise<void> {
   }
 }
 
-/** Records the server's timeline after an exchange, and requests a full backup. Without it, the container does both a little later. */
+/** Records the server's timeline after an exchange, and requests a full backup. If this is not called, the container does both later. */
 export const recordTimeline = (stack: string): Promise<string> => execInBackupContainer(stack, "note-timeline");
 
 /**

@@ -29,7 +29,7 @@ export interface BackupSettings {
   readonly schedules: { readonly full: string; readonly diff: string; readonly drill: string };
   /** How backups are compressed. */
   readonly compression: "zst" | "lz4";
-  /** Days for which any time can be restored; with 0, {@link keepFulls} counts instead. */
+  /** Days within which any point in time can be restored; with 0, {@link keepFulls} counts instead. */
   readonly keepDays: number;
   /** The number of full backups to keep, if keepDays is 0. */
   readonly keepFulls: number;

@@ -51,8 +51,8 @@ function inputsFrom(args: CanHandOverArgs, handover: HandOverSettings): HandOver
 }
 
 /**
- * Plans the hand-over, which runs last, so that an obstacle stops the program before it migrates anything.
- * @throws {pulumi.RunError} with the obstacle and the remedy.
+ * Plans the hand-over, which runs last, so that a problem stops the program before it migrates anything.
+ * @throws {pulumi.RunError} with the problem and the remedy.
  */
 export async function assertCanHandOver(args: CanHandOverArgs): Promise<void> {
   if (args.handover === undefined) return;

@@ -26,7 +26,7 @@ export interface FileVariables {
 }
 
 /** Returns the variables of the block. A value that refers to another variable stays, because it resolves to the new value. */
-export function fileVariables(
+export function blockVariables(
   { text, keepsUrl, environment, database }: EnvFile,
   names: DatabaseNames,
   target: ServiceTarget,

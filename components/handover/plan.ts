@@ -13,7 +13,7 @@ import type { Project } from "./compose-project.ts";
 import { addressOf, databaseNames, endpointsAt } from "./database-names.ts";
 import { assertOwnBlock, type FileWithoutBlock, insertBlock, removeBlock } from "./env-block.ts";
 import { BYTE_ORDER_MARK, valuesOf } from "./env-values.ts";
-import { fileVariables } from "./env-variables.ts";
+import { blockVariables } from "./env-variables.ts";
 import { clearAbandoned, envFileProblem, envPath, type Found, readReplaceable } from "./files.ts";
 import type { HandOverInputs } from "./handover.ts";
 import { findLaunchers, type Launcher } from "./launchers.ts";
@@ -91,7 +91,7 @@ export async function planHandOver(inputs: HandOverInputs, root: string): Promis
     const remote = inputs.target === "neon" ? remoteOf(taken, own, read?.project) : undefined;
     const target = targetOf(inputs, own, remote, read?.project);
     const compose = read && (await planCompose(application, read, target, own));
-    const { usual: always, further } = fileVariables(
+    const { usual: always, further } = blockVariables(
       {
         text: taken.text,
         keepsUrl: remote?.isOwn === true,

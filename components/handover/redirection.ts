@@ -38,7 +38,7 @@ export interface Redirect {
   joins: boolean;
   /** The new network mode, null to remove it; undefined if it stays. */
   networkMode?: string | null;
-  /** More host names for the stack's server: scripts of the service may use the former ones. */
+  /** Former host names of the database, which the stack's server also gets: the service's scripts may use them. */
   hostNames: string[];
   /** Undefined if they stay. */
   links?: string[];
@@ -57,12 +57,15 @@ export interface Redirect {
 export const WAITER = "database-ready";
 
 /** Whether a mode shares a namespace with the database's container, by service name or by container name. */
-const isDatabases = (mode: string | undefined, database: string, services: Project["services"]): boolean => {
+const sharesWithDatabase = (mode: string | undefined, database: string, services: Project["services"]): boolean => {
   const container = services[database]?.containerName;
   return mode === `service:${database}` || (container !== undefined && mode === `container:${container}`);
 };
 
-/** Returns the service whose network namespace a service uses, most often its own, and where that runs. */
+/**
+ * Follows `network_mode: service:...` to the service that owns the network namespace. Returns it (usually the service itself) and where
+ * it runs.
+ */
 export function networkOwner(
   services: Project["services"],
   name: string,
@@ -72,7 +75,7 @@ export function networkOwner(
   for (let owner = name; ; ) {
     const mode = services[owner]?.networkMode;
     if (mode === "host") return { owner, view: "host" };
-    if (isDatabases(mode, database, services)) return { owner, view: "container" };
+    if (sharesWithDatabase(mode, database, services)) return { owner, view: "container" };
     const next = /^service:(.+)$/.exec(mode ?? "")?.[1];
     if (next === undefined || seen.has(next)) return { owner, view: "network" };
     seen.add(owner);
@@ -135,8 +138,8 @@ function environmentOf(
   return { ...found, ...main, ...(isSuperuser ? superuserVariables(endpoints, target.superuser) : {}) };
 }
 
-/** Returns the changes to a service's references to the database's container, which is now the stack's, or removed. */
-function references(
+/** Returns the changes to a service's links, volumes_from and shared namespaces that refer to the former database service. */
+function referenceChanges(
   service: Service,
   isUser: boolean,
   services: Project["services"],
@@ -149,11 +152,11 @@ function references(
     changed.volumesFrom = service.volumesFrom.filter((from) => !isDatabase(from));
   }
   const container = target.remoteUrl === undefined ? `container:${target.container}` : null;
-  if (isDatabases(service.networkMode, target.service, services)) changed.networkMode = container;
+  if (sharesWithDatabase(service.networkMode, target.service, services)) changed.networkMode = container;
   // A container with network_mode "bridge" cannot join other networks.
   else if (service.networkMode === "bridge" && isUser) changed.networkMode = null;
   const shared = Object.keys(service.shared).filter((key) =>
-    isDatabases(service.shared[key], target.service, services),
+    sharesWithDatabase(service.shared[key], target.service, services),
   );
   if (shared.length > 0) changed.shared = Object.fromEntries(shared.map((key) => [key, container]));
   return changed;
@@ -185,7 +188,7 @@ export function planRedirects(project: Project, target: ServiceTarget): Redirect
     const view = network.view === "container" && !isLocal ? "network" : network.view;
     const environment = environmentOf(name, service, view, project, names, target);
     const isUser = environment !== undefined;
-    const changed = references(service, isUser, project.services, target);
+    const changed = referenceChanges(service, isUser, project.services, target);
     if (!isUser && Object.keys(changed).length === 0) continue;
     if (isUser && isLocal && view === "network" && service.networkMode !== "none") owners.add(network.owner);
     services[name] = {

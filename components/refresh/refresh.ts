@@ -21,7 +21,7 @@ import type { ImportSpec, Replacement, SafetyCopySettings, Source } from "../imp
 import type { MigrationsInputs } from "../migrations/migrations.ts";
 import { specOf } from "../migrations/migrations-provider.ts";
 import { migrateUnused } from "../migrations/run-migrations.ts";
-import { readDenyList } from "../privileges/deny-list.ts";
+import { readDenyList } from "../privileges/read-deny-list.ts";
 import { preparationScript } from "../privileges/scripts.ts";
 import type { SeedInputs } from "../seed/seed.ts";
 import { insertSeed } from "../seed/seed-provider.ts";

@@ -246,7 +246,7 @@ function report(rows: Seeded, say: Say): void {
   }
 }
 
-/** Returns the files that were seeded; "all" if none must be, undefined in a database that was created anew. */
+/** Returns the files that were seeded; "all" if none must be, undefined in a newly created database. */
 async function seededFiles(client: pg.Client, inputs: SeedInputs): Promise<Set<string> | "all" | undefined> {
   if (!(await isWanted(client, inputs))) return "all";
   if (!(await isOwnTable(client, "seeded"))) return undefined;
@@ -280,7 +280,7 @@ export const provider: dynamic.ResourceProvider = {
     return { outs: await insertSeed(inputs, olds) };
   },
 
-  /** The next update seeds tables that were missing before, and a database that was created anew. */
+  /** The next update seeds tables that were missing before, and a newly created database. */
   async read(id, props) {
     if (props === undefined) throw new Error("pulumi import cannot import seed data; run pulumi up");
     const outs = props as Outs;

@@ -128,8 +128,8 @@ interface Identity {
 }
 
 function identify(name: string, parent: pulumi.Resource, { stack, settings }: DatabaseServerArgs): Identity {
-  // Recorded in the state before any Docker object is created, and lost with the state. So a Docker object with this label is either
-  // recorded in the state or a leftover of an interrupted update.
+  // Pulumi records this id before it creates any Docker object. If the state is lost, so is the id. So an object with this label is
+  // either recorded in the state or a leftover of an interrupted update.
   const state = new RandomId(`${name}-state`, { byteLength: 8 }, childOf(parent, "state")).hex;
   const { dockerHost: host } = settings;
   // All objects of this server are on one engine, whatever engine the environment names.
@@ -145,7 +145,7 @@ const onEngine = ({ parent, engine }: Base, formerName: string) => ({
 
 const imageNameOf = ({ image }: Names): string => `${image}:15`;
 
-/** Finds problems that would make Docker fail half-way, before anything is created. */
+/** Before anything is created, checks for problems that would make Docker fail half-way. */
 function checkHost({ name, parent, args: { stack, settings }, names }: Base): HostCheck {
   return new HostCheck(
     `${name}-host`,
@@ -156,7 +156,7 @@ function checkHost({ name, parent, args: { stack, settings }, names }: Base): Ho
       port: settings.port,
       dockerHost: settings.dockerHost,
       builtOn: settings.baseImage,
-      // Only another engine can lack the image: on this one, script/bootstrap has found or built it.
+      // The local engine has the image since script/bootstrap, unless it was pruned. So only another engine is checked.
       ...(settings.dockerHostIsSet ? { baseImage: settings.baseImage } : {}),
     },
     childOf(parent, "host"),
@@ -238,8 +238,8 @@ function buildImage(base: Base, host: HostCheck): docker.RemoteImage {
 const ALPHANUMERIC = { length: 32, special: false };
 
 /**
- * Creates the password with which the cluster is initialised, from a file. It never changes, because changing a container's file replaces
- * the container.
+ * Creates the password with which initdb runs. It reaches the container as a file and never changes, because a changed file replaces the
+ * container.
  */
 const createInitialPassword = ({ name, parent }: Base): RandomPassword =>
   new RandomPassword(`${name}-initial-password`, ALPHANUMERIC, childOf(parent, "initial-password"));

@@ -1,7 +1,7 @@
 #!/bin/sh
 # shellcheck shell=dash  # `local` is not in POSIX, but in dash, busybox and bash
-# Runs pgBackRest inside the containers: archiving, scheduled backups, a record of what each backup holds, drills and restores.
-# For the tools that Debian and Alpine (busybox) have in common.
+# Runs pgBackRest inside the containers: archiving, scheduled backups, a record of each backup's tables, drills and restores.
+# Uses only tools that Debian and Alpine (busybox) share.
 #
 #   in the database's container:  prepare, recover SYSTEM, share-histories FOLDER, pgbackrest-push FILE, wal-get NAME PATH
 #   in the backups' container:    serve, init [anew], run full|diff|drill, report, note-timeline, await-sessions ROLE
@@ -14,23 +14,23 @@ set -eu
 
 # --- Set in the container's environment (components/backups/backups.ts, components/server/database-server.ts) ---
 #   BACKUP_DATABASE                         the application's database
-#   BACKUP_FULL, BACKUP_DIFF, BACKUP_DRILL  schedules, as components/backups/plan.ts writes them; empty for never
+#   BACKUP_FULL, BACKUP_DIFF, BACKUP_DRILL  schedules, as components/backups/schedule.ts writes them; empty for never
 #   BACKUP_WAL_DROP_PERCENT                 percentage of the data's disk at which WAL that cannot be archived is dropped
 #   RESTORE_UNSOUND                         "yes" to restore data in which the check finds damage
 
 # --- Set while the script runs ---
 # "yes" in `serve`, whose standard output is the container's log.
 SERVING=no
-# The process number of the run under way. It is not $$, which is that of `serve` in its subshells.
+# The process number of the current run. It is not $$, which is that of `serve` in its subshells.
 RUN_PROCESS=
-# What the run under way has to tell, as members of a JSON object. `schedule_run` writes them down when the run ends.
+# Details of the current run, as members of a JSON object. `schedule_run` records them when the run ends.
 RUN_DETAILS=
-# The damage that the drill under way has found in the restored data, in words.
+# The damage that the current drill has found in the restored data, in words.
 DRILL_DAMAGE=
-# The folder that the restore under way fills, and removes unless it succeeds.
+# The folder that the current restore fills, and removes unless it succeeds.
 RESTORE_FOLDER=
-# `record_fingerprints_at` also exports MEETING, the folder in which its sessions wait for each other, and FOLLOWING, how many of them
-# follow the leading one. `await-sessions` reads both in a process of its own.
+# `record_fingerprints_at` also exports MEETING, the folder in which its sessions wait for each other, and FOLLOWING, the number of
+# sessions that wait for the first one. `await-sessions` reads both in a process of its own.
 
 # --- Constant ---
 VOLUME=/var/lib/postgresql/data
@@ -44,10 +44,10 @@ OUTPUT=/tmp/output
 # Notes that could not be written to a full disk.
 UNWRITTEN=/tmp/unwritten
 SHARE=/usr/local/share/sectorwars
-# In the data's volume, beside the data: what archiving must know even when the repository is lost.
+# The state of archiving, in the data's volume beside the data, so that it survives the loss of the repository.
 ARCHIVING_BEGAN=$VOLUME/archiving-began
 ARCHIVING_GAPS=$VOLUME/archiving-gaps
-# Its modification time says up to when everything that was written is in the repository.
+# Its modification time is the time up to which all WAL is in the repository.
 ARCHIVED_UNTIL=$VOLUME/archived-until
 # What the last attempt at archiving printed, while attempts fail.
 ARCHIVING_ERROR=$VOLUME/archiving-said
@@ -62,12 +62,13 @@ DAMAGE=$STATE/damage
 NAMED_FILES=50
 # Seconds between two looks at the schedule.
 SCHEDULE_SECONDS=5
-# After this many of them, the damage that the server has found is noted: the server's count is gone after a crash.
+# Looks at the schedule between two checks of the server's damage count. A crash resets that count, so it is recorded.
 ROUNDS_PER_DAMAGE_LOOK=120
-# After this many failures in a row, the wait before the next attempt grows no more.
+# Failures in a row after which the wait before the next attempt no longer grows.
 LONGEST_WAIT_AFTER=9
-# No WAL is dropped while fewer WAL files than this wait and more room than this is left, in kB.
+# No WAL is dropped while fewer WAL files than this wait, if the room below is free as well.
 PATIENCE_FILES=8
+# Free room on the data's disk, in kB, above which PATIENCE_FILES counts.
 PATIENCE_FREE_KB=262144
 # The connection limit of a database whose DROP was interrupted (PostgreSQL 15.4). No role can connect to it any more.
 INVALID_DATABASE=-2

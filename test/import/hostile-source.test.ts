@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { trySchema } from "../../components/import/preflight/rehearsal.ts";
+import { trySchema } from "../../components/import/preflight/schema-trial.ts";
 import { restoreCopy } from "../../components/import/safety-copy/restore.ts";
 import { readCatalog } from "../../components/import/schema/catalog.ts";
 import { openSource } from "../../components/import/session/session.ts";

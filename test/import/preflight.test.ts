@@ -8,7 +8,7 @@ import type pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Code, type Finding, PreflightError } from "../../components/import/preflight/findings.ts";
 import { examine } from "../../components/import/preflight/preflight.ts";
-import { trySchema } from "../../components/import/preflight/rehearsal.ts";
+import { trySchema } from "../../components/import/preflight/schema-trial.ts";
 import { dumpVersion } from "../../components/import/preflight/target-info.ts";
 import { parseSourceUrl } from "../../components/import/source/source-url.ts";
 import { LOCK_KEY } from "../../components/import/staging/swap.ts";

@@ -2,7 +2,7 @@
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { trySchema } from "../../components/import/preflight/rehearsal.ts";
+import { trySchema } from "../../components/import/preflight/schema-trial.ts";
 import { restoreCopy } from "../../components/import/safety-copy/restore.ts";
 import { readCatalog } from "../../components/import/schema/catalog.ts";
 import { openSource } from "../../components/import/session/session.ts";
@@ -253,7 +253,7 @@ describe("safety copies of these sources", () => {
 });
 
 describe("the import copies what pg_dump copies", () => {
-  test("c07: a materialised view that needs a primary key is computed", async () => {
+  test("c07: a materialized view that needs a primary key is computed", async () => {
     const spec = await makeReport("c07_matview_pk");
     const { remarks } = await expectImported(spec);
     expect(remarks.join("\n")).toContain("public.leaderboard was computed again and has the same 20 rows");

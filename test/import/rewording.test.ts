@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findOtherColumns } from "../../components/import/compare/rewording.ts";
-import { createStaging, scratchName } from "../../components/import/staging/swap.ts";
+import { createImportDatabase, scratchName } from "../../components/import/staging/swap.ts";
 import type { ImportSpec } from "../../components/import/types.ts";
 import { maintenance, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
@@ -236,7 +236,9 @@ test("an import that is stopped while it restores definitions leaves nothing, an
 test("a scratch database that a killed run left is dropped, and one that no import created is not", async () => {
   const spec = await newImport("killed");
   const name = scratchName(spec.target.address.database);
-  await withConnection(maintenance(spec.target.address), (lockSession) => createStaging(lockSession, spec, name));
+  await withConnection(maintenance(spec.target.address), (lockSession) =>
+    createImportDatabase(lockSession, spec, name),
+  );
   await expectComplete(lab, target, spec);
 
   const theirs = await newImport("theirs");

@@ -84,7 +84,7 @@ async function expectRestorable(copied: Copied): Promise<void> {
       const found = await compareDatabases(copy, data, {
         ...images,
         ...access,
-        withScratch: (work) => work({ ...spec, lockSession }),
+        withServer: (work) => work({ ...spec, lockSession }),
         say: () => {},
       });
       return found.differences;

@@ -24,8 +24,8 @@ const LIMIT = DATABASES * 300_000;
 const PLANTED_EVERY = 3;
 
 /** Differences in definitions. The rows have been proven when these are planted. */
-const DEFINITIONS = /^(?!a row lost|a value|a sequence's position|a materialised)/;
-/** A materialised view that was computed before the creation of a policy that also applies to the owner (FORCE ROW LEVEL SECURITY). */
+const DEFINITIONS = /^(?!a row lost|a value|a sequence's position|a materialized)/;
+/** A materialized view that was computed before the creation of a policy that also applies to the owner (FORCE ROW LEVEL SECURITY). */
 const OTHER_ROWS_BY_RIGHT = /: \d+ rows on the source, \d+ on the target, as at the import$/;
 
 /** A database of random schemas, and how it is imported. */

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Code, type Finding, isBlocked } from "../../components/import/preflight/findings.ts";
 import { type Examination, examine } from "../../components/import/preflight/preflight.ts";
-import { trySchema } from "../../components/import/preflight/rehearsal.ts";
+import { trySchema } from "../../components/import/preflight/schema-trial.ts";
 import { readContents } from "../../components/import/preflight/source-info.ts";
 import { tryWherePossible } from "../../components/import/preflight/trial.ts";
 import { notYetReported } from "../../components/import/preflight/trial-failures.ts";

@@ -49,7 +49,7 @@ describe("damage of the repository", () => {
     expect(await backed.succeed("drill")).toContain("all as recorded");
     expect((await backed.report()).drill.ok).toMatchObject({ compared: "recorded" });
     const known = (await backed.report()).info?.[0]?.backup.map(({ label }) => label) ?? [];
-    // Each backup has its own fingerprints, except one during which a restore swapped the data.
+    // Each backup has its own fingerprints, except one during which a restore exchanged the data.
     const kept = (await backed.inside(`ls ${REPOSITORY}/records`)).trim().split("\n");
     expect(known).toEqual(expect.arrayContaining(kept));
     expect(kept).toContain(known.at(-1));
@@ -92,7 +92,7 @@ describe("damage of the repository", () => {
       await backed.succeed("backup", "--full");
       await backed.inside(`cd ${REPOSITORY} && f=${oldest}/bundle/1; ${flip("$f", 4000)}`);
       expect((await backed.command("drill")).text).toMatch(
-        /verify finds damage: .*status: invalid.*The newest backup could be restored all the same, every table as it was/s,
+        /verify finds damage: .*status: invalid.*The newest backup could be restored nevertheless, with every table as it was/s,
       );
       const expire = "expire --repo1-retention-full-type=count --repo1-retention-full=1";
       await docker([
@@ -112,7 +112,7 @@ describe("damage of the repository", () => {
     await backed.inside("sed -i 's/^repo1-cipher-pass=.*/repo1-cipher-pass=another/' /etc/pgbackrest/pgbackrest.conf");
     try {
       expect((await backed.command("drill")).text).toMatch(
-        /error: the drill failed: .*(crypt|cipher|no backup to be read)/i,
+        /error: the drill failed: .*(crypt|cipher|no sound backup can be read)/i,
       );
     } finally {
       await docker(["restart", stack.names.backups]);

@@ -89,7 +89,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
     expect(await backed.succeed("restore", "--to", "latest")).toMatch(expected);
     const rows = await backed.written();
     expect(promised.filter((n) => !rows.has(n))).toEqual([]);
-    // Rows acknowledged between the last archived WAL and the swap are in the retained data only.
+    // Rows acknowledged between the last archived WAL and the exchange are in the retained data only.
     writer.acknowledged.clear();
     await until("more rows", async () => writer.acknowledged.size > 20);
   };
@@ -134,7 +134,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       }
     });
 
-    test.each(["restoring the files", "recovering up to", "checking every table"])(
+    test.each(["restoring the files", "recovering to", "checking every table"])(
       "of a restore while it is %s: the data is unchanged",
       async (step) => {
         const container = `${stack.names.backups}-restore`;
@@ -231,7 +231,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
         expect(status).toContain(`nothing later than ${utc(Number(since))} can be restored until the next full backup`);
         expect(status).toContain(`to ${utc(Number(since))}`);
         expect(await containerLog(stack.names.container, 200)).toMatch(
-          /ERROR: the WAL file [0-9A-F]{24} was given up: .* \(limit 80 %\)/,
+          /ERROR: the WAL file [0-9A-F]{24} was dropped: .* \(limit 80 %\)/,
         );
         late = new Date((Number(since) + 2) * 1000).toISOString();
         const refused = await backed.command("restore", "--to", late, "--dry-run");

@@ -67,7 +67,7 @@ test.runIf(ALL)(
     await docker(["rm", "-f", container, backups]);
     await docker(["network", "rm", network]);
     await stack.loseState(LEDGER_SETTINGS);
-    expect(await stack.upFails()).toContain("or begin anew with: ./db backup --begin-anew");
+    expect(await stack.upFails()).toContain("or start a new one: ./db backup --begin-anew");
     await backed.succeed("backup", "--begin-anew");
     await stack.up();
     expect((await readKeyFile(keyFile(stack.name, stack.env)))?.key).not.toBe(key);

@@ -52,7 +52,7 @@ describe("while an application writes", () => {
     const all = await writer.stop();
     expect(text).toContain("3 tables");
     expect(text).toMatch(
-      /\d s {2}restoring the files\n[\s\S]* s {2}recovering up to [\s\S]* s {2}checking every table and index\n/,
+      /\d s {2}restoring the files\n[\s\S]* s {2}recovering to [\s\S]* s {2}checking every table and index\n/,
     );
     expect(text).toMatch(/The last change in it was at \d{4}-\d\d-\d\d [\d:.]+\+00\./);
     const week = new Date(Date.now() + 7 * 86_400_000).toISOString().slice(0, 10);
@@ -61,7 +61,7 @@ describe("while an application writes", () => {
       /retained {4}pgdata\.before-\w+, the data from before a restore, at least until .* \.\/db restore --undo \w+/,
     );
     const rows = await backed.written();
-    // Every commit that was acknowledged before the target time is restored. The writer continued after the swap.
+    // Every commit that was acknowledged before the target time is restored. The writer continued after the exchange.
     for (const n of writer.before(moment.getTime())) expect(rows, `row ${n}`).toContain(n);
     expect(
       await backed.value(
@@ -130,14 +130,14 @@ describe("while an application writes", () => {
     await docker(["exec", "-u", "postgres", container, "psql", "-d", "further", "-c", "SELECT lo_unlink(1)"]);
   });
 
-  test("a backup whose data a restore swaps before it is recorded fails, and another one is made", async () => {
+  test("a backup whose data a restore exchanges before it is recorded fails, and another one is made", async () => {
     const newest = async () => (await backed.report()).info?.[0]?.backup.at(-1)?.label;
     const before = await newest();
     let unrecorded: string | undefined;
     const running = await stack.as("superuser", async (client) => {
       await client.query("BEGIN; LOCK TABLE ledger IN ACCESS EXCLUSIVE MODE");
       client.on("error", () => {});
-      // It cannot read the locked table, and tries again until the data was swapped.
+      // It cannot read the locked table, and tries again until the data was exchanged.
       const run = backed.inside("sectorwars-backup run full");
       await until("a backup that waits for its record", async () => {
         unrecorded = await newest();
@@ -146,13 +146,13 @@ describe("while an application writes", () => {
       await backed.succeed("restore", "--undo", backAgain);
       return run.catch(String);
     });
-    expect(running).toContain("the data was exchanged by a restore since the backup was begun");
+    expect(running).toContain("a restore exchanged the data after the backup began");
     await backed.quiet();
     expect([before, unrecorded]).not.toContain(await newest());
     expect(await backed.result("drill")).toMatchObject({ result: "ok", tables: 3 });
   });
 
-  test.runIf(ALL)("a kill of the server during the swap of the data: the next start completes the swap", async () => {
+  test.runIf(ALL)("a kill of the server during the exchange of the data: the next start completes it", async () => {
     const before = await backed.value("SELECT count(*)::int FROM ledger");
     const { names } = stack;
     await docker(["kill", names.container]);
@@ -213,9 +213,9 @@ describe.runIf(ALL)("a restore", () => {
     expect((await backed.report()).kept).toEqual([]);
   });
 
-  test("that gets Ctrl-C during the swap of the data completes it, and prints the command that undoes it", async () => {
+  test("that gets Ctrl-C during the exchange of the data completes it, and prints the command that undoes it", async () => {
     const restore = backed.begin("restore", "--to", "latest");
-    await restore.until("Swapping the data ...");
+    await restore.until("Exchanging the data ...");
     process.kill(-restore.pid, "SIGINT");
     expect(await restore.ended, restore.text).toBe(0);
     expect(restore.text).toMatch(/Done\.\n[\s\S]*To restore it: {2}\.\/db restore --undo \w+/);
@@ -236,7 +236,7 @@ describe.runIf(ALL)("a restore", () => {
     );
     const refused = await backed.command("restore", "--to", "latest");
     expect(refused.text).toMatch(
-      /error: Nothing was changed: pg_amcheck: .*lacks matching index tuple.*all the same: --unsound/s,
+      /error: Nothing was changed: pg_amcheck: .*lacks matching index tuple.*with the damage: --unsound/s,
     );
     expect(await backed.succeed("restore", "--to", "latest", "--unsound")).toMatch(
       /UNSOUND: pg_amcheck: .* REINDEX repairs[\s\S]*Done\./,
@@ -274,7 +274,7 @@ describe.runIf(ALL)("a restore", () => {
     );
     try {
       expect((await backed.command("restore", "--to", "latest")).text).toContain(
-        "error: Nothing was changed: the server has a tablespace of its own, beside which nothing can be restored",
+        "error: Nothing was changed: the server has a tablespace of its own, so nothing can be restored beside it",
       );
     } finally {
       await stack.as("superuser", (client) => client.query("DROP TABLESPACE elsewhere"));

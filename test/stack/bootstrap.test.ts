@@ -100,7 +100,7 @@ function sh(lines: string, env: Record<string, string | undefined> = {}) {
 
 /** Pulls images one after another in one run, and returns for each whether it is available. */
 async function pull(...names: string[]) {
-  const lines = names.map((name) => `if can_pull ${registry}/${name}:1; then echo yes; else echo no; fi`);
+  const lines = names.map((name) => `if try_pull ${registry}/${name}:1; then echo yes; else echo no; fi`);
   const said = await sh(`${BOOTSTRAP}; LOCAL="${root}"; ${lines.join("; ")}`);
   return { answers: said.stdout.trim().split("\n"), stderr: said.stderr };
 }

@@ -94,7 +94,7 @@ describe.runIf(process.env.BACKUPS === "engine")("Docker's engine", () => {
       const rows = await backed.written();
       expect(promised.filter((n) => !rows.has(n))).toEqual([]);
       for (const folder of (await backed.report()).kept) expect(folder).toMatch(/^pgdata\.before-/);
-      // Rows acknowledged between the last archived WAL and the swap are in the retained data only.
+      // Rows acknowledged between the last archived WAL and the exchange are in the retained data only.
       writer.acknowledged.clear();
       await until("more rows", async () => writer.acknowledged.size > 20);
       await backed.quiet();

@@ -150,7 +150,9 @@ describe("two stacks on one machine, and the commands for them", () => {
     expect(human.code).toBe(0);
     expect(human.text).toMatch(/state {7}running, healthy/);
     expect(human.text).toContain("roles       app ok, monitor ok, owner ok, readonly ok, superuser ok");
-    expect(human.text).toContain("backups     off; to be able to restore any time: pulumi config set backups true");
+    expect(human.text).toContain(
+      "backups     off; to be able to restore to any point in time: pulumi config set backups true",
+    );
     const machine = JSON.parse((await command("status", stacks[0], "--json")).stdout);
     expect(machine).toMatchObject({ healthy: true, connections: { max: 100 }, roles: { app: "ok" } });
     for (const url of Object.values((await stacks[0]?.outputs())?.urls ?? {})) {

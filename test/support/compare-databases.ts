@@ -1,7 +1,7 @@
 /** Compares the two ends of an import as `./db verify` does, without a stack. */
 
 import { openComparedDatabase } from "../../components/import/compare/compared-database.ts";
-import { withScratchServer } from "../../components/import/compare/rewording.ts";
+import { withDefinitionServer } from "../../components/import/compare/rewording.ts";
 import { compareDatabases, type Verification } from "../../components/import/compare/verify.ts";
 import { readBaseline } from "../../components/import/rows/baseline.ts";
 import { asOwner } from "../../components/import/session/session.ts";
@@ -31,7 +31,7 @@ export async function compareSourceAndTarget(spec: ImportSpec): Promise<Verifica
       roles: Object.values(ROLE_NAMES),
       image: spec.image,
       newerImage: spec.newerImage,
-      withScratch: (work) => withScratchServer(spec, work),
+      withServer: (work) => withDefinitionServer(spec, work),
       say: () => {},
     });
   } finally {

@@ -24,7 +24,7 @@ export async function tableDigests(client: pg.Client): Promise<Record<string, st
   const digests: Record<string, string> = {};
   for (const { schema, name, filled } of rows) {
     if (!filled) {
-      digests[`${schema}.${name}`] = "a materialised view that was never filled";
+      digests[`${schema}.${name}`] = "a materialized view that was never filled";
       continue;
     }
     const [digest] = await list(

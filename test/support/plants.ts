@@ -204,7 +204,7 @@ const rows = (row: number, next: number): Plant[] => [
     says: [`(id) = (${row}): twice`],
   },
   {
-    what: "a materialised view that is out of date",
+    what: "a materialized view that is out of date",
     setup: `${numbered("current")}; CREATE MATERIALIZED VIEW summary AS SELECT count(*) AS n, min(value) FROM current`,
     spoil: `UPDATE current SET value = 'a' WHERE id = ${row}; REFRESH MATERIALIZED VIEW summary`,
     objects: ["rows of public.current", "rows of public.summary"],
@@ -394,7 +394,7 @@ const OBJECTS: Plant[] = [
     objects: ["view public.peek"],
   },
   {
-    what: "a materialised view that was emptied",
+    what: "a materialized view that was emptied",
     setup: `${small("digested")}; CREATE MATERIALIZED VIEW digest AS SELECT count(*) FROM digested`,
     spoil: "REFRESH MATERIALIZED VIEW digest WITH NO DATA",
     objects: ["content of materialized view public.digest"],

@@ -186,7 +186,7 @@ function addByPath(m: Maker): void {
   m.comment(`FUNCTION ${known}(text)`);
 }
 
-/** Views that group by a primary key, and materialised views over each other. */
+/** Views that group by a primary key, and materialized views over each other. */
 function addGroupedViews(m: Maker): void {
   const keyed = m.tables.filter((table) => table.keyed);
   if (keyed.length === 0) return;

@@ -114,7 +114,7 @@ const KINDS: readonly [what: string, statement: string, from: string][] = [
   ],
   ["a comment on a view", `'COMMENT ON VIEW %I.%I IS ''another''', ${TABLE}`, `${RELATIONS} AND c.relkind = 'v'`],
   [
-    "a materialised view emptied",
+    "a materialized view emptied",
     `'REFRESH MATERIALIZED VIEW %I.%I WITH NO DATA', ${TABLE}`,
     `${RELATIONS} AND c.relkind = 'm' AND c.relispopulated`,
   ],

@@ -376,7 +376,7 @@ function build(g: GeneratorValue, index: number): RandomSchema {
   }
   if (chance(10)) out.push(`CREATE TABLE ${own(newName("bare"))} ()`);
 
-  // Views, over each other, and materialised ones.
+  // Views, over each other, and materialized ones.
   const views: string[] = [];
   for (const _ of some(3)) {
     const name = newName("view");

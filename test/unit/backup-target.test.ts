@@ -477,6 +477,12 @@ test("the metrics are Prometheus lines: help, type or number", () => {
     .split("\n");
   expect(lines).toContain('sectorwars_backup_last_success_age_seconds{kind="full"} 60');
   expect(lines).toContain('sectorwars_backup_last_size_bytes{kind="full"} 5000000000');
+  const types = lines.filter((line) => line.startsWith("# TYPE")).map((line) => line.split(" ").slice(2));
+  expect(types.filter(([, type]) => type === "counter").map(([name]) => name)).toEqual([
+    "sectorwars_backup_archived_total",
+    "sectorwars_backup_archive_failures_total",
+  ]);
+  expect(types.every(([, type]) => type === "counter" || type === "gauge")).toBe(true);
   for (const line of lines)
     expect(line).toMatch(/^# (HELP|TYPE) sectorwars_backup_|^sectorwars_backup_\w+(\{kind="\w+"\})? \d/);
 });

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join, relative, resolve } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { diffByFingerprint, inputsFingerprint, providerOnDisk, shellFor } from "../../lib/dynamic.ts";
+import { diffByFingerprint, inputsFingerprint, providerOnDisk, wrapperCode } from "../../lib/dynamic.ts";
 
 const INPUTS = { host: "127.0.0.1", port: 5433, password: "secret", passwordVersion: 1, list: ["a", "b"] };
 
@@ -155,7 +155,7 @@ describe("providerOnDisk", () => {
 
   test("is serialised as code that requires only the module and contains no path of this machine", async () => {
     const module = write("told.mjs", "export const provider = { create: async (outs) => ({ id: 'made', outs }) };");
-    const code = write("shell.cjs", shellFor(module));
+    const code = write("shell.cjs", wrapperCode(module));
     expect(readFileSync(code, "utf8")).not.toContain(process.cwd());
     // Like Pulumi: a separate module, in a process that does not contain the program.
     const script =

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { type Belonging, batchesOf, planTables, readBelonging } from "../../components/import/rows/load.ts";
+import { batchesOf, planTables, readTablesOfObjects, type TablesOfObjects } from "../../components/import/rows/load.ts";
 import type { Entry } from "../../components/import/schema/dump-entries.ts";
 import { entryKey } from "../../components/import/schema/dump-entries.ts";
 import { fakeClient } from "./client.ts";
@@ -7,7 +7,7 @@ import { makeTable } from "./table.ts";
 
 const entry = (type: string, name: string, schema = "public"): Entry => ({ type, name, schema, sql: `-- ${name}` });
 
-const belonging: Belonging = {
+const tablesOfObjects: TablesOfObjects = {
   indexes: new Map([
     [entryKey("public", "ships_name"), '"public"."ships"'],
     [entryKey("game", "ships_name"), '"game"."ships"'],
@@ -42,7 +42,7 @@ describe("planTables", () => {
       entry("FK CONSTRAINT", "ships ships_home"),
       entry("FK CONSTRAINT", "ships ships_view"),
     ];
-    const { plans, foreignKeys, rest } = planTables([ships, others], entries, belonging);
+    const { plans, foreignKeys, rest } = planTables([ships, others], entries, tablesOfObjects);
     expect(plans).toEqual([
       { table: ships, keys: [entries[0]], indexes: [entries[4]] },
       { table: others, keys: [entries[8]], indexes: [entries[1]] },
@@ -59,28 +59,28 @@ describe("planTables", () => {
       'ALTER TABLE public.ships CLUSTER ON ships_name;\n\n\nALTER TABLE ONLY public."sh""ips" REPLICA IDENTITY USING INDEX ships_name;';
     const index = entry("INDEX", "ships_name");
     const marked = { ...index, sql: `${build}\n\n${target}\n\n${marks}` };
-    const { plans, rest } = planTables([ships], [marked, entry("TRIGGER", "t")], belonging);
+    const { plans, rest } = planTables([ships], [marked, entry("TRIGGER", "t")], tablesOfObjects);
     expect(plans[0]?.indexes).toEqual([{ ...index, sql: `${build}\n\n${target}` }]);
     expect(rest).toEqual([{ ...index, sql: marks }, entry("TRIGGER", "t")]);
     const text = {
       ...index,
       sql: "CREATE INDEX ships_name ON public.ships USING btree ((name || '\n\nALTER TABLE a.b CLUSTER ON c;'::text));",
     };
-    expect(planTables([ships], [text], belonging).plans[0]?.indexes).toEqual([text]);
+    expect(planTables([ships], [text], tablesOfObjects).plans[0]?.indexes).toEqual([text]);
   });
 
   test("plans every table, also one without keys and indexes", () => {
-    expect(planTables([ships, others], [], belonging).plans.map(({ table }) => table)).toEqual([ships, others]);
+    expect(planTables([ships, others], [], tablesOfObjects).plans.map(({ table }) => table)).toEqual([ships, others]);
   });
 
   // Joined with a dot, the two names are equal, and one of the tables would not be copied.
   test("loses no table with a dot in its name", () => {
     const tables = [makeTable("b.c", { schema: "a" }), makeTable("c", { schema: "a.b" })];
-    expect(planTables(tables, [], belonging).plans.map(({ table }) => table)).toEqual(tables);
+    expect(planTables(tables, [], tablesOfObjects).plans.map(({ table }) => table)).toEqual(tables);
   });
 });
 
-test("readBelonging returns indexes, constraints and references by the names that the dump uses", async () => {
+test("readTablesOfObjects returns indexes, constraints and references by the names that the dump uses", async () => {
   const client = fakeClient((sql) =>
     sql.includes("confrelid")
       ? [{ constraint: "ships_home", schema: "public", table: "ships", other_schema: "game", other: "ports" }]
@@ -89,7 +89,7 @@ test("readBelonging returns indexes, constraints and references by the names tha
           { index: "ships_pkey", constraint: "ships_pkey", schema: "public", table: "ships" },
         ],
   );
-  expect(await readBelonging(client)).toEqual({
+  expect(await readTablesOfObjects(client)).toEqual({
     indexes: new Map([[entryKey("public", "ships_name"), '"public"."ships"']]),
     constraints: new Map([[entryKey("public", "ships ships_pkey"), '"public"."ships"']]),
     references: new Map([[entryKey("public", "ships ships_home"), ['"public"."ships"', '"game"."ports"']]]),

@@ -5,76 +5,17 @@ import {
   defaultPort,
   type RawSettings,
   readSettings,
+  refuseOldNode,
   resolveSettings,
   type Surroundings,
   unknownKeys,
 } from "../../components/settings.ts";
+import { DEFAULT_SETTINGS } from "../support/default-settings.ts";
 
 const RAW: RawSettings = {
-  bootstrap: "auto",
-  database: "sectorwars_dev",
-  port: 0,
-  memory: 2048,
-  cpus: 2,
-  maxConnections: 100,
-  passwordVersion: 1,
+  ...DEFAULT_SETTINGS,
   readonlyDenyList: ["admin_credentials", "mfa_*"],
-  keepDataOnDestroy: false,
-  importJobs: 2,
-  safetyCopy: "auto",
-  safetyCopyFolder: "backups/safety",
-  safetyCopyRecipient: "auto",
-  safetyCopyIdentity: "auto",
-  importExclude: [],
-  importSchemaOnly: false,
-  importSubset: [],
-  importMasks: [],
-  baseImage: "auto",
-  dockerHost: "auto",
-  alembic: "",
-  alembicImage: "auto",
-  alembicService: "auto",
-  alembicEnvironment: [],
-  alembicArguments: [],
-  alembicRevision: "head",
-  alembicDowngrade: false,
-  seed: "auto",
-  seedFiles: [],
-  seedAdmin: "admin",
-  seedPasswordHash: "argon2id",
-  handoverFolder: "",
-  handoverFile: ".env",
-  handoverTarget: "local",
-  handoverRole: "app",
-  handoverDriver: "none",
-  composeFiles: [],
-  composeService: "database",
-  composeNetwork: "sectorwars-network",
-  composeSuperusers: ["region-manager"],
-  poolServices: 0,
-  poolWorkers: 1,
-  poolSize: 5,
-  poolOverflow: 10,
-  poolTimeout: 30,
-  databases: [],
-  droppableDatabases: [],
-  replicas: 0,
-  replicaPort: 0,
   backups: "true",
-  backupRepository: "volume",
-  backupS3Endpoint: "",
-  backupS3Region: "us-east-1",
-  backupS3Authority: "",
-  backupS3Credentials: "auto",
-  backupFull: "0 3 * * 0",
-  backupDifferential: "0 3 * * 1-6",
-  backupDrill: "30 3 * * *",
-  backupCompression: "zst",
-  backupKeepDays: 14,
-  backupKeepFulls: 2,
-  backupGiveUpAt: 90,
-  backupKeepOnDestroy: false,
-  backupRecoverTo: "latest",
 };
 const AROUND: Surroundings = {
   stack: "dev",
@@ -510,5 +451,15 @@ describe("the settings in Pulumi's configuration", () => {
   docs/settings.md lists all settings`,
       ),
     );
+  });
+});
+
+describe("an old Node", () => {
+  test.each(["22.12.0", "24.6.9"])("%s is refused, with the oldest supported version", (version) => {
+    expect(() => refuseOldNode(version)).toThrow(`needs Node 24.7 or newer, but Node ${version} runs it`);
+  });
+
+  test.each(["24.7.0", "24.21.0", "25.0.0"])("%s is not refused", (version) => {
+    expect(() => refuseOldNode(version)).not.toThrow();
   });
 });

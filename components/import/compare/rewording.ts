@@ -4,12 +4,12 @@
  * and element by element in the second. Servers of different versions also print the same tree differently. So a different text does
  * not prove a different meaning.
  *
- * A second restore proves the meaning. pg_restore restores the source's dump in an empty scratch database on the target's server,
- * and the same pg_dump reads it there. Both texts then come from one server that has read the definition once:
+ * To compare the meaning, the import restores the source's dump a second time, with pg_restore, in an empty scratch database on the
+ * target's server. The same pg_dump reads it there. Both texts then come from one server that has read the definition once:
  * - If scratch database and copy agree, the copy has the definition that `pg_dump | pg_restore` makes of this source.
  * - If they do not, the copy has something else: it was created differently, or changed later.
  *
- * The scratch database does not depend on the code that made the copy. pg_restore reads pg_dump's archive, finds the statements in
+ * The scratch database does not depend on the import's own code, which made the copy. pg_restore reads pg_dump's archive, finds the statements in
  * it by itself, and runs them in pg_dump's order, in one session with the archive's settings. If the import left out an entry, cut
  * one off, or read a value under another setting, the two would differ. (The comparison with the source's dump finds missing
  * entries in any case.) An object that pg_restore cannot create is missing in the scratch database and remains a difference.
@@ -24,11 +24,11 @@ import { describeEntry, entryKey, schemaStates } from "../schema/dump-entries.ts
 import { type Dump, type DumpOptions, dumpSchema, extensionsSql, type Schema } from "../schema/schema.ts";
 import type { StateDifference, States } from "../schema/states.ts";
 import { asOwner, openTarget } from "../session/session.ts";
-import { clearStaging, createStaging, lockServer, scratchName } from "../staging/swap.ts";
+import { clearStaging, createImportDatabase, lockServer, scratchName } from "../staging/swap.ts";
 import type { Catalog, Target } from "../types.ts";
 
 /** The server on which definitions are restored. */
-export interface ScratchServer extends Pick<DumpOptions, "stack" | "dockerHost"> {
+export interface DefinitionServer extends Pick<DumpOptions, "stack" | "dockerHost"> {
   /** A superuser's session in the maintenance database. It holds the import's lock. */
   lockSession: pg.Client;
   /** The scratch database is named after the target's, and has the same owner. */
@@ -39,9 +39,9 @@ export interface ScratchServer extends Pick<DumpOptions, "stack" | "dockerHost">
  * Runs work with a server for restoring definitions, and holds the import's lock meanwhile.
  * @throws {Error} if an import, or other work with the lock, is running on the server.
  */
-export const withScratchServer = <T>(
-  server: Omit<ScratchServer, "lockSession">,
-  work: (server: ScratchServer) => Promise<T>,
+export const withDefinitionServer = <T>(
+  server: Omit<DefinitionServer, "lockSession">,
+  work: (server: DefinitionServer) => Promise<T>,
 ): Promise<T> =>
   withConnection(maintenance(server.target.address), async (lockSession) => {
     // After a cancellation, this session must stay open for the clean-up.
@@ -71,11 +71,11 @@ export interface Restored {
  * @param image the image whose pg_dump wrote the archive.
  * @throws {Error} if the scratch database cannot be created or read.
  */
-export async function restoreDefinitions(server: ScratchServer, image: string, from: Restorable): Promise<Restored> {
+export async function restoreDefinitions(server: DefinitionServer, image: string, from: Restorable): Promise<Restored> {
   const { lockSession, target, stack, dockerHost } = server;
   const name = scratchName(target.address.database);
   try {
-    const scratch = await createStaging(lockSession, { target }, name);
+    const scratch = await createImportDatabase(lockSession, { target }, name);
     await prepare(scratch, target, from);
     const { database, user, password } = asOwner(scratch, target);
     const access = { ...target.fromContainer, database, user, password, rootCertificates: undefined };
@@ -88,7 +88,7 @@ export async function restoreDefinitions(server: ScratchServer, image: string, f
 }
 
 /** Does the superuser's part before anything of the source is in the database, as for a staging database. */
-async function prepare(scratch: Address, target: ScratchServer["target"], { catalog, settings }: Restorable) {
+async function prepare(scratch: Address, target: DefinitionServer["target"], { catalog, settings }: Restorable) {
   const superuser = await openTarget(scratch);
   try {
     await superuser.query(target.preparation(scratch.database));
@@ -99,7 +99,7 @@ async function prepare(scratch: Address, target: ScratchServer["target"], { cata
   await copySettings(settings, scratch, target.roles);
 }
 
-/** Returns the definitions of a dump by name. */
+/** Returns the states of a dump's objects by name; the state of an object is its definition. */
 export const statesOf = ({ before, after }: Schema): States => schemaStates([...before, ...after]);
 
 /** Types of entries that may have columns. */
@@ -132,9 +132,9 @@ export async function findOtherColumns(schema: Schema, source: pg.Client, target
   return new Set(others.map(describeEntry));
 }
 
-/** Two databases whose definitions have different texts, and the server for comparing their meaning. */
-export interface Reworded {
-  server: ScratchServer;
+/** Two databases that define some objects with different texts, and the server on which the meanings are compared. */
+export interface DefinitionPair {
+  server: DefinitionServer;
   image: string;
   source: Restorable & { session: pg.Client };
   target: { states: States; session: pg.Client };
@@ -178,7 +178,7 @@ export function refusalsOf(objects: readonly string[], said: string): string[] {
  * Separates definitions that PostgreSQL has reworded from those that were changed. Restores nothing if there are no objects.
  * @param objects objects that source and target have with different texts.
  */
-export async function findRewordings(objects: readonly string[], reworded: Reworded): Promise<Rewordings> {
+export async function findRewordings(objects: readonly string[], reworded: DefinitionPair): Promise<Rewordings> {
   if (objects.length === 0) return { proven: new Set(), refused: [] };
   const { server, image, source, target, changed } = reworded;
   const theirs = await restoreDefinitions(server, image, source);

@@ -20,7 +20,7 @@ import { dumpImage } from "../schema/schema.ts";
 import { type BaselineEntry, type Change, compareStates, digest, type States, whereChanged } from "../schema/states.ts";
 import type { Column, Table } from "../types.ts";
 import type { ComparedDatabase } from "./compared-database.ts";
-import { differentTexts, findRewordings, type ScratchServer, statesOf } from "./rewording.ts";
+import { type DefinitionServer, differentTexts, findRewordings, statesOf } from "./rewording.ts";
 
 /** An object that differs between source and target. */
 export interface Difference {
@@ -64,7 +64,7 @@ export interface VerifyOptions {
    * Provides a server on which definitions with different texts are restored, to see whether only the wording differs. Called only if
    * there are any. Without it, a different text counts as a difference, unless the baseline has it as reworded.
    */
-  withScratch?: <T>(work: (server: ScratchServer) => Promise<T>) => Promise<T>;
+  withServer?: <T>(work: (server: DefinitionServer) => Promise<T>) => Promise<T>;
   say: (line: string) => void;
 }
 
@@ -149,7 +149,7 @@ export async function compareDatabases(
   await compareLargeObjects(source, target, findings);
 
   const subjects = await findSubjects(source, target);
-  say(`comparing the rows of ${subjects.length} tables and materialised views`);
+  say(`comparing the rows of ${subjects.length} tables and materialized views`);
   const rows = await compareRows(subjects, source, target, findings, baseline);
 
   return {
@@ -172,7 +172,7 @@ async function compareDefinitions(
   source: ComparedDatabase,
   target: ComparedDatabase,
   image: string,
-  { withScratch, say }: VerifyOptions,
+  { withServer, say }: VerifyOptions,
   findings: Findings,
 ): Promise<number> {
   const [theirDump, ourDump] = await Promise.all([source.definitions(image), target.definitions(image)]);
@@ -180,7 +180,7 @@ async function compareDefinitions(
   const different = differentTexts(compareStates(theirs, ours));
   const known = different.filter((object) => findings.isReworded(object, theirs, ours));
   const unknown = different.filter((object) => !known.includes(object));
-  const find = async (server: ScratchServer) => {
+  const find = async (server: DefinitionServer) => {
     const [their, our] = [source.sessions[0] as pg.Client, target.sessions[0] as pg.Client];
     say(`restoring ${unknown.length} definitions whose texts differ, to compare how PostgreSQL words them`);
     return findRewordings(unknown, {
@@ -191,7 +191,7 @@ async function compareDefinitions(
       changed: { dump: ourDump, catalog: target.catalog, settings: await readSettings(our) },
     });
   };
-  const found = unknown.length > 0 && withScratch ? (await withScratch(find)).proven : [];
+  const found = unknown.length > 0 && withServer ? (await withServer(find)).proven : [];
   findings.addStates(theirs, ours, new Set([...known, ...found]));
   return theirs.size;
 }
@@ -263,7 +263,7 @@ async function compareLargeObjects(
   findings.add(LARGE_OBJECTS, now, await findLargeObjectDifferences(there, here));
 }
 
-/** Returns the tables and the filled materialised views that both databases have. What only one has is a different definition. */
+/** Returns the tables and the filled materialized views that both databases have. What only one has is a different definition. */
 async function findSubjects(source: ComparedDatabase, target: ComparedDatabase): Promise<Subject[]> {
   const here = new Map(target.catalog.tables.map((table) => [table.sql, table]));
   const tables = source.catalog.tables.flatMap((table): Subject[] => {

@@ -2,7 +2,7 @@
 
 import { type Code, type Finding, finding } from "./findings.ts";
 import type { Examination } from "./preflight.ts";
-import { type TrialSpec, trySchema } from "./rehearsal.ts";
+import { type TrialSpec, trySchema } from "./schema-trial.ts";
 import { notYetReported } from "./trial-failures.ts";
 
 /** Findings that make the trial impossible, or that it would only repeat in other words. */

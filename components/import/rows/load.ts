@@ -20,15 +20,16 @@ export interface WorkerConnections {
 }
 
 /** The tables of indexes and keys. A dump names an index by its name alone, and a key by table and name. */
-export interface Belonging {
-  /** Schema and index, or schema and `table constraint`, as the dump's entries spell them, to the table's SQL name. */
+export interface TablesOfObjects {
+  /** From entryKey(schema, index) to the table's SQL name. */
   indexes: Map<string, string>;
+  /** From entryKey(schema, "table constraint") to the table's SQL name. */
   constraints: Map<string, string>;
-  /** A foreign key's two tables, by schema and `table constraint`. */
+  /** From entryKey(schema, "table constraint") of a foreign key to the SQL names of its two tables. */
   references: Map<string, [string, string]>;
 }
 
-const BELONGING = `
+const OF_TABLES = `
   SELECT n.nspname AS schema, t.relname AS table, i.relname AS index, c.conname AS constraint
   FROM pg_index x
   JOIN pg_class i ON i.oid = x.indexrelid
@@ -48,10 +49,10 @@ const REFERENCES = `
   WHERE c.contype = 'f' AND t.relkind = 'r' AND f.relkind = 'r' AND NOT t.relispartition AND NOT f.relispartition`;
 
 /** Reads from the source's catalog which table each index and key belongs to. */
-export async function readBelonging(client: pg.Client): Promise<Belonging> {
-  const { rows } = await client.query(BELONGING);
+export async function readTablesOfObjects(client: pg.Client): Promise<TablesOfObjects> {
+  const { rows } = await client.query(OF_TABLES);
   const references = await client.query(REFERENCES);
-  const belonging: Belonging = {
+  const tablesOfObjects: TablesOfObjects = {
     indexes: new Map(),
     constraints: new Map(),
     references: new Map(
@@ -63,10 +64,10 @@ export async function readBelonging(client: pg.Client): Promise<Belonging> {
   };
   for (const row of rows) {
     const table = qualified(row.schema, row.table);
-    if (row.constraint === null) belonging.indexes.set(entryKey(row.schema, row.index), table);
-    else belonging.constraints.set(entryKey(row.schema, `${row.table} ${row.constraint}`), table);
+    if (row.constraint === null) tablesOfObjects.indexes.set(entryKey(row.schema, row.index), table);
+    else tablesOfObjects.constraints.set(entryKey(row.schema, `${row.table} ${row.constraint}`), table);
   }
-  return belonging;
+  return tablesOfObjects;
 }
 
 /** What is created on one table after its rows are loaded. */
@@ -91,8 +92,8 @@ const MARKS = new RegExp(
 );
 
 /**
- * Splits an index from the statements that pg_dump appends to it: CLUSTER ON and REPLICA IDENTITY. Both lock the table against
- * everything, so two indexes built at the same time would wait for each other.
+ * Splits an index from the statements that pg_dump appends to it: CLUSTER ON and REPLICA IDENTITY. Both take a lock that conflicts with
+ * CREATE INDEX, so they would delay indexes of the table that are built at the same time.
  */
 function splitMarks(entry: Entry): { index: Entry; marks: Entry | undefined } {
   const marks = MARKS.exec(entry.sql);
@@ -106,7 +107,7 @@ function splitMarks(entry: Entry): { index: Entry; marks: Entry | undefined } {
 /**
  * Assigns indexes and keys to their tables, and foreign keys to both of theirs. Everything else is the rest, in the dump's order.
  */
-export function planTables(tables: Table[], entries: Entry[], { indexes, constraints, references }: Belonging) {
+export function planTables(tables: Table[], entries: Entry[], { indexes, constraints, references }: TablesOfObjects) {
   const plans = new Map<string, TablePlan>(tables.map((table) => [table.sql, { table, keys: [], indexes: [] }]));
   const foreignKeys: ForeignKey[] = [];
   const rest: Entry[] = [];
@@ -129,7 +130,7 @@ export function planTables(tables: Table[], entries: Entry[], { indexes, constra
 }
 
 /**
- * Relative cost of one byte of a table in each kind of task. Indexes that split values (GIN above all) take longest; a b-tree takes
+ * Relative cost of one byte of a table in each kind of task. Indexes on parts of a value (GIN, for instance) take longest; a b-tree takes
  * less than the proof.
  */
 const ROWS_COST = 2;
@@ -137,7 +138,7 @@ const PROOF_COST = 2;
 const KEYS_COST = 1;
 const indexCost = ({ sql }: Entry): number => (/ USING (gin|gist|spgist) /.test(sql) ? 8 : 1);
 
-/** Bytes on the source's disk up to which tables are read in batches. */
+/** Tables of at most this size in bytes on the source's disk are read in batches. */
 const SMALL_TABLE_BYTES = 256 * 1024;
 /** Small tables read in one round trip. Their rows are in memory until they are loaded. */
 const BATCH_TABLES = 24;
@@ -153,13 +154,13 @@ export function batchesOf(plans: readonly TablePlan[]): TablePlan[][] {
 /** What the tasks of a load share. */
 export interface LoadContext {
   progress: Progress;
-  /** Called when a table's rows are loaded, before they are compared. Tests read or damage the rows in it. */
+  /** Called when a table's rows are loaded, before its keys are created. Tests read or damage the rows in it. */
   onLoaded?: (table: Table) => Promise<void>;
   /** Returns an observer of a table's rows; called when the table's turn comes. */
   observe?: (table: Table) => RowsObserver;
   /** Collects objects that fail, and has the source's search path. */
   attempts: Attempts;
-  /** Opens another session in the snapshot. It replaces one that is still sending a table that the target has rejected. */
+  /** Opens a session in the exported snapshot, to replace a session that is still sending rows that the target rejected. */
   reopen: () => Promise<pg.Client>;
   /** Program that computes digests on the target's server; without one, the proof reads all rows back. */
   digestProgram?: DigestProgram;
@@ -169,11 +170,11 @@ export interface LoadContext {
 interface Outcome {
   proofs: Map<string, TableProof>;
   /** Tables whose rows the target rejected. */
-  refused: Set<string>;
-  /** Tables whose rows or keys the target rejected. Objects that depend on them are not tried. */
+  rejected: Set<string>;
+  /** Tables whose rows or keys the target rejected. The import does not create objects that depend on them. */
   broken: Set<string>;
   /** Foreign keys that were created or tried. */
-  tied: Set<ForeignKey>;
+  attempted: Set<ForeignKey>;
 }
 
 /**
@@ -185,22 +186,22 @@ export async function loadTables(
   connections: WorkerConnections[],
   context: LoadContext,
 ): Promise<TableProof[]> {
-  const outcome: Outcome = { proofs: new Map(), refused: new Set(), broken: new Set(), tied: new Set() };
+  const outcome: Outcome = { proofs: new Map(), rejected: new Set(), broken: new Set(), attempted: new Set() };
   const { attempts } = context;
   // A CHECK constraint may read other tables, so rejected tables are tried again when the others are loaded.
   for (let plans = load.plans; plans.length > 0; ) {
-    outcome.refused.clear();
+    outcome.rejected.clear();
     outcome.broken.clear();
-    const foreignKeys = load.foreignKeys.filter((key) => !outcome.tied.has(key));
+    const foreignKeys = load.foreignKeys.filter((key) => !outcome.attempted.has(key));
     const tasks = [
       ...batchesOf(plans).flatMap((batch) => tableTasks(batch, context, outcome)),
       ...foreignKeys.map((key) => foreignKeyTask(key, plans, outcome, attempts)),
     ];
     await runTasks(tasks, connections);
-    const refused = plans.filter(({ table }) => outcome.refused.has(table.sql));
-    if (refused.length === plans.length) break;
-    attempts.forget(new Set(refused.map(({ table }) => rowsObject(table))));
-    plans = refused;
+    const rejected = plans.filter(({ table }) => outcome.rejected.has(table.sql));
+    if (rejected.length === plans.length) break;
+    attempts.forget(new Set(rejected.map(({ table }) => rowsObject(table))));
+    plans = rejected;
   }
   if (attempts.failures.length > 0) {
     for (const { table, verdict, differences } of outcome.proofs.values()) {
@@ -219,8 +220,8 @@ export async function loadTables(
 }
 
 /**
- * Copies a table's rows into the target. If a function that runs meanwhile does not find a name, copies them again with the source's
- * search path.
+ * Copies a table's rows into the target. If a function that the copy calls (in a constraint, for instance) does not find a name, copies
+ * them again with the source's search path.
  * @param memory returns the rows, if they were read already.
  * @returns undefined for a table that the target rejected, which is added to the failures.
  */
@@ -262,7 +263,7 @@ const keysName = ({ sql }: Table) => `keys of ${sql}`;
 const proofName = ({ sql }: Table) => `proof of ${sql}`;
 const indexName = ({ schema, name }: Entry) => `index ${schema}.${name}`;
 /** Names of the tasks after which a table is complete. */
-const wholeness = ({ table, indexes }: TablePlan) => [keysName(table), ...indexes.map(indexName)];
+const completingTasks = ({ table, indexes }: TablePlan) => [keysName(table), ...indexes.map(indexName)];
 
 /** What the tasks of one batch of tables share. */
 interface BatchLoad extends Outcome {
@@ -274,7 +275,7 @@ interface BatchLoad extends Outcome {
 }
 
 /** Runs a part of a task as a span of the report's timeline. */
-async function spanned(progress: Progress, name: string, work: () => Promise<unknown>): Promise<void> {
+async function inSpan(progress: Progress, name: string, work: () => Promise<unknown>): Promise<void> {
   const end = progress.begin(name);
   await work();
   end();
@@ -302,14 +303,14 @@ function tableTasks(plans: readonly TablePlan[], context: LoadContext, outcome: 
 }
 
 async function loadBatch(tables: readonly Table[], connections: WorkerConnections, batch: BatchLoad): Promise<void> {
-  const { context, sent, refused, broken } = batch;
+  const { context, sent, rejected, broken } = batch;
   const inMemory = tables.length > 1 ? await readSmallTables(tables, connections.source) : [];
   for (const [index, table] of tables.entries()) {
     const end = context.progress.begin(`rows ${nameOf(table)}`);
     const transfer = await loadRows(table, connections, inMemory[index], context);
     const seconds = end();
     if (transfer === undefined) {
-      refused.add(table.sql);
+      rejected.add(table.sql);
       broken.add(table.sql);
       continue;
     }
@@ -327,7 +328,7 @@ function keysTask({ table, keys }: TablePlan, { context, loaded, broken }: Batch
     run: async ({ target }) => {
       if (broken.has(table.sql)) return;
       await onLoaded?.(table);
-      await spanned(progress, `keys ${nameOf(table)}`, async () => {
+      await inSpan(progress, `keys ${nameOf(table)}`, async () => {
         for (const entry of keys) if (!(await attempts.makeAlone(target, entry))) broken.add(table.sql);
       });
     },
@@ -344,7 +345,7 @@ function proofTask({ table }: TablePlan, { context, sent, proofs }: BatchLoad): 
       const transferred = sent.get(table.sql);
       if (transferred === undefined) return;
       const { seconds, ...transfer } = transferred;
-      await spanned(progress, `proof ${nameOf(table)}`, async () => {
+      await inSpan(progress, `proof ${nameOf(table)}`, async () => {
         proofs.set(table.sql, await proveTable(table, transfer, seconds, connections, digestProgram));
       });
     },
@@ -358,7 +359,7 @@ function indexTask(entry: Entry, { table }: TablePlan, { context, sent }: BatchL
     after: [keysName(table)],
     cost: indexCost(entry) * table.bytes,
     run: async ({ target }) => {
-      if (sent.has(table.sql)) await spanned(progress, indexName(entry), () => attempts.makeAlone(target, entry));
+      if (sent.has(table.sql)) await inSpan(progress, indexName(entry), () => attempts.makeAlone(target, entry));
     },
   };
 }
@@ -367,7 +368,7 @@ function statisticsTask(plan: TablePlan, { context, sent }: BatchLoad): Task<Wor
   const { table } = plan;
   return {
     name: `statistics of ${table.sql}`,
-    after: wholeness(plan),
+    after: completingTasks(plan),
     cost: 0,
     run: async ({ target }) => {
       if (sent.has(table.sql)) await analyze(target, [table], context.attempts);
@@ -379,20 +380,20 @@ function statisticsTask(plan: TablePlan, { context, sent }: BatchLoad): Task<Wor
 function foreignKeyTask(
   key: ForeignKey,
   plans: readonly TablePlan[],
-  { proofs, broken, tied }: Outcome,
+  { proofs, broken, attempted }: Outcome,
   attempts: Attempts,
 ): Task<WorkerConnections> {
   const { entry, tables } = key;
   const both = plans.filter(({ table }) => tables.includes(table.sql));
   return {
     name: `foreign key ${entry.schema}.${entry.name}`,
-    after: both.flatMap((plan) => [...wholeness(plan), proofName(plan.table)]),
+    after: both.flatMap((plan) => [...completingTasks(plan), proofName(plan.table)]),
     cost: Math.max(...both.map(({ table }) => table.bytes)),
     lane: "foreign keys",
     run: async ({ target }) => {
       // Wrong rows may violate the key; the report of the rows says more than the key's failure would.
       if (both.some(({ table }) => broken.has(table.sql))) return;
-      tied.add(key);
+      attempted.add(key);
       if (tables.some((table) => proofs.get(table)?.verdict === "different")) return;
       await attempts.makeAlone(target, entry);
     },
@@ -400,7 +401,7 @@ function foreignKeyTask(
 }
 
 /**
- * Computes statistics of relations without a task of their own: partitioned tables, materialised views, and tables whose extended
+ * Computes statistics of relations without a task of their own: partitioned tables, materialized views, and tables whose extended
  * statistics were created after their ANALYZE.
  * @param client logged in as the owner, because expressions in statistics run.
  */

@@ -1,4 +1,4 @@
-/** Materialised views: their definitions are copied with the schema, and the target computes their rows. */
+/** Materialized views: their definitions are copied with the schema, and the target computes their rows. */
 import type pg from "pg";
 import { qualified } from "../../../lib/postgres.ts";
 import { isUsers } from "../schema/catalog.ts";
@@ -14,10 +14,10 @@ const POPULATED = `
   WHERE c.relkind = 'm' AND c.relispopulated AND ${isUsers("n.nspname")}
     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`;
 
-/** A materialised view. */
+/** A materialized view. */
 type View = Pick<Table, "schema" | "name" | "sql">;
 
-/** Returns the filled materialised views of a database. */
+/** Returns the filled materialized views of a database. */
 export async function readFilledViews(client: pg.Client): Promise<View[]> {
   const { rows } = await client.query<{ schema: string; name: string }>(POPULATED);
   return rows.map(({ schema, name }) => ({ schema, name, sql: qualified(schema, name) }));
@@ -68,7 +68,7 @@ export async function refreshViews(
     if (!isWhole) {
       const ours = await setFingerprint(`ONLY ${sql}`, superuser);
       baseline.set(rowsOf(view), { target: describeSet(ours), selected: "computed from selected rows" });
-      remarks.push(`the materialised view ${name} was computed again, from the selected rows`);
+      remarks.push(`the materialized view ${name} was computed again, from the selected rows`);
       continue;
     }
     const [theirs, ours] = await Promise.all([
@@ -79,13 +79,13 @@ export async function refreshViews(
     const same = describeSet(theirs) === describeSet(ours);
     remarks.push(
       same
-        ? `the materialised view ${name} was computed again and has the same ${ours.rows} rows`
-        : `the materialised view ${name} was computed again and has other rows than on the source (${ours.rows}, and ` +
+        ? `the materialized view ${name} was computed again and has the same ${ours.rows} rows`
+        : `the materialized view ${name} was computed again and has other rows than on the source (${ours.rows}, and ` +
             `${theirs.rows} on the source): its query depends on more than the tables, or it was out of date on the source`,
     );
   }
   attempts.check(
-    "Materialised views cannot be computed on the target, so the copy was dropped; the target is as it was",
+    "Materialized views cannot be computed on the target, so the copy was dropped; the target is as it was",
   );
   return { remarks, baseline };
 }

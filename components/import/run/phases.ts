@@ -11,7 +11,7 @@ import {
 } from "../compare/assertions.ts";
 import { differentTexts, findRewordings, markRewordings, statesOf } from "../compare/rewording.ts";
 import { findServerChanges, readServerState, serverChanged } from "../compare/server-state.ts";
-import { rehearse } from "../preflight/rehearsal.ts";
+import { tryLaterObjects } from "../preflight/schema-trial.ts";
 import { type Baseline, baselineOfRows, baselineOfStates, positionOf, writeBaseline } from "../rows/baseline.ts";
 import { findDigestProgram } from "../rows/digest.ts";
 import {
@@ -19,7 +19,7 @@ import {
   loadTables,
   makeRest,
   planTables,
-  readBelonging,
+  readTablesOfObjects,
   type WorkerConnections,
 } from "../rows/load.ts";
 import { compareSequences, copySequences } from "../rows/sequences.ts";
@@ -38,7 +38,7 @@ import { selectRows } from "../selection/selection.ts";
 import { readSearchPath } from "../session/search-path.ts";
 import { openOwner, openTarget } from "../session/session.ts";
 import { exportSnapshot, joinSnapshot, lockTables, tablesToLock } from "../source/snapshot.ts";
-import { createStaging, importNames, swapIn, writeMarker } from "../staging/swap.ts";
+import { createImportDatabase, importNames, swapIn, writeMarker } from "../staging/swap.ts";
 import type { ImportRun } from "./import-run.ts";
 import { copyLargeObjectsOf, proveLargeObjects } from "./large-objects.ts";
 import { describeCopy, summarise } from "./summary.ts";
@@ -88,11 +88,11 @@ export async function takeSnapshot({ spec, enter, report, scope }: ImportRun) {
   return { snapshot, holder: snapshot.holder, takenAt, catalog, readers, openReader };
 }
 
-/** Creates the staging database with the extensions, privileges and settings that the copy is to have. */
+/** Creates the staging database with the extensions, privileges and settings of the copy. */
 async function prepareStaging(run: ImportRun, { holder, catalog }: SourceSnapshot) {
   const { spec, report, lockSession } = run;
   const { target } = spec;
-  const staging = await createStaging(lockSession, spec);
+  const staging = await createImportDatabase(lockSession, spec);
   // Statements that may run code of the source run in the owner's session, never in the superuser's.
   const superuser = await openTarget(staging);
   await superuser.query(target.preparation(staging.database));
@@ -113,7 +113,7 @@ export async function copySchema(run: ImportRun, source: SourceSnapshot) {
   const dumpImage = await chooseDumpImage(spec, catalog.majorVersion, snapshot.roundTripMs);
   const dumping = dumpSource(spec, dumpImage, snapshot.id);
   dumping.catch(() => {});
-  const belonging = await readBelonging(holder);
+  const tablesOfObjects = await readTablesOfObjects(holder);
   const prepared = await prepareStaging(run, source);
   run.serverState = await readServerState(lockSession, importNames(spec.target.address.database));
   const owner = await openOwner(prepared.staging, spec.target);
@@ -121,18 +121,18 @@ export async function copySchema(run: ImportRun, source: SourceSnapshot) {
   const attempts = new Attempts(await readSearchPath(holder));
   const { superuser } = prepared;
   await makeBefore({ superuser, owner }, schema, catalog, { ownerName: spec.target.owner, attempts });
-  await rehearse(owner, schema.after);
+  await tryLaterObjects(owner, schema.after);
   end();
-  return { ...prepared, dumpImage, belonging, owner, schema, attempts };
+  return { ...prepared, dumpImage, tablesOfObjects, owner, schema, attempts };
 }
 
 /** Copies the rows, creates keys and indexes, and proves each table by reading it back. */
 export async function copyRows(run: ImportRun, source: SourceSnapshot, staged: StagedSchema) {
   const { spec, enter, progress, report, hooks, safetyCopy, lockSession } = run;
   const { catalog, holder, openReader } = source;
-  const { owner, schema, belonging, attempts } = staged;
+  const { owner, schema, tablesOfObjects, attempts } = staged;
   const end = await enter("rows", `copying the rows of ${catalog.tables.length} tables, ${spec.jobs} at a time`);
-  const { plans, foreignKeys, rest } = planTables(catalog.tables, schema.after, belonging);
+  const { plans, foreignKeys, rest } = planTables(catalog.tables, schema.after, tablesOfObjects);
   const connections = await openConnections(run, source, staged);
   progress.expect(catalog.tables);
   const ends = { source: holder, owner, progress, report, safetyCopy };

@@ -27,7 +27,7 @@ import {
   takeSnapshot,
 } from "./phases.ts";
 
-/** Milliseconds to wait for the clean-up after a failure or a cancellation. After that, the server finishes it without this process. */
+/** Milliseconds to wait for the clean-up after a failure or a cancellation. After that, the next run removes what is left. */
 const CLEARING_MS = 4000;
 
 /** Runs hooks outside the import's scope, so cancelling the import does not cancel them. */
@@ -40,7 +40,7 @@ const outside = ({ onPhase, onLoaded, onSwapped, ...hooks }: ImportHooks): Impor
 
 /**
  * Imports the source into the target's database, or returns the summary of an earlier import. After any failure the target is as
- * it was. Closing the surrounding scope cancels the import at once; the import drops what it has made before the promise is rejected.
+ * it was. Closing the surrounding scope cancels the import at once: the import drops its staging database, then rejects the promise.
  * @throws {Error} with the reason and the remedy; after a failed comparison, with the differences.
  */
 export async function runImport(spec: ImportSpec, hooks: ImportHooks): Promise<ImportSummary> {
@@ -48,7 +48,7 @@ export async function runImport(spec: ImportSpec, hooks: ImportHooks): Promise<I
   const ownHooks = outside(hooks);
   const unregister = currentScope()?.add(() => scope.stop());
   try {
-    return await scope.run(() => importOrAdopt(spec, ownHooks, scope));
+    return await scope.run(() => importUnlessDone(spec, ownHooks, scope));
   } catch (error) {
     throw scope.reason ?? error;
   } finally {
@@ -58,7 +58,7 @@ export async function runImport(spec: ImportSpec, hooks: ImportHooks): Promise<I
 }
 
 /** Imports with a report of every outcome, unless the target was imported before. */
-async function importOrAdopt(spec: ImportSpec, hooks: ImportHooks, scope: ImportScope): Promise<ImportSummary> {
+async function importUnlessDone(spec: ImportSpec, hooks: ImportHooks, scope: ImportScope): Promise<ImportSummary> {
   const progress = new Progress(hooks.say);
   const startedAt = new Date().toISOString();
   const enter = async (phase: Phase, line: string) => {
@@ -73,7 +73,7 @@ async function importOrAdopt(spec: ImportSpec, hooks: ImportHooks, scope: Import
   const seen = await preflight(spec);
   endPreflight();
   if (seen.done) {
-    // A run that was killed right after the swap has left the database that was replaced.
+    // A run killed right after the swap did not drop the replaced database.
     await clearStaging(lockSession, spec.target.address.database);
     hooks.say(`import: ${spec.target.address.database} was imported before, at ${seen.done.finishedAt}; nothing to do`);
     return seen.done;
@@ -112,7 +112,8 @@ const writeReportOrExplain = (folder: string, report: Report): Promise<string> =
   );
 
 /**
- * Returns what code of the source has changed outside the staging database before the import failed; nothing if the server does not answer.
+ * Returns the changes that the source's code made to the server outside the staging database; an empty list if the server does not
+ * answer.
  */
 async function changesOf({ target }: ImportSpec, before: ServerState | undefined): Promise<string[]> {
   if (before === undefined) return [];

@@ -16,7 +16,14 @@ import { extensionsSql } from "../schema/schema.ts";
 import { makeRoom } from "../schema/stack-extensions.ts";
 import { isAboutNames, pathSql, withPath } from "../session/search-path.ts";
 import { openOwner } from "../session/session.ts";
-import { clearDead, clearStaging, createStaging, lockServer, renameStaging, writeMarker } from "../staging/swap.ts";
+import {
+  clearDead,
+  clearStaging,
+  createImportDatabase,
+  lockServer,
+  renameStaging,
+  writeMarker,
+} from "../staging/swap.ts";
 import type { Catalog, OwnerLogin } from "../types.ts";
 import {
   type CopiedLargeObjects,
@@ -92,7 +99,7 @@ export async function withRestored<T>(
     await clearDead(lockSession);
     await clearStaging(lockSession, database);
     try {
-      const restored = await createStaging(lockSession, { target: { address: { ...server, database }, owner } });
+      const restored = await createImportDatabase(lockSession, { target: { address: { ...server, database }, owner } });
       await prepare(restored, manifest, order);
       const client = await openOwner(restored, order);
       await fill(client, manifest, order).finally(() => client.end().catch(() => {}));

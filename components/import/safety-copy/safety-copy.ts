@@ -56,7 +56,7 @@ export interface RestOfCopy {
   catalog: Catalog;
   schema: Schema;
   sequences: readonly SequenceState[];
-  /** SQL names of the materialised views that have rows, in the order in which they can be filled. */
+  /** SQL names of the materialized views that have rows, in the order in which they can be filled. */
   views: readonly string[];
   takenAt: string;
   /** Settings that a restore sets on the database. */

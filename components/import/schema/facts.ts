@@ -17,7 +17,7 @@ const COLUMN_ORDER = "order of columns of table ";
 
 /**
  * pg_dump leaves out an invalid index, except that of a partitioned table, which is invalid until its partitions have their indexes. A
- * materialised view that was never filled cannot be read.
+ * materialized view that was never filled cannot be read.
  */
 const FACTS = `
   SELECT '${EXTENSION}' || e.extname AS object, 'version ' || e.extversion || ' in the schema ' || n.nspname AS state

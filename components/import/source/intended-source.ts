@@ -60,7 +60,7 @@ export async function refuseUnintendedSample(client: pg.Client, database: string
 }
 
 /**
- * Records that a stack's data is to come from Neon. The record is in the maintenance database, is deleted with the volume, and has no
+ * Records that the user intends a stack's data to come from Neon. The record is in the maintenance database, is deleted with the volume, and has no
  * effect after an import.
  * @param client a superuser's session in the maintenance database.
  */

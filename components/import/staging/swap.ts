@@ -88,10 +88,10 @@ export async function clearDead(client: pg.Client): Promise<void> {
 }
 
 /**
- * Creates the staging database, empty, with the cluster's encoding and collation and the comment that marks it.
- * @param database another name for it.
+ * Creates an empty database of an import, with the cluster's encoding and collation and the comment that marks it.
+ * @param database its name: the staging database's by default, or the scratch database's.
  */
-export async function createStaging(
+export async function createImportDatabase(
   client: pg.Client,
   { target }: { target: Pick<Target, "address" | "owner"> },
   database = stagingName(target.address.database),

@@ -28,7 +28,7 @@ archive_push() {
 		[ ! -e "$ARCHIVING_ERROR" ] || rm -f "$ARCHIVING_ERROR"
 		return 0
 	fi
-	# No backup was ever begun, so this file could restore nothing. The first import need not wait for it.
+	# No backup was ever started, so this file could restore nothing. The first import need not wait for it.
 	if [ ! -e "$ARCHIVING_BEGAN" ]; then
 		case $words in *archive.info*) return 0 ;; esac
 	fi
@@ -37,19 +37,19 @@ archive_push() {
 	# Commands that wait for the file print this. A full disk may have no room for it.
 	{ printf '%s\n' "$words" >"$ARCHIVING_ERROR.partial" && mv "$ARCHIVING_ERROR.partial" "$ARCHIVING_ERROR"; } 2>/dev/null ||
 		rm -f "$ARCHIVING_ERROR.partial"
-	# Without an answer nothing is dropped.
+	# If the disk cannot be examined, nothing is dropped.
 	if [ "$(archive_room)" != 0 ]; then return 1; fi
-	# The gap begins at the last moment that is archived. An earlier file may have been dropped since.
+	# The gap begins at the time of the last archived change. An earlier file may have been dropped since.
 	printf '%s %s\n' "$(stat -c %Y "$ARCHIVED_UNTIL" 2>/dev/null || now)" "${1##*/}" >>"$ARCHIVING_GAPS" || return 1
 	sync
 	used=$(df -Pk "$VOLUME" | awk 'NR == 2 { print $5 }')
-	echo "ERROR: the WAL file ${1##*/} was given up: it cannot be archived, and the disk is ${used%\%} % full (limit $BACKUP_WAL_DROP_PERCENT %)." \
-		"Until a new full backup is made, nothing later than this can be restored" >&2
+	echo "ERROR: the WAL file ${1##*/} was dropped: it cannot be archived, and the disk is ${used%\%} % full (limit $BACKUP_WAL_DROP_PERCENT %)." \
+		"Until a new full backup is made, later changes cannot be restored" >&2
 }
 
 # Prints how many kB of WAL that cannot be archived still fit on the data's disk before WAL is dropped; 0 if it is dropped now. That is
-# when BACKUP_WAL_DROP_PERCENT percent are used. On a disk that is full of other things, a repository that is away for a minute is no
-# reason to drop WAL: a few files may wait as long as some room is left. Prints nothing if the disk cannot be looked at.
+# when BACKUP_WAL_DROP_PERCENT percent are used. On a disk that is full of other things, a repository that is unreachable for a minute is
+# no reason to drop WAL: a few files may wait while some room is left. Prints nothing if the disk cannot be examined.
 archive_room() {
 	df -Pk "$VOLUME" | archive_room_of "${BACKUP_WAL_DROP_PERCENT:?}" \
 		"$(find "$VOLUME/pgdata/pg_wal/archive_status" -name '*.ready' | wc -l)"

@@ -1,6 +1,6 @@
 # shellcheck shell=dash
-# Damage in the data: what is known of it, and since when. What a backup or the server found in a file counts until a full backup, which
-# reads every file, finds nothing. What a drill found counts until a drill finds nothing.
+# Known damage in the data, with the time at which it was found. A finding of a backup or the server counts until a full backup, which
+# reads every file, finds no damage. A finding of a drill counts until a drill finds no damage.
 
 # damage_of_file AT LABEL FILE PAGES: prints a finding, with the names that a file of the data has in its database at present.
 damage_of_file() {
@@ -51,7 +51,7 @@ damage_replace() {
 # damage_add LINE
 damage_add() { damage_replace "$(printf '%s\n%s\n' "$(damage_known)" "$1" | grep .)"; }
 
-# damage_add_drill LABEL WORDS: what a drill found is noted once, because it matters since when it is known.
+# damage_add_drill LABEL WORDS: records what a drill found. A second drill with the same result does not change the time of the finding.
 damage_add_drill() {
 	damage_is_known drill ||
 		damage_add "{\"at\":$(now),\"source\":\"drill\",\"label\":$(json "$1"),\"words\":$(json_words "$2")}"
@@ -89,7 +89,7 @@ damage_look() {
 			lines="$lines$newline$(damage_of_file "$at" "$label" "$file" "$pages")"
 		done </tmp/damaged-files
 	done
-	# A crash resets the server's count, but not what was noted of it.
+	# A crash resets the server's count, but not the recorded findings.
 	sql -v clean="$clean" -f "$SHARE/checksum-failures.sql" </dev/null >/tmp/checksum-failures 2>/dev/null || : >/tmp/checksum-failures
 	while IFS= read -r line; do
 		database=${line#*\"database\":}

@@ -1,7 +1,7 @@
 # shellcheck shell=dash
 # A drill: restores the newest backup, checks it and compares it with its record.
 
-# Runs the drill. Leaves what there is to tell in RUN_DETAILS, and an error in $OUTPUT.
+# Runs the drill. Leaves the details of the run in RUN_DETAILS, and an error in $OUTPUT.
 drill_run() {
 	local label record compared damage
 	scratch_clear
@@ -9,7 +9,7 @@ drill_run() {
 	label=$(repository_newest_sound)
 	if [ -z "$label" ]; then
 		pgb info >"$OUTPUT" 2>&1 || :
-		echo "error: there is no backup to be read: $(tail -n 3 "$OUTPUT")" >"$OUTPUT"
+		echo "error: no sound backup can be read: $(tail -n 3 "$OUTPUT")" >"$OUTPUT"
 		return 1
 	fi
 	if repository_is_foreign "$(repository_info)" "$(server_control_data "system identifier")"; then
@@ -20,7 +20,7 @@ drill_run() {
 	record=$label
 	compared=recorded
 	if ! record_fetch "$label"; then
-		# The backup was taken without a record, or its record was lost. What the tables hold now serves as well.
+		# The backup was made without a record, or its record was lost. The present content of the tables serves as well.
 		record=now
 		compared=present
 		if ! record_make "$record" "$label"; then
@@ -31,12 +31,12 @@ drill_run() {
 	progress "verifying every file of the repository"
 	damage=
 	drill_verify || damage="pgBackRest's verify finds damage: $(drill_verify_errors)"
-	# A damaged file may belong to another backup, so whether this one can be restored is tried in any case.
+	# A damaged file may belong to another backup, so the drill tries to restore this one in any case.
 	if [ -z "$damage" ] && ! drill_archive_is_complete; then damage=$(cat "$OUTPUT"); fi
 	if drill_restore "$label" "$STATE/records/$record" "$compared"; then
 		damage_forget_drill
 		[ -n "$damage" ] || return 0
-		echo "error: $damage. The newest backup could be restored all the same, every table as it was" >"$OUTPUT"
+		echo "error: $damage. The newest backup could be restored nevertheless, with every table as it was" >"$OUTPUT"
 	elif [ -n "$damage" ]; then
 		echo "error: $damage. The newest backup could not be restored: $(error_in "$OUTPUT")" >"$OUTPUT.both"
 		mv "$OUTPUT.both" "$OUTPUT"

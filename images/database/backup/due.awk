@@ -1,5 +1,5 @@
 # The newest minute at or before `now` that a schedule names, as seconds since 1970 (UTC); 0 if there is none within a year.
-# Variables: now, and the schedule's fields as lists of numbers (components/backups/plan.ts makes them): minutes, hours,
+# Variables: now, and the schedule's fields as lists of numbers (components/backups/schedule.ts makes them): minutes, hours,
 # days, months, weekdays; `either` is 1 where a day fits by its date or by its weekday (both were given), as in cron.
 function has(list, n) { return index("," list ",", "," n ",") > 0 }
 # Year, month and day from the days since 1970 (Howard Hinnant, "chrono-compatible low-level date algorithms").

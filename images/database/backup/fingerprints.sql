@@ -1,12 +1,12 @@
--- Writes down what every table of a database holds, by psql with the variable `role`: `alone` where no other session writes, else
--- `leading` in one database and `following` in all others at the same time, for one point of the write-ahead log, exactly,
--- while others write. `point` is the name of the restore point that the leading session makes.
+-- Prints the fingerprints of every table of a database. Variables for psql:
+--   role   `alone` if no other session writes; else `leading` in one database and `following` in all others at the same time
+--   point  the name of the restore point that the leading session makes
 --
--- The tables are locked against writers for the one moment in which the restore point is made and the snapshot is taken:
--- what is committed before the point is in the snapshot, and what comes later in neither. The sessions wait for one another:
--- the point is made when all have locked, and no lock goes before its session has a snapshot. The lock goes with the savepoint;
--- the snapshot stays, and the counting is done in it. The lock is given up after less than PostgreSQL's deadlock_timeout
--- (1 s), so that no transaction of others is ever ended for it.
+-- While other sessions write, the fingerprints are those of exactly one point of the WAL. The tables are locked against writers only
+-- while the restore point is made and the snapshot is taken, so the snapshot contains everything that was committed before the restore
+-- point, and nothing later. The sessions wait for each other: the restore point is made once all of them have their locks, and each
+-- keeps its locks until it has a snapshot. Rolling back to the savepoint releases the locks; the snapshot stays for the counting. A session
+-- gives up its locks before PostgreSQL's deadlock_timeout (1 s), so that no transaction of another session is ended because of them.
 \set ON_ERROR_STOP on
 \set QUIET on
 \pset format unaligned

@@ -20,8 +20,8 @@ note_read() { cat "$UNWRITTEN/${1##*/}" 2>/dev/null || cat "$1" 2>/dev/null; }
 note_remove() { rm -f "$1" "$UNWRITTEN/${1##*/}"; }
 
 # Prints the gaps since the last one that a full backup has closed, as `since file`, a line each: WAL that was dropped, or written while
-# backups were off. Their names distinguish them, not by their number: this list is in the data's volume, and the list of the
-# closed ones in the volume with the backups.
+# backups were off. A gap is identified by its file name, not by its position: this list is in the data's volume, and the list of
+# closed gaps in the volume with the backups.
 note_open_gaps() {
 	[ -e "$ARCHIVING_GAPS" ] || return 0
 	awk -v closed="$(tail -n 1 "$STATE/gaps" 2>/dev/null | cut -d ' ' -f 4)" '
@@ -29,10 +29,10 @@ note_open_gaps() {
 		END { for (n = last + 1; n <= NR; n++) print line[n] }' "$ARCHIVING_GAPS"
 }
 
-# Requests a full backup. Every request has a text of its own, because a backup that began before the request does not fulfil it.
+# Requests a full backup. Each request has a different text, because a backup that began before the request does not fulfil it.
 note_request_full_backup() {
 	cat /proc/sys/kernel/random/uuid >"$STATE/full.wanted"
-	# A backup that failed because the server was exchanged while it ran is no reason to wait.
+	# If a backup failed because the data was exchanged while it ran, the next one need not wait.
 	note_remove "$STATE/full.failures"
 }
 
@@ -53,7 +53,7 @@ note_timeline_at() {
 	awk -v moment="$1" 'NF && (moment == "latest" || $1 <= moment + 0 || !id) { id = $2 } END { if (id) print id }'
 }
 
-# Notes since when the server has been on its timeline, so that a restore to an earlier time finds the timeline of that time.
+# Records the time at which the server's timeline began, so that a restore to an earlier time finds the timeline of that time.
 note_timeline() {
 	local timeline name
 	timeline=$(server_timeline 2>/dev/null) || return 0
@@ -78,8 +78,8 @@ note_timeline() {
 	note_share
 }
 
-# Copies the notes to the repository, which is all that a recovery on another machine has. Positions, times and the name of the operating
-# system are not secret.
+# Copies the notes to the repository, because a recovery on another machine has only the repository. Positions, times and the name of the
+# operating system are not secret.
 note_share() {
 	local note
 	for note in "$STATE/timelines" "$STATE/gaps" "$MADE_ON"; do

@@ -1,5 +1,5 @@
 # shellcheck shell=dash
-# The record of a backup: what every table holds at one point of the log after it.
+# The record of a backup: the fingerprints of every table at one point of the WAL after the backup.
 
 # record_fingerprints ARGUMENTS FOR PSQL...: prints a line for every table of every database, of a server without other sessions.
 record_fingerprints() {
@@ -92,7 +92,7 @@ record_sessions_are_ready() {
 	fi
 }
 
-# record_make NAME LABEL: records what every table holds at a restore point after a backup, so that a drill can compare exactly.
+# record_make NAME LABEL: records the fingerprints of every table at a restore point after a backup, so that a drill can compare exactly.
 record_make() {
 	local tries point identity rows file timeline waited
 	# The owner of a database can block connections to it. Snapshots are blocked on purpose, and nothing else.
@@ -117,7 +117,7 @@ record_make() {
 	timeline=${identity%%|*}
 	# A restore point on one timeline cannot be reached from a backup of another.
 	if [ "$timeline" != "$(repository_timeline "$2")" ] || [ "$(server_identity)" != "$identity" ]; then
-		echo "the data was exchanged by a restore since the backup was begun; one of the present data is needed" >"$OUTPUT.record"
+		echo "a restore exchanged the data after the backup began; a backup of the present data is needed" >"$OUTPUT.record"
 		return 1
 	fi
 	waited=0

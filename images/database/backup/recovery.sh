@@ -2,14 +2,14 @@
 # Fills an empty volume from the repository, in the database's container, before the server's first start.
 
 # recover_volume SYSTEM: /run/recover holds "latest" or seconds since 1970, then arguments for pgBackRest, one a line. SYSTEM is the
-# operating system of this image. pgBackRest writes global/pg_control last: with it the data is complete, without it a former run was
-# interrupted. While recovery.signal is there, nothing was written to the data, so what cannot be recovered to one time may be
-# restored again for another.
+# operating system of this image. pgBackRest writes global/pg_control last: if it exists, the data is complete; if not, a former run was
+# interrupted. While recovery.signal exists, no session has written to the data, so if a recovery to one time fails, the data may be
+# restored again for another time.
 recover_volume() {
 	local moment argument timeline label
 	if [ -e "$PGDATA/global/pg_control" ]; then
 		if [ ! -e "$PGDATA/recovery.signal" ]; then
-			# It must never be a reason to delete this data later.
+			# It must not cause this data to be deleted later.
 			rm -f "$RECOVERING"
 			return
 		fi

@@ -4,10 +4,10 @@
 # Prints pgBackRest's list of backups, as JSON.
 repository_info() { pgb info --output=json; }
 
-# The same for a person who waits: a store that does not answer gets less time.
+# The same with a shorter timeout for a store that does not answer, because a user is waiting.
 repository_info_soon() { pgb --io-timeout=3 info --output=json; }
 
-# repository_parse: prints a line for each backup in pgBackRest's list on standard input; backups.awk tells what it holds.
+# repository_parse: prints a line for each backup in pgBackRest's list on standard input; backups.awk describes the line.
 repository_parse() {
 	grep -oE '"archive":\{"start":[^,]*,"stop":[^,}]*|"error":(true|false|null)|"repository":\{"delta":[0-9]*|"label":"[^"]*"|"lsn":\{"start":[^,]*,"stop":[^,}]*|"timestamp":\{"start":[0-9]*,"stop":[0-9]*' |
 		tr -d '{"' | awk -f "$SHARE/backups.awk"
@@ -16,7 +16,7 @@ repository_parse() {
 repository_backups() { repository_info | repository_parse; }
 repository_labels() { repository_backups | cut -d ' ' -f 1; }
 
-# Prints the label of the newest backup in which pgBackRest found no damaged page; of the newest backup if all have some.
+# Prints the label of the newest backup in which pgBackRest found no damaged page; if every backup has one, the label of the newest.
 repository_newest_sound() {
 	repository_backups | awk '{ last = $1 } $2 == "sound" { sound = $1 } END { print sound == "" ? last : sound }'
 }
@@ -38,7 +38,7 @@ repository_bytes() {
 	echo "${bytes:-null}"
 }
 
-# repository_leading_backup TIMELINE MOMENT NOTES: prints the newest sound backup from which a moment on a timeline is reached. pgBackRest
+# repository_leading_backup TIMELINE TIME NOTES: prints the newest sound backup from which a time on a timeline can be reached. pgBackRest
 # would take the newest of all, which may be on a timeline that the server has left. NOTES is the file with the timelines' notes.
 repository_leading_backup() {
 	repository_backups | awk -v wanted="$1" -v moment="$2" -v notes="$3" -v after="$REACHABLE_AFTER_SECONDS" \
@@ -69,7 +69,7 @@ repository_damaged_files() {
 # Whether the repository is in a store, and not in a folder.
 repository_in_store() { grep -q '^repo1-type=' /etc/pgbackrest/pgbackrest.conf; }
 
-# repository_names FOLDER: prints what is in a folder of the repository. Fails if it cannot be read, which is not the same as empty. A
+# repository_names FOLDER: prints the names in a folder of the repository. Fails if the folder cannot be read, unlike an empty one. A
 # local folder is read directly, because a call of pgBackRest takes longer.
 repository_names() {
 	if repository_in_store; then

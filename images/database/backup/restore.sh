@@ -1,15 +1,15 @@
 # shellcheck shell=dash
 # Restores beside the running data, in a container of its own.
 
-# restore_unsound WORDS: reports what is wrong with the restored data. That ends the restore, unless the data is wanted as it is.
+# restore_unsound WORDS: reports damage in the restored data. Ends the restore, unless it was asked to accept damage.
 restore_unsound() {
-	[ "${RESTORE_UNSOUND:-}" = yes ] || fail "$1. What is wrong may be older than the moment that was asked for. To have it all the same: --unsound"
+	[ "${RESTORE_UNSOUND:-}" = yes ] || fail "$1. The damage may be older than the recovery target. To restore the data with the damage: --unsound"
 	echo "unsound: $1" >&2
 	echo "unsound $1"
 }
 
-# Undoes what the check has changed, which does not belong to the data. A check that was cut short has not prepared every database. In
-# damaged data that is wanted all the same, undoing may fail; what can be undone is.
+# Undoes the changes that the check made, which do not belong to the data. A check that was cut short has not prepared every database. In
+# damaged data that the restore accepts, some of it may fail; the rest is undone.
 restore_after_check() {
 	local number database
 	number=0
@@ -21,18 +21,18 @@ restore_after_check() {
 	done </tmp/checked
 }
 
-# Removes what a restore that fails or is ended has left.
+# Removes what a failed or stopped restore has left.
 restore_clear() {
 	scratch_stop "$RESTORE_FOLDER" || :
 	rm -rf "$RESTORE_FOLDER"
 }
 
-# Prints when the last transaction that was recovered was committed, as the server's log tells it.
+# Prints the commit time of the last recovered transaction, from the server's log.
 restore_last_transaction() { grep -ao 'last completed transaction was at log time .*' "$SCRATCH_RUN/log" | tail -n 1; }
 
 # restore_run FOLDER ARGUMENTS...: restores into a folder beside the data, starts a server on it without network, checks all of it, sets
-# today's passwords, and stops the server cleanly. Standard input is the configuration, a line "-- SQL --", and SQL to run at the end.
-# Fails with nothing left, or ends with a folder that can take the place of the data.
+# the current passwords, and stops the server cleanly. Standard input is the configuration, a line "-- SQL --", and SQL to run at the end.
+# If it succeeds, the folder can replace the data. If it fails, nothing is left.
 restore_run() {
 	local last setting
 	RESTORE_FOLDER=$VOLUME/$1
@@ -47,7 +47,7 @@ restore_run() {
 	[ ! -e "$RESTORE_FOLDER" ] || fail "$RESTORE_FOLDER is there already"
 	# A tablespace has the same path in both, so recovery would write to the files of the running server.
 	[ -z "$(ls -A "$VOLUME/pgdata/pg_tblspc" 2>/dev/null)" ] ||
-		fail "the server has a tablespace of its own, beside which nothing can be restored. Begin a new stack from the backups: bootstrap backup"
+		fail "the server has a tablespace of its own, so nothing can be restored beside it. Create a new stack from the backups: bootstrap backup"
 	trap restore_clear EXIT
 	trap 'exit 130' INT TERM
 	mkdir -m 0700 "$RESTORE_FOLDER"
@@ -57,7 +57,7 @@ restore_run() {
 		fail "$(error_in "$OUTPUT")"
 	# This volume may know timelines that the archive lacks. The new timeline must not take a number that is in use.
 	recover_share_histories "$RESTORE_FOLDER"
-	echo "recovering up to the time that was asked for" >&2
+	echo "recovering to the recovery target" >&2
 	if ! scratch_start "$RESTORE_FOLDER" on; then
 		last=$(restore_last_transaction)
 		fail "the recovery failed: $(error_in "$SCRATCH_RUN/log")${last:+. The $last}"
@@ -73,7 +73,7 @@ restore_run() {
 		recovery_target_timeline; do
 		sql -h "$SCRATCH_RUN" -c "ALTER SYSTEM RESET $setting"
 	done
-	# The backup has the passwords of its time; the stack's are newer, or the same.
+	# The backup has the passwords from the time when it was made; the stack's are the same or newer.
 	sql -h "$SCRATCH_RUN" -f /run/last.sql >/dev/null || fail "the roles' passwords could not be set"
 	scratch_stop "$RESTORE_FOLDER" || fail "the restored server did not stop cleanly"
 	sync

@@ -1,16 +1,16 @@
 # shellcheck shell=dash
-# Begins what is due, one run at a time.
+# Starts the backups and drills that are due, one at a time.
 
-# schedule_init [anew]: begins to use the repository. An emptied repository is never begun again without being asked (`anew`), and the
-# repository of another cluster is never used.
+# schedule_init [anew]: initialises the repository. Does not initialise a repository that was emptied, unless called with `anew`, and
+# never uses the repository of another cluster.
 schedule_init() {
 	local tries words kind
 	archive_prepare
 	as_postgres mkdir -p "$STATE/records"
 	if [ -e "$ARCHIVING_BEGAN" ] && [ "${1:-}" != anew ] && ! repository_has_archive; then
-		fail "the repository is empty, but backups were made there: it was lost or replaced. Bring it back, or begin anew with: ./db backup --begin-anew"
+		fail "the repository is empty, but backups were made there: it was lost or replaced. Bring it back, or start a new one: ./db backup --begin-anew"
 	fi
-	# With a volume that was kept, a scheduled run may hold pgBackRest's lock (050). It ends at once if the repository is another one's.
+	# With a volume that was kept, a scheduled run may hold pgBackRest's lock (050). It ends at once if the repository is of another cluster.
 	tries=0
 	until words=$(pgb stanza-create 2>&1); do
 		tries=$((tries + 1))
@@ -18,14 +18,14 @@ schedule_init() {
 		sleep 0.5
 	done
 	archive_push_histories
-	# What was archived since the last backup in the repository is not known.
+	# It is not known what was archived since the last backup in the repository.
 	note_request_full_backup
 	: >"$STATE/initialised"
 	for kind in full diff drill; do [ -e "$STATE/$kind.slot" ] || schedule_slot "$kind" >"$STATE/$kind.slot"; done
 	note_timeline
 }
 
-# schedule_slot KIND: prints the newest time at or before now that the schedule names, in seconds since 1970; 0 without one.
+# schedule_slot KIND: prints the most recent scheduled time, in seconds since 1970; 0 without one.
 schedule_slot() {
 	local plan minutes hours days months weekdays either
 	case $1 in full) plan=${BACKUP_FULL:-} ;; diff) plan=${BACKUP_DIFF:-} ;; drill) plan=${BACKUP_DRILL:-} ;; *) plan= ;; esac
@@ -41,17 +41,17 @@ schedule_slot() {
 	}
 }
 
-# schedule_missed KIND: prints the newest slot if no run has succeeded for it; else 0.
+# schedule_missed KIND: prints the most recent scheduled time (the slot) if no run has succeeded since; else 0.
 schedule_missed() {
 	local slot done_slot
 	slot=$(schedule_slot "$1")
 	done_slot=$(note_number "$STATE/$1.slot")
-	# The clock was moved back to a time before the last slot, so the slot says nothing now.
+	# The clock was moved back to a time before the recorded slot, so the recorded slot is ignored.
 	if [ "$done_slot" -gt "$(now)" ]; then done_slot=0; fi
 	if [ "$slot" -gt "$done_slot" ]; then echo "$slot"; else echo 0; fi
 }
 
-# schedule_late KIND: prints for how many seconds a run has been due; 0 if none is.
+# schedule_late KIND: prints the seconds for which a run has been overdue; 0 if no run is.
 schedule_late() {
 	local slot
 	slot=$(schedule_missed "$1")
@@ -66,16 +66,16 @@ schedule_waits() {
 	count=${failures% *} last=${failures#* }
 	wait_for=21600
 	if [ "$count" -lt "$LONGEST_WAIT_AFTER" ]; then wait_for=$((30 << count)); fi
-	# Until this backup succeeds, what is written now cannot be restored.
+	# Changes made now can be restored only after this backup succeeds, so the wait is at most 5 minutes.
 	if [ "$1" = full ] && [ "$wait_for" -gt 300 ] && ! damage_is_known backup && schedule_needs_full; then wait_for=300; fi
 	passed=$(($(now) - last))
 	[ "$passed" -ge 0 ] && [ "$passed" -lt "$wait_for" ]
 }
 
-# Whether what is written now cannot be restored before the next full backup.
+# Whether changes made now can be restored only after the next full backup.
 schedule_needs_full() { [ -n "$(note_open_gaps)" ] || [ -e "$STATE/full.wanted" ]; }
 
-# schedule_due KIND: whether a run is to begin now. A slot that was missed, while the machine slept for instance, is made up for once.
+# schedule_due KIND: whether a run must start now. If slots were missed, for instance while the machine slept, one run makes up for them.
 schedule_due() {
 	if schedule_waits "$1"; then return 1; fi
 	if [ "$1" = full ]; then
@@ -86,7 +86,7 @@ schedule_due() {
 	[ "$(schedule_missed "$1")" != 0 ]
 }
 
-# Prints kind and start of the run under way. A run that was killed may have left its note.
+# Prints kind and start of the current run. A killed run may have left its note.
 schedule_running() {
 	local note
 	note=$(note_read "$STATE/running") || return 0

@@ -1,5 +1,5 @@
 # shellcheck shell=dash
-# A scratch server, which a drill or a restore starts to look at restored data.
+# A scratch server, which a drill or a restore starts to examine restored data.
 
 # scratch_start FOLDER ARCHIVE_MODE: starts a server on a data directory, without network, subscriptions or settings for big machines, that
 # only this user can connect to. With archiving on and no command, the WAL of the new timeline waits for the server that will use it.
@@ -10,7 +10,7 @@ scratch_start() {
 		-c hba_file=$SCRATCH_RUN/hba.conf -c listen_addresses='' -c unix_socket_directories=$SCRATCH_RUN -c port=5432 \
 		-c archive_mode=$2 -c archive_command='' -c shared_preload_libraries='' -c hot_standby=off -c shared_buffers=64MB \
 		-c max_logical_replication_workers=0 -c autovacuum=off -c log_min_messages=warning -c max_connections=20 -c max_locks_per_transaction=4096" >"$SCRATCH_RUN/start" 2>&1 9>&- || return 1
-	# A server that has started may still recover. Until the end of that it accepts no session, and it exits if the recovery fails.
+	# A started server may still be recovering. It accepts sessions only after the recovery, and exits if the recovery fails.
 	until sql -h "$SCRATCH_RUN" -c '' >/dev/null 2>&1; do
 		as_postgres pg_ctl -D "$1" status >/dev/null 2>&1 || return 1
 		sleep 0.2
@@ -20,7 +20,7 @@ scratch_start() {
 # scratch_stop FOLDER
 scratch_stop() { as_postgres pg_ctl -D "$1" -w -m fast stop >/dev/null 2>&1; }
 
-# Removes what a killed run has left: first its server, then its files.
+# Removes the leftovers of a killed run: first its server, then its files.
 scratch_clear() {
 	if [ -e "$SCRATCH/postmaster.pid" ]; then as_postgres pg_ctl -D "$SCRATCH" -m immediate stop >/dev/null 2>&1 || :; fi
 	rm -rf "$SCRATCH" "$SCRATCH_RUN"

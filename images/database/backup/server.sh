@@ -1,7 +1,7 @@
 # shellcheck shell=dash
-# What the server and its data say of themselves.
+# Reads facts from the server and its data.
 
-# Prints when the server was started. Fails with the server's words, on standard output, when it does not answer.
+# Prints the server's start time. If the server does not answer, prints its error on standard output, and fails.
 server_start_time() { sql -c "SELECT pg_postmaster_start_time()" 2>&1; }
 
 # Prints the server's timeline and start time. A restore, or undoing one, changes both.
@@ -14,8 +14,8 @@ server_timeline() { sql "$@" -c "SELECT ('x' || left(pg_walfile_name(pg_current_
 # server_control_data NAME: prints a value from the data's control file. The server need not run.
 server_control_data() { LC_ALL=C pg_controldata -D "$VOLUME/pgdata" 2>/dev/null | sed -n "s/^.*$1: *//p" | head -n 1; }
 
-# server_databases ARGUMENTS FOR PSQL...: prints the databases that can hold data. The owner of a database can declare it a template, so
-# that does not count.
+# server_databases ARGUMENTS FOR PSQL...: prints the databases that can hold data. This includes templates, because the owner of a database
+# can declare it a template, but not PostgreSQL's own two.
 server_databases() {
 	sql "$@" -c "SELECT datname FROM pg_database WHERE datallowconn AND datname NOT IN ('template0', 'template1')
 		AND datconnlimit <> $INVALID_DATABASE ORDER BY datname COLLATE \"C\""

@@ -7,8 +7,8 @@ backup_instead_of_full() {
 	echo "error: the clock was moved back to a time before the last backup: this backup is differential, full ones follow after that time" >>"$OUTPUT"
 }
 
-# backup_copy_files KIND: runs pgBackRest. If the server ends in the meantime, pgBackRest (2.45) may wait for half an hour for processes of
-# its own that wait for it, so it is ended.
+# backup_copy_files KIND: runs pgBackRest. If the server ends meanwhile, pgBackRest (2.45) and its own processes may wait for each other
+# for half an hour, so this function ends pgBackRest.
 backup_copy_files() {
 	local started copying watcher code
 	started=$(server_start_time) || started=
@@ -22,7 +22,7 @@ backup_copy_files() {
 	return "$code"
 }
 
-# backup_watch_server PROCESS START-TIME: ends the backup when the server has been away, or was another one, for ten seconds.
+# backup_watch_server PROCESS START-TIME: ends the backup if for ten seconds the server did not answer, or had another start time.
 backup_watch_server() {
 	local missed answer
 	[ -n "$2" ] || return 0
@@ -49,8 +49,8 @@ backup_end() {
 	done
 }
 
-# backup_take KIND: takes a backup and records what it holds. Leaves what there is to tell in RUN_DETAILS. Fails with 2 if the backup was
-# made, but holds damaged pages.
+# backup_take KIND: takes a backup and records its content. Leaves the details of the run in RUN_DETAILS. Fails with 2 if the backup was
+# made, but contains damaged pages.
 backup_take() {
 	local gaps request newest label
 	server_await
@@ -67,13 +67,13 @@ backup_take() {
 	newest=$(repository_backups | tail -n 1 | cut -d ' ' -f 1,2)
 	label=${newest%% *}
 	if [ -z "$label" ]; then
-		# Only its label tells whether it is a full one, which would close a gap.
+		# Only the label shows whether it is a full backup, which would close a gap.
 		echo "error: the backup was made, but the repository does not list it" >"$OUTPUT"
 		return 1
 	fi
 	RUN_DETAILS="\"label\":$(json "$label"),\"bytes\":$(repository_bytes "$label")"
 	if [ "${newest##* }" = damaged ]; then
-		# Nothing can be restored from it, so it closes no gap, fulfils no request, and no other backup is removed for it.
+		# No sound data can be restored from it, so it closes no gap and fulfils no request, and retention removes no other backup for it.
 		RUN_DETAILS="$RUN_DETAILS,\"damaged\":true,\"recorded\":false"
 		echo "error: the backup $label holds damaged pages: $(repository_damaged_files "$label" | head -n 3 | awk -F '\t' '
 			{ printf "%s%s%s", between, $1, $2 == "" ? "" : " at pages " $2; between = "; " }'). ./db status tells which tables those are" >"$OUTPUT"
@@ -81,12 +81,12 @@ backup_take() {
 	fi
 	# Removes what retention does not need, unless a drill has found damage: the last sound backup might be among it. The newest one stays.
 	if ! damage_is_known drill; then pgb expire >"$OUTPUT" 2>&1 || return 1; fi
-	progress "writing down what every table holds"
+	progress "recording the fingerprints of every table"
 	if record_make "$label" "$label"; then
 		RUN_DETAILS="$RUN_DETAILS,\"recorded\":true"
 	else
 		damage_add_unreadable "$label" "$OUTPUT.record"
-		RUN_DETAILS="$RUN_DETAILS,\"recorded\":false,\"warning\":$(json "what it holds was not written down: $(error_in "$OUTPUT.record")")"
+		RUN_DETAILS="$RUN_DETAILS,\"recorded\":false,\"warning\":$(json "the fingerprints of its tables were not recorded: $(error_in "$OUTPUT.record")")"
 	fi
 	case $label in
 	*_*) ;;
@@ -96,7 +96,7 @@ backup_take() {
 	record_share
 }
 
-# backup_full_is_made LABEL GAPS REQUEST: a full backup closes the gaps that were open when it began, and fulfils the request of then.
+# backup_full_is_made LABEL GAPS REQUEST: closes the gaps that were open when a full backup began, and fulfils the request of that time.
 backup_full_is_made() {
 	if [ "$(note_full_backup_request)" = "$3" ]; then rm -f "$STATE/full.wanted"; fi
 	if [ -n "$2" ]; then

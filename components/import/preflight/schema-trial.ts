@@ -11,7 +11,7 @@ import { remedyFor } from "../schema/remedies.ts";
 import { dumpImage, dumpSchema, entriesOfOwner, makeExtensions } from "../schema/schema.ts";
 import { findDisplaced, makeRoom } from "../schema/stack-extensions.ts";
 import { openOwner, openSource } from "../session/session.ts";
-import { clearStaging, createStaging, lockServer } from "../staging/swap.ts";
+import { clearStaging, createImportDatabase, lockServer } from "../staging/swap.ts";
 import type { Catalog, ImportSpec, Target } from "../types.ts";
 import { type Finding, finding } from "./findings.ts";
 import { Failures } from "./trial-failures.ts";
@@ -52,7 +52,7 @@ const tryOne = async (client: pg.Client, sql: string): Promise<string | undefine
  * @param client logged in as the owner.
  * @throws {Error} that lists every object that cannot be created, with the remedy.
  */
-export async function rehearse(client: pg.Client, entries: readonly Entry[]): Promise<void> {
+export async function tryLaterObjects(client: pg.Client, entries: readonly Entry[]): Promise<void> {
   const problems: string[] = [];
   const note = (entry: Entry, message: string | undefined) => {
     const remedy = message && remedyFor(message);
@@ -92,7 +92,7 @@ export async function trySchema(spec: TrialSpec, catalog: Catalog): Promise<Find
   return withConnection(maintenance(target.address), async (lockSession) => {
     await lockServer(lockSession);
     await clearStaging(lockSession, target.address.database);
-    const staging = await createStaging(lockSession, spec);
+    const staging = await createImportDatabase(lockSession, spec);
     try {
       await withConnection(staging, async (superuser) => {
         await superuser.query(target.preparation(staging.database));
