@@ -216,11 +216,20 @@ async function readStatus(stack: string): Promise<Status> {
 /** Shown for a stack without backups, whose data is lost with its volume. */
 const NO_BACKUPS = "off; to be able to restore to any point in time: pulumi config set backups true, then pulumi up";
 
+/** A line's name, in capitals if something is wrong, and its text; no line if that is undefined. */
+type Line = [name: string, text: string | undefined];
+
+const replicaLines = ({ replicas = [], slots = [] }: Status): Line[] => [
+  ["replicas", replicas.map(describeReplica).join("; ") || undefined],
+  ...replicas.map(({ name, trouble }): Line => ["REPLICA", trouble && `${name}: ${trouble}`]),
+  ...slots.map((slot): Line => ["SLOT", slot]),
+];
+
 /** Formats the status for the terminal, one line per item. */
 export function describe(status: Status): string {
   const { import: imported } = status;
   const roles = Object.entries(status.roles).map(([role, verdict]) => `${role} ${verdict}`);
-  const lines: [string, string | undefined][] = [
+  const lines: Line[] = [
     ["state", `${status.state} (container ${status.container})`],
     [
       "UNFINISHED",
@@ -256,11 +265,7 @@ export function describe(status: Status): string {
     ["pools", status.handover?.pools.sum],
     ["roles", roles.length > 0 ? roles.join(", ") : undefined],
     ...status.drift.map(({ subject, what, remedy }): [string, string] => ["DRIFT", `${subject} ${what}: ${remedy}`]),
-    ["replicas", status.replicas?.map(describeReplica).join("; ")],
-    ...(status.replicas ?? []).flatMap(({ name, trouble }): [string, string][] =>
-      trouble ? [["REPLICA", `${name}: ${trouble}`]] : [],
-    ),
-    ...(status.slots ?? []).map((slot): [string, string] => ["SLOT", slot]),
+    ...replicaLines(status),
     ["backups", status.backups?.summary ?? (status.version && NO_BACKUPS)],
     ...(status.backups?.troubles ?? []).map((trouble): [string, string] => ["TROUBLE", trouble]),
     ...(status.backups?.kept ?? []).map(({ folder, until, undo }): [string, string] => [
