@@ -213,6 +213,25 @@ describe("the application of a stack with replicas", () => {
   });
 });
 
+describe("a second replica", () => {
+  test("is created by the next update, if one is killed while it clones; services reach both by one name", async () => {
+    await stack.set("replicas", "2");
+    const update = stack.begin();
+    await update.until("replicas-replica2-server");
+    await until("the container", async () => (await docker(["ps", "-q", "--filter", "name=replica2"])) !== "");
+    await stack.killAll(update);
+    await stack.succeed("cancel", "--yes", "--stack", stack.name);
+    await stack.up();
+    const { replicas } = JSON.parse((await stack.db("status", "--json")).stdout);
+    expect(replicas.map(({ name, streaming }: { name: string; streaming: boolean }) => [name, streaming])).toEqual([
+      ["replica1", true],
+      ["replica2", true],
+    ]);
+    const hosts = await docker(["exec", stack.names.container, "getent", "ahosts", "replica"]);
+    expect(new Set(hosts.match(/^\S+/gm)).size).toBe(2);
+  });
+});
+
 describe("fewer replicas", () => {
   test("the container, the volume and the slot are gone; the server is not replaced", async () => {
     const id = async () => docker(["inspect", "-f", "{{.Id}}", stack.names.container]);
