@@ -13,7 +13,7 @@ import { humanBytes } from "../lib/human-bytes.ts";
 import { namesFor } from "../lib/naming.ts";
 import { ident } from "../lib/postgres.ts";
 import { withConnection } from "../test/support/session.ts";
-import { events } from "./lab.ts";
+import { fill } from "./fill.ts";
 import { bringUp, type Up } from "./pulumi.ts";
 import { figure, ratio, type Section, seconds } from "./results.ts";
 import { until } from "./until.ts";
@@ -26,18 +26,6 @@ const PLAIN = "bench-plain";
 /** Folder for pg_basebackup in the volume of the backups, so that both write to the same disk. */
 const BASE_BACKUP = "/var/lib/sectorwars-backups/others";
 const DATA = "/var/lib/postgresql/data";
-
-/** Fills the database, about 1 GB at scale 1: half pgbench's tables, half indexed jsonb. Returns its size in bytes. */
-async function fill({ place, inServer }: Up, scale: number): Promise<number> {
-  const pgbench = ["pgbench", "-q", "-i", "-I", "dtGp", "-s", String(Math.max(CLIENTS, Math.round(32 * scale)))];
-  await inServer(...pgbench, place.address.database);
-  return withConnection(place.address, async (client) => {
-    await client.query(events(Math.round(700_000 * scale)));
-    await client.query("VACUUM ANALYZE");
-    await client.query("CHECKPOINT");
-    return (await client.query("SELECT pg_database_size(current_database())::float8 AS bytes")).rows[0].bytes;
-  });
-}
 
 /** Updates consecutive rows so that 5 % of the files' blocks change. */
 const changeTwentieth = ({ place }: Up) =>

@@ -4,6 +4,7 @@ import { benchApplication } from "./application.ts";
 import { benchBackups } from "./backups.ts";
 import { benchImport } from "./import.ts";
 import { benchQuery } from "./query.ts";
+import { benchReplicas } from "./replicas.ts";
 import { type Section, writeResults } from "./results.ts";
 import { benchUp } from "./up.ts";
 
@@ -15,6 +16,7 @@ const BENCHES: Record<string, Bench> = {
   query: benchQuery,
   import: benchImport,
   backups: benchBackups,
+  replicas: benchReplicas,
 };
 
 const { values, positionals } = parseArgs({
@@ -31,7 +33,7 @@ if (values.help || unknown.length > 0) {
 
 Measures this project against the usual alternatives in alternating rounds on this machine, and writes bench/RESULTS.md.
 Run script/bootstrap compose migrations first. pgcopydb is measured if it is installed. --scale sets the size of the data:
-1 is 2 GB for the import and 1 GB for backups.`);
+1 is 2 GB for the import and 1 GB for backups and replicas.`);
   process.exit(unknown.length > 0 ? 2 : 0);
 }
 
