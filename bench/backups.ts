@@ -17,7 +17,7 @@ import { fill } from "./fill.ts";
 import { bringUp, type Up } from "./pulumi.ts";
 import { figure, ratio, type Section, seconds } from "./results.ts";
 import { until } from "./until.ts";
-import { CLIENTS, measureWrites } from "./writes.ts";
+import { measureWrites } from "./writes.ts";
 
 const run = promisify(execFile);
 const STACK = "bench";
