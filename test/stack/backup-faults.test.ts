@@ -248,7 +248,7 @@ describe.runIf(process.env.BACKUPS === "all")("with a writer running throughout"
       expect(gaps.length).toBeGreaterThan(0);
       for (const gap of gaps)
         expect(gap).toMatch(new RegExp(`^${since} \\d+ [0-9A-F]{24} [0-9A-F]{24} \\d{8}-\\d{6}F$`));
-      expect((await backed.command("restore", "--to", late, "--dry-run")).text).toMatch(/but for .* to .* UTC/);
+      expect((await backed.command("restore", "--to", late, "--dry-run")).text).toMatch(/except .* to .* UTC/);
     });
 
     test("is full to the last byte: every acknowledged row exists once there is room again", async () => {

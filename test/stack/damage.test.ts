@@ -164,7 +164,7 @@ describe("damaged pages", () => {
     const { code, text } = await backed.command("status");
     expect(code).toBe(1);
     expect(text).toMatch(
-      /damaged: what a drill restored from the backup \S+ \(at .*\): pg_amcheck: .*sectorwars_dev\.Bücher\.wrong/,
+      /damaged: the data that a drill restored from the backup \S+ \(at .*\): pg_amcheck: .*sectorwars_dev\.Bücher\.wrong/,
     );
     await stack.as("owner", (client) => client.query('DROP INDEX "Bücher".wrong'));
     await backed.succeed("backup", "--diff");
