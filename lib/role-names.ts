@@ -10,6 +10,9 @@ export const ROLE_NAMES = {
   monitor: "sectorwars_monitor",
 } as const;
 
+/** The pooler's role, which may only look up the passwords of others (sql/pooler.sql). It exists in stacks with a pooler. */
+export const POOLER_ROLE = "sectorwars_pooler";
+
 /** The purpose of a role, from which its name is derived. */
 export type RoleKey = keyof typeof ROLE_NAMES;
 

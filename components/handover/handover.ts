@@ -9,6 +9,7 @@ import type { RoleAccess, Roles } from "../roles/roles.ts";
 import { type ServerAccess, superuserLogin } from "../server/server-access.ts";
 import type { Login, Logins } from "./database-names.ts";
 import { folderProblem } from "./files.ts";
+import { type PooledHandOver, type PoolerAccess, pooledHandOver } from "./pooled.ts";
 import type { HandOverSettings } from "./settings.ts";
 import { TestDatabase } from "./test-database.ts";
 
@@ -25,6 +26,8 @@ export interface HandOverArgs {
   roles: Pick<Roles, "access">;
   /** The further databases, whose app roles the services get. */
   databases: Pick<Databases, "access">;
+  /** The pooler that the services may connect through; undefined if the stack has none. */
+  pooler?: PoolerAccess | undefined;
   /** The application's files, and the database that it uses. */
   settings: HandOverSettings;
 }
@@ -78,7 +81,9 @@ export class HandOver extends pulumi.ComponentResource {
 }
 
 /** Returns the inputs of {@link HandoverFiles}. */
-function filesInputs({ server, roles, databases, settings }: HandOverArgs, testDatabase: string): pulumi.Inputs {
+function filesInputs(args: HandOverArgs, testDatabase: string): pulumi.Inputs {
+  const { server, roles, databases, pooler, settings } = args;
+  const pooled = pooledHandOver(settings, pooler);
   const login = roles.access[settings.role];
   const further = Object.entries(databases.access).map(([database, { app }]) => [database, loginTo(database, app)]);
   return {
@@ -106,6 +111,7 @@ function filesInputs({ server, roles, databases, settings }: HandOverArgs, testD
     pools: { ...settings.pools },
     poolTimeout: settings.poolTimeout,
     maxConnections: server.maxConnections,
+    ...(pooled && { pooled }),
   };
 }
 
@@ -138,6 +144,8 @@ export interface HandOverInputs {
   pools: Pools;
   poolTimeout: number;
   maxConnections: number;
+  /** Missing if the services connect to the server directly. */
+  pooled?: PooledHandOver | undefined;
 }
 
 /** Outputs that the provider adds. */

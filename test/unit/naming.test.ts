@@ -14,7 +14,10 @@ test("the stack dev has the names that the application's Compose file uses", () 
     backups: "sectorwars-backups",
     backupVolume: "sectorwars-backups",
     socketVolume: "sectorwars-socket",
+    pooler: "sectorwars-pooler",
+    poolerImage: "sectorwars-pooler",
     alias: "database",
+    poolerAlias: "pooler",
   });
 });
 
@@ -27,7 +30,10 @@ test("another stack has its name in all names except the alias", () => {
     backups: "sectorwars-ci-backups",
     backupVolume: "sectorwars-ci-backups",
     socketVolume: "sectorwars-ci-socket",
+    pooler: "sectorwars-ci-pooler",
+    poolerImage: "sectorwars-ci-pooler",
     alias: "database",
+    poolerAlias: "pooler",
   });
 });
 
