@@ -8,6 +8,7 @@ import { PASSWORD } from "../roles/create-role.ts";
 import type { BeforeReplace, DatabaseServer } from "../server/database-server.ts";
 import { buildOf } from "../server/image.ts";
 import { clearBefore } from "../server/leftovers.ts";
+import { checkPort } from "../server/port-check.ts";
 import { type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 import { POOLER_PORT } from "./configuration.ts";
 import type { PoolerSettings } from "./settings.ts";
@@ -101,7 +102,12 @@ function createContainer(name: string, parent: pulumi.Resource, { server, settin
     parent,
     deleteBeforeReplace: true,
     replaceOnChanges: ["healthcheck"],
-    hooks: clearBefore({ kind: "container", name: names.pooler, state, dockerHost }),
+    hooks: {
+      beforeCreate: [
+        ...(clearBefore({ kind: "container", name: names.pooler, state, dockerHost }).beforeCreate ?? []),
+        () => checkPort({ port: settings.port, setting: "poolerPort", container: names.pooler, dockerHost }),
+      ],
+    },
   });
 }
 

@@ -273,6 +273,31 @@ describe("statements that were prepared before a change", () => {
   });
 });
 
+describe("statements that were prepared before the data was replaced", () => {
+  const ALL = "SELECT * FROM pilots WHERE id = :n";
+  const succeed = async (...words: [string, ...string[]]) => {
+    const said = await stack.db(...words);
+    expect(said.code, said.text).toBe(0);
+  };
+
+  test("work after a refresh, and after a reset", async () => {
+    const { urls } = await stack.outputs();
+    await value("CREATE DATABASE origin TEMPLATE sectorwars_dev");
+    await withConnection({ ...urlAddress(urls.superuser), database: "origin" }, (client) =>
+      client.query("DROP SCHEMA sectorwars_stack CASCADE; ALTER TABLE pilots ADD COLUMN source text"),
+    );
+    stack.env.NEON_DATABASE_URL = `${urls.superuser.replace("127.0.0.1", "localhost").replace("sectorwars_dev", "origin")}?sslmode=disable`;
+    expect(brokenOf(await under20(() => succeed("refresh", "--yes"), ALL))).toEqual([]);
+    await asOwner("ALTER TABLE pilots DROP COLUMN source");
+    await inPooler("psql", "-h", "/run/pgbouncer", "-p", "6432", "-U", "pgbouncer", "pgbouncer", "-c", "RECONNECT");
+    expect(brokenOf(await under20(() => succeed("reset", "--yes"), ALL))).toEqual([]);
+    expect(
+      await value("SELECT count(*)::int FROM pg_attribute WHERE attrelid = 'pilots'::regclass AND attname = 'source'"),
+    ).toBe(1);
+    stack.env.NEON_DATABASE_URL = undefined;
+  });
+});
+
 describe("a hold", () => {
   test("ends when the process that asked for it is killed", async () => {
     const held = stack.beginProgram("docker", ["exec", "-i", stack.names.pooler, "sectorwars-pooler", "hold"]);
