@@ -8,7 +8,7 @@ import { PASSWORD } from "../roles/create-role.ts";
 import type { BeforeReplace, DatabaseServer } from "../server/database-server.ts";
 import { buildOf } from "../server/image.ts";
 import { clearBefore } from "../server/leftovers.ts";
-import { checkPort } from "../server/port-check.ts";
+import { PortCheck } from "../server/port-check-resource.ts";
 import { type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 import { POOLER_PORT } from "./configuration.ts";
 import type { PoolerSettings } from "./settings.ts";
@@ -98,16 +98,18 @@ function createContainer(name: string, parent: pulumi.Resource, { server, settin
     { parent },
   );
   const { state, dockerHost } = server;
+  // Before the container is replaced, because a port in use must not cost the pooler that runs.
+  const port = new PortCheck(
+    `${name}-port`,
+    { port: settings.port, setting: "poolerPort", container: names.pooler, dockerHost },
+    { parent },
+  );
   return new docker.Container(`${name}-container`, containerOf(server, settings, image.imageId), {
     parent,
     deleteBeforeReplace: true,
     replaceOnChanges: ["healthcheck"],
-    hooks: {
-      beforeCreate: [
-        ...(clearBefore({ kind: "container", name: names.pooler, state, dockerHost }).beforeCreate ?? []),
-        () => checkPort({ port: settings.port, setting: "poolerPort", container: names.pooler, dockerHost }),
-      ],
-    },
+    dependsOn: port,
+    hooks: clearBefore({ kind: "container", name: names.pooler, state, dockerHost }),
   });
 }
 

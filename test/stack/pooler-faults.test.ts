@@ -78,6 +78,7 @@ describe("an update of a stack with a pooler", () => {
           `Port ${port} on 127\\.0\\.0\\.1 is in use by another program\\. Stop it, or choose another port: pulumi config set poolerPort \\d+`,
         ),
       );
+      await withConnection(await pooledOf(stack), (client) => client.query("SELECT 1"));
     } finally {
       server.close();
       await stack.unset("poolerPort");

@@ -54,7 +54,7 @@ describe("the pooler's container", () => {
   });
 
   test("does not wait for the roles; its login does, and gets the passwords as secrets", () => {
-    expect(namesIn(get("pooler-container").options.dependsOn)).toEqual([]);
+    expect(namesIn(get("pooler-container").options.dependsOn)).toEqual(["pooler-port"]);
     const { inputs, options } = get("pooler-ready");
     expect(namesIn(options.dependsOn)).toEqual(["roles"]);
     expect(inputs).toMatchObject({
