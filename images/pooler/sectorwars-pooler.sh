@@ -13,7 +13,7 @@
 set -eu
 
 folder=/etc/pgbouncer
-# For the socket of the admin console, and for the number of the process that holds queries.
+# For the socket of the admin console, and a file held.NUMBER for each process that holds queries.
 run=/run/pgbouncer
 port=6432
 # Seconds that running transactions have to end before a change begins without them.
@@ -42,7 +42,7 @@ column() {
 
 serve() {
 	# A container that restarts has its configuration. The socket of a killed process would look like a running one.
-	rm -f "$run/held" "$run/.s.PGSQL.$port" "$run/.s.PGSQL.$port.lock"
+	rm -f "$run"/held.* "$run/.s.PGSQL.$port" "$run/.s.PGSQL.$port.lock"
 	until [ -s "$folder/pgbouncer.ini" ]; do sleep 0.1; done
 	exec pgbouncer "$folder/pgbouncer.ini"
 }
@@ -98,21 +98,21 @@ hold() {
 		# shellcheck disable=SC2046
 		set -- $(column DATABASES name 'of["name"] != "pgbouncer"')
 	fi
-	echo $$ >"$run/held"
+	: >"$run/held.$$"
 	for database in "$@"; do pause "$database" & done
 	wait
 	echo held
 	how=
 	IFS= read -r how || how=
-	# `resume` has ended the hold already, and another one may have begun.
-	[ "$(cat "$run/held" 2>/dev/null)" = $$ ] || return 0
-	rm -f "$run/held"
+	# `resume` may have ended this hold already, and another one may have begun.
+	[ -e "$run/held.$$" ] || return 0
+	rm -f "$run/held.$$"
 	release "$how" "$@"
 	echo released
 }
 
 resume() {
-	rm -f "$run/held"
+	rm -f "$run"/held.*
 	# shellcheck disable=SC2046  # several names
 	release none $(column DATABASES name 'of["paused"] == 1')
 }

@@ -95,6 +95,12 @@ describe("an update of a stack with a pooler", () => {
     await expectConvergence();
   });
 
+  test("does not touch a pooler that was restarted, which has its configuration", async () => {
+    await docker(["restart", stack.names.pooler]);
+    await withConnection(await pooledOf(stack), (client) => client.query("SELECT 1"), { patienceMs: 10_000 });
+    await stack.up("--expect-no-changes");
+  });
+
   test("leads to its own server beside another stack", async () => {
     const other = await TestStack.make({ bootstrap: "empty", memory: "512", pooler: "true" });
     try {
