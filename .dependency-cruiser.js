@@ -7,6 +7,7 @@ const ORDER = [
   "components/server",
   "components/roles",
   "components/privileges",
+  "components/pooler",
   // The import's own folders. Its types, and the progress that all of them report, come first; the resource comes last.
   "components/import/(?:types|progress)\\.ts",
   ...["session", "schema", "rows", "selection", "source", "staging", "compare"].map(

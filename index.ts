@@ -6,6 +6,7 @@ import { Databases } from "./components/databases/databases.ts";
 import { HandOver } from "./components/handover/handover.ts";
 import { NeonImport } from "./components/import/neon-import.ts";
 import { Migrations } from "./components/migrations/migrations.ts";
+import { holdBeforeReplace, Pooler } from "./components/pooler/pooler.ts";
 import { prepareUpdate } from "./components/prepare.ts";
 import { Privileges } from "./components/privileges/privileges.ts";
 import { Replicas } from "./components/replicas/replicas.ts";
@@ -20,11 +21,27 @@ const { stack, database, denyList } = settings;
 const { migrations: alembic, seed: seeds, handover: application, backups: schedules } = settings;
 
 const archiving = schedules && archivingFor({ stack, bootstrap: settings.import.bootstrap, settings: schedules });
-const server = new DatabaseServer("database", { stack, database, archiving, settings: settings.server });
+const beforeReplace = settings.pooler && holdBeforeReplace({ stack, dockerHost: settings.server.dockerHost });
+const server = new DatabaseServer("database", {
+  stack,
+  database,
+  archiving,
+  beforeReplace,
+  settings: settings.server,
+});
 const roles = new Roles("roles", { server }, { dependsOn: server });
 const { owner } = roles.access;
+const listed = [database, ...settings.databases.names];
+const through = { provider: server.engine, dependsOn: roles };
+const pooler =
+  settings.pooler && new Pooler("pooler", { server, databases: listed, settings: settings.pooler }, through);
 const data = new NeonImport("import", { server, owner, denyList, settings: settings.import }, { dependsOn: roles });
-const privileges = new Privileges("privileges", { server, denyList }, { dependsOn: data });
+// The pooler too has privileges on the server's own database, and two changes of them at once conflict.
+const privileges = new Privileges(
+  "privileges",
+  { server, denyList },
+  { dependsOn: [data, ...(pooler ? [pooler] : [])] },
+);
 const databases = new Databases(
   "databases",
   { server, roles, denyList, settings: settings.databases, importSettings: settings.import },
@@ -35,7 +52,8 @@ const replicas =
   settings.replicas &&
   new Replicas("replicas", { server, superuser: roles.provider, settings: settings.replicas }, copies);
 const handOver = (dependsOn: Resource[]) =>
-  application && new HandOver("handover", { server, roles, databases, replicas, settings: application }, { dependsOn });
+  application &&
+  new HandOver("handover", { server, roles, databases, pooler, replicas, settings: application }, { dependsOn });
 // When the application goes back to Neon, its services are switched first, so that a failing migration cannot prevent it.
 const left = application?.target === "neon" ? handOver([privileges, databases]) : undefined;
 const before = { provider: server.engine, dependsOn: [privileges, ...(left ? [left.files] : [])] };
@@ -58,6 +76,7 @@ export default omitUndefined({
   seeded: seed?.rows,
   adminPassword: seed?.adminPassword,
   handedOver: handover?.summary,
+  pooler: pooler?.summary,
   backups: backups?.containerName,
   onDestroy: backups?.onDestroy,
   replicas: replicas?.addresses,

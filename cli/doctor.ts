@@ -9,6 +9,7 @@ import { summaryOf, troublesOf } from "../components/backups/report.ts";
 import { freeBytes } from "../components/import/preflight/target-info.ts";
 import { reportFolder } from "../components/import/report/folder.ts";
 import type { Report } from "../components/import/types.ts";
+import { poolerSummary, poolerTroubles } from "../components/pooler/report.ts";
 import { checkPrivateFiles } from "../components/private-places.ts";
 import { likelyCause } from "../components/server/likely-cause.ts";
 import { containerLog, containerState, docker, forwardCommand, isRemoteEngine } from "../lib/docker.ts";
@@ -18,6 +19,7 @@ import { namesFor } from "../lib/naming.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
 import { checkDenyList } from "./support/deny-list.ts";
+import { examinePooler } from "./support/pooler.ts";
 import { describeReplica, readReplicas } from "./support/replicas.ts";
 import { readRevision } from "./support/revision.ts";
 import { maintenanceAddress, monitorAddress, readRoleFindings, whyNoLogin } from "./support/roles.ts";
@@ -301,6 +303,20 @@ async function checkBackups({ stack, backups }: StackOutputs): Promise<Finding[]
   }
 }
 
+/** Checks the pooler: its container, its login in the server, and whether queries wait. */
+async function checkPoolerOf(outputs: StackOutputs): Promise<Finding[]> {
+  const examined = await examinePooler(outputs);
+  if (examined === undefined) return [];
+  const { report, problem, container } = examined;
+  const what = `Pooler ${container}`;
+  if (report === undefined) return [wrong(what, problem.seen, problem.remedy)];
+  if (problem) return [wrong(what, problem.seen, problem.remedy)];
+  const troubles = poolerTroubles(report, outputs.stack, container).map((trouble) =>
+    wrong(what, trouble, "See docs/pooler.md"),
+  );
+  return troubles.length > 0 ? troubles : [fine(what, poolerSummary(report))];
+}
+
 /** Checks the stack. A stack that is not up has no server, roles, backups or import to check. */
 async function checkStack(stack: string): Promise<Finding[]> {
   try {
@@ -315,6 +331,7 @@ async function checkStack(stack: string): Promise<Finding[]> {
     return [
       up,
       ...(await checkServer(outputs)),
+      ...(await checkPoolerOf(outputs)),
       ...(await checkRevision(outputs)),
       ...(await checkReplicas(outputs)),
       ...(await checkBackups(outputs)),
@@ -361,7 +378,7 @@ export default function doctor(command: Command): void {
   command
     .description(
       "Checks the machine: tools, Docker, disk, base image, modes of files with secrets. Checks the stack: container, disk of the data, " +
-        "port, collation version, roles, deny list, revision, the last import, backups and their key. Prints a remedy for each problem. " +
+        "port, collation version, roles, pooler, replicas, deny list, revision, the last import, backups and their key. Prints a remedy for each problem. " +
         "Exits with 1 if there is one.",
     )
     .action(

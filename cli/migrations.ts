@@ -12,6 +12,7 @@ import {
 import { readRevisions } from "../components/migrations/revision.ts";
 import { lockMigrations } from "../components/migrations/run-migrations.ts";
 import { assertSameData, differentImport } from "../components/migrations/same-data.ts";
+import { whileHeld } from "../components/pooler/pooler-container.ts";
 import { readLeftoverLock, unblockConnections } from "../lib/connection-lock.ts";
 import { databaseProperties } from "../lib/database-properties.ts";
 import { maintenance, withConnection } from "../lib/postgres.ts";
@@ -71,8 +72,10 @@ async function undo({ stack, print }: Invocation, { yes }: { yes?: true }): Prom
     await assertSameData(address, backup);
     // A killed run leaves a connection lock, with the statements that release it.
     const properties = (await readLeftoverLock(client, database)) ?? (await databaseProperties(client, database));
-    await restoreMigrationBackup(client, database, { backup, properties, keep: true });
-    await unblockConnections(client, properties);
+    await whileHeld({ stack }, { databases: [database], disconnect: "sessions" }, async () => {
+      await restoreMigrationBackup(client, database, { backup, properties, keep: true });
+      await unblockConnections(client, properties);
+    });
     const kept = undoneName(database);
     print(`${database} is ${was}. The former database is kept as ${kept}; ./db migrations forget drops it.`, {
       database,

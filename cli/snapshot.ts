@@ -16,7 +16,8 @@ import { warnOfRevision } from "./support/revision.ts";
 import { addExamples, type Invocation, onStack } from "./support/subcommand.ts";
 
 /** Returns the location of a stack's database. */
-export const placeOf = ({ urls, container }: StackOutputs): SnapshotPlace => ({
+export const placeOf = ({ stack, urls, container }: StackOutputs): SnapshotPlace => ({
+  stack,
   address: addressOf(urls.superuser ?? ""),
   container,
 });

@@ -7,12 +7,14 @@ import { type BackupFigures, figuresIn, summaryOf, troublesOf } from "../compone
 import { type RetainedData, retainedDataIn } from "../components/backups/retained-data.ts";
 import { listBranches } from "../components/branches/branches.ts";
 import { readMarker } from "../components/import/staging/swap.ts";
+import { type PoolerReport, poolerSummary, poolerTroubles } from "../components/pooler/report.ts";
 import { listSnapshots } from "../components/snapshots/snapshots.ts";
 import { containerState } from "../lib/docker.ts";
 import { humanBytes } from "../lib/human-bytes.ts";
 import type { ImportSummary } from "../lib/import-summary.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
+import { examinePooler } from "./support/pooler.ts";
 import { describeReplica, type ReplicaStatus, readReplicas } from "./support/replicas.ts";
 import { readRevision } from "./support/revision.ts";
 import { maintenanceAddress, monitorAddress, type RoleFinding, readRoleFindings, whyNoLogin } from "./support/roles.ts";
@@ -52,6 +54,8 @@ interface Status {
   replicas?: ReplicaStatus[];
   /** What is wrong with replication slots, each with the remedy. */
   slots?: string[];
+  /** The pooler; missing if the stack has none. */
+  pooler?: { summary: string; troubles: string[]; report?: PoolerReport };
   backups?: BackupStatus;
   /** What `pulumi destroy` deletes and keeps, for a stack with backups. */
   onDestroy?: string;
@@ -167,6 +171,17 @@ async function checkRole(role: string, url: string, findings: readonly RoleFindi
   return [...(reason === undefined ? [] : [`cannot log in: ${reason}`]), ...wrong].join("; ") || "ok";
 }
 
+/** Reads the pooler's figures and problems. */
+async function readPoolerStatus(outputs: StackOutputs): Promise<Status["pooler"]> {
+  const examined = await examinePooler(outputs);
+  if (examined === undefined) return undefined;
+  const { report, problem, container } = examined;
+  if (report === undefined) return { summary: "unknown", troubles: [`${problem.seen}. ${problem.remedy}`] };
+  const troubles = poolerTroubles(report, outputs.stack, container);
+  if (problem) troubles.push(`${problem.seen}. ${problem.remedy}`);
+  return { summary: `${poolerSummary(report)}, at 127.0.0.1:${outputs.pooler?.port}`, troubles, report };
+}
+
 async function readStatus(stack: string): Promise<Status> {
   const outputs = await readStack(stack);
   const container = await containerState(outputs.container);
@@ -183,6 +198,9 @@ async function readStatus(stack: string): Promise<Status> {
     drift: [],
   };
   if (outputs.unfinished) status.unfinished = true;
+  const pooler = await readPoolerStatus(outputs);
+  if (pooler) status.pooler = pooler;
+  status.healthy &&= (pooler?.troubles.length ?? 0) === 0;
   const backups = await readBackups(outputs);
   if (backups) status.backups = backups;
   if (outputs.onDestroy) status.onDestroy = outputs.onDestroy;
@@ -263,6 +281,8 @@ export function describe(status: Status): string {
     ["services", status.handover?.services?.join(", ") || undefined],
     ["start", status.handover?.next || undefined],
     ["pools", status.handover?.pools.sum],
+    ["pooler", status.pooler?.summary],
+    ...(status.pooler?.troubles ?? []).map((trouble): [string, string] => ["TROUBLE", trouble]),
     ["roles", roles.length > 0 ? roles.join(", ") : undefined],
     ...status.drift.map(({ subject, what, remedy }): [string, string] => ["DRIFT", `${subject} ${what}: ${remedy}`]),
     ...replicaLines(status),

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import * as pulumi from "@pulumi/pulumi";
 import { contextEndpoint } from "../lib/docker-context.ts";
-import { baseImage, type KnownImages, newerImage, pythonImage, readImages } from "../lib/images.ts";
+import { baseImage, type KnownImages, newerImage, poolerBase, pythonImage, readImages } from "../lib/images.ts";
 import { nearest } from "../lib/nearest.ts";
 import { ownResources } from "../lib/own-state.ts";
 import { brokenRules, readValues, type ValuesOf } from "../lib/setting.ts";
@@ -10,7 +10,13 @@ import { type RecordedData, recordedData, takesBackups } from "./backups/auto.ts
 import { BACKUP_SETTINGS, type BackupSettings, backupProblems, backupsOf } from "./backups/settings.ts";
 import { DATABASES_SETTINGS, type DatabasesSettings, databasesOf, databasesProblems } from "./databases/settings.ts";
 import { sourceVariable } from "./databases/source-variable.ts";
-import { HANDOVER_SETTINGS, type HandOverSettings, handoverOf, poolProblems } from "./handover/settings.ts";
+import {
+  HANDOVER_SETTINGS,
+  type HandOverSettings,
+  handoverOf,
+  pooledProblems,
+  poolProblems,
+} from "./handover/settings.ts";
 import type { ImportSettings } from "./import/neon-import.ts";
 import {
   type Bootstrap,
@@ -26,6 +32,7 @@ import {
   type MigrationsSettings,
   migrationsOf,
 } from "./migrations/settings.ts";
+import { POOLER_SETTINGS, type PoolerSettings, poolerOf, poolerProblems } from "./pooler/settings.ts";
 import { PRIVILEGES_SETTINGS } from "./privileges/settings.ts";
 import { REPLICA_SETTINGS, type ReplicaSettings, replicaProblems, replicasOf } from "./replicas/settings.ts";
 import { SEED_SETTINGS, type SeedSettings, seedOf } from "./seed/settings.ts";
@@ -40,6 +47,7 @@ export const SETTINGS = {
   ...SEED_SETTINGS,
   ...HANDOVER_SETTINGS,
   ...DATABASES_SETTINGS,
+  ...POOLER_SETTINGS,
   ...BACKUP_SETTINGS,
   ...REPLICA_SETTINGS,
 };
@@ -73,6 +81,8 @@ export interface Settings {
   readonly seed: SeedSettings | undefined;
   /** Undefined if no application is named. */
   readonly handover: HandOverSettings | undefined;
+  /** Undefined if the stack has no pooler. */
+  readonly pooler: PoolerSettings | undefined;
   /** Undefined if the stack takes no backups. */
   readonly backups: BackupSettings | undefined;
   /** Undefined if the stack has no read replicas. */
@@ -99,6 +109,11 @@ const OLDEST_NODE = [24, 7] as const;
 /** The stack with the names and the port that the application's own files use. */
 const MAIN_STACK = "dev";
 const MAIN_PORT = 5433;
+/** The pooler's port of the main stack is PgBouncer's usual one. */
+const MAIN_POOLER_PORT = 6432;
+/** Other stacks' ports begin here, and there are this many. */
+const FIRST_PORT = 15433;
+const PORTS = 4000;
 
 /**
  * Returns a stack's default port: 5433 for `dev`; for others a port from 15433 to 19432 that is derived from the name, so that a stack
@@ -106,8 +121,12 @@ const MAIN_PORT = 5433;
  */
 export function defaultPort(stack: string): number {
   if (stack === MAIN_STACK) return MAIN_PORT;
-  return 15433 + (createHash("sha256").update(stack).digest().readUInt32BE() % 4000);
+  return FIRST_PORT + (createHash("sha256").update(stack).digest().readUInt32BE() % PORTS);
 }
+
+/** Returns the default port of a stack's pooler: 6432 for `dev`; for others a port from 19433 to 23432. */
+export const defaultPoolerPort = (stack: string): number =>
+  stack === MAIN_STACK ? MAIN_POOLER_PORT : defaultPort(stack) + PORTS;
 
 /**
  * Checks the settings and fills in computed ones.
@@ -118,12 +137,15 @@ export function resolveSettings(raw: RawSettings, surroundings: Surroundings): S
   const bootstrap = bootstrapOf(raw, surroundings.neonUrlIsSet);
   const server = serverOf(raw, surroundings);
   const replicas = replicasOf(raw, server.port);
+  const poolerPort = raw.poolerPort || defaultPoolerPort(stack);
   const problems = [
     ...brokenRules(SETTINGS, raw),
     ...selectionProblems(raw),
     ...environmentProblems(raw),
     ...poolProblems(raw),
+    ...pooledProblems(raw),
     ...databasesProblems(raw),
+    ...poolerProblems(raw, raw.port || defaultPort(stack), poolerPort),
     ...backupProblems(raw, bootstrap),
     ...(replicas ? replicaProblems(replicas, server.port) : []),
   ];
@@ -140,6 +162,7 @@ export function resolveSettings(raw: RawSettings, surroundings: Surroundings): S
     seed: seedOf(raw, bootstrap),
     handover: handoverOf(raw),
     migrations: migrationsOf(raw, pythonImage(images)),
+    pooler: poolerOf(raw, poolerPort, poolerBase(images)),
     backups: takesBackups(raw.backups, sources, surroundings.recorded) ? backupsOf(raw, stack) : undefined,
     replicas,
   });

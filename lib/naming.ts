@@ -13,8 +13,13 @@ export interface Names {
   backupVolume: string;
   /** The volume with the server's socket, which the backup container shares. */
   socketVolume: string;
+  /** The pooler's container. */
+  pooler: string;
+  poolerImage: string;
   /** The database server's name inside the network, the same in every stack: the application's URLs use it. */
   alias: string;
+  /** The pooler's name inside the network. */
+  poolerAlias: string;
   /** The name of all replicas inside the network. */
   replicaAlias: string;
 }
@@ -41,8 +46,11 @@ export function namesFor(stack: string): Names {
     backups: `${prefix}-backups`,
     backupVolume: `${prefix}-backups`,
     socketVolume: `${prefix}-socket`,
+    pooler: `${prefix}-pooler`,
+    poolerImage: imageName(`${prefix}-pooler`),
     alias: "database",
     replicaAlias: "replica",
+    poolerAlias: "pooler",
   };
 }
 

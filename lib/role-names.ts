@@ -12,6 +12,8 @@ export const ROLE_NAMES = {
 
 /** The role with which replicas connect to the primary. It can do nothing else, and exists only in a stack with replicas. */
 export const REPLICATOR = "sectorwars_replicator";
+/** The pooler's role, which may only look up the passwords of others (sql/pooler.sql). It exists in stacks with a pooler. */
+export const POOLER_ROLE = "sectorwars_pooler";
 
 /** The purpose of a role, from which its name is derived. */
 export type RoleKey = keyof typeof ROLE_NAMES;

@@ -22,6 +22,8 @@ export interface StackOutputs {
   revision?: string | null;
   /** Missing if no hand-over is configured. */
   handedOver?: { file: string; target: string; pools: PoolBudget; services?: string[]; next?: string };
+  /** The pooler's container, and its port on 127.0.0.1; missing if the stack has none. */
+  pooler?: { container: string; port: number };
   /** The backup container; missing if backups are off. */
   backups?: string;
   /** What `pulumi destroy` deletes and keeps; missing if backups are off. */

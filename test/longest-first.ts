@@ -20,6 +20,7 @@ const LONG = [
   "stack/refresh",
   "stack/migrations",
   "stack/application-docs",
+  "stack/pooler",
   "stack/life",
   "stack/privileges",
   "import/neon",

@@ -15,6 +15,8 @@ import { currentScope, outsideScopes } from "../../lib/scope.ts";
 import { passwordVerifier } from "../../lib/scram.ts";
 import { serverProgram } from "../../lib/server-programs.ts";
 import { addressOf, type StackOutputs } from "../../lib/stack.ts";
+import { prepareLogin } from "../pooler/login.ts";
+import { poolerPassword, whileHeld } from "../pooler/pooler-container.ts";
 import { startReplicas, stopReplicas } from "../server/replica-containers.ts";
 import { takeExclusiveLocks } from "../snapshots/snapshots.ts";
 import { execInBackupContainer } from "./backup-container.ts";
@@ -311,14 +313,20 @@ export async function exchange(outputs: StackOutputs, folder: string, kept: stri
   );
   // A replica must not serve rows that the exchange undoes. When it starts again, it compares its copy with the new data.
   await stopReplicas(outputs.stack);
-  await restart(outputs);
-  await endExchange(outputs);
+  await restartIntoExchange(outputs);
   await startReplicas(outputs.stack);
   const folders = await retainedFolders(outputs);
   if (folders.includes(folder) || !folders.includes(kept)) {
     throw new Error(`The server did not exchange the data. See why: docker logs ${outputs.container}`);
   }
 }
+
+/** Restarts the server, which carries out the exchange, and completes it, while all queries wait in the pooler, if the stack has one. */
+const restartIntoExchange = (outputs: StackOutputs): Promise<void> =>
+  whileHeld({ stack: outputs.stack }, { disconnect: "sessions" }, async () => {
+    await restart(outputs);
+    await endExchange(outputs);
+  });
 
 const restart = ({ container }: StackOutputs) => docker(["restart", "-t", String(STOP_SECONDS), container]);
 
@@ -331,6 +339,9 @@ async function endExchange(outputs: StackOutputs): Promise<void> {
     input: passwordsSql(outputs),
   });
   await (await connect(superuser(outputs), { patienceMs: READY_WITHIN_MS })).end();
+  // The restored data may be older than the pooler, or have another password for it.
+  const password = await poolerPassword({ stack: outputs.stack });
+  if (password !== undefined) await prepareLogin(maintenance(superuser(outputs)), password);
   await docker(["exec", "-u", "root", container, "rm", "-f", UNDER_WAY]);
 }
 
@@ -346,8 +357,8 @@ export async function finishExchange(outputs: StackOutputs): Promise<{ kept: str
   if (host === hostname() && (await runs(Number(pid), "args", /restore/))) {
     throw new Error(`A restore is exchanging the data (process ${pid}). Wait until it ends, then try again.`);
   }
-  if (/^requested$/m.test(said)) await restart(outputs);
-  await endExchange(outputs);
+  if (/^requested$/m.test(said)) await restartIntoExchange(outputs);
+  else await endExchange(outputs);
   await startReplicas(outputs.stack);
   return { kept, exchanged: (await retainedFolders(outputs)).includes(kept) };
 }

@@ -134,15 +134,14 @@ async function assertBranchAllowed(client: pg.Client, database: string, name: st
  */
 export async function createBranch(place: SnapshotPlace, name: string, options: BranchOptions = {}): Promise<Branch> {
   checkBranchName(name);
-  const { address } = place;
-  const { database } = address;
+  const { database } = place.address;
   const { from, force = false } = options;
   return withExclusiveLocks(place, async (client) => {
     await assertBranchAllowed(client, database, name);
     const source = from === undefined ? database : await findSnapshot(client, database, from);
     await checkRoom(place, client, source, 1);
     const copy =
-      from === undefined ? await copyDatabase(client, address, force) : await copyUnused(client, database, source);
+      from === undefined ? await copyDatabase(client, place, force) : await copyUnused(client, database, source);
     const branch = branchDatabase(name);
     const statements = [
       `ALTER DATABASE ${ident(copy)} RENAME TO ${ident(branch)}`,

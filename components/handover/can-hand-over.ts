@@ -3,9 +3,11 @@ import { resolve } from "node:path";
 import * as pulumi from "@pulumi/pulumi";
 import { namesFor } from "../../lib/naming.ts";
 import type { DatabasesSettings } from "../databases/settings.ts";
+import type { PoolerSettings } from "../pooler/settings.ts";
 import type { ServerSettings } from "../server/settings.ts";
 import type { HandOverInputs } from "./handover.ts";
 import { planHandOver } from "./plan.ts";
+import { pooledHandOver } from "./pooled.ts";
 import type { HandOverSettings } from "./settings.ts";
 
 /** The settings of the stack that the check needs. */
@@ -20,13 +22,16 @@ export interface CanHandOverArgs {
   databases: Pick<DatabasesSettings, "names">;
   /** The server's port, its sessions, and its engine. */
   server: Pick<ServerSettings, "port" | "maxConnections" | "dockerHost">;
+  /** Undefined if the stack has no pooler. */
+  pooler: PoolerSettings | undefined;
 }
 
 /** Returns the hand-over's inputs as far as they are known before the update; logins are placeholders. */
 function inputsFrom(args: CanHandOverArgs, handover: HandOverSettings): HandOverInputs {
-  const { stack, database, databases, server } = args;
+  const { stack, database, databases, server, pooler } = args;
   const { port, maxConnections, dockerHost } = server;
-  const { network, container, image, alias } = namesFor(stack);
+  const { network, container, image, alias, poolerAlias } = namesFor(stack);
+  const poolerAccess = pooler && { ...pooler, alias: poolerAlias, databases: 1 + databases.names.length };
   const login = (database: string) => ({ database, user: "user", password: "password" });
   return {
     ...handover,
@@ -47,6 +52,7 @@ function inputsFrom(args: CanHandOverArgs, handover: HandOverSettings): HandOver
       further: Object.fromEntries(databases.names.map((name) => [name, login(name)])),
     },
     maxConnections,
+    pooled: pooledHandOver(handover, poolerAccess),
   };
 }
 

@@ -2,6 +2,7 @@
  * Builds the Compose file that overrides the application's own: it removes the application's database service, redirects the
  * services that used it to the stack's server, and makes them wait until that server accepts connections. Pure.
  */
+import { POOLER_PORT } from "../pooler/configuration.ts";
 import type { Project } from "./compose-project.ts";
 import { type Redirect, type Redirects, type ServiceTarget, WAITER } from "./redirection.ts";
 
@@ -60,8 +61,12 @@ function profilesOfUsers(project: Project, services: Redirects["services"]): str
 }
 
 /** Returns a service that exits with 0 once the database answers. Services cannot depend on a container outside their project. */
-function waiter(networkKey: string, profiles: readonly string[], { image, alias }: ServiceTarget): string[] {
-  const script = `for i in $(seq 240); do pg_isready -q -h ${alias} && exit 0; sleep 0.5; done; echo 'no database answers; is the stack up?'; exit 1`;
+function waiter(networkKey: string, profiles: readonly string[], { image, alias, pooler }: ServiceTarget): string[] {
+  const answers = [
+    `pg_isready -q -h ${alias}`,
+    ...(pooler ? [`pg_isready -q -h ${pooler.alias} -p ${POOLER_PORT}`] : []),
+  ];
+  const script = `for i in $(seq 240); do ${answers.join(" && ")} && exit 0; sleep 0.5; done; echo 'no database answers; is the stack up?'; exit 1`;
   return [
     `  ${WAITER}:`,
     `    image: ${text(image)}`,

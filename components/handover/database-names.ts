@@ -1,4 +1,5 @@
 /** Collects the names under which services reach the application's database, and maps them to the stack's server. Pure. */
+import { POOLER_PORT } from "../pooler/configuration.ts";
 import type { Project, Service } from "./compose-project.ts";
 import { type Endpoint, type Redirection, redirectVariables } from "./connection-values.ts";
 
@@ -43,47 +44,51 @@ export interface Logins {
   readonly?: Login | undefined;
 }
 
+/** A program in the network: its name there, and its port on this machine. */
+export interface Published {
+  alias: string;
+  port: number;
+}
+
 /**
- * Combines the logins with the address of the server as a program sees it.
+ * Combines the logins with the address of the server, or of its pooler, as a program sees it. The test database has no pooler, because
+ * tests change the schema all the time.
  * @param remote the main database, if it is on a remote server.
  */
 export function endpointsAt(
   { main, test, further, readonly }: Logins,
-  { alias, port, replicas }: { alias: string; port: number; replicas?: ReplicaAccess | undefined },
+  server: Published & { replicas?: Published | undefined },
   remote?: Endpoint,
+  pooler?: Published,
 ): (view: View) => Endpoints {
   return (view) => {
-    const place = {
-      network: { host: alias, port: POSTGRES_PORT },
-      host: { host: "127.0.0.1", port },
+    const direct = {
+      network: { host: server.alias, port: POSTGRES_PORT },
+      host: { host: "127.0.0.1", port: server.port },
       container: { host: "localhost", port: POSTGRES_PORT },
-      machine: { host: "localhost", port },
+      machine: { host: "localhost", port: server.port },
     }[view];
-    const at = (login: Login): Endpoint => ({ ...login, ...place });
-    const replica = replicas && replicaPlaces(replicas)[view];
+    const at = (login: Login): Endpoint => ({ ...login, ...(pooler ? poolerAt(pooler, view) : direct) });
+    const replica = server.replicas && replicaAt(server.replicas, view);
     return {
       main: remote ?? at(main),
-      test: at(test),
+      test: { ...test, ...direct },
       further: Object.fromEntries(Object.entries(further).map(([name, login]) => [name, at(login)])),
       ...(readonly && replica && !remote ? { readonly: { ...readonly, ...replica } } : {}),
     };
   };
 }
 
-/** How services reach the read replicas: the name of all in the network, and the port of the first one on this machine. */
-export interface ReplicaAccess {
-  alias: string;
-  port: number;
+/** Returns the pooler's address. The network of the server's container is the stack's network too. */
+function poolerAt({ alias, port }: Published, view: View): Pick<Endpoint, "host" | "port"> {
+  if (view === "network" || view === "container") return { host: alias, port: POOLER_PORT };
+  return { host: view === "host" ? "127.0.0.1" : "localhost", port };
 }
 
-function replicaPlaces({ alias, port }: ReplicaAccess): Record<View, { host: string; port: number }> {
-  const inNetwork = { host: alias, port: POSTGRES_PORT };
-  return {
-    network: inNetwork,
-    container: inNetwork,
-    host: { host: "127.0.0.1", port },
-    machine: { host: "localhost", port },
-  };
+/** Returns the address of the replicas: the name of all in the network, and the port of the first one on this machine. */
+function replicaAt({ alias, port }: Published, view: View): Pick<Endpoint, "host" | "port"> {
+  if (view === "network" || view === "container") return { host: alias, port: POSTGRES_PORT };
+  return { host: view === "host" ? "127.0.0.1" : "localhost", port };
 }
 
 /** The names under which services reach the database. */

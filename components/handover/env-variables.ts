@@ -33,7 +33,9 @@ export function blockVariables(
 ): FileVariables {
   const own = valuesOf(text, environment);
   const redirection = redirectionFor(names, "machine", target, database);
-  const { DATABASE_URL, ...others } = urlVariables(target.endpointsFor("machine"), target, own.DATABASE_URL);
+  const direct = target.pooler?.directEndpointsFor("machine");
+  const urls = urlVariables(target.endpointsFor("machine"), target, own.DATABASE_URL, direct);
+  const { DATABASE_URL, ...others } = urls;
   const usual: Record<string, string> = { ...(keepsUrl ? {} : { DATABASE_URL }), ...others, ...target.pools };
   const further: Record<string, string> = {};
   if (keepsUrl) return { usual, further };

@@ -71,6 +71,7 @@ async function write(inputs: HandOverInputs, olds?: Outs): Promise<Outs> {
       isLocal: target === "local",
       service,
       port,
+      poolerPort: inputs.pooled?.port,
       environment: process.env,
     }),
   );

@@ -8,8 +8,9 @@ import type { Databases } from "../databases/databases.ts";
 import type { Replicas } from "../replicas/replicas.ts";
 import type { RoleAccess, Roles } from "../roles/roles.ts";
 import { type ServerAccess, superuserLogin } from "../server/server-access.ts";
-import type { Login, Logins, ReplicaAccess } from "./database-names.ts";
+import type { Login, Logins, Published } from "./database-names.ts";
 import { folderProblem } from "./files.ts";
+import { type PooledHandOver, type PoolerAccess, pooledHandOver } from "./pooled.ts";
 import type { HandOverSettings } from "./settings.ts";
 import { TestDatabase } from "./test-database.ts";
 
@@ -28,6 +29,8 @@ export interface HandOverArgs {
   databases: Pick<Databases, "access">;
   /** The read replicas, which the services reach as the role readonly; undefined if there are none. */
   replicas?: Pick<Replicas, "addresses" | "alias"> | undefined;
+  /** The pooler that the services may connect through; undefined if the stack has none. */
+  pooler?: PoolerAccess | undefined;
   /** The application's files, and the database that it uses. */
   settings: HandOverSettings;
 }
@@ -81,10 +84,9 @@ export class HandOver extends pulumi.ComponentResource {
 }
 
 /** Returns the inputs of {@link HandoverFiles}. */
-function filesInputs(
-  { server, roles, databases, replicas, settings }: HandOverArgs,
-  testDatabase: string,
-): pulumi.Inputs {
+function filesInputs(args: HandOverArgs, testDatabase: string): pulumi.Inputs {
+  const { server, roles, databases, pooler, replicas, settings } = args;
+  const pooled = pooledHandOver(settings, pooler);
   const login = roles.access[settings.role];
   const [replica] = replicas?.addresses ?? [];
   const further = Object.entries(databases.access).map(([database, { app }]) => [database, loginTo(database, app)]);
@@ -115,6 +117,7 @@ function filesInputs(
     pools: { ...settings.pools },
     poolTimeout: settings.poolTimeout,
     maxConnections: server.maxConnections,
+    ...(pooled && { pooled }),
   };
 }
 
@@ -139,7 +142,7 @@ export interface HandOverInputs {
   container: string;
   port: number;
   /** Missing without read replicas. */
-  replicas?: ReplicaAccess;
+  replicas?: Published;
   image: string;
   dockerHost: string | undefined;
   target: Target;
@@ -149,6 +152,8 @@ export interface HandOverInputs {
   pools: Pools;
   poolTimeout: number;
   maxConnections: number;
+  /** Missing if the services connect to the server directly. */
+  pooled?: PooledHandOver | undefined;
 }
 
 /** Outputs that the provider adds. */

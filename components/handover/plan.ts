@@ -5,7 +5,9 @@ import { dirname, join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { isRemoteEngine } from "../../lib/docker.ts";
 import type { ComposeCommand } from "../../lib/docker-compose.ts";
-import { type PoolBudget, poolBudget } from "../../lib/pool-budget.ts";
+import { nearest } from "../../lib/nearest.ts";
+import { type PoolBudget, poolBudget, pooledBudget } from "../../lib/pool-budget.ts";
+import { MOST_CLIENTS } from "../pooler/configuration.ts";
 import { composeOverride } from "./compose.ts";
 import { readProject, requireCompose } from "./compose-cli.ts";
 import { composeFileList, composeFilesIn, overrideFile } from "./compose-paths.ts";
@@ -80,7 +82,8 @@ export async function planHandOver(inputs: HandOverInputs, root: string): Promis
     assertOwnBlock(taken, inputs.stack);
     const usual = path === join(inputs.folder, ".env") ? undefined : join(inputs.folder, ".env");
     // A shell that has sourced the file also has the block's values. Hide them, so that only the file counts.
-    const hidden = ["DATABASE_URL", "DATABASE_TEST_URL", ...Object.keys({ ...taken.ours, ...valuesOf(taken.text) })];
+    const urls = ["DATABASE_URL", "DATABASE_URL_DIRECT", "DATABASE_TEST_URL"];
+    const hidden = [...urls, ...Object.keys({ ...taken.ours, ...valuesOf(taken.text) })];
     const environment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !hidden.includes(name)));
     const own = valuesOf(taken.text, environment);
     const files = await composeFilesIn(inputs.folder, inputs.composeFiles, usual, own);
@@ -233,6 +236,17 @@ function assertDatabase({ services }: Project, { service }: HandOverInputs, file
   );
 }
 
+/** @throws {Error} for a service that does not exist: the one that was meant would connect through the pooler, and lose its locks. */
+function assertDirectServices({ services }: Project, { pooled }: HandOverInputs, files: readonly string[]): void {
+  const unknown = pooled?.directServices.find((name) => !Object.hasOwn(services, name));
+  if (unknown === undefined) return;
+  const meant = nearest(unknown, Object.keys(services));
+  throw new Error(
+    `handoverDirect names "${unknown}", which is not a service of ${files.join(", ")}. ${meant ? `Did you mean ${meant}? ` : ""}` +
+      `Its services are ${Object.keys(services).join(", ")}`,
+  );
+}
+
 /** Returns the remote database's URL, for an application that goes back to it. */
 function remoteOf(
   taken: FileWithoutBlock,
@@ -254,7 +268,7 @@ function targetOf(
   remote: RemoteUrl | undefined,
   project: Project | undefined,
 ): ServiceTarget {
-  const { pools, driver } = inputs;
+  const { pools, driver, pooled } = inputs;
   const remoteEndpoint = endpointOfUrl(remote?.url);
   // The stack's database replaces the remote ones that the application has used so far.
   const remotes = [own.DATABASE_URL, process.env.NEON_DATABASE_URL, remote?.url]
@@ -267,7 +281,11 @@ function targetOf(
     remoteAddresses: remotes.map(({ host, port }) => addressOf(host, port)),
     formerDatabase: endpointOfUrl(own.DATABASE_URL)?.database,
     remoteUrl: remote?.url,
-    endpointsFor: endpointsAt(inputs.logins, inputs, remoteEndpoint),
+    endpointsFor: endpointsAt(inputs.logins, inputs, remoteEndpoint, remote === undefined ? pooled : undefined),
+    pooler:
+      pooled && remote === undefined
+        ? { ...pooled, directEndpointsFor: endpointsAt(inputs.logins, inputs) }
+        : undefined,
     pools: {
       SQLALCHEMY_POOL_SIZE: String(pools.size),
       SQLALCHEMY_MAX_OVERFLOW: String(pools.overflow),
@@ -282,6 +300,7 @@ async function planCompose(
   target: ServiceTarget,
   own: Readonly<Record<string, string>>,
 ): Promise<ComposePlan> {
+  assertDirectServices(project, inputs, files);
   const redirects = planRedirects(project, target);
   if (!Object.values(redirects.services).some(({ isUser }) => isUser)) {
     throw new Error(
@@ -305,15 +324,36 @@ async function planCompose(
 }
 
 /** Returns the sum of the pools: of the number of services in poolServices, or else of those that were found. */
-function budgetOf({ pools, maxConnections }: HandOverInputs, compose: ComposePlan | undefined): PoolBudget {
+function budgetOf({ pools, maxConnections, pooled }: HandOverInputs, compose: ComposePlan | undefined): PoolBudget {
   const found = compose === undefined ? 0 : activeUsers(compose.project, compose.redirects, compose.profiles);
-  const budget = poolBudget({ ...pools, services: pools.services || Math.max(found, 1) }, maxConnections);
+  const services = pools.services || Math.max(found, 1);
+  const budget = pooled
+    ? pooledBudget({ ...pools, services }, maxConnections, {
+        direct:
+          compose === undefined ? 0 : activeUsers(compose.project, directOnly(compose.redirects), compose.profiles),
+        size: pooled.size,
+        databases: pooled.databases,
+        mostClients: MOST_CLIENTS,
+      })
+    : poolBudget({ ...pools, services }, maxConnections);
   if (budget.fits) return budget;
+  if (pooled) {
+    throw new Error(
+      `maxConnections is ${maxConnections}: the pooler's and the direct services' connections do not fit. ${budget.sum}. Raise ` +
+        "maxConnections, or lower poolerSize, poolSize, poolOverflow or poolWorkers",
+    );
+  }
   throw new Error(
     `maxConnections is ${maxConnections}: the application's pools do not fit. ${budget.sum}. Raise maxConnections, or lower ` +
       "poolSize, poolOverflow or poolWorkers, or set poolServices to the number of services that have pools",
   );
 }
+
+/** Returns the redirects of the services that connect to the server directly. */
+const directOnly = ({ services, names }: Redirects): Redirects => ({
+  services: Object.fromEntries(Object.entries(services).filter(([, { isPooled }]) => !isPooled)),
+  names,
+});
 
 function nextCommand(
   { folder, dockerHost }: HandOverInputs,

@@ -27,7 +27,22 @@ export interface ServiceTarget extends Replacement {
   remoteUrl: string | undefined;
   /** The application's variables for its connection pools. */
   pools: Readonly<Record<string, string>>;
+  /** The pooler that `endpointsFor` leads to; undefined if it leads to the server. */
+  pooler?: TargetPooler | undefined;
 }
+
+/** The pooler of a hand-over. */
+export interface TargetPooler {
+  /** Its name in the network. */
+  alias: string;
+  /** Services that connect to the server all the same. */
+  directServices: readonly string[];
+  directEndpointsFor: (view: View) => Endpoints;
+}
+
+/** Returns whether a service connects through the pooler. The superuser cannot log in there, so services that get its login do not. */
+export const isPooled = (name: string, { pooler, superuserServices }: ServiceTarget): boolean =>
+  pooler !== undefined && !pooler.directServices.includes(name) && !superuserServices.includes(name);
 
 /** The changes to a service. */
 export interface Redirect {
@@ -49,6 +64,8 @@ export interface Redirect {
   /** Whether the service uses the database. A service that does not may still refer to the removed database service. */
   isUser: boolean;
   isSuperuser: boolean;
+  /** Whether it connects through the pooler. */
+  isPooled: boolean;
   /** Variables that name a file with the login. The file stays unchanged. */
   fileVariables: string[];
 }
@@ -90,18 +107,23 @@ export const urlOf = ({ host, port, database, user, password }: Endpoint): strin
 /**
  * Returns the URL variables of the application's databases.
  * @param own the application's own DATABASE_URL, whose driver is kept if the setting names none.
+ * @param direct the databases without the pooler, if there is one: for code that needs a session of its own.
  */
 export function urlVariables(
   { main, test, further, readonly }: Endpoints,
   { driver, remoteUrl }: Pick<ServiceTarget, "driver" | "remoteUrl">,
   own: string | undefined,
+  direct?: Endpoints,
 ): Record<string, string> {
   const url = (to: Endpoint) => withDriver(urlOf(to), driver || driverOf(own));
+  const furtherUrls = (databases: Endpoints["further"], suffix = "") =>
+    Object.entries(databases).map(([name, to]) => [`DATABASE_URL_${name.toUpperCase()}${suffix}`, url(to)]);
   return {
     DATABASE_URL: remoteUrl ?? url(main),
+    ...(direct && { DATABASE_URL_DIRECT: url(direct.main) }),
     DATABASE_TEST_URL: url(test),
     ...(readonly ? { DATABASE_URL_READONLY: url(readonly) } : {}),
-    ...Object.fromEntries(Object.entries(further).map(([name, to]) => [`DATABASE_URL_${name.toUpperCase()}`, url(to)])),
+    ...Object.fromEntries([...furtherUrls(further), ...furtherUrls(direct?.further ?? {}, "_DIRECT")]),
   };
 }
 
@@ -120,8 +142,10 @@ function environmentOf(
   view: View,
   project: Project,
   names: DatabaseNames,
-  target: ServiceTarget,
+  given: ServiceTarget,
 ): Record<string, string> | undefined {
+  const direct = given.pooler?.directEndpointsFor;
+  const target = direct && !isPooled(name, given) ? { ...given, endpointsFor: direct } : given;
   const redirection = redirectionFor(names, view, target, project.services[target.service]);
   const depends = Object.hasOwn(dependsOn, target.service) || view === "container";
   const found = redirectVariables(environment, redirection, depends);
@@ -130,7 +154,7 @@ function environmentOf(
   const own = environment.DATABASE_URL;
   // A service whose DATABASE_URL names another database keeps it.
   const isElsewhere = own !== undefined && own !== "" && found.DATABASE_URL === undefined;
-  const main = isElsewhere ? {} : { ...urlVariables(endpoints, target, own), ...target.pools };
+  const main = isElsewhere ? {} : { ...urlVariables(endpoints, target, own, direct?.(view)), ...target.pools };
   if (found.DATABASE_URL !== undefined && target.remoteUrl === undefined) {
     main.DATABASE_URL = withDriver(found.DATABASE_URL, target.driver || driverOf(own));
   }
@@ -199,6 +223,7 @@ export function planRedirects(project: Project, target: ServiceTarget): Redirect
       view,
       isUser,
       isSuperuser: isUser && isLocal && target.superuserServices.includes(name),
+      isPooled: isUser && isPooled(name, target),
       fileVariables: isUser ? fileVariablesOf(service) : [],
     };
   }
@@ -217,6 +242,7 @@ const UNCHANGED: Redirect = {
   view: "network",
   isUser: false,
   isSuperuser: false,
+  isPooled: false,
   fileVariables: [],
 };
 

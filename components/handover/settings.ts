@@ -1,6 +1,6 @@
 /** Settings of the hand-over to the application. */
 import { type Pools, poolBudget } from "../../lib/pool-budget.ts";
-import { list, matches, notBlank, number, oneOf, text, type ValuesOf, whole } from "../../lib/setting.ts";
+import { flag, list, matches, notBlank, number, oneOf, text, type ValuesOf, whole } from "../../lib/setting.ts";
 import type { Driver } from "./handover.ts";
 
 /** How the application gets the database. */
@@ -27,6 +27,10 @@ export interface HandOverSettings {
   readonly poolTimeout: number;
   /** The driver in the scheme of the URLs. */
   readonly driver: Driver;
+  /** Whether the services connect through the pooler. */
+  readonly throughPooler: boolean;
+  /** Services that connect to the server directly all the same. */
+  readonly directServices: readonly string[];
 }
 
 const DRIVERS = ["none", "psycopg2", "psycopg", "asyncpg"] satisfies Driver[];
@@ -39,6 +43,8 @@ export const HANDOVER_SETTINGS = {
   handoverTarget: text(oneOf("local", "neon")),
   handoverRole: text(oneOf("app", "owner")),
   handoverDriver: text(oneOf(...DRIVERS)),
+  handoverPooled: flag(),
+  handoverDirect: list(),
   composeFiles: list(),
   composeService: composeName(),
   composeNetwork: composeName(),
@@ -65,12 +71,21 @@ const poolsOf = (values: HandoverValues): Pools =>
  * Pure.
  */
 export function poolProblems(values: HandoverValues & { maxConnections: number }): string[] {
-  if (values.handoverFolder === "" || values.poolServices === 0) return [];
+  // Through the pooler, the pools' connections are no server connections.
+  if (values.handoverFolder === "" || values.poolServices === 0 || values.handoverPooled) return [];
   const budget = poolBudget(poolsOf(values), values.maxConnections);
   if (budget.fits) return [];
   return [
     `maxConnections is ${values.maxConnections}: the application's pools do not fit. ${budget.sum}. Raise maxConnections, or lower ` +
       `poolSize, poolOverflow or poolWorkers`,
+  ];
+}
+
+/** Returns a problem if the services are to connect through a pooler that the stack does not have. Pure. */
+export function pooledProblems(values: HandoverValues & { pooler: boolean }): string[] {
+  if (!values.handoverPooled || values.pooler) return [];
+  return [
+    "handoverPooled is true, but the stack has no pooler: pulumi config set pooler true, or set handoverPooled to false",
   ];
 }
 
@@ -83,6 +98,8 @@ export function handoverOf(values: HandoverValues): HandOverSettings | undefined
     target: values.handoverTarget as HandOverSettings["target"],
     role: values.handoverRole as HandOverSettings["role"],
     driver: values.handoverDriver as Driver,
+    throughPooler: values.handoverPooled,
+    directServices: Object.freeze([...values.handoverDirect]),
     composeFiles: Object.freeze([...values.composeFiles]),
     service: values.composeService,
     networkKey: values.composeNetwork,

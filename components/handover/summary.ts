@@ -13,6 +13,8 @@ export interface SummaryOptions {
   isLocal: boolean;
   service: string;
   port: number;
+  /** The pooler's port on this machine, if services connect through it. */
+  poolerPort?: number | undefined;
   /** Variables of this process, which override those of the file. */
   environment: NodeJS.ProcessEnv;
 }
@@ -41,12 +43,13 @@ export function summaryOf({ variables, compose, next }: Plan, options: SummaryOp
 }
 
 function serviceLines({ project, redirects }: ComposePlan, options: SummaryOptions): [string, string | undefined][] {
-  const { service, port, isLocal } = options;
+  const { service, port, poolerPort, isLocal } = options;
   const described = Object.entries(redirects.services)
     .filter(([, { isUser }]) => isUser)
-    .map(([name, { view, isSuperuser }]) => {
+    .map(([name, { view, isSuperuser, isPooled }]) => {
       const how = [
-        ...(view === "host" && isLocal ? [`at 127.0.0.1:${port}`] : []),
+        ...(isPooled ? ["through the pooler"] : []),
+        ...(view === "host" && isLocal ? [`at 127.0.0.1:${isPooled ? poolerPort : port}`] : []),
         ...(isSuperuser ? ["superuser"] : []),
       ];
       return how.length > 0 ? `${name} (${how.join(", ")})` : name;

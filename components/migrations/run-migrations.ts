@@ -7,6 +7,7 @@ import { isRefreshing } from "../../lib/locks.ts";
 import { type Address, connect, ident, isPassing, maintenance, withConnection } from "../../lib/postgres.ts";
 import { announceRecoveryTarget } from "../backups/confirm-target.ts";
 import { readMarker } from "../import/staging/swap.ts";
+import { type Disconnect, holdQueries } from "../pooler/pooler-container.ts";
 import {
   type Failure,
   MigrationFailure,
@@ -26,6 +27,7 @@ import {
   readMigrationBackup,
   restoreMigrationBackup,
 } from "./migration-backup.ts";
+import { changesResults, readResultTypes } from "./result-types.ts";
 import { readRevisions } from "./revision.ts";
 import { grantTemporarily, revokeTemporaryGrant } from "./temporary-grant.ts";
 
@@ -289,8 +291,33 @@ function assertPlanAllowed(
   }
 }
 
-/** Runs Alembic with a connection lock and a migration backup. Restores the database if the run fails. */
+/** Runs Alembic while the queries wait in the stack's pooler, if it has one. */
 async function change(
+  lockSession: pg.Client,
+  run: WaitingRun,
+  current: string | null,
+  spec: MigrationsSpec,
+  say: (line: string) => void,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const { stack, dockerHost, address } = spec;
+  say(inWords(run.plan, current));
+  // Before the connection lock, so that a server restored to this point accepts connections.
+  await announceRecoveryTarget(stack, lockSession, (line) => say(`migrations: ${line}`), dockerHost);
+  const before = await readResultTypes(address);
+  const held = await holdQueries({ stack, dockerHost }, { databases: [address.database], say });
+  let disconnect: Disconnect = "none";
+  try {
+    await changeLocked(lockSession, run, current, spec, say, signal);
+    // Clients keep the result types of prepared statements, and would not notice that they have changed: PgBouncer prepares them anew.
+    if (changesResults(before, await readResultTypes(address))) disconnect = "statements";
+  } finally {
+    await held.release(disconnect);
+  }
+}
+
+/** Runs Alembic with a connection lock and a migration backup. Restores the database if the run fails. */
+async function changeLocked(
   lockSession: pg.Client,
   run: WaitingRun,
   current: string | null,
@@ -301,10 +328,7 @@ async function change(
   const { address, owner, stack } = spec;
   const { database } = address;
   const { steps, wanted } = run.plan;
-  say(inWords(run.plan, current));
   const backup: MigrationBackup = { from: current, to: wanted, at: new Date().toISOString(), running: true };
-  // Before the connection lock, so that a server restored to this point accepts connections.
-  await announceRecoveryTarget(stack, lockSession, (line) => say(`migrations: ${line}`), spec.dockerHost);
   const foreign = await readForeignObjects(spec);
   const properties = await blockConnections(lockSession, database);
   let isCopied = false;

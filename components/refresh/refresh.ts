@@ -59,6 +59,7 @@ export type Refreshed = ImportSummary & Completed;
 
 /** Returns the stack's database, in the form that snapshots need. */
 export const placeOf = ({
+  stack,
   host,
   port,
   user,
@@ -67,6 +68,7 @@ export const placeOf = ({
   container,
   dockerHost,
 }: NeonImportInputs): SnapshotPlace => ({
+  stack,
   address: { host, port, user, password, database },
   container,
   dockerHost,
@@ -139,7 +141,7 @@ function replacementFor(
       done.hasImported = imported !== undefined;
       await announceRecoveryTarget(inputs.stack, holder, say, inputs.dockerHost);
     },
-    swapIn: (lockSession) => swapRefreshed(lockSession, address, imported),
+    swapIn: (lockSession) => swapRefreshed(lockSession, place, imported),
   };
 }
 

@@ -9,7 +9,7 @@ import { takeOver } from "./kept-roles.ts";
 import type { RoleAccess } from "./roles.ts";
 
 /** Alphanumeric, because `%` breaks Alembic's configuration, and other characters break URLs. 32 characters are 190 bits. */
-const PASSWORD = { length: 32, special: false };
+export const PASSWORD = { length: 32, special: false };
 
 /** A role to create. */
 export interface RoleSpec {

@@ -1,4 +1,5 @@
 /** The PostgreSQL server in Docker: network, data volume, image, container, and a wait until it accepts connections. */
+import { createHash } from "node:crypto";
 import * as docker from "@pulumi/docker";
 import * as pulumi from "@pulumi/pulumi";
 import { RandomId, RandomPassword } from "@pulumi/random";
@@ -31,7 +32,15 @@ export interface DatabaseServerArgs {
   settings: ServerSettings;
   /** How WAL is archived; undefined if it is not. */
   archiving?: Archiving | undefined;
+  /** Creates a resource that is updated before the container is replaced; undefined if nothing must happen before that. */
+  beforeReplace?: BeforeReplace | undefined;
 }
+
+/**
+ * Creates a resource that is updated before the server's container is replaced, for instance to hold queries.
+ * @param madeFrom one value for everything that the container is made from.
+ */
+export type BeforeReplace = (madeFrom: pulumi.Output<string>, opts: pulumi.CustomResourceOptions) => pulumi.Resource;
 
 /** A PostgreSQL server. Resources that depend on the component can connect to it over TCP. */
 export class DatabaseServer extends pulumi.ComponentResource implements ServerAccess {
@@ -40,6 +49,7 @@ export class DatabaseServer extends pulumi.ComponentResource implements ServerAc
   readonly host = LOCAL;
   readonly port: number;
   readonly containerName: string;
+  readonly containerId: pulumi.Output<string>;
   readonly networkName: pulumi.Output<string>;
   readonly imageId: pulumi.Output<string>;
   readonly imageName: string;
@@ -84,6 +94,7 @@ export class DatabaseServer extends pulumi.ComponentResource implements ServerAc
     this.database = args.database;
     this.port = args.settings.port;
     this.containerName = names.container;
+    this.containerId = container.id;
     this.networkName = network.name;
     this.imageId = image.imageId;
     this.imageName = imageNameOf(names);
@@ -265,35 +276,36 @@ interface ContainerParts {
 function createContainer(base: Base, parts: ContainerParts): docker.Container {
   const { args, names, labels, state } = base;
   const { settings } = args;
-  return new docker.Container(
-    `${base.name}-server`,
-    containerOf({
-      container: names.container,
-      image: parts.image.imageId,
-      database: args.database,
-      published: { host: LOCAL, port: settings.port },
-      network: { name: parts.network.name, alias: names.alias },
-      limits: settings,
-      volumes: { data: parts.volume.name, shared: parts.shared },
-      labels,
-      initialPassword: parts.initialPassword.result,
-      archiving: args.archiving,
-      knowsStartInterval: parts.host.knowsStartInterval,
+  const made = containerOf({
+    container: names.container,
+    image: parts.image.imageId,
+    database: args.database,
+    published: { host: LOCAL, port: settings.port },
+    network: { name: parts.network.name, alias: names.alias },
+    limits: settings,
+    volumes: { data: parts.volume.name, shared: parts.shared },
+    labels,
+    initialPassword: parts.initialPassword.result,
+    archiving: args.archiving,
+    knowsStartInterval: parts.host.knowsStartInterval,
+  });
+  const before = args.beforeReplace?.(pulumi.jsonStringify(made).apply(digest), { parent: base.parent });
+  return new docker.Container(`${base.name}-server`, made, {
+    ...onEngine(base, "server"),
+    ...(before && { dependsOn: before }),
+    deleteBeforeReplace: true,
+    replaceOnChanges: ["healthcheck"],
+    hooks: clearBefore({
+      kind: "container",
+      name: names.container,
+      state,
+      dockerHost: settings.dockerHost,
+      isServer: true,
     }),
-    {
-      ...onEngine(base, "server"),
-      deleteBeforeReplace: true,
-      replaceOnChanges: ["healthcheck"],
-      hooks: clearBefore({
-        kind: "container",
-        name: names.container,
-        state,
-        dockerHost: settings.dockerHost,
-        isServer: true,
-      }),
-    },
-  );
+  });
 }
+
+const digest = (text: string): string => createHash("sha256").update(text).digest("hex").slice(0, 16);
 
 /** What the wait for the server depends on. */
 interface ReadyParts {

@@ -1,48 +1,12 @@
 /** Finds problems that would make Docker fail half-way, before anything is created. Runs inside Pulumi's dynamic provider. */
-import { connect } from "node:net";
-import { setTimeout as sleep } from "node:timers/promises";
 import type { dynamic } from "@pulumi/pulumi";
-import { containerState, DockerError, docker, isRemoteEngine } from "../../lib/docker.ts";
+import { containerState, DockerError, docker } from "../../lib/docker.ts";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import type { HostCheckInputs } from "./database-server.ts";
+import { checkPort } from "./port-check.ts";
 
 /** The prefix of images that script/bootstrap builds. */
 const MADE_HERE = "sectorwars/";
-
-/** Whether a program listens on a port of this machine. */
-async function isTaken(port: number): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const socket = connect({ host: "127.0.0.1", port });
-  socket.once("connect", () => resolve(true));
-  socket.once("error", () => resolve(false));
-  const taken = await Promise.race([promise, sleep(1000, false)]);
-  socket.destroy();
-  return taken;
-}
-
-/** Returns the first free port of this machine, counting from a number. */
-async function freePort(from: number): Promise<number> {
-  let port = from;
-  while (port < 65_535 && (await isTaken(port))) port++;
-  return port;
-}
-
-/** Returns the name of the container that publishes a port; empty if none does. */
-async function publisherOf(port: number, host: string | undefined): Promise<string> {
-  return (await docker(["ps", "--filter", `publish=${port}`, "--format", "{{.Names}}"], { host })).trim();
-}
-
-async function checkPort({ port, dockerHost, container }: HostCheckInputs): Promise<void> {
-  // With a remote engine, the port is in use as soon as it is forwarded, as it should be.
-  if (isRemoteEngine(dockerHost) || !(await isTaken(port))) return;
-  const publisher = await publisherOf(port, dockerHost);
-  // In an update, the stack's own server uses the port.
-  if (publisher === container) return;
-  throw new Error(
-    `Port ${port} on 127.0.0.1 is in use${publisher ? ` by the container ${publisher}` : " by another program"}. ` +
-      `Stop it, or choose another port: pulumi config set port ${await freePort(port + 1)}`,
-  );
-}
 
 /** Returns the engine's API version, for instance 1.44. @throws {Error} if the engine does not answer. */
 async function checkEngine(host: string | undefined): Promise<string> {
@@ -154,14 +118,14 @@ export const provider: dynamic.ResourceProvider = {
     await checkImage(inputs);
     await checkName(inputs);
     await checkVolume(inputs);
-    await checkPort(inputs);
+    await checkPort({ ...inputs, setting: "port" });
     return { id: inputs.container, outs: outsOf(inputs, apiVersion) };
   },
 
   async update(_id, _olds, inputs: HostCheckInputs) {
     const apiVersion = await checkEngine(inputs.dockerHost);
     await checkImage(inputs);
-    await checkPort(inputs);
+    await checkPort({ ...inputs, setting: "port" });
     return { outs: outsOf(inputs, apiVersion) };
   },
 };

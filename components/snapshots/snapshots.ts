@@ -15,6 +15,7 @@ import { endSessions } from "../../lib/sessions.ts";
 import { isOfImport } from "../import/schema/database-settings.ts";
 import { resetStagingSettings } from "../import/session/session.ts";
 import { clearDead, LOCK_KEY as IMPORT_LOCK, stagingName } from "../import/staging/swap.ts";
+import { type Disconnect, whileHeld } from "../pooler/pooler-container.ts";
 
 /** The snapshot of the state right after the import, which `./db reset` restores. */
 export const IMPORTED = "imported";
@@ -46,6 +47,8 @@ export interface Snapshot {
 
 /** The database of the snapshots. */
 export interface SnapshotPlace {
+  /** The stack, whose pooler holds the queries during a change; undefined while a stack is created and has no clients. */
+  stack?: string;
   /** The database, as the superuser. */
   address: Address;
   /** The server's container, which reports the free disk space. */
@@ -231,6 +234,14 @@ export async function withoutSessions(
   }
 }
 
+/** Runs work while the database's queries wait in the pooler, if the stack has one. */
+const holding = <T>(
+  { stack, dockerHost, address }: SnapshotPlace,
+  disconnect: Disconnect,
+  work: () => Promise<T>,
+): Promise<T> =>
+  stack === undefined ? work() : whileHeld({ stack, dockerHost }, { databases: [address.database], disconnect }, work);
+
 /**
  * Returns the statement for a copy that accepts no connections. Its connection limit marks it from the start. It belongs to the superuser,
  * because the owner of a database can drop it from any other database.
@@ -249,10 +260,12 @@ function copySql({ from, to, strategy }: { from: string; to: string; strategy: s
  * @returns the copy's temporary name.
  * @throws {Error} that names the sessions that do not end.
  */
-export async function copyDatabase(client: pg.Client, address: Address, force: boolean): Promise<string> {
+export async function copyDatabase(client: pg.Client, place: SnapshotPlace, force: boolean): Promise<string> {
+  const { address } = place;
   const copy = { from: address.database, to: unfinishedCopyOf(address.database) };
   await besideBackups(client, async (strategy) => {
-    await withoutSessions(client, address, force, () => client.query(copySql({ ...copy, strategy })));
+    const make = () => client.query(copySql({ ...copy, strategy }));
+    await holding(place, "none", () => withoutSessions(client, address, force, make));
   });
   return copy.to;
 }
@@ -281,8 +294,7 @@ export interface SaveOptions {
  */
 export async function saveSnapshot(place: SnapshotPlace, name: string, options: SaveOptions = {}): Promise<Snapshot> {
   checkName(name);
-  const { address } = place;
-  const { database } = address;
+  const { database } = place.address;
   return withExclusiveLocks(place, async (client) => {
     const all = (await listSnapshots(client, database)).filter((known) => !AUTOMATIC.includes(known.name));
     if (all.some((known) => known.name === name)) {
@@ -291,7 +303,7 @@ export async function saveSnapshot(place: SnapshotPlace, name: string, options: 
     if (all.length >= MOST)
       throw new Error(`There are already ${MOST} snapshots, the maximum. Delete one: ./db snapshot delete NAME`);
     await checkRoom(place, client, database, options.share ?? 1);
-    const copy = await copyDatabase(client, address, options.force ?? false);
+    const copy = await copyDatabase(client, place, options.force ?? false);
     await client.query(`
       BEGIN;
       COMMENT ON DATABASE ${ident(copy)} IS ${literal(markOf(database, new Date()))};
@@ -322,12 +334,8 @@ export async function restoreSnapshot(place: SnapshotPlace, name: string, force 
     const ofImport = isAutomatic
       ? await settingStatements(client, databaseOf(name), { as: database, wants: isOfImport })
       : [];
-    await exchange(
-      client,
-      place.address,
-      { next, keepAs: BEFORE_RESTORE, properties: [...properties, ...ofImport] },
-      force,
-    );
+    const to = { next, keepAs: BEFORE_RESTORE, properties: [...properties, ...ofImport] };
+    await holding(place, "sessions", () => exchange(client, place.address, to, force));
   });
 }
 
@@ -416,7 +424,12 @@ export async function copyImported(
  * @param client a superuser's session in the server's own database that holds the import's lock.
  * @param imported the copy by {@link copyImported}.
  */
-export async function swapRefreshed(client: pg.Client, address: Address, imported: string | undefined): Promise<void> {
+export async function swapRefreshed(
+  client: pg.Client,
+  place: SnapshotPlace,
+  imported: string | undefined,
+): Promise<void> {
+  const { address } = place;
   const { database } = address;
   const staging = stagingName(database);
   const [saved, former] = [databaseOf(IMPORTED), formerImportedOf(database)];
@@ -437,7 +450,7 @@ export async function swapRefreshed(client: pg.Client, address: Address, importe
     await endSessions(client, staging);
     await exchange(client, address, { next: staging, keepAs: BEFORE_REFRESH, properties, more }, force);
   };
-  await swap(false).catch(() => swap(true));
+  await holding(place, "sessions", () => swap(false).catch(() => swap(true)));
   if (hasFormer) await client.query(`DROP DATABASE ${ident(former)} WITH (FORCE)`).catch(() => {});
 }
 

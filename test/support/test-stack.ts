@@ -80,7 +80,8 @@ export async function removeStack(stack: string): Promise<void> {
     const [kind = "", name = ""] = leftover.split(" ");
     await docker(kind === "container" ? ["rm", "-f", "-v", name] : [kind, "rm", name]).catch(() => {});
   }
-  for (const image of [`${namesFor(stack).image}:15`, `sectorwars-migrations-${stack}:latest`]) {
+  const { image: server, poolerImage } = namesFor(stack);
+  for (const image of [`${server}:15`, `${poolerImage}:latest`, `sectorwars-migrations-${stack}:latest`]) {
     await docker(["image", "rm", image]).catch(() => {});
   }
 }

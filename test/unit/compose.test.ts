@@ -53,6 +53,56 @@ const override = (of: Project, target = TARGET) =>
 const database = { image: "postgres:15", environment: { POSTGRES_PASSWORD: "old", POSTGRES_DB: "oldgame" } };
 const on = (...names: string[]) => Object.fromEntries(names.map((name) => [name, { condition: "service_started" }]));
 
+const POOLED: ServiceTarget = {
+  ...TARGET,
+  endpointsFor: endpointsAt(LOGINS, SERVER, undefined, { alias: "pooler", port: 6500 }),
+  pooler: { alias: "pooler", directServices: ["importer"], directEndpointsFor: endpointsAt(LOGINS, SERVER) },
+};
+
+describe("the services that connect through the pooler", () => {
+  const game = project({
+    database,
+    game: { depends_on: on("database"), environment: { DB_HOST: "database", DB_PORT: "5432" } },
+    host: { depends_on: on("database"), network_mode: "host" },
+    beside: { network_mode: "service:database" },
+    importer: { depends_on: on("database") },
+    manager: { depends_on: on("database") },
+  });
+  const services = plan(game, POOLED);
+  const direct = { DATABASE_URL_DIRECT: MAIN.DATABASE_URL, DATABASE_URL_NEXUS_DIRECT: MAIN.DATABASE_URL_NEXUS };
+
+  test("get its URL, and the direct one beside it; tests stay direct", () => {
+    expect(services.game?.environment).toEqual({
+      DATABASE_URL: "postgresql://app:pw@pooler:6432/game",
+      DATABASE_TEST_URL: MAIN.DATABASE_TEST_URL,
+      DATABASE_URL_NEXUS: "postgresql://app:pw@pooler:6432/nexus",
+      ...direct,
+      DB_HOST: "pooler",
+      DB_PORT: "6432",
+      SQLALCHEMY_POOL_SIZE: "5",
+    });
+    expect(services.game?.isPooled).toBe(true);
+  });
+
+  test("reach it from the host's network, and from that of the server's container", () => {
+    expect(services.host?.environment.DATABASE_URL).toBe("postgresql://app:pw@127.0.0.1:6500/game");
+    expect(services.host?.environment.DATABASE_URL_DIRECT).toBe("postgresql://app:pw@127.0.0.1:5500/game");
+    expect(services.beside?.environment.DATABASE_URL).toBe("postgresql://app:pw@pooler:6432/game");
+  });
+
+  test("are not those that the settings name, nor those with the superuser's login", () => {
+    expect(services.importer?.environment).toEqual({ ...MAIN, ...direct });
+    expect(services.importer?.isPooled).toBe(false);
+    expect(services.manager?.environment).toMatchObject({ ...MAIN, DB_HOST: "database", DB_PORT: "5432" });
+    expect(services.manager?.isPooled).toBe(false);
+  });
+
+  test("wait until both the server and the pooler answer", () => {
+    const { entrypoint } = override(game, POOLED).services["database-ready"];
+    expect(entrypoint.at(-1)).toContain("pg_isready -q -h database && pg_isready -q -h pooler -p 6432 && exit 0");
+  });
+});
+
 describe("the services that get the stack's database", () => {
   test("are those that depend on the old database, or name it in a URL or as a host", () => {
     const services = plan(

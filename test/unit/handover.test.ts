@@ -12,7 +12,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-async function make(more: { target?: Target; folder?: string } = {}) {
+async function make(more: { target?: Target; folder?: string; pooled?: boolean } = {}) {
   let path: pulumi.Output<string> | undefined;
   const get = await record(
     async (opts) => {
@@ -42,7 +42,10 @@ async function make(more: { target?: Target; folder?: string } = {}) {
             pools: { services: 1, workers: 1, size: 5, overflow: 10 },
             poolTimeout: 30,
             driver: "none",
+            throughPooler: more.pooled ?? false,
+            directServices: ["importer"],
           },
+          pooler: { alias: "pooler", port: 16432, size: 20, databases: 2 },
         },
         { ...opts, dependsOn: schema },
       );
@@ -91,5 +94,16 @@ describe("the hand-over", () => {
       `application is "${folder}/none", which does not exist`,
     );
     await expect(make({ folder: "package.json" })).rejects.toThrow('package.json", which is not a folder');
+  });
+
+  test("names the pooler only if the services connect through it", async () => {
+    expect((await make()).get("handover-files").inputs).not.toHaveProperty("pooled");
+    expect((await make({ pooled: true })).get("handover-files").inputs.pooled).toEqual({
+      alias: "pooler",
+      port: 16432,
+      size: 20,
+      databases: 2,
+      directServices: ["importer"],
+    });
   });
 });

@@ -14,8 +14,11 @@ test("the stack dev has the names that the application's Compose file uses", () 
     backups: "sectorwars-backups",
     backupVolume: "sectorwars-backups",
     socketVolume: "sectorwars-socket",
+    pooler: "sectorwars-pooler",
+    poolerImage: "sectorwars-pooler",
     alias: "database",
     replicaAlias: "replica",
+    poolerAlias: "pooler",
   });
 });
 
@@ -28,8 +31,11 @@ test("another stack has its name in all names except the alias", () => {
     backups: "sectorwars-ci-backups",
     backupVolume: "sectorwars-ci-backups",
     socketVolume: "sectorwars-ci-socket",
+    pooler: "sectorwars-ci-pooler",
+    poolerImage: "sectorwars-ci-pooler",
     alias: "database",
     replicaAlias: "replica",
+    poolerAlias: "pooler",
   });
 });
 

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { poolBudget } from "../../lib/pool-budget.ts";
+import { poolBudget, pooledBudget } from "../../lib/pool-budget.ts";
 
 describe("poolBudget", () => {
   test("explains the number of connections as a sum", () => {
@@ -22,5 +22,27 @@ describe("poolBudget", () => {
         expect(poolBudget(pools, wanted + 2).fits).toBe(false);
       }),
     );
+  });
+});
+
+describe("the pools' budget through a pooler", () => {
+  const pools = { services: 3, workers: 4, size: 5, overflow: 10 };
+  const share = { direct: 1, size: 20, databases: 2, mostClients: 1000 };
+
+  test("counts server connections, and those of direct services", () => {
+    expect(pooledBudget(pools, 200, share)).toEqual({
+      wanted: 160,
+      available: 197,
+      fits: true,
+      sum:
+        "pooler 20 x 2 databases + direct 1 service x 4 workers x 2 engines (sync, async) x (pool 5 + overflow 10) = 160 of 197 " +
+        "(max_connections 200 less 3 reserved), for 240 of 1000 clients",
+    });
+    expect(pooledBudget(pools, 100, { ...share, direct: 0 })).toMatchObject({ wanted: 40, fits: true });
+  });
+
+  test("does not fit with too few server connections, or too many clients", () => {
+    expect(pooledBudget(pools, 100, share).fits).toBe(false);
+    expect(pooledBudget(pools, 200, { ...share, mostClients: 239 }).fits).toBe(false);
   });
 });

@@ -55,6 +55,16 @@ describe("settings for the application", () => {
     [{ handoverTarget: "cloud" }, 'handoverTarget is "cloud": choose local or neon'],
     [{ handoverRole: "postgres" }, 'handoverRole is "postgres": choose app or owner'],
     [{ handoverDriver: "pg8000" }, 'handoverDriver is "pg8000": choose none, psycopg2, psycopg or asyncpg'],
+    [
+      { handoverPooled: true },
+      "handoverPooled is true, but the stack has no pooler: pulumi config set pooler true, or set handoverPooled to false",
+    ],
+    [{ poolerPort: 80 }, "poolerPort is 80: choose 1024 to 65535, or 0 for the default"],
+    [
+      { pooler: true, poolerPort: 5433 },
+      "poolerPort is 5433, which is the server's port: choose another one, or 0 for the default",
+    ],
+    [{ poolerSize: -1 }, "poolerSize is -1: use a whole number, or 0 to derive it from maxConnections"],
     [{ handoverFile: "" }, 'handoverFile is "": use a file name, for example .env'],
     [{ composeService: "a b" }, 'composeService is "a b": use the name from the Compose file'],
     [{ poolSize: 0 }, "poolSize is 0: use a whole number, at least 1"],
