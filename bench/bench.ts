@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import { benchApplication } from "./application.ts";
 import { benchBackups } from "./backups.ts";
 import { benchImport } from "./import.ts";
+import { benchPooler } from "./pooler.ts";
 import { benchQuery } from "./query.ts";
 import { benchReplicas } from "./replicas.ts";
 import { type Section, writeResults } from "./results.ts";
@@ -14,6 +15,7 @@ const BENCHES: Record<string, Bench> = {
   up: benchUp,
   application: benchApplication,
   query: benchQuery,
+  pooler: benchPooler,
   import: benchImport,
   backups: benchBackups,
   replicas: benchReplicas,
@@ -32,7 +34,7 @@ if (values.help || unknown.length > 0) {
   console.log(`usage: npm run bench [-- ${Object.keys(BENCHES).join("|")} ...] [--rounds 3] [--scale 1]
 
 Measures this project against the usual alternatives in alternating rounds on this machine, and writes bench/RESULTS.md.
-Run script/bootstrap compose migrations first. pgcopydb is measured if it is installed. --scale sets the size of the data:
+Run script/bootstrap compose migrations pooler first. pgcopydb is measured if it is installed. --scale sets the size of the data:
 1 is 2 GB for the import and 1 GB for backups and replicas.`);
   process.exit(unknown.length > 0 ? 2 : 0);
 }
