@@ -168,7 +168,7 @@ describe("the pooler", () => {
     await stack.succeed("refresh", "--preview-only", "--expect-no-changes", "--stack", stack.name);
   });
 
-  test("limits the server connections of many clients", async () => {
+  test("opens at most poolerSize server connections, however many clients there are", async () => {
     await stack.set("poolerSize", "4");
     const clients = await begin(TWENTY, "SELECT pg_sleep(0.005), CAST(:n AS int)", 0);
     await stack.up();
@@ -181,7 +181,7 @@ describe("the pooler", () => {
     await stack.up();
   });
 
-  test("that was changed by hand is repaired", async () => {
+  test("whose role or function was changed by hand is found by status and doctor, and repaired by up", async () => {
     const server = { ...urlAddress((await stack.outputs()).urls.superuser), database: "postgres" };
     await withConnection(server, (client) =>
       client.query("DROP FUNCTION pooler.login(text); GRANT pg_monitor TO sectorwars_pooler"),
@@ -251,8 +251,8 @@ describe("statements that were prepared before a change", () => {
     expect(failuresOf(seen).filter((failure) => failure.startsWith("psycopg2"))).toEqual([]);
   });
 
-  // This is what the disconnection is for.
-  test("fail for good without the disconnection", async () => {
+  // This is why a migration disconnects clients.
+  test("fail again and again after a change by hand, which disconnects no client", async () => {
     const seen = await under20(() => asOwner("ALTER TABLE pilots ADD COLUMN home text"), ALL);
     // Five clients of each driver fail again and again, as they get server connections that have prepared the old statement.
     for (const driver of ["psycopg", "asyncpg", "asyncpg-pool"])
@@ -282,7 +282,13 @@ describe("statements that were prepared before the data was replaced", () => {
 
   test("work after a refresh, and after a reset", async () => {
     const { urls } = await stack.outputs();
-    await value("CREATE DATABASE origin TEMPLATE sectorwars_dev");
+    await withConnection({ ...urlAddress(urls.superuser), database: "postgres" }, async (client) => {
+      // The pooler keeps idle server connections.
+      await client.query(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = 'sectorwars_dev'",
+      );
+      await client.query("CREATE DATABASE origin TEMPLATE sectorwars_dev");
+    });
     await withConnection({ ...urlAddress(urls.superuser), database: "origin" }, (client) =>
       client.query("DROP SCHEMA sectorwars_stack CASCADE; ALTER TABLE pilots ADD COLUMN source text"),
     );
@@ -298,7 +304,21 @@ describe("statements that were prepared before the data was replaced", () => {
   });
 });
 
-describe("a hold", () => {
+describe("a hold of queries", () => {
+  test("waits 10 s at most for a transaction that does not end", async () => {
+    const client = new pg.Client(await pooled("app"));
+    client.on("error", () => {});
+    await client.connect();
+    await client.query("BEGIN; SELECT 1");
+    const begun = Date.now();
+    const said = await stack.db("snapshot", "save", "forced", "--force");
+    expect(said.code, said.text).toBe(0);
+    expect(Date.now() - begun).toBeGreaterThan(10_000);
+    expect(Date.now() - begun).toBeLessThan(30_000);
+    await client.end().catch(() => {});
+    await withConnection(await pooled("app"), (other) => other.query("SELECT 1"));
+  });
+
   test("ends when the process that asked for it is killed", async () => {
     const held = stack.beginProgram("docker", ["exec", "-i", stack.names.pooler, "sectorwars-pooler", "hold"]);
     await held.until("held");
@@ -314,8 +334,10 @@ describe("a hold", () => {
   });
 });
 
-describe("off", () => {
-  test("the container, the role and the function are gone; the status does not mention it", async () => {
+describe("pooler false", () => {
+  test("removes the container, the role and the function; true brings them back, and the server keeps running", async () => {
+    const server = () => docker(["inspect", "-f", "{{.Id}} {{.State.StartedAt}}", stack.names.container]);
+    const before = await server();
     await stack.unset("pooler");
     await stack.up();
     expect(await docker(["ps", "-aq", "--filter", `name=^${stack.names.pooler}$`])).toBe("");
@@ -323,5 +345,10 @@ describe("off", () => {
     expect(await value("SELECT has_database_privilege('sectorwars_monitor', 'postgres', 'CONNECT')")).toBe(true);
     expect((await stack.db("status")).text).not.toContain("pooler");
     expect((await stack.db("url", "--pooled")).text).toContain(`The stack ${stack.name} has no pooler`);
+    await stack.set("pooler", "true");
+    await stack.up();
+    await withConnection(await pooled("app"), (client) => client.query("SELECT 1"));
+    expect(await server()).toBe(before);
+    await stack.succeed("preview", "--expect-no-changes", "--stack", stack.name);
   });
 });
