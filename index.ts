@@ -34,7 +34,12 @@ const { owner } = roles.access;
 const listed = [database, ...settings.databases.names];
 const through = { provider: server.engine, dependsOn: roles };
 const pooler =
-  settings.pooler && new Pooler("pooler", { server, databases: listed, settings: settings.pooler }, through);
+  settings.pooler &&
+  new Pooler(
+    "pooler",
+    { server, databases: listed, hasReplicas: settings.replicas !== undefined, settings: settings.pooler },
+    through,
+  );
 const data = new NeonImport("import", { server, owner, denyList, settings: settings.import }, { dependsOn: roles });
 // The pooler too has privileges on the server's own database, and two changes of them at once conflict.
 const privileges = new Privileges(

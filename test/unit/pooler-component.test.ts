@@ -23,7 +23,12 @@ const make = ({ memoryMiB = 512, passwordVersion = 1 } = {}): Promise<(name: str
     const roles = new pulumi.ComponentResource("test:Roles", "roles");
     const pooler = new Pooler(
       "pooler",
-      { server, databases: ["game", "nexus"], settings: { port: 19500, size: 20, baseImage: "debian:trixie-slim" } },
+      {
+        server,
+        databases: ["game", "nexus"],
+        hasReplicas: true,
+        settings: { port: 19500, size: 20, baseImage: "debian:trixie-slim" },
+      },
       { ...opts, dependsOn: roles },
     );
     return [server.urn, server.version, pooler.urn];

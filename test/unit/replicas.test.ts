@@ -119,6 +119,16 @@ describe("the hand-over of replicas", () => {
     expect(variables.DATABASE_URL_READONLY).toBe(url);
   });
 
+  test("leads through the pooler, to the name that it gives the database on the replicas", () => {
+    const pooler = { alias: "pooler", port: 6433 };
+    const at = endpointsAt(logins, place, undefined, pooler);
+    const urls = (["network", "machine"] as const).map((view) => at(view).readonly);
+    expect(urls).toEqual([
+      { host: "pooler", port: 6432, database: "game_readonly", user: "readonly", password: "pw" },
+      { host: "localhost", port: 6433, database: "game_readonly", user: "readonly", password: "pw" },
+    ]);
+  });
+
   test("sets no DATABASE_URL_READONLY without replicas, or for an application on the remote database", () => {
     const without = endpointsAt(logins, { alias: "database", port: 5433 })("network");
     const remote = endpointsAt(logins, place, { ...login, host: "ep-x.neon.tech", port: 5432 })("network");
