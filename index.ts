@@ -20,7 +20,7 @@ const { migrations: alembic, seed: seeds, handover: application, backups: schedu
 
 const archiving = schedules && archivingFor({ stack, bootstrap: settings.import.bootstrap, settings: schedules });
 const server = new DatabaseServer("database", { stack, database, archiving, settings: settings.server });
-const roles = new Roles("roles", { server }, { dependsOn: server });
+const roles = new Roles("roles", { server, timeouts: settings.timeouts }, { dependsOn: server });
 const { owner } = roles.access;
 const data = new NeonImport("import", { server, owner, denyList, settings: settings.import }, { dependsOn: roles });
 const privileges = new Privileges("privileges", { server, denyList }, { dependsOn: data });
@@ -48,6 +48,7 @@ export default omitUndefined({
   container: server.containerName,
   postgresVersion: server.version,
   address: `${server.host}:${server.port}/${database}`,
+  authority: server.authority,
   imported: data.summary,
   revision: migrations?.revision,
   seeded: seed?.rows,

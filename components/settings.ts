@@ -1,5 +1,6 @@
 /** The only reader of the configuration: combines the settings of all components, checks them against each other, and freezes them. */
 import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import * as pulumi from "@pulumi/pulumi";
 import { contextEndpoint } from "../lib/docker-context.ts";
 import { baseImage, type KnownImages, newerImage, pythonImage, readImages } from "../lib/images.ts";
@@ -27,13 +28,23 @@ import {
   migrationsOf,
 } from "./migrations/settings.ts";
 import { PRIVILEGES_SETTINGS } from "./privileges/settings.ts";
+import {
+  hasEmptyPassphrase,
+  PROFILE_SETTINGS,
+  passphraseProblems,
+  productionWarnings,
+  withProfile,
+} from "./profile.ts";
+import { ROLES_SETTINGS, type RoleTimeouts, timeoutsOf } from "./roles/settings.ts";
 import { SEED_SETTINGS, type SeedSettings, seedOf } from "./seed/settings.ts";
-import { SERVER_SETTINGS, type ServerSettings } from "./server/settings.ts";
+import { listenProblems, SERVER_SETTINGS, type ServerSettings, tlsOf } from "./server/settings.ts";
 
 /** Every setting, in the order of Pulumi.yaml. */
 export const SETTINGS = {
+  ...PROFILE_SETTINGS,
   ...IMPORT_SETTINGS,
   ...SERVER_SETTINGS,
+  ...ROLES_SETTINGS,
   ...PRIVILEGES_SETTINGS,
   ...MIGRATIONS_SETTINGS,
   ...SEED_SETTINGS,
@@ -63,6 +74,8 @@ export interface Settings {
   /** Tables that readonly must not read; * stands for any characters. */
   readonly denyList: readonly string[];
   readonly server: ServerSettings;
+  /** Limits of the app and readonly roles. */
+  readonly timeouts: RoleTimeouts;
   readonly import: ImportSettings;
   readonly databases: DatabasesSettings;
   /** Undefined if no Alembic project is named. */
@@ -73,6 +86,8 @@ export interface Settings {
   readonly handover: HandOverSettings | undefined;
   /** Undefined if the stack takes no backups. */
   readonly backups: BackupSettings | undefined;
+  /** What the user should know about the settings, each with the remedy. */
+  readonly warnings: readonly string[];
 }
 
 /** What the settings depend on besides the configuration. */
@@ -86,6 +101,8 @@ export interface Surroundings {
   recorded: RecordedData;
   /** The engine of Docker's current context, unless it is the default one. */
   contextEndpoint?: string | undefined;
+  /** Whether the stack's passphrase is empty. Read only for the profile production. */
+  hasEmptyPassphrase?: boolean;
   /** Images that script/bootstrap found or built. */
   images: KnownImages;
 }
@@ -109,11 +126,14 @@ export function defaultPort(stack: string): number {
  * Checks the settings and fills in computed ones.
  * @throws {pulumi.RunError} that names every wrong setting, its value and the remedy.
  */
-export function resolveSettings(raw: RawSettings, surroundings: Surroundings): Settings {
+export function resolveSettings(given: RawSettings, surroundings: Surroundings): Settings {
   const { stack, images } = surroundings;
+  const raw = withProfile(given);
   const bootstrap = bootstrapOf(raw, surroundings.neonUrlIsSet);
   const problems = [
     ...brokenRules(SETTINGS, raw),
+    ...passphraseProblems(raw, stack, surroundings.hasEmptyPassphrase === true),
+    ...listenProblems(raw),
     ...selectionProblems(raw),
     ...environmentProblems(raw),
     ...poolProblems(raw),
@@ -128,24 +148,30 @@ export function resolveSettings(raw: RawSettings, surroundings: Surroundings): S
     database: raw.database,
     denyList: Object.freeze([...raw.readonlyDenyList]),
     server: serverOf(raw, surroundings),
+    timeouts: timeoutsOf(raw),
     import: importOf(raw, bootstrap, newerImage(images)),
     databases: databasesOf(raw),
     seed: seedOf(raw, bootstrap),
     handover: handoverOf(raw),
     migrations: migrationsOf(raw, pythonImage(images)),
     backups: takesBackups(raw.backups, sources, surroundings.recorded) ? backupsOf(raw, stack) : undefined,
+    warnings: Object.freeze(productionWarnings(raw)),
   });
 }
 
 const serverOf = (raw: RawSettings, { stack, images, contextEndpoint }: Surroundings): ServerSettings =>
   Object.freeze({
     baseImage: raw.baseImage === "auto" ? baseImage(images) : raw.baseImage,
+    listen: raw.listen,
     port: raw.port || defaultPort(stack),
+    tls: tlsOf(raw),
     memoryMiB: raw.memory,
     cpus: raw.cpus,
     maxConnections: raw.maxConnections,
     passwordVersion: raw.passwordVersion,
-    keepDataOnDestroy: raw.keepDataOnDestroy,
+    keepDataOnDestroy: raw.keepDataOnDestroy === "true",
+    protectData: raw.protectData === "true",
+    logsForProduction: raw.logging === "production",
     dockerHost: raw.dockerHost === "auto" ? contextEndpoint : raw.dockerHost,
     dockerHostIsSet: raw.dockerHost !== "auto",
   });
@@ -169,6 +195,15 @@ export function unknownKeys(project: string, given: readonly string[]): string[]
     .filter((key) => key.startsWith(`${project}:`))
     .map((key) => key.slice(project.length + 1))
     .filter((key) => !Object.hasOwn(SETTINGS, key));
+}
+
+/** Returns the text of a stack's settings; empty if they are in another place. */
+function ownSettings(stack: string): string {
+  try {
+    return readFileSync(`Pulumi.${stack}.yaml`, "utf8");
+  } catch {
+    return "";
+  }
 }
 
 /** Runs a lookup on this machine, and converts its error so that Pulumi prints it without a stack trace. */
@@ -220,6 +255,7 @@ export async function readSettings(): Promise<Settings> {
     furtherSources: raw.databases.map((name) => (process.env[sourceVariable(name)] ? "neon" : "empty")),
     // The state is read only for `auto`, so that with true or false an unreadable state does not make the update fail.
     recorded: recordedData(raw.backups === "auto" ? await ownResources(pulumi.getProject(), pulumi.getStack()) : []),
+    hasEmptyPassphrase: raw.profile === "production" && hasEmptyPassphrase(ownSettings(pulumi.getStack())),
     images: lookup(readImages),
     contextEndpoint: raw.dockerHost === "auto" ? lookup(contextEndpoint) : undefined,
   });

@@ -5,14 +5,15 @@ import type { dynamic } from "@pulumi/pulumi";
 import { containerState, DockerError, docker, isRemoteEngine } from "../../lib/docker.ts";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import type { HostCheckInputs } from "./database-server.ts";
+import { LOOPBACK, reachedAt } from "./settings.ts";
 
 /** The prefix of images that script/bootstrap builds. */
 const MADE_HERE = "sectorwars/";
 
 /** Whether a program listens on a port of this machine. */
-async function isTaken(port: number): Promise<boolean> {
+async function isTaken(port: number, host = LOOPBACK): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
-  const socket = connect({ host: "127.0.0.1", port });
+  const socket = connect({ host, port });
   socket.once("connect", () => resolve(true));
   socket.once("error", () => resolve(false));
   const taken = await Promise.race([promise, sleep(1000, false)]);
@@ -32,14 +33,14 @@ async function publisherOf(port: number, host: string | undefined): Promise<stri
   return (await docker(["ps", "--filter", `publish=${port}`, "--format", "{{.Names}}"], { host })).trim();
 }
 
-async function checkPort({ port, dockerHost, container }: HostCheckInputs): Promise<void> {
+async function checkPort({ port, listen = LOOPBACK, dockerHost, container }: HostCheckInputs): Promise<void> {
   // With a remote engine, the port is in use as soon as it is forwarded, as it should be.
-  if (isRemoteEngine(dockerHost) || !(await isTaken(port))) return;
+  if (isRemoteEngine(dockerHost) || !(await isTaken(port, reachedAt(listen)))) return;
   const publisher = await publisherOf(port, dockerHost);
   // In an update, the stack's own server uses the port.
   if (publisher === container) return;
   throw new Error(
-    `Port ${port} on 127.0.0.1 is in use${publisher ? ` by the container ${publisher}` : " by another program"}. ` +
+    `Port ${port} on ${listen} is in use${publisher ? ` by the container ${publisher}` : " by another program"}. ` +
       `Stop it, or choose another port: pulumi config set port ${await freePort(port + 1)}`,
   );
 }

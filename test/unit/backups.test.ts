@@ -12,6 +12,10 @@ const SERVER: ServerSettings = {
   maxConnections: 100,
   passwordVersion: 1,
   keepDataOnDestroy: false,
+  protectData: false,
+  logsForProduction: false,
+  listen: "127.0.0.1",
+  tls: undefined,
   dockerHost: undefined,
   dockerHostIsSet: false,
 };
