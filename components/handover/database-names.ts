@@ -46,15 +46,15 @@ export interface Logins {
  */
 export function endpointsAt(
   { main, test, further }: Logins,
-  { alias, port }: { alias: string; port: number },
+  { alias, port, host }: { alias: string; port: number; host?: string | undefined },
   remote?: Endpoint,
 ): (view: View) => Endpoints {
   return (view) => {
     const place = {
       network: { host: alias, port: POSTGRES_PORT },
-      host: { host: "127.0.0.1", port },
+      host: { host: host ?? "127.0.0.1", port },
       container: { host: "localhost", port: POSTGRES_PORT },
-      machine: { host: "localhost", port },
+      machine: { host: host ?? "localhost", port },
     }[view];
     const at = (login: Login): Endpoint => ({ ...login, ...place });
     return {

@@ -7,6 +7,7 @@ import type { PoolBudget, Pools } from "../../lib/pool-budget.ts";
 import type { Databases } from "../databases/databases.ts";
 import type { RoleAccess, Roles } from "../roles/roles.ts";
 import { type ServerAccess, superuserLogin } from "../server/server-access.ts";
+import { LOOPBACK } from "../server/settings.ts";
 import type { Login, Logins } from "./database-names.ts";
 import { folderProblem } from "./files.ts";
 import type { HandOverSettings } from "./settings.ts";
@@ -94,6 +95,8 @@ function filesInputs({ server, roles, databases, settings }: HandOverArgs, testD
     alias: server.alias,
     container: server.containerName,
     port: server.port,
+    ...(server.host === LOOPBACK ? {} : { host: server.host }),
+    ...(server.authority ? { authority: server.authority } : {}),
     image: server.imageName,
     dockerHost: server.dockerHost,
     target: settings.target,
@@ -129,6 +132,10 @@ export interface HandOverInputs {
   alias: string;
   container: string;
   port: number;
+  /** The address of {@link port}; undefined for 127.0.0.1. */
+  host?: string;
+  /** The authority of the server's certificate, PEM; undefined for a server without TLS. */
+  authority?: string;
   image: string;
   dockerHost: string | undefined;
   target: Target;

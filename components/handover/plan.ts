@@ -6,6 +6,7 @@ import { isDeepStrictEqual } from "node:util";
 import { isRemoteEngine } from "../../lib/docker.ts";
 import type { ComposeCommand } from "../../lib/docker-compose.ts";
 import { type PoolBudget, poolBudget } from "../../lib/pool-budget.ts";
+import { machineTls, serviceTls } from "./authority.ts";
 import { composeOverride } from "./compose.ts";
 import { readProject, requireCompose } from "./compose-cli.ts";
 import { composeFileList, composeFilesIn, overrideFile } from "./compose-paths.ts";
@@ -101,6 +102,7 @@ export async function planHandOver(inputs: HandOverInputs, root: string): Promis
       compose?.redirects.names ?? databaseNames(EMPTY, target),
       target,
     );
+    Object.assign(always, machineTls(inputs));
     if (allFiles !== undefined) always.COMPOSE_FILE = allFiles;
     const write = (variables: Record<string, string>) => insertBlock(found.text, inputs.stack, variables);
     const variables = compose
@@ -268,6 +270,7 @@ function targetOf(
     formerDatabase: endpointOfUrl(own.DATABASE_URL)?.database,
     remoteUrl: remote?.url,
     endpointsFor: endpointsAt(inputs.logins, inputs, remoteEndpoint),
+    tls: serviceTls(inputs),
     pools: {
       SQLALCHEMY_POOL_SIZE: String(pools.size),
       SQLALCHEMY_MAX_OVERFLOW: String(pools.overflow),

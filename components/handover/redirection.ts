@@ -1,4 +1,5 @@
 /** Finds the services that use the database, and computes what has to change in each. Pure. */
+import type { ServiceTls } from "./authority.ts";
 import type { Dependency, Project, Service } from "./compose-project.ts";
 import { driverOf, type Endpoint, redirectVariables, withDriver } from "./connection-values.ts";
 import {
@@ -27,6 +28,8 @@ export interface ServiceTarget extends Replacement {
   remoteUrl: string | undefined;
   /** The application's variables for its connection pools. */
   pools: Readonly<Record<string, string>>;
+  /** How the services verify the server; undefined for a server without TLS. */
+  tls?: ServiceTls | undefined;
 }
 
 /** The changes to a service. */
@@ -126,7 +129,9 @@ function environmentOf(
   const own = environment.DATABASE_URL;
   // A service whose DATABASE_URL names another database keeps it.
   const isElsewhere = own !== undefined && own !== "" && found.DATABASE_URL === undefined;
-  const main = isElsewhere ? {} : { ...urlVariables(endpoints, target, own), ...target.pools };
+  const main = isElsewhere
+    ? {}
+    : { ...urlVariables(endpoints, target, own), ...target.pools, ...target.tls?.variables };
   if (found.DATABASE_URL !== undefined && target.remoteUrl === undefined) {
     main.DATABASE_URL = withDriver(found.DATABASE_URL, target.driver || driverOf(own));
   }
