@@ -13,6 +13,7 @@ import { humanBytes } from "../lib/human-bytes.ts";
 import type { ImportSummary } from "../lib/import-summary.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
+import { type CertificateStatus, describeCertificate, readCertificate } from "./support/certificate.ts";
 import { readRevision } from "./support/revision.ts";
 import { maintenanceAddress, monitorAddress, type RoleFinding, readRoleFindings, whyNoLogin } from "./support/roles.ts";
 import { onStack } from "./support/subcommand.ts";
@@ -28,6 +29,8 @@ interface Status {
   unfinished?: true;
   address: string;
   version?: string;
+  /** The certificate of a server with TLS. */
+  tls?: Partial<CertificateStatus> & Pick<CertificateStatus, "problem">;
   /** Bytes of the database on disk. */
   size?: number;
   /** The snapshots of the database. The key is older than the word. */
@@ -162,6 +165,10 @@ async function checkRole(role: string, url: string, findings: readonly RoleFindi
   return [...(reason === undefined ? [] : [`cannot log in: ${reason}`]), ...wrong].join("; ") || "ok";
 }
 
+/** Returns the server's certificate, or why it cannot be read; undefined for a stack without TLS. */
+const readTls = (outputs: StackOutputs): Promise<Status["tls"]> =>
+  readCertificate(outputs).catch(({ message }: Error) => ({ problem: message, remedy: "./db doctor" }));
+
 async function readStatus(stack: string): Promise<Status> {
   const outputs = await readStack(stack);
   const container = await containerState(outputs.container);
@@ -183,6 +190,9 @@ async function readStatus(stack: string): Promise<Status> {
   if (outputs.onDestroy) status.onDestroy = outputs.onDestroy;
   status.healthy &&= (backups?.troubles.length ?? 0) === 0 && !outputs.unfinished;
   if (!running) return status;
+  const tls = await readTls(outputs);
+  if (tls) status.tls = tls;
+  status.healthy &&= tls?.problem === undefined;
   try {
     status.drift = await readRoleFindings(outputs);
   } catch (error) {
@@ -220,6 +230,8 @@ export function describe(status: Status): string {
     ],
     ["version", status.version && `PostgreSQL ${status.version}`],
     ["address", status.address],
+    ["tls", status.tls?.serial && describeCertificate(status.tls as CertificateStatus)],
+    ["TLS", status.tls?.problem && `${status.tls.problem}. ${status.tls.remedy}`],
     ["size", status.size === undefined ? undefined : humanBytes(status.size)],
     [
       "snapshots",

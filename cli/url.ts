@@ -1,6 +1,8 @@
 /** `./db url`: prints the connection URL of a role. */
 import { type Command, Option } from "@commander-js/extra-typings";
 import { namesFor } from "../lib/naming.ts";
+import { libpqTlsHere } from "../lib/server-tls.ts";
+import { shellWord } from "../lib/shell-word.ts";
 import { addressOf, readStack } from "../lib/stack.ts";
 import { UsageError } from "./support/errors.ts";
 import { roleOption, urlOf } from "./support/role-urls.ts";
@@ -40,7 +42,7 @@ export default function url(command: Command): void {
     )
     .action(
       onStack(async ({ stack, print }, { role, database, inNetwork, driver }) => {
-        const { urls, databaseUrls = {} } = await readStack(stack);
+        const { urls, databaseUrls = {}, authority } = await readStack(stack);
         const isOwn = database === undefined || database === addressOf(urlOf(urls, role)).database;
         const ofDatabase = isOwn ? urls : databaseUrls[database];
         if (ofDatabase === undefined) {
@@ -52,7 +54,13 @@ export default function url(command: Command): void {
         const inside = inNetwork ? { host: namesFor(stack).alias, port: 5432 } : undefined;
         const url = rewriteUrl(urlOf(ofDatabase, role), { driver, inside });
         const { host, port, user, database: name } = addressOf(url);
-        print(url, { url, role, host, port, user, database: name });
+        const tls = authority === undefined ? {} : libpqTlsHere(stack, authority);
+        print(url, { url, role, host, port, user, database: name, ...tls });
+        // A parameter in the URL would not suit every driver: SQLAlchemy with asyncpg refuses sslmode.
+        const variables = Object.entries<string>(tls).map(([variable, value]) => `${variable}=${shellWord(value)}`);
+        if (process.stdout.isTTY && variables.length > 0) {
+          console.error(`The server accepts only TLS. To verify it: export ${variables.join(" ")}`);
+        }
         return 0;
       }),
     );
