@@ -29,7 +29,7 @@ const server = new DatabaseServer("database", {
   beforeReplace,
   settings: settings.server,
 });
-const roles = new Roles("roles", { server }, { dependsOn: server });
+const roles = new Roles("roles", { server, timeouts: settings.timeouts }, { dependsOn: server });
 const { owner } = roles.access;
 const listed = [database, ...settings.databases.names];
 const through = { provider: server.engine, dependsOn: roles };
@@ -76,6 +76,7 @@ export default omitUndefined({
   container: server.containerName,
   postgresVersion: server.version,
   address: `${server.host}:${server.port}/${database}`,
+  authority: server.authority,
   imported: data.summary,
   revision: migrations?.revision,
   seeded: seed?.rows,

@@ -57,16 +57,16 @@ export interface Published {
  */
 export function endpointsAt(
   { main, test, further, readonly }: Logins,
-  server: Published & { replicas?: Published | undefined },
+  server: Published & { host?: string | undefined; replicas?: Published | undefined },
   remote?: Endpoint,
   pooler?: Published,
 ): (view: View) => Endpoints {
   return (view) => {
     const direct = {
       network: { host: server.alias, port: POSTGRES_PORT },
-      host: { host: "127.0.0.1", port: server.port },
+      host: { host: server.host ?? "127.0.0.1", port: server.port },
       container: { host: "localhost", port: POSTGRES_PORT },
-      machine: { host: "localhost", port: server.port },
+      machine: { host: server.host ?? "localhost", port: server.port },
     }[view];
     const at = (login: Login): Endpoint => ({ ...login, ...(pooler ? poolerAt(pooler, view) : direct) });
     const readonlyAt = readonly && server.replicas && readonlyEndpoint(readonly, server.replicas, view, pooler);

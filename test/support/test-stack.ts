@@ -11,7 +11,7 @@ import { helperLabel } from "../../components/import/schema/schema.ts";
 import { migrationsLabel } from "../../components/migrations/container.ts";
 import { docker, removeContainers } from "../../lib/docker.ts";
 import { namesFor } from "../../lib/naming.ts";
-import { addressOf } from "../../lib/stack.ts";
+import { addressOf, trustAuthority } from "../../lib/stack.ts";
 import { withConnection } from "./session.ts";
 
 /** A command's output and exit code. */
@@ -231,7 +231,11 @@ export class TestStack {
 
   outputs(): Promise<Outputs> {
     this.cachedOutputs ??= this.succeed("stack", "output", "--json", "--show-secrets", "--stack", this.name).then(
-      (said) => JSON.parse(said.stdout),
+      (said) => {
+        const outputs = JSON.parse(said.stdout);
+        trustAuthority(outputs);
+        return outputs;
+      },
     );
     return this.cachedOutputs;
   }

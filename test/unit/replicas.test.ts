@@ -6,20 +6,7 @@ import { describeReplica } from "../../cli/support/replicas.ts";
 import { endpointsAt } from "../../components/handover/database-names.ts";
 import { urlVariables } from "../../components/handover/redirection.ts";
 import { replicaProblems, replicasOf } from "../../components/replicas/settings.ts";
-import type { ServerSettings } from "../../components/server/settings.ts";
-import { type Asked, namesIn, record } from "./pulumi.ts";
-
-const SERVER: ServerSettings = {
-  baseImage: "postgres:15-alpine",
-  port: 15500,
-  memoryMiB: 512,
-  cpus: 2,
-  maxConnections: 100,
-  passwordVersion: 1,
-  keepDataOnDestroy: false,
-  dockerHost: undefined,
-  dockerHostIsSet: false,
-};
+import { type Asked, namesIn, record, SERVER } from "./pulumi.ts";
 
 describe("the settings of replicas", () => {
   test("without replicas there are none", () =>
