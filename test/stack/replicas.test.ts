@@ -112,6 +112,8 @@ describe("a replica", () => {
     }
     await until("the new rows", async () => (await rowsOnReplica()) === 1002);
     await primary("DELETE FROM public.ships WHERE id > 1000");
+    await stack.unset("maxConnections");
+    await stack.up();
   });
 });
 
