@@ -1,6 +1,6 @@
 /** The stack's components, in the order in which they are created. */
 import "./lib/disable-source-maps.ts";
-import type { Resource } from "@pulumi/pulumi";
+import { type Resource, secret } from "@pulumi/pulumi";
 import { archivingFor, Backups } from "./components/backups/backups.ts";
 import { Databases } from "./components/databases/databases.ts";
 import { HandOver } from "./components/handover/handover.ts";
@@ -76,7 +76,8 @@ export default omitUndefined({
   container: server.containerName,
   postgresVersion: server.version,
   address: `${server.host}:${server.port}/${database}`,
-  authority: server.authority,
+  // Not secret, but Pulumi would print all lines of the certificate after every update.
+  authority: server.authority && secret(server.authority),
   imported: data.summary,
   revision: migrations?.revision,
   seeded: seed?.rows,

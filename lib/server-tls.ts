@@ -114,5 +114,9 @@ async function handshake(socket: Socket): Promise<ServedCertificate> {
   const secured = connectTls({ socket, rejectUnauthorized: false });
   await once(secured, "secureConnect");
   const { raw } = secured.getPeerCertificate();
-  return { ...certificateFacts(raw), protocol: secured.getProtocol() ?? "unknown" };
+  const protocol = secured.getProtocol() ?? "unknown";
+  // Ended, not destroyed: the server would log a handshake that was cut off.
+  secured.end();
+  await once(secured, "close");
+  return { ...certificateFacts(raw), protocol };
 }

@@ -19,13 +19,16 @@ const NO_LIMITS: RoleTimeouts = { statement: 0, lock: 0, idleInTransaction: 0 };
 
 const addressOf = (inputs: LimitedRolesInputs): Address => loginAddress({ ...inputs, database: MAINTENANCE_DATABASE });
 
+/** Without a unit, because the postgresql provider reads the value as a number. */
+const milliseconds = (seconds: number): string => String(seconds * 1000);
+
 /** Returns the statements that give a role its limits. A limit of 0 leaves the server's own. */
 export const statementsFor = (role: string, timeouts: RoleTimeouts): string[] =>
   Object.entries(PARAMETERS).map(([key, parameter]) => {
     const seconds = timeouts[key as keyof RoleTimeouts];
     return seconds === 0
       ? `ALTER ROLE ${ident(role)} RESET ${parameter}`
-      : `ALTER ROLE ${ident(role)} SET ${parameter} = ${literal(`${seconds}s`)}`;
+      : `ALTER ROLE ${ident(role)} SET ${parameter} = ${literal(milliseconds(seconds))}`;
   });
 
 /** Reads which roles have other limits: after a restore to a time before the limits, or a change by hand. */
@@ -42,7 +45,7 @@ async function differingRoles(client: pg.Client, inputs: LimitedRolesInputs): Pr
   const isRight = (settings: readonly string[]) =>
     wanted.every(([parameter, seconds]) => {
       const found = settings.find((setting) => setting.startsWith(`${parameter}=`));
-      return found === (seconds === 0 ? undefined : `${parameter}=${seconds}s`);
+      return found === (seconds === 0 ? undefined : `${parameter}=${milliseconds(seconds)}`);
     });
   return rows.filter(({ settings }) => !isRight(settings)).map(({ role }) => role);
 }

@@ -1,7 +1,9 @@
 /** Creates a stack's authority, and a new one before it ends. Runs inside Pulumi's dynamic provider. */
+import { rm } from "node:fs/promises";
+import { dirname } from "node:path";
 import type { dynamic } from "@pulumi/pulumi";
 import { issueCertificate, makeAuthority, validFor } from "../../lib/certificates.ts";
-import { certificateFacts, isDue } from "../../lib/server-tls.ts";
+import { authorityPath, certificateFacts, isDue } from "../../lib/server-tls.ts";
 import type { CertificateAuthorityInputs, CertificateAuthorityOutputs } from "./certificates.ts";
 
 const YEARS_10 = 3652;
@@ -29,5 +31,9 @@ export const provider: dynamic.ResourceProvider = {
 
   async update(_id, _olds, inputs: CertificateAuthorityInputs) {
     return { outs: { ...inputs, ...(await make(inputs)) } };
+  },
+
+  async delete(_id, { stack }: CertificateAuthorityInputs) {
+    await rm(dirname(authorityPath(stack)), { recursive: true, force: true });
   },
 };

@@ -126,8 +126,8 @@ describe("listen", () => {
 test("limits are settings of the role; 0 removes one", () => {
   const timeouts = timeoutsOf({ statementTimeout: "60", lockTimeout: "10", idleInTransactionTimeout: "0" });
   expect(statementsFor("the app", timeouts)).toEqual([
-    `ALTER ROLE "the app" SET statement_timeout = '60s'`,
-    `ALTER ROLE "the app" SET lock_timeout = '10s'`,
+    `ALTER ROLE "the app" SET statement_timeout = '60000'`,
+    `ALTER ROLE "the app" SET lock_timeout = '10000'`,
     `ALTER ROLE "the app" RESET idle_in_transaction_session_timeout`,
   ]);
 });
