@@ -5,9 +5,9 @@ import { overrideFile } from "../../components/handover/compose-paths.ts";
 import { valuesOf } from "../../components/handover/env-values.ts";
 import { holdQueries, readPooler } from "../../components/pooler/pooler-container.ts";
 import { docker } from "../../lib/docker.ts";
-import { withConnection } from "../../lib/postgres.ts";
 import { Application } from "../support/application.ts";
 import { BACKED_UP, BackedUp, until } from "../support/backed-up.ts";
+import { withConnection } from "../support/session.ts";
 import { run, TestStack, urlAddress } from "../support/test-stack.ts";
 
 let stack: TestStack;
