@@ -1,6 +1,6 @@
 /** The stack's components, in the order in which they are created. */
 import "./lib/disable-source-maps.ts";
-import type { Resource } from "@pulumi/pulumi";
+import { type Resource, secret } from "@pulumi/pulumi";
 import { archivingFor, Backups } from "./components/backups/backups.ts";
 import { Databases } from "./components/databases/databases.ts";
 import { HandOver } from "./components/handover/handover.ts";
@@ -29,12 +29,17 @@ const server = new DatabaseServer("database", {
   beforeReplace,
   settings: settings.server,
 });
-const roles = new Roles("roles", { server }, { dependsOn: server });
+const roles = new Roles("roles", { server, timeouts: settings.timeouts }, { dependsOn: server });
 const { owner } = roles.access;
 const listed = [database, ...settings.databases.names];
 const through = { provider: server.engine, dependsOn: roles };
 const pooler =
-  settings.pooler && new Pooler("pooler", { server, databases: listed, settings: settings.pooler }, through);
+  settings.pooler &&
+  new Pooler(
+    "pooler",
+    { server, databases: listed, hasReplicas: settings.replicas !== undefined, settings: settings.pooler },
+    through,
+  );
 const data = new NeonImport("import", { server, owner, denyList, settings: settings.import }, { dependsOn: roles });
 // The pooler too has privileges on the server's own database, and two changes of them at once conflict.
 const privileges = new Privileges(
@@ -71,6 +76,8 @@ export default omitUndefined({
   container: server.containerName,
   postgresVersion: server.version,
   address: `${server.host}:${server.port}/${database}`,
+  // Not secret, but Pulumi would print all lines of the certificate after every update.
+  authority: server.authority && secret(server.authority),
   imported: data.summary,
   revision: migrations?.revision,
   seeded: seed?.rows,

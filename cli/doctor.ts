@@ -18,6 +18,7 @@ import { baseImage, readImages } from "../lib/images.ts";
 import { namesFor } from "../lib/naming.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
+import { describeCertificate, readCertificate } from "./support/certificate.ts";
 import { checkDenyList } from "./support/deny-list.ts";
 import { examinePooler } from "./support/pooler.ts";
 import { describeReplica, readReplicas } from "./support/replicas.ts";
@@ -142,11 +143,25 @@ async function checkServer(outputs: StackOutputs): Promise<Finding[]> {
         container,
         ...volume,
         port,
+        ...(await checkCertificate(outputs)),
         await checkSorting(outputs),
         ...(await checkRoles(outputs)),
         ...(await checkDenyList(outputs)),
       ]
-    : [container, ...volume, port];
+    : [container, ...volume, port, ...(await checkCertificate(outputs))];
+}
+
+/** Checks the certificate of a server with TLS. An expired one also makes the login fail that checks the port. */
+async function checkCertificate(outputs: StackOutputs): Promise<Finding[]> {
+  const what = "Certificate";
+  try {
+    const found = await readCertificate(outputs);
+    if (found === undefined) return [];
+    const { problem, remedy = "" } = found;
+    return [problem === undefined ? fine(what, describeCertificate(found)) : wrong(what, problem, remedy)];
+  } catch (error) {
+    return [wrong(what, (error as Error).message, "pulumi up")];
+  }
 }
 
 /** Minimum free bytes for PostgreSQL: WAL between two checkpoints (max_wal_size is 1 GB by default) and temporary files. */

@@ -1,6 +1,7 @@
 /** `./db psql`: opens psql as one of the database's roles. */
 import { spawn } from "node:child_process";
 import type { Command } from "@commander-js/extra-typings";
+import { AUTHORITY_INSIDE, libpqTls } from "../lib/server-tls.ts";
 import { PINNED_SETTINGS, startupOptions } from "../lib/session-settings.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
 import { roleOption, urlOf } from "./support/role-urls.ts";
@@ -17,7 +18,7 @@ const SUPERUSER_PROMPT = {
 
 /** Runs psql in the database's container. Returns its exit code. */
 function runPsql(
-  { container }: StackOutputs,
+  { container, authority }: StackOutputs,
   role: string,
   url: string,
   psqlArguments: readonly string[],
@@ -26,10 +27,13 @@ function runPsql(
   // The arguments contain only the variable's name, so that ps does not show the password.
   const terminal = process.stdin.isTTY ? ["-it"] : ["-i"];
   const options = role === "superuser" ? ["-e", `PGOPTIONS=${startupOptions(SUPERUSER_PROMPT)}`] : [];
+  // Without TLS, the connection inside the container needs none.
+  const tls = authority === undefined ? {} : libpqTls(AUTHORITY_INSIDE);
+  const verified = Object.entries(tls).flatMap(([name, value]) => ["-e", `${name}=${value}`]);
   const login = ["-h", "127.0.0.1", "-U", user, "-d", database];
   const child = spawn(
     "docker",
-    ["exec", ...terminal, "-e", "PGPASSWORD", ...options, container, "psql", ...login, ...psqlArguments],
+    ["exec", ...terminal, "-e", "PGPASSWORD", ...options, ...verified, container, "psql", ...login, ...psqlArguments],
     { stdio: "inherit", env: { ...process.env, PGPASSWORD: password } },
   );
   // Ctrl-C is for psql, which cancels the query.

@@ -14,6 +14,7 @@ import { humanBytes } from "../lib/human-bytes.ts";
 import type { ImportSummary } from "../lib/import-summary.ts";
 import { withConnection } from "../lib/postgres.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
+import { type CertificateStatus, describeCertificate, readCertificate } from "./support/certificate.ts";
 import { examinePooler } from "./support/pooler.ts";
 import { describeReplica, type ReplicaStatus, readReplicas } from "./support/replicas.ts";
 import { readRevision } from "./support/revision.ts";
@@ -31,6 +32,8 @@ interface Status {
   unfinished?: true;
   address: string;
   version?: string;
+  /** The certificate of a server with TLS. */
+  tls?: Partial<CertificateStatus> & Pick<CertificateStatus, "problem">;
   /** Bytes of the database on disk. */
   size?: number;
   /** The snapshots of the database. JSON keeps the old name `savePoints` for compatibility. */
@@ -181,6 +184,9 @@ async function readPoolerStatus(outputs: StackOutputs): Promise<Status["pooler"]
   if (problem) troubles.push(`${problem.seen}. ${problem.remedy}`);
   return { summary: `${poolerSummary(report)}, at 127.0.0.1:${outputs.pooler?.port}`, troubles, report };
 }
+/** Returns the server's certificate, or why it cannot be read; undefined for a stack without TLS. */
+const readTls = (outputs: StackOutputs): Promise<Status["tls"]> =>
+  readCertificate(outputs).catch(({ message }: Error) => ({ problem: message, remedy: "./db doctor" }));
 
 async function readStatus(stack: string): Promise<Status> {
   const outputs = await readStack(stack);
@@ -206,6 +212,9 @@ async function readStatus(stack: string): Promise<Status> {
   if (outputs.onDestroy) status.onDestroy = outputs.onDestroy;
   status.healthy &&= (backups?.troubles.length ?? 0) === 0 && !outputs.unfinished;
   if (!running) return status;
+  const tls = await readTls(outputs);
+  if (tls) status.tls = tls;
+  status.healthy &&= tls?.problem === undefined;
   try {
     status.drift = await readRoleFindings(outputs);
   } catch (error) {
@@ -243,6 +252,24 @@ const replicaLines = ({ replicas = [], slots = [] }: Status): Line[] => [
   ...slots.map((slot): Line => ["SLOT", slot]),
 ];
 
+const backupLines = ({ stack, version, backups, onDestroy }: Status): Line[] => [
+  ["backups", backups?.summary ?? (version && NO_BACKUPS)],
+  ...(backups?.troubles ?? []).map((trouble): Line => ["TROUBLE", trouble]),
+  ...(backups?.kept ?? []).map(
+    ({ folder, until, undo }): Line => [
+      "retained",
+      `${folder}, the data from before a restore, at least until ${until}. To restore it: ${undo}`,
+    ],
+  ),
+  [
+    "key",
+    backups && !backups.keyIsSafe
+      ? `only on this machine: copy ${keyFile(stack)} to a safe place, then ./db backup --key-is-safe`
+      : undefined,
+  ],
+  ["on destroy", onDestroy],
+];
+
 /** Formats the status for the terminal, one line per item. */
 export function describe(status: Status): string {
   const { import: imported } = status;
@@ -256,6 +283,8 @@ export function describe(status: Status): string {
     ],
     ["version", status.version && `PostgreSQL ${status.version}`],
     ["address", status.address],
+    ["tls", status.tls?.serial && describeCertificate(status.tls as CertificateStatus)],
+    ["TLS", status.tls?.problem && `${status.tls.problem}. ${status.tls.remedy}`],
     ["size", status.size === undefined ? undefined : humanBytes(status.size)],
     [
       "snapshots",
@@ -282,23 +311,11 @@ export function describe(status: Status): string {
     ["start", status.handover?.next || undefined],
     ["pools", status.handover?.pools.sum],
     ["pooler", status.pooler?.summary],
-    ...(status.pooler?.troubles ?? []).map((trouble): [string, string] => ["TROUBLE", trouble]),
+    ...(status.pooler?.troubles ?? []).map((trouble): Line => ["TROUBLE", trouble]),
     ["roles", roles.length > 0 ? roles.join(", ") : undefined],
-    ...status.drift.map(({ subject, what, remedy }): [string, string] => ["DRIFT", `${subject} ${what}: ${remedy}`]),
+    ...status.drift.map(({ subject, what, remedy }): Line => ["DRIFT", `${subject} ${what}: ${remedy}`]),
     ...replicaLines(status),
-    ["backups", status.backups?.summary ?? (status.version && NO_BACKUPS)],
-    ...(status.backups?.troubles ?? []).map((trouble): [string, string] => ["TROUBLE", trouble]),
-    ...(status.backups?.kept ?? []).map(({ folder, until, undo }): [string, string] => [
-      "retained",
-      `${folder}, the data from before a restore, at least until ${until}. To restore it: ${undo}`,
-    ]),
-    [
-      "key",
-      status.backups && !status.backups.keyIsSafe
-        ? `only on this machine: copy ${keyFile(status.stack)} to a safe place, then ./db backup --key-is-safe`
-        : undefined,
-    ],
-    ["on destroy", status.onDestroy],
+    ...backupLines(status),
   ];
   const shown = lines.filter(([, value]) => value !== undefined);
   return [

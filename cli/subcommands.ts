@@ -45,6 +45,12 @@ export const SUBCOMMANDS: readonly Subcommand[] = [
     load: () => import("./url.ts"),
   },
   {
+    name: "certificates",
+    group: CONNECT,
+    summary: "show and renew the certificate of a server with TLS",
+    load: () => import("./certificates.ts"),
+  },
+  {
     name: "preflight",
     group: IMPORT,
     summary: "check what would stop an import, without importing",

@@ -2,6 +2,8 @@
 import { type Command, Option } from "@commander-js/extra-typings";
 import { POOLER_PORT } from "../components/pooler/configuration.ts";
 import { namesFor } from "../lib/naming.ts";
+import { libpqTlsHere } from "../lib/server-tls.ts";
+import { shellWord } from "../lib/shell-word.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
 import { UsageError } from "./support/errors.ts";
 import { roleOption, urlOf } from "./support/role-urls.ts";
@@ -69,7 +71,7 @@ export default function url(command: Command): void {
     .action(
       onStack(async ({ stack, print }, { role, database, inNetwork, pooled, driver }) => {
         const outputs = await readStack(stack);
-        const { urls, databaseUrls = {} } = outputs;
+        const { urls, databaseUrls = {}, authority } = outputs;
         const isOwn = database === undefined || database === addressOf(urlOf(urls, role)).database;
         const ofDatabase = isOwn ? urls : databaseUrls[database];
         if (ofDatabase === undefined) {
@@ -81,7 +83,13 @@ export default function url(command: Command): void {
         const inside = placeFor(outputs, role, { inNetwork, pooled });
         const url = rewriteUrl(urlOf(ofDatabase, role), { driver, inside });
         const { host, port, user, database: name } = addressOf(url);
-        print(url, { url, role, host, port, user, database: name });
+        const tls = authority === undefined ? {} : libpqTlsHere(stack, authority);
+        print(url, { url, role, host, port, user, database: name, ...tls });
+        // A parameter in the URL would not suit every driver: SQLAlchemy with asyncpg refuses sslmode.
+        const variables = Object.entries<string>(tls).map(([variable, value]) => `${variable}=${shellWord(value)}`);
+        if (process.stdout.isTTY && variables.length > 0) {
+          console.error(`The server accepts only TLS. To verify it: export ${variables.join(" ")}`);
+        }
         return 0;
       }),
     );

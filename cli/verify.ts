@@ -19,7 +19,7 @@ import { docker } from "../lib/docker.ts";
 import { defaultIdentityFile } from "../lib/identity-file.ts";
 import { newerImage, readImages } from "../lib/images.ts";
 import { namesFor } from "../lib/naming.ts";
-import { withConnection } from "../lib/postgres.ts";
+import { authorityOf, withConnection } from "../lib/postgres.ts";
 import { ROLE_NAMES } from "../lib/role-names.ts";
 import { addressOf, readStack, type StackOutputs } from "../lib/stack.ts";
 import { findCopy, folderOption, identityOption, openIdentity } from "./support/copies.ts";
@@ -56,7 +56,7 @@ function targetOf({ stack, network, urls, address }: StackOutputs): ComparedData
     label: address,
     address: addressOf(urls.superuser ?? ""),
     fromContainer: { host: namesFor(stack).alias, port: 5432, network },
-    rootCertificates: undefined,
+    rootCertificates: authorityOf(addressOf(urls.superuser ?? "")),
     dumpLogin: addressOf(urls.owner ?? ""),
   };
 }

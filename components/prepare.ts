@@ -1,4 +1,5 @@
 /** What the program does before it creates anything. */
+import * as pulumi from "@pulumi/pulumi";
 import { assertCanHandOver } from "./handover/can-hand-over.ts";
 import { keepSecretsPrivate } from "./private-places.ts";
 import { readSettings, type Settings } from "./settings.ts";
@@ -9,6 +10,7 @@ import { readSettings, type Settings } from "./settings.ts";
  */
 export async function prepareUpdate(): Promise<Settings> {
   const settings = await readSettings();
+  for (const warning of settings.warnings) await pulumi.log.warn(warning);
   keepSecretsPrivate(settings);
   await assertCanHandOver(settings);
   return settings;

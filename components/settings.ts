@@ -1,5 +1,6 @@
 /** The only reader of the configuration: combines the settings of all components, checks them against each other, and freezes them. */
 import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import * as pulumi from "@pulumi/pulumi";
 import { contextEndpoint } from "../lib/docker-context.ts";
 import { baseImage, type KnownImages, newerImage, poolerBase, pythonImage, readImages } from "../lib/images.ts";
@@ -34,14 +35,24 @@ import {
 } from "./migrations/settings.ts";
 import { POOLER_SETTINGS, type PoolerSettings, poolerOf, poolerProblems } from "./pooler/settings.ts";
 import { PRIVILEGES_SETTINGS } from "./privileges/settings.ts";
+import {
+  hasEmptyPassphrase,
+  PROFILE_SETTINGS,
+  passphraseProblems,
+  productionWarnings,
+  withProfile,
+} from "./profile.ts";
 import { REPLICA_SETTINGS, type ReplicaSettings, replicaProblems, replicasOf } from "./replicas/settings.ts";
+import { ROLES_SETTINGS, type RoleTimeouts, timeoutsOf } from "./roles/settings.ts";
 import { SEED_SETTINGS, type SeedSettings, seedOf } from "./seed/settings.ts";
-import { SERVER_SETTINGS, type ServerSettings } from "./server/settings.ts";
+import { listenProblems, SERVER_SETTINGS, type ServerSettings, tlsOf } from "./server/settings.ts";
 
 /** Every setting, in the order of Pulumi.yaml. */
 export const SETTINGS = {
+  ...PROFILE_SETTINGS,
   ...IMPORT_SETTINGS,
   ...SERVER_SETTINGS,
+  ...ROLES_SETTINGS,
   ...PRIVILEGES_SETTINGS,
   ...MIGRATIONS_SETTINGS,
   ...SEED_SETTINGS,
@@ -73,6 +84,8 @@ export interface Settings {
   /** Tables that readonly must not read; * stands for any characters. */
   readonly denyList: readonly string[];
   readonly server: ServerSettings;
+  /** Limits of the app and readonly roles. */
+  readonly timeouts: RoleTimeouts;
   readonly import: ImportSettings;
   readonly databases: DatabasesSettings;
   /** Undefined if no Alembic project is named. */
@@ -87,6 +100,8 @@ export interface Settings {
   readonly backups: BackupSettings | undefined;
   /** Undefined if the stack has no read replicas. */
   readonly replicas: ReplicaSettings | undefined;
+  /** What the user should know about the settings, each with the remedy. */
+  readonly warnings: readonly string[];
 }
 
 /** What the settings depend on besides the configuration. */
@@ -100,6 +115,8 @@ export interface Surroundings {
   recorded: RecordedData;
   /** The engine of Docker's current context, unless it is the default one. */
   contextEndpoint?: string | undefined;
+  /** Whether the stack's passphrase is empty. Read only for the profile production. */
+  hasEmptyPassphrase?: boolean;
   /** Images that script/bootstrap found or built. */
   images: KnownImages;
 }
@@ -132,14 +149,17 @@ export const defaultPoolerPort = (stack: string): number =>
  * Checks the settings and fills in computed ones.
  * @throws {pulumi.RunError} that names every wrong setting, its value and the remedy.
  */
-export function resolveSettings(raw: RawSettings, surroundings: Surroundings): Settings {
+export function resolveSettings(given: RawSettings, surroundings: Surroundings): Settings {
   const { stack, images } = surroundings;
+  const raw = withProfile(given);
   const bootstrap = bootstrapOf(raw, surroundings.neonUrlIsSet);
   const server = serverOf(raw, surroundings);
   const replicas = replicasOf(raw, server.port);
   const poolerPort = raw.poolerPort || defaultPoolerPort(stack);
   const problems = [
     ...brokenRules(SETTINGS, raw),
+    ...passphraseProblems(raw, stack, surroundings.hasEmptyPassphrase === true),
+    ...listenProblems(raw),
     ...selectionProblems(raw),
     ...environmentProblems(raw),
     ...poolProblems(raw),
@@ -148,6 +168,7 @@ export function resolveSettings(raw: RawSettings, surroundings: Surroundings): S
     ...poolerProblems(raw, raw.port || defaultPort(stack), poolerPort),
     ...backupProblems(raw, bootstrap),
     ...(replicas ? replicaProblems(replicas, server.port) : []),
+    ...companionProblems(server, raw),
   ];
   if (problems.length > 0) throw new pulumi.RunError(`Settings of the stack "${stack}":\n  ${problems.join("\n  ")}`);
 
@@ -157,6 +178,7 @@ export function resolveSettings(raw: RawSettings, surroundings: Surroundings): S
     database: raw.database,
     denyList: Object.freeze([...raw.readonlyDenyList]),
     server,
+    timeouts: timeoutsOf(raw),
     import: importOf(raw, bootstrap, newerImage(images)),
     databases: databasesOf(raw),
     seed: seedOf(raw, bootstrap),
@@ -165,18 +187,38 @@ export function resolveSettings(raw: RawSettings, surroundings: Surroundings): S
     pooler: poolerOf(raw, poolerPort, poolerBase(images)),
     backups: takesBackups(raw.backups, sources, surroundings.recorded) ? backupsOf(raw, stack) : undefined,
     replicas,
+    warnings: Object.freeze(productionWarnings(raw)),
   });
 }
+
+/** Returns the problems of settings that do not work together yet: the pooler's and the replicas' connections are not encrypted. */
+const companionProblems = ({ tls }: ServerSettings, { pooler, replicas }: RawSettings): string[] =>
+  tls === undefined
+    ? []
+    : [
+        ...(pooler
+          ? ["pooler is true and the server accepts only TLS, which the pooler does not use yet: set pooler to false"]
+          : []),
+        ...(replicas > 0
+          ? [
+              `replicas is ${replicas} and the server accepts only TLS, which replicas do not use yet: set replicas to 0`,
+            ]
+          : []),
+      ];
 
 const serverOf = (raw: RawSettings, { stack, images, contextEndpoint }: Surroundings): ServerSettings =>
   Object.freeze({
     baseImage: raw.baseImage === "auto" ? baseImage(images) : raw.baseImage,
+    listen: raw.listen,
     port: raw.port || defaultPort(stack),
+    tls: tlsOf(raw),
     memoryMiB: raw.memory,
     cpus: raw.cpus,
     maxConnections: raw.maxConnections,
     passwordVersion: raw.passwordVersion,
-    keepDataOnDestroy: raw.keepDataOnDestroy,
+    keepDataOnDestroy: raw.keepDataOnDestroy === "true",
+    protectData: raw.protectData === "true",
+    logsForProduction: raw.logging === "production",
     dockerHost: raw.dockerHost === "auto" ? contextEndpoint : raw.dockerHost,
     dockerHostIsSet: raw.dockerHost !== "auto",
   });
@@ -200,6 +242,15 @@ export function unknownKeys(project: string, given: readonly string[]): string[]
     .filter((key) => key.startsWith(`${project}:`))
     .map((key) => key.slice(project.length + 1))
     .filter((key) => !Object.hasOwn(SETTINGS, key));
+}
+
+/** Returns the text of a stack's settings; empty if they are in another place. */
+function ownSettings(stack: string): string {
+  try {
+    return readFileSync(`Pulumi.${stack}.yaml`, "utf8");
+  } catch {
+    return "";
+  }
 }
 
 /** Runs a lookup on this machine, and converts its error so that Pulumi prints it without a stack trace. */
@@ -253,6 +304,7 @@ export async function readSettings(): Promise<Settings> {
     furtherSources: raw.databases.map((name) => (process.env[sourceVariable(name)] ? "neon" : "empty")),
     // The state is read only for `auto`, so that with true or false an unreadable state does not make the update fail.
     recorded: recordedData(raw.backups === "auto" ? await ownResources(pulumi.getProject(), pulumi.getStack()) : []),
+    hasEmptyPassphrase: raw.profile === "production" && hasEmptyPassphrase(ownSettings(pulumi.getStack())),
     images: lookup(readImages),
     contextEndpoint: raw.dockerHost === "auto" ? lookup(contextEndpoint) : undefined,
   });

@@ -26,6 +26,9 @@ export interface Address {
   channelBinding?: ChannelBinding;
 }
 
+/** Returns the authority that an address trusts, PEM; undefined for a connection in clear text. */
+export const authorityOf = ({ tls }: Address): string | undefined => (typeof tls?.ca === "string" ? tls.ca : undefined);
+
 /** The server's own database, from which sessions manage other databases. */
 export const MAINTENANCE_DATABASE = "postgres";
 

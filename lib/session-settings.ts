@@ -69,4 +69,5 @@ export const PIN_SUPERUSER = setKnown(
 export const SUPERUSER_SETTINGS: Readonly<Record<string, string>> = {
   log_min_error_statement: "panic",
   log_min_duration_statement: "-1",
+  log_statement: "none",
 };

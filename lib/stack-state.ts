@@ -21,9 +21,12 @@ export interface RecordedServer {
   address: string;
   /** URLs by the purpose of the role. They contain passwords. */
   urls: Record<string, string>;
+  /** The authority of the server's certificate, PEM; missing for a server without TLS. */
+  authority?: string;
 }
 
 const SERVER = "sectorwars:server:DatabaseServer";
+const AUTHORITY = "pulumi-nodejs:dynamic/server:CertificateAuthority";
 const PASSWORD = "random:index/randomPassword:RandomPassword";
 const ROLE = "postgresql:index/role:Role";
 
@@ -83,11 +86,13 @@ export function recordedServer(resources: readonly StateResource[], database: st
   if (outputs?.version === undefined || !Object.values(ROLE_NAMES).every((role) => made.has(role))) return undefined;
   const address = `${outputs.host}:${outputs.port}/${database}`;
   const passwordOf = (key: string) => resources.find((resource) => isPasswordOf(key, resource))?.outputs?.result;
+  const authority = resources.find(({ type }) => type === AUTHORITY)?.outputs?.authority;
   const urls = Object.entries(LOGINS).map(([key, user]) => [key, `postgresql://${user}:${passwordOf(key)}@${address}`]);
   return {
     container: String(outputs.containerName),
     postgresVersion: String(outputs.version),
     address,
     urls: Object.fromEntries(urls),
+    ...(typeof authority === "string" ? { authority } : {}),
   };
 }

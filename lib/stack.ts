@@ -7,6 +7,7 @@ import { namesFor } from "./naming.ts";
 import type { PoolBudget } from "./pool-budget.ts";
 import type { Address } from "./postgres.ts";
 import type { RecordedServer, StateResource } from "./stack-state.ts";
+import { verifiedTls } from "./verified-tls.ts";
 
 const run = promisify(execFile);
 
@@ -33,6 +34,8 @@ export interface StackOutputs {
   /** The URL of the role that replicates; missing without replicas. */
   replicatorUrl?: string;
   urls: Record<string, string>;
+  /** The authority of the server's certificate, PEM; missing for a server without TLS. */
+  authority?: string;
   /** The URLs of further databases, by their names. */
   databaseUrls?: Record<string, Record<string, string>>;
   /** True if the first update failed after the server was up; the rest of the stack does not exist yet. */
@@ -54,8 +57,8 @@ export class NoSuchStackError extends StackError {
 }
 
 /** Runs the Pulumi CLI with the project's own settings. A passphrase in the environment overrides the empty default. */
-async function pulumi(args: string[]): Promise<string> {
-  const env = { PULUMI_CONFIG_PASSPHRASE: "", PULUMI_SKIP_UPDATE_CHECK: "true", ...process.env };
+async function pulumi(args: string[], more: Readonly<Record<string, string>> = {}): Promise<string> {
+  const env = { PULUMI_CONFIG_PASSPHRASE: "", PULUMI_SKIP_UPDATE_CHECK: "true", ...process.env, ...more };
   try {
     return (await run("pulumi", [...args, "--non-interactive"], { env, maxBuffer: 64 * 1024 * 1024 })).stdout;
   } catch (error) {
@@ -94,7 +97,20 @@ export async function readStack(stack: string): Promise<StackOutputs> {
   );
   const outputs = JSON.parse(text);
   const network = namesFor(stack).network;
-  return { stack, network, ...(outputs.urls ? outputs : await readUnfinished(stack)) };
+  const found: StackOutputs = { stack, network, ...(outputs.urls ? outputs : await readUnfinished(stack)) };
+  trustAuthority(found);
+  return found;
+}
+
+/** The authorities of the stacks' servers, by host and port, so that every address of a URL verifies its server. */
+const authorities = new Map<string, string>();
+
+/** Makes {@link addressOf} verify the server of a stack with TLS. */
+export function trustAuthority({ urls, authority }: Pick<StackOutputs, "urls" | "authority">): void {
+  for (const { host } of Object.values(urls).map((url) => new URL(url))) {
+    if (authority === undefined) authorities.delete(host);
+    else authorities.set(host, authority);
+  }
 }
 
 /**
@@ -149,6 +165,20 @@ export async function refreshState(stack: string, urns: readonly string[]): Prom
 }
 
 /**
+ * Updates only these resources of a stack.
+ * @param environment variables for the providers.
+ * @throws {StackError} if the update fails, for example because another one is running.
+ */
+export async function updateStack(
+  stack: string,
+  urns: readonly string[],
+  environment: Readonly<Record<string, string>>,
+): Promise<void> {
+  const targets = urns.flatMap((urn) => ["--target", urn]);
+  await pulumi(["up", "--yes", "--skip-preview", "--stack", stack, ...targets], environment);
+}
+
+/**
  * Returns a stack's settings by key, including defaults; lists are JSON. Returns an empty map for a stack that does not exist, whose
  * settings all have their defaults.
  */
@@ -183,14 +213,16 @@ export async function dockerHostOf(stack: string): Promise<string | undefined> {
   }
 }
 
-/** Converts a URL to an address for a connection. */
+/** Converts a URL to an address for a connection, which verifies the server if {@link readStack} has read its authority. */
 export function addressOf(url: string): Address {
-  const { hostname, port, pathname, username, password } = new URL(url);
+  const { host, hostname, port, pathname, username, password } = new URL(url);
+  const authority = authorities.get(host);
   return {
     host: hostname,
     port: Number(port),
     database: decodeURIComponent(pathname.slice(1)),
     user: decodeURIComponent(username),
     password: decodeURIComponent(password),
+    ...(authority === undefined ? {} : { tls: verifiedTls(authority, hostname) }),
   };
 }

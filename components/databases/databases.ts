@@ -5,6 +5,7 @@ import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { rolesOf } from "../../lib/role-names.ts";
 import type { ImportSettings } from "../import/neon-import.ts";
 import { createRole } from "../roles/create-role.ts";
+import { limitRoles } from "../roles/role-timeouts.ts";
 import type { RoleAccess, Roles } from "../roles/roles.ts";
 import { urlsFor } from "../roles/urls.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
@@ -22,7 +23,7 @@ export interface DatabasesArgs {
   /** The server that contains the databases. */
   server: ServerAccess;
   /** The roles of the stack, with the provider that creates roles as the superuser. */
-  roles: Pick<Roles, "provider">;
+  roles: Pick<Roles, "provider" | "timeouts">;
   /** Tables that readonly must not read; * stands for any characters. */
   denyList: readonly string[];
   /** The databases' names. */
@@ -58,6 +59,11 @@ export class Databases extends pulumi.ComponentResource {
       access[database] = roles.access;
     }
     this.access = access;
+    const limited = Object.values(access).flatMap(({ app, readonly }) => [app.name, readonly.name]);
+    const { timeouts } = args.roles;
+    if (timeouts !== undefined && limited.length > 0) {
+      limitRoles(`${name}-limits`, { server, roles: limited, timeouts }, { parent: this, dependsOn: last });
+    }
     this.urls = Object.fromEntries(
       Object.entries(access).map(([database, roles]) => [
         database,

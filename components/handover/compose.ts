@@ -3,11 +3,15 @@
  * services that used it to the stack's server, and makes them wait until that server accepts connections. Pure.
  */
 import { POOLER_PORT } from "../pooler/configuration.ts";
+import { AUTHORITY_IN_SERVICE } from "./authority.ts";
 import type { Project } from "./compose-project.ts";
 import { type Redirect, type Redirects, type ServiceTarget, WAITER } from "./redirection.ts";
 
 /** Returns a value as YAML. Each $ is doubled, because Compose reads a single one as a variable. */
 const text = (value: unknown) => JSON.stringify(value).replaceAll("$", "$$$$");
+
+/** The key of the file with the server's authority. */
+const AUTHORITY_CONFIG = "sectorwars-authority";
 
 /** The key of a network that only the stack uses. */
 const OWN_NETWORK = "sectorwars-stack";
@@ -50,6 +54,7 @@ export function composeOverride(project: Project, { services }: Redirects, targe
   if (isLocal || Object.hasOwn(project.networks, key)) {
     lines.push("networks:", `  ${text(key)}: !override`, "    external: true", `    name: ${text(target.network)}`);
   }
+  if (target.tls) lines.push("configs:", `  ${AUTHORITY_CONFIG}: ${text(target.tls.config)}`);
   return `${lines.join("\n")}\n`;
 }
 
@@ -103,6 +108,9 @@ function overrideOf(name: string, redirect: Redirect, { networks, networkKey, co
   const sorted = Object.entries(environment).sort(([a], [b]) => (a < b ? -1 : 1));
   const variables = sorted.map(([variable, value]) => `      ${text(variable)}: ${text(value)}`);
   if (variables.length > 0) lines.push("    environment:", ...variables);
+  if (environment.PGSSLROOTCERT === AUTHORITY_IN_SERVICE) {
+    lines.push(`    configs: [${text({ source: AUTHORITY_CONFIG, target: AUTHORITY_IN_SERVICE })}]`);
+  }
   if (links !== undefined) lines.push(whole("links", links));
   if (joins && hostNames.length > 0) {
     lines.push(`    external_links: ${text(hostNames.map((former) => `${container}:${former}`))}`);

@@ -1,5 +1,5 @@
 /** Collects the names under which services reach the application's database, and maps them to the stack's server. Pure. */
-import { POOLER_PORT } from "../pooler/configuration.ts";
+import { onReplicas, POOLER_PORT } from "../pooler/configuration.ts";
 import type { Project, Service } from "./compose-project.ts";
 import { type Endpoint, type Redirection, redirectVariables } from "./connection-values.ts";
 
@@ -57,24 +57,24 @@ export interface Published {
  */
 export function endpointsAt(
   { main, test, further, readonly }: Logins,
-  server: Published & { replicas?: Published | undefined },
+  server: Published & { host?: string | undefined; replicas?: Published | undefined },
   remote?: Endpoint,
   pooler?: Published,
 ): (view: View) => Endpoints {
   return (view) => {
     const direct = {
       network: { host: server.alias, port: POSTGRES_PORT },
-      host: { host: "127.0.0.1", port: server.port },
+      host: { host: server.host ?? "127.0.0.1", port: server.port },
       container: { host: "localhost", port: POSTGRES_PORT },
-      machine: { host: "localhost", port: server.port },
+      machine: { host: server.host ?? "localhost", port: server.port },
     }[view];
     const at = (login: Login): Endpoint => ({ ...login, ...(pooler ? poolerAt(pooler, view) : direct) });
-    const replica = server.replicas && replicaAt(server.replicas, view);
+    const readonlyAt = readonly && server.replicas && readonlyEndpoint(readonly, server.replicas, view, pooler);
     return {
       main: remote ?? at(main),
       test: { ...test, ...direct },
       further: Object.fromEntries(Object.entries(further).map(([name, login]) => [name, at(login)])),
-      ...(readonly && replica && !remote ? { readonly: { ...readonly, ...replica } } : {}),
+      ...(readonlyAt && !remote ? { readonly: readonlyAt } : {}),
     };
   };
 }
@@ -85,10 +85,14 @@ function poolerAt({ alias, port }: Published, view: View): Pick<Endpoint, "host"
   return { host: view === "host" ? "127.0.0.1" : "localhost", port };
 }
 
-/** Returns the address of the replicas: the name of all in the network, and the port of the first one on this machine. */
-function replicaAt({ alias, port }: Published, view: View): Pick<Endpoint, "host" | "port"> {
-  if (view === "network" || view === "container") return { host: alias, port: POSTGRES_PORT };
-  return { host: view === "host" ? "127.0.0.1" : "localhost", port };
+/**
+ * Returns the main database on the replicas. Without the pooler, services in the network reach any replica by one name, and programs on
+ * this machine the first one by its port.
+ */
+function readonlyEndpoint(login: Login, { alias, port }: Published, view: View, pooler?: Published): Endpoint {
+  if (pooler) return { ...login, database: onReplicas(login.database), ...poolerAt(pooler, view) };
+  if (view === "network" || view === "container") return { ...login, host: alias, port: POSTGRES_PORT };
+  return { ...login, host: view === "host" ? "127.0.0.1" : "localhost", port };
 }
 
 /** The names under which services reach the database. */

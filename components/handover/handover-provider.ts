@@ -5,6 +5,7 @@ import { dirname } from "node:path";
 import type { dynamic } from "@pulumi/pulumi";
 import { docker } from "../../lib/docker.ts";
 import { shellWord } from "../../lib/shell-word.ts";
+import { hasAuthorityFile, removeAuthorityFile, writeAuthorityFile } from "./authority.ts";
 import { overrideFile } from "./compose-paths.ts";
 import { dataVolumes } from "./compose-project.ts";
 import { envPath, readReplaceable, writeWhole } from "./files.ts";
@@ -44,8 +45,9 @@ function fingerprint(inputs: HandOverInputs, { variables, compose }: Plan): stri
           .sort(([a], [b]) => (a < b ? -1 : 1))
           .map(([key, inner]) => [key, sorted(inner)])
       : value;
-  const { folder, file, stack, target } = inputs;
-  return fingerprintOf(JSON.stringify([folder, file, stack, target, sorted(variables), compose?.override]));
+  const { folder, file, stack, target, authority } = inputs;
+  const written = [folder, file, stack, target, sorted(variables), compose?.override];
+  return fingerprintOf(JSON.stringify(authority ? [...written, authority] : written));
 }
 
 async function write(inputs: HandOverInputs, olds?: Outs): Promise<Outs> {
@@ -60,6 +62,8 @@ async function write(inputs: HandOverInputs, olds?: Outs): Promise<Outs> {
     await mkdir(dirname(override), { recursive: true, mode: 0o700 });
     await writeWhole(override, plan.compose.override);
   }
+  if (olds !== undefined && envPath(olds) === path) await removeAuthorityFile(olds);
+  await writeAuthorityFile(inputs);
   await writeWhole(path, plan.env, { found: plan.found });
   const { folder, stack, target, service, port } = inputs;
   console.log(
@@ -98,6 +102,7 @@ async function restoreFiles(outs: Outs): Promise<void> {
     if (taken.isOurs && taken.text === "") await rm(path);
     else await writeWhole(path, taken.text, { mode: outs.formerMode, found });
   }
+  await removeAuthorityFile(outs);
   await rm(dirname(overrideFile(process.cwd(), outs.stack)), { recursive: true, force: true });
 }
 
@@ -147,7 +152,7 @@ export const provider: dynamic.ResourceProvider = {
       .then(async ({ env, compose }) => {
         const { text } = await readReplaceable(outs.path);
         const override = await readFile(overrideFile(process.cwd(), outs.stack), "utf8").catch(() => undefined);
-        return text === env && override === compose?.override;
+        return text === env && override === compose?.override && (await hasAuthorityFile(outs));
       })
       .catch(() => false);
     return { id, props: isRight ? outs : { ...outs, fingerprint: "changed by hand" } };

@@ -8,6 +8,7 @@ import type { Databases } from "../databases/databases.ts";
 import type { Replicas } from "../replicas/replicas.ts";
 import type { RoleAccess, Roles } from "../roles/roles.ts";
 import { type ServerAccess, superuserLogin } from "../server/server-access.ts";
+import { LOOPBACK } from "../server/settings.ts";
 import type { Login, Logins, Published } from "./database-names.ts";
 import { folderProblem } from "./files.ts";
 import { type PooledHandOver, type PoolerAccess, pooledHandOver } from "./pooled.ts";
@@ -103,6 +104,8 @@ function filesInputs(args: HandOverArgs, testDatabase: string): pulumi.Inputs {
     alias: server.alias,
     container: server.containerName,
     port: server.port,
+    ...(server.host === LOOPBACK ? {} : { host: server.host }),
+    ...(server.authority ? { authority: server.authority } : {}),
     image: server.imageName,
     dockerHost: server.dockerHost,
     target: settings.target,
@@ -143,6 +146,10 @@ export interface HandOverInputs {
   port: number;
   /** Missing without read replicas. */
   replicas?: Published;
+  /** The address of {@link port}; undefined for 127.0.0.1. */
+  host?: string;
+  /** The authority of the server's certificate, PEM; undefined for a server without TLS. */
+  authority?: string;
   image: string;
   dockerHost: string | undefined;
   target: Target;

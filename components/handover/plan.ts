@@ -8,6 +8,7 @@ import type { ComposeCommand } from "../../lib/docker-compose.ts";
 import { nearest } from "../../lib/nearest.ts";
 import { type PoolBudget, poolBudget, pooledBudget } from "../../lib/pool-budget.ts";
 import { MOST_CLIENTS } from "../pooler/configuration.ts";
+import { machineTls, serviceTls } from "./authority.ts";
 import { composeOverride } from "./compose.ts";
 import { readProject, requireCompose } from "./compose-cli.ts";
 import { composeFileList, composeFilesIn, overrideFile } from "./compose-paths.ts";
@@ -104,6 +105,7 @@ export async function planHandOver(inputs: HandOverInputs, root: string): Promis
       compose?.redirects.names ?? databaseNames(EMPTY, target),
       target,
     );
+    Object.assign(always, machineTls(inputs));
     if (allFiles !== undefined) always.COMPOSE_FILE = allFiles;
     const write = (variables: Record<string, string>) => insertBlock(found.text, inputs.stack, variables);
     const variables = compose
@@ -286,6 +288,7 @@ function targetOf(
       pooled && remote === undefined
         ? { ...pooled, directEndpointsFor: endpointsAt(inputs.logins, inputs) }
         : undefined,
+    tls: serviceTls(inputs),
     pools: {
       SQLALCHEMY_POOL_SIZE: String(pools.size),
       SQLALCHEMY_MAX_OVERFLOW: String(pools.overflow),

@@ -1,4 +1,5 @@
 /** Finds the services that use the database, and computes what has to change in each. Pure. */
+import type { ServiceTls } from "./authority.ts";
 import type { Dependency, Project, Service } from "./compose-project.ts";
 import { driverOf, type Endpoint, redirectVariables, withDriver } from "./connection-values.ts";
 import {
@@ -29,6 +30,8 @@ export interface ServiceTarget extends Replacement {
   pools: Readonly<Record<string, string>>;
   /** The pooler that `endpointsFor` leads to; undefined if it leads to the server. */
   pooler?: TargetPooler | undefined;
+  /** How the services verify the server; undefined for a server without TLS. */
+  tls?: ServiceTls | undefined;
 }
 
 /** The pooler of a hand-over. */
@@ -154,7 +157,9 @@ function environmentOf(
   const own = environment.DATABASE_URL;
   // A service whose DATABASE_URL names another database keeps it.
   const isElsewhere = own !== undefined && own !== "" && found.DATABASE_URL === undefined;
-  const main = isElsewhere ? {} : { ...urlVariables(endpoints, target, own, direct?.(view)), ...target.pools };
+  const main = isElsewhere
+    ? {}
+    : { ...urlVariables(endpoints, target, own, direct?.(view)), ...target.pools, ...target.tls?.variables };
   if (found.DATABASE_URL !== undefined && target.remoteUrl === undefined) {
     main.DATABASE_URL = withDriver(found.DATABASE_URL, target.driver || driverOf(own));
   }

@@ -8,7 +8,7 @@ import { maintenance, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
 import { outsideScopes } from "../../lib/scope.ts";
 import { preparationScript } from "../privileges/scripts.ts";
-import { loginAddress } from "../server/server-access.ts";
+import { isLoginChanged, loginAddress } from "../server/server-access.ts";
 import type { NeonImportInputs } from "./neon-import.ts";
 import { runImport } from "./run/run-import.ts";
 import { helperLabel } from "./schema/schema.ts";
@@ -145,7 +145,7 @@ export const provider: dynamic.ResourceProvider = {
     }
     refuseOtherSelection(olds, news);
     if (olds.summary) sayUnused(`this stack's data was imported at ${olds.summary.finishedAt}`);
-    return { changes: news.passwordVersion !== olds.passwordVersion, replaces: [], deleteBeforeReplace: false };
+    return { changes: isLoginChanged(olds, news), replaces: [], deleteBeforeReplace: false };
   },
 
   /** Stores the new password in the state, for the next read of the database. */

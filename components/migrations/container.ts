@@ -2,12 +2,15 @@
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { DockerError, docker, removeContainers } from "../../lib/docker.ts";
+import { writeAuthority } from "../../lib/server-tls.ts";
 
 /** Marks messages of the runner; all other lines are the application's output. */
 const MARK = "\u001e";
 const RUNNER = "images/migrations/runner.py";
 const FOLDER = "/migrations";
 const LOG_LINES = 30;
+/** The authority of the server's certificate inside the container. */
+export const AUTHORITY_FILE = "/sectorwars-ca.crt";
 /** Files that no migration needs, and that may contain secrets or gigabytes of data. */
 const EXCLUDED = [
   ".git",
@@ -90,6 +93,8 @@ export interface ContainerSpec {
   variables: Readonly<Record<string, string>>;
   /** Values that no message may contain. */
   secrets: readonly string[];
+  /** The authority of the server's certificate, PEM; undefined for a server without TLS. */
+  authority: string | undefined;
   dockerHost: string | undefined;
 }
 
@@ -110,8 +115,9 @@ export interface WaitingRun {
 export const migrationsLabel = (stack: string): string => `sectorwars.migrations=${stack}`;
 
 /** Copies the project into the container. It is not mounted, because the engine may be on another machine. */
-async function copyIn(name: string, folder: string, host: string | undefined): Promise<void> {
+async function copyIn(name: string, { folder, stack, authority, dockerHost: host }: ContainerSpec): Promise<void> {
   await docker(["cp", RUNNER, `${name}:/runner.py`], { host });
+  if (authority) await docker(["cp", writeAuthority(stack, authority), `${name}:${AUTHORITY_FILE}`], { host });
   const tar = spawn("tar", ["-C", folder, ...EXCLUDED.map((name) => `--exclude=${name}`), "-cf", "-", "."], {
     stdio: ["ignore", "pipe", "pipe"],
   });
@@ -167,7 +173,7 @@ export async function startRun(spec: ContainerSpec): Promise<WaitingRun> {
   const name = `sectorwars-${stack}-migrations`;
   await removeContainers(label, { host });
   await create(spec, name, label);
-  await copyIn(name, spec.folder, host);
+  await copyIn(name, spec);
 
   const env = host ? { ...process.env, DOCKER_HOST: host } : process.env;
   const child = spawn("docker", ["start", "-a", "-i", name], { env, stdio: ["pipe", "pipe", "pipe"] });

@@ -1,5 +1,6 @@
 /** Builds the environment of the migrations: the application's own, with the connection of this database. Pure. */
 import { libpqVariables } from "../../lib/pg-environment.ts";
+import { libpqTls } from "../../lib/server-tls.ts";
 import { secretValues } from "./masking.ts";
 
 /** The owner's connection inside the stack's network. */
@@ -9,6 +10,8 @@ export interface OwnerConnection {
   user: string;
   password: string;
   database: string;
+  /** The container's file with the authority of the server's certificate; undefined for a server without TLS. */
+  authorityFile?: string;
 }
 
 /** The parts of the environment, in ascending order of precedence. */
@@ -128,6 +131,8 @@ export function migrationEnvironment(parts: EnvironmentParts): Record<string, st
     if (Object.hasOwn(libpq, name)) merged[name] = libpq[name] as string;
     else delete merged[name];
   }
+  // In the environment, because a URL's parameters differ between drivers.
+  if (connection.authorityFile) Object.assign(merged, libpqTls(connection.authorityFile));
   Object.assign(merged, extraVariables(parts), {
     // If the service just passes DATABASE_URL on, it already has this database's URL; the file has the application's own driver.
     DATABASE_URL: withDriverOf(

@@ -136,7 +136,7 @@ export const provider: dynamic.ResourceProvider = {
   async diff(_id, olds: Outs, news: MigrationsInputs) {
     const isStale = olds.fingerprint !== (await rerunFingerprint(news));
     if (isStale) announce(olds.revision, news);
-    const isMoved = (["host", "port", "passwordVersion", "folder", "image", "network"] as const).some(
+    const isMoved = (["host", "port", "passwordVersion", "authority", "folder", "image", "network"] as const).some(
       (key) => olds[key] !== news[key],
     );
     return { changes: isStale || isMoved, replaces: [], deleteBeforeReplace: false };

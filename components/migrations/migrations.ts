@@ -7,7 +7,7 @@ import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { printable } from "../../lib/terminal.ts";
 import type { RoleAccess } from "../roles/roles.ts";
 import { buildOf } from "../server/image.ts";
-import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
+import { loginAddress, type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 import { type ApplicationSpec, composeServiceOf, SERVICE_IMAGE } from "./application.ts";
 import { type Chain, type Revision, readChain } from "./chain.ts";
 import type { MigrationsSettings } from "./settings.ts";
@@ -59,11 +59,12 @@ export class Migrations extends pulumi.ComponentResource {
   /** Warns if the database is not at the revision of the last update, and this update does not migrate it. */
   private compareRevision({ server, owner }: MigrationsArgs): pulumi.Output<undefined> {
     const { stack, database, host, port } = server;
-    const compared = pulumi.all([this.revision, owner.password]).apply(async ([expected, password]) => {
+    const known = pulumi.all([this.revision, owner.password, server.authority]);
+    const compared = known.apply(async ([expected, password, authority]) => {
       // There is no revision before the first migration; tests with mocks have no database.
       if (!expected) return undefined;
       const { revisionWarning } = await import("./revision.ts");
-      const address = { host, port, database, user: owner.name, password };
+      const address = loginAddress({ host, port, database, user: owner.name, password, authority });
       const warning = await revisionWarning({ stack, address, expected });
       if (warning !== undefined) await pulumi.log.warn(printable(warning), this);
       return undefined;

@@ -4,11 +4,20 @@ import { blockConnections, LOCK_KEY, readLeftoverLock, unblockConnections } from
 import { removeContainers } from "../../lib/docker.ts";
 import { isSample } from "../../lib/import-summary.ts";
 import { isRefreshing } from "../../lib/locks.ts";
-import { type Address, connect, ident, isPassing, maintenance, withConnection } from "../../lib/postgres.ts";
+import {
+  type Address,
+  authorityOf,
+  connect,
+  ident,
+  isPassing,
+  maintenance,
+  withConnection,
+} from "../../lib/postgres.ts";
 import { announceRecoveryTarget } from "../backups/confirm-target.ts";
 import { readMarker } from "../import/staging/swap.ts";
 import { type Disconnect, holdQueries } from "../pooler/pooler-container.ts";
 import {
+  AUTHORITY_FILE,
   type Failure,
   MigrationFailure,
   migrationsLabel,
@@ -83,13 +92,14 @@ const PORT_INSIDE = 5432;
 
 /** Returns the owner's connection as the migrations' container uses it. */
 export const ownerConnection = (
-  spec: Pick<MigrationsSpec, "owner" | "ownerPassword" | "alias"> & { database: string },
+  spec: Pick<MigrationsSpec, "owner" | "ownerPassword" | "alias"> & { database: string; authority?: string },
 ): OwnerConnection => ({
   host: spec.alias,
   port: PORT_INSIDE,
   user: spec.owner,
   password: spec.ownerPassword,
   database: spec.database,
+  ...(spec.authority ? { authorityFile: AUTHORITY_FILE } : {}),
 });
 
 /** Values that no message may contain. */
@@ -174,7 +184,8 @@ async function plannedRun(
   const current = await onlyRevision(ofOwner(spec));
   const { variables = {} } = spec;
   const url = variables.DATABASE_URL ?? bareUrlOf(ownerConnection({ ...spec, database: spec.address.database }));
-  const job = { ...spec, url, current, variables, secrets: secretsOf(spec) };
+  const authority = authorityOf(spec.address);
+  const job = { ...spec, url, current, variables, authority, secrets: secretsOf(spec) };
   const run = await startRun(job).catch((error) => {
     throw describeError(error, spec, `The database is untouched.`);
   });

@@ -19,17 +19,23 @@ export interface PoolerConfiguration {
   databases: readonly string[];
   /** The largest number of server connections to each of them, of all roles together. */
   size: number;
+  /** The replicas' name inside the network; undefined if the stack has none. */
+  replicas?: string | undefined;
 }
 
+/** Returns the name under which the pooler offers a database on the replicas. */
+export const onReplicas = (database: string): string => `${database}_readonly`;
+
 /** Returns the text of pgbouncer.ini. */
-export function poolerConfiguration({ host, port, databases, size }: PoolerConfiguration): string {
-  const database = (name: string, limit: number) =>
-    `${name} = host=${host} port=${port} dbname=${name} pool_size=${limit} max_db_connections=${limit}`;
+export function poolerConfiguration({ host, port, databases, size, replicas }: PoolerConfiguration): string {
+  const database = (name: string, limit: number, at = host, dbname = name) =>
+    `${name} = host=${at} port=${port} dbname=${dbname} pool_size=${limit} max_db_connections=${limit}`;
+  const copies = databases.filter((name) => replicas !== undefined && !databases.includes(onReplicas(name)));
   return `; Written by pulumi up, which replaces it whenever a setting changes.
 [databases]
 ; With * instead of names, any name that a client asks for would become a database here.
 ${databases.map((name) => database(name, size)).join("\n")}
-${database(LOGIN_DATABASE, LOGIN_CONNECTIONS)}
+${copies.map((name) => `${database(onReplicas(name), size, replicas, name)}\n`).join("")}${database(LOGIN_DATABASE, LOGIN_CONNECTIONS)}
 
 [pgbouncer]
 listen_addr = 0.0.0.0

@@ -27,6 +27,8 @@ export interface PoolerArgs {
   server: DatabaseServer;
   /** The databases that clients can connect to. */
   databases: readonly string[];
+  /** Whether the stack has read replicas, which the pooler then offers as further databases. */
+  hasReplicas: boolean;
   /** Port, number of server connections, and the image to build on. */
   settings: PoolerSettings;
 }
@@ -55,7 +57,7 @@ export class Pooler extends pulumi.ComponentResource {
   constructor(name: string, args: PoolerArgs, opts: pulumi.ComponentResourceOptions = {}) {
     const { dependsOn, ...ownOptions } = opts;
     super("sectorwars:pooler:Pooler", name, {}, ownOptions);
-    const { server, databases, settings } = args;
+    const { server, databases, hasReplicas, settings } = args;
     const names = namesFor(server.stack);
     const container = createContainer(name, this, args);
     new PoolerReady(
@@ -71,6 +73,7 @@ export class Pooler extends pulumi.ComponentResource {
         databases: [...databases],
         size: settings.size,
         alias: server.alias,
+        ...(hasReplicas ? { replicas: names.replicaAlias } : {}),
         containerId: container.id,
         serverId: server.containerId,
         dockerHost: server.dockerHost,
@@ -159,6 +162,8 @@ export interface PoolerReadyInputs extends SuperuserLogin {
   size: number;
   /** The server's name inside the network. */
   alias: string;
+  /** The replicas' name; missing if the stack has none. */
+  replicas?: string;
   /** The ids of the pooler's container, which a new one needs its configuration for, and of the server's. */
   containerId: string;
   serverId: string;

@@ -32,8 +32,8 @@ const serverOf = ({ host, port, user, password }: PoolerReadyInputs): Address =>
   database: MAINTENANCE_DATABASE,
 });
 
-const configurationOf = ({ alias, databases, size }: PoolerReadyInputs): string =>
-  poolerConfiguration({ host: alias, port: SERVER_PORT, databases, size });
+const configurationOf = ({ alias, databases, size, replicas }: PoolerReadyInputs): string =>
+  poolerConfiguration({ host: alias, port: SERVER_PORT, databases, size, replicas });
 
 /** Adds what the inputs are used for, so that a new version of this program updates existing poolers. The password has a version. */
 const wantedOf = ({ poolerPassword: _, ...inputs }: PoolerReadyInputs) => ({

@@ -139,7 +139,7 @@ export async function checkRefresh(order: RefreshOrder, say: (line: string) => v
     label: address.database,
     address,
     fromContainer: besideServer(inputs.container),
-    rootCertificates: undefined,
+    rootCertificates: inputs.authority,
     dumpLogin: { user: inputs.owner, password: inputs.ownerPassword },
   };
   const options = { jobs: JOBS, stack: inputs.stack, dockerHost: inputs.dockerHost };

@@ -25,6 +25,7 @@ import { readDenyList } from "../privileges/read-deny-list.ts";
 import { preparationScript } from "../privileges/scripts.ts";
 import type { SeedInputs } from "../seed/seed.ts";
 import { insertSeed } from "../seed/seed-provider.ts";
+import { loginAddress } from "../server/server-access.ts";
 import { copyImported, prepareRefresh, type SnapshotPlace, swapRefreshed } from "../snapshots/snapshots.ts";
 
 /** The command that starts a refresh again. */
@@ -58,20 +59,11 @@ export interface Completed {
 export type Refreshed = ImportSummary & Completed;
 
 /** Returns the stack's database, in the form that snapshots need. */
-export const placeOf = ({
-  stack,
-  host,
-  port,
-  user,
-  password,
-  database,
-  container,
-  dockerHost,
-}: NeonImportInputs): SnapshotPlace => ({
-  stack,
-  address: { host, port, user, password, database },
-  container,
-  dockerHost,
+export const placeOf = (inputs: NeonImportInputs): SnapshotPlace => ({
+  stack: inputs.stack,
+  address: loginAddress(inputs),
+  container: inputs.container,
+  dockerHost: inputs.dockerHost,
 });
 
 /** Returns the import's specification, except how its copy replaces the database. */

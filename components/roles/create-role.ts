@@ -56,6 +56,8 @@ export function createRole(spec: RoleSpec): { access: RoleAccess; resource: pulu
       ...childOf(parent, key),
       provider,
       dependsOn: previous,
+      // role-timeouts.ts sets them, with the one that the provider does not know. Without this, the provider would reset them.
+      ignoreChanges: ["statementTimeout", "idleInTransactionSessionTimeout"],
       deletedWith: server.volume,
       hooks: takeOver(server, role),
     },

@@ -7,7 +7,7 @@
 import * as pulumi from "@pulumi/pulumi";
 import { type Address, ident, literal, withConnection } from "../../lib/postgres.ts";
 import { ROLE_NAMES } from "../../lib/role-names.ts";
-import type { SuperuserAccess } from "../server/server-access.ts";
+import { loginAddress, type SuperuserAccess } from "../server/server-access.ts";
 
 const SUFFIX = "__kept";
 
@@ -17,11 +17,15 @@ const STACK_ROLES: readonly string[] = Object.values(ROLE_NAMES);
  * Returns the hooks for a role's resource options that adopt an existing role of that name. They run only if the state has no such role.
  * The engine records the new role after the second hook, so a kill between the hooks leaves both roles, and the next update continues.
  */
-export function takeOver({ host, port, superuser: user, superuserPassword }: SuperuserAccess, name: string) {
+export function takeOver(
+  { host, port, superuser: user, superuserPassword, authority: ofServer }: SuperuserAccess,
+  name: string,
+) {
   const address = async (): Promise<Address> => {
-    const { promise, resolve } = Promise.withResolvers<string>();
-    pulumi.output(superuserPassword).apply(resolve);
-    return { host, port, database: "postgres", user, password: await promise };
+    const { promise, resolve } = Promise.withResolvers<[string, string | undefined]>();
+    pulumi.all([superuserPassword, ofServer]).apply(resolve);
+    const [password, authority] = await promise;
+    return loginAddress({ host, port, database: "postgres", user, password, authority });
   };
   return {
     beforeCreate: [async () => renameAway(await address(), name)],

@@ -4,14 +4,19 @@ import * as pulumi from "@pulumi/pulumi";
 import { childOf } from "../../lib/child.ts";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { ROLE_NAMES, type RoleKey } from "../../lib/role-names.ts";
+import { writeAuthority } from "../../lib/server-tls.ts";
 import { type ServerAccess, type SuperuserLogin, superuserLogin } from "../server/server-access.ts";
 import { createRole } from "./create-role.ts";
+import { limitRoles } from "./role-timeouts.ts";
+import type { RoleTimeouts } from "./settings.ts";
 import { urlsFor } from "./urls.ts";
 
 /** Arguments of {@link Roles}. */
 export interface RolesArgs {
   /** The server, which must accept connections. */
   server: ServerAccess;
+  /** Limits of the app and readonly roles; undefined for none. */
+  timeouts?: RoleTimeouts;
 }
 
 /** A role's name and password. */
@@ -29,9 +34,12 @@ export class Roles extends pulumi.ComponentResource {
   readonly urls: Readonly<Record<RoleKey | "superuser", pulumi.Output<string>>>;
   /** Creates roles as the superuser. */
   readonly provider: postgresql.Provider;
+  /** Limits of the app and readonly roles; undefined for none. */
+  readonly timeouts?: RoleTimeouts | undefined;
 
-  constructor(name: string, { server }: RolesArgs, opts?: pulumi.ComponentResourceOptions) {
+  constructor(name: string, { server, timeouts }: RolesArgs, opts?: pulumi.ComponentResourceOptions) {
     super("sectorwars:roles:Roles", name, {}, opts);
+    this.timeouts = timeouts;
     this.provider = connectAsSuperuser(`${name}-superuser`, server, childOf(this, "superuser"));
     const common = { parent: this, parentName: name, server, provider: this.provider };
     let last: pulumi.Resource | undefined;
@@ -50,7 +58,13 @@ export class Roles extends pulumi.ComponentResource {
     this.urls = urlsFor(server, { superuser, ...this.access });
     const kept = new KeptRoles(
       `${name}-kept`,
-      { host: server.host, port: server.port, user: server.superuser, password: server.superuserPassword },
+      {
+        host: server.host,
+        port: server.port,
+        user: server.superuser,
+        password: server.superuserPassword,
+        ...(server.authority ? { authority: server.authority } : {}),
+      },
       { ...childOf(this, "kept-roles"), dependsOn: last, deletedWith: server.volume },
     );
     // After adopted roles have their names back, because they may have drifted under the former stack.
@@ -59,9 +73,19 @@ export class Roles extends pulumi.ComponentResource {
       { ...superuserLogin(server), database: server.database },
       { ...childOf(this, "role-drift"), dependsOn: kept, deletedWith: server.volume },
     );
+    if (timeouts !== undefined) {
+      const limited = [this.access.app.name, this.access.readonly.name];
+      limitRoles(`${name}-limits`, { server, roles: limited, timeouts }, { parent: this, dependsOn: kept });
+    }
     this.registerOutputs({ names: Object.values(ROLE_NAMES) });
   }
 }
+
+/** The provider reads the authority from a file, which every update writes, because another checkout does not have it. */
+const verifyFull = (stack: string, authority: pulumi.Output<string>) => ({
+  sslmode: "verify-full",
+  sslrootcert: authority.apply((certificate) => writeAuthority(stack, certificate)),
+});
 
 const connectAsSuperuser = (name: string, server: ServerAccess, opts: pulumi.ResourceOptions): postgresql.Provider =>
   new postgresql.Provider(
@@ -73,7 +97,7 @@ const connectAsSuperuser = (name: string, server: ServerAccess, opts: pulumi.Res
       password: server.superuserPassword,
       // Set explicitly, because the provider's defaults come from PGDATABASE, PGSSLMODE and PGCONNECT_TIMEOUT.
       database: "postgres",
-      sslmode: "disable",
+      ...(server.authority ? verifyFull(server.stack, server.authority) : { sslmode: "disable" }),
       connectTimeout: 60,
     },
     opts,
@@ -85,6 +109,7 @@ export interface KeptRolesInputs {
   port: number;
   user: string;
   password: string;
+  authority?: string;
 }
 
 class KeptRoles extends ResourceOnDisk {

@@ -5,6 +5,7 @@ import type pg from "pg";
 import { type Address, fillIn, ident, withConnection } from "../../lib/postgres.ts";
 import { isOwnTable, STACK_SCHEMA } from "../../lib/stack-schema.ts";
 import { readMarker } from "../import/staging/swap.ts";
+import { loginAddress } from "../server/server-access.ts";
 import { fitsPassword, hashPassword, sqlExpressionOf } from "./password-hash.ts";
 import { ADMIN_FILE, type Seeded, type SeedFile, type SeedInputs } from "./seed.ts";
 
@@ -76,13 +77,7 @@ function explain(error: unknown, { name }: SeedFile): Error {
 }
 
 /** The superuser's connection, which creates the table of seeded files. {@link ownerOf} inserts the rows. */
-const superuserOf = ({ host, port, user, password, database }: SeedInputs): Address => ({
-  host,
-  port,
-  user,
-  password,
-  database,
-});
+const superuserOf = (inputs: SeedInputs): Address => loginAddress(inputs);
 const ownerOf = (inputs: SeedInputs): Address => ({
   ...superuserOf(inputs),
   user: inputs.owner,
@@ -264,7 +259,7 @@ async function isAnyMissing(client: pg.Client, files: readonly SeedFile[], seede
 
 export const provider: dynamic.ResourceProvider = {
   async diff(_id, olds: Outs, news: SeedInputs) {
-    const isMoved = (["host", "port", "passwordVersion"] as const).some((key) => olds[key] !== news[key]);
+    const isMoved = (["host", "port", "passwordVersion", "authority"] as const).some((key) => olds[key] !== news[key]);
     return { changes: isMoved || olds.fingerprint !== seedFingerprint(news), replaces: [], deleteBeforeReplace: false };
   },
 

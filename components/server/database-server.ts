@@ -8,16 +8,15 @@ import { childOf } from "../../lib/child.ts";
 import { ResourceOnDisk } from "../../lib/dynamic.ts";
 import { type Names, namesFor } from "../../lib/naming.ts";
 import type { Archiving } from "./archiving.ts";
+import { CertificateAuthority, CertificateInServer, certificateHosts } from "./certificates.ts";
 import { buildOf } from "./image.ts";
 import { clearBefore, stackLabel, stateLabel } from "./leftovers.ts";
 import type { ServerAccess } from "./server-access.ts";
 import { containerOf } from "./server-container.ts";
-import type { ServerSettings } from "./settings.ts";
+import { LOOPBACK, reachedAt, type ServerSettings } from "./settings.ts";
 import type { Limits } from "./tuning.ts";
 
 const IMAGE_FOLDER = "images/database";
-/** The only interface on which the server's port is published. */
-const LOCAL = "127.0.0.1";
 
 type ContainerVolume = docker.types.input.ContainerVolume;
 type ContainerLabel = docker.types.input.ContainerLabel;
@@ -46,7 +45,7 @@ export type BeforeReplace = (madeFrom: pulumi.Output<string>, opts: pulumi.Custo
 export class DatabaseServer extends pulumi.ComponentResource implements ServerAccess {
   readonly stack: string;
   readonly database: string;
-  readonly host = LOCAL;
+  readonly host: string;
   readonly port: number;
   readonly containerName: string;
   readonly containerId: pulumi.Output<string>;
@@ -57,6 +56,7 @@ export class DatabaseServer extends pulumi.ComponentResource implements ServerAc
   readonly superuser = "postgres";
   readonly superuserPassword: pulumi.Output<string>;
   readonly passwordVersion: number;
+  readonly authority: pulumi.Output<string> | undefined;
   readonly maxConnections: number;
   /** The container's limits. */
   readonly limits: Limits;
@@ -87,12 +87,16 @@ export class DatabaseServer extends pulumi.ComponentResource implements ServerAc
     const image = buildImage(base, host);
     const initialPassword = createInitialPassword(base);
     const password = createPassword(base);
-    const container = createContainer(base, { host, network, volume, shared, image, initialPassword });
-    const ready = waitUntilReady(base, { container, volume, password });
+    const authority = createAuthority(base);
+    const container = createContainer(base, { host, network, volume, shared, image, initialPassword, authority });
+    const certificate = authority && installCertificate(base, { container, volume, authority });
+    const ready = waitUntilReady(base, { container, volume, password, authority, certificate });
 
     this.stack = args.stack;
     this.database = args.database;
+    this.host = reachedAt(args.settings.listen);
     this.port = args.settings.port;
+    this.authority = authority?.authority;
     this.containerName = names.container;
     this.containerId = container.id;
     this.networkName = network.name;
@@ -165,6 +169,7 @@ function checkHost({ name, parent, args: { stack, settings }, names }: Base): Ho
       container: names.container,
       volume: names.volume,
       port: settings.port,
+      ...elsewhere(settings),
       dockerHost: settings.dockerHost,
       builtOn: settings.baseImage,
       // The local engine has the image since script/bootstrap, unless it was pruned. So only another engine is checked.
@@ -198,6 +203,7 @@ function createVolume(base: Base, host: HostCheck): docker.Volume {
       ...onEngine(base, "data"),
       dependsOn: host,
       retainOnDelete: args.settings.keepDataOnDestroy,
+      ...(args.settings.protectData ? { protect: true } : {}),
       // Replacing the volume for changed labels would delete the data.
       ignoreChanges: ["labels", "driverOpts"],
     },
@@ -263,6 +269,44 @@ const createPassword = ({ name, parent, args }: Base): RandomPassword =>
     childOf(parent, "superuser-password"),
   );
 
+/** Returns the address of a server that is not published on this machine only. Without it, the inputs are those of earlier versions. */
+const elsewhere = ({ listen }: ServerSettings) => (listen === LOOPBACK ? {} : { listen });
+
+function createAuthority({ name, parent, args, names }: Base): CertificateAuthority | undefined {
+  const { tls, listen } = args.settings;
+  if (tls === undefined) return undefined;
+  const hosts = certificateHosts(names, reachedAt(listen), tls);
+  return new CertificateAuthority(`${name}-authority`, { stack: args.stack, hosts, days: tls.days }, { parent });
+}
+
+/** What the server's certificate depends on. */
+interface CertificateParts {
+  container: docker.Container;
+  volume: docker.Volume;
+  authority: CertificateAuthority;
+}
+
+/** Puts the present certificate into the container, which begins with the first one. */
+function installCertificate(base: Base, { container, volume, authority }: CertificateParts): CertificateInServer {
+  const { name, parent, args, names } = base;
+  const { tls, listen, port, dockerHost } = args.settings;
+  return new CertificateInServer(
+    `${name}-certificate`,
+    {
+      authority: authority.authority,
+      authorityKey: authority.authorityKey,
+      hosts: tls && certificateHosts(names, reachedAt(listen), tls),
+      days: tls?.days,
+      container: names.container,
+      containerId: container.id,
+      host: reachedAt(listen),
+      port,
+      dockerHost,
+    },
+    { parent, deletedWith: volume },
+  );
+}
+
 /** What the server's container is created from. */
 interface ContainerParts {
   host: HostCheck;
@@ -271,6 +315,7 @@ interface ContainerParts {
   shared: ContainerVolume[];
   image: docker.RemoteImage;
   initialPassword: RandomPassword;
+  authority: CertificateAuthority | undefined;
 }
 
 function createContainer(base: Base, parts: ContainerParts): docker.Container {
@@ -280,13 +325,15 @@ function createContainer(base: Base, parts: ContainerParts): docker.Container {
     container: names.container,
     image: parts.image.imageId,
     database: args.database,
-    published: { host: LOCAL, port: settings.port },
+    published: { host: settings.listen, port: settings.port },
     network: { name: parts.network.name, alias: names.alias },
     limits: settings,
     volumes: { data: parts.volume.name, shared: parts.shared },
     labels,
     initialPassword: parts.initialPassword.result,
     archiving: args.archiving,
+    authority: parts.authority,
+    logsForProduction: settings.logsForProduction,
     knowsStartInterval: parts.host.knowsStartInterval,
   });
   const before = args.beforeReplace?.(pulumi.jsonStringify(made).apply(digest), { parent: base.parent });
@@ -312,24 +359,27 @@ interface ReadyParts {
   container: docker.Container;
   volume: docker.Volume;
   password: RandomPassword;
+  authority: CertificateAuthority | undefined;
+  certificate: CertificateInServer | undefined;
 }
 
 function waitUntilReady({ name, parent, args, names }: Base, parts: ReadyParts): ServerReady {
-  const { container, volume, password } = parts;
+  const { container, volume, password, authority, certificate } = parts;
   return new ServerReady(
     `${name}-ready`,
     {
       container: names.container,
       containerId: container.id,
-      host: LOCAL,
+      host: reachedAt(args.settings.listen),
       port: args.settings.port,
+      ...(authority ? { authority: authority.authority } : {}),
       database: args.database,
       password: password.result,
       passwordVersion: args.settings.passwordVersion,
       dockerHost: args.settings.dockerHost,
       ...(args.archiving?.recover ? { recovers: true } : {}),
     },
-    { ...childOf(parent, "ready"), dependsOn: container, deletedWith: volume },
+    { ...childOf(parent, "ready"), dependsOn: certificate ?? container, deletedWith: volume },
   );
 }
 
@@ -339,6 +389,8 @@ export interface HostCheckInputs {
   container: string;
   volume: string;
   port: number;
+  /** The address on which the port is published; undefined for 127.0.0.1. */
+  listen?: string;
   dockerHost: string | undefined;
   /** PostgreSQL image that the server's image is built on. */
   builtOn?: string;
@@ -371,6 +423,8 @@ export interface ServerReadyInputs {
   database: string;
   password: string;
   passwordVersion: number;
+  /** The authority of the server's certificate, PEM; undefined for a server without TLS. */
+  authority?: string;
   dockerHost: string | undefined;
   /** Whether an empty volume is restored from backups, which has no time limit. */
   recovers?: boolean;

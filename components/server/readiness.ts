@@ -21,6 +21,7 @@ import { serverProgram } from "../../lib/server-programs.ts";
 import { SUPERUSER_SETTINGS } from "../../lib/session-settings.ts";
 import type { ServerReadyInputs } from "./database-server.ts";
 import { likelyCause } from "./likely-cause.ts";
+import { tlsPart } from "./server-access.ts";
 
 const PATIENCE_MS = 180_000;
 /** The number of restarts after which the container is considered to have failed. */
@@ -86,7 +87,7 @@ async function throughSocket({ container, dockerHost: host }: ServerReadyInputs,
 const setPassword = (inputs: ServerReadyInputs): Promise<void> =>
   throughSocket(
     inputs,
-    `SET log_min_error_statement = panic; SET log_min_duration_statement = -1;
+    `SET log_min_error_statement = panic; SET log_min_duration_statement = -1; SET log_statement = none;
      ALTER ROLE postgres PASSWORD ${literal(passwordVerifier("postgres", inputs.password))};`,
   );
 
@@ -122,7 +123,7 @@ class RecoveryWatch {
 async function firstConnection(inputs: ServerReadyInputs): Promise<pg.Client> {
   const { host, port, password, container, dockerHost } = inputs;
   const recovery = new RecoveryWatch(inputs);
-  const address: Address = { host, port, database: "postgres", user: "postgres", password };
+  const address: Address = { host, port, database: "postgres", user: "postgres", password, ...tlsPart(inputs) };
   let deadline = Date.now() + PATIENCE_MS;
   let lastLook = 0;
   let passwordSet = false;
@@ -193,6 +194,8 @@ async function makeReady(inputs: ServerReadyInputs): Promise<{ version: string; 
       await client.query(`ALTER ROLE postgres SET ${ident(name)} = ${literal(value)}`);
     }
     const { rows } = await client.query<{ server_version: string }>("SHOW server_version");
+    // The server may have read its certificate just before the present one arrived.
+    if (inputs.authority) await client.query("SELECT pg_catalog.pg_reload_conf()");
     const version = rows[0]?.server_version.split(" ")[0] ?? "unknown";
     return { version, fingerprint: inputsFingerprint({ ...inputs }) };
   } finally {

@@ -1,6 +1,7 @@
 /** Access to a stack's server, for components whose providers connect to it. */
 import type * as pulumi from "@pulumi/pulumi";
 import type { Address } from "../../lib/postgres.ts";
+import { verifiedTls } from "../../lib/verified-tls.ts";
 
 /** The server's address and its superuser's login. */
 export interface SuperuserAccess {
@@ -14,6 +15,8 @@ export interface SuperuserAccess {
   readonly superuserPassword: pulumi.Input<string>;
   /** Raised with every new password, so that the state does not keep an old one. */
   readonly passwordVersion: number;
+  /** The authority that signs the server's certificates, PEM; undefined for a server without TLS. */
+  readonly authority?: pulumi.Output<string> | undefined;
 }
 
 /** A stack's server, as other components see it. DatabaseServer is one. */
@@ -49,22 +52,48 @@ export interface SuperuserLogin {
   user: string;
   password: string;
   passwordVersion: number;
+  /** The authority of the server's certificate, PEM; undefined for a server without TLS. */
+  authority?: string;
 }
 
 /** Returns the {@link SuperuserLogin} of a server. */
-export const superuserLogin = ({ host, port, superuser, superuserPassword, passwordVersion }: SuperuserAccess) => ({
+export const superuserLogin = ({
+  host,
+  port,
+  superuser,
+  superuserPassword,
+  passwordVersion,
+  authority,
+}: SuperuserAccess) => ({
   host,
   port,
   user: superuser,
   password: superuserPassword,
   passwordVersion,
+  ...(authority ? { authority } : {}),
 });
 
+/** Whether the login, or how the server is verified, has changed since the last update. */
+export const isLoginChanged = (olds: SuperuserLogin, news: SuperuserLogin): boolean =>
+  olds.passwordVersion !== news.passwordVersion || olds.authority !== news.authority;
+
+/** Returns the part of an address that verifies the server; nothing for a server without TLS. */
+export const tlsPart = ({ host, authority }: { host: string; authority?: string | undefined }): Pick<Address, "tls"> =>
+  authority ? { tls: verifiedTls(authority, host) } : {};
+
 /** Returns the address in a provider's inputs, without the other inputs. */
-export const loginAddress = <Inputs extends Address>({ host, port, user, password, database }: Inputs): Address => ({
+export const loginAddress = ({
   host,
   port,
   user,
   password,
   database,
+  authority,
+}: Address & { authority?: string | undefined }): Address => ({
+  host,
+  port,
+  user,
+  password,
+  database,
+  ...tlsPart({ host, authority }),
 });

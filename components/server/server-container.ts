@@ -1,7 +1,9 @@
 /** The server's container. */
+import { readFileSync } from "node:fs";
 import type * as docker from "@pulumi/docker";
 import type * as pulumi from "@pulumi/pulumi";
 import { ARCHIVE_SETTINGS, type Archiving, archivingFiles } from "./archiving.ts";
+import { type CertificateAuthority, TLS_ENTRYPOINT, TLS_PARAMETERS, tlsFiles } from "./certificates.ts";
 import { asArguments, type Limits, type Tuning, tune } from "./tuning.ts";
 
 type ContainerVolume = docker.types.input.ContainerVolume;
@@ -12,6 +14,9 @@ export const SERVER_PORT = 5432;
 export const DATA_PATH = "/var/lib/postgresql/data";
 /** Seconds that a stopping server has to write its last checkpoint before Docker kills it. */
 export const STOP_SECONDS = 120;
+/** Settings in addition to those of the image. */
+const PRODUCTION_CONF = "/run/production.conf";
+const PRODUCTION_SOURCE = "images/uploads/production.conf";
 /** The period of the CPU quota in microseconds. A quota of twice the period is two CPUs. */
 const CPU_PERIOD = 100_000;
 /** A server that recovers from a crash has a minute before failures count. Six consecutive failures make it unhealthy. */
@@ -39,24 +44,38 @@ export interface ServerContainerArgs {
   initialPassword: pulumi.Input<string>;
   /** How WAL is archived; undefined if it is not. */
   archiving: Archiving | undefined;
+  /** Whether the server also logs what images/uploads/production.conf adds. */
+  logsForProduction: boolean;
+  /** The authority of a server with TLS. */
+  authority: CertificateAuthority | undefined;
   /** Whether the engine supports a separate health check interval during the start. */
   knowsStartInterval: pulumi.Output<boolean>;
 }
 
 /** Returns the arguments of the server's container. */
 export function containerOf(args: ServerContainerArgs): docker.ContainerArgs {
-  const { archiving, database, limits, network, published, volumes } = args;
+  const { archiving, authority, database, limits, logsForProduction, network, published, volumes } = args;
   const tuning = tune(limits);
   return {
     name: args.container,
     image: args.image,
-    command: commandOf(tuning.settings, archiving),
+    ...(authority ? { entrypoints: TLS_ENTRYPOINT } : {}),
+    command: commandOf(
+      {
+        ...tuning.settings,
+        ...(authority ? TLS_PARAMETERS : {}),
+        ...(logsForProduction ? { config_file: PRODUCTION_CONF } : {}),
+      },
+      archiving,
+    ),
     // With init, orphaned processes of the archive command do not become children of the server, which would take their exit for a crash.
     ...(archiving ? { init: true } : {}),
     envs: environmentOf(database, archiving),
     uploads: [
       { file: "/run/initial-password", content: args.initialPassword },
       ...(archiving ? archivingFiles(archiving) : []),
+      ...(authority ? tlsFiles(authority) : []),
+      ...(logsForProduction ? [{ file: PRODUCTION_CONF, content: readFileSync(PRODUCTION_SOURCE, "utf8") }] : []),
     ],
     volumes: [{ volumeName: volumes.data, containerPath: DATA_PATH }, ...volumes.shared],
     networkMode: "bridge",

@@ -3,6 +3,7 @@ import type { dynamic } from "@pulumi/pulumi";
 import type pg from "pg";
 import { withConnection } from "../../lib/postgres.ts";
 import { readMarker } from "../import/staging/swap.ts";
+import { isLoginChanged, loginAddress } from "../server/server-access.ts";
 import type { ImportedStateInputs } from "./imported.ts";
 import { IMPORTED, saveSnapshot } from "./snapshots.ts";
 
@@ -24,12 +25,12 @@ async function justImported(client: pg.Client): Promise<boolean> {
 /** A failure does not fail the update. Without the snapshot, only `./db reset` is unavailable. */
 export const provider: dynamic.ResourceProvider = {
   async diff(_id, olds: ImportedStateInputs, news: ImportedStateInputs) {
-    return { changes: olds.passwordVersion !== news.passwordVersion, replaces: [], deleteBeforeReplace: false };
+    return { changes: isLoginChanged(olds, news), replaces: [], deleteBeforeReplace: false };
   },
 
   async create(inputs: ImportedStateInputs) {
-    const { host, port, user, password, database, container, dockerHost } = inputs;
-    const address = { host, port, user, password, database };
+    const { container, dockerHost } = inputs;
+    const address = loginAddress(inputs);
     try {
       if (await withConnection(address, justImported, { patienceMs: 30_000 })) {
         await saveSnapshot({ address, container, dockerHost }, IMPORTED, { share: MODEST });

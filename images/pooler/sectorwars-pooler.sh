@@ -90,6 +90,15 @@ release() {
 	done
 }
 
+# with_replicas DATABASE...: prints the databases, and for each the name under which the pooler offers it on the replicas, if it does.
+# Prepared statements there become wrong by the same changes.
+with_replicas() {
+	column DATABASES name 'of["name"] != "pgbouncer"' | awk -v wanted="$*" '
+		BEGIN { split(wanted, names, " "); for (i in names) is_wanted[names[i]] = 1 }
+		{ name = $0; sub(/_readonly$/, "", name) }
+		is_wanted[$0] || is_wanted[name]'
+}
+
 # Holds queries, prints `held`, waits for a line on standard input, which is the HOW of release, and then lets queries run again. Standard
 # input also ends if the process that asked for the hold is killed, so queries never wait for a change that was given up.
 hold() {
@@ -97,6 +106,9 @@ hold() {
 		# Names of databases have no spaces (components/server/settings.ts).
 		# shellcheck disable=SC2046
 		set -- $(column DATABASES name 'of["name"] != "pgbouncer"')
+	else
+		# shellcheck disable=SC2046
+		set -- $(with_replicas "$@")
 	fi
 	: >"$run/held.$$"
 	for database in "$@"; do pause "$database" & done

@@ -230,7 +230,8 @@ describe("the hand-over refuses", () => {
   });
 
   test("before the update creates anything", async () => {
-    const args = { ...inputs, handover: inputs, database: "x", databases: ["nexus"] } as unknown as CanHandOverArgs;
+    const settings = { database: "x", databases: { names: ["nexus"] }, server: inputs, pooler: undefined };
+    const args = { ...settings, stack: inputs.stack, handover: inputs } as unknown as CanHandOverArgs;
     const check = () =>
       assertCanHandOver(args).then(
         () => undefined,

@@ -36,9 +36,13 @@ describe("script/preview", () => {
     const said = await preview("HEAD");
     expect(said.text).toContain("### Preview against `HEAD`");
     expect(said.code).toBe(0);
-    expect(said.stdout).toContain("> **This loses data:** `data` is replaced.");
-    expect(said.stdout).toMatch(/\| \*\*replaced, loses data\*\* \| `data` \| docker:index\/volume:Volume \| name \|/);
-    expect(said.stdout).toMatch(/\| replaced \| `server` \| docker:index\/container:Container \| .*command.* \|/);
+    expect(said.stdout).toContain("> **This loses data:** `database-data` is replaced.");
+    expect(said.stdout).toMatch(
+      /\| \*\*replaced, loses data\*\* \| `database-data` \| docker:index\/volume:Volume \| name \|/,
+    );
+    expect(said.stdout).toMatch(
+      /\| replaced \| `database-server` \| docker:index\/container:Container \| .*command.* \|/,
+    );
     expect(said.stdout).toContain("memory");
     expect(said.stdout).not.toMatch(/encryptionsalt|AQAAA/);
     expect(await allOf(["ps", "-a", "-q"])).toBe("");

@@ -3,10 +3,11 @@ import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { overrideFile } from "../../components/handover/compose-paths.ts";
 import { valuesOf } from "../../components/handover/env-values.ts";
+import { holdQueries, readPooler } from "../../components/pooler/pooler-container.ts";
 import { docker } from "../../lib/docker.ts";
-import { withConnection } from "../../lib/postgres.ts";
 import { Application } from "../support/application.ts";
 import { BACKED_UP, BackedUp, until } from "../support/backed-up.ts";
+import { withConnection } from "../support/session.ts";
 import { run, TestStack, urlAddress } from "../support/test-stack.ts";
 
 let stack: TestStack;
@@ -111,6 +112,8 @@ describe("a replica", () => {
     }
     await until("the new rows", async () => (await rowsOnReplica()) === 1002);
     await primary("DELETE FROM public.ships WHERE id > 1000");
+    await stack.unset("maxConnections");
+    await stack.up();
   });
 });
 
@@ -207,6 +210,42 @@ describe("the application of a stack with replicas", () => {
       expect(override.match(inNetwork)?.length).toBe(override.match(/"DATABASE_URL": /g)?.length);
     } finally {
       await stack.unset("handoverFolder");
+      await stack.up();
+      await game.end();
+    }
+  });
+});
+
+describe("the pooler of a stack with replicas", () => {
+  test("leads to the replicas by a name of its own, which is held together with the database", async () => {
+    const game = await Application.make();
+    const place = { stack: stack.name };
+    try {
+      for (const [key, value] of Object.entries({
+        pooler: "true",
+        handoverPooled: "true",
+        handoverFolder: game.folder,
+      })) {
+        await stack.set(key, value);
+      }
+      await stack.up();
+      const address = urlAddress(valuesOf(await game.read(".env")).DATABASE_URL_READONLY ?? "");
+      expect(address).toMatchObject({
+        host: "localhost",
+        user: "sectorwars_readonly",
+        database: "sectorwars_dev_readonly",
+      });
+      const reads = () =>
+        withConnection(address, async (client) => (await client.query("SELECT pg_is_in_recovery() AS is")).rows);
+      expect(await reads()).toEqual([{ is: true }]);
+      const held = await holdQueries(place, { databases: ["sectorwars_dev"] });
+      expect((await readPooler(place)).paused.sort()).toEqual(["sectorwars_dev", "sectorwars_dev_readonly"]);
+      await held.release("none");
+      expect((await readPooler(place)).paused).toEqual([]);
+      await docker(["restart", container()]);
+      expect(await reads()).toEqual([{ is: true }]);
+    } finally {
+      for (const key of ["pooler", "handoverPooled", "handoverFolder"]) await stack.unset(key);
       await stack.up();
       await game.end();
     }

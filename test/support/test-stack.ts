@@ -11,7 +11,8 @@ import { helperLabel } from "../../components/import/schema/schema.ts";
 import { migrationsLabel } from "../../components/migrations/container.ts";
 import { docker, removeContainers } from "../../lib/docker.ts";
 import { namesFor } from "../../lib/naming.ts";
-import { addressOf } from "../../lib/stack.ts";
+import { authorityPath } from "../../lib/server-tls.ts";
+import { addressOf, trustAuthority } from "../../lib/stack.ts";
 import { withConnection } from "./session.ts";
 
 /** A command's output and exit code. */
@@ -231,7 +232,11 @@ export class TestStack {
 
   outputs(): Promise<Outputs> {
     this.cachedOutputs ??= this.succeed("stack", "output", "--json", "--show-secrets", "--stack", this.name).then(
-      (said) => JSON.parse(said.stdout),
+      (said) => {
+        const outputs = JSON.parse(said.stdout);
+        trustAuthority(outputs);
+        return outputs;
+      },
     );
     return this.cachedOutputs;
   }
@@ -286,6 +291,7 @@ export class TestStack {
     await rm(this.settingsFile, { force: true });
     await rm(`.local/up-${this.name}.lock`, { force: true });
     await rm(dirname(overrideFile(".", this.name)), { recursive: true, force: true });
+    await rm(dirname(authorityPath(this.name)), { recursive: true, force: true });
     await rm(`reports/${this.name}`, { recursive: true, force: true });
     for (const copy of await this.safetyCopies()) await rm(copy, { recursive: true, force: true });
   }

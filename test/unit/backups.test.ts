@@ -1,20 +1,8 @@
 import * as pulumi from "@pulumi/pulumi";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { BackupSettings } from "../../components/backups/settings.ts";
-import type { ServerSettings } from "../../components/server/settings.ts";
-import { type Asked, namesIn, record } from "./pulumi.ts";
+import { type Asked, namesIn, record, SERVER } from "./pulumi.ts";
 
-const SERVER: ServerSettings = {
-  baseImage: "postgres:15-alpine",
-  port: 15500,
-  memoryMiB: 512,
-  cpus: 2,
-  maxConnections: 100,
-  passwordVersion: 1,
-  keepDataOnDestroy: false,
-  dockerHost: undefined,
-  dockerHostIsSet: false,
-};
 const BACKUPS: BackupSettings = {
   folder: undefined,
   s3: undefined,

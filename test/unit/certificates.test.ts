@@ -3,7 +3,13 @@ import { once } from "node:events";
 import { duplexPair } from "node:stream";
 import tls from "node:tls";
 import { beforeAll, describe, expect, test } from "vitest";
-import { makeServerCertificate, type ServerCertificate } from "../../lib/certificates.ts";
+import {
+  issueCertificate,
+  makeAuthority,
+  makeServerCertificate,
+  type ServerCertificate,
+  validFor,
+} from "../../lib/certificates.ts";
 
 const HOSTS = ["sample-source", "localhost", "127.0.0.1", "::1"];
 
@@ -89,5 +95,25 @@ describe("a server's certificate", () => {
   test("is refused by a client that expects another host or trusts another authority", async () => {
     expect(await handshake(made, made.authority, "db.example.org")).toBe("ERR_TLS_CERT_ALTNAME_INVALID");
     expect(await handshake(made, other.authority, "localhost")).toMatch(/UNABLE_TO_VERIFY|SIGNATURE|ISSUER/);
+  });
+});
+
+describe("a certificate of an authority", () => {
+  test("has what strict verification demands: the identifiers of both keys, and the use of its own", async () => {
+    const x509 = await import("@peculiar/x509");
+    const authority = await makeAuthority("an authority", validFor(3650));
+    const { certificate } = await issueCertificate(authority, HOSTS, validFor(825));
+    const [leaf, root] = [new x509.X509Certificate(certificate), new x509.X509Certificate(authority.certificate)];
+    const of = leaf.getExtension(x509.AuthorityKeyIdentifierExtension)?.keyId;
+    expect(of).toBe(root.getExtension(x509.SubjectKeyIdentifierExtension)?.keyId);
+    expect(leaf.getExtension(x509.SubjectKeyIdentifierExtension)).not.toBeNull();
+    expect(leaf.getExtension(x509.KeyUsagesExtension)?.usages).toBe(x509.KeyUsageFlags.digitalSignature);
+    expect(root.getExtension(x509.BasicConstraintsExtension)).toMatchObject({
+      ca: true,
+      pathLength: 0,
+      critical: true,
+    });
+    expect(Math.round((leaf.notAfter.getTime() - Date.now()) / 86_400_000)).toBe(825);
+    expect(new X509Certificate(certificate).checkIssued(new X509Certificate(authority.certificate))).toBe(true);
   });
 });

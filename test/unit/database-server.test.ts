@@ -1,22 +1,13 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type * as pulumi from "@pulumi/pulumi";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { DatabaseServer } from "../../components/server/database-server.ts";
 import type { ServerSettings } from "../../components/server/settings.ts";
-import { type Asked, awaited, namesIn, record, secretly } from "./pulumi.ts";
+import { type Asked, awaited, namesIn, record, SERVER, secretly } from "./pulumi.ts";
 
-const SETTINGS: ServerSettings = {
-  baseImage: "postgres:15-alpine",
-  port: 15500,
-  memoryMiB: 2048,
-  cpus: 2,
-  maxConnections: 100,
-  passwordVersion: 1,
-  keepDataOnDestroy: false,
-  dockerHost: undefined,
-  dockerHostIsSet: false,
-};
+const SETTINGS: ServerSettings = { ...SERVER, memoryMiB: 2048 };
 
 interface More extends Partial<ServerSettings> {
   stack?: string;
@@ -109,6 +100,65 @@ describe("the server's container", () => {
     expect(initdb).toContain("--auth-host=scram-sha-256");
     expect(initdb).toContain("--data-checksums");
   });
+});
+
+describe("a server with TLS", () => {
+  let get: (name: string) => Asked;
+  let server: DatabaseServer;
+  const outputs = { authority: "the authority", authorityKey: "value-of-authority-key", first: "value-of-first" };
+  beforeAll(async () => {
+    const tls = { names: ["db.example.org"], days: 825 };
+    ({ get, server } = await make({ tls, listen: "192.0.2.7" }, { "database-authority": outputs }));
+  });
+
+  test("accepts only TLS 1.2 or newer, by the access rules with hostssl", () => {
+    const command = (get("database-server").inputs.command as string[]).join(" ");
+    for (const setting of ["ssl=on", "ssl_min_protocol_version=TLSv1.2", "hba_file=/run/pg_hba.conf"]) {
+      expect(command).toContain(`-c ${setting}`);
+    }
+    expect(command).not.toContain("/etc/postgresql/pg_hba.conf");
+    expect(get("database-server").inputs.entrypoints).toEqual(["sh", "/run/start-tls.sh"]);
+  });
+
+  test("gets its key only in an uploaded file that is a secret", () => {
+    const { uploads, ...rest } = get("database-server").inputs;
+    expect(JSON.stringify(uploads)).toContain("value-of-first");
+    expect(JSON.stringify(uploads)).toContain('"permissions":"0600"');
+    expect(JSON.stringify(rest)).not.toContain("value-of-");
+    expect(get("database-certificate").inputs.authorityKey).toEqual(secretly("value-of-authority-key"));
+  });
+
+  test("is published on the address of the setting, and its certificate names that", () => {
+    expect(get("database-server").inputs.ports).toMatchObject([{ ip: "192.0.2.7" }]);
+    expect(server.host).toBe("192.0.2.7");
+    expect(get("database-certificate").inputs.hosts).toEqual(
+      expect.arrayContaining(["database", "localhost", "127.0.0.1", "::1", "192.0.2.7", "db.example.org"]),
+    );
+  });
+
+  test("is waited for after its certificate is in the container, by a client that verifies it", async () => {
+    expect(get("database-ready").inputs.authority).toBe("the authority");
+    expect(namesIn(get("database-ready").options.dependsOn)).toEqual(["database-certificate"]);
+    expect(await awaited(server.authority as pulumi.Output<string>)).toBe("the authority");
+  });
+});
+
+test("a server without TLS has the inputs of earlier versions", () => {
+  expect(server.authority).toBeUndefined();
+  expect(get("database-server").written.entrypoints).toBeUndefined();
+  expect(Object.keys(get("database-ready").inputs)).not.toContain("authority");
+  expect(Object.keys(get("database-host").inputs)).not.toContain("listen");
+  expect(get("database-data").options.protect).toBeUndefined();
+});
+
+test("with protectData, Pulumi refuses to delete the volume", async () => {
+  expect((await make({ protectData: true })).get("database-data").options.protect).toBe(true);
+});
+
+test("with the log of production, its settings are a file that includes the image's", async () => {
+  const { inputs } = (await make({ logsForProduction: true })).get("database-server");
+  expect(inputs.command).toContain("config_file=/run/production.conf");
+  expect(JSON.stringify(inputs.uploads)).toContain("include '/etc/postgresql/postgresql.conf'");
 });
 
 /** Matches a list that is secret as a whole or in its content: Pulumi stores neither in clear text. */

@@ -161,7 +161,7 @@ describe("./db --help", () => {
       .filter((url: string) => !url.startsWith("node:"));
     expect(loaded).toContain("cli/db.ts");
     const needed =
-      /^(cli\/(db|subcommands)|cli\/support\/\w[-\w]*|lib\/(stack|naming|terminal)|components\/server\/naming)\.ts$|^node_modules\/(@commander-js|commander)\//;
+      /^(cli\/(db|subcommands)|cli\/support\/\w[-\w]*|lib\/(stack|naming|terminal|verified-tls)|components\/server\/naming)\.ts$|^node_modules\/(@commander-js|commander)\//;
     expect(loaded.filter((url: string) => !needed.test(url))).toEqual([]);
   });
 });

@@ -1,29 +1,24 @@
 import * as pulumi from "@pulumi/pulumi";
 import { beforeAll, describe, expect, test } from "vitest";
-import { type Asked, namesIn, record, secretly } from "./pulumi.ts";
+import { type Asked, namesIn, record, SERVER, secretly } from "./pulumi.ts";
 
 /** The stack's server and its pooler. */
 const make = ({ memoryMiB = 512, passwordVersion = 1 } = {}): Promise<(name: string) => Asked> =>
   record(async (opts) => {
     const { holdBeforeReplace, Pooler } = await import("../../components/pooler/pooler.ts");
     const { DatabaseServer } = await import("../../components/server/database-server.ts");
-    const settings = {
-      baseImage: "postgres:15-alpine",
-      port: 15500,
-      memoryMiB,
-      cpus: 2,
-      maxConnections: 100,
-      passwordVersion,
-      keepDataOnDestroy: false,
-      dockerHost: undefined,
-      dockerHostIsSet: false,
-    };
+    const settings = { ...SERVER, memoryMiB, passwordVersion };
     const beforeReplace = holdBeforeReplace({ stack: "test", dockerHost: undefined });
     const server = new DatabaseServer("database", { stack: "test", database: "game", settings, beforeReplace }, opts);
     const roles = new pulumi.ComponentResource("test:Roles", "roles");
     const pooler = new Pooler(
       "pooler",
-      { server, databases: ["game", "nexus"], settings: { port: 19500, size: 20, baseImage: "debian:trixie-slim" } },
+      {
+        server,
+        databases: ["game", "nexus"],
+        hasReplicas: true,
+        settings: { port: 19500, size: 20, baseImage: "debian:trixie-slim" },
+      },
       { ...opts, dependsOn: roles },
     );
     return [server.urn, server.version, pooler.urn];

@@ -49,6 +49,16 @@ describe("PgBouncer's configuration", () => {
     expect(ini).not.toMatch(/^\*/m);
   });
 
+  test("lists each database once more for the replicas, unless a database has that name", () => {
+    const databases = ["game", "nexus", "nexus_readonly"];
+    const copies = poolerConfiguration({ host: "database", port: 5432, databases, size: 7, replicas: "replica" });
+    expect(copies).toContain("game_readonly = host=replica port=5432 dbname=game pool_size=7 max_db_connections=7\n");
+    expect(copies.match(/^nexus_readonly = .*$/gm)).toEqual([
+      "nexus_readonly = host=database port=5432 dbname=nexus_readonly pool_size=7 max_db_connections=7",
+    ]);
+    expect(ini).not.toContain("_readonly");
+  });
+
   test("contains no password; the pooler's own is in the other file", () => {
     expect(ini).not.toMatch(/password=/);
     expect(ini).toContain("\nauth_type = scram-sha-256\n");

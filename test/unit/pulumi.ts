@@ -1,5 +1,23 @@
 import * as pulumi from "@pulumi/pulumi";
 import type { ServerAccess } from "../../components/server/server-access.ts";
+import type { ServerSettings } from "../../components/server/settings.ts";
+
+/** The settings of a small server with the defaults. */
+export const SERVER: ServerSettings = {
+  baseImage: "postgres:15-alpine",
+  port: 15500,
+  memoryMiB: 512,
+  cpus: 2,
+  maxConnections: 100,
+  passwordVersion: 1,
+  keepDataOnDestroy: false,
+  protectData: false,
+  logsForProduction: false,
+  listen: "127.0.0.1",
+  tls: undefined,
+  dockerHost: undefined,
+  dockerHostIsSet: false,
+};
 
 /** A server as other components see it, with another value for some of it. */
 export const serverWith = (more: Partial<ServerAccess> = {}): ServerAccess => ({

@@ -6,20 +6,7 @@ import { describeReplica } from "../../cli/support/replicas.ts";
 import { endpointsAt } from "../../components/handover/database-names.ts";
 import { urlVariables } from "../../components/handover/redirection.ts";
 import { replicaProblems, replicasOf } from "../../components/replicas/settings.ts";
-import type { ServerSettings } from "../../components/server/settings.ts";
-import { type Asked, namesIn, record } from "./pulumi.ts";
-
-const SERVER: ServerSettings = {
-  baseImage: "postgres:15-alpine",
-  port: 15500,
-  memoryMiB: 512,
-  cpus: 2,
-  maxConnections: 100,
-  passwordVersion: 1,
-  keepDataOnDestroy: false,
-  dockerHost: undefined,
-  dockerHostIsSet: false,
-};
+import { type Asked, namesIn, record, SERVER } from "./pulumi.ts";
 
 describe("the settings of replicas", () => {
   test("without replicas there are none", () =>
@@ -117,6 +104,16 @@ describe("the hand-over of replicas", () => {
   ] as const)("sets DATABASE_URL_READONLY as seen from the %s", (view, url) => {
     const variables = urlVariables(endpointsAt(logins, place)(view), { driver: "", remoteUrl: undefined }, undefined);
     expect(variables.DATABASE_URL_READONLY).toBe(url);
+  });
+
+  test("leads through the pooler, to the name that it gives the database on the replicas", () => {
+    const pooler = { alias: "pooler", port: 6433 };
+    const at = endpointsAt(logins, place, undefined, pooler);
+    const urls = (["network", "machine"] as const).map((view) => at(view).readonly);
+    expect(urls).toEqual([
+      { host: "pooler", port: 6432, database: "game_readonly", user: "readonly", password: "pw" },
+      { host: "localhost", port: 6433, database: "game_readonly", user: "readonly", password: "pw" },
+    ]);
   });
 
   test("sets no DATABASE_URL_READONLY without replicas, or for an application on the remote database", () => {

@@ -43,6 +43,26 @@ function complaint(raw: Partial<RawSettings>): string {
   throw new Error("nothing was wrong");
 }
 
+test("the profile production reads like the settings that it chooses", () => {
+  const production = resolve({ profile: "production", backups: "auto" });
+  expect(production.server).toMatchObject({ tls: { days: 825 }, keepDataOnDestroy: true, protectData: true });
+  expect(production.timeouts).toEqual({ statement: 60, lock: 10, idleInTransaction: 60 });
+  expect(production.backups).toBeDefined();
+  expect(production.warnings).toEqual([expect.stringContaining("backupRepository is")]);
+  expect(resolve({ profile: "production", tls: "false" }).server.tls).toBeUndefined();
+});
+
+test("values that no server can have are refused, each with the remedy", () => {
+  expect(complaint({ listen: "db.example.org" })).toMatch(/^listen is "db.example.org": give an IPv4 address/);
+  expect(complaint({ listen: "0.0.0.0" })).toMatch(/^listen is "0.0.0.0" and tls is "false"/);
+  expect(complaint({ certificateNames: ["db.example.org:5432"] })).toMatch(/^certificateNames is .*without a port$/);
+  expect(complaint({ certificateDays: 900 })).toBe("certificateDays is 900: choose 1 to 825");
+  expect(complaint({ statementTimeout: "1min" })).toMatch(/^statementTimeout is "1min": give seconds/);
+  expect(complaint({ tls: "true", pooler: true })).toMatch(/^pooler is true and the server accepts only TLS/);
+  expect(complaint({ tls: "true", replicas: 1 })).toMatch(/^replicas is 1 and the server accepts only TLS/);
+  expect(complaint({ profile: "test" })).toBe('profile is "test": choose development or production');
+});
+
 describe("settings for the application", () => {
   test.each<[Partial<RawSettings>, string]>([
     [{ seed: "yes" }, 'seed is "yes": choose auto, always or never'],
@@ -113,8 +133,14 @@ describe("resolveSettings", () => {
       stack: "dev",
       database: "sectorwars_dev",
       denyList: ["admin_credentials", "mfa_*"],
+      timeouts: { statement: 0, lock: 0, idleInTransaction: 0 },
+      warnings: [],
       server: {
         baseImage: "postgres:15-alpine",
+        listen: "127.0.0.1",
+        tls: undefined,
+        protectData: false,
+        logsForProduction: false,
         port: 5433,
         memoryMiB: 2048,
         cpus: 2,

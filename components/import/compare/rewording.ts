@@ -15,7 +15,7 @@
  * entries in any case.) An object that pg_restore cannot create is missing in the scratch database and remains a difference.
  */
 import type pg from "pg";
-import { type Address, ident, maintenance, withConnection } from "../../../lib/postgres.ts";
+import { type Address, authorityOf, ident, maintenance, withConnection } from "../../../lib/postgres.ts";
 import { currentScope } from "../../../lib/scope.ts";
 import type { Baseline } from "../rows/baseline.ts";
 import { isUsers } from "../schema/catalog.ts";
@@ -78,7 +78,7 @@ export async function restoreDefinitions(server: DefinitionServer, image: string
     const scratch = await createImportDatabase(lockSession, { target }, name);
     await prepare(scratch, target, from);
     const { database, user, password } = asOwner(scratch, target);
-    const access = { ...target.fromContainer, database, user, password, rootCertificates: undefined };
+    const access = { ...target.fromContainer, database, user, password, rootCertificates: authorityOf(target.address) };
     const dump = await dumpSchema(access, { image, stack, dockerHost, restoring: from.dump.archive });
     return { states: statesOf(dump), refused: dump.refused };
   } finally {

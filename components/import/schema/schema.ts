@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type pg from "pg";
 import { DockerError, docker } from "../../../lib/docker.ts";
-import { type Address, type ChannelBinding, ident, literal } from "../../../lib/postgres.ts";
+import { type Address, authorityOf, type ChannelBinding, ident, literal } from "../../../lib/postgres.ts";
 import { DUMP_SETTINGS, startupOptions } from "../../../lib/session-settings.ts";
 import { STACK_SCHEMA } from "../../../lib/stack-schema.ts";
 import { asOwner } from "../session/session.ts";
@@ -184,7 +184,7 @@ export function dumpStaging(spec: ImportSpec, image: string, staging: Address): 
   const { target, stack, dockerHost } = spec;
   const { database, user, password } = asOwner(staging, target);
   return dumpSchema(
-    { ...target.fromContainer, database, user, password, rootCertificates: undefined },
+    { ...target.fromContainer, database, user, password, rootCertificates: authorityOf(target.address) },
     { image, stack, dockerHost },
   );
 }
