@@ -64,6 +64,15 @@ export const number = (...rules: Rule<number>[]): Setting<number> => ({
   read: (config, key) => config.requireNumber(key),
 });
 
+/** A port without special rights, or 0 for one that the program chooses. */
+export const portNumber = (): Setting<number> =>
+  number(
+    rule(
+      (port) => port === 0 || (Number.isInteger(port) && port >= 1024 && port <= 65535),
+      "choose 1024 to 65535, or 0 for the default",
+    ),
+  );
+
 /** A setting that is true or false. */
 export const flag = (): Setting<boolean> => ({
   type: "boolean",

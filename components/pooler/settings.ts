@@ -1,5 +1,5 @@
 /** Settings of the connection pooler. */
-import { flag, number, rule, type ValuesOf, whole } from "../../lib/setting.ts";
+import { flag, number, portNumber, type ValuesOf, whole } from "../../lib/setting.ts";
 
 /** The pooler: its address, and the server connections that it may open. */
 export interface PoolerSettings {
@@ -13,12 +13,7 @@ export interface PoolerSettings {
 
 export const POOLER_SETTINGS = {
   pooler: flag(),
-  poolerPort: number(
-    rule(
-      (port) => port === 0 || (Number.isInteger(port) && port >= 1024 && port <= 65535),
-      "choose 1024 to 65535, or 0 for the default",
-    ),
-  ),
+  poolerPort: portNumber(),
   poolerSize: number(whole(0, 10_000, "use a whole number, or 0 to derive it from maxConnections")),
 };
 

@@ -1,5 +1,5 @@
 /** Settings of the read replicas. */
-import { number, rule, type ValuesOf, whole } from "../../lib/setting.ts";
+import { number, portNumber, type ValuesOf, whole } from "../../lib/setting.ts";
 
 /** The read replicas of a stack. */
 export interface ReplicaSettings {
@@ -11,12 +11,7 @@ export interface ReplicaSettings {
 
 export const REPLICA_SETTINGS = {
   replicas: number(whole(0, 8, "use a whole number of replicas")),
-  replicaPort: number(
-    rule(
-      (port) => port === 0 || (Number.isInteger(port) && port >= 1024 && port <= 65535),
-      "choose 1024 to 65535, or 0 for the default",
-    ),
-  ),
+  replicaPort: portNumber(),
 };
 
 export type ReplicaValues = ValuesOf<typeof REPLICA_SETTINGS>;

@@ -1,6 +1,6 @@
 /** Settings of the database server. */
 import { isIP, isIPv4 } from "node:net";
-import { each, list, matches, number, oneOf, rule, text, type ValuesOf, whole } from "../../lib/setting.ts";
+import { each, list, matches, number, oneOf, portNumber, rule, text, type ValuesOf, whole } from "../../lib/setting.ts";
 
 /** The server's limits, its port, and the engine that it runs on. */
 export interface ServerSettings {
@@ -62,12 +62,7 @@ export const SERVER_SETTINGS = {
     matches(DATABASE_NAME, "use at most 41 lowercase letters, digits or underscores, starting with a letter"),
     rule((name) => name !== "postgres" && !name.startsWith("template"), "PostgreSQL uses that name itself"),
   ),
-  port: number(
-    rule(
-      (port) => port === 0 || (Number.isInteger(port) && port >= 1024 && port <= 65535),
-      "choose 1024 to 65535, or 0 for the default",
-    ),
-  ),
+  port: portNumber(),
   listen: text(
     rule((address) => isIPv4(address), "give an IPv4 address of this machine; 0.0.0.0 stands for all of them"),
   ),
