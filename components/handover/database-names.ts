@@ -44,55 +44,48 @@ export interface Logins {
   readonly?: Login | undefined;
 }
 
-/** A program in the network: its name there, and its port on this machine. */
+/** A program in the network: its name there, and where it is published on this machine. */
 export interface Published {
   alias: string;
   port: number;
+  /** The address of {@link port}; undefined for 127.0.0.1. */
+  host?: string | undefined;
 }
+
+/** Returns the address of a program in the stack's network, which the server's container is in as well. */
+function addressAt({ alias, port, host }: Published, view: View, inside = POSTGRES_PORT): Place {
+  if (view === "network" || view === "container") return { host: alias, port: inside };
+  return { host: host ?? (view === "host" ? "127.0.0.1" : "localhost"), port };
+}
+
+type Place = Pick<Endpoint, "host" | "port">;
 
 /**
  * Combines the logins with the address of the server, or of its pooler, as a program sees it. The test database has no pooler, because
- * tests change the schema all the time.
+ * tests change the schema all the time. Services in the network reach any replica by one name, programs on this machine the first one.
  * @param remote the main database, if it is on a remote server.
  */
 export function endpointsAt(
   { main, test, further, readonly }: Logins,
-  server: Published & { host?: string | undefined; replicas?: Published | undefined },
+  server: Published & { replicas?: Published | undefined },
   remote?: Endpoint,
   pooler?: Published,
 ): (view: View) => Endpoints {
   return (view) => {
-    const direct = {
-      network: { host: server.alias, port: POSTGRES_PORT },
-      host: { host: server.host ?? "127.0.0.1", port: server.port },
-      container: { host: "localhost", port: POSTGRES_PORT },
-      machine: { host: server.host ?? "localhost", port: server.port },
-    }[view];
-    const at = (login: Login): Endpoint => ({ ...login, ...(pooler ? poolerAt(pooler, view) : direct) });
-    const readonlyAt = readonly && server.replicas && readonlyEndpoint(readonly, server.replicas, view, pooler);
+    const direct = view === "container" ? { host: "localhost", port: POSTGRES_PORT } : addressAt(server, view);
+    const pooled = pooler && addressAt(pooler, view, POOLER_PORT);
+    const at = (login: Login): Endpoint => ({ ...login, ...(pooled ?? direct) });
+    const onReplica = (login: Login, replicas: Published): Endpoint =>
+      pooled
+        ? { ...login, database: onReplicas(login.database), ...pooled }
+        : { ...login, ...addressAt(replicas, view) };
     return {
       main: remote ?? at(main),
       test: { ...test, ...direct },
       further: Object.fromEntries(Object.entries(further).map(([name, login]) => [name, at(login)])),
-      ...(readonlyAt && !remote ? { readonly: readonlyAt } : {}),
+      ...(readonly && server.replicas && !remote ? { readonly: onReplica(readonly, server.replicas) } : {}),
     };
   };
-}
-
-/** Returns the pooler's address. The network of the server's container is the stack's network too. */
-function poolerAt({ alias, port }: Published, view: View): Pick<Endpoint, "host" | "port"> {
-  if (view === "network" || view === "container") return { host: alias, port: POOLER_PORT };
-  return { host: view === "host" ? "127.0.0.1" : "localhost", port };
-}
-
-/**
- * Returns the main database on the replicas. Without the pooler, services in the network reach any replica by one name, and programs on
- * this machine the first one by its port.
- */
-function readonlyEndpoint(login: Login, { alias, port }: Published, view: View, pooler?: Published): Endpoint {
-  if (pooler) return { ...login, database: onReplicas(login.database), ...poolerAt(pooler, view) };
-  if (view === "network" || view === "container") return { ...login, host: alias, port: POSTGRES_PORT };
-  return { ...login, host: view === "host" ? "127.0.0.1" : "localhost", port };
 }
 
 /** The names under which services reach the database. */
