@@ -148,6 +148,9 @@ export async function containerState(
   }
 }
 
+/** Returns lines of a log as an error shows them, set apart from its own words. */
+export const quotedLines = (log: string): string[] => log.split("\n").map((line) => `  | ${line}`);
+
 /** Returns the last lines of a container's log, of both streams, in chronological order. */
 export async function containerLog(container: string, lines: number, options: DockerOptions = {}): Promise<string> {
   const { host } = options;

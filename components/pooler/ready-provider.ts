@@ -1,7 +1,7 @@
 /** Creates the pooler's login, writes its configuration, and waits until it works. Runs inside Pulumi's dynamic provider. */
 import { createHash } from "node:crypto";
 import type { dynamic } from "@pulumi/pulumi";
-import { containerLog } from "../../lib/docker.ts";
+import { containerLog, quotedLines } from "../../lib/docker.ts";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { glance } from "../../lib/glance.ts";
 import { namesFor } from "../../lib/naming.ts";
@@ -54,7 +54,7 @@ async function waitUntilReady({ stack, dockerHost }: PoolerReadyInputs): Promise
     throw new Error(
       [
         `The pooler in ${pooler} cannot log in to the server: ${failure.message}. Its last lines:`,
-        ...log.split("\n").map((line) => `  | ${line}`),
+        ...quotedLines(log),
       ].join("\n"),
     );
   }

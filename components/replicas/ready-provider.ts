@@ -1,6 +1,6 @@
 /** Waits until a replica has cloned the data and streams. Runs inside Pulumi's dynamic provider. */
 import type { dynamic } from "@pulumi/pulumi";
-import { containerLog, containerState, docker } from "../../lib/docker.ts";
+import { containerLog, containerState, docker, quotedLines } from "../../lib/docker.ts";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { humanBytes } from "../../lib/human-bytes.ts";
 import { withConnection } from "../../lib/postgres.ts";
@@ -23,7 +23,7 @@ const CLONED = "du -sk /var/lib/postgresql/data/clone 2>/dev/null | cut -f 1";
 
 async function failure({ replica, container, dockerHost: host }: ReplicaReadyInputs, why: string): Promise<Error> {
   const log = await containerLog(container, LOG_LINES, { host });
-  const lines = log.split("\n").map((line) => `  | ${line}`);
+  const lines = quotedLines(log);
   return new Error(
     [`${replica} does not follow the primary: ${why}. The last lines of ${container}:`, ...lines].join("\n"),
   );

@@ -11,6 +11,7 @@ import {
   docker,
   forwardCommand,
   isRemoteEngine,
+  quotedLines,
 } from "../../lib/docker.ts";
 import { diffByFingerprint, inputsFingerprint } from "../../lib/dynamic.ts";
 import { humanBytes } from "../../lib/human-bytes.ts";
@@ -47,7 +48,7 @@ async function notReady({ container, dockerHost: host }: ServerReadyInputs, why:
       `The database server in ${container} did not become ready: ${why}. The container ${does}.`,
       `Likely cause: ${likelyCause(log, state)}`,
       `Its last lines:`,
-      ...log.split("\n").map((line) => `  | ${line}`),
+      ...quotedLines(log),
     ].join("\n"),
   );
 }
