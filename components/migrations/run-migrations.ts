@@ -315,13 +315,13 @@ async function change(
   say(inWords(run.plan, current));
   // Before the connection lock, so that a server restored to this point accepts connections.
   await announceRecoveryTarget(stack, lockSession, (line) => say(`migrations: ${line}`), dockerHost);
-  const before = await readResultTypes(address);
   const held = await holdQueries({ stack, dockerHost }, { databases: [address.database], say });
   let disconnect: Disconnect = "none";
   try {
+    const before = held.isHolding ? await readResultTypes(address) : undefined;
     await changeLocked(lockSession, run, current, spec, say, signal);
     // Clients keep the result types of prepared statements, and would not notice that they have changed: PgBouncer prepares them anew.
-    if (changesResults(before, await readResultTypes(address))) disconnect = "statements";
+    if (before && changesResults(before, await readResultTypes(address))) disconnect = "statements";
   } finally {
     await held.release(disconnect);
   }

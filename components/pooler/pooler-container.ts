@@ -76,11 +76,13 @@ export type Disconnect = "none" | "statements" | "sessions";
 
 /** Held queries. */
 export interface HeldQueries {
+  /** Whether queries wait: false for a stack without a running pooler. */
+  readonly isHolding: boolean;
   /** Lets the queries run again, after it has disconnected clients. Only the first call has an effect. */
   release(disconnect: Disconnect): Promise<void>;
 }
 
-const NOTHING_HELD: HeldQueries = { release: async () => {} };
+const NOTHING_HELD: HeldQueries = { isHolding: false, release: async () => {} };
 
 /** Options of {@link holdQueries}. */
 export interface HoldOptions {
@@ -117,6 +119,7 @@ export async function holdQueries(place: PoolerPlace, options: HoldOptions = {})
   await held;
   let isReleased = false;
   return {
+    isHolding: true,
     async release(disconnect) {
       if (isReleased) return ended;
       isReleased = true;
