@@ -281,7 +281,9 @@ async function checkImport(stack: string): Promise<Finding> {
 /** Checks that every read replica follows the server, and that no slot keeps WAL for a replica that is gone. */
 async function checkReplicas(outputs: StackOutputs): Promise<Finding[]> {
   // The roles' findings explain why the monitor cannot log in.
-  const found = await readReplicas(outputs).catch(() => undefined);
+  const monitor = maintenanceAddress(outputs.urls.monitor ?? "");
+  const read = withConnection(monitor, (client) => readReplicas(client, outputs), { attemptMs: 5000 });
+  const found = await read.catch(() => undefined);
   if (found === undefined) return [];
   const { replicas, orphans } = found;
   return [

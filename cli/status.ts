@@ -141,11 +141,12 @@ async function readServer(outputs: StackOutputs): Promise<Partial<Status>> {
         [database],
       );
       const [saved, branches] = [await listSnapshots(client, database), await listBranches(client, database)];
-      return { ...rows[0], saved, branches };
+      const { replicas, orphans } = await readReplicas(client, outputs);
+      return { ...rows[0], saved, branches, replicas, orphans };
     },
     { attemptMs: 5000 },
   );
-  const { version, size, used, max, saved, branches } = figures;
+  const { version, size, used, max, saved, branches, replicas, orphans } = figures;
   const imported = await readImport(outputs);
   return {
     version,
@@ -153,6 +154,8 @@ async function readServer(outputs: StackOutputs): Promise<Partial<Status>> {
     savePoints: sumOf(saved),
     branches: sumOf(branches),
     connections: { used, max },
+    ...(replicas.length > 0 && { replicas }),
+    ...(orphans.length > 0 && { slots: orphans }),
     ...(imported && { import: imported }),
   };
 }
@@ -225,10 +228,7 @@ async function readStatus(stack: string): Promise<Status> {
     // Docker checks only every few seconds, so a server that has just started can answer before Docker calls it healthy.
     if (container.health === "starting") status.state = `${container.status}, healthy`;
     Object.assign(status, await readRevisionStatus(outputs));
-    const { replicas, orphans } = await readReplicas(outputs);
-    if (replicas.length > 0) status.replicas = replicas;
-    if (orphans.length > 0) status.slots = orphans;
-    status.healthy &&= orphans.length === 0 && replicas.every(({ streaming }) => streaming);
+    status.healthy &&= status.slots === undefined && (status.replicas ?? []).every(({ streaming }) => streaming);
   } catch (error) {
     status.state = `${state}, but ${monitorAddress(outputs).user} cannot read its figures: ${(error as Error).message}`;
     status.healthy = false;

@@ -1,9 +1,8 @@
 /** Reads the state of a stack's read replicas for `status` and `doctor`. */
+import type pg from "pg";
 import { containerState } from "../../lib/docker.ts";
 import { humanBytes } from "../../lib/human-bytes.ts";
-import { withConnection } from "../../lib/postgres.ts";
 import type { StackOutputs } from "../../lib/stack.ts";
-import { maintenanceAddress } from "./roles.ts";
 
 /** A read replica, as the primary sees it. */
 export interface ReplicaStatus {
@@ -39,13 +38,15 @@ const REPLICATION = `
   FROM pg_catalog.pg_replication_slots s LEFT JOIN pg_catalog.pg_stat_replication r ON r.pid = s.active_pid
   WHERE s.slot_type = 'physical'`;
 
-/** Returns the replicas, and a message for each physical slot without a replica, which keeps WAL to no purpose. */
-export async function readReplicas(outputs: StackOutputs): Promise<{ replicas: ReplicaStatus[]; orphans: string[] }> {
-  const rows = await withConnection(
-    maintenanceAddress(outputs.urls.monitor ?? ""),
-    async (client) => (await client.query<Row>(REPLICATION)).rows,
-    { attemptMs: 5000 },
-  );
+/**
+ * Returns the replicas, and a message for each physical slot without a replica, which keeps WAL to no purpose.
+ * @param client a session of the monitor role.
+ */
+export async function readReplicas(
+  client: pg.Client,
+  outputs: StackOutputs,
+): Promise<{ replicas: ReplicaStatus[]; orphans: string[] }> {
+  const { rows } = await client.query<Row>(REPLICATION);
   const expected = outputs.replicas ?? [];
   const replicas = expected.map(async (replica) => {
     const row = rows.find(({ slot }) => slot === replica.name);
