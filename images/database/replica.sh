@@ -22,11 +22,6 @@ PASSFILE=$VOLUME/primary.pass
 
 say() { printf '%s replica: %s\n' "$(date -u '+%Y-%m-%d %H:%M:%S UTC')" "$*" >&2; }
 
-fatal() {
-	printf 'FATAL: %s\n' "$*" >&2
-	exit 1
-}
-
 # conninfo SUFFIX: how this replica connects to the primary. The suffix tells its sessions apart.
 conninfo() {
 	printf 'host=%s port=5432 user=%s passfile=%s connect_timeout=5 application_name=%s' \
@@ -49,13 +44,6 @@ lsn_number() { echo "$((0x${1%/*} * 4294967296 + 0x${1#*/}))"; }
 
 # control_value NAME: a line of the control file.
 control_value() { LC_ALL=C pg_controldata -D "$PGDATA" | sed -n "s/^$1: *//p"; }
-
-# own_timeline: the timeline that the copy is on.
-own_timeline() {
-	LC_ALL=C pg_controldata -D "$PGDATA" | awk -F : '
-		/TimeLineID:/ && /^Latest/ || /^Min recovery ending loc/ && /timeline/ { if ($2 + 0 > timeline) timeline = $2 + 0 }
-		END { print timeline + 0 }'
-}
 
 # read_primary: sets primary_system, primary_timeline, primary_lsn, and slot_lsn, which is empty without a usable slot.
 read_primary() {
@@ -91,8 +79,8 @@ why_clone() {
 		echo "the volume is empty"
 	elif [ "$(control_value 'Database system identifier')" != "$primary_system" ]; then
 		echo "the primary has another database cluster now"
-	elif [ "$(own_timeline)" != "$primary_timeline" ]; then
-		echo "the primary is on timeline $primary_timeline, this copy on $(own_timeline)"
+	elif [ "$(timeline_in "$PGDATA")" != "$primary_timeline" ]; then
+		echo "the primary is on timeline $primary_timeline, this copy on $(timeline_in "$PGDATA")"
 	elif [ -z "$slot_lsn" ]; then
 		echo "the primary keeps no WAL for this replica: its replication slot is lost"
 	else
@@ -172,7 +160,7 @@ start() {
 	larger=$(larger_parameters "$@")
 	system=$(control_value 'Database system identifier')
 	# The loop becomes a child of the container's init process. As a child of the server, its exit would count as a crash.
-	(watch "$(own_timeline)" &)
+	(watch "$(timeline_in "$PGDATA")" &)
 	# shellcheck disable=SC2086  # options without spaces
 	exec docker-entrypoint.sh "$@" $larger -c "primary_conninfo=$(conninfo '')" -c "primary_slot_name=$REPLICA_NAME" \
 		-c recovery_target_timeline=current -c hot_standby_feedback=on -c wal_receiver_status_interval=1s

@@ -6,13 +6,10 @@
 set -eu
 
 volume=/var/lib/postgresql/data
+# shellcheck source=backup/common.sh
+. /usr/local/share/sectorwars/common.sh
 # Seconds for which a request to exchange the data is valid. One that was never carried out must not take effect a week later.
 request_lasts=600
-
-fatal() {
-	printf 'FATAL: %s\n' "$*" >&2
-	exit 1
-}
 
 # leave_timeline FOLDER: prepares data that an undo puts back. It was on its timeline before another one was begun, and must not go on
 # along it: pgBackRest's retention takes everything on a lower timeline for older than what is on a higher one, and would remove
@@ -27,14 +24,6 @@ leave_timeline() {
 	# This is no recovery from the repository, which may be begun again.
 	rm -f "$volume/recovering"
 	sync
-}
-
-# timeline_in FOLDER: prints the timeline that data is on. A server that changes its timeline writes the new one to the control file
-# before it accepts sessions.
-timeline_in() {
-	LC_ALL=C pg_controldata -D "$1" | awk -F : '
-		/TimeLineID:/ && /^Latest/ || /^Min recovery ending loc/ && /timeline/ { if ($2 + 0 > timeline) timeline = $2 + 0 }
-		END { print timeline + 0 }'
 }
 
 # Whether data that was put back is still on its old timeline: the server was killed before it left that, and PostgreSQL removes the

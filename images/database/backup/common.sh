@@ -35,6 +35,12 @@ fail() {
 	exit 1
 }
 
+# fatal WORDS: ends the start of a server, in the words of PostgreSQL's log.
+fatal() {
+	printf 'FATAL: %s\n' "$*" >&2
+	exit 1
+}
+
 # progress WORDS: tells the person who started a run what it is doing. A scheduled run has no such person.
 progress() { [ "$SERVING" = yes ] || echo "$*" >&2; }
 
@@ -49,3 +55,11 @@ error_in() {
 
 # folder_bytes FOLDER: the bytes that a folder takes; 0 if there is none.
 folder_bytes() { echo "$(($(du -sk "$1" 2>/dev/null | cut -f 1 | grep . || echo 0) * 1024))"; }
+
+# timeline_in FOLDER: prints the timeline that data is on. A server that changes its timeline writes the new one to the control file
+# before it accepts sessions.
+timeline_in() {
+	LC_ALL=C pg_controldata -D "$1" | awk -F : '
+		/TimeLineID:/ && /^Latest/ || /^Min recovery ending loc/ && /timeline/ { if ($2 + 0 > timeline) timeline = $2 + 0 }
+		END { print timeline + 0 }'
+}
